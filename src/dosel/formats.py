@@ -1,0 +1,42 @@
+"""How a fitted model is written and read: in skops, which runs no code from the file.
+
+A skops file names the types it is made of, and reading builds only those that are trusted. MLflow takes
+its list of trusted types from the very model it reads, which vouches for itself; ours is `TRUSTED_TYPES`,
+and it alone counts when a model is loaded to serve.
+"""
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from dosel.errors import UntrustedModel
+
+FORMAT = "skops"
+
+TRUSTED_TYPES: tuple[str, ...] = ("sklearn.tree._tree.Tree",)
+"""Beyond what skops itself trusts: plain containers of numbers whose reading runs nothing."""
+
+_FILE = "model.skops"
+_MADE_WITH = ("scikit-learn", "skops", "numpy", "pandas", "scipy")
+
+
+def requirements() -> list[str]:
+    """What loading a model needs, at the versions that made it."""
+    return [f"{package}=={version(package)}" for package in _MADE_WITH]
+
+
+def read(folder: Path) -> Any:
+    """The estimator in an MLflow model's folder.
+
+    Raises:
+        UntrustedModel: it is in another format, or is made of types that are not on the list.
+    """
+    from skops.io import get_untrusted_types, load
+
+    file = folder / _FILE
+    if not file.is_file():
+        raise UntrustedModel(f"{folder.name} holds no {_FILE}: only models written as {FORMAT} are loaded")
+    unknown = sorted(set(get_untrusted_types(file=file)) - set(TRUSTED_TYPES))
+    if unknown:
+        raise UntrustedModel(f"{folder.name} is made of types that nobody vouched for: {', '.join(unknown)}")
+    return load(file, trusted=list(TRUSTED_TYPES))

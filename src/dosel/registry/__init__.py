@@ -1,0 +1,6 @@
+"""Register, gate, promote: the only room that speaks MLflow's model registry."""
+
+from dosel.registry.gate import Verdict, decide
+from dosel.registry.registry import ModelVersion, Registry
+
+__all__ = ["ModelVersion", "Registry", "Verdict", "decide"]

@@ -1,0 +1,113 @@
+"""The environment, typed, read once at the edge.
+
+Nothing reads `os.environ` but `Settings.load()`, and nothing calls that at import. The edges are the
+command line, the API's factory and a DAG task's first line; from there settings are passed on.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from dosel.errors import SettingsError
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """Every setting of the platform, with the sentence the README's table shows."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    home: Path = Field(
+        Path(".dosel"),
+        validation_alias="DOSEL_HOME",
+        description="Folder of everything the embedded platform writes: data, models, logs.",
+    )
+    warehouse_url: str = Field(
+        "",
+        validation_alias="DOSEL_WAREHOUSE_URL",
+        description="SQLAlchemy URL of the data store; empty means a SQLite file in `DOSEL_HOME`.",
+    )
+    tracking_uri: str = Field(
+        "",
+        validation_alias="MLFLOW_TRACKING_URI",
+        description="Where MLflow answers; empty means this machine, at `MLFLOW_PORT`.",
+    )
+    data_api_url: str = Field(
+        "",
+        validation_alias="DOSEL_DATA_API_URL",
+        description="Where the data API answers; empty means this machine, at `DATA_API_PORT`.",
+    )
+    api_url: str = Field(
+        "",
+        validation_alias="DOSEL_API_URL",
+        description="Where our own API answers; empty means this machine, at `API_PORT`.",
+    )
+    s3_endpoint: str = Field(
+        "",
+        validation_alias="DOSEL_S3_ENDPOINT",
+        description="S3 server that keeps the artifacts (bucket `mlflows3`); empty keeps them in a folder.",
+    )
+    airflow_port: Port = Field(8080, validation_alias="AIRFLOW_PORT", description="Port of Airflow.")
+    mlflow_port: Port = Field(5000, validation_alias="MLFLOW_PORT", description="Port of MLflow.")
+    api_port: Port = Field(8989, validation_alias="API_PORT", description="Port of the prediction API.")
+    data_api_port: Port = Field(8090, validation_alias="DATA_API_PORT", description="Port of the data API.")
+    airflow_user: str = Field(
+        "admin", validation_alias="DOSEL_AIRFLOW_USER", description="Airflow's administrator."
+    )
+    airflow_password: str = Field(
+        "admin", validation_alias="DOSEL_AIRFLOW_PASSWORD", description="The administrator's password."
+    )
+    data_api_group: Annotated[int, Field(ge=1, le=10)] = Field(
+        6, validation_alias="DATA_API_GROUP", description="Group whose batches are pulled, 1 to 10."
+    )
+    data_api_classes: str = Field(
+        "uci",
+        validation_alias="DATA_API_CLASSES",
+        description="How the data API numbers the classes: `uci` (1 to 7) or `course` (0 to 6).",
+    )
+    ingest_every: Seconds = Field(
+        300, validation_alias="DOSEL_INGEST_EVERY", description="Seconds between two looks for new batches."
+    )
+    source_timeout: Seconds = Field(
+        30, validation_alias="DOSEL_SOURCE_TIMEOUT", description="Seconds the data API has for one whole answer."
+    )
+    poll_seconds: Seconds = Field(
+        2, validation_alias="DOSEL_POLL_SECONDS", description="Seconds between two looks at what is in Production."
+    )
+    max_body_bytes: Annotated[int, Field(ge=1024)] = Field(
+        1_000_000, validation_alias="DOSEL_MAX_BODY_BYTES", description="Largest request body the API reads, in bytes."
+    )
+    seed: int = Field(42, validation_alias="DOSEL_SEED", description="Seed of folds, forests and samples.")
+    jobs: int = Field(
+        -1, validation_alias="DOSEL_JOBS", description="Processor cores a training uses; -1 means all of them."
+    )
+
+    @model_validator(mode="after")
+    def _fill_addresses(self) -> Self:
+        derived: dict[str, Any] = {
+            "home": self.home.absolute(),
+            "warehouse_url": self.warehouse_url or f"sqlite:///{self.home.absolute() / 'warehouse.db'}",
+            "tracking_uri": self.tracking_uri or f"http://127.0.0.1:{self.mlflow_port}",
+            "data_api_url": self.data_api_url or f"http://127.0.0.1:{self.data_api_port}",
+            "api_url": self.api_url or f"http://127.0.0.1:{self.api_port}",
+        }
+        # The model is frozen for everyone after this point; this is the last step of making it.
+        self.__dict__.update(derived)
+        return self
+
+    @classmethod
+    def load(cls) -> "Settings":
+        """The settings the environment gives.
+
+        Raises:
+            SettingsError: a value makes no sense; the message names the variable.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            wrong = [f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors()]
+            raise SettingsError("settings: " + "; ".join(wrong)) from None

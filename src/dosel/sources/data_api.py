@@ -1,0 +1,136 @@
+"""The outside data API, as its clients know it: one GET, and its end told in several spellings."""
+
+import json
+import random
+import time
+import unicodedata
+from typing import Any
+
+import httpx
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
+
+from dosel.errors import SourceError, SourceUnavailable
+from dosel.sources.base import Batch
+
+ATTEMPTS = 4
+MAX_WAIT_SECONDS = 30.0
+MAX_ANSWER_BYTES = 64_000_000
+"""Ten times the largest slice of the whole data set; an answer beyond it is a fault, not a batch."""
+
+
+class DataApi:
+    """A client of `GET /data?group_number=N`.
+
+    Args:
+        url: the API's address, without the path.
+        group: 1 to 10; each group is a sequence of its own.
+        coding: how it numbers the classes.
+        timeout: seconds for one whole answer, from connecting to its last byte.
+        transport: what carries the requests; tests put a stand-in here.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        group: int,
+        coding: str,
+        timeout: float,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._url = f"{url.rstrip('/')}/data"
+        self._group = group
+        self._coding = coding
+        self._timeout = timeout
+        self._transport = transport
+
+    def next_batch(self) -> Batch | None:
+        retrying = Retrying(
+            retry=retry_if_exception_type(SourceUnavailable),
+            stop=stop_after_attempt(ATTEMPTS),
+            wait=_wait,
+            reraise=True,
+        )
+        return retrying(self._fetch)
+
+    def _fetch(self) -> Batch | None:
+        status, headers, body = self._get()
+        if status == 429 or status >= 500:
+            raise SourceUnavailable(
+                f"the data API at {self._url} answered {status}; see its log", _retry_after(headers)
+            )
+        answer = self._parse(status, body)
+        if status == 400 and _says_the_end(str(answer.get("detail", ""))):
+            return None
+        if status != 200:
+            raise SourceError(f"the data API at {self._url} refused group {self._group}: {status} {answer}")
+        return self._batch(answer, headers.get("x-epoch", ""))
+
+    def _get(self) -> tuple[int, httpx.Headers, bytes]:
+        """Status, headers and body, bounded in size and in time."""
+        deadline = time.monotonic() + self._timeout
+        body = bytearray()
+        try:
+            with (
+                httpx.Client(timeout=self._timeout, transport=self._transport) as client,
+                client.stream("GET", self._url, params={"group_number": self._group}) as response,
+            ):
+                for chunk in response.iter_bytes():
+                    body += chunk
+                    if len(body) > MAX_ANSWER_BYTES:
+                        raise SourceError(
+                            f"the data API at {self._url} sent more than {MAX_ANSWER_BYTES} bytes for one batch"
+                        )
+                    if time.monotonic() > deadline:
+                        raise SourceUnavailable(
+                            f"the data API at {self._url} did not finish its answer in {self._timeout:g} s"
+                        )
+                return response.status_code, response.headers, bytes(body)
+        except httpx.TransportError as error:
+            raise SourceUnavailable(
+                f"the data API at {self._url} cannot be reached ({type(error).__name__}: {error}); is it running?"
+            ) from error
+
+    def _parse(self, status: int, body: bytes) -> dict[str, Any]:
+        try:
+            answer = json.loads(body)
+        except ValueError as error:
+            raise SourceUnavailable(
+                f"the data API at {self._url} answered {status} with something that is no JSON: {body[:80]!r}"
+            ) from error
+        if not isinstance(answer, dict):
+            raise SourceError(f"the data API at {self._url} answered {status} with {type(answer).__name__}")
+        return answer
+
+    def _batch(self, answer: dict[str, Any], epoch: str) -> Batch | None:
+        rows, number, group = (answer.get(key) for key in ("data", "batch_number", "group_number"))
+        if rows == []:
+            return None
+        if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
+            raise SourceError(f"the data API at {self._url} sent no list of rows in 'data'")
+        if not isinstance(number, int) or number < 1:
+            raise SourceError(f"the data API at {self._url} sent batch_number {number!r}, a count was expected")
+        if group != self._group:
+            raise SourceError(f"the data API at {self._url} sent group {group!r}, asked for {self._group}")
+        return Batch(self._url, f"group {group}", epoch, number, rows, self._coding)
+
+
+def _says_the_end(detail: str) -> bool:
+    """Whether a 400 means that all batches were given: the API and its copies spell it in several ways."""
+    plain = "".join(c for c in unicodedata.normalize("NFD", detail) if not unicodedata.combining(c)).casefold()
+    return "informacion minima" in plain or "ya se recolecto" in plain
+
+
+def _retry_after(headers: httpx.Headers) -> float | None:
+    try:
+        return float(headers["retry-after"])
+    except (KeyError, ValueError):
+        return None
+
+
+def _wait(state: RetryCallState) -> float:
+    """Seconds to the next try: what the API asked for, else doubling from half a second, with jitter."""
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.retry_after if isinstance(error, SourceUnavailable) else None
+    if asked is not None:
+        return min(max(asked, 0.0), MAX_WAIT_SECONDS)
+    return min(0.5 * 2 ** (state.attempt_number - 1), MAX_WAIT_SECONDS) * random.uniform(0.75, 1.25)

@@ -1,0 +1,82 @@
+"""How good a model is on rows it has never seen."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    classification_report,
+    confusion_matrix,
+    precision_recall_fscore_support,
+)
+
+from dosel.usecases import Target
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Classes = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures of one model on one set of rows.
+
+    Attributes:
+        metrics: accuracy, balanced_accuracy, and precision, recall and f1, each _macro and _weighted; 0 to 1.
+        report: precision, recall, f1-score and support by class, and their averages.
+        confusion: counts, shape (classes, classes): true class by row, predicted class by column.
+    """
+
+    metrics: dict[str, float]
+    report: dict[str, Any]
+    confusion: npt.NDArray[np.int64]
+
+
+def evaluate(target: Target, truth: Classes, predicted: Classes) -> Evaluation:
+    """Compares predictions with the truth; both of shape (rows,), holding the target's codes.
+
+    A class that occurs in neither counts as 0 where a figure would divide by zero.
+    """
+    codes, names = list(target.labels), list(target.labels.values())
+    metrics = {
+        "accuracy": float(accuracy_score(truth, predicted)),
+        "balanced_accuracy": float(balanced_accuracy_score(truth, predicted)),
+    }
+    for average in ("macro", "weighted"):
+        precision, recall, f1, _ = precision_recall_fscore_support(
+            truth, predicted, average=average, zero_division=0
+        )
+        metrics |= {f"precision_{average}": precision, f"recall_{average}": recall, f"f1_{average}": f1}
+    report = classification_report(
+        truth, predicted, labels=codes, target_names=names, output_dict=True, zero_division=0
+    )
+    return Evaluation(
+        {name: float(value) for name, value in metrics.items()},
+        report,
+        confusion_matrix(truth, predicted, labels=codes),
+    )
+
+
+def confusion_figure(target: Target, confusion: npt.NDArray[np.int64]) -> "Figure":
+    """The confusion matrix as a picture: colour is the share of the true class, the number a count."""
+    from matplotlib.figure import Figure
+
+    names = list(target.labels.values())
+    share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    figure = Figure(figsize=(1.0 * len(names) + 2, 0.9 * len(names) + 1), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(share, cmap="Greens", vmin=0, vmax=1)
+    axes.set_xticks(range(len(names)), names, rotation=40, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("Predicted")
+    axes.set_ylabel("True")
+    axes.set_title(f"{target.title}: held-out rows")
+    for (row, column), count in np.ndenumerate(confusion):
+        colour = "white" if share[row, column] > 0.5 else "black"
+        axes.text(column, row, str(count), ha="center", va="center", color=colour)
+    figure.colorbar(image, ax=axes, label="Share of the true class")
+    return figure

@@ -1,0 +1,49 @@
+"""The use cases this platform serves. A new one is a file in this folder and a line in `ALL`."""
+
+from dosel.errors import UnknownUseCase
+from dosel.usecases.base import (
+    Candidate,
+    Category,
+    Choice,
+    Feature,
+    Gate,
+    Number,
+    Scaling,
+    Split,
+    Target,
+    UseCase,
+)
+from dosel.usecases.covertype import COVERTYPE
+
+ALL: tuple[UseCase, ...] = (COVERTYPE,)
+
+DEFAULT: UseCase = COVERTYPE
+"""Which use case the bare `POST /predict` of older clients means."""
+
+__all__ = [
+    "ALL",
+    "DEFAULT",
+    "Candidate",
+    "Category",
+    "Choice",
+    "Feature",
+    "Gate",
+    "Number",
+    "Scaling",
+    "Split",
+    "Target",
+    "UseCase",
+    "named",
+]
+
+
+def named(name: str) -> UseCase:
+    """The use case of that name.
+
+    Raises:
+        UnknownUseCase: none is declared; the message lists those that are.
+    """
+    for use_case in ALL:
+        if use_case.name == name:
+            return use_case
+    raise UnknownUseCase(f"no use case {name!r}; there are: {', '.join(u.name for u in ALL)}")

@@ -1,0 +1,10 @@
+"""The data store: raw and clean tables, the batch ledger and the promotion ledger.
+
+MySQL in the full platform, a SQLite file when embedded; the same code for both.
+"""
+
+from dosel.warehouse.batches import BatchRecord, BatchStore
+from dosel.warehouse.engine import connect
+from dosel.warehouse.promotions import Promotion, PromotionLedger
+
+__all__ = ["BatchRecord", "BatchStore", "Promotion", "PromotionLedger", "connect"]

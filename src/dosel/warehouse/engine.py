@@ -1,0 +1,85 @@
+"""Connections to the data store, with time limits, and transactions that mean what they say."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+
+from dosel.errors import SettingsError, WarehouseError
+
+CONNECT_SECONDS = 5
+LOCK_SECONDS = 30
+STATEMENT_SECONDS = 300
+
+
+def connect(url: str) -> Engine:
+    """An engine for `url`; connects on first use.
+
+    Raises:
+        SettingsError: `url` is no SQLAlchemy URL of a database that is supported.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise SettingsError("DOSEL_WAREHOUSE_URL: an SQLAlchemy URL is expected, such as mysql+pymysql://…") from None
+    match parsed.get_backend_name():
+        case "sqlite":
+            if parsed.database:
+                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            engine = create_engine(parsed, connect_args={"timeout": LOCK_SECONDS})
+            _make_sqlite_transactional(engine)
+            return engine
+        case "mysql" | "mariadb":
+            return create_engine(
+                parsed.set(drivername="mysql+pymysql"),
+                pool_pre_ping=True,
+                pool_recycle=1800,
+                connect_args={
+                    "charset": "utf8mb4",
+                    "connect_timeout": CONNECT_SECONDS,
+                    "read_timeout": STATEMENT_SECONDS,
+                    "write_timeout": STATEMENT_SECONDS,
+                    "local_infile": False,
+                },
+            )
+        case other:
+            raise SettingsError(f"DOSEL_WAREHOUSE_URL: {other} is not supported; use mysql+pymysql or sqlite")
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Connection]:
+    """One transaction: committed whole at the end of the block, or not at all.
+
+    Raises:
+        WarehouseError: the data store cannot be reached, or gave up.
+    """
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except (OperationalError, InterfaceError) as error:
+        raise WarehouseError(_in_words(engine, error)) from error
+
+
+def _in_words(engine: Engine, error: DBAPIError) -> str:
+    address = engine.url.render_as_string(hide_password=True)
+    return f"the data store at {address} failed ({error.orig}); is it running, with disk to spare?"
+
+
+def _make_sqlite_transactional(engine: Engine) -> None:
+    """Begins each transaction as a writer, so that two of them queue instead of failing half-way."""
+
+    @event.listens_for(engine, "connect")
+    def _configure(dbapi_connection: Any, _record: Any) -> None:
+        dbapi_connection.isolation_level = None
+        cursor = dbapi_connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
