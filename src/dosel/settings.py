@@ -55,9 +55,7 @@ class Settings(BaseSettings):
     mlflow_port: Port = Field(5000, validation_alias="MLFLOW_PORT", description="Port of MLflow.")
     api_port: Port = Field(8989, validation_alias="API_PORT", description="Port of the prediction API.")
     data_api_port: Port = Field(8090, validation_alias="DATA_API_PORT", description="Port of the data API.")
-    airflow_user: str = Field(
-        "admin", validation_alias="DOSEL_AIRFLOW_USER", description="Airflow's administrator."
-    )
+    airflow_user: str = Field("admin", validation_alias="DOSEL_AIRFLOW_USER", description="Airflow's administrator.")
     airflow_password: str = Field(
         "admin", validation_alias="DOSEL_AIRFLOW_PASSWORD", description="The administrator's password."
     )
@@ -73,17 +71,30 @@ class Settings(BaseSettings):
         300, validation_alias="DOSEL_INGEST_EVERY", description="Seconds between two looks for new batches."
     )
     source_timeout: Seconds = Field(
-        30, validation_alias="DOSEL_SOURCE_TIMEOUT", description="Seconds the data API has for one whole answer."
+        30,
+        validation_alias="DOSEL_SOURCE_TIMEOUT",
+        description="Seconds the data API has for one whole answer.",
     )
     poll_seconds: Seconds = Field(
-        2, validation_alias="DOSEL_POLL_SECONDS", description="Seconds between two looks at what is in Production."
+        2,
+        validation_alias="DOSEL_POLL_SECONDS",
+        description="Seconds between two looks at what is in Production.",
     )
     max_body_bytes: Annotated[int, Field(ge=1024)] = Field(
-        1_000_000, validation_alias="DOSEL_MAX_BODY_BYTES", description="Largest request body the API reads, in bytes."
+        1_000_000,
+        validation_alias="DOSEL_MAX_BODY_BYTES",
+        description="Largest request body the API reads, in bytes.",
+    )
+    patience: Seconds = Field(
+        600,
+        validation_alias="DOSEL_PATIENCE",
+        description="Seconds `make up` waits for the next sign of progress before it gives up.",
     )
     seed: int = Field(42, validation_alias="DOSEL_SEED", description="Seed of folds, forests and samples.")
     jobs: int = Field(
-        -1, validation_alias="DOSEL_JOBS", description="Processor cores a training uses; -1 means all of them."
+        -1,
+        validation_alias="DOSEL_JOBS",
+        description="Processor cores a training uses; -1 means all of them.",
     )
 
     @model_validator(mode="after")

@@ -114,7 +114,9 @@ class Registry:
         """
         with tempfile.TemporaryDirectory(prefix="dosel-model-") as folder, self._speaking():
             path = download_artifacts(
-                artifact_uri=f"models:/{version.name}/{version.version}", dst_path=folder, tracking_uri=self._uri
+                artifact_uri=f"models:/{version.name}/{version.version}",
+                dst_path=folder,
+                tracking_uri=self._uri,
             )
             return formats.read(Path(path))
 

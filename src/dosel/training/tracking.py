@@ -71,7 +71,12 @@ class CandidateRuns:
     def __call__(self, scored: Scored) -> None:
         words = " ".join(f"{name}={value}" for name, value in scored.params.items())
         log.info(
-            "candidate %d/%d  %s  score %.4f  (best %.4f)", scored.number, scored.of, words, scored.score, scored.best
+            "candidate %d/%d  %s  score %.4f  (best %.4f)",
+            scored.number,
+            scored.of,
+            words,
+            scored.score,
+            scored.best,
         )
         now = get_current_time_millis()
         seconds = scored.metrics.get("mean_fit_time", 0) + scored.metrics.get("mean_score_time", 0)

@@ -60,9 +60,7 @@ class Category:
     def spellings(self) -> Mapping[str, str]:
         """Every accepted spelling, case folded, with the value it means."""
         return {
-            spelling.casefold(): choice.value
-            for choice in self.choices
-            for spelling in (choice.value, *choice.aliases)
+            spelling.casefold(): choice.value for choice in self.choices for spelling in (choice.value, *choice.aliases)
         }
 
     @property

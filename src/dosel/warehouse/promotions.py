@@ -71,9 +71,7 @@ class PromotionLedger:
 
 
 def _last(connection: Connection, model: str) -> Promotion | None:
-    query = (
-        select(PROMOTIONS).where(PROMOTIONS.c.model == model).order_by(PROMOTIONS.c.sequence.desc()).limit(1)
-    )
+    query = select(PROMOTIONS).where(PROMOTIONS.c.model == model).order_by(PROMOTIONS.c.sequence.desc()).limit(1)
     row = connection.execute(query).mappings().first()
     return _promotion(row) if row else None
 

@@ -20,8 +20,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 from sqlalchemy.dialects.mysql import DATETIME
-from sqlalchemy.schema import CreateTable
 from sqlalchemy.engine import Connection
+from sqlalchemy.schema import CreateTable
 
 from dosel.usecases import UseCase
 

@@ -1,0 +1,60 @@
+# make help says what there is to do.
+.DEFAULT_GOAL := help
+.SHELLFLAGS := -ec
+MAKEFLAGS += --no-print-directory
+
+# The newest Python that will do; PYTHON=… names another. A shim that answers to a name may still not run.
+PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3 python; do \
+	if $$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; \
+	then echo $$name; break; fi; done)
+DOSEL := .venv/bin/dosel
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: up
+up: setup ## the main job: start everything, show the pipeline at work (DETACH=1 returns when a model answers)
+	@$(DOSEL) up $(if $(filter-out 0,$(DETACH)),--detach)
+
+.PHONY: status
+status: setup ## is each service well, what is in Production
+	@$(DOSEL) status
+
+.PHONY: logs
+logs: setup ## follow the logs (SERVICE=… for one)
+	@$(DOSEL) logs $(SERVICE)
+
+.PHONY: down
+down: ## end everything that make up started
+	@if [ -x $(DOSEL) ]; then $(DOSEL) down; else echo "nothing was running"; fi
+
+.PHONY: clean
+clean: down ## end everything and forget all data, models and logs (.venv stays)
+	@if [ -x $(DOSEL) ]; then $(DOSEL) forget; fi
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache test-output
+
+.PHONY: distclean
+distclean: clean ## also remove .venv and the package cache
+	@rm -rf .venv .cache
+
+.PHONY: test
+test: setup ## all tests
+	@.venv/bin/python -m pytest
+
+.PHONY: lint
+lint: setup ## style, types, import rules
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy src/dosel
+	@.venv/bin/lint-imports --no-cache
+
+.PHONY: lock
+lock: setup ## write requirements.lock anew from pyproject.toml
+	@.venv/bin/uv pip compile --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--no-header --quiet --extra dev pyproject.toml --output-file requirements.lock
+
+.PHONY: setup
+setup:
+	@if [ -z "$(PYTHON)" ]; then echo "dosel: Python 3.11, 3.12 or 3.13 is needed and none was found" >&2; exit 1; fi
+	@$(PYTHON) scripts/bootstrap.py

@@ -1,0 +1,155 @@
+"""The real Covertype, downloaded once by `fetch_covtype` and kept.
+
+`fetch_covtype` waits on its server for ever, so it runs in a child process that has a time limit on both sides: the
+parent kills it, and it ends itself should the parent be gone. The child writes the finished table under another name and
+renames it; a download cut short leaves nothing that could be taken for the whole.
+
+Run as `python -m external.download TARGET SECONDS` this module is that child.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+import numpy as np
+import pandas as pd
+
+from external.columns import AREAS, CLASSES, COLUMNS, ELU, NUMERIC, coded
+
+# Where scikit-learn's archive lies. Only asked whether it answers at all.
+ARCHIVE = ("ndownloader.figshare.com", 443)
+PROBE_SECONDS = 3.0
+CACHE = "covtype.npz"
+
+
+class DownloadError(Exception):
+    """There is no download to serve; the message says why."""
+
+
+Download = Callable[[Path, float], None]
+
+
+def cached(path: Path) -> pd.DataFrame | None:
+    """The coded rows an earlier download left at `path`, or None if there are none that can be read."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return coded(archive["rows"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def download(target: Path, seconds: float) -> None:
+    """Writes the whole set to `target`.
+
+    Args:
+        target: the file to write, in a folder that exists.
+        seconds: what everything together may take.
+
+    Raises:
+        DownloadError: no way to the archive, no success, or not in time.
+    """
+    probe(min(PROBE_SECONDS, seconds))
+    run_child((sys.executable, "-m", "external.download", str(target.resolve()), str(seconds)), seconds)
+
+
+def probe(seconds: float, proxies: Callable[[], dict[str, str]] = getproxies) -> None:
+    """Finds out quickly whether the archive, or the proxy on the way to it, takes connections.
+
+    Raises:
+        DownloadError: it does not within `seconds`.
+    """
+    host, port = ARCHIVE
+    if proxy := proxies().get("https"):
+        parts = urlsplit(proxy if "//" in proxy else f"//{proxy}")
+        host, port = parts.hostname or host, parts.port or 80
+    answers = threading.Event()
+
+    def connect() -> None:
+        try:
+            socket.create_connection((host, port), timeout=seconds).close()
+        except OSError:
+            return
+        finally:
+            done.set()
+        answers.set()
+
+    # In a thread, because looking up a name has no time limit of its own.
+    done = threading.Event()
+    threading.Thread(target=connect, daemon=True).start()
+    done.wait(seconds)
+    if not answers.is_set():
+        raise DownloadError(f"{host} does not answer")
+
+
+def run_child(command: Sequence[str], seconds: float) -> None:
+    """Runs `command` to its end, or kills it after `seconds`.
+
+    Raises:
+        DownloadError: it failed (with the last line it said) or took too long.
+    """
+    try:
+        child = subprocess.run(
+            command,
+            cwd=Path(__file__).parents[1],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise DownloadError(f"the download took more than {seconds:g} s") from None
+    if child.returncode:
+        said = child.stderr.strip().splitlines() or [f"exit status {child.returncode}"]
+        raise DownloadError(f"the download failed: {said[-1]}")
+
+
+def fetch(target: Path) -> None:
+    """The child's work: downloads into a folder that goes away, writes `target` whole or not at all."""
+    from sklearn.datasets import fetch_covtype
+
+    with tempfile.TemporaryDirectory(prefix="fetch-", dir=target.parent) as folder:
+        features, cover = fetch_covtype(data_home=folder, return_X_y=True)
+        finished = Path(folder) / CACHE
+        save(finished, features, cover)
+        os.replace(finished, target)
+
+
+def save(path: Path, features: np.ndarray, cover: np.ndarray) -> None:
+    """Writes rows as `fetch_covtype` hands them out: `(rows, 54)` with one-hot flags, and classes 1-7.
+
+    Raises:
+        ValueError: they are not what they were when this was written.
+    """
+    areas, soils = np.split(features[:, len(NUMERIC) :], [len(AREAS)], axis=1)
+    flags_set = np.column_stack([areas.sum(axis=1), soils.sum(axis=1)])
+    if soils.shape[1] != len(ELU) or not (flags_set == 1).all():
+        raise ValueError("the flags of areas and soils have changed")
+    if not ((cover >= 1) & (cover <= CLASSES)).all():
+        raise ValueError("the classes have changed")
+    rows = np.empty((len(features), len(COLUMNS)), dtype=np.int16)
+    rows[:, : len(NUMERIC)] = features[:, : len(NUMERIC)]
+    rows[:, len(NUMERIC)] = areas.argmax(axis=1) + 1
+    rows[:, len(NUMERIC) + 1] = soils.argmax(axis=1) + 1
+    rows[:, len(NUMERIC) + 2] = cover
+    np.savez_compressed(path, rows=rows)
+
+
+def main() -> None:
+    target, seconds = sys.argv[1:]
+    signal.setitimer(signal.ITIMER_REAL, float(seconds))
+    fetch(Path(target))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""The HTTP side of the data API, to the letter of the course's.
+
+    uvicorn --factory external.main:create_app        (or `uvicorn external.main:app`)
+
+Only HTTP here: which batch a group has reached is `state`, what is in it is `sampling`.
+"""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, HTTPException
+from fastapi.responses import JSONResponse, Response
+
+from external.columns import as_words
+from external.data import DataSet, load
+from external.sampling import draw
+from external.settings import FIRST_CLASS, Settings, StartError, read_settings
+from external.state import GROUPS, Exhausted, State, Turn
+
+PROJECT = "Extracción de datos, entrenamiento de modelos."
+NO_SUCH_GROUP = "Número de grupo inválido"
+# "minima" without its accent: clients compare the sentence as it is.
+EXHAUSTED = "Ya se recolectó toda la información minima necesaria"
+
+logger = logging.getLogger("uvicorn.error")
+
+
+def create_app() -> FastAPI:
+    """The app this process's environment asks for; what is wrong with that ends the process with one line."""
+    try:
+        settings = read_settings()
+        state = State(settings.data_api_state_dir, settings.min_update_time)
+        return build_app(settings, state, load(settings))
+    except StartError as error:
+        raise SystemExit(f"data API: {error}") from None
+
+
+def __getattr__(name: str) -> Any:
+    """`external.main:app`, made when a server asks for it: importing this module does nothing yet."""
+    if name == "app":
+        return create_app()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def build_app(settings: Settings, state: State, data: DataSet) -> FastAPI:
+    """The app over some state and rows; it lets go of the state when it shuts down."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        logger.info("data API: serving %d rows (%s)", len(data.rows), data.source)
+        yield
+        state.close()
+
+    app = FastAPI(title="Data API", lifespan=lifespan)
+    first_class = FIRST_CLASS[settings.data_api_classes]
+
+    def answer(turn: Turn) -> Response:
+        tenth = (turn.batch if settings.slice_by == "batch" else turn.group) - 1
+        seed = (settings.data_api_seed, turn.group, turn.restarts, turn.batch, turn.draw)
+        rows = draw(data.rows, tenth, settings.batch_fraction, seed)
+        content = {
+            "group_number": turn.group,
+            "batch_number": turn.batch,
+            "data": as_words(rows, first_class),
+        }
+        return JSONResponse(content, headers={"X-Epoch": turn.epoch})
+
+    @app.get("/")
+    def root() -> dict[str, str]:
+        return {"Proyecto 2": PROJECT}
+
+    @app.get("/data")
+    def next_batch(group_number: int) -> Response:
+        try:
+            return state.take(_existing(group_number), answer)
+        except Exhausted as error:
+            raise HTTPException(400, EXHAUSTED, headers={"X-Epoch": error.epoch}) from None
+
+    @app.get("/restart_data_generation")
+    def restart_data_generation(group_number: int) -> Response:
+        epoch = state.restart(_existing(group_number))
+        return JSONResponse(["ok"], headers={"X-Epoch": epoch})
+
+    @app.get("/health")
+    def health() -> dict[str, Any]:
+        return {
+            "status": "ok",
+            "source": data.source,
+            "rows": len(data.rows),
+            "note": data.note,
+            "classes": settings.data_api_classes,
+            "slice_by": settings.slice_by,
+            "batch_fraction": settings.batch_fraction,
+            "min_update_time": settings.min_update_time,
+            "seed": settings.data_api_seed,
+        }
+
+    return app
+
+
+def _existing(group: int) -> int:
+    if group not in GROUPS:
+        raise HTTPException(400, NO_SUCH_GROUP)
+    return group

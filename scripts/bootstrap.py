@@ -1,0 +1,92 @@
+"""Makes the virtual environment, with nothing but Python's standard library to stand on.
+
+    python3 scripts/bootstrap.py
+
+Writes inside the project's folder only: `.venv`, and `.cache` for packages (a cache of your own can be
+named with UV_CACHE_DIR and PIP_CACHE_DIR). Does nothing if the environment is up to date.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+LOCK = ROOT / "requirements.lock"
+STAMP = VENV / ".made-from"
+NEEDED_BYTES = 3_000_000_000
+OLDEST, NEWEST = (3, 11), (3, 13)
+
+
+def main() -> None:
+    stamp = hashlib.sha256(LOCK.read_bytes() + (ROOT / "pyproject.toml").read_bytes()).hexdigest()
+    if STAMP.exists() and STAMP.read_text() == stamp and python().exists():
+        return
+    check_python()
+    check_disk()
+    print("setting up .venv (a minute or two the first time) …", flush=True)
+    run([sys.executable, "-m", "venv", "--clear", str(VENV)])
+    environment = os.environ | {
+        "PIP_CACHE_DIR": os.environ.get("PIP_CACHE_DIR", str(ROOT / ".cache" / "pip")),
+        "UV_CACHE_DIR": os.environ.get("UV_CACHE_DIR", str(ROOT / ".cache" / "uv")),
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }
+    installer = VENV / ".uv.txt"
+    installer.write_text(pinned("uv"))
+    run([str(python()), "-m", "pip", "install", "--quiet", "--require-hashes", "-r", str(installer)], environment)
+    uv = [str(python()), "-m", "uv", "pip"]
+    target = ["--python", str(python()), "--quiet"]
+    run([*uv, "sync", *target, "--require-hashes", "--compile-bytecode", str(LOCK)], environment)
+    run([*uv, "install", *target, "--no-deps", "--no-build-isolation", "--editable", str(ROOT)], environment)
+    STAMP.write_text(stamp)
+
+
+def python() -> Path:
+    return VENV / "bin" / "python"
+
+
+def check_python() -> None:
+    if not OLDEST <= sys.version_info[:2] <= NEWEST:
+        stop(
+            f"Python 3.11 to 3.13 is needed, {sys.executable} is {sys.version.split()[0]}; make PYTHON=… names another"
+        )
+    try:
+        import ensurepip  # noqa: F401
+        import venv  # noqa: F401
+    except ImportError:
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        stop(f"this Python cannot make virtual environments: install its package, such as python{version}-venv")
+
+
+def check_disk() -> None:
+    free = shutil.disk_usage(ROOT).free
+    if free < NEEDED_BYTES:
+        stop(f"{free / 1e9:.1f} GB are left on the disk of {ROOT}, {NEEDED_BYTES / 1e9:.0f} GB are needed: make room")
+
+
+def pinned(package: str) -> str:
+    """The package's entry in the lock, hashes included."""
+    found = re.search(rf"^{package}==(?:.*\\\n)+.*\n", LOCK.read_text(), re.MULTILINE)
+    if found is None:
+        stop(f"requirements.lock does not pin {package}")
+    return found.group()
+
+
+def run(command: list[str], environment: dict[str, str] | None = None) -> None:
+    result = subprocess.run(command, env=environment, cwd=ROOT, check=False)
+    if result.returncode != 0:
+        stop(f"{' '.join(command[:5])} … failed (exit code {result.returncode}): see above")
+
+
+def stop(message: str) -> NoReturn:
+    print(f"dosel: {message}", file=sys.stderr)
+    raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""`dosel …`, for a person at a terminal."""
+
+import logging
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from dosel.embedded.services import ROOT
+from dosel.errors import DoselError
+from dosel.settings import Settings
+from dosel.usecases import ALL, DEFAULT, named
+
+cli = typer.Typer(no_args_is_help=True, add_completion=False, help="A model registry platform.")
+UseCaseName = Annotated[str, typer.Argument(help="Name of the use case.")]
+
+
+def main() -> None:
+    """The entry point: every error that dosel raises on purpose is one message and exit code 1."""
+    try:
+        cli()
+    except DoselError as error:
+        Console(stderr=True).print(f"[red bold]dosel:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        raise SystemExit(1) from None
+
+
+@cli.command()
+def up(
+    detach: Annotated[bool, typer.Option(help="Return after the first prediction; the services stay.")] = False,
+) -> None:
+    """Start the embedded platform and wait for its first prediction."""
+    from dosel.embedded.up import Platform
+
+    settings = load_settings()
+    Platform(settings, dict(os.environ), Console(soft_wrap=True)).up(detach)
+
+
+@cli.command()
+def down() -> None:
+    """End everything the embedded platform runs."""
+    from dosel.embedded.up import Platform
+
+    Platform(load_settings(), dict(os.environ), Console()).down()
+
+
+@cli.command()
+def status() -> None:
+    """Show each service's state; exit code 1 if one is not well."""
+    from dosel.embedded.up import Platform
+
+    if not Platform(load_settings(), dict(os.environ), Console(soft_wrap=True)).status():
+        raise typer.Exit(1)
+
+
+@cli.command()
+def logs(service: Annotated[str | None, typer.Argument(help="One service; all if left out.")] = None) -> None:
+    """Follow the services' logs until Ctrl-C."""
+    from dosel.embedded.up import Platform
+
+    files = Platform(load_settings(), dict(os.environ), Console()).logs(service)
+    if not files:
+        Console().print("there are no logs yet: `make up` starts the services")
+        return
+    try:
+        subprocess.run(["tail", "-n", "20", "-F", *map(str, files)], check=False)
+    except KeyboardInterrupt:
+        return
+
+
+@cli.command()
+def forget() -> None:
+    """Remove all data, models and logs of the embedded platform, which must not be running."""
+    from dosel.embedded.up import Platform
+
+    Platform(load_settings(), dict(os.environ), Console()).forget()
+
+
+@cli.command("use-cases")
+def use_cases() -> None:
+    """List what this installation serves."""
+    for use_case in ALL:
+        mark = "  (default)" if use_case is DEFAULT else ""
+        Console().print(f"{use_case.name:<14} {use_case.summary}{mark}", highlight=False)
+
+
+@cli.command()
+def pull(name: UseCaseName) -> None:
+    """Pull what is due from a use case's source into the warehouse."""
+    from dosel.pipeline import Pipeline
+
+    with _logging():
+        pipeline = Pipeline(named(name), load_settings())
+        stored = pipeline.ingest(pipeline.source())
+    Console().print(f"{len(stored)} new batches, {sum(b.rows_clean for b in stored):,} rows kept")
+
+
+@cli.command()
+def train(name: UseCaseName) -> None:
+    """Train on the clean rows, register the result and let the gate decide."""
+    from dosel.pipeline import Pipeline
+
+    with _logging():
+        pipeline = Pipeline(named(name), load_settings())
+        outcome = pipeline.challenge(pipeline.register(pipeline.train()), f"command line, {_user()}")
+    verdict = "in Production" if outcome.promoted else "not promoted"
+    Console().print(f"version {outcome.version} {verdict}: {outcome.reason}")
+
+
+def load_settings() -> Settings:
+    """Settings from the environment and, where that is silent, from the project's `.env`."""
+    from dotenv import dotenv_values
+
+    for key, value in dotenv_values(ROOT / ".env").items():
+        if value is not None:
+            os.environ.setdefault(key, value)
+    os.environ.setdefault("DOSEL_HOME", str(ROOT / ".dosel"))
+    return Settings.load()
+
+
+def _user() -> str:
+    import getpass
+
+    return getpass.getuser()
+
+
+@contextmanager
+def _logging() -> Iterator[None]:
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("dosel").setLevel(logging.INFO)
+    yield

@@ -1,0 +1,66 @@
+"""What would go wrong later, said in one line before anything is started."""
+
+import shutil
+import socket
+from collections.abc import Iterable
+from contextlib import suppress
+
+import psutil
+
+from dosel.embedded.services import HOST, Service
+from dosel.errors import StartupError
+from dosel.settings import Settings
+
+DISK_BYTES = 1_000_000_000
+"""What a first run writes (databases, logs, a few models) with room for the next ones."""
+
+
+def check(settings: Settings, to_start: Iterable[Service]) -> None:
+    """Raises a StartupError for the first thing that stands in the way."""
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True)
+        probe = settings.home / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise StartupError(f"cannot write to {settings.home} ({error.strerror}): set DOSEL_HOME elsewhere") from error
+    free = shutil.disk_usage(settings.home).free
+    if free < DISK_BYTES:
+        raise StartupError(
+            f"the disk of {settings.home} has {free / 1e6:,.0f} MB left, {DISK_BYTES / 1e6:,.0f} MB are needed: "
+            f"make room, or set DOSEL_HOME to a folder on another disk"
+        )
+    ports: dict[int, Service] = {}
+    for service in to_start:
+        if service.port is None:
+            continue
+        if (other := ports.setdefault(service.port, service)) is not service:
+            raise StartupError(
+                f"{other.title} and {service.title} both want port {service.port}: change {service.port_setting}"
+            )
+        if _taken(service.port):
+            raise StartupError(
+                f"port {service.port} ({service.title}) is taken{_by_whom(service.port)}: end that, "
+                f"or start with another port, such as {service.port_setting}={service.port + 10000} make up"
+            )
+
+
+def _taken(port: int) -> bool:
+    with socket.socket() as probe:
+        # As servers do: a port whose last connections are merely fading out is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return True
+    return False
+
+
+def _by_whom(port: int) -> str:
+    with suppress(psutil.AccessDenied, psutil.NoSuchProcess):
+        for connection in psutil.net_connections("tcp"):
+            if connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN:
+                if connection.pid:
+                    return f" by {psutil.Process(connection.pid).name()} (process {connection.pid})"
+                return " by a process of another user"
+    return ""

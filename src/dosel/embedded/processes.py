@@ -1,0 +1,113 @@
+"""Starting processes so that they, and everything they start, can be found again and stopped.
+
+Each service leads a session of its own. Its descendants stay in that session whatever becomes of their
+parents, so a session's number finds Airflow's grandchildren even after the service itself has died.
+"""
+
+import json
+import os
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from dosel.embedded.services import ROOT, Service
+
+STOP_SECONDS = 15
+
+
+class Processes:
+    """The services' processes, on record in a folder under `home`."""
+
+    def __init__(self, home: Path) -> None:
+        self._records = home / "run"
+        self._logs = home / "logs"
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+
+    def log(self, name: str) -> Path:
+        return self._logs / f"{name}.log"
+
+    def start(self, service: Service, environment: dict[str, str]) -> None:
+        self._records.mkdir(parents=True, exist_ok=True)
+        self._logs.mkdir(parents=True, exist_ok=True)
+        with self.log(service.name).open("ab") as log:
+            process = subprocess.Popen(
+                service.command,
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._children[service.name] = process
+        created = psutil.Process(process.pid).create_time()
+        self._record(service.name).write_text(json.dumps({"pid": process.pid, "created": created}))
+
+    def leader(self, name: str) -> psutil.Process | None:
+        """The service's own process, while it runs."""
+        record = self._read(name)
+        if record is None:
+            return None
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(int(record["pid"]))
+            if abs(process.create_time() - record["created"]) < 1 and process.status() != psutil.STATUS_ZOMBIE:
+                return process
+        return None
+
+    def started(self) -> list[str]:
+        """Names of the services on record, running or not."""
+        return sorted(file.stem for file in self._records.glob("*.json"))
+
+    def stop(self) -> list[str]:
+        """Ends every process of every service on record: asks first, then insists.
+
+        Returns:
+            Names of the services that had to be forced.
+        """
+        forced = []
+        sessions = {name: self._session(name) for name in self.started()}
+        for members in sessions.values():
+            for process in members:
+                with suppress(psutil.NoSuchProcess):
+                    process.terminate()
+        everyone = [process for members in sessions.values() for process in members]
+        psutil.wait_procs(everyone, timeout=STOP_SECONDS)
+        for name in sessions:
+            # Looked up anew: a process that was asked to end may have started others on its way.
+            left = self._session(name)
+            if left:
+                forced.append(name)
+            for process in left:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(left, timeout=STOP_SECONDS)
+            self._record(name).unlink(missing_ok=True)
+        for child in self._children.values():
+            child.poll()
+        self._children.clear()
+        return forced
+
+    def _session(self, name: str) -> list[psutil.Process]:
+        """All living processes of a service's session."""
+        record = self._read(name)
+        if record is None or record["created"] < psutil.boot_time() - 60:
+            return []
+        members = []
+        for process in psutil.process_iter():
+            with suppress(psutil.NoSuchProcess, ProcessLookupError, PermissionError, psutil.AccessDenied):
+                ours = os.getsid(process.pid) == record["pid"] and process.create_time() >= record["created"] - 1
+                if ours and process.status() != psutil.STATUS_ZOMBIE:
+                    members.append(process)
+        return members
+
+    def _record(self, name: str) -> Path:
+        return self._records / f"{name}.json"
+
+    def _read(self, name: str) -> dict[str, float] | None:
+        try:
+            record: dict[str, float] = json.loads(self._record(name).read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+        return record

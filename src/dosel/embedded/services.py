@@ -1,0 +1,178 @@
+"""What runs when embedded: each service's command, port and sign of health, and the environment they share."""
+
+import json
+import secrets
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from dosel.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[3]
+"""The project's folder: the services are started in it."""
+
+HOST = "127.0.0.1"
+ARTIFACT_BUCKET = "mlflows3"
+
+
+@dataclass(frozen=True)
+class Service:
+    """A process to keep running.
+
+    `health` is a path that answers 200 once the service is useful; a service without a port of its own is
+    watched through the one that reports on it. `port_setting` names what moves the port.
+    """
+
+    name: str
+    title: str
+    command: tuple[str, ...]
+    port: int | None = None
+    port_setting: str = ""
+    health: str = ""
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+
+def services(settings: Settings) -> tuple[Service, ...]:
+    """In the order they are started."""
+    python = sys.executable
+    home = settings.home
+    artifacts = f"s3://{ARTIFACT_BUCKET}" if settings.s3_endpoint else str(home / "mlflow" / "artifacts")
+
+    def uvicorn(app: str, port: int) -> tuple[str, ...]:
+        return (python, "-m", "uvicorn", app, "--factory", "--host", HOST, "--port", str(port), "--no-server-header")
+
+    return (
+        Service(
+            "data-api",
+            "Data API",
+            uvicorn("external.main:create_app", settings.data_api_port),
+            settings.data_api_port,
+            "DATA_API_PORT",
+            "/health",
+        ),
+        Service(
+            "mlflow",
+            "MLflow",
+            (
+                *(python, "-m", "mlflow", "server", "--host", HOST, "--port", str(settings.mlflow_port)),
+                *("--backend-store-uri", f"sqlite:///{home / 'mlflow' / 'mlflow.db'}"),
+                *("--artifacts-destination", artifacts, "--workers", "1"),
+            ),
+            settings.mlflow_port,
+            "MLFLOW_PORT",
+            "/health",
+        ),
+        Service(
+            "api",
+            "Prediction API",
+            uvicorn("app.main:create_app", settings.api_port),
+            settings.api_port,
+            "API_PORT",
+            "/healthz",
+        ),
+        Service(
+            "airflow-api-server",
+            "Airflow",
+            (
+                *(python, "-m", "airflow", "api-server", "--host", HOST),
+                *("--port", str(settings.airflow_port), "--workers", "1"),
+            ),
+            settings.airflow_port,
+            "AIRFLOW_PORT",
+            "/api/v2/monitor/health",
+        ),
+        # The api-server reads task logs from the folder they share, so the scheduler need not serve them.
+        Service("airflow-scheduler", "Airflow scheduler", (python, "-m", "airflow", "scheduler", "--skip-serve-logs")),
+        Service("airflow-dag-processor", "Airflow DAG processor", (python, "-m", "airflow", "dag-processor")),
+    )
+
+
+PREPARATION = (
+    ("-m", "airflow", "db", "migrate"),
+    ("-m", "airflow", "pools", "set", "training", "1", "One training at a time has the machine to itself"),
+)
+"""What Airflow's services need done before they start, as arguments of Python; done again, it changes nothing."""
+
+
+def environment(settings: Settings, caller: dict[str, str]) -> dict[str, str]:
+    """The environment of every service: the caller's, and what makes them one embedded platform."""
+    home = settings.home
+    airflow = home / "airflow"
+    keys = _keys(airflow)
+    defaults = {
+        # The data API serves the next batch at each call, so that the first run has all of them.
+        "MIN_UPDATE_TIME": "0",
+        "DATA_API_STATE_DIR": str(home / "data-api"),
+    }
+    ours = {
+        "DOSEL_HOME": str(home),
+        "DOSEL_WAREHOUSE_URL": settings.warehouse_url,
+        "DOSEL_DATA_API_URL": settings.data_api_url,
+        "DOSEL_API_URL": settings.api_url,
+        "MLFLOW_TRACKING_URI": settings.tracking_uri,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "AIRFLOW_HOME": str(airflow),
+        "AIRFLOW__API__BASE_URL": f"http://localhost:{settings.airflow_port}",
+        "AIRFLOW__API_AUTH__JWT_SECRET": keys["jwt"],
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://{HOST}:{settings.airflow_port}/execution/",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__FERNET_KEY": keys["fernet"],
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__PARALLELISM": "4",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(airflow / "passwords.json"),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{settings.airflow_user}:admin",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{airflow / 'airflow.db'}",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        # Libraries keep their caches here rather than in the user's home.
+        "MPLCONFIGDIR": str(home / "cache" / "matplotlib"),
+        "XDG_CACHE_HOME": str(home / "cache"),
+    }
+    if settings.s3_endpoint:
+        ours["MLFLOW_S3_ENDPOINT_URL"] = settings.s3_endpoint
+    return defaults | caller | ours
+
+
+def write_airflow_password(settings: Settings) -> None:
+    """Puts the administrator's password where Airflow's simple auth manager looks for it."""
+    file = settings.home / "airflow" / "passwords.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({settings.airflow_user: settings.airflow_password}))
+    file.chmod(0o600)
+
+
+def make_bucket(settings: Settings) -> None:
+    """Makes the bucket for artifacts on the S3 server, if one is set and lacks it."""
+    if not settings.s3_endpoint:
+        return
+    import boto3
+    from botocore.config import Config
+
+    config = Config(connect_timeout=5, read_timeout=10, retries={"max_attempts": 3})
+    s3 = boto3.client("s3", endpoint_url=settings.s3_endpoint, config=config)
+    if ARTIFACT_BUCKET not in {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}:
+        s3.create_bucket(Bucket=ARTIFACT_BUCKET)
+
+
+def is_local(url: str, port: int) -> bool:
+    """Whether `url` is this machine at `port`: then the service there is ours to start."""
+    parts = urlsplit(url)
+    return parts.hostname in {"127.0.0.1", "localhost"} and (parts.port or 80) == port
+
+
+def _keys(airflow: Path) -> dict[str, str]:
+    """Airflow's secrets, made at the first start and kept: another key could not read what is stored."""
+    from cryptography.fernet import Fernet
+
+    file = airflow / "keys.json"
+    if not file.exists():
+        airflow.mkdir(parents=True, exist_ok=True)
+        file.touch(mode=0o600)
+        file.write_text(json.dumps({"jwt": secrets.token_urlsafe(48), "fernet": Fernet.generate_key().decode()}))
+    keys: dict[str, str] = json.loads(file.read_text())
+    return keys

@@ -1,0 +1,285 @@
+"""Starting the platform, showing it at work, and ending it."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from dosel.client import Client
+from dosel.embedded import preflight
+from dosel.embedded.airflow_runs import AirflowRuns
+from dosel.embedded.processes import Processes
+from dosel.embedded.progress import Progress
+from dosel.embedded.services import (
+    PREPARATION,
+    ROOT,
+    Service,
+    environment,
+    make_bucket,
+    services,
+    write_airflow_password,
+)
+from dosel.errors import ServiceError, StartupError
+from dosel.settings import Settings
+from dosel.usecases import ALL, DEFAULT
+
+POLL_SECONDS = 0.5
+HEALTH_SECONDS = 180
+PREPARATION_SECONDS = 120
+LOG_LINES = 12
+
+
+class Platform:
+    """The embedded platform of one installation."""
+
+    def __init__(self, settings: Settings, caller: dict[str, str], console: Console) -> None:
+        self._settings = settings
+        self._caller = caller
+        self._console = console
+        self._processes = Processes(settings.home)
+        self._services = services(settings)
+        self._began = time.monotonic()
+
+    def up(self, detach: bool) -> None:
+        """Starts what is not running and returns once a prediction was answered; attached, only when ended.
+
+        Raises:
+            StartupError: something is in the way, a service did not come up, or the pipeline failed.
+        """
+        missing = [service for service in self._services if self._processes.leader(service.name) is None]
+        if missing and len(missing) < len(self._services) and not self._any_running():
+            missing = list(self._services)
+        preflight.check(self._settings, missing)
+        try:
+            with _ended_by_signals():
+                self._start(missing)
+                self._follow()
+                if not detach:
+                    self._console.print("Ctrl-C ends everything.\n" if missing else "Ctrl-C leaves it running.\n")
+                    self._watch()
+        except KeyboardInterrupt:
+            self._console.print("\nending …")
+            self._end(missing)
+        except StartupError:
+            self._end(missing)
+            raise
+
+    def down(self) -> None:
+        """Ends everything; nothing of it running is fine too."""
+        started = self._processes.started()
+        forced = self._processes.stop()
+        for name in started:
+            self._console.print(f"{name:<24} ended" + (" by force" if name in forced else ""))
+        if not started:
+            self._console.print("nothing was running")
+
+    def forget(self) -> None:
+        """Removes what the platform wrote, by name: the folder may be one that holds other things too."""
+        if self._any_running():
+            raise StartupError("the platform is running: `make down` ends it")
+        home = self._settings.home
+        for name in ("airflow", "cache", "data-api", "logs", "mlflow", "run"):
+            shutil.rmtree(home / name, ignore_errors=True)
+        for file in home.glob("warehouse.db*"):
+            file.unlink()
+        with suppress(OSError):
+            home.rmdir()
+
+    def status(self) -> bool:
+        """Prints each service's state; whether all are healthy."""
+        table = Table("service", "state", "address", "log", box=None, padding=(0, 2, 0, 0))
+        well = True
+        for service in self._services:
+            running = self._processes.leader(service.name) is not None
+            healthy = running and self._healthy(service)
+            well &= healthy
+            state = "healthy" if healthy else "running, not healthy" if running else "not running"
+            address = service.url if service.port else ""
+            table.add_row(service.title, state, address, str(self._processes.log(service.name)))
+        self._console.print(table)
+        with suppress(ServiceError):
+            for model in Client(self._settings.api_url, timeout=5).models():
+                self._console.print(_in_production(model))
+        return well
+
+    def logs(self, name: str | None) -> list[Path]:
+        """The log files, of one service or of all."""
+        names = [service.name for service in self._services]
+        if name is not None and name not in names:
+            raise StartupError(f"no service {name!r}; there are: {', '.join(names)}")
+        return [log for n in ([name] if name else names) if (log := self._processes.log(n)).exists()]
+
+    def _any_running(self) -> bool:
+        return any(self._processes.leader(service.name) for service in self._services)
+
+    def _start(self, missing: list[Service]) -> None:
+        if not missing:
+            self._console.print("everything is running already")
+            return
+        write_airflow_password(self._settings)
+        env = environment(self._settings, self._caller)
+        (self._settings.home / "mlflow").mkdir(parents=True, exist_ok=True)
+        make_bucket(self._settings)
+        airflow = [service for service in missing if service.name.startswith("airflow")]
+        with self._console.status("starting the services"):
+            for service in missing:
+                if service not in airflow:
+                    self._processes.start(service, env)
+            if airflow:
+                self._prepare_airflow(env)
+            for service in airflow:
+                self._processes.start(service, env)
+            waiting = [service for service in self._services if service.health]
+            deadline = time.monotonic() + HEALTH_SECONDS
+            while waiting:
+                for service in list(waiting):
+                    if self._healthy(service):
+                        waiting.remove(service)
+                        self._console.print(f"[green]✓[/] {service.title:<16} {service.url}  ({self._seconds()})")
+                self._check_alive()
+                if time.monotonic() > deadline:
+                    late = waiting[0]
+                    raise StartupError(
+                        f"{late.title} is not healthy after {HEALTH_SECONDS} s.\n{self._tail(late.name)}"
+                    )
+                time.sleep(POLL_SECONDS)
+
+    def _prepare_airflow(self, env: dict[str, str]) -> None:
+        log = self._processes.log("airflow-prepare")
+        for arguments in PREPARATION:
+            with log.open("ab") as output:
+                try:
+                    subprocess.run(
+                        [sys.executable, *arguments],
+                        cwd=ROOT,
+                        env=env,
+                        stdin=subprocess.DEVNULL,
+                        stdout=output,
+                        stderr=subprocess.STDOUT,
+                        check=True,
+                        timeout=PREPARATION_SECONDS,
+                    )
+                except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+                    raise StartupError(
+                        f"airflow {' '.join(arguments[2:4])} failed.\n{self._tail('airflow-prepare')}"
+                    ) from error
+
+    def _follow(self) -> None:
+        """Shows the pipeline at work until each use case's first prediction is answered."""
+        self._tell_source()
+        following = {use_case.name: Progress(use_case, self._settings) for use_case in ALL}
+        for progress in following.values():
+            progress.nudge()
+        client = Client(self._settings.api_url, timeout=10)
+        answers: dict[str, dict[str, Any]] = {}
+        last_news = time.monotonic()
+        with self._console.status("waiting for Airflow to start the first run") as status:
+            while len(answers) < len(ALL):
+                for use_case in ALL:
+                    progress = following[use_case.name]
+                    for news in progress.look():
+                        last_news = time.monotonic()
+                        status.update(f"{use_case.name}: {news.stage}")
+                        self._console.print(f"[dim]{self._seconds():>6}[/]  {escape(news.line)}", highlight=False)
+                    if progress.production is not None and use_case.name not in answers:
+                        with suppress(ServiceError):
+                            answers[use_case.name] = client.predict(use_case.name, use_case.example)
+                self._check_alive()
+                if time.monotonic() - last_news > self._settings.patience:
+                    raise StartupError(
+                        f"nothing has happened for {self._settings.patience:g} s.\n{self._tail('airflow-scheduler')}"
+                    )
+                time.sleep(POLL_SECONDS)
+        self._summary(following[DEFAULT.name], answers)
+
+    def _watch(self) -> None:
+        """Goes on showing what happens, until a signal ends it."""
+        following = [Progress(use_case, self._settings) for use_case in ALL]
+        for progress in following:
+            progress.look()
+        while True:
+            time.sleep(5 * POLL_SECONDS)
+            self._check_alive()
+            for progress in following:
+                for news in progress.look():
+                    self._console.print(escape(news.line), highlight=False)
+
+    def _tell_source(self) -> None:
+        with suppress(httpx.HTTPError, ValueError):
+            health = httpx.get(f"{self._settings.data_api_url}/health", timeout=5).raise_for_status().json()
+            self._console.print(f"  the data API serves {health.get('rows', 0):,} rows, {health.get('source', '?')}")
+
+    def _healthy(self, service: Service) -> bool:
+        try:
+            if service.name.startswith("airflow"):
+                return not AirflowRuns(self._settings).unhealthy()
+            return httpx.get(service.url + service.health, timeout=5).status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
+    def _check_alive(self) -> None:
+        for service in self._services:
+            if service.name in self._processes.started() and self._processes.leader(service.name) is None:
+                raise StartupError(f"{service.title} has ended.\n{self._tail(service.name)}")
+
+    def _tail(self, name: str) -> str:
+        """The end of a service's log, and where the whole of it is."""
+        log = self._processes.log(name)
+        lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:] if log.exists() else []
+        return "\n".join([*(f"  | {line}" for line in lines), f"Its log: {log}"])
+
+    def _end(self, started: list[Service]) -> None:
+        if started:
+            self.down()
+
+    def _summary(self, progress: Progress, answers: dict[str, dict[str, Any]]) -> None:
+        settings = self._settings
+        table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+        table.add_row("Prediction API", f"{settings.api_url}/docs")
+        table.add_row("MLflow", settings.tracking_uri)
+        credentials = f"user {settings.airflow_user}, password {settings.airflow_password}"
+        table.add_row("Airflow", f"http://localhost:{settings.airflow_port}   {credentials}")
+        table.add_row("Data API", f"{settings.data_api_url}/docs")
+        self._console.print()
+        self._console.print(table)
+        self._console.print()
+        for name, answer in answers.items():
+            model = answer["model"]
+            probability = answer["probabilities"][answer["label"]]
+            self._console.print(
+                f"[bold]{name}[/]: the example row is [bold]{answer['prediction']}, {escape(answer['label'])}[/] "
+                f"(probability {probability:.2f}), says {model['name']} version {model['version']}",
+                highlight=False,
+            )
+        phases = " · ".join(f"{phase} {seconds:.0f} s" for phase, seconds in progress.phases.items())
+        self._console.print(f"[dim]first prediction after {self._seconds()}" + (f" ({phases})" if phases else ""))
+
+    def _seconds(self) -> str:
+        return f"{time.monotonic() - self._began:.0f} s"
+
+
+def _in_production(model: dict[str, Any]) -> str:
+    current = [v for v in model.get("versions", []) if v.get("in_production")]
+    number = f"version {current[0]['version']}" if current else "nothing yet"
+    return f"{model.get('name')}: {number} in Production"
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Has SIGTERM and a closed terminal end us as Ctrl-C does."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

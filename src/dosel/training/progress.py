@@ -1,0 +1,44 @@
+"""How far a training is, read off MLflow: the candidates' runs appear while the search goes on."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from mlflow import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
+
+MAX_RUNS = 1000
+
+
+@dataclass(frozen=True)
+class CandidateSeen:
+    """A scored candidate: `position` is like "3/27", `params` are in words, `score` is the mean of the folds."""
+
+    run_id: str
+    search: str
+    position: str
+    params: str
+    score: float
+
+
+def candidates_since(client: MlflowClient, experiment: str, since: datetime) -> list[CandidateSeen]:
+    """Candidates scored since then, in the order they were tried; none while the experiment is not there."""
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        return []
+    runs = client.search_runs(
+        [found.experiment_id],
+        f"attributes.start_time > {round(since.timestamp() * 1000)} AND attributes.status = 'FINISHED'",
+        max_results=MAX_RUNS,
+    )
+    seen = [
+        CandidateSeen(
+            run.info.run_id,
+            run.data.tags[MLFLOW_PARENT_RUN_ID],
+            run.data.tags.get("dosel.candidate", ""),
+            run.data.tags.get(MLFLOW_RUN_NAME, ""),
+            run.data.metrics.get("mean_test_score", float("nan")),
+        )
+        for run in runs
+        if MLFLOW_PARENT_RUN_ID in run.data.tags
+    ]
+    return sorted(seen, key=lambda c: (c.search, int(c.position.partition("/")[0] or 0)))

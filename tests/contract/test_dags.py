@@ -1,0 +1,106 @@
+"""The DAGs as Airflow reads them: their shape, their settings, and what reading them costs."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dosel.usecases import ALL
+
+ROOT = Path(__file__).resolve().parents[2]
+
+READ_DAGS = """
+import json, sys
+from airflow.dag_processing.dagbag import DagBag
+
+bag = DagBag(sys.argv[1])
+
+def described(dag):
+    return {
+        "paused_at_creation": dag.is_paused_upon_creation,
+        "max_active_runs": dag.max_active_runs,
+        "catchup": dag.catchup,
+        "schedule": type(dag.timetable).__name__,
+        "starts_on": sorted(asset.name for asset in dag.timetable.asset_condition.objects)
+            if getattr(dag.timetable, "asset_condition", None) else [],
+        "tasks": {
+            task.task_id: {
+                "upstream": sorted(task.upstream_task_ids),
+                "retries": task.retries,
+                "backoff": bool(task.retry_exponential_backoff),
+                "limited": task.execution_timeout is not None,
+                "pool": task.pool,
+                "outlets": [asset.name for asset in task.outlets],
+                "trigger_rule": str(task.trigger_rule.value),
+            }
+            for task in dag.tasks
+        },
+    }
+
+heavy = [name for name in ("mlflow", "sklearn", "pandas", "matplotlib", "fastapi.routing")
+         if name in sys.modules]
+print(json.dumps({
+    "errors": bag.import_errors, "heavy": heavy, "dags": {name: described(dag) for name, dag in bag.dags.items()},
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def read(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a fresh process finds in the DAGs' folder: imports of earlier tests must not count."""
+    home = tmp_path_factory.mktemp("airflow")
+    environment = os.environ | {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
+        "DOSEL_INGEST_EVERY": "300",
+    }
+    command = [sys.executable, "-c", READ_DAGS, str(ROOT / "dags")]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 0, result.stderr
+    answer: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    return answer
+
+
+def test_every_use_case_has_its_two_dags_and_there_are_no_others(read: dict[str, Any]) -> None:
+    assert read["errors"] == {}
+    assert set(read["dags"]) == {f"{u.name}_{kind}" for u in ALL for kind in ("ingest", "train")}
+
+
+def test_reading_them_imports_nothing_heavy(read: dict[str, Any]) -> None:
+    """Airflow reads the file again before each task; measured, these imports take it from 0.7 s to 6.5 s."""
+    assert read["heavy"] == []
+
+
+@pytest.mark.parametrize("use_case", ALL, ids=lambda u: u.name)
+def test_the_ingest_pulls_then_announces(read: dict[str, Any], use_case: Any) -> None:
+    dag = read["dags"][f"{use_case.name}_ingest"]
+    assert dag["schedule"] == "DeltaTriggerTimetable"
+    assert {name: task["upstream"] for name, task in dag["tasks"].items()} == {"pull": [], "announce": ["pull"]}
+    assert dag["tasks"]["announce"]["outlets"] == [f"{use_case.name}_clean"]
+    # A pull that found nothing new is skipped; rows that an earlier run left untrained are announced all the same.
+    assert dag["tasks"]["announce"]["trigger_rule"] == "none_failed"
+
+
+@pytest.mark.parametrize("use_case", ALL, ids=lambda u: u.name)
+def test_the_training_starts_on_the_clean_rows_and_ends_at_the_api(read: dict[str, Any], use_case: Any) -> None:
+    dag = read["dags"][f"{use_case.name}_train"]
+    assert dag["starts_on"] == [f"{use_case.name}_clean"]
+    assert {name: task["upstream"] for name, task in dag["tasks"].items()} == {
+        "train": [],
+        "register": ["train"],
+        "challenge": ["register"],
+        "warm_up": ["challenge"],
+    }
+    assert [name for name, task in dag["tasks"].items() if task["pool"] == "training"] == ["train"]
+
+
+def test_all_run_by_themselves_one_at_a_time_and_try_again(read: dict[str, Any]) -> None:
+    for dag in read["dags"].values():
+        assert (dag["paused_at_creation"], dag["max_active_runs"], dag["catchup"]) == (False, 1, False)
+        for task in dag["tasks"].values():
+            assert (task["retries"], task["backoff"], task["limited"]) == (3, True, True)
