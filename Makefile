@@ -48,6 +48,11 @@ lint: setup ## style, types, import rules
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy src/dosel
 	@.venv/bin/lint-imports --no-cache
+	@.venv/bin/python scripts/readme.py --check
+
+.PHONY: docs
+docs: setup ## write the parts of README.md that follow from the code
+	@.venv/bin/python scripts/readme.py
 
 .PHONY: lock
 lock: setup ## write requirements.lock anew from pyproject.toml

@@ -39,7 +39,8 @@ CLASSES = 7
 _AREA_BY_WORD = {area.lower(): number for number, area in enumerate(AREAS, start=1)} | {"comanche": 3}
 _SOIL_BY_CODE = {code: number for number, code in enumerate(ELU, start=1)}
 _AREA = re.compile(r"(?:wilderness[ _]?area[ _]?)?([1-4])")
-_SOIL = re.compile(r"(?:c|elu|soil[ _]?type)?[ _]?(\d{1,4})")
+_CODE = re.compile(r"(?:c|elu)?[ _]?(\d{4})")
+_SOIL = re.compile(r"(?:soil[ _]?type[ _]?)?(\d{1,2})")
 
 
 def area_number(text: str) -> int:
@@ -65,13 +66,15 @@ def soil_number(text: str) -> int:
     Raises:
         ValueError: neither an ELU code of Covertype nor 1-40.
     """
-    match = _SOIL.fullmatch(text.strip().lower())
-    digits = int(match[1]) if match else 0
-    if 1 <= digits <= len(ELU):
-        return digits
-    if digits not in _SOIL_BY_CODE:
+    plain = text.strip().lower()
+    number = 0
+    if match := _CODE.fullmatch(plain):
+        number = _SOIL_BY_CODE.get(int(match[1]), 0)
+    elif match := _SOIL.fullmatch(plain):
+        number = int(match[1])
+    if not 1 <= number <= len(ELU):
         raise ValueError(f"{text!r} is no soil type (C + an ELU code, the code, or 1-40)")
-    return _SOIL_BY_CODE[digits]
+    return number
 
 
 def as_words(rows: pd.DataFrame, first_class: int) -> list[list[str]]:

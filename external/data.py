@@ -9,8 +9,8 @@ import pandas as pd
 
 from external.download import CACHE, Download, DownloadError, cached, download
 from external.generator import generate
-from external.settings import Settings, StartError
 from external.sampling import SLICES
+from external.settings import Settings, StartError
 from external.table import read_csv
 
 logger = logging.getLogger("uvicorn.error")
@@ -43,7 +43,7 @@ def load(settings: Settings, fetch: Download = download) -> DataSet:
             raise StartError(
                 f"DATA_API_CSV: {settings.data_api_csv} holds {len(rows)} rows, {SLICES} batches need as many"
             )
-        return DataSet("csv", rows, str(settings.data_api_csv))
+        return DataSet("csv", rows, settings.data_api_csv.name)
     note = "DATA_API_FETCH=never"
     if settings.data_api_fetch == "auto":
         try:

@@ -1,19 +1,20 @@
 """The real Covertype, downloaded once by `fetch_covtype` and kept.
 
 `fetch_covtype` waits on its server for ever, so it runs in a child process that has a time limit on both sides: the
-parent kills it, and it ends itself should the parent be gone. The child writes the finished table under another name and
-renames it; a download cut short leaves nothing that could be taken for the whole.
+parent kills it, and it ends itself should the parent be gone. It works in a folder of its own, out of which only the
+finished table is moved: a download cut short leaves nothing that could be taken for the whole.
 
-Run as `python -m external.download TARGET SECONDS` this module is that child.
+Run as `python -m external.download FOLDER SECONDS` this module is that child.
 """
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -57,8 +58,18 @@ def download(target: Path, seconds: float) -> None:
     Raises:
         DownloadError: no way to the archive, no success, or not in time.
     """
+    deadline = time.monotonic() + seconds
     probe(min(PROBE_SECONDS, seconds))
-    run_child((sys.executable, "-m", "external.download", str(target.resolve()), str(seconds)), seconds)
+    left = max(deadline - time.monotonic(), 0.0)
+    # Always the same folder, so that what a killed process left behind is found and removed.
+    folder = target.parent.resolve() / "fetch"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        run_child((sys.executable, "-m", "external.download", str(folder), str(left)), left)
+        os.replace(folder / CACHE, target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def probe(seconds: float, proxies: Callable[[], dict[str, str]] = getproxies) -> None:
@@ -68,6 +79,7 @@ def probe(seconds: float, proxies: Callable[[], dict[str, str]] = getproxies) ->
         DownloadError: it does not within `seconds`.
     """
     host, port = ARCHIVE
+    # Behind a proxy only the proxy can be reached, and perhaps only it can look up names.
     if proxy := proxies().get("https"):
         parts = urlsplit(proxy if "//" in proxy else f"//{proxy}")
         host, port = parts.hostname or host, parts.port or 80
@@ -114,17 +126,6 @@ def run_child(command: Sequence[str], seconds: float) -> None:
         raise DownloadError(f"the download failed: {said[-1]}")
 
 
-def fetch(target: Path) -> None:
-    """The child's work: downloads into a folder that goes away, writes `target` whole or not at all."""
-    from sklearn.datasets import fetch_covtype
-
-    with tempfile.TemporaryDirectory(prefix="fetch-", dir=target.parent) as folder:
-        features, cover = fetch_covtype(data_home=folder, return_X_y=True)
-        finished = Path(folder) / CACHE
-        save(finished, features, cover)
-        os.replace(finished, target)
-
-
 def save(path: Path, features: np.ndarray, cover: np.ndarray) -> None:
     """Writes rows as `fetch_covtype` hands them out: `(rows, 54)` with one-hot flags, and classes 1-7.
 
@@ -146,9 +147,15 @@ def save(path: Path, features: np.ndarray, cover: np.ndarray) -> None:
 
 
 def main() -> None:
-    target, seconds = sys.argv[1:]
+    """The child's work: downloads into a folder and leaves the finished table there."""
+    folder, seconds = sys.argv[1:]
     signal.setitimer(signal.ITIMER_REAL, float(seconds))
-    fetch(Path(target))
+
+    # Here, so that only the child pays for scikit-learn, and within its time.
+    from sklearn.datasets import fetch_covtype
+
+    features, cover = fetch_covtype(data_home=folder, return_X_y=True)
+    save(Path(folder) / CACHE, features, cover)
 
 
 if __name__ == "__main__":

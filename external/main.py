@@ -31,6 +31,7 @@ def create_app() -> FastAPI:
     """The app this process's environment asks for; what is wrong with that ends the process with one line."""
     try:
         settings = read_settings()
+        # First the state: whoever holds its folder also is the only one to download into it.
         state = State(settings.data_api_state_dir, settings.min_update_time)
         return build_app(settings, state, load(settings))
     except StartError as error:
@@ -40,7 +41,8 @@ def create_app() -> FastAPI:
 def __getattr__(name: str) -> Any:
     """`external.main:app`, made when a server asks for it: importing this module does nothing yet."""
     if name == "app":
-        return create_app()
+        # Kept, because a server may ask twice, and the second app would find the state folder held by the first.
+        return globals().setdefault(name, create_app())
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

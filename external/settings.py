@@ -21,15 +21,15 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
-    data_api_csv: Annotated[
-        Path | None, Field(description="Rows to serve: a CSV of the 13 columns (or UCI's 55).")
-    ] = None
+    data_api_csv: Annotated[Path | None, Field(description="Rows to serve: a CSV of the 13 columns (or UCI's 55).")] = (
+        None
+    )
     data_api_csv_classes: Annotated[
         Coding, Field(description="How that CSV codes Cover_Type: uci is 1-7, course is 0-6.")
     ] = "uci"
-    data_api_classes: Annotated[
-        Coding, Field(description="How Cover_Type is served: uci is 1-7, course is 0-6.")
-    ] = "uci"
+    data_api_classes: Annotated[Coding, Field(description="How Cover_Type is served: uci is 1-7, course is 0-6.")] = (
+        "uci"
+    )
     data_api_fetch: Annotated[
         Literal["auto", "never"], Field(description="Whether to try `fetch_covtype` when no CSV is named.")
     ] = "auto"
@@ -64,7 +64,5 @@ def read_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        wrong = (
-            f"{str(part['loc'][0]).upper()}={part['input']!r}: {part['msg']}" for part in error.errors()
-        )
+        wrong = (f"{str(part['loc'][0]).upper()}={part['input']!r}: {part['msg']}" for part in error.errors())
         raise StartError("; ".join(wrong)) from None

@@ -1,15 +1,14 @@
 """How far each group has come, kept on disk so that neither a restart nor a kill loses it.
 
 `timestamps.json` has the course's format, `{"1": [timestamp, batch], ...}`, with `[0, -1]` for a group that has not
-begun. What the course's API does not know lies beside it in `generations.json`: the token of this state folder and, for
-each group, how often its generation was restarted and how many samples its current batch has given.
+begun. What the course's API does not know lies beside it in `generations.json`: the token of this state folder and,
+for each group, how often its generation was restarted and how many samples its current batch has given.
 """
 
 import fcntl
 import json
 import os
 import secrets
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -92,8 +91,13 @@ class State:
             raise StartError(f"DATA_API_STATE_DIR: {folder} cannot be used: {error.strerror}") from None
         try:
             self._positions: dict[int, _Position] = dict.fromkeys(GROUPS, (0, -1))
-            self._positions |= _read(self._timestamps_file, _positions) or {}
-            self._generations = _read(self._generations_file, _Generations.model_validate_json) or _Generations()
+            positions = _read(self._timestamps_file, _parse_positions)
+            self._positions |= positions or {}
+            generations = _read(self._generations_file, _Generations.model_validate_json)
+            if positions is None or generations is None:
+                # Whoever deletes timestamps.json starts every group over, and the epochs must tell.
+                generations = _Generations()
+            self._generations = generations
             for group in GROUPS:
                 self._generations.groups.setdefault(group, _Progress())
             self._write()
@@ -122,7 +126,7 @@ class State:
             now = self._clock()
             draws = progress.draws
             # With no window at all, two calls within one tick of the clock are still two batches.
-            if self._window == 0 or now - timestamp > self._window:
+            if batch < 1 or self._window == 0 or now - timestamp > self._window:
                 timestamp, batch, draws = now, max(batch, 0) + 1, 0
             answer = make(Turn(group, batch, progress.restarts, draws, self._epoch(group)))
             self._move(group, (timestamp, batch), _Progress(restarts=progress.restarts, draws=draws + 1))
@@ -160,7 +164,7 @@ class State:
         _replace(self._timestamps_file, {str(group): list(at) for group, at in self._positions.items()})
 
 
-def _positions(text: bytes) -> dict[int, _Position]:
+def _parse_positions(text: bytes) -> dict[int, _Position]:
     positions = _TIMESTAMPS.validate_json(text)
     for group, (timestamp, batch) in positions.items():
         if group not in GROUPS or timestamp < 0 or not -1 <= batch <= BATCHES:
@@ -182,17 +186,13 @@ def _read(path: Path, parse: Callable[[bytes], Result]) -> Result | None:
 
 def _replace(path: Path, content: Any) -> None:
     """Writes a file whole or not at all, even if the machine stops in the middle."""
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, prefix=f".{path.name}-", encoding="utf-8", delete=False
-    ) as file:
-        try:
-            json.dump(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+    # One name is enough, as one process holds the folder, and what a kill leaves behind is written over.
+    new = path.with_suffix(".new")
+    with new.open("w", encoding="utf-8") as file:
+        json.dump(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(new, path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

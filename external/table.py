@@ -1,12 +1,12 @@
 """The reader of a CSV somebody else wrote.
 
-It takes the thirteen columns in the order of `COLUMNS`, or in any order under a header that names them, or the 55 columns
-of UCI's own file (ten measurements, four and forty flags, the class). Whatever it cannot read is one line that names the
-file, the line and the column.
+It takes the thirteen columns in the order of `COLUMNS`, or in any order under a header that names them, or the 55
+columns of UCI's own file (ten measurements, four and forty flags, the class). Whatever it cannot read is one line that
+names the file, the line and the column.
 """
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -61,7 +61,7 @@ def read_csv(path: Path, coding: Coding) -> pd.DataFrame:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = _lines(csv.reader(file))
+            lines = _lines(file)
             first = next(lines, None)
             if first is None:
                 raise StartError(f"DATA_API_CSV: {path} holds no rows")
@@ -71,12 +71,15 @@ def read_csv(path: Path, coding: Coding) -> pd.DataFrame:
             chunks = [_chunk(path, list(pending), fields, width)]
             while chunk := list(islice(lines, CHUNK)):
                 chunks.append(_chunk(path, chunk, fields, width))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        raise StartError(f"DATA_API_CSV: {path} cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
         raise StartError(f"DATA_API_CSV: {path} cannot be read: {error}") from None
     return coded(np.concatenate(chunks))
 
 
-def _lines(reader: "csv.Reader") -> Iterator[_Line]:
+def _lines(file: Iterable[str]) -> Iterator[_Line]:
+    reader = csv.reader(file)
     return (_Line(reader.line_num, fields) for fields in reader if fields)
 
 
@@ -110,9 +113,7 @@ def _layout(path: Path, first: _Line, coding: Coding) -> list[_Field]:
             f"DATA_API_CSV: {path}, line {first.number}: {len(first.fields)} columns, expected {len(COLUMNS)}"
         )
     if header and (header[: len(NUMERIC)] != list(NUMERIC) or header[-1] != COVER):
-        raise StartError(
-            f"DATA_API_CSV: {path}, line {first.number}: a header of 55 columns must keep UCI's order"
-        )
+        raise StartError(f"DATA_API_CSV: {path}, line {first.number}: a header of 55 columns must keep UCI's order")
     fields = []
     start = 0
     for name in COLUMNS:
@@ -125,9 +126,7 @@ def _chunk(path: Path, lines: list[_Line], fields: list[_Field], width: int) -> 
     """The coded values of some lines, shape `(lines, 13)`."""
     for line in lines:
         if len(line.fields) != width:
-            raise StartError(
-                f"DATA_API_CSV: {path}, line {line.number}: {len(line.fields)} columns, expected {width}"
-            )
+            raise StartError(f"DATA_API_CSV: {path}, line {line.number}: {len(line.fields)} columns, expected {width}")
     values = np.empty((len(lines), len(fields)), dtype=np.int64)
     for position, field in enumerate(fields):
         seen: dict[str, int] = {}
@@ -152,9 +151,7 @@ def _parsed(path: Path, line: _Line, field: _Field, text: str) -> int:
     try:
         return field.parse(text)
     except ValueError as error:
-        raise StartError(
-            f"DATA_API_CSV: {path}, line {line.number}, column {field.name}: {error}"
-        ) from None
+        raise StartError(f"DATA_API_CSV: {path}, line {line.number}, column {field.name}: {error}") from None
 
 
 def _whole(text: str) -> int:
@@ -178,9 +175,7 @@ def _cover(coding: Coding) -> Parse:
     def parse(text: str) -> int:
         number = _whole(text)
         if not first <= number < first + CLASSES:
-            raise ValueError(
-                f"{text!r} is no class of DATA_API_CSV_CLASSES={coding} ({first}-{first + CLASSES - 1})"
-            )
+            raise ValueError(f"{text!r} is no class of DATA_API_CSV_CLASSES={coding} ({first}-{first + CLASSES - 1})")
         return number - first + 1
 
     return parse

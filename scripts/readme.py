@@ -1,0 +1,71 @@
+"""Writes the parts of README.md that follow from the code: the tables of settings, and the example call.
+
+    python scripts/readme.py            brings README.md up to date
+    python scripts/readme.py --check    fails if it is not
+"""
+
+import json
+import re
+import shlex
+import sys
+import textwrap
+from collections.abc import Iterable
+from pathlib import Path
+
+from pydantic_core import PydanticUndefined
+from pydantic_settings import BaseSettings
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+
+
+def parts() -> dict[str, str]:
+    """The text of each generated part, by the name in its markers."""
+    # The data API is a program of its own beside the package; this script is started from anywhere.
+    sys.path.insert(0, str(ROOT))
+    from dosel.settings import Settings
+    from dosel.usecases import DEFAULT
+    from external.settings import Settings as DataApiSettings
+
+    body = textwrap.fill(json.dumps(DEFAULT.example), 100, initial_indent="    ", subsequent_indent="     ").strip()
+    call = f"curl -s localhost:8989/predict -H 'Content-Type: application/json' -d {shlex.quote(body)}"
+    return {
+        "settings": table(Settings),
+        "data-api-settings": table(DataApiSettings),
+        "example": f"```console\n$ {call}\n```",
+    }
+
+
+def table(settings: type[BaseSettings]) -> str:
+    return "\n".join(["| variable | default | meaning |", "|---|---|---|", *rows(settings)])
+
+
+def rows(settings: type[BaseSettings]) -> Iterable[str]:
+    for name, field in settings.model_fields.items():
+        variable = field.validation_alias or name.upper()
+        shown = "" if field.default in (None, "", PydanticUndefined) else f"`{field.default}`"
+        yield f"| `{variable}` | {shown} | {field.description} |"
+
+
+def rewritten(text: str) -> str:
+    """`text` with every generated part as it should be."""
+    for name, part in parts().items():
+        marked = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
+        if not marked.search(text):
+            raise SystemExit(f"README.md has no part between <!-- {name} --> and <!-- /{name} -->")
+        text = marked.sub(lambda match, part=part: match[1] + part + match[2], text)  # type: ignore[misc]
+    return text
+
+
+def main() -> None:
+    text = README.read_text()
+    current = rewritten(text)
+    if "--check" in sys.argv[1:]:
+        if current != text:
+            raise SystemExit("README.md does not say what the code says: `make docs` brings it up to date")
+    else:
+        README.write_text(current)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""The platform, started as a newcomer would, on free ports and in folders of its own."""
+
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PORTS = ("AIRFLOW_PORT", "MLFLOW_PORT", "API_PORT", "DATA_API_PORT")
+
+
+@dataclass
+class Installation:
+    """An embedded platform; `make` runs a target of the Makefile against it."""
+
+    home: Path
+    user_home: Path
+    environment: dict[str, str]
+
+    def make(self, *targets: str, timeout: float = 400, **settings: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            ["make", *targets],
+            cwd=ROOT,
+            env=self.environment | settings,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def url(self, port: str) -> str:
+        return f"http://127.0.0.1:{self.environment[port]}"
+
+
+def installation(folder: Path) -> Installation:
+    user_home = folder / "user"
+    user_home.mkdir()
+    ours = ("DOSEL_", "AIRFLOW", "MLFLOW_", "DATA_API_", "BATCH_", "SLICE_", "MIN_UPDATE", "API_PORT")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    environment |= {"HOME": str(user_home), "DOSEL_HOME": str(folder / "dosel"), "DATA_API_FETCH": "never"}
+    environment |= dict(zip(PORTS, map(str, _free_ports(len(PORTS))), strict=True))
+    return Installation(folder / "dosel", user_home, environment)
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[Installation]:
+    """Not started."""
+    made = installation(tmp_path)
+    yield made
+    made.make("down")
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Installation, str]]:
+    """Started by `make up DETACH=1`, with what that printed; shared, so tests leave it as they found it."""
+    made = installation(tmp_path_factory.mktemp("platform"))
+    try:
+        result = made.make("up", "DETACH=1", DATA_API_ROWS="4000", BATCH_FRACTION="1")
+        assert result.returncode == 0, result.stdout + result.stderr
+        yield made, result.stdout
+    finally:
+        made.make("down")
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for s in sockets:
+            s.bind(("127.0.0.1", 0))
+        return [s.getsockname()[1] for s in sockets]
+    finally:
+        for s in sockets:
+            s.close()

@@ -1,0 +1,166 @@
+"""The main job, for real: Airflow pulls, MLflow records, a model enters Production, the API answers."""
+
+import os
+import socket
+from typing import Any
+
+import httpx
+import pandas as pd
+import psutil
+import pytest
+from mlflow import MlflowClient, pyfunc, set_tracking_uri, sklearn
+
+from dosel.usecases import COVERTYPE, DEFAULT
+from dosel.warehouse import BatchStore, PromotionLedger, connect
+from tests.e2e.conftest import PORTS, Installation
+
+pytestmark = pytest.mark.e2e
+
+Running = tuple[Installation, str]
+
+
+def of_ours(home: str) -> list[psutil.Process]:
+    """Processes that were started with this installation's folder in their environment or their command."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            told = home in " ".join(process.cmdline()) or home in process.environ().get("DOSEL_HOME", "")
+            if told and process.pid != os.getpid() and process.name() not in ("make", "sh"):
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+def test_it_tells_what_happens_and_ends_with_a_prediction(running: Running) -> None:
+    _, output = running
+    assert "4,000 rows, generated" in output
+    for number in range(1, 11):
+        assert f"batch {number:>2}" in output
+    for number in range(1, 28):
+        assert f"{number}/27" in output
+    assert f"{COVERTYPE.model_name} version 1: accuracy" in output
+    assert "user admin, password admin" in output
+    assert f"says {COVERTYPE.model_name} version 1" in output
+
+
+def test_the_example_of_the_docs_is_answered(running: Running) -> None:
+    platform, _ = running
+    document = httpx.get(platform.url("API_PORT") + "/openapi.json").json()
+    body = document["paths"]["/predict/covertype"]["post"]["requestBody"]["content"]["application/json"]
+    schema = document["components"]["schemas"][body["schema"]["$ref"].rpartition("/")[2]]
+    answer = httpx.post(platform.url("API_PORT") + "/predict", json=schema["examples"][0]).raise_for_status().json()
+    assert answer["prediction"] in COVERTYPE.target.labels
+    assert answer["label"] == COVERTYPE.target.labels[answer["prediction"]]
+    assert answer["model"]["version"] == 1
+
+
+@pytest.mark.parametrize("address", ["models:/{}/Production", "models:/{}@production"])
+def test_plain_mlflow_loads_what_is_in_production(running: Running, address: str) -> None:
+    platform, _ = running
+    set_tracking_uri(platform.url("MLFLOW_PORT"))
+    row = pd.DataFrame([COVERTYPE.example])
+    uri = address.format(COVERTYPE.model_name)
+    assert sklearn.load_model(uri).predict(row)[0] in COVERTYPE.target.labels
+    assert pyfunc.load_model(uri).predict(row)[0] in COVERTYPE.target.labels
+
+
+def test_the_search_is_in_mlflow_with_all_its_candidates(running: Running) -> None:
+    platform, _ = running
+    client = MlflowClient(platform.url("MLFLOW_PORT"))
+    version = client.get_model_version_by_alias(COVERTYPE.model_name, "production")
+    experiment = client.get_experiment_by_name(COVERTYPE.experiment)
+    children = client.search_runs([experiment.experiment_id], f"tags.mlflow.parentRunId = '{version.run_id}'")
+    assert len(children) == 27
+    assert sorted(child.data.metrics["rank_test_score"] for child in children)[0] == 1
+    assert 0.65 < client.get_run(version.run_id).data.metrics["test_accuracy"] < 0.99
+
+
+def test_airflow_ran_both_dags_by_itself(running: Running) -> None:
+    platform, _ = running
+    login = {"username": "admin", "password": "admin"}
+    with httpx.Client(base_url=platform.url("AIRFLOW_PORT")) as airflow:
+        token = airflow.post("/auth/token", json=login).raise_for_status().json()["access_token"]
+        airflow.headers["Authorization"] = f"Bearer {token}"
+
+        def states(dag: str) -> list[str]:
+            runs = airflow.get(f"/api/v2/dags/{dag}/dagRuns").raise_for_status().json()["dag_runs"]
+            return [run["state"] for run in runs]
+
+        assert states("covertype_ingest")[0] == "success"
+        # The last task tells the API, whose own look may have been first; so the run may still be ending.
+        assert states("covertype_train") in (["success"], ["running"])
+
+
+def test_the_warehouse_accounts_for_every_row(running: Running) -> None:
+    platform, _ = running
+    engine = connect(f"sqlite:///{platform.home / 'warehouse.db'}")
+    store = BatchStore(engine, COVERTYPE)
+    records = store.records()
+    assert [record.number for record in records] == list(range(1, 11))
+    assert all(r.rows_received == r.rows_clean + r.rows_refused + r.rows_duplicate for r in records)
+    assert sum(r.rows_received for r in records) == 4000
+    assert len(store.clean()) == sum(r.rows_clean for r in records)
+    assert [entry.to_version for entry in PromotionLedger(engine).history(DEFAULT.model_name)] == [1]
+
+
+def test_a_second_start_resumes_on_what_is_there(running: Running) -> None:
+    platform, _ = running
+    again = platform.make("up", "DETACH=1")
+    assert again.returncode == 0
+    assert "everything is running already" in again.stdout
+    assert f"says {COVERTYPE.model_name} version 1" in again.stdout
+    assert platform.make("status").returncode == 0
+
+
+def test_it_listens_on_this_machine_only(running: Running) -> None:
+    platform, _ = running
+    addresses = {
+        connection.laddr.ip
+        for process in of_ours(str(platform.home))
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert addresses == {"127.0.0.1"}
+
+
+def test_it_writes_nothing_into_the_users_home(running: Running) -> None:
+    platform, _ = running
+    assert [str(p.relative_to(platform.user_home)) for p in platform.user_home.rglob("*")] == []
+
+
+def test_down_leaves_no_process_and_no_port_and_up_comes_back(fresh: Installation) -> None:
+    """Ended in the middle of the work, then started again: what was pulled before is not pulled again."""
+    settings: dict[str, Any] = {"DATA_API_ROWS": "1000", "BATCH_FRACTION": "1"}
+    first = fresh.make("up", "DETACH=1", **settings)
+    assert first.returncode == 0, first.stdout + first.stderr
+
+    assert fresh.make("down").returncode == 0
+    assert of_ours(str(fresh.home)) == []
+    for name in PORTS:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", int(fresh.environment[name])))
+
+    second = fresh.make("up", "DETACH=1", **settings)
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert f"says {COVERTYPE.model_name} version 1" in second.stdout
+    assert "batch  1" not in second.stdout
+
+
+def test_a_taken_port_is_one_line_and_nothing_is_started(fresh: Installation) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", int(fresh.environment["MLFLOW_PORT"])))
+        other.listen()
+        result = fresh.make("up", "DETACH=1")
+    assert result.returncode != 0
+    assert f"port {fresh.environment['MLFLOW_PORT']} (MLflow) is taken" in result.stderr
+    assert "MLFLOW_PORT=" in result.stderr
+    assert of_ours(str(fresh.home)) == []
+
+
+def test_a_service_that_cannot_start_ends_all_with_its_reason(fresh: Installation) -> None:
+    result = fresh.make("up", "DETACH=1", DATA_API_CSV="no/such/file.csv")
+    assert result.returncode != 0
+    assert "no/such/file.csv" in result.stderr
+    assert "data-api.log" in result.stderr
+    assert of_ours(str(fresh.home)) == []
