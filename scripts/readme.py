@@ -1,7 +1,7 @@
 """Writes the parts of README.md that follow from the code: the tables of settings, and the example call.
 
-    python scripts/readme.py            brings README.md up to date
-    python scripts/readme.py --check    fails if it is not
+python scripts/readme.py            brings README.md up to date
+python scripts/readme.py --check    fails if it is not
 """
 
 import json

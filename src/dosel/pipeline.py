@@ -137,6 +137,8 @@ class Pipeline:
         """
         gate, name = self._use_case.gate, self._use_case.model_name
         version = self._registry.version(name, number)
+        # A promotion that was killed half-way is finished first, so that the champion is the ledger's.
+        self._registry.project(name)
         champion = self._registry.production(name)
         scores: dict[str, float] = {}
         if champion is not None and champion.version == number:

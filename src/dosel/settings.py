@@ -5,10 +5,10 @@ command line, the API's factory and a DAG task's first line; from there settings
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from dosel.errors import SettingsError
 
@@ -62,7 +62,7 @@ class Settings(BaseSettings):
     data_api_group: Annotated[int, Field(ge=1, le=10)] = Field(
         6, validation_alias="DATA_API_GROUP", description="Group whose batches are pulled, 1 to 10."
     )
-    data_api_classes: str = Field(
+    data_api_classes: Literal["uci", "course"] = Field(
         "uci",
         validation_alias="DATA_API_CLASSES",
         description="How the data API numbers the classes: `uci` (1 to 7) or `course` (0 to 6).",
@@ -109,6 +109,15 @@ class Settings(BaseSettings):
         # The model is frozen for everyone after this point; this is the last step of making it.
         self.__dict__.update(derived)
         return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # A field's own name is for Python only: in the environment, `home` would be everybody's HOME.
+        environment = EnvSettingsSource(settings_cls)
+        environment.config = SettingsConfigDict(**environment.config | {"populate_by_name": False})
+        return init_settings, environment
 
     @classmethod
     def load(cls) -> "Settings":

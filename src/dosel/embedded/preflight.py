@@ -39,9 +39,10 @@ def check(settings: Settings, to_start: Iterable[Service]) -> None:
                 f"{other.title} and {service.title} both want port {service.port}: change {service.port_setting}"
             )
         if _taken(service.port):
+            another = service.port + (10_000 if service.port < 55_000 else -10_000)
             raise StartupError(
                 f"port {service.port} ({service.title}) is taken{_by_whom(service.port)}: end that, "
-                f"or start with another port, such as {service.port_setting}={service.port + 10000} make up"
+                f"or start with another port, such as {service.port_setting}={another} make up"
             )
 
 

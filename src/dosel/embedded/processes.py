@@ -15,6 +15,8 @@ import psutil
 from dosel.embedded.services import ROOT, Service
 
 STOP_SECONDS = 15
+CLOCK_SECONDS = 60
+"""How far a start time may seem to move when the machine's clock is set; no process number is reused so soon."""
 
 
 class Processes:
@@ -52,7 +54,7 @@ class Processes:
             return None
         with suppress(psutil.NoSuchProcess):
             process = psutil.Process(int(record["pid"]))
-            if abs(process.create_time() - record["created"]) < 1 and process.status() != psutil.STATUS_ZOMBIE:
+            if _is(process, record) and process.status() != psutil.STATUS_ZOMBIE:
                 return process
         return None
 
@@ -92,13 +94,16 @@ class Processes:
     def _session(self, name: str) -> list[psutil.Process]:
         """All living processes of a service's session."""
         record = self._read(name)
-        if record is None or record["created"] < psutil.boot_time() - 60:
+        if record is None or record["created"] < psutil.boot_time() - CLOCK_SECONDS:
             return []
+        with suppress(psutil.NoSuchProcess):
+            if not _is(psutil.Process(int(record["pid"])), record):
+                # A stranger has the number by now, which no process gets while its old session has members.
+                return []
         members = []
         for process in psutil.process_iter():
             with suppress(psutil.NoSuchProcess, ProcessLookupError, PermissionError, psutil.AccessDenied):
-                ours = os.getsid(process.pid) == record["pid"] and process.create_time() >= record["created"] - 1
-                if ours and process.status() != psutil.STATUS_ZOMBIE:
+                if os.getsid(process.pid) == record["pid"] and process.status() != psutil.STATUS_ZOMBIE:
                     members.append(process)
         return members
 
@@ -111,3 +116,7 @@ class Processes:
         except (FileNotFoundError, ValueError):
             return None
         return record
+
+
+def _is(process: psutil.Process, record: dict[str, float]) -> bool:
+    return abs(process.create_time() - record["created"]) < CLOCK_SECONDS

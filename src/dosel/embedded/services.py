@@ -142,8 +142,9 @@ def write_airflow_password(settings: Settings) -> None:
     """Puts the administrator's password where Airflow's simple auth manager looks for it."""
     file = settings.home / "airflow" / "passwords.json"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({settings.airflow_user: settings.airflow_password}))
+    file.touch(mode=0o600)
     file.chmod(0o600)
+    file.write_text(json.dumps({settings.airflow_user: settings.airflow_password}))
 
 
 def make_bucket(settings: Settings) -> None:
@@ -172,7 +173,9 @@ def _keys(airflow: Path) -> dict[str, str]:
     file = airflow / "keys.json"
     if not file.exists():
         airflow.mkdir(parents=True, exist_ok=True)
-        file.touch(mode=0o600)
-        file.write_text(json.dumps({"jwt": secrets.token_urlsafe(48), "fernet": Fernet.generate_key().decode()}))
+        half = file.with_suffix(".half")
+        half.touch(mode=0o600)
+        half.write_text(json.dumps({"jwt": secrets.token_urlsafe(48), "fernet": Fernet.generate_key().decode()}))
+        half.replace(file)
     keys: dict[str, str] = json.loads(file.read_text())
     return keys

@@ -108,7 +108,7 @@ class Platform:
             table.add_row(service.title, state, address, str(self._processes.log(service.name)))
         self._console.print(table)
         with suppress(ServiceError):
-            for model in Client(self._settings.api_url, timeout=5).models():
+            for model in Client(self._settings.api_url, timeout=5, attempts=1).models():
                 self._console.print(_in_production(model))
         return well
 
@@ -180,7 +180,7 @@ class Platform:
         following = {use_case.name: Progress(use_case, self._settings) for use_case in ALL}
         for progress in following.values():
             progress.nudge()
-        client = Client(self._settings.api_url, timeout=10)
+        client = Client(self._settings.api_url, timeout=10, attempts=1)
         answers: dict[str, dict[str, Any]] = {}
         last_news = time.monotonic()
         with self._console.status("waiting for Airflow to start the first run") as status:

@@ -68,5 +68,6 @@ def check(use_case: UseCase, received: Sequence[Sequence[Any]], coding: str) -> 
 
 def _to_number(column: pd.Series) -> npt.NDArray[np.float64]:
     """The values as float64; what is no number, infinities included, as NaN."""
-    values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    # By way of text, as which true is no number and no integer is too long.
+    values = pd.to_numeric(column.astype("str"), errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     return np.where(np.isfinite(values), values, np.nan)

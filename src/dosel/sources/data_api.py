@@ -1,8 +1,9 @@
 """The outside data API, as its clients know it: one GET, and its end told in several spellings."""
 
+import asyncio
 import json
+import math
 import random
-import time
 import unicodedata
 from typing import Any
 
@@ -35,7 +36,7 @@ class DataApi:
         group: int,
         coding: str,
         timeout: float,
-        transport: httpx.BaseTransport | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._url = f"{url.rstrip('/')}/data"
         self._group = group
@@ -67,33 +68,37 @@ class DataApi:
 
     def _get(self) -> tuple[int, httpx.Headers, bytes]:
         """Status, headers and body, bounded in size and in time."""
-        deadline = time.monotonic() + self._timeout
-        body = bytearray()
         try:
-            with (
-                httpx.Client(timeout=self._timeout, transport=self._transport) as client,
-                client.stream("GET", self._url, params={"group_number": self._group}) as response,
-            ):
-                for chunk in response.iter_bytes():
-                    body += chunk
-                    if len(body) > MAX_ANSWER_BYTES:
-                        raise SourceError(
-                            f"the data API at {self._url} sent more than {MAX_ANSWER_BYTES} bytes for one batch"
-                        )
-                    if time.monotonic() > deadline:
-                        raise SourceUnavailable(
-                            f"the data API at {self._url} did not finish its answer in {self._timeout:g} s"
-                        )
-                return response.status_code, response.headers, bytes(body)
-        except httpx.TransportError as error:
+            return asyncio.run(self._exchange())
+        except TimeoutError as error:
+            raise SourceUnavailable(
+                f"the data API at {self._url} did not finish its answer in {self._timeout:g} s"
+            ) from error
+        except httpx.RequestError as error:
             raise SourceUnavailable(
                 f"the data API at {self._url} cannot be reached ({type(error).__name__}: {error}); is it running?"
             ) from error
 
+    async def _exchange(self) -> tuple[int, httpx.Headers, bytes]:
+        # httpx bounds each wait; only a clock over the whole ends an answer that arrives byte by byte.
+        async with (
+            asyncio.timeout(self._timeout),
+            httpx.AsyncClient(timeout=self._timeout, transport=self._transport) as client,
+            client.stream("GET", self._url, params={"group_number": self._group}) as response,
+        ):
+            body = bytearray()
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > MAX_ANSWER_BYTES:
+                    raise SourceError(
+                        f"the data API at {self._url} sent more than {MAX_ANSWER_BYTES} bytes for one batch"
+                    )
+            return response.status_code, response.headers, bytes(body)
+
     def _parse(self, status: int, body: bytes) -> dict[str, Any]:
         try:
             answer = json.loads(body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise SourceUnavailable(
                 f"the data API at {self._url} answered {status} with something that is no JSON: {body[:80]!r}"
             ) from error
@@ -107,11 +112,11 @@ class DataApi:
             return None
         if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
             raise SourceError(f"the data API at {self._url} sent no list of rows in 'data'")
-        if not isinstance(number, int) or number < 1:
+        if type(number) is not int or number < 1:
             raise SourceError(f"the data API at {self._url} sent batch_number {number!r}, a count was expected")
         if group != self._group:
             raise SourceError(f"the data API at {self._url} sent group {group!r}, asked for {self._group}")
-        return Batch(self._url, f"group {group}", epoch, number, rows, self._coding)
+        return Batch(self._url, f"group {self._group}", epoch, number, rows, self._coding)
 
 
 def _says_the_end(detail: str) -> bool:
@@ -122,9 +127,10 @@ def _says_the_end(detail: str) -> bool:
 
 def _retry_after(headers: httpx.Headers) -> float | None:
     try:
-        return float(headers["retry-after"])
+        seconds = float(headers["retry-after"])
     except (KeyError, ValueError):
         return None
+    return None if math.isnan(seconds) else seconds
 
 
 def _wait(state: RetryCallState) -> float:
@@ -133,4 +139,5 @@ def _wait(state: RetryCallState) -> float:
     asked = error.retry_after if isinstance(error, SourceUnavailable) else None
     if asked is not None:
         return min(max(asked, 0.0), MAX_WAIT_SECONDS)
-    return min(0.5 * 2 ** (state.attempt_number - 1), MAX_WAIT_SECONDS) * random.uniform(0.75, 1.25)
+    doubling: float = 0.5 * 2 ** (state.attempt_number - 1)
+    return min(doubling, MAX_WAIT_SECONDS) * random.uniform(0.75, 1.25)

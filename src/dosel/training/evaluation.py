@@ -47,7 +47,9 @@ def evaluate(target: Target, truth: Classes, predicted: Classes) -> Evaluation:
         "balanced_accuracy": float(balanced_accuracy_score(truth, predicted)),
     }
     for average in ("macro", "weighted"):
-        precision, recall, f1, _ = precision_recall_fscore_support(truth, predicted, average=average, zero_division=0)
+        precision, recall, f1, _ = precision_recall_fscore_support(
+            truth, predicted, labels=codes, average=average, zero_division=0
+        )
         metrics |= {f"precision_{average}": precision, f"recall_{average}": recall, f"f1_{average}": f1}
     report = classification_report(
         truth, predicted, labels=codes, target_names=names, output_dict=True, zero_division=0

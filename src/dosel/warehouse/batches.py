@@ -147,9 +147,11 @@ class BatchStore:
             return {"batch_id": batch_id, "row_no": int(row_no)}
 
         raw = [place(i) | self._as_received(row) for i, row in enumerate(received)]
+        names = [str(name) for name in accepted.columns]
+        values = accepted.itertuples(index=False, name=None)
         clean = [
-            place(i) | {"row_key": int(key)} | record
-            for i, key, record in zip(accepted.index, keys, accepted.to_dict("records"), strict=True)
+            place(i) | {"row_key": int(key)} | dict(zip(names, row, strict=True))
+            for i, key, row in zip(accepted.index, keys, values, strict=True)
         ]
         quarantine = [place(i) | {"reason": reason} for i, reason in refused.items()]
         tables = self._tables

@@ -15,6 +15,15 @@ CONNECT_SECONDS = 5
 LOCK_SECONDS = 30
 STATEMENT_SECONDS = 300
 
+_HINTS = {
+    1045: "are user and password right?",
+    1049: "does the schema exist?",
+    2003: "is it running?",
+    2006: "is it running?",
+    2013: "is it running?",
+}
+"""What to look at, by MySQL's error code."""
+
 
 def connect(url: str) -> Engine:
     """An engine for `url`; connects on first use.
@@ -66,7 +75,9 @@ def transaction(engine: Engine) -> Iterator[Connection]:
 
 def _in_words(engine: Engine, error: DBAPIError) -> str:
     address = engine.url.render_as_string(hide_password=True)
-    return f"the data store at {address} failed ({error.orig}); is it running, with disk to spare?"
+    code = error.orig.args[0] if error.orig is not None and error.orig.args else None
+    hint = _HINTS.get(code, "") if isinstance(code, int) else "is there disk to spare, and nobody holding a lock?"
+    return f"the data store at {address} failed: {error.orig}" + (f"; {hint}" if hint else "")
 
 
 def _make_sqlite_transactional(engine: Engine) -> None:

@@ -1,0 +1,82 @@
+"""The OpenAPI document and the page that shows it."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse
+from fastapi.staticfiles import StaticFiles
+
+import dosel
+from app.problems import as_problems
+
+DESCRIPTION = """
+Answers with the model that is in Production, and says which one that was.
+
+1. `GET /readyz` says whether a model answers yet, and what it waits for.
+2. `POST /predict` takes one row: open it below, press *Try it out*, then *Execute*. The example is a real row.
+3. `GET /use-cases` lists every field with its unit, bounds and choices; `GET /models` what is registered.
+
+Errors are problem documents (RFC 9457, `application/problem+json`) that say what was wrong and where.
+"""
+
+TAGS = [
+    {"name": "predict", "description": "One row in, one answer out."},
+    {"name": "models", "description": "What is registered, what is in Production, what is loaded here."},
+    {"name": "service", "description": "Whether this service lives, and whether it can answer."},
+]
+
+ASSETS_PACKAGE = "fastapi_offline"
+"""Carries the files of Swagger UI; without it, the reader's browser fetches them from their CDN."""
+
+ASSETS_PATH = "/docs/assets"
+
+
+class Api(FastAPI):
+    """An app whose every error is documented as a problem document."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(
+            title="dosel",
+            version=dosel.__version__,
+            description=DESCRIPTION,
+            openapi_tags=TAGS,
+            docs_url=None,
+            redoc_url=None,
+            **kwargs,
+        )
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            self.openapi_schema = as_problems(super().openapi())
+        return self.openapi_schema
+
+
+def add_docs_page(app: FastAPI) -> None:
+    """Adds `/docs`, with Swagger UI from this machine where its files are installed."""
+    assets = _assets()
+    urls: dict[str, Any] = {}
+    if assets is not None:
+        app.mount(ASSETS_PATH, StaticFiles(directory=assets))
+        urls = {
+            "swagger_js_url": f"{ASSETS_PATH}/swagger-ui-bundle.js",
+            "swagger_css_url": f"{ASSETS_PATH}/swagger-ui.css",
+            "swagger_favicon_url": f"{ASSETS_PATH}/favicon.png",
+        }
+    page = get_swagger_ui_html(
+        openapi_url="/openapi.json",
+        title="dosel",
+        swagger_ui_parameters={"defaultModelsExpandDepth": 0, "displayRequestDuration": True},
+        **urls,
+    )
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return page
+
+
+def _assets() -> Path | None:
+    found = find_spec(ASSETS_PACKAGE)
+    return Path(found.origin).parent / "static" if found and found.origin else None

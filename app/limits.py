@@ -1,0 +1,59 @@
+"""How much of a request is read."""
+
+from collections.abc import Iterator
+
+from fastapi import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+DRAINED_BYTES = 64 * 1024 * 1024
+"""How much of a body that is too large is still taken in and dropped, so that the client gets to read why."""
+
+
+class LimitedBodies:
+    """Refuses a body of more than `limit` bytes: by what it says of itself, or as soon as it has grown past it."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        declared = max(_content_lengths(scope), default=0)
+        read = 0
+
+        async def limited() -> Message:
+            nonlocal read
+            if declared > self._limit:
+                # A client that asked whether to go on sending is told no by the answer alone.
+                if b"expect" not in dict(scope["headers"]):
+                    await _drain(receive)
+                raise self._too_large(f"{declared:,} bytes")
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > self._limit:
+                if message.get("more_body", False):
+                    await _drain(receive)
+                raise self._too_large("more")
+            return message
+
+        await self._app(scope, limited, send)
+
+    def _too_large(self, size: str) -> HTTPException:
+        return HTTPException(413, f"the body has {size}; at most {self._limit:,} bytes are read")
+
+
+async def _drain(receive: Receive) -> None:
+    dropped = 0
+    while dropped < DRAINED_BYTES:
+        message = await receive()
+        dropped += len(message.get("body", b""))
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            return
+
+
+def _content_lengths(scope: Scope) -> Iterator[int]:
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit():
+            yield int(value)

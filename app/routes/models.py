@@ -1,0 +1,93 @@
+"""What is registered, what is in Production and what is loaded. Plain `def`: these wait for MLflow."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from app.deps import ServingDep
+from app.problems import documented
+from app.refusals import cut
+from app.schemas import Loaded, Model, ModelInfo, ModelNames, Models, UseCaseInfo, UseCases, Version
+from app.serving import Served
+from dosel.errors import RegistryError, WarehouseError
+from dosel.usecases import UseCase
+
+
+def router(use_cases: Sequence[UseCase], default: UseCase) -> APIRouter:
+    made = APIRouter(tags=["models"])
+    known = UseCases(use_cases=[UseCaseInfo.of(use_case, default=use_case is default) for use_case in use_cases])
+
+    @made.get("/use-cases", summary="What this installation serves, with all a form needs")
+    async def list_use_cases() -> UseCases:
+        return known
+
+    @made.get("/models", summary="What is registered, version by version", responses=documented(503))
+    def list_models(serving: ServingDep) -> Models:
+        registry = serving.registry()
+        return Models(
+            models=[
+                Model(
+                    name=use_case.model_name,
+                    use_case=use_case.name,
+                    versions=[Version.of(version) for version in registry.versions(use_case.model_name)],
+                )
+                for use_case in use_cases
+            ]
+        )
+
+    @made.get("/listar_modelos", summary="Names of the registered models, for older clients", responses=documented(503))
+    def list_names(serving: ServingDep) -> ModelNames:
+        registry = serving.registry()
+        return ModelNames(modelos=[u.model_name for u in use_cases if registry.versions(u.model_name)])
+
+    @made.get(
+        "/model-info",
+        summary="What is in Production and what is loaded here, with metrics and lineage",
+        responses=documented(404, 503),
+    )
+    def show_model(
+        serving: ServingDep,
+        use_case: Annotated[str, Query(description="Name of the use case.")] = default.name,
+        model: Annotated[str | None, Query(description="Its registered model, as a check.")] = None,
+    ) -> ModelInfo:
+        asked = serving.named(cut(use_case))
+        if model:
+            serving.check_model(asked, cut(model))
+        served = serving.served(asked)
+        production, read_at = served.version, served.loaded_at
+        try:
+            production = serving.registry().production(asked.model_name) or production
+            read_at = datetime.now(UTC)
+        except (RegistryError, WarehouseError):
+            # What was read when the model was loaded still tells what answers.
+            pass
+        return ModelInfo(
+            use_case=asked.name,
+            name=asked.model_name,
+            production=Version.of(production),
+            loaded=_loaded(served),
+            read_at=read_at,
+        )
+
+    @made.post(
+        "/warmup",
+        summary="Look at the registry now and load what is in Production",
+        responses=documented(404, 503),
+    )
+    def warm_up(
+        serving: ServingDep,
+        use_case: Annotated[str | None, Query(description="Name of one use case; left out: all of them.")] = None,
+    ) -> dict[str, Loaded]:
+        """Answers what is loaded, by use case."""
+        asked = [serving.named(cut(use_case))] if use_case else list(use_cases)
+        serving.look(asked)
+        return {u.name: _loaded(served) for u in asked if (served := serving.loaded(u))}
+
+    return made
+
+
+def _loaded(served: Served) -> Loaded:
+    version = served.version
+    return Loaded(model=version.name, version=version.version, run_id=version.run_id, loaded_at=served.loaded_at)

@@ -1,0 +1,107 @@
+"""One row in, one answer out."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from email.message import Message
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, HTTPException, Query, Request
+
+from app.deps import ServingDep
+from app.problems import documented
+from app.refusals import cut
+from app.schemas import Answer, ModelReference, Row, request_model, row_model
+from app.serving import Serving
+from dosel.usecases import UseCase
+
+RESPONSES = documented(400, 404, 413, 415, 422, 503)
+
+ModelQuery = Annotated[
+    str | None,
+    Query(description="A registered model of the use case; left out: what is in Production."),
+]
+
+
+def router(use_cases: Sequence[UseCase], default: UseCase) -> APIRouter:
+    """A typed route a use case, one for the default, and one that knows the names when somebody does not."""
+    made = APIRouter(tags=["predict"], responses=RESPONSES)
+    _add_default(made, default)
+    for use_case in use_cases:
+        _add(made, use_case)
+
+    @made.post("/predict/{use_case}", include_in_schema=False)
+    async def unknown(use_case: str, serving: ServingDep) -> None:
+        serving.named(cut(use_case))
+
+    return made
+
+
+def _add(router: APIRouter, use_case: UseCase) -> None:
+    Body: Any = row_model(use_case)
+
+    @router.post(
+        f"/predict/{use_case.name}",
+        summary=use_case.title,
+        description=_described(use_case),
+        operation_id=f"predict_{use_case.name}",
+        dependencies=[Depends(_takes_row_of(use_case))],
+    )
+    async def predict(row: Body, serving: ServingDep, model: ModelQuery = None) -> Answer:
+        return _answer(serving, use_case, row, model)
+
+
+def _add_default(router: APIRouter, use_case: UseCase) -> None:
+    Body: Any = request_model(use_case)
+
+    @router.post(
+        "/predict",
+        summary=f"{use_case.title}, as older clients ask",
+        description=_described(use_case),
+        operation_id="predict",
+        dependencies=[Depends(_takes_row_of(use_case))],
+    )
+    async def predict(row: Body, serving: ServingDep) -> Answer:
+        return _answer(serving, use_case, row, row.model)
+
+
+def _answer(serving: Serving, use_case: UseCase, row: Row, model: str | None) -> Answer:
+    if model:
+        serving.check_model(use_case, cut(model))
+    served = serving.served(use_case)
+    [answer] = served.predictor.predict([row.model_dump(include=set(use_case.feature_names))])
+    version = served.version
+    return Answer(
+        prediction=answer.prediction,
+        label=answer.label,
+        probabilities=answer.probabilities,
+        model=ModelReference(name=version.name, version=version.version, run_id=version.run_id),
+    )
+
+
+def _takes_row_of(use_case: UseCase) -> Callable[[Request], Awaitable[None]]:
+    async def takes_row(request: Request) -> None:
+        # What a refused field is explained with: a validation error does not say which route it came from.
+        request.state.use_case = use_case
+        declared = request.headers.get("content-type")
+        if declared and not _is_json(declared):
+            raise HTTPException(
+                415,
+                f"the body says it is {cut(declared)}; send JSON and the header Content-Type: application/json "
+                "(curl: -H 'Content-Type: application/json')",
+            )
+
+    return takes_row
+
+
+def _is_json(content_type: str) -> bool:
+    header = Message()
+    header["content-type"] = content_type
+    subtype = header.get_content_subtype()
+    return header.get_content_maintype() == "application" and (subtype == "json" or subtype.endswith("+json"))
+
+
+def _described(use_case: UseCase) -> str:
+    classes = ", ".join(f"{code} {label}" for code, label in use_case.target.labels.items())
+    return (
+        f"{use_case.summary}\n\n"
+        f"Answers with what is in Production. `prediction` is the {use_case.target.title.lower()}: {classes}."
+    )

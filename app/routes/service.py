@@ -1,0 +1,38 @@
+"""Whether this service lives, and whether it can answer."""
+
+from fastapi import APIRouter
+
+from app.deps import ServingDep
+from app.problems import documented
+from app.schemas import Greeting, Health, Readiness, Ready
+from app.serving import NotReady
+
+
+def router() -> APIRouter:
+    made = APIRouter(tags=["service"])
+
+    @made.get("/", summary="Greets, and points to the documentation")
+    async def greet() -> Greeting:
+        return Greeting(message="This is dosel: it answers with the model that is in Production.", docs="/docs")
+
+    @made.get("/healthz", summary="Whether this process lives")
+    async def health() -> Health:
+        return Health()
+
+    @made.get("/readyz", summary="Whether a model answers", responses=documented(503))
+    async def ready(serving: ServingDep) -> Ready:
+        """Ready as soon as one use case has a model: another one that still waits must not take that from it."""
+        states = {}
+        for use_case in serving.use_cases:
+            served = serving.loaded(use_case)
+            states[use_case.name] = Readiness(
+                ready=served is not None,
+                version=served.version.version if served else None,
+                waiting_for=serving.waiting_for(use_case) or None,
+            )
+        if not any(state.ready for state in states.values()):
+            waits = "; ".join(f"{name} waits for {state.waiting_for}" for name, state in states.items())
+            raise NotReady(f"no model answers yet: {waits}")
+        return Ready(use_cases=states)
+
+    return made

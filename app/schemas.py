@@ -1,0 +1,308 @@
+"""Bodies of requests and answers. What is asked for a row is derived from the use case."""
+
+import json
+import math
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
+
+from dosel.usecases import Category, Feature, Number, UseCase
+
+if TYPE_CHECKING:
+    from dosel.registry import ModelVersion
+
+MANY = 10
+"""Up to so many choices, the documentation of a field says what each one is called."""
+
+
+class Row(BaseModel):
+    """A row of features: what every use case's request is made of."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+def row_model(use_case: UseCase) -> type[Row]:
+    """The request body for one row of `use_case`."""
+    fields: dict[str, Any] = {feature.name: _field(feature) for feature in use_case.features}
+    return create_model(
+        f"{_camel(use_case.name)}Row",
+        __base__=Row,
+        __doc__=use_case.summary,
+        __cls_kwargs__={"json_schema_extra": {"examples": [use_case.example]}},
+        **fields,
+    )
+
+
+def request_model(use_case: UseCase) -> type[Row]:
+    """The same row, with the name of a model beside its fields."""
+    named = Annotated[
+        str | None,
+        Field(description="A registered model of the use case; left out, null or empty: what is in Production."),
+    ]
+    model: dict[str, Any] = {"model": (named, None)}
+    return create_model(f"{_camel(use_case.name)}Request", __base__=row_model(use_case), __doc__=None, **model)
+
+
+def _field(feature: Feature) -> Any:
+    sentence = feature.expected[0].upper() + feature.expected[1:]
+    match feature:
+        case Number():
+            whole: dict[str, Any] = {"multiple_of": 1, "json_schema_extra": {"type": "integer"}}
+            return Annotated[
+                float,
+                Field(
+                    strict=True,
+                    allow_inf_nan=False,
+                    ge=feature.low,
+                    le=feature.high,
+                    title=feature.title,
+                    description=f"{feature.help} {sentence}.",
+                    examples=[feature.example],
+                    **(whole if feature.whole else {}),
+                ),
+            ]
+        case Category():
+            return Annotated[
+                str,
+                Field(
+                    strict=True,
+                    title=feature.title,
+                    description=f"{feature.help} {_choices(feature)} Upper or lower case is the same.",
+                    examples=[feature.example],
+                    json_schema_extra={"enum": list(feature.values)},
+                ),
+                AfterValidator(lambda text: _canonical(feature, text)),
+            ]
+
+
+def _canonical(category: Category, text: str) -> str:
+    value = category.canonical(text)
+    if value is None:
+        raise ValueError(category.expected)
+    return value
+
+
+def _choices(category: Category) -> str:
+    if len(category.choices) > MANY:
+        return f"{len(category.choices)} choices; `GET /use-cases` says what each is called."
+    return (
+        "; ".join(f"`{c.value}`: {c.title}" if c.title != c.value else f"`{c.value}`" for c in category.choices) + "."
+    )
+
+
+def _camel(name: str) -> str:
+    return "".join(part.capitalize() for part in name.split("_"))
+
+
+class ModelReference(BaseModel):
+    """Which model answered."""
+
+    name: str = Field(description="The registered model.", examples=["modelo_covertype_vf"])
+    version: int = Field(description="Its version.", examples=[3])
+    run_id: str = Field(description="The MLflow run that trained it.", examples=["0f9a4c1de0b94c6c8d3b7a52f1e6c0aa"])
+
+
+class Answer(BaseModel):
+    """The answer for one row."""
+
+    prediction: int = Field(description="Code of the most probable class.", examples=[2])
+    label: str = Field(description="What that class is called.", examples=["Lodgepole Pine"])
+    probabilities: dict[str, float] = Field(
+        description="Each class the model knows, with its probability; they add up to 1.",
+        examples=[{"Spruce/Fir": 0.2, "Lodgepole Pine": 0.8}],
+    )
+    model: ModelReference
+
+
+class Gate(BaseModel):
+    """What the gate decided when the version asked to enter Production."""
+
+    verdict: str | None = Field(description="`passed` or `refused`; null if it was not judged yet.")
+    reason: str | None = Field(description="The figures it rests on.")
+
+
+class Lineage(BaseModel):
+    """What the version was made from; null where its run does not say."""
+
+    data_digest: str | None = Field(description="SHA-256 of the set of clean rows.")
+    batch_ids: list[int] = Field(description="The batches those rows came in.")
+    rows_train: int | None = Field(description="Rows it was trained on.")
+    rows_test: int | None = Field(description="Rows held out, on which its metrics rest.")
+    split_version: str | None = Field(description="The rule that held them out.")
+    family: str | None = Field(description="Family of models.")
+    code_version: str | None = Field(description="Version of dosel that trained it.")
+
+
+class Version(BaseModel):
+    """A registered version."""
+
+    version: int
+    run_id: str
+    created_at: datetime
+    in_production: bool
+    stage: str = Field(description="MLflow's stage, for older clients.")
+    aliases: list[str]
+    metrics: dict[str, float]
+    params: dict[str, str]
+    gate: Gate
+    lineage: Lineage
+
+    @classmethod
+    def of(cls, version: "ModelVersion") -> "Version":
+        tags = {name.removeprefix("dosel."): value for name, value in version.tags.items()}
+        return cls(
+            version=version.version,
+            run_id=version.run_id,
+            created_at=version.created_at,
+            in_production="production" in version.aliases,
+            stage=version.stage,
+            aliases=list(version.aliases),
+            # JSON has no NaN, which a metric of MLflow can be.
+            metrics={name: value for name, value in version.metrics.items() if math.isfinite(value)},
+            params=dict(version.params),
+            gate=Gate(verdict=tags.get("gate"), reason=tags.get("gate_reason")),
+            lineage=Lineage(
+                data_digest=tags.get("data_digest"),
+                batch_ids=_parsed(tags, "batch_ids") or [],
+                rows_train=_parsed(tags, "rows_train"),
+                rows_test=_parsed(tags, "rows_test"),
+                split_version=tags.get("split_version"),
+                family=tags.get("family"),
+                code_version=tags.get("code_version"),
+            ),
+        )
+
+
+def _parsed(tags: Mapping[str, str], name: str) -> Any:
+    return json.loads(tags[name]) if name in tags else None
+
+
+class Model(BaseModel):
+    """A registered model with its versions, newest first."""
+
+    name: str
+    use_case: str
+    versions: list[Version]
+
+
+class Models(BaseModel):
+    models: list[Model]
+
+
+class ModelNames(BaseModel):
+    modelos: list[str] = Field(description="Names that `model` of `POST /predict` takes.")
+
+
+class Loaded(BaseModel):
+    """A version this process answers with."""
+
+    model: str = Field(description="The registered model.")
+    version: int
+    run_id: str
+    loaded_at: datetime = Field(description="Since when it answers.")
+
+
+class ModelInfo(BaseModel):
+    """What is in Production, and what this process answers with: the same, but for the seconds after a promotion."""
+
+    use_case: str
+    name: str
+    production: Version
+    loaded: Loaded
+    read_at: datetime = Field(description="When `production` was read; not now, if MLflow cannot be reached.")
+
+
+class NumberInfo(BaseModel):
+    kind: Literal["number"] = "number"
+    name: str
+    title: str
+    unit: str = Field(description="Empty for a number without one.")
+    low: float = Field(description="Smallest acceptable value.")
+    high: float = Field(description="Largest acceptable value.")
+    whole: bool = Field(description="Whether fractions are refused.")
+    example: float
+    help: str
+    expected: str = Field(description="The above in words, as errors say it.")
+
+
+class ChoiceInfo(BaseModel):
+    value: str
+    title: str
+
+
+class CategoryInfo(BaseModel):
+    kind: Literal["category"] = "category"
+    name: str
+    title: str
+    choices: list[ChoiceInfo]
+    example: str
+    help: str
+    expected: str = Field(description="The choices in words, as errors say it.")
+
+
+class TargetInfo(BaseModel):
+    name: str
+    title: str
+    labels: dict[int, str] = Field(description="What each code of a prediction is called.")
+
+
+class UseCaseInfo(BaseModel):
+    """Everything a form needs."""
+
+    name: str
+    title: str
+    summary: str
+    default: bool = Field(description="Whether the bare `POST /predict` means this one.")
+    path: str = Field(description="Where a row of it is predicted.")
+    model_name: str = Field(description="Its registered model.")
+    features: list[Annotated[NumberInfo | CategoryInfo, Field(discriminator="kind")]]
+    target: TargetInfo
+    example: dict[str, int | float | str] = Field(description="A real row, ready to be sent.")
+
+    @classmethod
+    def of(cls, use_case: UseCase, default: bool) -> "UseCaseInfo":
+        return cls(
+            name=use_case.name,
+            title=use_case.title,
+            summary=use_case.summary,
+            default=default,
+            path=f"/predict/{use_case.name}",
+            model_name=use_case.model_name,
+            features=[_info(feature) for feature in use_case.features],
+            target=TargetInfo(
+                name=use_case.target.name, title=use_case.target.title, labels=dict(use_case.target.labels)
+            ),
+            example=use_case.example,
+        )
+
+
+def _info(feature: Feature) -> NumberInfo | CategoryInfo:
+    info = NumberInfo if isinstance(feature, Number) else CategoryInfo
+    return info.model_validate(feature, from_attributes=True)
+
+
+class UseCases(BaseModel):
+    use_cases: list[UseCaseInfo]
+
+
+class Readiness(BaseModel):
+    """Whether one use case has a model that answers."""
+
+    ready: bool
+    version: int | None
+    waiting_for: str | None = Field(description="What keeps it from following Production; null while it does.")
+
+
+class Ready(BaseModel):
+    use_cases: dict[str, Readiness]
+
+
+class Health(BaseModel):
+    status: Literal["ok"] = "ok"
+
+
+class Greeting(BaseModel):
+    message: str
+    docs: str = Field(description="Where to read on.")

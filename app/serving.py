@@ -1,0 +1,217 @@
+"""What this process answers with: a loaded model for each use case, kept in step with Production."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from dosel.errors import DoselError, ModelNotFound, RegistryError, UnknownUseCase
+from dosel.settings import Settings
+from dosel.usecases import UseCase
+
+if TYPE_CHECKING:
+    # Importing these takes seconds, in which the app can already say that it is alive.
+    from dosel.predictor import Predictor
+    from dosel.registry import ModelVersion, Registry
+
+MAX_RELOAD_SECONDS = 60.0
+"""Longest pause before a version that could not be loaded is tried again."""
+
+log = logging.getLogger("uvicorn.error")
+
+
+class NotReady(RegistryError):
+    """No model answers for now; the message says what to wait for."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model that answers. Never changed: another version is another `Served`."""
+
+    predictor: "Predictor"
+    version: "ModelVersion"
+    loaded_at: datetime
+
+
+@dataclass
+class _Place:
+    """Where a use case's model stands. Written by one look at a time; reading `served` takes no lock."""
+
+    use_case: UseCase
+    served: Served | None = None
+    waiting_for: str = "the first look at the registry"
+    failed: bool = False
+    trouble: str = ""
+    unloadable: int | None = None
+    pause: float = 0.0
+    not_before: float = 0.0
+
+
+class Serving:
+    """Follows what is in Production, from a thread of its own; a model that answers stays until the next one does.
+
+    Args:
+        open_registry: makes the connection to the registry; called again until it succeeds.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        use_cases: Sequence[UseCase],
+        open_registry: "Callable[[Settings], Registry] | None" = None,
+    ) -> None:
+        self._settings = settings
+        self._open_registry = open_registry or _open
+        self._registry: Registry | None = None
+        self._places = {use_case.name: _Place(use_case) for use_case in use_cases}
+        self._looking = threading.Lock()
+        self._opening = threading.Lock()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="production", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the watching. A look that waits for MLflow in this moment is not waited for."""
+        self._stopped.set()
+        self._thread.join(timeout=1)
+
+    @property
+    def use_cases(self) -> list[UseCase]:
+        return [place.use_case for place in self._places.values()]
+
+    def named(self, name: str) -> UseCase:
+        """
+        Raises:
+            UnknownUseCase: this API serves none of that name.
+        """
+        if name not in self._places:
+            raise UnknownUseCase(f"no use case {name!r}; there are: {', '.join(self._places)}")
+        return self._places[name].use_case
+
+    def check_model(self, use_case: UseCase, model: str) -> None:
+        """
+        Raises:
+            ModelNotFound: `model` is not the registered model of the use case; the message says what is.
+        """
+        if model == use_case.model_name:
+            return
+        for other in self.use_cases:
+            if model == other.model_name:
+                raise ModelNotFound(f"{model} is the model of {other.name}: POST /predict/{other.name} asks it")
+        raise ModelNotFound(f"no registered model {model!r}; for {use_case.name} there is: {use_case.model_name}")
+
+    def served(self, use_case: UseCase) -> Served:
+        """
+        Raises:
+            NotReady: nothing is loaded yet.
+        """
+        place = self._places[use_case.name]
+        if place.served is None:
+            raise NotReady(f"no model answers for {use_case.name} yet; waiting for {place.waiting_for}")
+        return place.served
+
+    def loaded(self, use_case: UseCase) -> Served | None:
+        """What answers, for those who only tell of it; None while nothing does."""
+        return self._places[use_case.name].served
+
+    def waiting_for(self, use_case: UseCase) -> str:
+        """What keeps the use case from following Production; "" while it does."""
+        return self._places[use_case.name].waiting_for
+
+    def registry(self) -> "Registry":
+        """
+        Raises:
+            RegistryError: MLflow cannot be reached.
+            WarehouseError: the data store, which keeps the promotion ledger, cannot be reached.
+        """
+        with self._opening:
+            if self._registry is None:
+                self._registry = self._open_registry(self._settings)
+            return self._registry
+
+    def look(self, use_cases: Sequence[UseCase] | None = None) -> None:
+        """Looks at the registry now, for some or for all, and loads what is in Production.
+
+        Raises:
+            NotReady: the registry cannot be asked, a version cannot be loaded, or no model answers at all.
+        """
+        places = [self._places[u.name] for u in (use_cases or self.use_cases)]
+        with self._looking:
+            for place in places:
+                place.not_before = 0.0
+                self._follow(place)
+        for place in places:
+            if place.failed:
+                raise NotReady(f"{place.use_case.name}: waiting for {place.waiting_for}{_meanwhile(place)}")
+        if not any(place.served for place in places):
+            self.served(places[0].use_case)
+
+    def _watch(self) -> None:
+        while not self._stopped.is_set():
+            with self._looking:
+                for place in self._places.values():
+                    self._follow(place)
+            self._stopped.wait(self._settings.poll_seconds)
+
+    def _follow(self, place: _Place) -> None:
+        """Brings one place to what is in Production; whatever goes wrong, what answered before goes on answering."""
+        name = place.use_case.model_name
+        number: int | None = None
+        try:
+            number = self.registry().production_number(name)
+            if number is None:
+                dags = f"the DAGs {place.use_case.name}_ingest and {place.use_case.name}_train bring one there"
+                self._tell(place, "empty", f"a version of {name} in Production: {dags}", failed=False)
+            elif place.served is not None and place.served.version.version == number:
+                self._tell(place, "", "", failed=False)
+            elif number != place.unloadable or time.monotonic() >= place.not_before:
+                place.served = self._load(place.use_case, number)
+                place.unloadable, place.pause = None, 0.0
+                self._tell(place, "", "", failed=False)
+                log.info("%s: %s version %d answers", place.use_case.name, name, number)
+        except Exception as error:  # noqa: BLE001  a model can fail in any way as it is read; this thread must live on
+            if number is not None:
+                place.unloadable = number
+                place.pause = min(max(2 * place.pause, self._settings.poll_seconds), MAX_RELOAD_SECONDS)
+                place.not_before = time.monotonic() + place.pause
+            what = f"{name} version {number}, which could not be loaded" if number else "the registry"
+            reason = str(error) if isinstance(error, DoselError) else f"{type(error).__name__}: {error}"
+            self._tell(place, f"{number} {type(error).__name__}", f"{what}: {reason}", failed=True)
+
+    def _tell(self, place: _Place, trouble: str, waiting_for: str, failed: bool) -> None:
+        """Notes how a look ended, and logs it if the one before ended otherwise: a look comes every few seconds."""
+        place.waiting_for, place.failed = waiting_for, failed
+        if trouble == place.trouble:
+            return
+        place.trouble = trouble
+        if trouble:
+            level = logging.WARNING if failed else logging.INFO
+            log.log(level, "%s: waiting for %s%s", place.use_case.name, waiting_for, _meanwhile(place))
+        else:
+            log.info("%s: follows Production", place.use_case.name)
+
+    def _load(self, use_case: UseCase, number: int) -> Served:
+        """The version, loaded whole and tried on the example row."""
+        from dosel.predictor import Predictor
+
+        registry = self.registry()
+        version = registry.version(use_case.model_name, number)
+        predictor = Predictor(use_case, registry.load(version))
+        predictor.predict([use_case.example])
+        return Served(predictor, version, datetime.now(UTC))
+
+
+def _meanwhile(place: _Place) -> str:
+    return f" (version {place.served.version.version} goes on answering)" if place.served else ""
+
+
+def _open(settings: Settings) -> "Registry":
+    from dosel.registry import Registry
+    from dosel.warehouse import PromotionLedger, connect
+
+    return Registry(settings.tracking_uri, PromotionLedger(connect(settings.warehouse_url)))

@@ -1,0 +1,112 @@
+"""A client of our own prediction API: for the page, the DAGs, scripts and `dosel`.
+
+What the API refuses is an `ApiProblem` with the words of its problem document; silence is a `ServiceError`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from dosel.errors import ServiceError
+
+ATTEMPTS = 4
+MAX_WAIT_SECONDS = 4
+
+
+class ApiProblem(ServiceError):
+    """The API answered with a problem document (RFC 9457).
+
+    `errors` has an entry for each field that was refused: field, expected, got, message.
+    """
+
+    def __init__(self, status: int, detail: str, errors: list[dict[str, str]]) -> None:
+        super().__init__(f"the prediction API answered {status}: {detail}")
+        self.status = status
+        self.detail = detail
+        self.errors = errors
+
+
+class Client:
+    """The prediction API at `url`.
+
+    Args:
+        timeout: seconds for one attempt.
+        attempts: how often a call that is safe to repeat is tried when the API is silent or not ready.
+        transport: what carries the requests; tests put a stand-in here.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        timeout: float = 30,
+        attempts: int = ATTEMPTS,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._http = httpx.Client(base_url=url, timeout=timeout, transport=transport)
+        self._attempts = attempts
+
+    def predict(self, use_case: str, row: Mapping[str, Any], model: str | None = None) -> dict[str, Any]:
+        """The answer for one row, by the registered `model` or by what is in Production."""
+        answer: dict[str, Any] = self._ask(
+            "POST", f"/predict/{use_case}", json=dict(row), params={"model": model} if model else None
+        )
+        return answer
+
+    def use_cases(self) -> list[dict[str, Any]]:
+        """What the installation serves, with all that a form needs."""
+        found: list[dict[str, Any]] = self._repeat("GET", "/use-cases")["use_cases"]
+        return found
+
+    def models(self) -> list[dict[str, Any]]:
+        """The registered models with their versions, newest first."""
+        found: list[dict[str, Any]] = self._repeat("GET", "/models")["models"]
+        return found
+
+    def model_names(self) -> list[str]:
+        """What `model` of `predict` may be."""
+        names: list[str] = self._repeat("GET", "/listar_modelos")["modelos"]
+        return names
+
+    def model_info(self, use_case: str) -> dict[str, Any]:
+        """What is in Production and what the API has loaded."""
+        info: dict[str, Any] = self._repeat("GET", "/model-info", params={"use_case": use_case})
+        return info
+
+    def warm_up(self) -> dict[str, Any]:
+        """Has the API look at the registry now; gives what it has loaded, by use case."""
+        loaded: dict[str, Any] = self._repeat("POST", "/warmup")
+        return loaded
+
+    def _repeat(self, method: str, path: str, **request: Any) -> Any:
+        """Asks again, a few times, when the API is silent or says it is not ready."""
+        retrying = Retrying(
+            retry=retry_if_exception(_worth_another_try),
+            stop=stop_after_attempt(self._attempts),
+            wait=wait_random_exponential(multiplier=0.3, max=MAX_WAIT_SECONDS),
+            reraise=True,
+        )
+        return retrying(self._ask, method, path, **request)
+
+    def _ask(self, method: str, path: str, **request: Any) -> Any:
+        try:
+            response = self._http.request(method, path, **request)
+        except httpx.TransportError as error:
+            raise ServiceError(
+                f"the prediction API at {self._http.base_url} cannot be reached ({type(error).__name__}); is it running?"
+            ) from error
+        if response.is_success:
+            return response.json()
+        try:
+            problem = response.json()
+            detail, errors = str(problem["detail"]), problem.get("errors") or []
+        except (ValueError, KeyError, TypeError):
+            detail, errors = response.reason_phrase, []
+        raise ApiProblem(response.status_code, detail, errors)
+
+
+def _worth_another_try(error: BaseException) -> bool:
+    if isinstance(error, ApiProblem):
+        return error.status == httpx.codes.SERVICE_UNAVAILABLE
+    return isinstance(error, ServiceError)

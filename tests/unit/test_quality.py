@@ -1,0 +1,160 @@
+"""What makes a row acceptable: a table of what arrives and what is made of it."""
+
+import dataclasses
+import json
+import math
+from typing import Any
+
+import pytest
+
+from dosel.quality import check
+from dosel.usecases import COVERTYPE, Number, UseCase
+
+GOOD: list[Any] = [*map(str, COVERTYPE.example.values()), "3"]
+WIDTH = len(COVERTYPE.columns)
+
+
+def row(**changes: Any) -> list[Any]:
+    assert set(changes) <= set(COVERTYPE.columns)
+    return [changes.get(name, good) for name, good in zip(COVERTYPE.columns, GOOD, strict=True)]
+
+
+def reason(received: list[Any], coding: str = "uci", use_case: UseCase = COVERTYPE) -> str:
+    """Why the row is refused; "" if it is not. It must not matter to its neighbours."""
+    checked = check(use_case, [GOOD, received, GOOD], coding)
+    assert set(checked.accepted.index) | set(checked.refused) == {0, 1, 2}
+    assert set(checked.refused) <= {1}
+    return checked.refused.get(1, "")
+
+
+def test_a_good_row_is_accepted_in_canonical_types() -> None:
+    checked = check(COVERTYPE, [GOOD], "uci")
+    assert checked.refused == {}
+    assert tuple(checked.accepted.columns) == COVERTYPE.columns
+    assert [str(t) for t in checked.accepted.dtypes] == ["float64"] * 10 + ["object"] * 2 + ["int64"]
+    assert checked.accepted.iloc[0].to_dict() == COVERTYPE.example | {"Cover_Type": 3}
+
+
+@pytest.mark.parametrize("received", [[], GOOD[:-1], [*GOOD, ""]], ids=["empty", "short", "long"])
+def test_a_row_of_another_width_is_refused(received: list[Any]) -> None:
+    assert reason(received) == f"{WIDTH} values expected, got {len(received)}"
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["north", "", " ", "nan", "NaN", "inf", "-inf", "1e999", "0x12", "1_7", "17;", "17,5", "true"]
+    + [None, math.nan, math.inf, -math.inf, True, False, [17], {"a": 17}, 10**400],
+    ids=repr,
+)
+def test_what_is_no_number_is_refused_for_one(value: Any) -> None:
+    assert reason(row(Slope=value)) == f"Slope: a whole number from 0 to 90 ° expected, got {value!r}"
+
+
+@pytest.mark.parametrize("number", COVERTYPE.numbers, ids=lambda n: n.name)
+def test_bounds_are_inclusive(number: Number) -> None:
+    for edge, outward in ((int(number.low), -1), (int(number.high), 1)):
+        assert reason(row(**{number.name: str(edge)})) == ""
+        beyond = str(edge + outward)
+        assert reason(row(**{number.name: beyond})) == f"{number.name}: {number.expected} expected, got {beyond!r}"
+
+
+def test_the_real_negative_distances_are_accepted() -> None:
+    assert reason(row(Vertical_Distance_To_Hydrology="-173")) == ""
+
+
+@pytest.mark.parametrize(("value", "accepted"), [("17.5", False), (17.5, False), ("17.0", True), (17.0, True)])
+def test_a_whole_number_has_no_fraction(value: Any, accepted: bool) -> None:
+    assert (reason(row(Slope=value)) == "") is accepted
+
+
+def test_a_number_that_need_not_be_whole_may_have_a_fraction() -> None:
+    slope = next(n for n in COVERTYPE.numbers if n.name == "Slope")
+    features = tuple(dataclasses.replace(f, whole=False) if f is slope else f for f in COVERTYPE.features)
+    use_case = dataclasses.replace(COVERTYPE, features=features)
+    assert reason(row(Slope="17.5"), use_case=use_case) == ""
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "meant"),
+    [
+        ("Wilderness_Area", "Rawah", "Rawah"),
+        ("Wilderness_Area", "rawah", "Rawah"),
+        ("Wilderness_Area", " CACHE ", "Cache"),
+        ("Wilderness_Area", "Comanche Peak", "Commanche"),
+        ("Soil_Type", "c7745", "C7745"),
+        ("Soil_Type", "7745", "C7745"),
+        ("Soil_Type", 7745, "C7745"),
+    ],
+)
+def test_a_category_is_brought_to_its_declared_value(column: str, value: Any, meant: str) -> None:
+    checked = check(COVERTYPE, [row(**{column: value})], "uci")
+    assert checked.refused == {}
+    assert checked.accepted.at[0, column] == meant
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["Yosemite", "", "Rawah Cache", "nan", None, math.nan, True, 1, ["Rawah"]],
+    ids=repr,
+)
+def test_an_unknown_category_is_refused_with_the_known(value: Any) -> None:
+    expected = f"Wilderness_Area: one of Rawah, Neota, Commanche, Cache expected, got {value!r}"
+    assert reason(row(Wilderness_Area=value)) == expected
+
+
+@pytest.mark.parametrize(
+    ("coding", "sent", "ours"),
+    [
+        ("uci", "1", 1),
+        ("uci", "7", 7),
+        ("uci", 7, 7),
+        ("uci", "0", None),
+        ("uci", "8", None),
+        ("course", "0", 1),
+        ("course", "6", 7),
+        ("course", "7", None),
+        ("course", "-1", None),
+        ("", "7", 7),
+        ("uci", "2.5", None),
+        ("uci", "Aspen", None),
+        ("uci", None, None),
+        ("uci", True, None),
+    ],
+)
+def test_classes_are_read_in_the_coding_of_their_source(coding: str, sent: Any, ours: int | None) -> None:
+    checked = check(COVERTYPE, [row(Cover_Type=sent)], coding)
+    if ours is None:
+        assert checked.refused[0].startswith("Cover_Type: a class, one of 1 (Spruce/Fir), ")
+        assert checked.refused[0].endswith(f"got {sent!r}")
+    else:
+        assert checked.refused == {}
+        assert checked.accepted.at[0, "Cover_Type"] == ours
+
+
+def test_all_reasons_of_a_row_are_given() -> None:
+    found = reason(row(Elevation="high", Slope="91", Soil_Type="mud", Cover_Type="9")).split("; ")
+    assert [part.partition(":")[0] for part in found] == ["Elevation", "Slope", "Soil_Type", "Cover_Type"]
+
+
+def test_positions_are_those_in_the_batch() -> None:
+    checked = check(COVERTYPE, [[], GOOD, row(Slope="x"), row(Slope="1"), GOOD[1:]], "uci")
+    assert list(checked.refused) == [0, 2, 4]
+    assert checked.accepted["Slope"].to_dict() == {1: 17.0, 3: 1.0}
+
+
+@pytest.mark.parametrize("bad", [[], ["x"] * WIDTH, [None] * WIDTH], ids=["no values", "text", "nothing"])
+def test_a_batch_may_be_bad_throughout(bad: list[Any]) -> None:
+    checked = check(COVERTYPE, [bad] * 3, "uci")
+    assert list(checked.refused) == [0, 1, 2]
+    assert checked.accepted.shape == (0, WIDTH)
+    assert str(checked.accepted["Cover_Type"].dtype) == "int64"
+
+
+def test_a_batch_may_be_empty() -> None:
+    checked = check(COVERTYPE, [], "uci")
+    assert (checked.accepted.shape, checked.refused) == ((0, WIDTH), {})
+
+
+def test_numbers_may_come_as_json_numbers() -> None:
+    as_numbers = json.loads(json.dumps([[*COVERTYPE.example.values(), 3]]))
+    assert check(COVERTYPE, as_numbers, "uci").accepted.equals(check(COVERTYPE, [GOOD], "uci").accepted)

@@ -1,0 +1,108 @@
+"""Settings: every one has a default, an address follows from a port, and a bad value is named."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from dosel.errors import SettingsError
+from dosel.settings import Settings
+
+pytestmark = pytest.mark.usefixtures("bare_environment")
+
+
+def test_an_empty_environment_gives_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = Settings.load()
+    assert settings.home == tmp_path / ".dosel"
+    assert settings.warehouse_url == f"sqlite:///{tmp_path / '.dosel' / 'warehouse.db'}"
+    assert settings.tracking_uri == "http://127.0.0.1:5000"
+    assert settings.data_api_url == "http://127.0.0.1:8090"
+    assert settings.api_url == "http://127.0.0.1:8989"
+    assert (settings.airflow_port, settings.data_api_group, settings.data_api_classes) == (8080, 6, "uci")
+
+
+@pytest.mark.parametrize(
+    ("port", "address"),
+    [("MLFLOW_PORT", "tracking_uri"), ("DATA_API_PORT", "data_api_url"), ("API_PORT", "api_url")],
+)
+def test_an_address_follows_its_port(port: str, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(port, "1234")
+    assert getattr(Settings.load(), address) == "http://127.0.0.1:1234"
+
+
+@pytest.mark.parametrize(
+    ("variable", "field", "value"),
+    [
+        ("DOSEL_WAREHOUSE_URL", "warehouse_url", "mysql+pymysql://store/datadb"),
+        ("MLFLOW_TRACKING_URI", "tracking_uri", "http://mlflow:5000"),
+        ("DOSEL_DATA_API_URL", "data_api_url", "http://elsewhere:80"),
+        ("DOSEL_API_URL", "api_url", "http://api:8989"),
+    ],
+)
+def test_an_address_that_is_given_is_kept(
+    variable: str, field: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert getattr(Settings.load(), field) == value
+
+
+def test_the_warehouse_lies_in_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOSEL_HOME", str(tmp_path / "mine"))
+    assert Settings.load().warehouse_url == f"sqlite:///{tmp_path / 'mine' / 'warehouse.db'}"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("MLFLOW_PORT", "0"),
+        ("API_PORT", "65536"),
+        ("AIRFLOW_PORT", "http"),
+        ("DATA_API_GROUP", "11"),
+        ("DATA_API_GROUP", ""),
+        ("DATA_API_CLASSES", "cuorse"),
+        ("DOSEL_SOURCE_TIMEOUT", "0"),
+        ("DOSEL_INGEST_EVERY", "-1"),
+        ("DOSEL_POLL_SECONDS", "nan"),
+        ("DOSEL_MAX_BODY_BYTES", "10"),
+        ("DOSEL_JOBS", "all"),
+    ],
+)
+def test_a_bad_value_is_named_and_shown(variable: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError, match=rf"{variable}: .*\(got '{value}'\)"):
+        Settings.load()
+
+
+def test_all_bad_values_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_PORT", "0")
+    monkeypatch.setenv("DATA_API_GROUP", "11")
+    with pytest.raises(SettingsError, match=r"MLFLOW_PORT.*; DATA_API_GROUP"):
+        Settings.load()
+
+
+def test_only_the_documented_names_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HOME, say, is not our home: `dosel forget` removes folders there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "a-person"))
+    for name, field in Settings.model_fields.items():
+        assert isinstance(field.validation_alias, str)
+        if name.upper() != field.validation_alias:
+            monkeypatch.setenv(name.upper(), "7")
+    assert Settings.load() == Settings(_env_file=None)
+    assert Settings.load().home == tmp_path / ".dosel"
+    assert Settings.load().seed == 42
+
+
+def test_fields_can_be_given_by_name(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, seed=7)
+    assert (settings.home, settings.seed) == (tmp_path, 7)
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings.load().seed = 1
+
+
+def test_every_setting_says_what_it_is() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []

@@ -1,0 +1,168 @@
+"""Declarations: what every use case must satisfy, so that all that is derived from it can be trusted."""
+
+import re
+import subprocess
+import sys
+from itertools import chain
+
+import pytest
+from sklearn.model_selection import ParameterGrid
+
+from dosel.errors import UnknownUseCase
+from dosel.quality import check
+from dosel.usecases import ALL, COVERTYPE, DEFAULT, Category, Choice, Number, UseCase, named
+
+each = pytest.mark.parametrize("use_case", ALL, ids=lambda u: u.name)
+
+
+@pytest.mark.parametrize("attribute", ["name", "title", "experiment", "model_name"])
+def test_no_two_use_cases_share_a_name(attribute: str) -> None:
+    values = [getattr(use_case, attribute) for use_case in ALL]
+    assert len(set(values)) == len(values)
+
+
+def test_the_default_is_one_of_them() -> None:
+    assert DEFAULT in ALL
+
+
+@each
+def test_a_use_case_is_found_by_its_name(use_case: UseCase) -> None:
+    assert named(use_case.name) is use_case
+
+
+def test_an_unknown_name_lists_the_known() -> None:
+    with pytest.raises(UnknownUseCase, match=r"'covertyp'.*covertype"):
+        named("covertyp")
+
+
+@each
+def test_columns_are_distinct_and_end_with_the_target(use_case: UseCase) -> None:
+    assert use_case.columns == (*[f.name for f in use_case.features], use_case.target.name)
+    assert len({column.casefold() for column in use_case.columns}) == len(use_case.columns)
+
+
+@each
+def test_names_are_fit_for_tables_and_paths(use_case: UseCase) -> None:
+    assert re.fullmatch(r"[a-z][a-z0-9_]{0,40}", use_case.name)
+    assert all(re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", column) for column in use_case.columns)
+
+
+@each
+def test_no_spelling_means_two_choices(use_case: UseCase) -> None:
+    for category in use_case.categories:
+        written = [s.casefold() for choice in category.choices for s in (choice.value, *choice.aliases)]
+        assert len(set(written)) == len(written) == len(category.spellings), category.name
+
+
+@each
+def test_a_choice_fits_its_column(use_case: UseCase) -> None:
+    assert max(map(len, chain.from_iterable(c.values for c in use_case.categories)), default=0) <= 64
+
+
+@each
+def test_bounds_are_in_order_and_the_example_within(use_case: UseCase) -> None:
+    for number in use_case.numbers:
+        assert number.low < number.high
+        assert not number.refuses(number.example), number.name
+    for category in use_case.categories:
+        assert category.example in category.values
+
+
+@each
+def test_the_example_passes_as_a_row_of_any_class(use_case: UseCase) -> None:
+    rows = [[*use_case.example.values(), code] for code in use_case.target.labels]
+    assert check(use_case, rows, "").refused == {}
+
+
+@each
+def test_every_class_is_called_differently(use_case: UseCase) -> None:
+    labels = use_case.target.labels
+    assert len(set(labels.values())) == len(labels) >= 2
+
+
+@each
+def test_every_candidate_of_the_grid_can_be_built(use_case: UseCase) -> None:
+    assert use_case.candidates
+    for candidate in use_case.candidates:
+        assert candidate.build(11).get_params()["random_state"] == 11
+        for params in ParameterGrid({name: list(values) for name, values in candidate.grid.items()}):
+            candidate.build(0).set_params(**params)
+
+
+def test_covertype_is_what_its_clients_know() -> None:
+    assert COVERTYPE.columns == (
+        "Elevation",
+        "Aspect",
+        "Slope",
+        "Horizontal_Distance_To_Hydrology",
+        "Vertical_Distance_To_Hydrology",
+        "Horizontal_Distance_To_Roadways",
+        "Hillshade_9am",
+        "Hillshade_Noon",
+        "Hillshade_3pm",
+        "Horizontal_Distance_To_Fire_Points",
+        "Wilderness_Area",
+        "Soil_Type",
+        "Cover_Type",
+    )
+    assert [len(category.choices) for category in COVERTYPE.categories] == [4, 40]
+    assert list(COVERTYPE.target.labels) == [1, 2, 3, 4, 5, 6, 7]
+    assert (COVERTYPE.experiment, COVERTYPE.model_name) == ("covertype_training_experiment", "modelo_covertype_vf")
+    assert len(ParameterGrid(dict(COVERTYPE.candidates[0].grid))) == 27
+
+
+SLOPE = Number("Slope", "Slope", "°", 0, 90, 17, "")
+SHARE = Number("Share", "Share", "", -0.5, 0.5, 0, "", whole=False)
+
+
+@pytest.mark.parametrize(
+    ("number", "value", "refused"),
+    [
+        (SLOPE, 0, False),
+        (SLOPE, 90, False),
+        (SLOPE, 90.0, False),
+        (SLOPE, 91, True),
+        (SLOPE, -1, True),
+        (SLOPE, 17.5, True),
+        (SLOPE, float("nan"), True),
+        (SLOPE, float("inf"), True),
+        (SHARE, 0.25, False),
+        (SHARE, -0.5, False),
+        (SHARE, 0.51, True),
+        (SHARE, float("nan"), True),
+    ],
+)
+def test_a_number_refuses_what_is_out_of_bounds_or_no_whole(number: Number, value: float, refused: bool) -> None:
+    assert number.refuses(value) is refused
+
+
+def test_expectations_are_in_words() -> None:
+    assert SLOPE.expected == "a whole number from 0 to 90 °"
+    assert SHARE.expected == "a number from -0.5 to 0.5"
+    assert COVERTYPE.categories[0].expected == "one of Rawah, Neota, Commanche, Cache"
+
+
+AREA = Category("Area", "Area", (Choice("Rawah", "Rawah"), Choice("Cache", "Cache", ("Cache la Poudre",))), "Rawah", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("Rawah", "Rawah"),
+        ("RAWAH", "Rawah"),
+        ("  rawah\t", "Rawah"),
+        ("cache LA poudre", "Cache"),
+        ("Rawah2", None),
+        ("", None),
+    ],
+)
+def test_a_category_knows_its_spellings(text: str, meant: str | None) -> None:
+    assert AREA.canonical(text) == meant
+
+
+def test_declarations_import_nothing_heavy() -> None:
+    """Airflow reads them each time it parses its DAGs."""
+    heavy = "{'numpy', 'pandas', 'sklearn', 'mlflow', 'sqlalchemy', 'httpx', 'pydantic'}"
+    code = f"import sys, dosel.usecases; print(sorted({heavy} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

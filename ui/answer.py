@@ -1,0 +1,45 @@
+"""The answer: what it is called, how sure the model is, and which model it was."""
+
+from typing import Any
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+from dosel.client import Client
+from dosel.errors import ServiceError
+from ui import trouble
+from ui.form import Sent
+
+
+def show(client: Client, use_case: dict[str, Any], sent: Sent | None) -> None:
+    """Asks the model if a row was sent, and shows the last answer."""
+    st.subheader("The answer")
+    if sent is None:
+        st.caption("Fill in the form and press Predict.")
+        return
+    try:
+        with st.spinner("asking the model"):
+            answer = client.predict(use_case["name"], sent.row, model=sent.model)
+    except ServiceError as error:
+        trouble.show(error)
+        return
+    model, label = answer["model"], answer["label"]
+    st.metric(use_case["target"]["title"], label, help=f"Code {answer['prediction']}")
+    st.caption(f"{answer['probabilities'][label]:.0%} sure, says {model['name']} version {model['version']}")
+    st.altair_chart(_chart(answer["probabilities"], label), use_container_width=True)
+
+
+def _chart(probabilities: dict[str, float], label: str) -> alt.Chart:
+    data = pd.DataFrame({"class": list(probabilities), "probability": list(probabilities.values())})
+    bars = (
+        alt.Chart(data)
+        .mark_bar(cornerRadiusEnd=3)
+        .encode(
+            x=alt.X("probability:Q", axis=alt.Axis(format="%", title="Probability"), scale=alt.Scale(domain=[0, 1])),
+            y=alt.Y("class:N", sort="-x", title=None, axis=alt.Axis(labelLimit=160)),
+            color=alt.condition(alt.datum["class"] == label, alt.value("#2f6b3a"), alt.value("#b9cdb9")),
+            tooltip=[alt.Tooltip("class:N", title="Class"), alt.Tooltip("probability:Q", format=".1%")],
+        )
+    )
+    return bars.properties(height=32 * len(data) + 40)

@@ -1,0 +1,92 @@
+"""The form: a field a feature, with its bounds, choices, unit and help as the use case declares them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from dosel.client import Client
+from dosel.errors import ServiceError
+from ui import trouble
+
+COLUMNS = 2
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A filled-in form: every field has a value. `model` is the registered model to ask."""
+
+    row: dict[str, Any]
+    model: str
+
+
+def show(client: Client, use_case: dict[str, Any]) -> Sent | None:
+    """Draws the form; gives what was sent, in the run that follows the click."""
+    st.subheader("A row to ask about")
+    st.button("Fill in a real example", on_click=_fill_in, args=(use_case,), icon="🌱")
+    with st.form(f"row-{use_case['name']}", border=False):
+        model = _model(client, use_case)
+        columns = st.columns(COLUMNS)
+        values = {}
+        for place, feature in enumerate(use_case["features"]):
+            with columns[place % COLUMNS]:
+                values[feature["name"]] = _field(use_case, feature)
+        clicked = st.form_submit_button("Predict", type="primary", use_container_width=True)
+    if not clicked or model is None:
+        return None
+    missing = [f["title"] for f in use_case["features"] if values[f["name"]] is None]
+    if missing:
+        st.warning(f"Still empty: {', '.join(missing)}.", icon="✋")
+        return None
+    return Sent(values, model)
+
+
+def _model(client: Client, use_case: dict[str, Any]) -> str | None:
+    """Which registered model to ask; the one in Production is preset."""
+    try:
+        names = client.model_names()
+    except ServiceError as error:
+        trouble.show(error)
+        return None
+    preset = names.index(use_case["model_name"]) if use_case["model_name"] in names else None
+    picked: str | None = st.selectbox("Registered model", names, index=preset, help="Production's is preset.")
+    return picked
+
+
+def _field(use_case: dict[str, Any], feature: dict[str, Any]) -> Any:
+    key = _key(use_case, feature)
+    if feature["kind"] == "category":
+        titles = {choice["value"]: choice["title"] for choice in feature["choices"]}
+        return st.selectbox(
+            feature["title"],
+            list(titles),
+            index=None,
+            key=key,
+            placeholder="Choose",
+            format_func=lambda value: titles[value],
+            help=feature["help"],
+        )
+    whole = feature["whole"]
+    number = int if whole else float
+    unit = f" ({feature['unit']})" if feature["unit"] else ""
+    return st.number_input(
+        feature["title"] + unit,
+        min_value=number(feature["low"]),
+        max_value=number(feature["high"]),
+        value=None,
+        step=number(1) if whole else None,
+        key=key,
+        placeholder=f"{feature['low']:g} to {feature['high']:g}",
+        help=feature["help"],
+    )
+
+
+def _fill_in(use_case: dict[str, Any]) -> None:
+    for feature in use_case["features"]:
+        example = use_case["example"][feature["name"]]
+        whole = feature["kind"] == "number" and feature["whole"]
+        st.session_state[_key(use_case, feature)] = int(example) if whole else example
+
+
+def _key(use_case: dict[str, Any], feature: dict[str, Any]) -> str:
+    return f"{use_case['name']}.{feature['name']}"

@@ -1,0 +1,59 @@
+"""The page as a whole: which use case, what is in Production, the form beside the answer."""
+
+from typing import Any
+
+import streamlit as st
+
+from dosel.client import Client
+from dosel.errors import ServiceError
+from dosel.settings import Settings
+from ui import answer, form, production, trouble
+
+TIMEOUT_SECONDS = 10
+
+STYLE = """
+<style>
+  .block-container { max-width: 72rem; padding-top: 3rem; padding-bottom: 4rem; }
+  @media (max-width: 640px) { .block-container { padding-left: 1rem; padding-right: 1rem; } }
+</style>
+"""
+
+
+def show() -> None:
+    """Draws the page; Streamlit calls it anew at each click."""
+    st.set_page_config(page_title="dosel", page_icon="🌲", layout="wide")
+    st.html(STYLE)
+    client = Client(Settings.load().api_url, timeout=TIMEOUT_SECONDS, attempts=1)
+    try:
+        use_cases = client.use_cases()
+    except ServiceError as error:
+        st.title("dosel")
+        trouble.show(error)
+        return
+    use_case = _chosen(use_cases)
+    st.title(use_case["title"])
+    st.markdown(use_case["summary"])
+    production.show(client, use_case)
+    st.divider()
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        sent = form.show(client, use_case)
+    with right:
+        answer.show(client, use_case, sent)
+
+
+def _chosen(use_cases: list[dict[str, Any]]) -> dict[str, Any]:
+    """The use case to show: the only one, or the one picked."""
+    by_name = {use_case["name"]: use_case for use_case in use_cases}
+    default = next((u["name"] for u in use_cases if u["default"]), use_cases[0]["name"])
+    if len(by_name) == 1:
+        return by_name[default]
+    names = list(by_name)
+    picked = st.segmented_control(
+        "Use case",
+        names,
+        default=default,
+        format_func=lambda name: by_name[name]["title"],
+        label_visibility="collapsed",
+    )
+    return by_name[picked or default]

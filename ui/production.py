@@ -1,0 +1,44 @@
+"""What is in Production: version, scores, and since when."""
+
+from datetime import datetime
+from typing import Any
+
+import streamlit as st
+
+from dosel.client import Client
+from dosel.errors import ServiceError
+from ui import trouble
+
+SCORES = {
+    "test_accuracy": ("Accuracy", "Share of held-out rows it got right."),
+    "test_balanced_accuracy": ("Balanced accuracy", "The same with every class counting alike."),
+    "test_f1_macro": ("F1, macro", "Precision and recall in one figure, every class counting alike."),
+}
+
+
+def show(client: Client, use_case: dict[str, Any]) -> None:
+    try:
+        info = client.model_info(use_case["name"])
+    except ServiceError as error:
+        trouble.show(error)
+        return
+    version = info["production"]
+    with st.container(border=True):
+        st.markdown(
+            f"**In Production** &nbsp; `{info['name']}` &nbsp; **version {version['version']}** &nbsp; {_since(info)}"
+        )
+        known = {name: words for name, words in SCORES.items() if name in version["metrics"]}
+        columns = st.columns(len(known) + 1)
+        for column, (name, (title, help_)) in zip(columns, known.items(), strict=False):
+            column.metric(title, f"{version['metrics'][name]:.1%}", help=help_)
+        rows = version["lineage"]["rows_train"]
+        columns[-1].metric("Trained on", f"{rows:,} rows" if rows else "unknown")
+        if reason := version["gate"]["reason"]:
+            st.caption(f"Why it is there: {reason}.")
+
+
+def _since(info: dict[str, Any]) -> str:
+    if not info.get("since"):
+        return ""
+    moment = datetime.fromisoformat(info["since"])
+    return f"since {moment:%d %B %Y, %H:%M} UTC"

@@ -1,0 +1,28 @@
+"""What went wrong, in plain words, and a way to try again."""
+
+import streamlit as st
+
+from dosel.client import ApiProblem
+from dosel.errors import ServiceError
+
+
+def show(error: ServiceError) -> None:
+    """Says what the API's refusal or silence means to the person at the page."""
+    match error:
+        case ApiProblem(status=503):
+            st.info(f"**No model answers yet.** {error.detail}", icon="⏳")
+        case ApiProblem(status=422) if error.errors:
+            st.warning("**The model was not asked**, because of these values:", icon="✋")
+            for field in error.errors:
+                st.markdown(f"- **{field['field']}**: {field['expected']} expected, got `{field['got']}`")
+            return
+        case ApiProblem():
+            st.error(f"**The prediction API refused.** {error.detail}", icon="🚫")
+        case _:
+            st.error(
+                "**The prediction API cannot be reached.** If it was just started, give it a few seconds; "
+                "`make status` says how it is, `make up` starts it.",
+                icon="🔌",
+            )
+    # Any click runs the page anew, which is all that trying again takes.
+    st.button("Try again", key=f"again-{type(error).__name__}-{getattr(error, 'status', '')}")
