@@ -29,7 +29,7 @@ class LimitedBodies:
                 # A client that asked whether to go on sending is told no by the answer alone.
                 if b"expect" not in dict(scope["headers"]):
                     await _drain(receive)
-                raise self._too_large(f"{declared:,} bytes")
+                raise self._too_large(f"{declared:,} bytes, more")
             message = await receive()
             read += len(message.get("body", b""))
             if read > self._limit:
@@ -41,7 +41,7 @@ class LimitedBodies:
         await self._app(scope, limited, send)
 
     def _too_large(self, size: str) -> HTTPException:
-        return HTTPException(413, f"the body has {size}; at most {self._limit:,} bytes are read")
+        return HTTPException(413, f"the body has {size} than the {self._limit:,} bytes that are read at most")
 
 
 async def _drain(receive: Receive) -> None:

@@ -1,4 +1,4 @@
-"""Bodies of requests and answers. What is asked for a row is derived from the use case."""
+"""Bodies of answers."""
 
 import json
 import math
@@ -6,94 +6,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, Field, WithJsonSchema
 
-from dosel.usecases import Category, Feature, Number, UseCase
+from dosel.usecases import Feature, Number, UseCase
 
 if TYPE_CHECKING:
     from dosel.registry import ModelVersion
-
-MANY = 10
-"""Up to so many choices, the documentation of a field says what each one is called."""
-
-
-class Row(BaseModel):
-    """A row of features: what every use case's request is made of."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-def row_model(use_case: UseCase) -> type[Row]:
-    """The request body for one row of `use_case`."""
-    fields: dict[str, Any] = {feature.name: _field(feature) for feature in use_case.features}
-    return create_model(
-        f"{_camel(use_case.name)}Row",
-        __base__=Row,
-        __doc__=use_case.summary,
-        __cls_kwargs__={"json_schema_extra": {"examples": [use_case.example]}},
-        **fields,
-    )
-
-
-def request_model(use_case: UseCase) -> type[Row]:
-    """The same row, with the name of a model beside its fields."""
-    named = Annotated[
-        str | None,
-        Field(description="A registered model of the use case; left out, null or empty: what is in Production."),
-    ]
-    model: dict[str, Any] = {"model": (named, None)}
-    return create_model(f"{_camel(use_case.name)}Request", __base__=row_model(use_case), __doc__=None, **model)
-
-
-def _field(feature: Feature) -> Any:
-    sentence = feature.expected[0].upper() + feature.expected[1:]
-    match feature:
-        case Number():
-            whole: dict[str, Any] = {"multiple_of": 1, "json_schema_extra": {"type": "integer"}}
-            return Annotated[
-                float,
-                Field(
-                    strict=True,
-                    allow_inf_nan=False,
-                    ge=feature.low,
-                    le=feature.high,
-                    title=feature.title,
-                    description=f"{feature.help} {sentence}.",
-                    examples=[feature.example],
-                    **(whole if feature.whole else {}),
-                ),
-            ]
-        case Category():
-            return Annotated[
-                str,
-                Field(
-                    strict=True,
-                    title=feature.title,
-                    description=f"{feature.help} {_choices(feature)} Upper or lower case is the same.",
-                    examples=[feature.example],
-                    json_schema_extra={"enum": list(feature.values)},
-                ),
-                AfterValidator(lambda text: _canonical(feature, text)),
-            ]
-
-
-def _canonical(category: Category, text: str) -> str:
-    value = category.canonical(text)
-    if value is None:
-        raise ValueError(category.expected)
-    return value
-
-
-def _choices(category: Category) -> str:
-    if len(category.choices) > MANY:
-        return f"{len(category.choices)} choices; `GET /use-cases` says what each is called."
-    return (
-        "; ".join(f"`{c.value}`: {c.title}" if c.title != c.value else f"`{c.value}`" for c in category.choices) + "."
-    )
-
-
-def _camel(name: str) -> str:
-    return "".join(part.capitalize() for part in name.split("_"))
 
 
 class ModelReference(BaseModel):
@@ -214,15 +132,19 @@ class ModelInfo(BaseModel):
     read_at: datetime = Field(description="When `production` was read; not now, if MLflow cannot be reached.")
 
 
+Value = Annotated[int | float, WithJsonSchema({"type": "number"})]
+"""A number that stays whole if it is."""
+
+
 class NumberInfo(BaseModel):
     kind: Literal["number"] = "number"
     name: str
     title: str
     unit: str = Field(description="Empty for a number without one.")
-    low: float = Field(description="Smallest acceptable value.")
-    high: float = Field(description="Largest acceptable value.")
+    low: Value = Field(description="Smallest acceptable value.")
+    high: Value = Field(description="Largest acceptable value.")
     whole: bool = Field(description="Whether fractions are refused.")
-    example: float
+    example: Value
     help: str
     expected: str = Field(description="The above in words, as errors say it.")
 
@@ -259,7 +181,7 @@ class UseCaseInfo(BaseModel):
     model_name: str = Field(description="Its registered model.")
     features: list[Annotated[NumberInfo | CategoryInfo, Field(discriminator="kind")]]
     target: TargetInfo
-    example: dict[str, int | float | str] = Field(description="A real row, ready to be sent.")
+    example: dict[str, Value | str] = Field(description="A real row, ready to be sent.")
 
     @classmethod
     def of(cls, use_case: UseCase, default: bool) -> "UseCaseInfo":

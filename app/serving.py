@@ -211,7 +211,11 @@ def _meanwhile(place: _Place) -> str:
 
 
 def _open(settings: Settings) -> "Registry":
+    import mlflow
+
     from dosel.registry import Registry
     from dosel.warehouse import PromotionLedger, connect
 
+    # MLflow resolves models:/… by this setting of the process, whatever address its client was given.
+    mlflow.set_tracking_uri(settings.tracking_uri)
     return Registry(settings.tracking_uri, PromotionLedger(connect(settings.warehouse_url)))

@@ -2,7 +2,9 @@
 
 import os
 import random
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -42,3 +44,28 @@ def _row(rng: random.Random) -> list[str]:
                 values.append(str(rng.randint(int(feature.low), int(feature.high))))
     elevation = int(values[0])
     return [*values, str(1 + min(6, (elevation - 1800) * 7 // 2200))]
+
+
+@pytest.fixture(scope="session")
+def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's database as it is before anything happened: made once, since its migrations take a second."""
+    from mlflow import MlflowClient
+
+    file = tmp_path_factory.mktemp("mlflow") / "empty.db"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+        # It makes a folder for artifacts where it is called.
+        patched.chdir(file.parent)
+        MlflowClient(f"sqlite:///{file}").search_experiments()
+    return file
+
+
+@pytest.fixture
+def tracking_uri(empty_mlflow: Path, tmp_path: Path, bare_environment: None, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A real MLflow store of the test's own, with the use case's experiment and no runs."""
+    from mlflow import MlflowClient
+
+    monkeypatch.chdir(tmp_path)
+    uri = f"sqlite:///{shutil.copy(empty_mlflow, tmp_path / 'mlflow.db')}"
+    MlflowClient(uri).create_experiment(COVERTYPE.experiment, str(tmp_path / "artifacts"))
+    return uri

@@ -27,7 +27,7 @@ def show(client: Client, use_case: dict[str, Any], sent: Sent | None) -> None:
     model, label = answer["model"], answer["label"]
     st.metric(use_case["target"]["title"], label, help=f"Code {answer['prediction']}")
     st.caption(f"{answer['probabilities'][label]:.0%} sure, says {model['name']} version {model['version']}")
-    st.altair_chart(_chart(answer["probabilities"], label), use_container_width=True)
+    st.altair_chart(_chart(answer["probabilities"], label), width="stretch")
 
 
 def _chart(probabilities: dict[str, float], label: str) -> alt.Chart:

@@ -23,20 +23,22 @@ class Sent:
 def show(client: Client, use_case: dict[str, Any]) -> Sent | None:
     """Draws the form; gives what was sent, in the run that follows the click."""
     st.subheader("A row to ask about")
-    st.button("Fill in a real example", on_click=_fill_in, args=(use_case,), icon="🌱")
+    st.button("Fill in a real example", on_click=_fill_in, args=(use_case,), icon=":material/edit_note:")
     with st.form(f"row-{use_case['name']}", border=False):
         model = _model(client, use_case)
-        columns = st.columns(COLUMNS)
         values = {}
-        for place, feature in enumerate(use_case["features"]):
-            with columns[place % COLUMNS]:
-                values[feature["name"]] = _field(use_case, feature)
-        clicked = st.form_submit_button("Predict", type="primary", use_container_width=True)
+        features = use_case["features"]
+        # Row by row, so that on a narrow screen, where columns stack, the fields keep their order.
+        for start in range(0, len(features), COLUMNS):
+            for column, feature in zip(st.columns(COLUMNS), features[start : start + COLUMNS], strict=False):
+                with column:
+                    values[feature["name"]] = _field(use_case, feature)
+        clicked = st.form_submit_button("Predict", type="primary", width="stretch")
     if not clicked or model is None:
         return None
     missing = [f["title"] for f in use_case["features"] if values[f["name"]] is None]
     if missing:
-        st.warning(f"Still empty: {', '.join(missing)}.", icon="✋")
+        st.warning(f"Still empty: {', '.join(missing)}.", icon=":material/front_hand:")
         return None
     return Sent(values, model)
 

@@ -10,19 +10,19 @@ def show(error: ServiceError) -> None:
     """Says what the API's refusal or silence means to the person at the page."""
     match error:
         case ApiProblem(status=503):
-            st.info(f"**No model answers yet.** {error.detail}", icon="⏳")
+            st.info(f"**No model answers yet.** {error.detail}", icon=":material/hourglass_top:")
         case ApiProblem(status=422) if error.errors:
-            st.warning("**The model was not asked**, because of these values:", icon="✋")
+            st.warning("**The model was not asked**, because of these values:", icon=":material/front_hand:")
             for field in error.errors:
                 st.markdown(f"- **{field['field']}**: {field['expected']} expected, got `{field['got']}`")
             return
         case ApiProblem():
-            st.error(f"**The prediction API refused.** {error.detail}", icon="🚫")
+            st.error(f"**The prediction API refused.** {error.detail}", icon=":material/block:")
         case _:
             st.error(
                 "**The prediction API cannot be reached.** If it was just started, give it a few seconds; "
                 "`make status` says how it is, `make up` starts it.",
-                icon="🔌",
+                icon=":material/power_off:",
             )
     # Any click runs the page anew, which is all that trying again takes.
     st.button("Try again", key=f"again-{type(error).__name__}-{getattr(error, 'status', '')}")

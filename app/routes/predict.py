@@ -9,7 +9,8 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from app.deps import ServingDep
 from app.problems import documented
 from app.refusals import cut
-from app.schemas import Answer, ModelReference, Row, request_model, row_model
+from app.rows import Row, request_model, row_model
+from app.schemas import Answer, ModelReference
 from app.serving import Serving
 from dosel.usecases import UseCase
 

@@ -3,8 +3,9 @@
 What the API refuses is an `ApiProblem` with the words of its problem document; silence is a `ServiceError`.
 """
 
+import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import httpx
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
@@ -18,10 +19,11 @@ MAX_WAIT_SECONDS = 4
 class ApiProblem(ServiceError):
     """The API answered with a problem document (RFC 9457).
 
-    `errors` has an entry for each field that was refused: field, expected, got, message.
+    `errors` has an entry for each field that was refused: field (None for the body as a whole), expected,
+    got, message.
     """
 
-    def __init__(self, status: int, detail: str, errors: list[dict[str, str]]) -> None:
+    def __init__(self, status: int, detail: str, errors: list[dict[str, Any]]) -> None:
         super().__init__(f"the prediction API answered {status}: {detail}")
         self.status = status
         self.detail = detail
@@ -47,10 +49,24 @@ class Client:
         self._http = httpx.Client(base_url=url, timeout=timeout, transport=transport)
         self._attempts = attempts
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
     def predict(self, use_case: str, row: Mapping[str, Any], model: str | None = None) -> dict[str, Any]:
-        """The answer for one row, by the registered `model` or by what is in Production."""
+        """The answer for one row, by the registered `model` or by what is in Production. Asked once."""
         answer: dict[str, Any] = self._ask(
-            "POST", f"/predict/{use_case}", json=dict(row), params={"model": model} if model else None
+            "POST",
+            f"/predict/{use_case}",
+            # Not httpx's own JSON, which stops at a NaN: the API says which field it is in.
+            content=json.dumps(dict(row)),
+            headers={"Content-Type": "application/json"},
+            params={"model": model} if model else None,
         )
         return answer
 
@@ -79,6 +95,21 @@ class Client:
         loaded: dict[str, Any] = self._repeat("POST", "/warmup")
         return loaded
 
+    def ready(self) -> bool:
+        """Whether a model answers, in this moment."""
+        return self._answers("/readyz")
+
+    def healthy(self) -> bool:
+        """Whether the API lives, in this moment."""
+        return self._answers("/healthz")
+
+    def _answers(self, path: str) -> bool:
+        try:
+            self._ask("GET", path)
+        except ServiceError:
+            return False
+        return True
+
     def _repeat(self, method: str, path: str, **request: Any) -> Any:
         """Asks again, a few times, when the API is silent or says it is not ready."""
         retrying = Retrying(
@@ -92,18 +123,27 @@ class Client:
     def _ask(self, method: str, path: str, **request: Any) -> Any:
         try:
             response = self._http.request(method, path, **request)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise ServiceError(
                 f"the prediction API at {self._http.base_url} cannot be reached ({type(error).__name__}); is it running?"
             ) from error
         if response.is_success:
-            return response.json()
+            return self._parsed(response)
         try:
             problem = response.json()
             detail, errors = str(problem["detail"]), problem.get("errors") or []
         except (ValueError, KeyError, TypeError):
             detail, errors = response.reason_phrase, []
         raise ApiProblem(response.status_code, detail, errors)
+
+    def _parsed(self, response: httpx.Response) -> Any:
+        try:
+            return response.json()
+        except ValueError as error:
+            raise ServiceError(
+                f"{self._http.base_url} answered {response.request.url.path} with something that is no JSON; "
+                "is it the prediction API?"
+            ) from error
 
 
 def _worth_another_try(error: BaseException) -> bool:

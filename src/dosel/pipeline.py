@@ -141,8 +141,9 @@ class Pipeline:
         self._registry.project(name)
         champion = self._registry.production(name)
         scores: dict[str, float] = {}
-        if champion is not None and champion.version == number:
-            verdict = Verdict(True, self._registry.why_production(name))
+        last = self._registry.last_promotion(name)
+        if last is not None and last.to_version == number:
+            verdict = Verdict(True, last.reason)
         else:
             scores["challenger"] = self._score(version)
             if champion is not None:

@@ -54,6 +54,7 @@ class Settings(BaseSettings):
     airflow_port: Port = Field(8080, validation_alias="AIRFLOW_PORT", description="Port of Airflow.")
     mlflow_port: Port = Field(5000, validation_alias="MLFLOW_PORT", description="Port of MLflow.")
     api_port: Port = Field(8989, validation_alias="API_PORT", description="Port of the prediction API.")
+    streamlit_port: Port = Field(8503, validation_alias="STREAMLIT_PORT", description="Port of the page.")
     data_api_port: Port = Field(8090, validation_alias="DATA_API_PORT", description="Port of the data API.")
     airflow_user: str = Field("admin", validation_alias="DOSEL_AIRFLOW_USER", description="Airflow's administrator.")
     airflow_password: str = Field(

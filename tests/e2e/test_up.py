@@ -139,6 +139,8 @@ def test_down_leaves_no_process_and_no_port_and_up_comes_back(fresh: Installatio
     assert of_ours(str(fresh.home)) == []
     for name in PORTS:
         with socket.socket() as probe:
+            # As servers do: what is left of closed connections does not take a port.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", int(fresh.environment[name])))
 
     second = fresh.make("up", "DETACH=1", **settings)

@@ -101,8 +101,8 @@ class Progress:
         if number is None or number == self._production:
             return []
         self._production = number
-        why = self._pipeline.registry.why_production(self._use_case.model_name)
-        line = f"Production   {self._use_case.model_name} version {number}: {why}"
+        last = self._pipeline.registry.last_promotion(self._use_case.model_name)
+        line = f"Production   {self._use_case.model_name} version {number}" + (f": {last.reason}" if last else "")
         return [self._say(line, "production", "waiting for the API to load it")]
 
     def _new_troubles(self) -> list[News]:

@@ -75,6 +75,17 @@ def services(settings: Settings) -> tuple[Service, ...]:
             "/healthz",
         ),
         Service(
+            "page",
+            "Page",
+            (
+                *(python, "-m", "streamlit", "run", "streamlit_app.py", "--server.headless", "true"),
+                *("--server.address", HOST, "--server.port", str(settings.streamlit_port)),
+            ),
+            settings.streamlit_port,
+            "STREAMLIT_PORT",
+            "/_stcore/health",
+        ),
+        Service(
             "airflow-api-server",
             "Airflow",
             (

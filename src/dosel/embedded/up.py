@@ -245,6 +245,7 @@ class Platform:
     def _summary(self, progress: Progress, answers: dict[str, dict[str, Any]]) -> None:
         settings = self._settings
         table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+        table.add_row("Page", f"http://localhost:{settings.streamlit_port}")
         table.add_row("Prediction API", f"{settings.api_url}/docs")
         table.add_row("MLflow", settings.tracking_uri)
         credentials = f"user {settings.airflow_user}, password {settings.airflow_password}"

@@ -126,10 +126,9 @@ class Registry:
         self.project(version.name)
         return entry
 
-    def why_production(self, name: str) -> str:
-        """The reason the ledger gives for what is in Production; "" while nothing is."""
-        last = self._ledger.last(name)
-        return last.reason if last else ""
+    def last_promotion(self, name: str) -> Promotion | None:
+        """What the ledger says of Production: which version, since when and why; None while nothing is in it."""
+        return self._ledger.last(name)
 
     def project(self, name: str) -> None:
         """Brings aliases and stages to what the ledger's last entry says. Idempotent."""

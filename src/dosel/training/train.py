@@ -112,7 +112,8 @@ def train(use_case: UseCase, data: TrainingData, tracking_uri: str, seed: int, j
         mlflow.log_metrics({f"test_{name}": value for name, value in evaluation.metrics.items()})
         mlflow.log_dict(evaluation.report, "evaluation/per_class_report.json")
         mlflow.log_figure(confusion_figure(use_case.target, evaluation.confusion), "evaluation/confusion_matrix.png")
-        tracking.log_model(model, rows.frame(use_case, [use_case.example]))
+        # As a client would write it: whole numbers as integers, which is what MLflow then lets in.
+        tracking.log_model(model, pd.DataFrame([use_case.example]))
         log.info("best: %s, test accuracy %.4f", plain(search.best_params_), evaluation.metrics["accuracy"])
     return run_id
 

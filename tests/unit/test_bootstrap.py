@@ -1,0 +1,185 @@
+"""The set-up, which has only Python itself: what is missing is one line, what is installed is pinned."""
+
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+FILE = Path(__file__).parents[2] / "scripts" / "bootstrap.py"
+
+LOCK = r"""# made by uv
+a==1.0 \
+    --hash=sha256:aa
+    # via dosel
+uv==0.9.1 ; python_version >= '3.11' \
+    --hash=sha256:bb \
+    --hash=sha256:cc
+uvicorn==0.40 \
+    --hash=sha256:dd
+"""
+
+
+@pytest.fixture
+def bootstrap(tmp_path: Path) -> Any:
+    """The script as a module, working in a folder of its own."""
+    spec = importlib.util.spec_from_file_location("bootstrap", FILE)
+    assert spec
+    assert spec.loader
+    module: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.ROOT, module.VENV, module.LOCK = tmp_path, tmp_path / ".venv", tmp_path / "requirements.lock"
+    module.STAMP = module.VENV / ".made-from"
+    module.LOCK.write_text(LOCK)
+    (tmp_path / "pyproject.toml").write_text("[project]\n")
+    return module
+
+
+@pytest.fixture
+def commands(bootstrap: Any, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands it would run; the one that makes the environment leaves a python there."""
+    ran: list[list[str]] = []
+
+    def run(command: list[str], **_: Any) -> SimpleNamespace:
+        ran.append(command)
+        bootstrap.python().parent.mkdir(parents=True, exist_ok=True)
+        bootstrap.python().touch()
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(bootstrap, "subprocess", SimpleNamespace(run=run))
+    return ran
+
+
+def refusal(call: Any, capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as raised:
+        call()
+    assert raised.value.code == 1
+    said = capsys.readouterr().err
+    assert said.startswith("dosel: ")
+    assert said.count("\n") == 1
+    return said
+
+
+@pytest.mark.parametrize("version", [(3, 8, 18), (3, 10, 0), (3, 14, 0), (2, 7, 18), (4, 0, 0)])
+def test_another_python_is_refused(
+    version: tuple[int, ...], bootstrap: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ".".join(map(str, version))
+    python = SimpleNamespace(version_info=version, executable="/a/python", version=f"{words} (main)", stderr=sys.stderr)
+    monkeypatch.setattr(bootstrap, "sys", python)
+    said = refusal(bootstrap.check_python, capsys)
+    assert f"Python 3.11 to 3.13 is needed, /a/python is {words};" in said
+    assert "make PYTHON=" in said
+
+
+@pytest.mark.parametrize("version", [(3, 11, 0), (3, 12, 9), (3, 13, 99)])
+def test_the_pythons_it_promises_will_do(
+    version: tuple[int, ...], bootstrap: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bootstrap, "sys", SimpleNamespace(version_info=version))
+    bootstrap.check_python()
+
+
+@pytest.mark.parametrize("missing", ["ensurepip", "venv"])
+def test_a_python_without_venv_names_the_package(
+    missing: str, bootstrap: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)  # type: ignore[arg-type]
+    said = refusal(bootstrap.check_python, capsys)
+    assert f"python{sys.version_info.major}.{sys.version_info.minor}-venv" in said
+
+
+def test_a_full_disk_is_told(
+    bootstrap: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2.9e9))
+    said = refusal(bootstrap.check_disk, capsys)
+    assert f"2.9 GB are left on the disk of {bootstrap.ROOT}, 3 GB are needed" in said
+
+
+def test_a_pin_comes_with_all_its_hashes_and_nothing_else(bootstrap: ModuleType) -> None:
+    assert bootstrap.pinned("uv").splitlines() == [
+        r"uv==0.9.1 ; python_version >= '3.11' \ ".strip(),
+        r"    --hash=sha256:bb \ ".rstrip(),
+        "    --hash=sha256:cc",
+    ]
+    assert "sha256:dd" in bootstrap.pinned("uvicorn")
+
+
+def test_a_package_that_is_not_pinned_is_told(bootstrap: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "does not pin uvi" in refusal(lambda: bootstrap.pinned("uvi"), capsys)
+
+
+def test_the_real_lock_pins_the_installer(bootstrap: Any) -> None:
+    bootstrap.LOCK = FILE.parents[1] / "requirements.lock"
+    first, *hashes = bootstrap.pinned("uv").splitlines()
+    assert first.startswith("uv==")
+    assert hashes
+    assert all(line.strip().startswith("--hash=sha256:") for line in hashes)
+
+
+def test_everything_is_installed_by_hash_and_only_once(bootstrap: Any, commands: list[list[str]]) -> None:
+    bootstrap.main()
+    made, installer, lock, ours = (" ".join(command) for command in commands)
+    assert "-m venv" in made
+    assert "--require-hashes" in installer
+    assert "--require-hashes" in lock
+    assert lock.endswith(str(bootstrap.LOCK))
+    assert "--no-deps" in ours
+    commands.clear()
+    bootstrap.main()
+    assert commands == []
+
+
+@pytest.mark.parametrize("changed", ["requirements.lock", "pyproject.toml", ".venv/.made-from"])
+def test_a_change_is_a_reason_to_install_again(changed: str, bootstrap: Any, commands: list[list[str]]) -> None:
+    bootstrap.main()
+    commands.clear()
+    with (bootstrap.ROOT / changed).open("a") as file:
+        file.write("#")
+    bootstrap.main()
+    assert len(commands) == 4
+
+
+def test_an_environment_whose_python_is_gone_is_made_again(bootstrap: Any, commands: list[list[str]]) -> None:
+    bootstrap.main()
+    commands.clear()
+    bootstrap.python().unlink()
+    bootstrap.main()
+    assert len(commands) == 4
+
+
+def test_an_installation_that_failed_is_not_taken_for_done(
+    bootstrap: Any, commands: list[list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    succeed = bootstrap.subprocess.run
+
+    def fail_at_the_lock(command: list[str], **settings: Any) -> SimpleNamespace:
+        succeed(command, **settings)
+        return SimpleNamespace(returncode=2 if "sync" in command else 0)
+
+    monkeypatch.setattr(bootstrap, "subprocess", SimpleNamespace(run=fail_at_the_lock))
+    assert "failed (exit code 2)" in refusal(bootstrap.main, capsys)
+    assert len(commands) == 3
+    assert not bootstrap.STAMP.exists()
+
+
+def test_caches_stay_in_the_folder_unless_the_caller_has_one(
+    bootstrap: Any, commands: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UV_CACHE_DIR", "/mine")
+    monkeypatch.delenv("PIP_CACHE_DIR", raising=False)
+    given: list[dict[str, str]] = []
+    succeed = bootstrap.subprocess.run
+
+    def run(command: list[str], **settings: Any) -> Any:
+        given.append(settings["env"] or {})
+        return succeed(command, **settings)
+
+    monkeypatch.setattr(bootstrap, "subprocess", SimpleNamespace(run=run))
+    bootstrap.main()
+    assert given[1]["UV_CACHE_DIR"] == "/mine"
+    assert given[1]["PIP_CACHE_DIR"] == str(bootstrap.ROOT / ".cache" / "pip")

@@ -1,0 +1,145 @@
+"""What services are started with: whose word counts, where they listen, and which packages they find."""
+
+import json
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from dosel.embedded.services import ROOT, environment, is_local, services, write_airflow_password
+from dosel.settings import Settings
+
+
+@pytest.fixture
+def settings(tmp_path: Path, bare_environment: None) -> Settings:
+    return Settings(home=tmp_path / "home")
+
+
+def mode(file: Path) -> int:
+    return file.stat().st_mode & 0o777
+
+
+def test_the_callers_word_beats_a_default(settings: Settings) -> None:
+    assert environment(settings, {})["MIN_UPDATE_TIME"] == "0"
+    assert environment(settings, {"MIN_UPDATE_TIME": "300"})["MIN_UPDATE_TIME"] == "300"
+
+
+@pytest.mark.parametrize(
+    "name", ["DOSEL_HOME", "AIRFLOW_HOME", "AIRFLOW__CORE__EXECUTOR", "AIRFLOW__CORE__LOAD_EXAMPLES"]
+)
+def test_what_makes_them_one_platform_beats_the_caller(name: str, settings: Settings) -> None:
+    assert environment(settings, {name: "another"})[name] == environment(settings, {})[name] != "another"
+
+
+def test_the_rest_of_the_callers_environment_is_passed_on(settings: Settings) -> None:
+    assert environment(settings, {"PATH": "/bin", "AWS_PROFILE": "me"}).items() >= {"PATH": "/bin"}.items()
+    assert environment(settings, {"AWS_PROFILE": "me"})["AWS_PROFILE"] == "me"
+
+
+def test_services_read_the_settings_we_have(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = environment(settings, {})
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert Settings.load() == settings
+
+
+def test_nothing_reports_home(settings: Settings) -> None:
+    given = environment(settings, {"MLFLOW_DISABLE_TELEMETRY": "false"})
+    assert given["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    assert given["AIRFLOW__USAGE_DATA_COLLECTION__ENABLED"] == "False"
+
+
+def test_every_file_lies_in_the_home(settings: Settings) -> None:
+    given = environment(settings, {})
+    for name in ("AIRFLOW_HOME", "DATA_API_STATE_DIR", "MPLCONFIGDIR", "XDG_CACHE_HOME"):
+        assert Path(given[name]).is_relative_to(settings.home), name
+    for name in ("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "DOSEL_WAREHOUSE_URL"):
+        assert given[name].startswith(f"sqlite:///{settings.home}"), name
+
+
+def test_an_s3_server_keeps_the_artifacts_if_there_is_one(settings: Settings) -> None:
+    with_s3 = Settings(home=settings.home, s3_endpoint="http://store:9000")
+    commands = [" ".join(s.command) for kind in (settings, with_s3) for s in services(kind) if s.name == "mlflow"]
+    assert str(settings.home / "mlflow" / "artifacts") in commands[0]
+    assert "s3://mlflows3" in commands[1]
+    assert "MLFLOW_S3_ENDPOINT_URL" not in environment(settings, {})
+    assert environment(with_s3, {})["MLFLOW_S3_ENDPOINT_URL"] == "http://store:9000"
+
+
+def test_whoever_listens_does_so_for_this_machine_alone(settings: Settings) -> None:
+    listening = [service for service in services(settings) if service.port is not None]
+    assert len(listening) >= 4
+    for service in listening:
+        options = dict(pairwise(service.command))
+        assert options.get("--host", options.get("--server.address")) == "127.0.0.1", service.name
+        assert options.get("--port", options.get("--server.port")) == str(service.port), service.name
+        assert service.url == f"http://127.0.0.1:{service.port}"
+        assert service.health
+    assert not any("0.0.0.0" in part for service in services(settings) for part in service.command)
+
+
+def test_every_port_can_be_moved_by_the_setting_it_names(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    for service in services(settings):
+        if service.port is None:
+            continue
+        with monkeypatch.context() as moved:
+            moved.setenv(service.port_setting, "4321")
+            ports = {s.name: s.port for s in services(Settings.load())}
+        assert ports[service.name] == 4321
+        assert list(ports.values()).count(4321) == 1
+
+
+def test_keys_are_made_once_and_for_the_owner_only(settings: Settings) -> None:
+    first = environment(settings, {})
+    keys = settings.home / "airflow" / "keys.json"
+    assert mode(keys) == 0o600
+    assert environment(settings, {}) == first
+    assert len(first["AIRFLOW__API_AUTH__JWT_SECRET"]) >= 48
+    assert list(keys.parent.iterdir()) == [keys]
+    other = environment(Settings(home=settings.home.parent / "other"), {})
+    for name in ("AIRFLOW__API_AUTH__JWT_SECRET", "AIRFLOW__CORE__FERNET_KEY"):
+        assert other[name] != first[name]
+
+
+def test_keys_that_were_half_written_are_made_again(settings: Settings) -> None:
+    half = settings.home / "airflow" / "keys.half"
+    half.parent.mkdir(parents=True)
+    half.write_text('{"jwt": "')
+    assert environment(settings, {})["AIRFLOW__CORE__FERNET_KEY"]
+
+
+def test_the_password_is_for_the_owner_only(settings: Settings) -> None:
+    file = settings.home / "airflow" / "passwords.json"
+    file.parent.mkdir(parents=True)
+    file.touch(mode=0o644)
+    write_airflow_password(Settings(home=settings.home, airflow_user="me", airflow_password="secret"))
+    assert json.loads(file.read_text()) == {"me": "secret"}
+    assert mode(file) == 0o600
+    given = environment(settings, {})
+    assert given["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"] == str(file)
+
+
+@pytest.mark.parametrize(
+    ("url", "ours"),
+    [
+        ("http://127.0.0.1:8090", True),
+        ("http://localhost:8090/", True),
+        ("http://127.0.0.1:8091", False),
+        ("http://127.0.0.1", False),
+        ("http://data-api:8090", False),
+    ],
+)
+def test_a_service_of_this_machine_is_ours_to_start(url: str, ours: bool) -> None:
+    assert is_local(url, 8090) is ours
+
+
+@pytest.mark.parametrize("package", ["airflow", "mlflow"])
+def test_the_packages_are_found_and_not_our_folders_of_that_name(package: str) -> None:
+    """A folder airflow/ without code loses to the package; one with an __init__.py would hide it."""
+    code = f"import importlib.util, sys; sys.path.insert(0, '.'); print(importlib.util.find_spec('{package}').origin)"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    origin = Path(result.stdout.strip())
+    assert origin.parts[-3:] == ("site-packages", package, "__init__.py")
+    assert list((ROOT / package).rglob("*.py")) == []

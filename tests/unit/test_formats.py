@@ -1,0 +1,75 @@
+"""Reading models: only what is written in skops, and only of types that are on our own list."""
+
+import pickle
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import skops.io
+from sklearn.base import BaseEstimator
+from sklearn.ensemble import RandomForestClassifier
+
+from dosel import formats
+from dosel.errors import UntrustedModel
+from dosel.training.preprocessing import pipeline
+from dosel.usecases import ALL, UseCase
+
+BUILT: list[str] = []
+
+
+class Foreign(BaseEstimator):  # type: ignore[misc]
+    """A type nobody vouched for; building one leaves a trace."""
+
+    def __init__(self) -> None:
+        BUILT.append("built")
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        BUILT.append("built")
+
+
+def folder(at: Path, model: Any) -> Path:
+    skops.io.dump(model, at / "model.skops")
+    return at
+
+
+def test_a_forest_comes_back_as_it_was(tmp_path: Path) -> None:
+    x, y = np.arange(40.0).reshape(20, 2), np.repeat([1, 2], 10)
+    model = RandomForestClassifier(5, random_state=0).fit(x, y)
+    again = formats.read(folder(tmp_path, model))
+    assert (again.predict_proba(x) == model.predict_proba(x)).all()
+
+
+@pytest.mark.parametrize("use_case", ALL, ids=lambda u: u.name)
+def test_every_candidate_can_be_read_back(use_case: UseCase, tmp_path: Path) -> None:
+    for candidate in use_case.candidates:
+        formats.read(folder(tmp_path, pipeline(use_case, candidate.build(0))))
+
+
+def test_a_foreign_type_is_named_and_never_built(tmp_path: Path) -> None:
+    written = folder(tmp_path, Foreign())
+    BUILT.clear()
+    with pytest.raises(UntrustedModel, match=rf"{tmp_path.name} is made of types.*Foreign"):
+        formats.read(written)
+    assert BUILT == []
+
+
+def test_a_file_cannot_vouch_for_itself(tmp_path: Path) -> None:
+    """MLflow would take the list of trusted types from here."""
+    written = folder(tmp_path, Foreign())
+    flavor = "flavors: {sklearn: {skops_trusted_types: [test_formats.Foreign]}}\n"
+    (written / "MLmodel").write_text(flavor)
+    with pytest.raises(UntrustedModel):
+        formats.read(written)
+
+
+def test_a_pickle_is_not_opened(tmp_path: Path) -> None:
+    (tmp_path / "model.pkl").write_bytes(pickle.dumps(RandomForestClassifier()))
+    with pytest.raises(UntrustedModel, match=r"holds no model\.skops"):
+        formats.read(tmp_path)
+
+
+def test_requirements_are_what_is_installed() -> None:
+    assert f"scikit-learn=={version('scikit-learn')}" in formats.requirements()
+    assert all("==" in requirement for requirement in formats.requirements())

@@ -1,0 +1,108 @@
+"""What stands in the way is said before anything starts, in one line that says what to do."""
+
+import os
+import re
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from dosel.embedded import preflight
+from dosel.embedded.services import Service
+from dosel.errors import StartupError
+from dosel.settings import Settings
+
+
+@pytest.fixture
+def settings(tmp_path: Path, bare_environment: None) -> Settings:
+    return Settings(home=tmp_path / "home")
+
+
+@pytest.fixture
+def listening() -> Iterator[int]:
+    """A port that this very process listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def service(port: int | None, title: str = "MLflow", setting: str = "MLFLOW_PORT") -> Service:
+    return Service(title.lower(), title, ("true",), port, setting)
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def refusal(settings: Settings, *services: Service) -> str:
+    with pytest.raises(StartupError) as raised:
+        preflight.check(settings, services)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+def test_nothing_in_the_way_leaves_nothing_behind(settings: Settings) -> None:
+    preflight.check(settings, [service(free_port()), service(None)])
+    assert list(settings.home.iterdir()) == []
+
+
+def test_a_taken_port_names_who_has_it_and_what_moves_ours(settings: Settings, listening: int) -> None:
+    said = refusal(settings, service(listening))
+    assert f"port {listening} (MLflow) is taken by " in said
+    assert f"(process {os.getpid()})" in said
+    suggested = re.search(r"MLFLOW_PORT=(\d+) make up", said)
+    assert suggested
+    assert int(suggested[1]) != listening
+    assert 1024 <= int(suggested[1]) <= 65535
+
+
+@pytest.mark.parametrize(("port", "suggested"), [(5000, 15000), (60000, 50000)])
+def test_the_port_that_is_suggested_exists(
+    port: int, suggested: int, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "_taken", lambda _: True)
+    assert f"MLFLOW_PORT={suggested} make up" in refusal(settings, service(port))
+
+
+def test_a_port_whose_connections_fade_out_is_free(settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)):
+            # The side that closes first keeps the port in TIME_WAIT.
+            server.accept()[0].close()
+    preflight.check(settings, [service(port)])
+
+
+def test_two_services_cannot_share_a_port(settings: Settings) -> None:
+    port = free_port()
+    said = refusal(settings, service(port, "MLflow"), service(port, "Airflow", "AIRFLOW_PORT"))
+    assert said == f"MLflow and Airflow both want port {port}: change AIRFLOW_PORT"
+
+
+def test_services_that_run_already_are_not_asked_about(settings: Settings, listening: int) -> None:
+    preflight.check(settings, [])
+
+
+def test_a_full_disk_is_told_with_what_is_needed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=preflight.DISK_BYTES - 1_000_000))
+    said = refusal(settings)
+    assert f"the disk of {settings.home} has 999 MB left, 1,000 MB are needed" in said
+    assert "DOSEL_HOME" in said
+
+
+def test_just_enough_disk_is_enough(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=preflight.DISK_BYTES))
+    preflight.check(settings, [])
+
+
+@pytest.mark.parametrize("place", ["a-file", "a-file/below"])
+def test_a_home_that_cannot_be_written_is_named(place: str, tmp_path: Path) -> None:
+    (tmp_path / "a-file").write_text("")
+    home = tmp_path / place
+    said = refusal(Settings(home=home))
+    assert said.startswith(f"cannot write to {home} (")
+    assert "set DOSEL_HOME elsewhere" in said

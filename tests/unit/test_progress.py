@@ -1,0 +1,292 @@
+"""What is told of the pipeline at work, read off a real warehouse and MLflow store and a stand-in for Airflow."""
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
+
+from dosel.embedded.airflow_runs import AirflowRuns
+from dosel.embedded.progress import Progress
+from dosel.errors import StartupError
+from dosel.quality import check
+from dosel.settings import Settings
+from dosel.sources import Batch
+from dosel.training.progress import candidates_since
+from dosel.usecases import COVERTYPE
+from dosel.warehouse import BatchStore, PromotionLedger, connect
+
+Received = Callable[..., list[list[str]]]
+INGEST, TRAIN = "covertype_ingest", "covertype_train"
+
+
+class Airflow:
+    """Answers as Airflow's API does, of the failed tasks and runs it is given."""
+
+    def __init__(self) -> None:
+        self.health = {part: {"status": "healthy"} for part in ("metadatabase", "scheduler", "dag_processor")}
+        self.failed: list[dict[str, Any]] = []
+        self.dags = {INGEST: 0, TRAIN: 0}
+        self.started: list[str] = []
+        self.logins = 0
+        self.token = "t1"
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.answer(self, None)
+
+            def do_POST(self) -> None:
+                outer.answer(self, json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self.server.server_port
+
+    def answer(self, request: BaseHTTPRequestHandler, body: Any) -> None:
+        status, answer = self.decide(request, body)
+        request.send_response(status)
+        request.end_headers()
+        request.wfile.write(json.dumps(answer).encode())
+
+    def decide(self, request: BaseHTTPRequestHandler, body: Any) -> tuple[int, Any]:
+        url = urlsplit(request.path)
+        if url.path == "/api/v2/monitor/health":
+            return 200, self.health
+        if url.path == "/auth/token":
+            self.logins += 1
+            return (201, {"access_token": self.token}) if body["password"] == "admin" else (401, {})
+        if request.headers["Authorization"] != f"Bearer {self.token}":
+            return 401, {}
+        dag = url.path.split("/")[4]
+        if dag not in self.dags:
+            return 404, {"detail": "no such DAG"}
+        if request.command == "POST":
+            self.started.append(dag)
+            return 200, {}
+        if url.path.endswith("/taskInstances"):
+            states = parse_qs(url.query)["state"]
+            return 200, {"task_instances": [t for t in self.failed if t["dag_id"] == dag and t["state"] in states]}
+        return 200, {"total_entries": self.dags[dag]}
+
+
+@pytest.fixture
+def airflow() -> Iterator[Airflow]:
+    made = Airflow()
+    thread = Thread(target=made.server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield made
+    made.server.shutdown()
+    thread.join()
+    made.server.server_close()
+
+
+@pytest.fixture
+def settings(tracking_uri: str, tmp_path: Path, airflow: Airflow) -> Settings:
+    return Settings(home=tmp_path / "home", tracking_uri=tracking_uri, airflow_port=airflow.port)
+
+
+@pytest.fixture
+def client(tracking_uri: str) -> MlflowClient:
+    return MlflowClient(tracking_uri)
+
+
+def candidate(client: MlflowClient, position: str, score: float, parent: str = "search", **run: Any) -> str:
+    experiment = client.get_experiment_by_name(COVERTYPE.experiment)
+    assert experiment
+    tags = {MLFLOW_PARENT_RUN_ID: parent, MLFLOW_RUN_NAME: f"try={position}", "dosel.candidate": position}
+    run_id: str = client.create_run(experiment.experiment_id, tags=tags if parent else {}, **run).info.run_id
+    client.log_metric(run_id, "mean_test_score", score)
+    return run_id
+
+
+def failure(state: str = "up_for_retry", attempt: int = 1) -> dict[str, Any]:
+    names = {"dag_id": INGEST, "dag_run_id": "run-1", "task_id": "pull"}
+    return names | {"try_number": attempt, "max_tries": 2, "state": state}
+
+
+def write_log(settings: Settings, *entries: Any, attempt: int = 1) -> Path:
+    folder = settings.home / "airflow" / "logs" / f"dag_id={INGEST}" / "run_id=run-1" / "task_id=pull"
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / f"attempt={attempt}.log"
+    log.write_text("\n".join(e if isinstance(e, str) else json.dumps(e) for e in entries))
+    return log
+
+
+def store(settings: Settings, number: int, received: list[list[str]]) -> None:
+    checked = check(COVERTYPE, received, "uci")
+    batch = Batch("http://data.test", "group 6", "e1", number, received, "uci")
+    assert BatchStore(connect(settings.warehouse_url), COVERTYPE).store(batch, checked.accepted, checked.refused)
+
+
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+def test_candidates_come_in_the_order_they_were_tried(client: MlflowClient) -> None:
+    for position in ("10/10", "2/10", "9/10", "1/10"):
+        client.set_terminated(candidate(client, position, 0.5))
+    seen = candidates_since(client, COVERTYPE.experiment, LONG_AGO)
+    assert [c.position for c in seen] == ["1/10", "2/10", "9/10", "10/10"]
+    assert (seen[0].params, seen[0].score, seen[0].search) == ("try=1/10", 0.5, "search")
+
+
+def test_only_scored_candidates_since_then_are_seen(client: MlflowClient) -> None:
+    now = datetime.now(UTC)
+    before = round((now - timedelta(hours=1)).timestamp() * 1000)
+    client.set_terminated(candidate(client, "1/3", 0.5, start_time=before))
+    candidate(client, "2/3", 0.5)
+    client.set_terminated(candidate(client, "", 0.5, parent=""))
+    client.set_terminated(candidate(client, "3/3", 0.5))
+    seen = candidates_since(client, COVERTYPE.experiment, now - timedelta(minutes=1))
+    assert [c.position for c in seen] == ["3/3"]
+
+
+def test_no_experiment_yet_means_no_candidates(client: MlflowClient) -> None:
+    assert candidates_since(client, "not there", LONG_AGO) == []
+
+
+def test_batches_are_told_once_and_only_new_ones(settings: Settings, received: Received) -> None:
+    store(settings, 1, received(3, seed=1))
+    progress = Progress(COVERTYPE, settings)
+    assert progress.look() == []
+    rows = received(1200, seed=2)
+    store(settings, 2, [*rows, rows[0], ["short"]])
+    (news,) = progress.look()
+    assert news.line == "covertype   batch  2   1,200 of 1,202 rows kept, 1 refused, 1 duplicates"
+    assert news.stage == "pulling batches"
+    assert progress.look() == []
+    assert set(progress.phases) == {"batches"}
+
+
+def test_candidates_are_told_with_the_best_so_far(settings: Settings, client: MlflowClient) -> None:
+    progress = Progress(COVERTYPE, settings)
+    for position, score in (("1/3", 0.7), ("2/3", 0.6)):
+        client.set_terminated(candidate(client, position, score))
+    first, second = progress.look()
+    assert first.line.endswith("0.7000   best 0.7000")
+    assert second.line.endswith("0.6000   best 0.7000")
+    client.set_terminated(candidate(client, "3/3", 0.8))
+    client.set_terminated(candidate(client, "1/3", 0.1, parent="another search"))
+    assert [news.line.split()[-1] for news in progress.look()] == ["0.1000", "0.8000"]
+
+
+def test_production_is_told_with_its_reason(settings: Settings, client: MlflowClient) -> None:
+    progress = Progress(COVERTYPE, settings)
+    assert progress.look() == []
+    assert progress.production is None
+    name = COVERTYPE.model_name
+    client.create_registered_model(name)
+    client.create_model_version(name, "file:///nowhere", candidate(client, "1/1", 0.5))
+    client.set_registered_model_alias(name, "production", "1")
+    PromotionLedger(connect(settings.warehouse_url)).append(name, 1, "me", "accuracy 0.9")
+    (news,) = progress.look()
+    assert news.line == f"covertype   Production   {name} version 1: accuracy 0.9"
+    assert progress.production == 1
+    assert progress.look() == []
+
+
+def test_a_task_that_failed_is_told_once_a_try(settings: Settings, airflow: Airflow) -> None:
+    progress = Progress(COVERTYPE, settings)
+    write_log(settings, {"error_detail": [{"exc_type": "SourceUnavailable", "exc_value": "answered 500"}]})
+    airflow.failed = [failure()]
+    (news,) = progress.look()
+    assert news.line == (
+        "covertype_ingest: task pull failed, try 1 of 3: SourceUnavailable: answered 500; trying again"
+    )
+    assert progress.look() == []
+    airflow.failed = [failure(attempt=2)]
+    assert [n.stage for n in progress.look()] == ["trying again"]
+
+
+def test_a_task_that_failed_for_good_ends_the_waiting(settings: Settings, airflow: Airflow) -> None:
+    progress = Progress(COVERTYPE, settings)
+    log = write_log(settings, {"level": "error", "event": "boom"}, attempt=3)
+    airflow.failed = [failure("failed", attempt=3)]
+    with pytest.raises(StartupError) as raised:
+        progress.look()
+    assert str(raised.value) == f"covertype_ingest: task pull failed, try 3 of 3: boom\nIts log: {log}"
+
+
+@pytest.mark.parametrize(
+    ("entries", "reason"),
+    [
+        ([{"error_detail": [{"exc_type": "E", "exc_value": "why"}]}, {"level": "info", "event": "bye"}], "E: why"),
+        ([{"level": "error", "event": "first"}, {"level": "critical", "event": "last"}], "last"),
+        ([{"level": "error", "event": "told"}, "Killed", "{cut"], "told"),
+        ([{"level": "info", "event": "working"}], "the task ended without a word, as if it was killed"),
+        ([], "the task ended without a word, as if it was killed"),
+        (None, "no log was written"),
+    ],
+    ids=["exception", "last error", "lines that are no JSON", "killed", "empty", "missing"],
+)
+def test_a_reason_is_read_off_the_log(
+    entries: list[Any] | None, reason: str, settings: Settings, airflow: Airflow
+) -> None:
+    if entries is not None:
+        write_log(settings, *entries)
+    airflow.failed = [failure()]
+    (trouble,) = AirflowRuns(settings).troubles(INGEST, LONG_AGO)
+    assert trouble.reason == reason
+    assert (trouble.attempt, trouble.attempts, trouble.final) == (1, 3, False)
+
+
+def test_a_dag_that_is_not_known_yet_has_no_troubles(settings: Settings, airflow: Airflow) -> None:
+    assert AirflowRuns(settings).troubles("not_parsed_yet", LONG_AGO) == []
+
+
+@pytest.mark.parametrize(
+    ("part", "status", "unhealthy"),
+    [
+        ("triggerer", "unhealthy", []),
+        ("scheduler", "unhealthy", ["scheduler"]),
+        ("dag_processor", None, ["dag_processor"]),
+        ("metadatabase", "healthy", []),
+    ],
+)
+def test_health_is_that_of_the_parts_we_need(
+    part: str, status: str | None, unhealthy: list[str], settings: Settings, airflow: Airflow
+) -> None:
+    airflow.health[part] = {"status": status}  # type: ignore[dict-item]
+    assert AirflowRuns(settings).unhealthy() == unhealthy
+
+
+def test_a_token_that_has_run_out_is_fetched_anew(settings: Settings, airflow: Airflow) -> None:
+    import httpx
+
+    runs = AirflowRuns(settings)
+    assert runs.troubles(INGEST, LONG_AGO) == []
+    assert runs.troubles(TRAIN, LONG_AGO) == []
+    assert airflow.logins == 1
+    airflow.token = "t2"
+    with pytest.raises(httpx.HTTPStatusError):
+        runs.troubles(INGEST, LONG_AGO)
+    assert runs.troubles(INGEST, LONG_AGO) == []
+    assert airflow.logins == 2
+
+
+@pytest.mark.parametrize(
+    ("under_way", "started"), [({INGEST: 0}, [INGEST]), ({INGEST: 1}, []), ({}, [])], ids=["idle", "busy", "unknown"]
+)
+def test_a_nudge_starts_the_ingest_unless_it_runs(
+    under_way: dict[str, int], started: list[str], settings: Settings, airflow: Airflow
+) -> None:
+    airflow.dags = under_way
+    Progress(COVERTYPE, settings).nudge()
+    assert airflow.started == started
+
+
+def test_services_that_do_not_answer_are_no_news(tmp_path: Path, settings: Settings, airflow: Airflow) -> None:
+    progress = Progress(COVERTYPE, settings)
+    airflow.server.server_close()
+    airflow.server.shutdown()
+    assert progress.look() == []
+    progress.nudge()

@@ -1,0 +1,289 @@
+"""The client of the outside data API: what it takes for a batch, for the end, for a fault, and how often it asks."""
+
+import gzip
+import json
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+
+from dosel.errors import SourceError, SourceUnavailable
+from dosel.sources import Batch, DataApi, data_api
+
+ROWS = [["2544", "39", "3"], ["2600", "40", "2"]]
+BATCH: dict[str, Any] = {"group_number": 6, "batch_number": 2, "data": ROWS}
+URL = "http://data.test/data"
+
+
+class Outside:
+    """A data API that gives the answers it was made with, the last one over and over."""
+
+    def __init__(self, *answers: httpx.Response | Exception) -> None:
+        self.answers = answers
+        self.requests: list[httpx.Request] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        answer = self.answers[min(len(self.requests), len(self.answers)) - 1]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def next_batch(self, coding: str = "uci") -> Batch | None:
+        return DataApi("http://data.test/", 6, coding, 5, httpx.MockTransport(self)).next_batch()
+
+
+@pytest.fixture(autouse=True)
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds waited between tries; nobody really waits."""
+    waited: list[float] = []
+    monkeypatch.setattr("tenacity.nap.time", SimpleNamespace(sleep=waited.append))
+    return waited
+
+
+def ok(**changes: Any) -> httpx.Response:
+    return httpx.Response(200, json=BATCH | changes)
+
+
+def refusal(status: int, detail: Any) -> httpx.Response:
+    return httpx.Response(status, json={"detail": detail})
+
+
+def test_a_batch_is_named_by_group_epoch_and_number() -> None:
+    outside = Outside(httpx.Response(200, json=BATCH, headers={"X-Epoch": "e7"}))
+    assert outside.next_batch("course") == Batch(URL, "group 6", "e7", 2, ROWS, "course")
+    assert [str(request.url) for request in outside.requests] == [f"{URL}?group_number=6"]
+
+
+def test_a_source_that_tells_no_epoch_has_none() -> None:
+    batch = Outside(ok()).next_batch()
+    assert batch is not None
+    assert batch.epoch == ""
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        refusal(400, "Ya se recolectó toda la información minima necesaria"),
+        refusal(400, "Ya se recolectó toda la información mínima necesaria"),
+        refusal(400, "Ya se recolecto toda la informacion minima necesaria"),
+        refusal(400, "YA SE RECOLECTÓ TODA LA INFORMACIÓN MÍNIMA NECESARIA"),
+        # The same words with the accents as characters of their own.
+        refusal(400, "Ya se recolecto\u0301 toda la informacio\u0301n minima necesaria"),
+        ok(data=[]),
+        ok(data=[], batch_number=10),
+    ],
+    ids=[
+        "the original",
+        "with its accent",
+        "without any",
+        "shouted",
+        "decomposed",
+        "no rows",
+        "no rows after the tenth",
+    ],
+)
+def test_the_end_has_many_spellings(answer: httpx.Response, waits: list[float]) -> None:
+    outside = Outside(answer)
+    assert outside.next_batch() is None
+    assert (len(outside.requests), waits) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (refusal(400, "Número de grupo inválido"), "refused group 6: 400 .*grupo inválido"),
+        (refusal(400, "no"), "refused group 6: 400"),
+        (httpx.Response(400, json={}), "refused group 6: 400"),
+        (refusal(422, [{"msg": "Input should be a valid integer"}]), "refused group 6: 422"),
+        (refusal(404, "Ya se recolectó toda la información minima necesaria"), "refused group 6: 404"),
+        (httpx.Response(302, json={}, headers={"Location": "http://other.test/"}), "refused group 6: 302"),
+        (httpx.Response(200, json=[1]), "answered 200 with list"),
+        (ok(data=None), "no list of rows"),
+        (ok(data="rows"), "no list of rows"),
+        (ok(data=[["1"], "2"]), "no list of rows"),
+        (ok(group_number=5), "sent group 5, asked for 6"),
+        (ok(group_number="6"), "sent group '6', asked for 6"),
+        (ok(batch_number=0), "batch_number 0, a count"),
+        (ok(batch_number=-1), "batch_number -1, a count"),
+        (ok(batch_number=True), "batch_number True, a count"),
+        (ok(batch_number="2"), "batch_number '2', a count"),
+        (ok(batch_number=2.0), "batch_number 2.0, a count"),
+        (ok(batch_number=None), "batch_number None, a count"),
+    ],
+)
+def test_what_no_second_try_would_mend_is_an_error_at_once(
+    answer: httpx.Response, told: str, waits: list[float]
+) -> None:
+    outside = Outside(answer)
+    with pytest.raises(SourceError, match=told) as raised:
+        outside.next_batch()
+    assert not isinstance(raised.value, SourceUnavailable)
+    assert URL in str(raised.value)
+    assert (len(outside.requests), waits) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (httpx.Response(500, text="Internal Server Error"), "answered 500"),
+        (httpx.Response(503, json=BATCH), "answered 503"),
+        (httpx.Response(429, json={}), "answered 429"),
+        (httpx.Response(200, html="<h1>It works!</h1>"), "no JSON: b'<h1>It works!</h1>'"),
+        (httpx.Response(200, content=json.dumps(BATCH).encode()[:-3]), "no JSON"),
+        (httpx.Response(200, content=b"[" * 100_000), "no JSON"),
+        (httpx.Response(200, content=b""), "no JSON: b''"),
+        (httpx.ConnectError("nobody there"), r"cannot be reached \(ConnectError: nobody there\)"),
+        (httpx.RemoteProtocolError("cut short"), "cannot be reached"),
+        (httpx.DecodingError("no gzip"), "cannot be reached"),
+    ],
+)
+def test_what_may_pass_is_tried_again_but_not_for_ever(
+    answer: httpx.Response | Exception, told: str, waits: list[float]
+) -> None:
+    recovering = Outside(answer, ok())
+    batch = recovering.next_batch()
+    assert batch is not None
+    assert batch.rows == ROWS
+    waits.clear()
+    broken = Outside(answer)
+    with pytest.raises(SourceUnavailable, match=told) as raised:
+        broken.next_batch()
+    assert URL in str(raised.value)
+    assert (len(broken.requests), len(waits)) == (data_api.ATTEMPTS, data_api.ATTEMPTS - 1)
+
+
+def test_the_waits_double_and_jitter(waits: list[float]) -> None:
+    with pytest.raises(SourceUnavailable):
+        Outside(httpx.Response(500)).next_batch()
+    assert [0.75 <= wait / base <= 1.25 for wait, base in zip(waits, (0.5, 1, 2), strict=True)] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("asked", "waited"),
+    [("7", 7.0), ("0", 0.0), ("-5", 0.0), ("86400", data_api.MAX_WAIT_SECONDS), ("inf", data_api.MAX_WAIT_SECONDS)],
+)
+def test_a_source_may_say_when_to_come_again(asked: str, waited: float, waits: list[float]) -> None:
+    busy = httpx.Response(503, headers={"Retry-After": asked})
+    assert Outside(busy, ok()).next_batch() is not None
+    assert waits == [waited]
+
+
+@pytest.mark.parametrize("asked", ["Wed, 21 Oct 2026 07:28:00 GMT", "soon", "nan", ""])
+def test_a_wait_that_is_no_number_is_ours_to_choose(asked: str, waits: list[float]) -> None:
+    assert Outside(httpx.Response(503, headers={"Retry-After": asked}), ok()).next_batch() is not None
+    assert 0 < waits[0] < 1
+
+
+def test_an_answer_without_end_is_left_unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data_api, "MAX_ANSWER_BYTES", 1000)
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while True:
+            sent += 100
+            yield b"1" * 100
+
+    outside = Outside(httpx.Response(200, content=endless()))
+    with pytest.raises(SourceError, match="more than 1000 bytes"):
+        outside.next_batch()
+    assert (len(outside.requests), sent) == (1, 1100)
+
+
+def test_the_size_is_that_of_the_unpacked_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data_api, "MAX_ANSWER_BYTES", 1000)
+    packed = httpx.Response(200, content=gzip.compress(b" " * 2000), headers={"Content-Encoding": "gzip"})
+    with pytest.raises(SourceError, match="more than 1000 bytes"):
+        Outside(packed).next_batch()
+
+
+Talk = Callable[[socket.socket, Event], None]
+
+
+@contextmanager
+def server(talk: Talk) -> Iterator[tuple[str, list[int]]]:
+    """A real server that answers each request with `talk`; gives its address and a list of one item a request."""
+    done, served = Event(), list[int]()
+
+    def serve() -> None:
+        while True:
+            try:
+                peer, _ = listener.accept()
+            except OSError:
+                return
+            with peer:
+                served.append(len(served))
+                peer.recv(65536)
+                try:
+                    talk(peer, done)
+                except OSError:
+                    continue
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}", served
+        finally:
+            done.set()
+            listener.shutdown(socket.SHUT_RDWR)
+    thread.join()
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
+
+
+def dripping(first: bytes, byte: bytes) -> Talk:
+    """Sends `first`, then a byte every hundredth of a second, so that no single wait is ever long."""
+
+    def talk(peer: socket.socket, done: Event) -> None:
+        peer.sendall(first)
+        while not done.wait(0.01):
+            peer.sendall(byte)
+
+    return talk
+
+
+def silent(peer: socket.socket, done: Event) -> None:
+    """Never answers, and goes when the client has."""
+    peer.recv(1)
+
+
+@pytest.mark.parametrize(
+    "talk",
+    [dripping(HEAD, b" "), dripping(b"HTTP/1.1 200 OK\r\nX-Long: ", b"x"), silent],
+    ids=["body drips", "headers drip", "silence"],
+)
+def test_the_deadline_is_for_the_whole_answer(talk: Talk) -> None:
+    with server(talk) as (url, served):
+        began = time.monotonic()
+        with pytest.raises(SourceUnavailable, match=r"did not finish its answer in 0\.2 s"):
+            DataApi(url, 6, "uci", timeout=0.2).next_batch()
+        assert 0.8 <= time.monotonic() - began < 3
+        assert len(served) == data_api.ATTEMPTS
+
+
+def cut(peer: socket.socket, done: Event) -> None:
+    peer.sendall(HEAD + json.dumps(BATCH).encode())
+
+
+def test_a_connection_cut_in_the_body_is_no_batch() -> None:
+    with server(cut) as (url, served):
+        with pytest.raises(SourceUnavailable, match="RemoteProtocolError"):
+            DataApi(url, 6, "uci", timeout=5).next_batch()
+        assert len(served) == data_api.ATTEMPTS
+
+
+def test_a_refused_connection_names_the_address() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        with pytest.raises(SourceUnavailable, match=f"{url}/data cannot be reached.*is it running"):
+            DataApi(url, 6, "uci", timeout=5).next_batch()
