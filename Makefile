@@ -46,7 +46,7 @@ test: setup ## all tests
 lint: setup ## style, types, import rules
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
-	@.venv/bin/mypy src/dosel
+	@.venv/bin/mypy src/dosel app external ui
 	@.venv/bin/lint-imports --no-cache
 	@.venv/bin/python scripts/readme.py --check
 

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 
 from app import problems
 from app.docs import Api, add_docs_page
-from app.limits import LimitedBodies
+from app.limits import JsonUnlessToldOtherwise, LimitedBodies
 from app.routes import models, predict, service
 from app.serving import Serving
 from dosel.errors import SettingsError
@@ -53,6 +53,7 @@ def build_app(settings: Settings, serving: Serving, use_cases: Sequence[UseCase]
     # A body without a content type is read as JSON; one that says it is something else is answered 415.
     app = Api(lifespan=lifespan, strict_content_type=False)
     app.state.serving = serving
+    app.add_middleware(JsonUnlessToldOtherwise)
     app.add_middleware(LimitedBodies, limit=settings.max_body_bytes)
     problems.install(app)
     app.include_router(predict.router(use_cases, default))

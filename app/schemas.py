@@ -128,6 +128,9 @@ class ModelInfo(BaseModel):
     use_case: str
     name: str
     production: Version
+    since: datetime | None = Field(
+        description="When it entered Production, by the ledger; null if that cannot be read."
+    )
     loaded: Loaded
     read_at: datetime = Field(description="When `production` was read; not now, if MLflow cannot be reached.")
 

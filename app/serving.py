@@ -179,7 +179,7 @@ class Serving:
                 place.unloadable = number
                 place.pause = min(max(2 * place.pause, self._settings.poll_seconds), MAX_RELOAD_SECONDS)
                 place.not_before = time.monotonic() + place.pause
-            what = f"{name} version {number}, which could not be loaded" if number else "the registry"
+            what = f"{name} version {number}, which could not be loaded" if number is not None else "the registry"
             reason = str(error) if isinstance(error, DoselError) else f"{type(error).__name__}: {error}"
             self._tell(place, f"{number} {type(error).__name__}", f"{what}: {reason}", failed=True)
 
@@ -211,11 +211,7 @@ def _meanwhile(place: _Place) -> str:
 
 
 def _open(settings: Settings) -> "Registry":
-    import mlflow
-
     from dosel.registry import Registry
     from dosel.warehouse import PromotionLedger, connect
 
-    # MLflow resolves models:/… by this setting of the process, whatever address its client was given.
-    mlflow.set_tracking_uri(settings.tracking_uri)
     return Registry(settings.tracking_uri, PromotionLedger(connect(settings.warehouse_url)))

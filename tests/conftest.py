@@ -3,15 +3,16 @@
 import os
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from dosel.usecases import COVERTYPE, Category, Number
+from dosel.usecases import Category, Number
+from dosel.usecases.covertype import COVERTYPE
 
 Rows = list[list[str]]
-SETTINGS = ("DOSEL_", "MLFLOW_", "AIRFLOW", "DATA_API_", "API_PORT", "MIN_UPDATE_TIME")
+SETTINGS = ("DOSEL_", "MLFLOW_", "AIRFLOW", "DATA_API_", "API_PORT", "STREAMLIT_", "MIN_UPDATE_TIME")
 
 
 @pytest.fixture
@@ -47,25 +48,28 @@ def _row(rng: random.Random) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """MLflow's database as it is before anything happened: made once, since its migrations take a second."""
     from mlflow import MlflowClient
 
     file = tmp_path_factory.mktemp("mlflow") / "empty.db"
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-        # It makes a folder for artifacts where it is called.
-        patched.chdir(file.parent)
         MlflowClient(f"sqlite:///{file}").search_experiments()
-    return file
+        yield file
 
 
 @pytest.fixture
-def tracking_uri(empty_mlflow: Path, tmp_path: Path, bare_environment: None, monkeypatch: pytest.MonkeyPatch) -> str:
+def tracking_uri(
+    empty_mlflow: Path, tmp_path: Path, bare_environment: None, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
     """A real MLflow store of the test's own, with the use case's experiment and no runs."""
+    import mlflow
     from mlflow import MlflowClient
 
     monkeypatch.chdir(tmp_path)
     uri = f"sqlite:///{shutil.copy(empty_mlflow, tmp_path / 'mlflow.db')}"
     MlflowClient(uri).create_experiment(COVERTYPE.experiment, str(tmp_path / "artifacts"))
-    return uri
+    mlflow.set_tracking_uri(uri)
+    yield uri
+    mlflow.set_tracking_uri(None)

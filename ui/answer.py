@@ -42,4 +42,5 @@ def _chart(probabilities: dict[str, float], label: str) -> alt.Chart:
             tooltip=[alt.Tooltip("class:N", title="Class"), alt.Tooltip("probability:Q", format=".1%")],
         )
     )
-    return bars.properties(height=32 * len(data) + 40)
+    chart: alt.Chart = bars.properties(height=32 * len(data) + 40)
+    return chart

@@ -7,7 +7,6 @@ import streamlit as st
 
 from dosel.client import Client
 from dosel.errors import ServiceError
-from ui import trouble
 
 COLUMNS = 2
 
@@ -24,8 +23,11 @@ def show(client: Client, use_case: dict[str, Any]) -> Sent | None:
     """Draws the form; gives what was sent, in the run that follows the click."""
     st.subheader("A row to ask about")
     st.button("Fill in a real example", on_click=_fill_in, args=(use_case,), icon=":material/edit_note:")
+    models = _models(client, use_case)
     with st.form(f"row-{use_case['name']}", border=False):
-        model = _model(client, use_case)
+        model = st.selectbox(
+            "Registered model", models, index=models.index(use_case["model_name"]), help="Production's is preset."
+        )
         values = {}
         features = use_case["features"]
         # Row by row, so that on a narrow screen, where columns stack, the fields keep their order.
@@ -34,7 +36,7 @@ def show(client: Client, use_case: dict[str, Any]) -> Sent | None:
                 with column:
                     values[feature["name"]] = _field(use_case, feature)
         clicked = st.form_submit_button("Predict", type="primary", width="stretch")
-    if not clicked or model is None:
+    if not clicked:
         return None
     missing = [f["title"] for f in use_case["features"] if values[f["name"]] is None]
     if missing:
@@ -43,16 +45,14 @@ def show(client: Client, use_case: dict[str, Any]) -> Sent | None:
     return Sent(values, model)
 
 
-def _model(client: Client, use_case: dict[str, Any]) -> str | None:
-    """Which registered model to ask; the one in Production is preset."""
+def _models(client: Client, use_case: dict[str, Any]) -> list[str]:
+    """The registered models; the use case's own is always there to be asked, also while the list cannot be had."""
+    own = str(use_case["model_name"])
     try:
         names = client.model_names()
-    except ServiceError as error:
-        trouble.show(error)
-        return None
-    preset = names.index(use_case["model_name"]) if use_case["model_name"] in names else None
-    picked: str | None = st.selectbox("Registered model", names, index=preset, help="Production's is preset.")
-    return picked
+    except ServiceError:
+        return [own]
+    return names if own in names else [own, *names]
 
 
 def _field(use_case: dict[str, Any], feature: dict[str, Any]) -> Any:

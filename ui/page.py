@@ -25,11 +25,14 @@ def show() -> None:
     st.html(STYLE)
     client = Client(Settings.load().api_url, timeout=TIMEOUT_SECONDS, attempts=1)
     try:
-        use_cases = client.use_cases()
+        st.session_state.use_cases = client.use_cases()
     except ServiceError as error:
-        st.title("dosel")
-        trouble.show(error)
-        return
+        if "use_cases" not in st.session_state:
+            st.title("dosel")
+            trouble.show(error)
+            return
+        # The API has gone since: the form stays, with what was typed, and the parts below say so.
+    use_cases = st.session_state.use_cases
     use_case = _chosen(use_cases)
     st.title(use_case["title"])
     st.markdown(use_case["summary"])

@@ -56,10 +56,13 @@ def router(use_cases: Sequence[UseCase], default: UseCase) -> APIRouter:
         if model:
             serving.check_model(asked, cut(model))
         served = serving.served(asked)
-        production, read_at = served.version, served.loaded_at
+        production, read_at, since = served.version, served.loaded_at, None
         try:
-            production = serving.registry().production(asked.model_name) or production
+            registry = serving.registry()
+            production = registry.production(asked.model_name) or production
             read_at = datetime.now(UTC)
+            entry = registry.last_promotion(asked.model_name)
+            since = entry.at if entry and entry.to_version == production.version else None
         except (RegistryError, WarehouseError):
             # What was read when the model was loaded still tells what answers.
             pass
@@ -67,6 +70,7 @@ def router(use_cases: Sequence[UseCase], default: UseCase) -> APIRouter:
             use_case=asked.name,
             name=asked.model_name,
             production=Version.of(production),
+            since=since,
             loaded=_loaded(served),
             read_at=read_at,
         )

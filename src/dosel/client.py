@@ -125,7 +125,8 @@ class Client:
             response = self._http.request(method, path, **request)
         except httpx.RequestError as error:
             raise ServiceError(
-                f"the prediction API at {self._http.base_url} cannot be reached ({type(error).__name__}); is it running?"
+                f"the prediction API at {self._http.base_url} cannot be reached ({type(error).__name__}); "
+                "is it running?"
             ) from error
         if response.is_success:
             return self._parsed(response)

@@ -43,7 +43,7 @@ def installation(folder: Path) -> Installation:
     ours = ("DOSEL_", "AIRFLOW", "MLFLOW_", "DATA_API_", "BATCH_", "SLICE_", "MIN_UPDATE", "API_PORT")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     environment |= {"HOME": str(user_home), "DOSEL_HOME": str(folder / "dosel"), "DATA_API_FETCH": "never"}
-    environment |= dict(zip(PORTS, map(str, _free_ports(len(PORTS))), strict=True))
+    environment |= dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
     return Installation(folder / "dosel", user_home, environment)
 
 
@@ -67,7 +67,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Installa
         made.make("down")
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
     try:
         for s in sockets:

@@ -87,7 +87,7 @@ def test_the_pythons_it_promises_will_do(
 def test_a_python_without_venv_names_the_package(
     missing: str, bootstrap: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, missing, None)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, missing, None)
     said = refusal(bootstrap.check_python, capsys)
     assert f"python{sys.version_info.major}.{sys.version_info.minor}-venv" in said
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from dosel.training.evaluation import confusion_figure, evaluate
-from dosel.usecases import COVERTYPE, Target
+from dosel.usecases import Target
+from dosel.usecases.covertype import COVERTYPE
 
 TREES = Target("tree", "Tree", {1: "fir", 2: "pine", 3: "aspen"})
 

@@ -20,7 +20,7 @@ from dosel.quality import check
 from dosel.settings import Settings
 from dosel.sources import Batch
 from dosel.training.progress import candidates_since
-from dosel.usecases import COVERTYPE
+from dosel.usecases.covertype import COVERTYPE
 from dosel.warehouse import BatchStore, PromotionLedger, connect
 
 Received = Callable[..., list[list[str]]]
@@ -286,7 +286,7 @@ def test_a_nudge_starts_the_ingest_unless_it_runs(
 
 def test_services_that_do_not_answer_are_no_news(tmp_path: Path, settings: Settings, airflow: Airflow) -> None:
     progress = Progress(COVERTYPE, settings)
-    airflow.server.server_close()
     airflow.server.shutdown()
+    airflow.server.server_close()
     assert progress.look() == []
     progress.nudge()

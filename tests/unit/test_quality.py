@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from dosel.quality import check
-from dosel.usecases import COVERTYPE, Number, UseCase
+from dosel.usecases import Number, UseCase
+from dosel.usecases.covertype import COVERTYPE
 
 GOOD: list[Any] = [*map(str, COVERTYPE.example.values()), "3"]
 WIDTH = len(COVERTYPE.columns)
@@ -42,8 +43,10 @@ def test_a_row_of_another_width_is_refused(received: list[Any]) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["north", "", " ", "nan", "NaN", "inf", "-inf", "1e999", "0x12", "1_7", "17;", "17,5", "true"]
-    + [None, math.nan, math.inf, -math.inf, True, False, [17], {"a": 17}, 10**400],
+    [
+        *("north", "", " ", "nan", "NaN", "inf", "-inf", "1e999", "0x12", "1_7", "17;", "17,5", "true"),
+        *(None, math.nan, math.inf, -math.inf, True, False, [17], {"a": 17}, 10**400),
+    ],
     ids=repr,
 )
 def test_what_is_no_number_is_refused_for_one(value: Any) -> None:

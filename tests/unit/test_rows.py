@@ -11,7 +11,8 @@ import pytest
 
 from dosel import rows
 from dosel.quality import check
-from dosel.usecases import COVERTYPE, Split, UseCase
+from dosel.usecases import Split, UseCase
+from dosel.usecases.covertype import COVERTYPE
 
 Received = Callable[..., list[list[str]]]
 EXAMPLE = COVERTYPE.example
@@ -67,7 +68,7 @@ def test_minus_zero_is_zero() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["object", "str", "category"])
-def test_text_hashes_alike_in_every_type_that_holds_it(dtype: str) -> None:
+def test_text_hashes_alike_in_every_type_that_holds_it(dtype: Any) -> None:
     words = pd.Series(["Rawah", "Cache", "Rawah"])
     expected = rows.hashes(pd.DataFrame({"x": words.astype("object")}), ["x"], "s")
     assert (rows.hashes(pd.DataFrame({"x": words.astype(dtype)}), ["x"], "s") == expected).all()

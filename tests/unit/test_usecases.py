@@ -10,7 +10,8 @@ from sklearn.model_selection import ParameterGrid
 
 from dosel.errors import UnknownUseCase
 from dosel.quality import check
-from dosel.usecases import ALL, COVERTYPE, DEFAULT, Category, Choice, Number, UseCase, named
+from dosel.usecases import ALL, DEFAULT, Category, Choice, Number, UseCase, named
+from dosel.usecases.covertype import COVERTYPE
 
 each = pytest.mark.parametrize("use_case", ALL, ids=lambda u: u.name)
 

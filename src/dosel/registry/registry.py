@@ -113,11 +113,9 @@ class Registry:
             UntrustedModel: it is not in a form that can be read so.
         """
         with tempfile.TemporaryDirectory(prefix="dosel-model-") as folder, self._speaking():
-            path = download_artifacts(
-                artifact_uri=f"models:/{version.name}/{version.version}",
-                dst_path=folder,
-                tracking_uri=self._uri,
-            )
+            # Asked of our own client: `models:/name/version` would be resolved by whatever server the process has set.
+            uri = self._client.get_model_version_download_uri(version.name, str(version.version))
+            path = download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=self._uri)
             return formats.read(Path(path))
 
     def promote(self, version: ModelVersion, actor: str, reason: str) -> Promotion:
@@ -187,6 +185,12 @@ class Registry:
                 raise ModelNotFound(missing) from error
             if missing and "alias" in error.message and "not found" in error.message:
                 raise ModelNotFound(missing) from error
+            # What requests raises, MLflow's client mostly wraps.
+            if isinstance(error.__context__, requests.RequestException):
+                raise self._unreachable(error.__context__) from error
             raise RegistryError(f"MLflow at {self._uri} refused: {error.message}") from error
         except requests.RequestException as error:
-            raise RegistryError(f"MLflow at {self._uri} cannot be reached ({error}); is it running?") from error
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: requests.RequestException) -> RegistryError:
+        return RegistryError(f"MLflow at {self._uri} cannot be reached ({error}); is it running?")

@@ -1,5 +1,7 @@
 """The promotion ledger: append-only, the truth about what was in Production when, by whom and why."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -29,8 +31,7 @@ class PromotionLedger:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        with transaction(engine) as connection:
-            create(connection, PROMOTIONS)
+        self._made = False
 
     def append(self, model: str, to_version: int, actor: str, reason: str) -> Promotion:
         """Records that `to_version` is in Production from now on; already there, it records nothing.
@@ -39,7 +40,7 @@ class PromotionLedger:
             WarehouseError: somebody else moved Production in the same moment; look again and decide anew.
         """
         try:
-            with transaction(self._engine) as connection:
+            with self._transaction() as connection:
                 last = _last(connection, model)
                 if last is not None and last.to_version == to_version:
                     return last
@@ -60,14 +61,23 @@ class PromotionLedger:
             raise WarehouseError(f"{model} was promoted by somebody else in this very moment; try again") from error
 
     def last(self, model: str) -> Promotion | None:
-        with transaction(self._engine) as connection:
+        with self._transaction() as connection:
             return _last(connection, model)
 
     def history(self, model: str) -> list[Promotion]:
         """All moves of a model, oldest first."""
         query = select(PROMOTIONS).where(PROMOTIONS.c.model == model).order_by(PROMOTIONS.c.sequence)
-        with transaction(self._engine) as connection:
+        with self._transaction() as connection:
             return [_promotion(row) for row in connection.execute(query).mappings()]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        """A transaction in which the table exists; opening the ledger alone asks nothing of the data store."""
+        with transaction(self._engine) as connection:
+            if not self._made:
+                create(connection, PROMOTIONS)
+            yield connection
+        self._made = True
 
 
 def _last(connection: Connection, model: str) -> Promotion | None:

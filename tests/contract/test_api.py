@@ -1,0 +1,562 @@
+"""The prediction API over HTTP, with real models from a real registry.
+
+Whatever is answered here is checked against the app's own OpenAPI document: see `checked`.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from app.main import build_app, create_app
+from app.serving import Served, Serving
+from dosel.errors import RegistryError, WarehouseError
+from dosel.registry import ModelVersion, Registry
+from dosel.settings import Settings
+from dosel.usecases import ALL, DEFAULT, Category, Number, UseCase
+from dosel.usecases.covertype import COVERTYPE
+from dosel.warehouse import PromotionLedger, connect
+from tests.contract.conftest import Installation
+
+Install = Callable[..., Installation]
+
+EXAMPLE = COVERTYPE.example
+JSON = {"Content-Type": "application/json"}
+PROBLEM = "application/problem+json"
+NAME = COVERTYPE.model_name
+OTHER = replace(COVERTYPE, name="other", model_name="other_model")
+SILENT = "http://127.0.0.1:1"
+"""An address at which nothing listens."""
+
+
+@contextmanager
+def running(app: FastAPI) -> Iterator[TestClient]:
+    with TestClient(app, raise_server_exceptions=False) as client:
+        client.event_hooks["response"].append(checked(app.openapi()))
+        yield client
+
+
+def checked(document: dict[str, Any]) -> Callable[[httpx.Response], None]:
+    """Checks an answer: its status is documented, its body fits the schema of that, errors are problems."""
+
+    def check(response: httpx.Response) -> None:
+        response.read()
+        path, method = response.request.url.path, response.request.method.lower()
+        media_type = response.headers["content-type"]
+        operation = document["paths"].get(path, {}).get(method)
+        if operation:
+            schema = operation["responses"][str(response.status_code)]["content"][media_type]["schema"]
+        elif response.is_error:
+            assert media_type == PROBLEM
+            schema = {"$ref": "#/components/schemas/Problem"}
+        else:
+            return
+        jsonschema.validate(response.json(), schema | {"components": document["components"]})
+        if response.is_error:
+            assert response.json()["status"] == response.status_code
+            assert response.json()["instance"] == path
+
+    return check
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def version_of(client: TestClient) -> int | None:
+    response = client.post("/predict", json=EXAMPLE)
+    return int(response.json()["model"]["version"]) if response.is_success else None
+
+
+@pytest.fixture(scope="module")
+def installed(install: Install) -> Installation:
+    made = install()
+    made.promote(made.good[0])
+    return made
+
+
+@pytest.fixture(scope="module")
+def api(installed: Installation) -> Iterator[TestClient]:
+    """An API that answers with version 1."""
+    with running(create_app(installed.settings)) as client:
+        wait_until(lambda: client.get("/readyz").is_success)
+        yield client
+
+
+# What every call answers.
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict/covertype"])
+def test_a_row_is_answered_with_the_model_in_production(api: TestClient, installed: Installation, path: str) -> None:
+    answer = api.post(path, json=EXAMPLE).raise_for_status().json()
+    assert answer["model"] == {"name": NAME, "version": 1, "run_id": installed.good[0]}
+    assert answer["label"] == COVERTYPE.target.labels[answer["prediction"]]
+    assert answer["probabilities"][answer["label"]] == max(answer["probabilities"].values())
+    assert sum(answer["probabilities"].values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"Elevation": 2544.0},
+        {"Soil_Type": "c7102"},
+        {"Soil_Type": " 7102 "},
+        {"Wilderness_Area": "COMMANCHE"},
+        {"Wilderness_Area": "comanche peak"},
+    ],
+)
+def test_other_spellings_of_a_value_get_the_same_answer(api: TestClient, changed: dict[str, Any]) -> None:
+    expected = api.post("/predict", json=EXAMPLE).json()
+    assert api.post("/predict", json=EXAMPLE | changed).raise_for_status().json() == expected
+
+
+@pytest.mark.parametrize("model", [NAME, "", None])
+def test_a_registered_model_may_be_named(api: TestClient, model: str | None) -> None:
+    assert api.post("/predict", json=EXAMPLE | {"model": model}).raise_for_status().json()["model"]["name"] == NAME
+    assert api.post("/predict/covertype", params={"model": model}, json=EXAMPLE).is_success
+
+
+@pytest.mark.parametrize("content_type", [None, "application/json; charset=utf-8", "application/vnd.row+json"])
+def test_json_is_read_whatever_kind_of_json_it_says_it_is(api: TestClient, content_type: str | None) -> None:
+    headers = {"Content-Type": content_type} if content_type else {}
+    assert api.post("/predict", content=json.dumps(EXAMPLE), headers=headers).is_success
+
+
+def test_models_are_listed_with_metrics_gate_and_lineage(api: TestClient, installed: Installation) -> None:
+    [model] = api.get("/models").raise_for_status().json()["models"]
+    assert (model["name"], model["use_case"]) == (NAME, "covertype")
+    [version] = model["versions"]
+    assert (version["version"], version["run_id"], version["in_production"]) == (1, installed.good[0], True)
+    assert (version["stage"], version["aliases"]) == ("Production", ["production"])
+    assert version["metrics"] == {"test_accuracy": 0.5}
+    assert version["params"] == {"seed": "0"}
+    assert version["gate"] == {"verdict": "passed", "reason": "accuracy 0.5000; nothing was in Production"}
+    assert version["lineage"]["batch_ids"] == [1, 2]
+    assert version["lineage"]["data_digest"] == "0" * 64
+    assert (version["lineage"]["rows_train"], version["lineage"]["rows_test"]) == (140, None)
+
+
+def test_older_clients_get_the_names_they_may_ask_for(api: TestClient) -> None:
+    [name] = api.get("/listar_modelos").raise_for_status().json()["modelos"]
+    assert api.post("/predict", json=EXAMPLE | {"model": name}).is_success
+
+
+@pytest.mark.parametrize("query", ["", "?use_case=covertype", f"?model={NAME}"])
+def test_model_info_tells_production_and_what_is_loaded(api: TestClient, query: str) -> None:
+    info = api.get(f"/model-info{query}").raise_for_status().json()
+    assert info["production"]["version"] == info["loaded"]["version"] == 1
+    assert info["production"]["metrics"] == {"test_accuracy": 0.5}
+    assert info["loaded"]["loaded_at"] < info["read_at"]
+
+
+def test_warm_up_tells_what_is_loaded(api: TestClient, installed: Installation) -> None:
+    for query in ("", "?use_case=covertype"):
+        loaded = api.post(f"/warmup{query}").raise_for_status().json()
+        assert loaded["covertype"]["version"] == 1
+        assert loaded["covertype"]["run_id"] == installed.good[0]
+
+
+def test_use_cases_tell_all_that_a_form_needs(api: TestClient) -> None:
+    listed = api.get("/use-cases").raise_for_status().json()["use_cases"]
+    assert [u["name"] for u in listed if u["default"]] == [DEFAULT.name]
+    for use_case, told in zip(ALL, listed, strict=True):
+        assert [f["name"] for f in told["features"]] == list(use_case.feature_names)
+        for feature, field in zip(use_case.features, told["features"], strict=True):
+            assert (field["title"], field["help"], field["example"]) == (feature.title, feature.help, feature.example)
+            match feature:
+                case Number():
+                    assert (field["low"], field["high"], field["unit"]) == (feature.low, feature.high, feature.unit)
+                case Category():
+                    assert [(c["value"], c["title"]) for c in field["choices"]] == [
+                        (c.value, c.title) for c in feature.choices
+                    ]
+        assert told["target"]["labels"] == {str(code): label for code, label in use_case.target.labels.items()}
+        assert api.post(told["path"], json=told["example"]).is_success
+
+
+def test_it_lives_is_ready_and_greets(api: TestClient) -> None:
+    assert api.get("/healthz").json() == {"status": "ok"}
+    assert api.get("/readyz").json()["use_cases"]["covertype"] == {"ready": True, "version": 1, "waiting_for": None}
+    assert api.get(api.get("/").json()["docs"]).is_success
+
+
+# What the documentation says.
+
+
+@pytest.mark.parametrize("use_case", ALL, ids=lambda u: u.name)
+def test_every_field_is_documented_and_the_example_works(api: TestClient, use_case: UseCase) -> None:
+    document = api.get("/openapi.json").json()
+    body = document["paths"][f"/predict/{use_case.name}"]["post"]["requestBody"]["content"]["application/json"]
+    schema = document["components"]["schemas"][body["schema"]["$ref"].rpartition("/")[2]]
+    assert schema["required"] == list(use_case.feature_names)
+    assert schema["additionalProperties"] is False
+    for feature in use_case.features:
+        field = schema["properties"][feature.name]
+        assert feature.help in field["description"]
+        assert field["examples"] == [feature.example]
+        match feature:
+            case Number():
+                assert (field["minimum"], field["maximum"]) == (feature.low, feature.high)
+                assert field["type"] == ("integer" if feature.whole else "number")
+                assert feature.unit in field["description"]
+            case Category():
+                assert field["enum"] == list(feature.values)
+    assert api.post(f"/predict/{use_case.name}", json=schema["examples"][0]).is_success
+
+
+def test_every_call_has_words_and_no_error_is_fastapis(api: TestClient) -> None:
+    document = api.get("/openapi.json").json()
+    assert "HTTPValidationError" not in json.dumps(document)
+    for path in document["paths"].values():
+        for operation in path.values():
+            assert operation["summary"]
+            assert operation["tags"]
+            for status, response in operation["responses"].items():
+                assert list(response["content"]) == [PROBLEM if int(status) >= 400 else "application/json"]
+
+
+# What is refused.
+
+
+def changed(**fields: Any) -> bytes:
+    return json.dumps(EXAMPLE | fields).encode()
+
+
+def without(field: str) -> bytes:
+    return json.dumps({name: value for name, value in EXAMPLE.items() if name != field}).encode()
+
+
+def with_raw(field: str, text: str) -> bytes:
+    return changed(**{field: "@"}).replace(b'"@"', text.encode())
+
+
+SLOPE = "a whole number from 0 to 90 °"
+SOIL = "one of C2702, "
+
+UNACCEPTABLE: dict[str, tuple[bytes, str | None, str, str]] = {
+    "missing": (without("Slope"), "Slope", SLOPE, "nothing"),
+    "missing category": (without("Soil_Type"), "Soil_Type", SOIL, "nothing"),
+    "text": (changed(Slope="steep"), "Slope", SLOPE, '"steep"'),
+    "number as text": (changed(Slope="17"), "Slope", SLOPE, '"17"'),
+    "empty text": (changed(Slope=""), "Slope", SLOPE, '""'),
+    "boolean": (changed(Slope=True), "Slope", SLOPE, "true"),
+    "null": (changed(Slope=None), "Slope", SLOPE, "null"),
+    "list": (changed(Slope=[17]), "Slope", SLOPE, "a list of 1 items"),
+    "object": (changed(Slope={"value": 17}), "Slope", SLOPE, "an object with 1 fields"),
+    "above": (changed(Slope=91), "Slope", SLOPE, "91"),
+    "below": (changed(Slope=-1), "Slope", SLOPE, "-1"),
+    "fraction": (changed(Slope=1.5), "Slope", SLOPE, "1.5"),
+    "NaN": (changed(Slope=float("nan")), "Slope", SLOPE, "NaN"),
+    "infinity": (changed(Slope=float("-inf")), "Slope", SLOPE, "-Infinity"),
+    "1e400": (with_raw("Slope", "1e400"), "Slope", SLOPE, "Infinity"),
+    "4000 digits": (with_raw("Slope", "9" * 4000), "Slope", SLOPE, "9" * 60 + "…"),
+    "nested": (with_raw("Slope", "[" * 900 + "]" * 900), "Slope", SLOPE, "a list of 1 items"),
+    "unknown category": (changed(Soil_Type="C1"), "Soil_Type", SOIL, '"C1"'),
+    "category as number": (changed(Soil_Type=7102), "Soil_Type", SOIL, "7102"),
+    "category with NUL": (changed(Soil_Type="C7102\0"), "Soil_Type", SOIL, '"C7102\\u0000"'),
+    "half a surrogate": (with_raw("Soil_Type", '"\\ud800"'), "Soil_Type", SOIL, ""),
+    "long text": (changed(Soil_Type="x" * 500_000), "Soil_Type", SOIL, '"' + "x" * 60 + '…"'),
+    "unknown field": (changed(slope=1), "slope", "no field of this name (did you mean Slope?)", "1"),
+    "long field": (changed(**{"x" * 500_000: 1}), "x" * 60 + "…", "no field of this name", "1"),
+    "many fields": (changed(**{f"f{i}": 1 for i in range(50_000)}), None, "a JSON object with the fields", "an object"),
+    "a list": (b"[]", None, "a JSON object with the fields", "a list of 0 items"),
+    "a text": (b'"row"', None, "a JSON object with the fields", '"row"'),
+    "a number": (b"1", None, "a JSON object with the fields", "1"),
+    "a null": (b"null", None, "a JSON object with the fields", "nothing"),
+    "no body": (b"", None, "a JSON object with the fields", "nothing"),
+}
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict/covertype"])
+@pytest.mark.parametrize("case", UNACCEPTABLE)
+def test_what_is_not_acceptable_is_named(api: TestClient, path: str, case: str) -> None:
+    body, field, expected, got = UNACCEPTABLE[case]
+    response = api.post(path, content=body, headers=JSON)
+    assert response.status_code == 422
+    assert len(response.content) < 5000
+    problem = response.json()
+    [error] = problem["errors"]
+    assert error["field"] == field
+    assert error["expected"].startswith(expected)
+    assert error["got"].startswith(got)
+    assert error["message"] in problem["detail"]
+
+
+def test_all_that_is_wrong_is_said_at_once(api: TestClient) -> None:
+    problem = api.post("/predict", json=EXAMPLE | {"Slope": 91, "Soil_Type": "C1"}).json()
+    assert [error["field"] for error in problem["errors"]] == ["Slope", "Soil_Type"]
+    problem = api.post("/predict", json={f"f{i}": 1 for i in range(30)}).json()
+    assert len(problem["errors"]) == 20
+    assert problem["detail"].endswith("and 22 more")
+
+
+@pytest.mark.parametrize("use_case", ALL, ids=lambda u: u.name)
+def test_bounds_are_inclusive(api: TestClient, use_case: UseCase) -> None:
+    for number in use_case.numbers:
+        for value in (number.low, number.high):
+            assert api.post(f"/predict/{use_case.name}", json=use_case.example | {number.name: value}).is_success
+        for value in (number.low - 1, number.high + 1):
+            response = api.post(f"/predict/{use_case.name}", json=use_case.example | {number.name: value})
+            assert [e["field"] for e in response.json()["errors"]] == [number.name]
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict/covertype"])
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"Slope": 1,', "at line 1, column"),
+        (b'{\n"Slope": 1\n"Aspect": 2}', "at line 3, column 1"),
+        (b"{'Slope': 1}", "not JSON"),
+        (b"Slope=1", "not JSON"),
+        (b"[" * 100_000, "cannot be read as JSON"),
+        (b'{"a":' * 100_000, "cannot be read as JSON"),
+        (b'{"Slope": ' + b"9" * 5000 + b"}", "cannot be read as JSON"),
+        (b'{"Slope": "\xe9"}', "cannot be read as JSON"),
+    ],
+)
+def test_what_is_not_json_is_400(api: TestClient, path: str, body: bytes, words: str) -> None:
+    response = api.post(path, content=body, headers=JSON)
+    assert response.status_code == 400
+    assert words in response.json()["detail"]
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "multipart/form-data", "nonsense"])
+def test_what_says_it_is_no_json_is_415_with_what_to_send(api: TestClient, content_type: str) -> None:
+    response = api.post("/predict", content=json.dumps(EXAMPLE), headers={"Content-Type": content_type})
+    assert response.status_code == 415
+    assert "Content-Type: application/json" in response.json()["detail"]
+
+
+def test_what_curl_sends_by_default_is_read_as_json(api: TestClient) -> None:
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert api.post("/predict", content=json.dumps(EXAMPLE), headers=headers).status_code == 200
+    assert api.post("/predict", content="Slope=1", headers=headers).status_code == 400
+
+
+def test_a_body_of_10_mb_is_413(api: TestClient) -> None:
+    chunk = b" " * 100_000
+    for body in (chunk * 100, (chunk for _ in range(100))):
+        response = api.post("/predict", content=body, headers=JSON)
+        assert response.status_code == 413
+        assert "1,000,000 bytes" in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "words"),
+    [
+        ("POST", "/predict", {"model": "nobody"}, 404, NAME),
+        ("POST", "/predict/covertype?model=nobody", {}, 404, NAME),
+        ("POST", "/predict", {"model": 3}, 422, "the name of a registered model"),
+        ("POST", "/predict/nothing", {}, 404, "covertype"),
+        ("POST", "/predict/" + "x" * 40, {}, 404, "covertype"),
+        ("GET", "/model-info?use_case=nothing", {}, 404, "covertype"),
+        ("GET", "/model-info?model=nobody", {}, 404, NAME),
+        ("POST", "/warmup?use_case=nothing", {}, 404, "covertype"),
+        ("GET", "/nowhere", {}, 404, "/docs"),
+        ("GET", "/predict", {}, 405, "POST"),
+        ("DELETE", "/models", {}, 405, "GET"),
+    ],
+)
+def test_what_there_is_not_says_what_there_is(
+    api: TestClient, method: str, path: str, body: dict[str, Any], status: int, words: str
+) -> None:
+    response = api.request(method, path, json=EXAMPLE | body)
+    assert response.status_code == status
+    assert words in response.json()["detail"]
+
+
+def test_a_fault_of_ours_tells_nothing_of_itself(installed: Installation) -> None:
+    class Broken(Serving):
+        def served(self, use_case: UseCase) -> Served:
+            raise RuntimeError("a secret")
+
+    app = build_app(installed.settings, Broken(installed.settings, ALL), ALL, DEFAULT)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        response = client.post("/predict", json=EXAMPLE)
+    assert response.status_code == 500
+    assert response.headers["content-type"] == PROBLEM
+    assert "secret" not in response.text
+
+
+# What happens over time.
+
+
+class Moody(Registry):
+    """A registry that can be away, and counts how often a model was read."""
+
+    away = False
+    loads = 0
+
+    def production_number(self, name: str) -> int | None:
+        if self.away:
+            raise RegistryError("MLflow cannot be reached")
+        return super().production_number(name)
+
+    def load(self, version: ModelVersion) -> Any:
+        self.loads += 1
+        return super().load(version)
+
+
+def moody(settings: Settings) -> Moody:
+    return Moody(settings.tracking_uri, PromotionLedger(connect(settings.warehouse_url)))
+
+
+def test_it_waits_for_a_model_and_turns_ready_by_itself(install: Install) -> None:
+    here = install()
+    with running(create_app(here.settings)) as client:
+        assert client.get("/healthz").is_success
+        wait_until(lambda: "in Production" in client.get("/readyz").json()["detail"])
+        for response in (client.get("/readyz"), client.post("/predict", json=EXAMPLE), client.post("/warmup")):
+            assert response.status_code == 503
+            assert "covertype_train" in response.json()["detail"]
+            assert response.headers["retry-after"]
+        assert client.get("/model-info").status_code == 503
+        assert client.get("/models").json()["models"][0]["versions"] == []
+        assert client.get("/listar_modelos").json() == {"modelos": []}
+
+        here.promote(here.good[0])
+        wait_until(lambda: client.get("/readyz").is_success)
+        assert version_of(client) == 1
+
+
+def test_another_version_takes_over_and_a_bad_one_does_not(install: Install) -> None:
+    here = install()
+    here.promote(here.good[0])
+    with running(create_app(here.settings)) as client:
+        wait_until(lambda: version_of(client) == 1)
+        here.promote(here.good[1])
+        wait_until(lambda: version_of(client) == 2)
+
+        assert here.promote(here.strange) == 3
+        response = client.post("/warmup")
+        assert response.status_code == 503
+        assert "version 3, which could not be loaded" in response.json()["detail"]
+        assert "version 2 goes on answering" in response.json()["detail"]
+        assert version_of(client) == 2
+        state = client.get("/readyz").json()["use_cases"]["covertype"]
+        assert (state["ready"], state["version"]) == (True, 2)
+        assert "version 3" in state["waiting_for"]
+        info = client.get("/model-info").json()
+        assert (info["production"]["version"], info["loaded"]["version"]) == (3, 2)
+
+        here.registry.promote(here.registry.version(NAME, 1), "a test", "back")
+        assert client.post("/warmup").json()["covertype"]["version"] == 1
+
+
+def test_warm_up_need_not_wait_for_the_next_look(install: Install) -> None:
+    here = install(poll_seconds=3600)
+    with running(create_app(here.settings)) as client:
+        wait_until(lambda: "in Production" in client.get("/readyz").json()["detail"])
+        here.promote(here.good[0])
+        assert client.post("/warmup").is_success
+        assert version_of(client) == 1
+
+
+def test_while_mlflow_is_away_the_last_model_answers(install: Install) -> None:
+    here = install()
+    here.promote(here.good[0])
+    registry = moody(here.settings)
+    app = build_app(here.settings, Serving(here.settings, ALL, lambda _: registry), ALL, DEFAULT)
+    with running(app) as client:
+        wait_until(lambda: version_of(client) == 1)
+        registry.away = True
+        response = client.post("/warmup")
+        assert response.status_code == 503
+        assert "MLflow cannot be reached" in response.json()["detail"]
+        assert version_of(client) == 1
+        assert client.get("/readyz").is_success
+        info = client.get("/model-info").raise_for_status().json()
+        assert info["read_at"] == info["loaded"]["loaded_at"]
+
+        registry.away = False
+        here.promote(here.good[1])
+        wait_until(lambda: version_of(client) == 2)
+    assert registry.loads == 2
+
+
+def test_a_failing_load_is_not_repeated_at_every_look(install: Install) -> None:
+    here = install()
+    here.promote(here.strange)
+    registry = moody(here.settings)
+    looks = 0
+
+    def opened(_: Settings) -> Registry:
+        return registry
+
+    class Counting(Serving):
+        def registry(self) -> Registry:
+            nonlocal looks
+            looks += 1
+            return super().registry()
+
+    app = build_app(here.settings, Counting(here.settings, ALL, opened), ALL, DEFAULT)
+    with running(app) as client:
+        wait_until(lambda: looks > 25)
+        assert registry.loads < 8
+        assert "could not be loaded" in client.get("/readyz").json()["detail"]
+
+
+def test_it_starts_while_mlflow_is_down(install: Install) -> None:
+    here = install(tracking_uri=SILENT)
+    with running(create_app(here.settings)) as client:
+        assert client.get("/healthz").is_success
+        wait_until(lambda: SILENT in client.get("/readyz").json()["detail"])
+        for response in (
+            client.post("/warmup"),
+            client.get("/models"),
+            client.get("/listar_modelos"),
+            client.post("/predict", json=EXAMPLE),
+        ):
+            assert response.status_code == 503
+            assert f"MLflow at {SILENT}" in response.json()["detail"]
+
+
+def test_it_starts_while_the_data_store_is_down_and_tries_again(install: Install) -> None:
+    here = install()
+    here.promote(here.good[0])
+    tries = 0
+
+    def opened(settings: Settings) -> Registry:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise WarehouseError("the data store failed")
+        return moody(settings)
+
+    with running(build_app(here.settings, Serving(here.settings, ALL, opened), ALL, DEFAULT)) as client:
+        wait_until(lambda: version_of(client) == 1)
+    assert tries == 3
+
+
+def test_a_use_case_without_a_model_takes_nothing_from_the_others(install: Install) -> None:
+    here = install()
+    here.promote(here.good[0])
+    both = (COVERTYPE, OTHER)
+    with running(build_app(here.settings, Serving(here.settings, both), both, COVERTYPE)) as client:
+        wait_until(lambda: client.get("/readyz").is_success)
+        assert list(client.post("/warmup").raise_for_status().json()) == ["covertype"]
+        states = client.get("/readyz").json()["use_cases"]
+        assert (states["covertype"]["ready"], states["other"]["ready"]) == (True, False)
+        assert client.post("/predict/other", json=EXAMPLE).status_code == 503
+        assert client.post("/warmup?use_case=other").status_code == 503
+        assert client.get("/listar_modelos").json() == {"modelos": [NAME]}
+        response = client.post("/predict", json=EXAMPLE | {"model": OTHER.model_name})
+        assert response.status_code == 404
+        assert "POST /predict/other" in response.json()["detail"]
+
+
+def test_a_setting_that_makes_no_sense_ends_it_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOSEL_POLL_SECONDS", "often")
+    with pytest.raises(SystemExit, match="DOSEL_POLL_SECONDS"):
+        create_app()

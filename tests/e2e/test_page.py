@@ -1,0 +1,263 @@
+"""The page in a real browser, on a real API: the way through, each refusal, and the API gone in the middle.
+
+Screenshots are kept in `test-output/`; look at them after a change to the page.
+"""
+
+import http.server
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+
+from dosel.usecases import DEFAULT, Number
+from tests.e2e.conftest import ROOT, Installation, free_ports
+
+pytestmark = pytest.mark.e2e
+
+OUTPUT = ROOT / "test-output"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+START_SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        message = "no Chromium on PATH (Debian: apt-get install chromium)"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield launched
+        launched.close()
+
+
+@contextmanager
+def served(command: list[str], health: str, environment: dict[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process that answers at `health`, until the block ends."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_until(lambda: _answers(health))
+        yield process
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=2).status_code < httpx.codes.INTERNAL_SERVER_ERROR
+    except httpx.TransportError:
+        return False
+
+
+def api(port: int, environment: dict[str, str]) -> Any:
+    command = ["uvicorn", "--factory", "app.main:create_app", "--host", "127.0.0.1", "--port", str(port)]
+    return served(command, f"http://127.0.0.1:{port}/healthz", environment)
+
+
+@contextmanager
+def page_of(browser: Browser, api_url: str, user_home: Path, width: int = 1280, height: int = 1500) -> Iterator[Page]:
+    """The page, served by a Streamlit of its own and opened in the browser."""
+    [port] = free_ports(1)
+    command = ["streamlit", "run", "streamlit_app.py", "--server.address", "127.0.0.1", "--server.port", str(port)]
+    environment = os.environ | {"DOSEL_API_URL": api_url, "HOME": str(user_home)}
+    with served(command, f"http://127.0.0.1:{port}/_stcore/health", environment):
+        page = browser.new_page(viewport={"width": width, "height": height})
+        try:
+            page.goto(f"http://127.0.0.1:{port}")
+            yield page
+        finally:
+            page.close()
+
+
+def keep(page: Page, name: str) -> None:
+    OUTPUT.mkdir(exist_ok=True)
+    page.screenshot(path=OUTPUT / f"{name}.png")
+
+
+def field_of(page: Page, number: Number) -> Locator:
+    return page.get_by_role("spinbutton", name=number.title)
+
+
+def fill_in_and_send(page: Page) -> None:
+    page.get_by_role("button", name="Fill in a real example").click()
+    expect(field_of(page, DEFAULT.numbers[0])).to_have_value(f"{DEFAULT.numbers[0].example:g}")
+    page.get_by_role("button", name="Predict").click()
+
+
+@pytest.mark.parametrize("width", [400, 1600])
+def test_the_way_to_an_answer(browser: Browser, running: tuple[Installation, str], tmp_path: Path, width: int) -> None:
+    platform, _ = running
+    with page_of(browser, platform.url("API_PORT"), tmp_path, width, height=2600 if width == 400 else 1250) as page:
+        expect(page.get_by_role("heading", name=DEFAULT.title)).to_be_visible(timeout=30_000)
+        expect(page.get_by_text("In Production", exact=True)).to_be_visible()
+        expect(page.get_by_text("version 1", exact=True).first).to_be_visible()
+        expect(page.get_by_text("since", exact=False).first).to_be_visible()
+        keep(page, f"page-{width}-empty")
+        fill_in_and_send(page)
+        expect(page.get_by_text(f"says {DEFAULT.model_name} version 1")).to_be_visible()
+        expect(page.locator("[data-testid='stVegaLiteChart']")).to_be_visible()
+        # Nothing is wider than the screen.
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        keep(page, f"page-{width}-answer")
+
+
+def test_the_form_has_every_field_with_its_help_and_presets_nothing(
+    browser: Browser, running: tuple[Installation, str], tmp_path: Path
+) -> None:
+    platform, _ = running
+    with page_of(browser, platform.url("API_PORT"), tmp_path) as page:
+        for number in DEFAULT.numbers:
+            field = field_of(page, number)
+            expect(field).to_be_visible(timeout=30_000)
+            expect(field).to_have_value("")
+            expect(field).to_have_attribute("placeholder", f"{number.low:g} to {number.high:g}")
+        category = DEFAULT.categories[0]
+        page.get_by_role("combobox", name=category.title).click()
+        for choice in category.choices:
+            expect(page.get_by_role("option", name=choice.title)).to_be_visible()
+
+
+def test_what_is_still_empty_is_named_and_nothing_is_sent(
+    browser: Browser, running: tuple[Installation, str], tmp_path: Path
+) -> None:
+    platform, _ = running
+    with page_of(browser, platform.url("API_PORT"), tmp_path) as page:
+        page.get_by_role("button", name="Predict").click(timeout=30_000)
+        expect(page.get_by_text("Still empty:")).to_contain_text(DEFAULT.features[-1].title)
+        expect(page.get_by_text("Fill in the form and press Predict.")).to_be_visible()
+        keep(page, "page-still-empty")
+
+
+def test_a_value_out_of_bounds_is_refused_before_it_is_sent(
+    browser: Browser, running: tuple[Installation, str], tmp_path: Path
+) -> None:
+    platform, _ = running
+    number = DEFAULT.numbers[2]
+    with page_of(browser, platform.url("API_PORT"), tmp_path) as page:
+        page.get_by_role("button", name="Fill in a real example").click(timeout=30_000)
+        field = field_of(page, number)
+        expect(field).to_have_value(f"{number.example:g}")
+        field.fill(f"{number.high + 1:g}")
+        page.get_by_role("button", name="Predict").click()
+        expect(page.get_by_text("says").filter(has_text=DEFAULT.model_name)).not_to_be_visible()
+        keep(page, "page-out-of-bounds")
+
+
+def test_the_api_is_stopped_in_the_middle_and_comes_back(
+    browser: Browser, running: tuple[Installation, str], tmp_path: Path
+) -> None:
+    platform, _ = running
+    environment = platform.environment | {"MLFLOW_TRACKING_URI": platform.url("MLFLOW_PORT")}
+    [port] = free_ports(1)
+    url = f"http://127.0.0.1:{port}"
+    with page_of(browser, url, tmp_path) as page:
+        expect(page.get_by_text("The prediction API cannot be reached.")).to_be_visible(timeout=30_000)
+        keep(page, "page-api-down")
+        with api(port, environment):
+            wait_until(lambda: httpx.get(f"{url}/readyz").is_success)
+            page.get_by_role("button", name="Try again").first.click()
+            fill_in_and_send(page)
+            expect(page.get_by_text(f"says {DEFAULT.model_name} version 1")).to_be_visible()
+        page.get_by_role("button", name="Predict").click()
+        expect(page.get_by_text("The prediction API cannot be reached.").first).to_be_visible()
+        with api(port, environment):
+            wait_until(lambda: httpx.get(f"{url}/readyz").is_success)
+            page.get_by_role("button", name="Try again").first.click()
+            # What was typed is still there.
+            expect(field_of(page, DEFAULT.numbers[0])).to_have_value(f"{DEFAULT.numbers[0].example:g}")
+
+
+def test_an_api_without_a_model_says_what_to_wait_for(browser: Browser, tmp_path: Path) -> None:
+    environment = os.environ | {
+        "DOSEL_HOME": str(tmp_path / "dosel"),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}",
+    }
+    [port] = free_ports(1)
+    with api(port, environment), page_of(browser, f"http://127.0.0.1:{port}", tmp_path) as page:
+        expect(page.get_by_text("No model answers yet.").first).to_be_visible(timeout=30_000)
+        expect(page.get_by_role("button", name="Try again").first).to_be_visible()
+        keep(page, "page-not-ready")
+
+
+def test_a_refusal_of_the_api_names_the_field(
+    browser: Browser, running: tuple[Installation, str], tmp_path: Path
+) -> None:
+    """The form keeps to the bounds it was given; an API whose bounds have changed since may still refuse."""
+    platform, _ = running
+    feature = DEFAULT.features[0]
+    refusal = {"field": feature.name, "expected": "something else", "got": "2544", "message": "no"}
+    with (
+        refusing_to_predict(platform.url("API_PORT"), [refusal]) as url,
+        page_of(browser, url, tmp_path) as page,
+    ):
+        page.get_by_role("button", name="Fill in a real example").wait_for(timeout=30_000)
+        fill_in_and_send(page)
+        expect(page.get_by_text("something else expected")).to_be_visible()
+        expect(page.get_by_text(feature.title).first).to_be_visible()
+        keep(page, "page-refused")
+
+
+@contextmanager
+def refusing_to_predict(api_url: str, errors: list[dict[str, str]]) -> Iterator[str]:
+    """The real API, but for predictions, which get a problem document."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answer = httpx.get(api_url + self.path)
+            self._send(answer.status_code, "application/json", answer.content)
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            problem = {"title": "Unprocessable Entity", "status": 422, "detail": "refused", "errors": errors}
+            self._send(422, "application/problem+json", json.dumps(problem).encode())
+
+        def _send(self, status: int, media_type: str, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("content-type", media_type)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()

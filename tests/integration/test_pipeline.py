@@ -1,0 +1,226 @@
+"""From the source to Production: what a DAG's tasks call, killed, repeated and in the wrong order."""
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+from sklearn.metrics import accuracy_score
+
+from dosel import pipeline as room
+from dosel import rows
+from dosel.errors import ModelNotFound, QualityError, SourceError, SourceUnavailable
+from dosel.pipeline import Pipeline, production_model
+from dosel.settings import Settings
+from dosel.sources import DataApi
+from dosel.usecases import Gate
+from dosel.usecases.covertype import COVERTYPE
+from dosel.warehouse import BatchRecord, PromotionLedger, connect
+from tests.integration.worlds import FAMILIES, Deliveries, World, batch
+
+Received = Callable[..., list[list[str]]]
+
+
+@pytest.fixture
+def empty(warehouse_url: str, tracking_uri: str) -> Pipeline:
+    """An installation that has not pulled anything yet."""
+    return Pipeline(FAMILIES["poor"], Settings(tracking_uri=tracking_uri, warehouse_url=warehouse_url, seed=1, jobs=1))
+
+
+def spoiled(count: int, bad: int, received: Received) -> list[list[str]]:
+    return [[*row[:-1], "99"] if i < bad else row for i, row in enumerate(received(count))]
+
+
+class TestIngest:
+    def test_pulls_until_the_source_is_done(self, empty: Pipeline, received: Received) -> None:
+        told: list[BatchRecord] = []
+        deliveries = Deliveries(*(batch(received(10, seed=i), i) for i in (1, 2, 3)))
+        stored = empty.ingest(deliveries, told.append)
+        assert [record.number for record in stored] == [1, 2, 3]
+        assert stored == told == empty.batches.records()
+        assert empty.ingest(deliveries) == []
+
+    def test_stops_at_a_batch_that_is_stored_already(self, empty: Pipeline, received: Received) -> None:
+        """The data API gives the same batch until its window is over."""
+        deliveries = Deliveries(*(batch(received(10, seed=i), n) for i, n in enumerate((1, 2, 2, 3))))
+        assert [record.number for record in empty.ingest(deliveries)] == [1, 2]
+        assert len(deliveries.left) == 1
+        assert [record.number for record in empty.ingest(deliveries)] == [3]
+
+    def test_refuses_a_batch_with_too_many_bad_rows(self, empty: Pipeline, received: Received) -> None:
+        good, bad = batch(received(10, seed=9), 1), batch(spoiled(100, 6, received), 2)
+        with pytest.raises(QualityError, match=r"batch 2 of group 6: 6 of 100 .*more than 5%.*row 0: Cover_Type") as e:
+            empty.ingest(Deliveries(good, bad, batch(received(5), 3)))
+        assert str(e.value).count("row ") == 3
+        assert [record.number for record in empty.batches.records()] == [1]
+        assert len(empty.batches.clean()) == 10
+
+    def test_stores_a_batch_with_as_many_bad_rows_as_may_be(self, empty: Pipeline, received: Received) -> None:
+        (record,) = empty.ingest(Deliveries(batch(spoiled(100, 5, received))))
+        assert (record.rows_clean, record.rows_refused) == (95, 5)
+
+    def test_keeps_what_came_before_the_source_failed(self, empty: Pipeline, received: Received) -> None:
+        failing = Deliveries(batch(received(10), 1), SourceUnavailable("the data API answered 500"))
+        with pytest.raises(SourceUnavailable, match="500"):
+            empty.ingest(failing)
+        assert [record.number for record in empty.batches.records()] == [1]
+
+    def test_a_source_without_end_is_left(
+        self, empty: Pipeline, received: Received, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(room, "MAX_BATCHES", 3)
+        endless = Deliveries(*(batch(received(2, seed=i), i) for i in range(1, 10)))
+        with pytest.raises(SourceError, match="gave 3 batches and did not end"):
+            empty.ingest(endless)
+        assert len(empty.batches.records()) == 3
+
+    def test_classes_are_brought_to_our_coding(self, empty: Pipeline, received: Received) -> None:
+        sent = received(20)
+        course = [[*row[:-1], str(int(row[-1]) - 1)] for row in sent]
+        empty.ingest(Deliveries(batch(course, coding="course")))
+        assert empty.batches.clean()["Cover_Type"].tolist() == [int(row[-1]) for row in sent]
+
+    def test_pulls_from_the_address_that_is_set(self, empty: Pipeline) -> None:
+        source = empty.source()
+        assert isinstance(source, DataApi)
+        assert vars(source).items() >= {"_url": "http://127.0.0.1:8090/data", "_group": 6, "_coding": "uci"}.items()
+
+
+class TestTrainingDue:
+    def test_is_due_until_the_gate_has_judged_the_rows(self, empty: Pipeline, received: Received) -> None:
+        assert not empty.training_due()
+        empty.ingest(Deliveries(batch(received(150, seed=1), 1)))
+        assert empty.training_due()
+        run_id = empty.train()
+        assert empty.training_due()
+        number = empty.register(run_id)
+        assert empty.training_due()
+        empty.challenge(number, "me")
+        assert not empty.training_due()
+        empty.ingest(Deliveries(batch(received(150, seed=1), 2)))
+        assert not empty.training_due(), "duplicates are no new rows"
+        empty.ingest(Deliveries(batch(received(1, seed=2), 3)))
+        assert empty.training_due()
+
+    def test_is_not_due_after_a_refusal(self, world: World) -> None:
+        world.enter("good")
+        assert world.pipeline("poor").training_due()
+        world.enter("poor")
+        assert not world.pipeline("poor").training_due()
+
+
+class TestChallenge:
+    def test_the_first_enters(self, world: World) -> None:
+        outcome = world.pipeline().challenge(world.register("fair"), "me")
+        assert outcome.promoted
+        assert outcome.reason.endswith("; nothing was in Production")
+        assert (world.aliases(), world.stages()) == ({"production": 1}, {1: "Production"})
+        assert production_model(world.pipeline().registry, COVERTYPE).version == 1
+
+    def test_a_better_one_takes_its_place(self, world: World) -> None:
+        world.enter("poor")
+        outcome = world.pipeline().challenge(world.register("good"), "the DAG")
+        assert outcome.promoted
+        assert world.aliases() == {"production": 2, "previous": 1}
+        assert world.stages() == {1: "Archived", 2: "Production"}
+        last = PromotionLedger(connect(world.settings.warehouse_url)).last(world.name)
+        assert last is not None
+        assert (last.from_version, last.to_version, last.actor, last.reason) == (1, 2, "the DAG", outcome.reason)
+        assert outcome.reason.startswith("better: accuracy ")
+
+    @pytest.mark.parametrize("family", ["poor", "good"], ids=["worse", "equal"])
+    def test_one_that_is_not_better_stays_out_and_says_why(self, family: str, world: World) -> None:
+        world.enter("good")
+        if family == "good":
+            # The same model once more, as another run's.
+            world.client.create_model_version(world.name, self.source(world, 1), world.runs["fair"])
+            number = 2
+        else:
+            number = world.register(family)
+        outcome = world.pipeline().challenge(number, "me")
+        assert not outcome.promoted
+        assert outcome.reason.startswith("not better: accuracy ")
+        assert world.aliases() == {"production": 1}
+        assert world.stages() == {1: "Production", 2: "None"}
+        version = world.pipeline().registry.version(world.name, 2)
+        assert version.tags["dosel.gate"] == "refused"
+        assert version.tags["dosel.gate_reason"] == outcome.reason
+        description = world.client.get_model_version(world.name, "2").description
+        assert description == f"Candidate, not promoted: {outcome.reason}."
+
+    @staticmethod
+    def source(world: World, number: int) -> str:
+        return str(world.client.get_model_version(world.name, str(number)).source)
+
+    def test_both_are_scored_on_the_held_out_rows(self, world: World) -> None:
+        world.enter("poor")
+        world.enter("good")
+        registry = world.pipeline().registry
+        clean = world.pipeline().batches.clean()
+        held_out = clean[rows.is_test(COVERTYPE, clean)]
+        features = rows.canonical(COVERTYPE, held_out)
+        champion, challenger = (
+            accuracy_score(
+                held_out["Cover_Type"], registry.load(registry.version(world.name, number)).predict(features)
+            )
+            for number in (1, 2)
+        )
+        metrics = registry.version(world.name, 2).metrics
+        assert metrics["gate_challenger_accuracy"] == challenger == metrics["test_accuracy"]
+        assert metrics["gate_production_accuracy"] == champion
+        assert champion < challenger
+
+    def test_the_declared_metric_and_gain_decide(self, world: World) -> None:
+        world.enter("fair")
+        wide = dataclasses.replace(FAMILIES["good"], gate=Gate("balanced_accuracy", 0.99))
+        outcome = Pipeline(wide, world.settings).challenge(world.register("good"), "me")
+        assert not outcome.promoted
+        assert outcome.reason.startswith("not better: balanced_accuracy ")
+
+    def test_done_again_it_changes_nothing(self, world: World) -> None:
+        number = world.register("fair")
+        first = world.pipeline().challenge(number, "me")
+        again = world.pipeline().challenge(number, "me")
+        assert again == first
+        assert len(PromotionLedger(connect(world.settings.warehouse_url)).history(world.name)) == 1
+        assert world.pipeline().registry.version(world.name, number).tags["dosel.gate"] == "passed"
+
+    def test_a_promotion_that_was_killed_half_way_is_finished(self, world: World) -> None:
+        """Killed after the ledger's entry: no alias moved yet, and the task is run again."""
+        world.enter("poor")
+        number = world.register("good")
+        PromotionLedger(connect(world.settings.warehouse_url)).append(world.name, number, "me", "better: by far")
+        assert world.aliases() == {"production": 1}
+        outcome = world.pipeline().challenge(number, "me")
+        assert (outcome.promoted, outcome.reason) == (True, "better: by far")
+        assert world.aliases() == {"production": 2, "previous": 1}
+        assert world.stages() == {1: "Archived", 2: "Production"}
+        assert not world.pipeline("good").training_due()
+
+    def test_the_next_challenger_meets_the_ledgers_champion(self, world: World) -> None:
+        """Though the aliases still name the one before, which it would have beaten."""
+        world.enter("poor")
+        best, next_one = world.register("good"), world.register("fair")
+        PromotionLedger(connect(world.settings.warehouse_url)).append(world.name, best, "me", "better: by far")
+        outcome = world.pipeline().challenge(next_one, "me")
+        assert not outcome.promoted
+        assert world.aliases() == {"production": best, "previous": 1}
+
+    def test_an_unknown_version_cannot_challenge(self, world: World) -> None:
+        world.register("fair")
+        with pytest.raises(ModelNotFound, match="has no version 7"):
+            world.pipeline().challenge(7, "me")
+
+
+def test_while_nothing_is_in_production_it_says_what_brings_it_there(world: World) -> None:
+    with pytest.raises(ModelNotFound, match="covertype_ingest and covertype_train"):
+        production_model(world.pipeline().registry, COVERTYPE)
+
+
+def test_training_uses_every_clean_row_and_names_its_batches(empty: Pipeline, received: Received) -> None:
+    empty.ingest(Deliveries(batch(received(100, seed=1), 1), batch(received(60, seed=2), 2)))
+    number = empty.register(empty.train())
+    tags = empty.registry.version(COVERTYPE.model_name, number).tags
+    ids = [record.id for record in empty.batches.records()]
+    assert tags["dosel.batch_ids"] == str(ids)
+    assert int(tags["dosel.rows_train"]) + int(tags["dosel.rows_test"]) == 160
+    assert tags["dosel.data_digest"] == rows.digest(empty.batches.clean()["row_key"].to_numpy())

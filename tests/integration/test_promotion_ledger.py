@@ -1,0 +1,95 @@
+"""The promotion ledger: entries are added, never changed, and each follows from the one before."""
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from threading import Barrier
+
+from sqlalchemy import Engine
+
+from dosel.errors import WarehouseError
+from dosel.warehouse import Promotion, PromotionLedger, connect
+
+
+def assert_is_chain(history: list[Promotion]) -> None:
+    assert [entry.sequence for entry in history] == list(range(1, len(history) + 1))
+    assert [entry.from_version for entry in history] == [None, *(entry.to_version for entry in history)][:-1]
+
+
+def test_an_entry_says_what_when_by_whom_and_why(engine: Engine) -> None:
+    before = datetime.now(UTC)
+    entry = PromotionLedger(engine).append("m", 3, "me", "accuracy 0.9; it was ñ")
+    assert before - timedelta(seconds=1) <= entry.at <= datetime.now(UTC) + timedelta(seconds=1)
+    assert entry == Promotion("m", 1, None, 3, entry.at, "me", "accuracy 0.9; it was ñ")
+    assert PromotionLedger(engine).last("m") == entry
+
+
+def test_a_model_nobody_promoted_has_no_history(engine: Engine) -> None:
+    ledger = PromotionLedger(engine)
+    assert ledger.last("m") is None
+    assert ledger.history("m") == []
+
+
+def test_each_entry_follows_from_the_one_before(engine: Engine) -> None:
+    ledger = PromotionLedger(engine)
+    entries = [ledger.append("m", version, "me", f"reason {version}") for version in (1, 4, 2, 4)]
+    assert ledger.history("m") == entries
+    assert_is_chain(entries)
+    assert [entry.to_version for entry in entries] == [1, 4, 2, 4]
+    assert ledger.last("m") == entries[-1]
+
+
+def test_what_is_in_production_already_is_not_entered_again(engine: Engine) -> None:
+    ledger = PromotionLedger(engine)
+    first = ledger.append("m", 1, "me", "why")
+    assert ledger.append("m", 1, "somebody else", "for another reason") == first
+    assert ledger.history("m") == [first]
+
+
+def test_models_have_histories_of_their_own(engine: Engine) -> None:
+    ledger = PromotionLedger(engine)
+    ledger.append("m", 1, "me", "why")
+    assert ledger.append("M", 7, "me", "why").from_version is None
+    assert ledger.append("m", 2, "me", "why").from_version == 1
+    assert [entry.sequence for entry in ledger.history("M")] == [1]
+
+
+def test_a_race_leaves_the_chain_whole(engine: Engine, warehouse_url: str) -> None:
+    """Who loses is told to look again, and gets in then."""
+    PromotionLedger(engine)
+    together = Barrier(8)
+
+    def promote(version: int) -> None:
+        mine = connect(warehouse_url)
+        ledger = PromotionLedger(mine)
+        together.wait(10)
+        for _ in range(8):
+            try:
+                ledger.append("m", version, f"thread {version}", "a race")
+            except WarehouseError:
+                continue
+            break
+        mine.dispose()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(promote, range(1, 9)))
+    history = PromotionLedger(engine).history("m")
+    assert_is_chain(history)
+    assert sorted(entry.to_version for entry in history) == list(range(1, 9))
+
+
+def test_a_race_for_the_same_version_enters_it_once(engine: Engine, warehouse_url: str) -> None:
+    PromotionLedger(engine)
+    together = Barrier(6)
+
+    def promote(_: int) -> None:
+        mine = connect(warehouse_url)
+        ledger = PromotionLedger(mine)
+        together.wait(10)
+        with suppress(WarehouseError):
+            ledger.append("m", 1, "me", "why")
+        mine.dispose()
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(promote, range(6)))
+    assert len(PromotionLedger(engine).history("m")) == 1

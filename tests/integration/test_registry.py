@@ -1,0 +1,199 @@
+"""The registry, against a real MLflow store: versions, what is in Production, and what may be loaded."""
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+from sklearn.base import BaseEstimator
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.preprocessing import FunctionTransformer
+
+from dosel import rows
+from dosel.errors import ModelNotFound, RegistryError, UntrustedModel
+from dosel.registry import Registry
+from dosel.usecases.covertype import COVERTYPE
+from dosel.warehouse import PromotionLedger, connect
+from tests.integration.worlds import World
+
+
+def ledger(world: World) -> PromotionLedger:
+    return PromotionLedger(connect(world.settings.warehouse_url))
+
+
+def test_nothing_is_registered_at_first(world: World) -> None:
+    registry = world.pipeline().registry
+    assert registry.versions(world.name) == []
+    assert registry.production_number(world.name) is None
+    assert registry.production(world.name) is None
+    assert registry.last_promotion(world.name) is None
+    with pytest.raises(ModelNotFound, match=f"{world.name} has no version 1"):
+        registry.version(world.name, 1)
+
+
+def test_a_run_is_registered_once(world: World) -> None:
+    assert [world.register("fair"), world.register("fair"), world.register("good"), world.register("fair")] == [
+        1,
+        1,
+        2,
+        1,
+    ]
+    assert [v.version for v in world.pipeline().registry.versions(world.name)] == [2, 1]
+    assert world.client.get_registered_model(world.name).description == COVERTYPE.summary
+
+
+def test_a_version_knows_its_run(world: World) -> None:
+    world.register("fair")
+    version = world.pipeline().registry.version(world.name, 1)
+    run = world.client.get_run(world.runs["fair"])
+    assert (version.name, version.version, version.run_id) == (world.name, 1, world.runs["fair"])
+    assert version.metrics == run.data.metrics
+    assert version.params == run.data.params
+    assert version.tags["dosel.data_digest"] == run.data.tags["dosel.data_digest"]
+    assert all(name.startswith("dosel.") for name in version.tags)
+    assert (version.stage, version.aliases) == ("None", ())
+
+
+def test_a_run_without_a_model_cannot_be_registered(world: World) -> None:
+    experiment = world.client.get_experiment_by_name(COVERTYPE.experiment)
+    assert experiment
+    empty = world.client.create_run(experiment.experiment_id).info.run_id
+    with pytest.raises(RegistryError, match=f"run {empty} logged no model; train again"):
+        world.pipeline().register(empty)
+    with pytest.raises(RegistryError, match="refused"):
+        world.pipeline().register("no such run")
+
+
+def test_promotion_writes_the_ledger_and_its_projection(world: World) -> None:
+    world.register("fair")
+    world.register("good")
+    registry = world.pipeline().registry
+    registry.promote(registry.version(world.name, 1), "me", "first")
+    assert (world.aliases(), world.stages()) == ({"production": 1}, {1: "Production", 2: "None"})
+    registry.promote(registry.version(world.name, 2), "you", "second")
+    assert world.aliases() == {"production": 2, "previous": 1}
+    assert world.stages() == {1: "Archived", 2: "Production"}
+    registry.promote(registry.version(world.name, 1), "me", "back again")
+    assert world.aliases() == {"production": 1, "previous": 2}
+    assert world.stages() == {1: "Production", 2: "Archived"}
+    history = ledger(world).history(world.name)
+    assert [(e.from_version, e.to_version, e.actor, e.reason) for e in history] == [
+        (None, 1, "me", "first"),
+        (1, 2, "you", "second"),
+        (2, 1, "me", "back again"),
+    ]
+    assert registry.last_promotion(world.name) == history[-1]
+    production = registry.production(world.name)
+    assert production is not None
+    assert (production.version, production.aliases) == (1, ("production",))
+
+
+def test_promoting_again_changes_nothing(world: World) -> None:
+    world.register("fair")
+    registry = world.pipeline().registry
+    version = registry.version(world.name, 1)
+    entry = registry.promote(version, "me", "first")
+    assert registry.promote(version, "you", "again") == entry
+    assert ledger(world).history(world.name) == [entry]
+    assert world.aliases() == {"production": 1}
+
+
+@pytest.mark.parametrize("damage", ["before all", "alias", "stage", "two in the stage"])
+def test_the_projection_heals_whatever_it_finds(damage: str, world: World) -> None:
+    """As a process leaves it that is killed between the ledger and the registry, or somebody's click in the UI."""
+    for family in ("poor", "fair"):
+        world.register(family)
+    book, registry = ledger(world), world.pipeline().registry
+    book.append(world.name, 1, "me", "first")
+    if damage != "before all":
+        registry.project(world.name)
+    book.append(world.name, 2, "me", "second")
+    if damage == "alias":
+        world.client.set_registered_model_alias(world.name, "production", "2")
+    if damage in {"stage", "two in the stage"}:
+        both = world.pipeline().registry
+        both.project(world.name)
+        with pytest.warns(FutureWarning):
+            world.client.transition_model_version_stage(world.name, "1", "Production")
+    if damage == "stage":
+        with pytest.warns(FutureWarning):
+            world.client.transition_model_version_stage(world.name, "2", "None")
+    for _ in range(2):
+        registry.project(world.name)
+        assert world.aliases() == {"production": 2, "previous": 1}
+        stages = world.stages()
+        assert stages.pop(2) == "Production"
+        assert "Production" not in stages.values()
+
+
+def test_a_model_nobody_promoted_has_no_projection(world: World) -> None:
+    world.register("fair")
+    world.pipeline().registry.project(world.name)
+    assert (world.aliases(), world.stages()) == ({}, {1: "None"})
+
+
+def test_plain_mlflow_finds_what_is_in_production(world: World) -> None:
+    world.enter("fair")
+    features = rows.canonical(COVERTYPE, world.pipeline().batches.clean())
+    registry = world.pipeline().registry
+    expected = registry.load(registry.version(world.name, 1)).predict_proba(features)
+    for address in (f"models:/{world.name}/Production", f"models:/{world.name}@production"):
+        assert (mlflow.sklearn.load_model(address).predict_proba(features) == expected).all()
+
+
+class Foreign(BaseEstimator):  # type: ignore[misc]
+    def fit(self, x: object, y: object) -> "Foreign":
+        return self
+
+    def predict(self, x: object) -> list[int]:
+        return [1]
+
+
+@pytest.mark.parametrize(
+    ("serialization", "model", "told"),
+    [
+        ("cloudpickle", RandomForestClassifier(1), r"holds no model\.skops"),
+        ("pickle", RandomForestClassifier(1), r"holds no model\.skops"),
+        ("skops", Foreign(), "types that nobody vouched for: .*Foreign"),
+        ("skops", FunctionTransformer(print), "types that nobody vouched for: .*print"),
+    ],
+    ids=["cloudpickle", "pickle", "a foreign type", "a function that runs"],
+)
+def test_a_model_that_could_run_code_is_not_loaded(
+    serialization: str, model: BaseEstimator, told: str, world: World
+) -> None:
+    """Whatever its own list of trusted types says, and MLflow would believe."""
+    own_list = {"skops_trusted_types": [f"{__name__}.Foreign", "builtins.print"]} if serialization == "skops" else {}
+    mlflow.set_experiment(COVERTYPE.experiment)
+    with mlflow.start_run() as run:
+        mlflow.sklearn.log_model(
+            model.fit([[0.0], [1.0]], [1, 2]),
+            name="model",
+            serialization_format=serialization,
+            pip_requirements=["scikit-learn"],
+            **own_list,
+        )
+    number = world.pipeline().register(run.info.run_id)
+    registry = world.pipeline().registry
+    with pytest.raises(UntrustedModel, match=told):
+        registry.load(registry.version(world.name, number))
+    with pytest.raises(UntrustedModel):
+        world.pipeline().challenge(number, "me")
+    assert registry.production(world.name) is None
+    assert ledger(world).history(world.name) == []
+
+
+def test_a_server_that_is_not_there_is_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    registry = Registry("http://127.0.0.1:1", ledger(world))
+    with pytest.raises(RegistryError, match=r"MLflow at http://127\.0\.0\.1:1 cannot be reached .*is it running"):
+        registry.production_number(world.name)
+
+
+def test_a_version_whose_files_are_gone_is_an_error_of_the_registry(world: World) -> None:
+    world.register("fair")
+    client = MlflowClient(world.settings.tracking_uri)
+    experiment = client.get_experiment_by_name(COVERTYPE.experiment)
+    assert experiment
+    bare = client.create_model_version(world.name, f"file://{world.settings.home}/gone", world.runs["fair"])
+    registry = world.pipeline().registry
+    with pytest.raises(RegistryError):
+        registry.load(registry.version(world.name, int(bare.version)))

@@ -1,0 +1,283 @@
+"""A training, against a real MLflow store: what is searched, what is told, and what is not done twice."""
+
+import dataclasses
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run, RunStatus, ViewType
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from sklearn.model_selection import ParameterGrid, cross_val_score
+
+import dosel
+from dosel import formats, rows
+from dosel.errors import TrainingError
+from dosel.quality import check
+from dosel.training import tracking
+from dosel.training.preprocessing import pipeline
+from dosel.training.train import TrainingData, train, training_key
+from dosel.usecases import Candidate, UseCase
+from dosel.usecases.covertype import COVERTYPE
+from tests.integration.worlds import FAMILIES, World
+
+Received = Callable[..., list[list[str]]]
+TINY = FAMILIES["poor"]
+
+
+def training_data(received: list[list[str]], batch_ids: tuple[int, ...] = (1, 2)) -> TrainingData:
+    table = check(COVERTYPE, received, "uci").accepted
+    return TrainingData(table, rows.row_keys(COVERTYPE, table), batch_ids)
+
+
+def runs(uri: str, conditions: str = "") -> list[Run]:
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(COVERTYPE.experiment)
+    assert experiment
+    found: list[Run] = client.search_runs([experiment.experiment_id], conditions, ViewType.ALL, max_results=1000)
+    return found
+
+
+def children(uri: str, run_id: str) -> list[Run]:
+    """The candidates' runs, in the order they were tried."""
+    found = runs(uri, f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run_id}'")
+    return sorted(found, key=lambda run: int(run.data.tags["dosel.candidate"].partition("/")[0]))
+
+
+@pytest.fixture(scope="module")
+def data(received: Received) -> TrainingData:
+    return training_data(received(200))
+
+
+@pytest.fixture(scope="module")
+def searched(data: TrainingData, empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """The declared search, once: the address of the store it was told to, and its run. Tests only look at it."""
+    folder = tmp_path_factory.mktemp("searched")
+    uri = f"sqlite:///{shutil.copy(empty_mlflow, folder / 'mlflow.db')}"
+    MlflowClient(uri).create_experiment(COVERTYPE.experiment, str(folder / "artifacts"))
+    return uri, train(COVERTYPE, data, uri, seed=1, jobs=2)
+
+
+@pytest.fixture
+def searched_uri(searched: tuple[str, str], bare_environment: None) -> Iterator[str]:
+    mlflow.set_tracking_uri(searched[0])
+    yield searched[0]
+    mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture
+def whole_search(searched: tuple[str, str], searched_uri: str) -> Run:
+    return MlflowClient(searched_uri).get_run(searched[1])
+
+
+def test_the_declared_grid_gives_27_candidates_each_a_run(whole_search: Run, searched_uri: str) -> None:
+    candidates = children(searched_uri, whole_search.info.run_id)
+    grid = list(ParameterGrid({name: list(values) for name, values in COVERTYPE.candidates[0].grid.items()}))
+    assert [run.data.params for run in candidates] == [{n: str(v) for n, v in params.items()} for params in grid]
+    assert [run.data.tags["dosel.candidate"] for run in candidates] == [f"{i}/27" for i in range(1, 28)]
+    assert {run.info.status for run in candidates} == {"FINISHED"}
+    assert all({"mean_test_score", "std_test_score", "split2_test_score"} <= set(r.data.metrics) for r in candidates)
+    scores = [run.data.metrics["mean_test_score"] for run in candidates]
+    ranks = [run.data.metrics["rank_test_score"] for run in candidates]
+    assert ranks == [1 + sum(other > score for other in scores) for score in scores]
+    parent = whole_search.data
+    best = ranks.index(1)
+    assert parent.metrics["best_cv_score"] == scores[best]
+    assert {n: parent.params[f"best_classifier__{n}"] for n in grid[best]} == candidates[best].data.params
+
+
+def test_a_score_is_that_of_the_folds_of_the_training_part(
+    whole_search: Run, searched_uri: str, data: TrainingData
+) -> None:
+    part = data.table[~rows.is_test(COVERTYPE, data.table)]
+    candidates = children(searched_uri, whole_search.info.run_id)
+    for run in (candidates[0], candidates[-3]):
+        forest = COVERTYPE.candidates[0].build(1).set_params(**{n: int(v) for n, v in run.data.params.items()})
+        scores = cross_val_score(
+            pipeline(COVERTYPE, forest), rows.canonical(COVERTYPE, part), part["Cover_Type"], cv=3, scoring="accuracy"
+        )
+        assert run.data.metrics["mean_test_score"] == pytest.approx(scores.mean(), abs=1e-12)
+
+
+def test_the_run_says_what_it_came_from(whole_search: Run, data: TrainingData) -> None:
+    held_out = rows.is_test(COVERTYPE, data.table)
+    tags = {n.removeprefix("dosel."): v for n, v in whole_search.data.tags.items() if n.startswith("dosel.")}
+    assert tags == {
+        "training_key": training_key(COVERTYPE, data.digest, 1),
+        "use_case": "covertype",
+        "family": "random_forest",
+        "code_version": dosel.__version__,
+        "data_digest": data.digest,
+        "batch_ids": "[1, 2]",
+        "split_version": rows.split_version(COVERTYPE),
+        "rows_train": str((~held_out).sum()),
+        "rows_test": str(held_out.sum()),
+    }
+    assert whole_search.info.status == "FINISHED"
+    (dataset,) = whole_search.inputs.dataset_inputs
+    assert (dataset.dataset.name, dataset.dataset.digest) == ("covertype_clean", data.digest[:36])
+
+
+def test_its_figures_are_those_of_rows_it_has_not_seen(
+    whole_search: Run, searched_uri: str, data: TrainingData, tmp_path: Path
+) -> None:
+    held_out = data.table[rows.is_test(COVERTYPE, data.table)]
+    model = mlflow.sklearn.load_model(f"runs:/{whole_search.info.run_id}/model")
+    right = model.predict(rows.canonical(COVERTYPE, held_out)) == held_out["Cover_Type"]
+    metrics = whole_search.data.metrics
+    assert metrics["test_accuracy"] == right.mean()
+    figures = {f"test_{n}_{a}" for n in ("precision", "recall", "f1") for a in ("macro", "weighted")}
+    assert {"test_accuracy", "test_balanced_accuracy"} | figures <= set(metrics)
+    client = MlflowClient(searched_uri)
+    picture = client.download_artifacts(whole_search.info.run_id, "evaluation/confusion_matrix.png", str(tmp_path))
+    assert Path(picture).read_bytes().startswith(b"\x89PNG")
+    report = client.download_artifacts(whole_search.info.run_id, "evaluation/per_class_report.json", str(tmp_path))
+    assert json.loads(Path(report).read_text())["accuracy"] == metrics["test_accuracy"]
+
+
+def test_it_logs_one_model_and_that_is_a_pipeline(whole_search: Run, searched_uri: str) -> None:
+    client = MlflowClient(searched_uri)
+    (logged,) = client.search_logged_models([whole_search.info.experiment_id])
+    (output,) = whole_search.outputs.model_outputs
+    assert output.model_id == logged.model_id
+    model = mlflow.sklearn.load_model(logged.model_uri)
+    assert [name for name, _ in model.steps] == ["preprocess", "classifier"]
+
+
+def test_the_model_says_what_it_takes_and_gives(whole_search: Run, searched_uri: str) -> None:
+    info = mlflow.models.get_model_info(f"runs:/{whole_search.info.run_id}/model")
+    assert info.signature.inputs.input_names() == list(COVERTYPE.feature_names)
+    assert info.flavors["sklearn"]["serialization_format"] == formats.FORMAT
+    folder = Path(mlflow.artifacts.download_artifacts(f"runs:/{whole_search.info.run_id}/model"))
+    example = json.loads((folder / "input_example.json").read_text())
+    assert dict(zip(example["columns"], example["data"][0], strict=True)) == COVERTYPE.example
+    assert set(formats.requirements()) <= set((folder / "requirements.txt").read_text().split())
+    assert formats.read(folder).classes_.tolist() == [1, 2, 3, 4, 5, 6, 7]
+    answered = mlflow.pyfunc.load_model(str(folder)).predict(pd.DataFrame([COVERTYPE.example]))
+    assert answered[0] in COVERTYPE.target.labels
+
+
+def test_the_same_training_is_not_done_again(whole_search: Run, searched_uri: str, data: TrainingData) -> None:
+    before = Counter(run.info.status for run in runs(searched_uri))
+    shuffled = data.table.sample(frac=1, random_state=0)
+    again = TrainingData(shuffled, rows.row_keys(COVERTYPE, shuffled), (7,))
+    assert train(COVERTYPE, again, searched_uri, seed=1, jobs=2) == whole_search.info.run_id
+    assert Counter(run.info.status for run in runs(searched_uri)) == before
+
+
+def replaced(**changes: Any) -> UseCase:
+    return dataclasses.replace(COVERTYPE, **changes)
+
+
+@pytest.mark.parametrize(
+    ("use_case", "digest", "seed"),
+    [
+        (COVERTYPE, "d2", 1),
+        (COVERTYPE, "d1", 2),
+        (replaced(folds=5), "d1", 1),
+        (replaced(split=dataclasses.replace(COVERTYPE.split, salt="2")), "d1", 1),
+        (replaced(candidates=TINY.candidates), "d1", 1),
+        (replaced(name="other"), "d1", 1),
+    ],
+    ids=["rows", "seed", "folds", "split", "grid", "use case"],
+)
+def test_whatever_decides_the_result_is_in_the_key(use_case: UseCase, digest: str, seed: int) -> None:
+    assert training_key(use_case, digest, seed) != training_key(COVERTYPE, "d1", 1)
+
+
+def test_the_order_in_which_a_grid_is_written_is_not_in_the_key() -> None:
+    (candidate,) = COVERTYPE.candidates
+    turned = dataclasses.replace(candidate, grid=dict(reversed(list(candidate.grid.items()))))
+    assert training_key(replaced(candidates=(turned,)), "d1", 1) == training_key(COVERTYPE, "d1", 1)
+
+
+def test_what_a_killed_training_left_is_closed(tracking_uri: str, data: TrainingData) -> None:
+    client = MlflowClient(tracking_uri)
+    experiment = client.get_experiment_by_name(COVERTYPE.experiment)
+    assert experiment
+    here = experiment.experiment_id
+    key = training_key(TINY, data.digest, 1)
+    left = client.create_run(here, tags={tracking.KEY: key}).info.run_id
+    candidate = client.create_run(here, tags={MLFLOW_PARENT_RUN_ID: left}).info.run_id
+    others = client.create_run(here, tags={tracking.KEY: "another training, which goes on"}).info.run_id
+    run_id = train(TINY, data, tracking_uri, seed=1, jobs=1)
+    statuses = {i: client.get_run(i).info.status for i in (left, candidate, others, run_id)}
+    killed, running = RunStatus.to_string(RunStatus.KILLED), RunStatus.to_string(RunStatus.RUNNING)
+    assert statuses == {left: killed, candidate: killed, others: running, run_id: "FINISHED"}
+
+
+def test_a_training_that_failed_is_done_again(tracking_uri: str, data: TrainingData) -> None:
+    def no_forest(seed: int) -> Any:
+        return COVERTYPE.candidates[0].build(seed).set_params(criterion="no such thing")
+
+    grid = TINY.candidates[0].grid
+    broken = replaced(candidates=(Candidate("random_forest", no_forest, grid),))
+    with pytest.raises(ValueError, match="criterion"):
+        train(broken, data, tracking_uri, seed=1, jobs=1)
+    (failed,) = runs(tracking_uri)
+    assert failed.info.status == "FAILED"
+    assert train(TINY, data, tracking_uri, seed=1, jobs=1) != failed.info.run_id
+
+
+def test_autologging_ends_with_the_training(whole_search: Run, searched_uri: str) -> None:
+    from sklearn.tree import DecisionTreeClassifier
+
+    before = len(runs(searched_uri))
+    DecisionTreeClassifier().fit([[0], [1]], [0, 1])
+    assert len(runs(searched_uri)) == before
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_seed_decides_the_forest(seed: int, tracking_uri: str, data: TrainingData) -> None:
+    run_id = train(TINY, data, tracking_uri, seed=seed, jobs=1)
+    model = mlflow.sklearn.load_model(f"runs:/{run_id}/model")
+    assert model.named_steps["classifier"].random_state == seed
+
+
+@pytest.mark.parametrize(
+    ("table", "counted"),
+    [
+        (lambda t: t[:0], "0 rows of 0 classes to train on and 0 to test on"),
+        (lambda t: t[~rows.is_test(COVERTYPE, t)], "and 0 to test on"),
+        (lambda t: t[rows.is_test(COVERTYPE, t)], "0 rows of 0 classes to train on"),
+        (lambda t: t[t["Cover_Type"] == 1], "of 1 classes"),
+        (
+            lambda t: pd.concat([t[~rows.is_test(COVERTYPE, t)].drop_duplicates("Cover_Type"), t[-9:]]).pipe(two_each),
+            "",
+        ),
+    ],
+    ids=["none", "none to test on", "none to train on", "one class", "fewer of each class than folds"],
+)
+def test_rows_that_are_too_few_are_refused_before_a_run_is_made(
+    table: Callable[[pd.DataFrame], pd.DataFrame], counted: str, tracking_uri: str, data: TrainingData
+) -> None:
+    few = table(data.table)
+    with pytest.raises(TrainingError, match=f"covertype: .*{counted}.*too few; pull more batches first"):
+        train(TINY, TrainingData(few, rows.row_keys(COVERTYPE, few), ()), tracking_uri, seed=1, jobs=1)
+    assert runs(tracking_uri) == []
+
+
+def two_each(table: pd.DataFrame) -> pd.DataFrame:
+    """At most two rows a class to train on, and whatever there is to test on."""
+    held_out = rows.is_test(COVERTYPE, table)
+    return pd.concat([table[~held_out].groupby("Cover_Type").head(2), table[held_out]])
+
+
+def test_categories_are_encoded_as_declared_whatever_the_rows_hold(data: TrainingData) -> None:
+    one_area = data.table[data.table["Wilderness_Area"] == "Rawah"]
+    fitted = pipeline(COVERTYPE, COVERTYPE.candidates[0].build(0))[:-1].fit(rows.canonical(COVERTYPE, one_area))
+    width = fitted.transform(rows.frame(COVERTYPE, [COVERTYPE.example])).shape[1]
+    assert width == 10 + sum(len(category.choices) for category in COVERTYPE.categories)
+    assert np.isfinite(fitted.transform(rows.canonical(COVERTYPE, data.table))).all()
+
+
+def test_families_differ_as_the_other_tests_take_for_granted(world: World) -> None:
+    scores = [world.client.get_run(world.runs[name]).data.metrics["test_accuracy"] for name in FAMILIES]
+    assert scores == sorted(set(scores))

@@ -1,0 +1,85 @@
+"""What integration tests are made of: deliveries, small searches, and an installation that has them."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+
+from dosel.pipeline import Pipeline
+from dosel.settings import Settings
+from dosel.sources import Batch
+from dosel.usecases import Candidate, UseCase
+from dosel.usecases.covertype import COVERTYPE
+
+
+def batch(rows: Sequence[Sequence[Any]], number: int = 1, epoch: str = "e1", coding: str = "uci") -> Batch:
+    return Batch("http://data.test/data", "group 6", epoch, number, rows, coding)
+
+
+class Deliveries:
+    """A source that gives these batches one by one, then says that it has no more."""
+
+    def __init__(self, *batches: Batch | Exception) -> None:
+        self.left = list(batches)
+
+    def next_batch(self) -> Batch | None:
+        if not self.left:
+            return None
+        delivery = self.left.pop(0)
+        if isinstance(delivery, Exception):
+            raise delivery
+        return delivery
+
+
+def searching(**grid: Sequence[Any]) -> UseCase:
+    """Covertype with a small search of its own, which decides how good its model is."""
+    forest = COVERTYPE.candidates[0].build
+    return dataclasses.replace(COVERTYPE, candidates=(Candidate("random_forest", forest, grid),))
+
+
+FAMILIES: Mapping[str, UseCase] = {
+    "poor": searching(n_estimators=(1,), max_depth=(1,)),
+    "fair": searching(n_estimators=(5,), max_depth=(3, 2)),
+    "good": searching(n_estimators=(30,), max_depth=(12,)),
+}
+"""Trained on the same rows, each gives a better model than the one before."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """An MLflow store in which each family was trained on the same rows."""
+
+    database: Path
+    runs: Mapping[str, str]
+
+
+class World:
+    """An installation with its rows in the warehouse and the families' runs in MLflow, none registered."""
+
+    def __init__(self, settings: Settings, rows: list[list[str]], runs: Mapping[str, str]) -> None:
+        self.settings = settings
+        self.rows = rows
+        self.runs = runs
+        self.name = COVERTYPE.model_name
+        self.client = MlflowClient(settings.tracking_uri)
+
+    def pipeline(self, family: str = "fair") -> Pipeline:
+        return Pipeline(FAMILIES[family], self.settings)
+
+    def register(self, family: str) -> int:
+        return self.pipeline(family).register(self.runs[family])
+
+    def enter(self, family: str) -> int:
+        """Registers a family's model and lets the gate judge it."""
+        number = self.register(family)
+        self.pipeline(family).challenge(number, "a test")
+        return number
+
+    def aliases(self) -> dict[str, int]:
+        found = self.client.get_registered_model(self.name).aliases
+        return {alias: int(version) for alias, version in found.items()}
+
+    def stages(self) -> dict[int, str]:
+        return {v.version: v.stage for v in self.pipeline().registry.versions(self.name)}

@@ -1,0 +1,135 @@
+"""The client of our own API, against a stand-in for its transport."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from dosel.client import ApiProblem, Client
+from dosel.errors import ServiceError
+
+Handler = Callable[[httpx.Request], httpx.Response]
+URL = "http://api.test"
+
+
+def client(handler: Handler, attempts: int = 3) -> Client:
+    return Client(URL, attempts=attempts, transport=httpx.MockTransport(handler))
+
+
+def problem(status: int, detail: str, **more: Any) -> httpx.Response:
+    headers = {"Content-Type": "application/problem+json"}
+    return httpx.Response(status, json={"status": status, "detail": detail, **more}, headers=headers)
+
+
+class Script:
+    """Answers one thing after the other; the last one stays."""
+
+    def __init__(self, *answers: httpx.Response | Exception) -> None:
+        self._answers = list(answers)
+        self.requests: list[httpx.Request] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@pytest.mark.parametrize(("model", "query"), [(None, b""), ("a model", b"model=a+model")])
+def test_predict_sends_the_row_and_gives_the_answer(model: str | None, query: bytes) -> None:
+    script = Script(httpx.Response(200, json={"prediction": 2}))
+    assert client(script).predict("covertype", {"Slope": 1}, model) == {"prediction": 2}
+    [request] = script.requests
+    assert (request.method, request.url.path) == ("POST", "/predict/covertype")
+    assert request.url.query.replace(b"%20", b"+") == query
+    assert request.headers["content-type"] == "application/json"
+    assert json.loads(request.content) == {"Slope": 1}
+
+
+def test_a_nan_is_left_to_the_api_to_refuse() -> None:
+    script = Script(problem(422, "Slope: …"))
+    with pytest.raises(ApiProblem):
+        client(script).predict("covertype", {"Slope": float("nan")})
+    assert b"NaN" in script.requests[0].content
+
+
+@pytest.mark.parametrize(
+    ("call", "method", "path", "answer", "expected"),
+    [
+        (Client.use_cases, "GET", "/use-cases", {"use_cases": [{"name": "a"}]}, [{"name": "a"}]),
+        (Client.models, "GET", "/models", {"models": [{"name": "m"}]}, [{"name": "m"}]),
+        (Client.model_names, "GET", "/listar_modelos", {"modelos": ["m"]}, ["m"]),
+        (lambda c: c.model_info("a"), "GET", "/model-info", {"name": "m"}, {"name": "m"}),
+        (Client.warm_up, "POST", "/warmup", {"a": {"version": 1}}, {"a": {"version": 1}}),
+        (Client.ready, "GET", "/readyz", {}, True),
+        (Client.healthy, "GET", "/healthz", {}, True),
+    ],
+)
+def test_each_call(call: Callable[[Client], Any], method: str, path: str, answer: Any, expected: Any) -> None:
+    script = Script(httpx.Response(200, json=answer))
+    with client(script) as api:
+        assert call(api) == expected
+    assert (script.requests[0].method, script.requests[0].url.path) == (method, path)
+
+
+def test_a_refusal_carries_the_words_of_the_problem() -> None:
+    errors = [{"field": "Slope", "expected": "a number", "got": "nothing", "message": "…"}]
+    with pytest.raises(ApiProblem) as caught:
+        client(Script(problem(422, "Slope: expected a number", errors=errors))).predict("covertype", {})
+    assert (caught.value.status, caught.value.detail) == (422, "Slope: expected a number")
+    assert caught.value.errors == errors
+    assert "422: Slope: expected a number" in str(caught.value)
+
+
+@pytest.mark.parametrize("body", ["<html>", "[]", "null", "{}"])
+def test_an_error_that_is_no_problem_document_still_is_one_here(body: str) -> None:
+    with pytest.raises(ApiProblem, match="502: Bad Gateway"):
+        client(Script(httpx.Response(502, text=body))).models()
+
+
+def test_an_answer_that_is_no_json_is_somebody_elses() -> None:
+    with pytest.raises(ServiceError, match="is it the prediction API"):
+        client(Script(httpx.Response(200, text="<html>")), attempts=1).models()
+
+
+@pytest.mark.parametrize("error", [httpx.ConnectError("refused"), httpx.ReadTimeout("slow")])
+def test_silence_says_what_cannot_be_reached(error: Exception) -> None:
+    script = Script(error)
+    with pytest.raises(ServiceError, match=f"{URL}.* cannot be reached") as caught:
+        client(script).models()
+    assert not isinstance(caught.value, ApiProblem)
+    assert len(script.requests) == 3
+
+
+@pytest.mark.parametrize("first", [httpx.ConnectError("refused"), problem(503, "MLflow is away")])
+@pytest.mark.parametrize("call", [Client.models, Client.warm_up])
+def test_what_is_safe_is_asked_again(call: Callable[[Client], Any], first: httpx.Response | Exception) -> None:
+    script = Script(first, httpx.Response(200, json={"models": []}))
+    call(client(script))
+    assert len(script.requests) == 2
+
+
+@pytest.mark.parametrize("answer", [httpx.ConnectError("refused"), problem(503, "no model yet")])
+def test_a_prediction_is_asked_for_once(answer: httpx.Response | Exception) -> None:
+    script = Script(answer)
+    with pytest.raises(ServiceError):
+        client(script).predict("covertype", {})
+    assert len(script.requests) == 1
+
+
+@pytest.mark.parametrize("answer", [httpx.ConnectError("refused"), problem(503, "no model yet")])
+def test_a_look_at_its_state_is_of_this_moment(answer: httpx.Response | Exception) -> None:
+    script = Script(answer)
+    assert not client(script).ready()
+    assert not client(script).healthy()
+    assert len(script.requests) == 2
+
+
+def test_what_was_wrong_with_the_request_is_not_asked_again() -> None:
+    script = Script(problem(404, "no use case 'b'"))
+    with pytest.raises(ApiProblem, match="no use case 'b'"):
+        client(script).model_info("b")
+    assert len(script.requests) == 1
