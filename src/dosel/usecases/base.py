@@ -32,6 +32,11 @@ class Number:
         kind = "whole number" if self.whole else "number"
         return f"a {kind} from {self.low:g} to {self.high:g}" + (f" {self.unit}" if self.unit else "")
 
+    @property
+    def shown(self) -> float:
+        """The example, typed as a client would write it."""
+        return int(self.example) if self.whole else float(self.example)
+
     def refuses(self, value: float) -> bool:
         """Whether a number that could be read is not acceptable (NaN never is)."""
         return not self.low <= value <= self.high or (self.whole and value != int(value))
@@ -71,6 +76,11 @@ class Category:
     def expected(self) -> str:
         """The choices in words, for messages and documentation."""
         return "one of " + ", ".join(self.values)
+
+    @property
+    def shown(self) -> str:
+        """The example."""
+        return self.example
 
     def canonical(self, text: str) -> str | None:
         """The declared value that `text` means, or None."""
@@ -157,8 +167,8 @@ class UseCase:
 
     @property
     def example(self) -> dict[str, float | str]:
-        """A real row: the one that documentation, forms and model signatures show."""
-        return {feature.name: feature.example for feature in self.features}
+        """A real row: the one that documentation, forms and model signatures show. Whole numbers are integers."""
+        return {feature.name: feature.shown for feature in self.features}
 
     @property
     def numbers(self) -> tuple[Number, ...]:
