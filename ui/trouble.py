@@ -10,7 +10,9 @@ def show(error: ServiceError) -> None:
     """Says what the API's refusal or silence means to the person at the page."""
     match error:
         case ApiProblem(status=503):
-            st.info(f"**No model answers yet.** {error.detail}", icon=":material/hourglass_top:")
+            st.info(
+                f"**Not ready yet.** {error.detail[:1].upper()}{error.detail[1:]}.", icon=":material/hourglass_top:"
+            )
         case ApiProblem(status=422) if error.errors:
             st.warning("**The model was not asked**, because of these values:", icon=":material/front_hand:")
             for field in error.errors:

@@ -210,7 +210,7 @@ def test_an_api_without_a_model_says_what_to_wait_for(browser: Browser, tmp_path
     }
     [port] = free_ports(1)
     with api(port, environment), page_of(browser, f"http://127.0.0.1:{port}", tmp_path) as page:
-        expect(page.get_by_text("No model answers yet.").first).to_be_visible(timeout=30_000)
+        expect(page.get_by_text("Not ready yet.").first).to_be_visible(timeout=30_000)
         expect(page.get_by_role("button", name="Try again").first).to_be_visible()
         keep(page, "page-not-ready")
 

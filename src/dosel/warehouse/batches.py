@@ -13,6 +13,7 @@ import pandas as pd
 from sqlalchemy import Connection, Engine, RowMapping, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from dosel.errors import WarehouseError
 from dosel.rows import row_keys
 from dosel.sources import Batch
 from dosel.usecases import UseCase
@@ -58,6 +59,9 @@ class BatchStore:
 
         Returns:
             The line of the ledger, or None if this batch was stored before.
+
+        Raises:
+            WarehouseError: the data store failed, or another batch with a row of this one was stored meanwhile.
         """
         keys = row_keys(self._use_case, accepted)
         try:
@@ -75,6 +79,10 @@ class BatchStore:
                 return _record(row)
         except _StoredBefore:
             return None
+        except IntegrityError as error:
+            raise WarehouseError(
+                f"batch {batch.number} of {batch.stream}: another batch stored the same row in this very moment; try again"
+            ) from error
 
     def records(self) -> list[BatchRecord]:
         """The ledger of this use case, oldest first."""
