@@ -5,7 +5,7 @@ again before each of them. What passes between tasks is references: a run's id, 
 """
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, Asset, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
@@ -19,12 +19,18 @@ if TYPE_CHECKING:
 TRAINING_POOL = "training"
 """One slot for the whole installation, made at start: one training at a time has the machine to itself."""
 
-RETRIES = {
-    "retries": 3,
-    "retry_delay": timedelta(seconds=5),
-    "retry_exponential_backoff": True,
-    "max_retry_delay": timedelta(minutes=2),
+BY_ITSELF: dict[str, Any] = {
+    "catchup": False,
+    "max_active_runs": 1,
+    "is_paused_upon_creation": False,
+    "default_args": {
+        "retries": 3,
+        "retry_delay": timedelta(seconds=5),
+        "retry_exponential_backoff": True,
+        "max_retry_delay": timedelta(minutes=2),
+    },
 }
+"""Every DAG runs without being switched on, one run at a time, and tries again."""
 
 
 def opened(use_case_name: str) -> "Pipeline":
@@ -85,12 +91,9 @@ def dags_of(use_case: UseCase, ingest_every: timedelta) -> tuple[DAG, DAG]:
     @dag(
         dag_id=f"{use_case.name}_ingest",
         schedule=ingest_every,
-        catchup=False,
-        max_active_runs=1,
-        is_paused_upon_creation=False,
-        default_args=RETRIES,
         tags=tags,
         doc_md=f"Pulls the batches of **{use_case.title}** that are due into the warehouse.",
+        **BY_ITSELF,
     )
     def ingest() -> None:
         announced = announce.override(outlets=[clean_rows], trigger_rule="none_failed")(use_case.name)
@@ -99,12 +102,9 @@ def dags_of(use_case: UseCase, ingest_every: timedelta) -> tuple[DAG, DAG]:
     @dag(
         dag_id=f"{use_case.name}_train",
         schedule=[clean_rows],
-        catchup=False,
-        max_active_runs=1,
-        is_paused_upon_creation=False,
-        default_args=RETRIES,
         tags=tags,
         doc_md=f"Trains on the clean rows of **{use_case.title}**; the winner enters Production if it earned it.",
+        **BY_ITSELF,
     )
     def training() -> None:
         version = register(use_case.name, train(use_case.name))
