@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, func, select
-from sqlalchemy.exc import IntegrityError
 
 from dosel import rows
 from dosel.errors import SettingsError, WarehouseError
@@ -203,7 +202,7 @@ def test_a_fault_in_the_middle_leaves_nothing(store: Store, engine: Engine, rece
     before = contents(engine)
     checked = check(COVERTYPE, received(5, seed=2), "uci")
     no_reason: dict[int, Any] = {0: None}
-    with pytest.raises(IntegrityError):
+    with pytest.raises(WarehouseError, match="batch 2 of group 6"):
         # The quarantine, which is written last, wants a reason.
         BatchStore(engine, COVERTYPE).store(
             Batch("x", "group 6", "e1", 2, received(5, seed=2)), checked.accepted, no_reason

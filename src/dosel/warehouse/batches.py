@@ -81,7 +81,8 @@ class BatchStore:
             return None
         except IntegrityError as error:
             raise WarehouseError(
-                f"batch {batch.number} of {batch.stream}: another batch stored the same row just now; try again"
+                f"batch {batch.number} of {batch.stream}: refused by the data store ({error.orig}); "
+                "if another batch stored the same row just now, try again"
             ) from error
 
     def records(self) -> list[BatchRecord]:
