@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -18,7 +19,7 @@ from dosel.rows import row_keys
 from dosel.sources import Batch
 from dosel.usecases import UseCase
 from dosel.warehouse.engine import transaction
-from dosel.warehouse.tables import BATCHES, UseCaseTables, create, tables_of
+from dosel.warehouse.tables import BATCHES, WRITERS, UseCaseTables, create, tables_of
 
 _KEYS_PER_QUERY = 500
 
@@ -48,7 +49,9 @@ class BatchStore:
         self._use_case = use_case
         self._tables: UseCaseTables = tables_of(use_case)
         with transaction(engine) as connection:
-            create(connection, BATCHES, self._tables.raw, self._tables.clean, self._tables.quarantine)
+            create(connection, BATCHES, WRITERS, self._tables.raw, self._tables.clean, self._tables.quarantine)
+        self._turn = select(WRITERS).where(WRITERS.c.use_case == use_case.name)
+        self._join_the_queue()
 
     def store(self, batch: Batch, accepted: pd.DataFrame, refused: dict[int, str]) -> BatchRecord | None:
         """Stores a batch whole, or not at all.
@@ -66,6 +69,7 @@ class BatchStore:
         keys = row_keys(self._use_case, accepted)
         try:
             with transaction(self._engine) as connection:
+                connection.execute(self._turn.with_for_update())
                 batch_id = self._open(connection, batch)
                 fresh = self._fresh(connection, keys)
                 self._insert(connection, batch_id, batch.rows, accepted[fresh], keys[fresh], refused)
@@ -98,6 +102,12 @@ class BatchStore:
         with transaction(self._engine) as connection:
             data = pd.read_sql(select(*columns).order_by(table.c.batch_id, table.c.row_no), connection)
         return data.astype({self._use_case.target.name: "int64"})
+
+    def _join_the_queue(self) -> None:
+        """Makes the row that writers lock, in a transaction of its own: others may be making it, too."""
+        with suppress(IntegrityError), transaction(self._engine) as connection:
+            if connection.execute(self._turn).first() is None:
+                connection.execute(insert(WRITERS).values(use_case=self._use_case.name))
 
     def _open(self, connection: Connection, batch: Batch) -> int:
         """Writes the ledger row first: its unique key is what lets a batch in once."""

@@ -57,6 +57,14 @@ BATCHES = Table(
     **_MYSQL,
 )
 
+WRITERS = Table(
+    "writers",
+    METADATA,
+    Column("use_case", String(64), primary_key=True),
+    **_MYSQL,
+)
+"""A row a use case, locked by whoever stores a batch: what is a duplicate is decided by one writer at a time."""
+
 PROMOTIONS = Table(
     "promotions",
     METADATA,
