@@ -7,6 +7,7 @@ parents, so a session's number finds Airflow's grandchildren even after the serv
 import json
 import os
 import subprocess
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,6 +32,8 @@ class Processes:
         return self._logs / f"{name}.log"
 
     def start(self, service: Service, environment: dict[str, str]) -> None:
+        # A service that died may have left descendants behind, which only its old record still finds.
+        self.stop([service.name])
         self._records.mkdir(parents=True, exist_ok=True)
         self._logs.mkdir(parents=True, exist_ok=True)
         with self.log(service.name).open("ab") as log:
@@ -62,14 +65,14 @@ class Processes:
         """Names of the services on record, running or not."""
         return sorted(file.stem for file in self._records.glob("*.json"))
 
-    def stop(self) -> list[str]:
-        """Ends every process of every service on record: asks first, then insists.
+    def stop(self, names: Iterable[str] | None = None) -> list[str]:
+        """Ends every process of the named services, or of all on record: asks first, then insists.
 
         Returns:
             Names of the services that had to be forced.
         """
         forced = []
-        sessions = {name: self._session(name) for name in self.started()}
+        sessions = {name: self._session(name) for name in (self.started() if names is None else names)}
         for members in sessions.values():
             for process in members:
                 with suppress(psutil.NoSuchProcess):
@@ -86,9 +89,8 @@ class Processes:
                     process.kill()
             psutil.wait_procs(left, timeout=STOP_SECONDS)
             self._record(name).unlink(missing_ok=True)
-        for child in self._children.values():
-            child.poll()
-        self._children.clear()
+            if child := self._children.pop(name, None):
+                child.poll()
         return forced
 
     def _session(self, name: str) -> list[psutil.Process]:

@@ -5,8 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +36,7 @@ POLL_SECONDS = 0.5
 HEALTH_SECONDS = 180
 PREPARATION_SECONDS = 120
 LOG_LINES = 12
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Platform:
@@ -53,33 +53,35 @@ class Platform:
     def up(self, detach: bool) -> None:
         """Starts what is not running and returns once a prediction was answered; attached, only when ended.
 
+        However it ends before that, what it started is ended with it.
+
         Raises:
             StartupError: something is in the way, a service did not come up, or the pipeline failed.
+            KeyboardInterrupt: it was ended before the first prediction.
         """
         missing = [service for service in self._services if self._processes.leader(service.name) is None]
-        if missing and len(missing) < len(self._services) and not self._any_running():
-            missing = list(self._services)
         preflight.check(self._settings, missing)
+        answered = False
         try:
-            with _ended_by_signals():
-                self._start(missing)
-                self._follow()
-                if not detach:
-                    self._console.print("Ctrl-C ends everything.\n" if missing else "Ctrl-C leaves it running.\n")
-                    self._watch()
+            _end_on_signals()
+            self._start(missing)
+            self._follow()
+            answered = True
+            if not detach:
+                self._console.print("Ctrl-C ends everything.\n" if missing else "Ctrl-C leaves it running.\n")
+                self._watch()
         except KeyboardInterrupt:
-            self._console.print("\nending …")
             self._end(missing)
-        except StartupError:
+            if not answered:
+                raise
+        except BaseException:
             self._end(missing)
             raise
 
     def down(self) -> None:
         """Ends everything; nothing of it running is fine too."""
         started = self._processes.started()
-        forced = self._processes.stop()
-        for name in started:
-            self._console.print(f"{name:<24} ended" + (" by force" if name in forced else ""))
+        self._stop(started)
         if not started:
             self._console.print("nothing was running")
 
@@ -239,8 +241,19 @@ class Platform:
         return "\n".join([*(f"  | {line}" for line in lines), f"Its log: {log}"])
 
     def _end(self, started: list[Service]) -> None:
-        if started:
-            self.down()
+        """Ends what this start has started, deaf to signals meanwhile: a second Ctrl-C must not leave half of it."""
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        with suppress(OSError):
+            self._console.print("\nending …")
+        self._stop([service.name for service in started])
+
+    def _stop(self, names: list[str]) -> None:
+        forced = self._processes.stop(names)
+        # The terminal may be gone; that must not keep anything running.
+        with suppress(OSError):
+            for name in names:
+                self._console.print(f"{name:<24} ended" + (" by force" if name in forced else ""))
 
     def _summary(self, progress: Progress, answers: dict[str, dict[str, Any]]) -> None:
         settings = self._settings
@@ -275,12 +288,7 @@ def _in_production(model: dict[str, Any]) -> str:
     return f"{model.get('name')}: {number} in Production"
 
 
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Has SIGTERM and a closed terminal end us as Ctrl-C does."""
-    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _end_on_signals() -> None:
+    """Has SIGTERM and a closed terminal end us as Ctrl-C does, also where the caller had them ignored."""
+    for number in SIGNALS:
+        signal.signal(number, signal.default_int_handler)
