@@ -37,6 +37,10 @@ FLAGS = [
     "--disable-sync",
 ]
 START_SECONDS = 60
+LOOK_MS = 30_000
+"""How long a thing on the page may take to appear: a machine that runs the whole platform beside it is slow."""
+
+expect.set_options(timeout=LOOK_MS)
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +128,7 @@ def fill_in_and_send(page: Page) -> None:
 def test_the_way_to_an_answer(browser: Browser, running: tuple[Installation, str], tmp_path: Path, width: int) -> None:
     platform, _ = running
     with page_of(browser, platform.url("API_PORT"), tmp_path, width, height=2600 if width == 400 else 1250) as page:
-        expect(page.get_by_role("heading", name=DEFAULT.title)).to_be_visible(timeout=30_000)
+        expect(page.get_by_role("heading", name=DEFAULT.title)).to_be_visible()
         expect(page.get_by_text("In Production", exact=True)).to_be_visible()
         expect(page.get_by_text("version 1", exact=True).first).to_be_visible()
         expect(page.get_by_text("since", exact=False).first).to_be_visible()
@@ -144,7 +148,7 @@ def test_the_form_has_every_field_with_its_help_and_presets_nothing(
     with page_of(browser, platform.url("API_PORT"), tmp_path) as page:
         for number in DEFAULT.numbers:
             field = field_of(page, number)
-            expect(field).to_be_visible(timeout=30_000)
+            expect(field).to_be_visible()
             expect(field).to_have_value("")
             expect(field).to_have_attribute("placeholder", f"{number.low:g} to {number.high:g}")
         category = DEFAULT.categories[0]
@@ -158,7 +162,7 @@ def test_what_is_still_empty_is_named_and_nothing_is_sent(
 ) -> None:
     platform, _ = running
     with page_of(browser, platform.url("API_PORT"), tmp_path) as page:
-        page.get_by_role("button", name="Predict").click(timeout=30_000)
+        page.get_by_role("button", name="Predict").click()
         expect(page.get_by_text("Still empty:")).to_contain_text(DEFAULT.features[-1].title)
         expect(page.get_by_text("Fill in the form and press Predict.")).to_be_visible()
         keep(page, "page-still-empty")
@@ -170,7 +174,7 @@ def test_a_value_out_of_bounds_is_refused_before_it_is_sent(
     platform, _ = running
     number = DEFAULT.numbers[2]
     with page_of(browser, platform.url("API_PORT"), tmp_path) as page:
-        page.get_by_role("button", name="Fill in a real example").click(timeout=30_000)
+        page.get_by_role("button", name="Fill in a real example").click()
         field = field_of(page, number)
         expect(field).to_have_value(f"{number.example:g}")
         field.fill(f"{number.high + 1:g}")
@@ -187,7 +191,7 @@ def test_the_api_is_stopped_in_the_middle_and_comes_back(
     [port] = free_ports(1)
     url = f"http://127.0.0.1:{port}"
     with page_of(browser, url, tmp_path) as page:
-        expect(page.get_by_text("The prediction API cannot be reached.")).to_be_visible(timeout=30_000)
+        expect(page.get_by_text("The prediction API cannot be reached.")).to_be_visible()
         keep(page, "page-api-down")
         with api(port, environment):
             wait_until(lambda: httpx.get(f"{url}/readyz").is_success)
@@ -210,7 +214,7 @@ def test_an_api_without_a_model_says_what_to_wait_for(browser: Browser, tmp_path
     }
     [port] = free_ports(1)
     with api(port, environment), page_of(browser, f"http://127.0.0.1:{port}", tmp_path) as page:
-        expect(page.get_by_text("Not ready yet.").first).to_be_visible(timeout=30_000)
+        expect(page.get_by_text("Not ready yet.").first).to_be_visible()
         expect(page.get_by_role("button", name="Try again").first).to_be_visible()
         keep(page, "page-not-ready")
 
@@ -226,7 +230,7 @@ def test_a_refusal_of_the_api_names_the_field(
         refusing_to_predict(platform.url("API_PORT"), [refusal]) as url,
         page_of(browser, url, tmp_path) as page,
     ):
-        page.get_by_role("button", name="Fill in a real example").wait_for(timeout=30_000)
+        page.get_by_role("button", name="Fill in a real example").wait_for()
         fill_in_and_send(page)
         expect(page.get_by_text("something else expected")).to_be_visible()
         expect(page.get_by_text(feature.title).first).to_be_visible()
