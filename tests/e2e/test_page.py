@@ -121,6 +121,10 @@ def field_of(page: Page, number: Number) -> Locator:
 def fill_in_and_send(page: Page) -> None:
     page.get_by_role("button", name="Fill in a real example").click()
     expect(field_of(page, DEFAULT.numbers[0])).to_have_value(f"{DEFAULT.numbers[0].example:g}")
+    # The fields are filled in one after the other; a click before the last would send it empty.
+    last = DEFAULT.categories[-1]
+    title = next(choice.title for choice in last.choices if choice.value == last.example)
+    expect(page.get_by_role("combobox", name=last.title)).to_have_value(title)
     page.get_by_role("button", name="Predict").click()
 
 
