@@ -99,16 +99,16 @@ class Platform:
 
     def status(self) -> bool:
         """Prints each service's state; whether all are healthy."""
-        table = Table("service", "state", "address", "log", box=None, padding=(0, 2, 0, 0))
+        table = Table("service", "state", "address", box=None, padding=(0, 2, 0, 0))
         well = True
         for service in self._services:
             running = self._processes.leader(service.name) is not None
             healthy = running and self._healthy(service)
             well &= healthy
             state = "healthy" if healthy else "running, not healthy" if running else "not running"
-            address = service.url if service.port else ""
-            table.add_row(service.title, state, address, str(self._processes.log(service.name)))
+            table.add_row(service.title, state, service.url if service.port else "")
         self._console.print(table)
+        self._console.print(f"logs: {self._processes.log('*')}", highlight=False)
         with suppress(ServiceError):
             for model in Client(self._settings.api_url, timeout=5, attempts=1).models():
                 self._console.print(_in_production(model))
