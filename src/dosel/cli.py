@@ -5,7 +5,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -15,6 +15,9 @@ from dosel.embedded.services import ROOT
 from dosel.errors import DoselError
 from dosel.settings import Settings
 from dosel.usecases import ALL, DEFAULT, named
+
+if TYPE_CHECKING:
+    from dosel.embedded.up import Platform
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help="A model registry platform.")
 UseCaseName = Annotated[str, typer.Argument(help="Name of the use case.")]
@@ -34,35 +37,26 @@ def up(
     detach: Annotated[bool, typer.Option(help="Return after the first prediction; the services stay.")] = False,
 ) -> None:
     """Start the embedded platform and wait for its first prediction."""
-    from dosel.embedded.up import Platform
-
-    settings = load_settings()
-    Platform(settings, dict(os.environ), Console(soft_wrap=True)).up(detach)
+    _platform().up(detach)
 
 
 @cli.command()
 def down() -> None:
     """End everything the embedded platform runs."""
-    from dosel.embedded.up import Platform
-
-    Platform(load_settings(), dict(os.environ), Console()).down()
+    _platform().down()
 
 
 @cli.command()
 def status() -> None:
     """Show each service's state; exit code 1 if one is not well."""
-    from dosel.embedded.up import Platform
-
-    if not Platform(load_settings(), dict(os.environ), Console(soft_wrap=True)).status():
+    if not _platform().status():
         raise typer.Exit(1)
 
 
 @cli.command()
 def logs(service: Annotated[str | None, typer.Argument(help="One service; all if left out.")] = None) -> None:
     """Follow the services' logs until Ctrl-C."""
-    from dosel.embedded.up import Platform
-
-    files = Platform(load_settings(), dict(os.environ), Console()).logs(service)
+    files = _platform().logs(service)
     if not files:
         Console().print("there are no logs yet: `make up` starts the services")
         return
@@ -75,9 +69,7 @@ def logs(service: Annotated[str | None, typer.Argument(help="One service; all if
 @cli.command()
 def forget() -> None:
     """Remove all data, models and logs of the embedded platform, which must not be running."""
-    from dosel.embedded.up import Platform
-
-    Platform(load_settings(), dict(os.environ), Console()).forget()
+    _platform().forget()
 
 
 @cli.command("use-cases")
@@ -91,10 +83,11 @@ def use_cases() -> None:
 @cli.command()
 def pull(name: UseCaseName) -> None:
     """Pull what is due from a use case's source into the warehouse."""
+    settings = load_settings()
     from dosel.pipeline import Pipeline
 
     with _logging():
-        pipeline = Pipeline(named(name), load_settings())
+        pipeline = Pipeline(named(name), settings)
         stored = pipeline.ingest(pipeline.source())
     Console().print(f"{len(stored)} new batches, {sum(b.rows_clean for b in stored):,} rows kept")
 
@@ -102,10 +95,11 @@ def pull(name: UseCaseName) -> None:
 @cli.command()
 def train(name: UseCaseName) -> None:
     """Train on the clean rows, register the result and let the gate decide."""
+    settings = load_settings()
     from dosel.pipeline import Pipeline
 
     with _logging():
-        pipeline = Pipeline(named(name), load_settings())
+        pipeline = Pipeline(named(name), settings)
         outcome = pipeline.challenge(pipeline.register(pipeline.train()), f"command line, {_user()}")
     verdict = "in Production" if outcome.promoted else "not promoted"
     Console().print(f"version {outcome.version} {verdict}: {outcome.reason}")
@@ -119,7 +113,16 @@ def load_settings() -> Settings:
         if value is not None:
             os.environ.setdefault(key, value)
     os.environ.setdefault("DOSEL_HOME", str(ROOT / ".dosel"))
+    # Before anything imports mlflow, which would note this machine in the user's home.
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     return Settings.load()
+
+
+def _platform() -> "Platform":
+    settings = load_settings()
+    from dosel.embedded.up import Platform
+
+    return Platform(settings, dict(os.environ), Console(soft_wrap=True))
 
 
 def _user() -> str:
