@@ -60,12 +60,12 @@ def _add_default(router: APIRouter, use_case: UseCase) -> None:
         operation_id="predict",
         dependencies=[Depends(_takes_row_of(use_case))],
     )
-    async def predict(row: Body, serving: ServingDep) -> Answer:
-        return _answer(serving, use_case, row, row.model)
+    async def predict(row: Body, serving: ServingDep, model: ModelQuery = None) -> Answer:
+        return _answer(serving, use_case, row, row.model, model)
 
 
-def _answer(serving: Serving, use_case: UseCase, row: Row, model: str | None) -> Answer:
-    if model:
+def _answer(serving: Serving, use_case: UseCase, row: Row, *models: str | None) -> Answer:
+    for model in filter(None, models):
         serving.check_model(use_case, cut(model))
     served = serving.served(use_case)
     [answer] = served.predictor.predict([row.model_dump(include=set(use_case.feature_names))])

@@ -338,6 +338,12 @@ def test_what_says_it_is_no_json_is_415_with_what_to_send(api: TestClient, conte
     assert "Content-Type: application/json" in response.json()["detail"]
 
 
+@pytest.mark.parametrize("path", ["/predict", f"/predict/{COVERTYPE.name}"])
+def test_an_unknown_model_in_the_query_is_404_on_either_path(api: TestClient, path: str) -> None:
+    assert api.post(path, params={"model": "nope"}, json=EXAMPLE).status_code == 404
+    assert api.post(path, params={"model": COVERTYPE.model_name}, json=EXAMPLE).status_code == 200
+
+
 def test_what_curl_sends_by_default_is_read_as_json(api: TestClient) -> None:
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     assert api.post("/predict", content=json.dumps(EXAMPLE), headers=headers).status_code == 200
