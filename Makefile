@@ -23,7 +23,7 @@ status: setup ## is each service well, what is in Production
 
 .PHONY: logs
 logs: setup ## follow the logs (SERVICE=… for one)
-	@$(DOSEL) logs $(SERVICE)
+	@$(DOSEL) logs $(if $(SERVICE),"$(SERVICE)")
 
 .PHONY: down
 down: ## end everything that make up started
@@ -40,7 +40,7 @@ distclean: clean ## also remove .venv and the package cache
 
 .PHONY: test
 test: setup ## all tests
-	@.venv/bin/python -m pytest
+	@MLFLOW_DISABLE_TELEMETRY=true MPLCONFIGDIR="$(CURDIR)/.cache/matplotlib" .venv/bin/python -m pytest
 
 .PHONY: lint
 lint: setup ## style, types, import rules

@@ -92,6 +92,7 @@ def dags_of(use_case: UseCase, ingest_every: timedelta) -> tuple[DAG, DAG]:
         dag_id=f"{use_case.name}_ingest",
         schedule=ingest_every,
         tags=tags,
+        description=f"Pulls what is due of {use_case.title} into the warehouse",
         doc_md=f"Pulls the batches of **{use_case.title}** that are due into the warehouse.",
         **BY_ITSELF,
     )
@@ -103,6 +104,7 @@ def dags_of(use_case: UseCase, ingest_every: timedelta) -> tuple[DAG, DAG]:
         dag_id=f"{use_case.name}_train",
         schedule=[clean_rows],
         tags=tags,
+        description=f"Searches, evaluates and lets the winner for {use_case.title} into Production if it earned it",
         doc_md=f"Trains on the clean rows of **{use_case.title}**; the winner enters Production if it earned it.",
         **BY_ITSELF,
     )

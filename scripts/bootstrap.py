@@ -10,8 +10,10 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import NoReturn
 
@@ -29,6 +31,7 @@ def main() -> None:
         return
     check_python()
     check_disk()
+    began = time.monotonic()
     print("setting up .venv (a minute or two the first time) …", flush=True)
     run([sys.executable, "-m", "venv", "--clear", str(VENV)])
     environment = os.environ | {
@@ -44,6 +47,7 @@ def main() -> None:
     run([*uv, "sync", *target, "--require-hashes", "--compile-bytecode", str(LOCK)], environment)
     run([*uv, "install", *target, "--no-deps", "--no-build-isolation", "--editable", str(ROOT)], environment)
     STAMP.write_text(stamp)
+    print(f"set up in {time.monotonic() - began:.0f} s", flush=True)
 
 
 def python() -> Path:
@@ -78,9 +82,22 @@ def pinned(package: str) -> str:
 
 
 def run(command: list[str], environment: dict[str, str] | None = None) -> None:
-    result = subprocess.run(command, env=environment, cwd=ROOT, check=False)
-    if result.returncode != 0:
-        stop(f"{' '.join(command[:5])} … failed (exit code {result.returncode}): see above")
+    """Runs a command in a session of its own: a Ctrl-C is ours to speak of, in one line rather than its traceback."""
+    process = subprocess.Popen(command, env=environment, cwd=ROOT, start_new_session=True)
+    try:
+        code = process.wait()
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise
+    if code != 0:
+        stop(f"{' '.join(command[:5])} … failed (exit code {code}): see above")
+
+
+def end_on_signals() -> None:
+    """Has a closed terminal and SIGTERM end us as Ctrl-C does, so that the command under way is ended too."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
 
 
 def stop(message: str) -> NoReturn:
@@ -89,4 +106,8 @@ def stop(message: str) -> NoReturn:
 
 
 if __name__ == "__main__":
-    main()
+    end_on_signals()
+    try:
+        main()
+    except KeyboardInterrupt:
+        stop("set-up was interrupted; the next start begins it anew")

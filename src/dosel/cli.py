@@ -49,14 +49,14 @@ def down() -> None:
 @cli.command()
 def status() -> None:
     """Show each service's state; exit code 1 if one is not well."""
-    if not _platform().status():
+    if not _platform(as_started=True).status():
         raise typer.Exit(1)
 
 
 @cli.command()
 def logs(service: Annotated[str | None, typer.Argument(help="One service; all if left out.")] = None) -> None:
     """Follow the services' logs until Ctrl-C."""
-    files = _platform().logs(service)
+    files = _platform(as_started=True).logs(service)
     if not files:
         Console().print("there are no logs yet: `make up` starts the services")
         return
@@ -118,10 +118,15 @@ def load_settings() -> Settings:
     return Settings.load()
 
 
-def _platform() -> "Platform":
+def _platform(as_started: bool = False) -> "Platform":
+    """The embedded platform, with the settings of now or with those it was last started with."""
     settings = load_settings()
+    from dosel.embedded.home import Home
     from dosel.embedded.up import Platform
 
+    if as_started and (last := Home(settings.home).last_start()):
+        os.environ.update(last)
+        settings = Settings.load()
     return Platform(settings, dict(os.environ), Console(soft_wrap=True))
 
 

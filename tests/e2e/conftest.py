@@ -41,6 +41,8 @@ def installation(folder: Path) -> Installation:
     user_home = folder / "user"
     user_home.mkdir()
     ours = ("DOSEL_", "AIRFLOW", "MLFLOW_", "DATA_API_", "BATCH_", "SLICE_", "MIN_UPDATE", "API_PORT")
+    # MLflow sends no telemetry where it sees CI or pytest at work; what a user's machine would do is what counts.
+    ours += ("PYTEST_", "CI", "GITHUB_ACTIONS")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     environment |= {"HOME": str(user_home), "DOSEL_HOME": str(folder / "dosel"), "DATA_API_FETCH": "never"}
     environment |= dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))

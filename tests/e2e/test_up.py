@@ -113,6 +113,18 @@ def test_a_second_start_resumes_on_what_is_there(running: Running) -> None:
     assert platform.make("status").returncode == 0
 
 
+def test_running_it_says_so_when_asked_for_something_else(running: Running) -> None:
+    platform, _ = running
+    refused = platform.make("up", "DETACH=1", API_PORT="1234", BATCH_FRACTION="0.5")
+    assert refused.returncode != 0
+    assert "API_PORT was" in refused.stderr
+    assert "BATCH_FRACTION was 1, is 0.5" in refused.stderr
+    assert "make down" in refused.stderr
+    status = platform.make("status", API_PORT="1234")
+    assert status.returncode == 0
+    assert f"http://localhost:{platform.environment['API_PORT']}" in status.stdout
+
+
 def test_it_listens_on_this_machine_only(running: Running) -> None:
     platform, _ = running
     addresses = {
@@ -160,9 +172,16 @@ def test_a_taken_port_is_one_line_and_nothing_is_started(fresh: Installation) ->
     assert of_ours(str(fresh.home)) == []
 
 
-def test_a_service_that_cannot_start_ends_all_with_its_reason(fresh: Installation) -> None:
+def test_rows_that_cannot_be_served_are_one_line_and_nothing_is_started(fresh: Installation) -> None:
     result = fresh.make("up", "DETACH=1", DATA_API_CSV="no/such/file.csv")
     assert result.returncode != 0
     assert "no/such/file.csv" in result.stderr
+    assert not (fresh.home / "run").exists()
+
+
+def test_a_service_that_cannot_start_ends_all_with_its_reason(fresh: Installation) -> None:
+    result = fresh.make("up", "DETACH=1", DATA_API_STATE_DIR="/dev/null/state")
+    assert result.returncode != 0
+    assert "/dev/null/state cannot be used" in result.stderr
     assert "data-api.log" in result.stderr
     assert of_ours(str(fresh.home)) == []

@@ -2,11 +2,14 @@
 
 import importlib.util
 import shutil
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 FILE = Path(__file__).parents[2] / "scripts" / "bootstrap.py"
@@ -43,13 +46,13 @@ def commands(bootstrap: Any, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]
     """The commands it would run; the one that makes the environment leaves a python there."""
     ran: list[list[str]] = []
 
-    def run(command: list[str], **_: Any) -> SimpleNamespace:
+    def start(command: list[str], **_: Any) -> SimpleNamespace:
         ran.append(command)
         bootstrap.python().parent.mkdir(parents=True, exist_ok=True)
         bootstrap.python().touch()
-        return SimpleNamespace(returncode=0)
+        return SimpleNamespace(wait=lambda: 0)
 
-    monkeypatch.setattr(bootstrap, "subprocess", SimpleNamespace(run=run))
+    monkeypatch.setattr(bootstrap, "subprocess", SimpleNamespace(Popen=start))
     return ran
 
 
@@ -155,13 +158,13 @@ def test_an_environment_whose_python_is_gone_is_made_again(bootstrap: Any, comma
 def test_an_installation_that_failed_is_not_taken_for_done(
     bootstrap: Any, commands: list[list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    succeed = bootstrap.subprocess.run
+    succeed = bootstrap.subprocess.Popen
 
     def fail_at_the_lock(command: list[str], **settings: Any) -> SimpleNamespace:
         succeed(command, **settings)
-        return SimpleNamespace(returncode=2 if "sync" in command else 0)
+        return SimpleNamespace(wait=lambda: 2 if "sync" in command else 0)
 
-    monkeypatch.setattr(bootstrap, "subprocess", SimpleNamespace(run=fail_at_the_lock))
+    monkeypatch.setattr(bootstrap, "subprocess", SimpleNamespace(Popen=fail_at_the_lock))
     assert "failed (exit code 2)" in refusal(bootstrap.main, capsys)
     assert len(commands) == 3
     assert not bootstrap.STAMP.exists()
@@ -173,13 +176,34 @@ def test_caches_stay_in_the_folder_unless_the_caller_has_one(
     monkeypatch.setenv("UV_CACHE_DIR", "/mine")
     monkeypatch.delenv("PIP_CACHE_DIR", raising=False)
     given: list[dict[str, str]] = []
-    succeed = bootstrap.subprocess.run
+    succeed = bootstrap.subprocess.Popen
 
-    def run(command: list[str], **settings: Any) -> Any:
+    def start(command: list[str], **settings: Any) -> Any:
         given.append(settings["env"] or {})
         return succeed(command, **settings)
 
-    monkeypatch.setattr(bootstrap, "subprocess", SimpleNamespace(run=run))
+    monkeypatch.setattr(bootstrap, "subprocess", SimpleNamespace(Popen=start))
     bootstrap.main()
     assert given[1]["UV_CACHE_DIR"] == "/mine"
     assert given[1]["PIP_CACHE_DIR"] == str(bootstrap.ROOT / ".cache" / "pip")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ended_in_the_middle_it_is_one_line_and_leaves_nothing_running(number: int, tmp_path: Path) -> None:
+    """A script of the same folder shape, whose lock is installed by a `python -m venv` that never ends."""
+    (tmp_path / "scripts").mkdir()
+    script = tmp_path / "scripts" / "bootstrap.py"
+    # What it runs first; here it tells its number and stays.
+    endless = "import os, pathlib, signal; pathlib.Path('child').write_text(str(os.getpid())); signal.pause()"
+    script.write_text(FILE.read_text().replace('"-m", "venv", "--clear"', f'"-c", {endless!r}'))
+    (tmp_path / "requirements.lock").write_text(LOCK)
+    (tmp_path / "pyproject.toml").touch()
+    running = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.PIPE, text=True)
+    told = tmp_path / "child"
+    while not (told.exists() and told.read_text()):
+        assert running.poll() is None
+    running.send_signal(number)
+    _, said = running.communicate(timeout=30)
+    assert running.returncode == 1
+    assert said == "dosel: set-up was interrupted; the next start begins it anew\n"
+    assert not psutil.pid_exists(int(told.read_text()))

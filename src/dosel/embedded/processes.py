@@ -15,7 +15,8 @@ import psutil
 
 from dosel.embedded.services import ROOT, Service
 
-STOP_SECONDS = 15
+STOP_SECONDS = 8
+"""Airflow's scheduler would wait for its tasks to finish; each of them may be killed, and is run again."""
 CLOCK_SECONDS = 60
 """How far a start time may seem to move when the machine's clock is set; no process number is reused so soon."""
 
@@ -40,7 +41,7 @@ class Processes:
             process = subprocess.Popen(
                 service.command,
                 cwd=ROOT,
-                env=environment,
+                env=environment | ({"TMPDIR": str(service.temporary)} if service.temporary else {}),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -38,6 +38,7 @@ class Progress:
         self._production: int | None = None
         self._troubles: set[tuple[str, str, int]] = set()
         self.phases: dict[str, float] = {}
+        """Seconds each phase took so far."""
 
     @property
     def production(self) -> int | None:
@@ -118,7 +119,8 @@ class Progress:
         return news
 
     def _say(self, line: str, phase: str, stage: str) -> News:
-        self.phases[phase] = (datetime.now(UTC) - self._since).total_seconds()
+        before = sum(seconds for name, seconds in self.phases.items() if name != phase)
+        self.phases[phase] = (datetime.now(UTC) - self._since).total_seconds() - before
         return News(f"{self._use_case.name}   {line}", stage)
 
 

@@ -21,7 +21,8 @@ class Service:
     """A process to keep running.
 
     `health` is a path that answers 200 once the service is useful; a service without a port of its own is
-    watched through the one that reports on it. `port_setting` names what moves the port.
+    watched through the one that reports on it. `port_setting` names what moves the port; `temporary` is where
+    a service that leaves temporary files behind puts them.
     """
 
     name: str
@@ -30,14 +31,33 @@ class Service:
     port: int | None = None
     port_setting: str = ""
     health: str = ""
+    temporary: Path | None = None
 
     @property
     def url(self) -> str:
         return f"http://{HOST}:{self.port}"
 
+    @property
+    def address(self) -> str:
+        """Its address as people write it; empty where there is nothing to open."""
+        return f"http://localhost:{self.port}" if self.port else ""
+
 
 def services(settings: Settings) -> tuple[Service, ...]:
-    """In the order they are started."""
+    """In the order they are started; what the settings say is elsewhere is not among them."""
+    elsewhere = {
+        name
+        for name, url, port in (
+            ("data-api", settings.data_api_url, settings.data_api_port),
+            ("mlflow", settings.tracking_uri, settings.mlflow_port),
+            ("api", settings.api_url, settings.api_port),
+        )
+        if not is_local(url, port)
+    }
+    return tuple(service for service in _all_services(settings) if service.name not in elsewhere)
+
+
+def _all_services(settings: Settings) -> tuple[Service, ...]:
     python = sys.executable
     home = settings.home
     artifacts = f"s3://{ARTIFACT_BUCKET}" if settings.s3_endpoint else str(home / "mlflow" / "artifacts")
@@ -65,6 +85,8 @@ def services(settings: Settings) -> tuple[Service, ...]:
             settings.mlflow_port,
             "MLFLOW_PORT",
             "/health",
+            # A lock file a database, never removed.
+            temporary=home / "mlflow",
         ),
         Service(
             "api",
@@ -140,7 +162,7 @@ def environment(settings: Settings, caller: dict[str, str]) -> dict[str, str]:
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{airflow / 'airflow.db'}",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
-        # Libraries keep their caches here rather than in the user's home.
+        # Libraries keep their caches and locks here rather than in the user's home and the machine's /tmp.
         "MPLCONFIGDIR": str(home / "cache" / "matplotlib"),
         "XDG_CACHE_HOME": str(home / "cache"),
     }

@@ -1,6 +1,6 @@
 """Starting the platform, showing it at work, and ending it."""
 
-import shutil
+import os
 import signal
 import subprocess
 import sys
@@ -17,6 +17,7 @@ from rich.table import Table
 from dosel.client import Client
 from dosel.embedded import preflight
 from dosel.embedded.airflow_runs import AirflowRuns
+from dosel.embedded.home import SOURCE, Home
 from dosel.embedded.processes import Processes
 from dosel.embedded.progress import Progress
 from dosel.embedded.services import (
@@ -35,6 +36,7 @@ from dosel.usecases import ALL, DEFAULT
 POLL_SECONDS = 0.5
 HEALTH_SECONDS = 180
 PREPARATION_SECONDS = 120
+CHECK_SECONDS = 120
 LOG_LINES = 12
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -46,9 +48,10 @@ class Platform:
         self._settings = settings
         self._caller = caller
         self._console = console
+        self._home = Home(settings.home)
         self._processes = Processes(settings.home)
         self._services = services(settings)
-        self._began = time.monotonic()
+        self._began = self._followed = time.monotonic()
 
     def up(self, detach: bool) -> None:
         """Starts what is not running and returns once a prediction was answered; attached, only when ended.
@@ -59,8 +62,17 @@ class Platform:
             StartupError: something is in the way, a service did not come up, or the pipeline failed.
             KeyboardInterrupt: it was ended before the first prediction.
         """
+        self._caller = self._home.resumed(self._caller)
         missing = [service for service in self._services if self._processes.leader(service.name) is None]
+        if len(missing) < len(self._services) and (differences := self._home.differences(self._caller)):
+            raise StartupError(
+                f"the platform is running with other settings ({'; '.join(differences)}): end it with `make down` first"
+            )
+        # What a service that was killed has left behind would be in the way of the next one.
+        self._processes.stop(service.name for service in missing)
         preflight.check(self._settings, missing)
+        self._take_up_source()
+        self._home.remember(self._caller)
         answered = False
         try:
             _end_on_signals()
@@ -86,16 +98,10 @@ class Platform:
             self._console.print("nothing was running")
 
     def forget(self) -> None:
-        """Removes what the platform wrote, by name: the folder may be one that holds other things too."""
+        """Removes all the platform wrote, which must not be running."""
         if self._any_running():
             raise StartupError("the platform is running: `make down` ends it")
-        home = self._settings.home
-        for name in ("airflow", "cache", "data-api", "logs", "mlflow", "run"):
-            shutil.rmtree(home / name, ignore_errors=True)
-        for file in home.glob("warehouse.db*"):
-            file.unlink()
-        with suppress(OSError):
-            home.rmdir()
+        self._home.forget()
 
     def status(self) -> bool:
         """Prints each service's state; whether all are healthy."""
@@ -106,7 +112,7 @@ class Platform:
             healthy = running and self._healthy(service)
             well &= healthy
             state = "healthy" if healthy else "running, not healthy" if running else "not running"
-            table.add_row(service.title, state, service.url if service.port else "")
+            table.add_row(service.title, state, service.address)
         self._console.print(table)
         self._console.print(f"logs: {self._processes.log('*')}", highlight=False)
         with suppress(ServiceError):
@@ -115,11 +121,41 @@ class Platform:
         return well
 
     def logs(self, name: str | None) -> list[Path]:
-        """The log files, of one service or of all."""
-        names = [service.name for service in self._services]
-        if name is not None and name not in names:
-            raise StartupError(f"no service {name!r}; there are: {', '.join(names)}")
-        return [log for n in ([name] if name else names) if (log := self._processes.log(n)).exists()]
+        """The log files, of all services or of one, by its name or by the title that `status` shows."""
+        asked = [service for service in self._services if name in (None, service.name, service.title)]
+        if not asked:
+            names = ", ".join(service.name for service in self._services)
+            raise StartupError(f"no service {name!r}; there are: {names}")
+        return [log for service in asked if (log := self._processes.log(service.name)).exists()]
+
+    def _take_up_source(self) -> None:
+        """Makes room for other rows than those that were pulled so far, if that is what the settings ask for."""
+        differences = self._home.differences(self._caller, SOURCE)
+        if not differences or "data-api" not in {service.name for service in self._services}:
+            return
+        check = subprocess.run(
+            [sys.executable, "-m", "external"],
+            cwd=ROOT,
+            env=environment(self._settings, self._caller) | {"DATA_API_FETCH": "never"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=CHECK_SECONDS,
+            check=False,
+        )
+        if check.returncode != 0:
+            raise StartupError((check.stderr.strip().splitlines() or ["the data API cannot start"])[-1])
+        if not self._home.has_rows():
+            return
+        said = f"other rows than before ({'; '.join(differences)})"
+        if not self._settings.warehouse_url.startswith(f"sqlite:///{self._settings.home}"):
+            raise StartupError(f"{said}: name an empty warehouse in DOSEL_WAREHOUSE_URL, or leave the settings out")
+        aside = self._home.set_aside()
+        self._console.print(
+            f"{escape(said)}: starting over with them.\n"
+            f"What there was is kept: DOSEL_HOME={escape(str(aside))} make up goes on with it, make clean removes it.",
+            highlight=False,
+        )
 
     def _any_running(self) -> bool:
         return any(self._processes.leader(service.name) for service in self._services)
@@ -147,7 +183,7 @@ class Platform:
                 for service in list(waiting):
                     if self._healthy(service):
                         waiting.remove(service)
-                        self._console.print(f"[green]✓[/] {service.title:<16} {service.url}  ({self._seconds()})")
+                        self._console.print(f"[green]✓[/] {service.title:<16} {service.address}  ({self._seconds()})")
                 self._check_alive()
                 if time.monotonic() > deadline:
                     late = waiting[0]
@@ -178,6 +214,7 @@ class Platform:
 
     def _follow(self) -> None:
         """Shows the pipeline at work until each use case's first prediction is answered."""
+        self._followed = time.monotonic()
         self._tell_source()
         following = {use_case.name: Progress(use_case, self._settings) for use_case in ALL}
         for progress in following.values():
@@ -230,6 +267,9 @@ class Platform:
             return False
 
     def _check_alive(self) -> None:
+        if self._console.is_terminal and not os.isatty(sys.stdout.fileno()):
+            # A terminal that goes away tells its session's leader, which we need not be.
+            raise KeyboardInterrupt
         for service in self._services:
             if service.name in self._processes.started() and self._processes.leader(service.name) is None:
                 raise StartupError(f"{service.title} has ended.\n{self._tail(service.name)}")
@@ -258,12 +298,11 @@ class Platform:
     def _summary(self, progress: Progress, answers: dict[str, dict[str, Any]]) -> None:
         settings = self._settings
         table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-        table.add_row("Page", f"http://localhost:{settings.streamlit_port}")
-        table.add_row("Prediction API", f"{settings.api_url}/docs")
-        table.add_row("MLflow", settings.tracking_uri)
         credentials = f"user {settings.airflow_user}, password {settings.airflow_password}"
-        table.add_row("Airflow", f"http://localhost:{settings.airflow_port}   {credentials}")
-        table.add_row("Data API", f"{settings.data_api_url}/docs")
+        notes = {"Airflow": f"   {credentials}", "Prediction API": "/docs", "Data API": "/docs"}
+        for service in self._services:
+            if service.address:
+                table.add_row(service.title, service.address + notes.get(service.title, ""))
         self._console.print()
         self._console.print(table)
         self._console.print()
@@ -275,8 +314,10 @@ class Platform:
                 f"(probability {probability:.2f}), says {model['name']} version {model['version']}",
                 highlight=False,
             )
-        phases = " · ".join(f"{phase} {seconds:.0f} s" for phase, seconds in progress.phases.items())
-        self._console.print(f"[dim]first prediction after {self._seconds()}" + (f" ({phases})" if phases else ""))
+        phases = {"services": self._followed - self._began} | progress.phases
+        phases["answer"] = time.monotonic() - self._began - sum(phases.values())
+        times = " · ".join(f"{phase} {seconds:.0f} s" for phase, seconds in phases.items())
+        self._console.print(f"[dim]first prediction after {self._seconds()} ({times})")
 
     def _seconds(self) -> str:
         return f"{time.monotonic() - self._began:.0f} s"

@@ -1,0 +1,102 @@
+"""What a home remembers of its last start, and what becomes of it when other rows are asked for."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from dosel.embedded.home import PARTS, SOURCE, Home
+
+FIRST = {"API_PORT": "8989", "DATA_API_ROWS": "20000", "PATH": "/bin", "DOSEL_HOME": "/somewhere"}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    made = Home(tmp_path)
+    made.remember(FIRST)
+    return made
+
+
+def fill(folder: Path) -> None:
+    for name in PARTS:
+        (folder / name).mkdir()
+        (folder / name / "file").write_text(name)
+    (folder / "warehouse.db").write_text("rows")
+
+
+def test_before_the_first_start_there_is_nothing_to_differ_from(tmp_path: Path) -> None:
+    home = Home(tmp_path / "none")
+    assert home.last_start() == {}
+    assert home.resumed(FIRST) == FIRST
+
+
+def test_settings_are_remembered_and_nothing_else(home: Home) -> None:
+    assert home.last_start() == {"API_PORT": "8989", "DATA_API_ROWS": "20000"}
+
+
+def test_the_record_is_for_its_owner_alone(home: Home, tmp_path: Path) -> None:
+    assert stat.S_IMODE((tmp_path / "started-with.json").stat().st_mode) == 0o600
+
+
+def test_a_damaged_record_is_as_none(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "started-with.json").write_text("{")
+    assert home.last_start() == {}
+
+
+@pytest.mark.parametrize(
+    ("caller", "rows"),
+    [({}, "20000"), ({"DATA_API_ROWS": "500"}, "500"), ({"DATA_API_ROWS": ""}, "")],
+    ids=["not named", "named", "named as empty"],
+)
+def test_the_source_holds_until_another_is_named(caller: dict[str, str], rows: str, home: Home) -> None:
+    assert home.resumed(caller)["DATA_API_ROWS"] == rows
+
+
+def test_ports_are_the_callers(home: Home) -> None:
+    assert "API_PORT" not in home.resumed({})
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, []),
+        ({"PATH": "/usr/bin"}, []),
+        ({"API_PORT": "1"}, ["API_PORT was 8989, is 1"]),
+        ({"DATA_API_ROWS": ""}, ["DATA_API_ROWS was 20000, is not set"]),
+        ({"SLICE_BY": "group"}, ["SLICE_BY was not set, is group"]),
+    ],
+)
+def test_a_difference_is_said_in_words(change: dict[str, str], said: list[str], home: Home) -> None:
+    assert home.differences(FIRST | change) == said
+
+
+def test_only_some_settings_mean_other_rows(home: Home) -> None:
+    changed = FIRST | {"API_PORT": "1", "BATCH_FRACTION": "1"}
+    assert home.differences(changed, SOURCE) == ["BATCH_FRACTION was not set, is 1"]
+
+
+def test_what_is_set_aside_is_a_home_again(home: Home, tmp_path: Path) -> None:
+    fill(tmp_path)
+    assert home.has_rows()
+    aside = home.set_aside()
+    assert not home.has_rows()
+    assert home.last_start() == {}
+    assert Home(aside).last_start() == {"API_PORT": "8989", "DATA_API_ROWS": "20000"}
+    assert (aside / "warehouse.db").read_text() == "rows"
+    assert {path.name for path in aside.iterdir() if path.is_dir()} == set(PARTS)
+    assert [path.name for path in tmp_path.iterdir()] == ["former"]
+
+
+def test_forgetting_leaves_what_is_not_ours(home: Home, tmp_path: Path) -> None:
+    fill(tmp_path)
+    home.set_aside()
+    fill(tmp_path)
+    (tmp_path / "mine.txt").touch()
+    home.forget()
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_forgetting_all_leaves_no_folder(home: Home, tmp_path: Path) -> None:
+    fill(tmp_path)
+    home.forget()
+    assert not tmp_path.exists()
