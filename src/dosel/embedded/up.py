@@ -38,6 +38,8 @@ HEALTH_SECONDS = 180
 PREPARATION_SECONDS = 120
 CHECK_SECONDS = 120
 LOG_LINES = 12
+GONE = (OSError, SystemExit)
+"""What a print raises when the terminal or the pipe is gone, the second from rich; nothing may stay running for that."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -284,14 +286,13 @@ class Platform:
         """Ends what this start has started, deaf to signals meanwhile: a second Ctrl-C must not leave half of it."""
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
-        with suppress(OSError):
+        with suppress(*GONE):
             self._console.print("\nending …")
         self._stop([service.name for service in started])
 
     def _stop(self, names: list[str]) -> None:
         forced = self._processes.stop(names)
-        # The terminal may be gone; that must not keep anything running.
-        with suppress(OSError):
+        with suppress(*GONE):
             for name in names:
                 self._console.print(f"{name:<24} ended" + (" by force" if name in forced else ""))
 
