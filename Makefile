@@ -55,9 +55,8 @@ docs: setup ## write the parts of README.md that follow from the code
 	@.venv/bin/python scripts/readme.py
 
 .PHONY: lock
-lock: setup ## write requirements.lock anew from pyproject.toml
-	@.venv/bin/uv pip compile --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
-		--no-header --quiet --extra dev pyproject.toml --output-file requirements.lock
+lock: setup ## write the locks anew from pyproject.toml
+	@.venv/bin/python scripts/lock.py
 
 .PHONY: setup
 setup:

@@ -19,14 +19,14 @@ from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
-LOCK = ROOT / "requirements.lock"
+LOCKS = (ROOT / "requirements.lock", ROOT / "requirements-dev.lock")
 STAMP = VENV / ".made-from"
 NEEDED_BYTES = 3_000_000_000
 OLDEST, NEWEST = (3, 11), (3, 13)
 
 
 def main() -> None:
-    stamp = hashlib.sha256(LOCK.read_bytes() + (ROOT / "pyproject.toml").read_bytes()).hexdigest()
+    stamp = hashlib.sha256(b"".join(file.read_bytes() for file in (*LOCKS, ROOT / "pyproject.toml"))).hexdigest()
     if STAMP.exists() and STAMP.read_text() == stamp and python().exists():
         return
     check_python()
@@ -44,7 +44,7 @@ def main() -> None:
     run([str(python()), "-m", "pip", "install", "--quiet", "--require-hashes", "-r", str(installer)], environment)
     uv = [str(python()), "-m", "uv", "pip"]
     target = ["--python", str(python()), "--quiet"]
-    run([*uv, "sync", *target, "--require-hashes", "--compile-bytecode", str(LOCK)], environment)
+    run([*uv, "sync", *target, "--require-hashes", "--compile-bytecode", *map(str, LOCKS)], environment)
     run([*uv, "install", *target, "--no-deps", "--no-build-isolation", "--editable", str(ROOT)], environment)
     STAMP.write_text(stamp)
     print(f"set up in {time.monotonic() - began:.0f} s", flush=True)
@@ -74,10 +74,10 @@ def check_disk() -> None:
 
 
 def pinned(package: str) -> str:
-    """The package's entry in the lock, hashes included."""
-    found = re.search(rf"^{package}==(?:.*\\\n)+.*\n", LOCK.read_text(), re.MULTILINE)
+    """The package's entry in the locks, hashes included."""
+    found = re.search(rf"^{package}==(?:.*\\\n)+.*\n", "\n".join(lock.read_text() for lock in LOCKS), re.MULTILINE)
     if found is None:
-        stop(f"requirements.lock does not pin {package}")
+        stop(f"{' and '.join(lock.name for lock in LOCKS)} do not pin {package}")
     return found.group()
 
 

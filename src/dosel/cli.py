@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from dosel.compose.commands import jobs
 from dosel.embedded.services import ROOT
 from dosel.errors import DoselError
 from dosel.settings import Settings
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from dosel.embedded.up import Platform
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help="A model registry platform.")
+cli.add_typer(jobs, name="compose")
 UseCaseName = Annotated[str, typer.Argument(help="Name of the use case.")]
 
 

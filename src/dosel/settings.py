@@ -4,12 +4,14 @@ Nothing reads `os.environ` but `Settings.load()`, and nothing calls that at impo
 command line, the API's factory and a DAG task's first line; from there settings are passed on.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from dosel import credentials
 from dosel.errors import SettingsError
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -21,6 +23,11 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
+    environment: Literal["laptop", "production"] = Field(
+        "laptop",
+        validation_alias="DOSEL_ENVIRONMENT",
+        description="`production` refuses to start with a default password or key; `laptop` does not.",
+    )
     home: Path = Field(
         Path(".dosel"),
         validation_alias="DOSEL_HOME",
@@ -125,10 +132,14 @@ class Settings(BaseSettings):
         """The settings the environment gives.
 
         Raises:
-            SettingsError: a value makes no sense; the message names the variable.
+            SettingsError: a value makes no sense, or is a default password in production; the message names
+                the variable.
         """
         try:
-            return cls()
+            settings = cls()
         except ValidationError as error:
             wrong = [f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors()]
             raise SettingsError("settings: " + "; ".join(wrong)) from None
+        if settings.environment == "production":
+            credentials.refuse_defaults(os.environ)
+        return settings

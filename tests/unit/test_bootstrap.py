@@ -18,11 +18,12 @@ LOCK = r"""# made by uv
 a==1.0 \
     --hash=sha256:aa
     # via dosel
-uv==0.9.1 ; python_version >= '3.11' \
-    --hash=sha256:bb \
-    --hash=sha256:cc
 uvicorn==0.40 \
     --hash=sha256:dd
+"""
+DEV_LOCK = r"""uv==0.9.1 ; python_version >= '3.11' \
+    --hash=sha256:bb \
+    --hash=sha256:cc
 """
 
 
@@ -34,9 +35,11 @@ def bootstrap(tmp_path: Path) -> Any:
     assert spec.loader
     module: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.ROOT, module.VENV, module.LOCK = tmp_path, tmp_path / ".venv", tmp_path / "requirements.lock"
+    module.ROOT, module.VENV = tmp_path, tmp_path / ".venv"
+    module.LOCKS = (tmp_path / "requirements.lock", tmp_path / "requirements-dev.lock")
     module.STAMP = module.VENV / ".made-from"
-    module.LOCK.write_text(LOCK)
+    for lock, content in zip(module.LOCKS, (LOCK, DEV_LOCK), strict=True):
+        lock.write_text(content)
     (tmp_path / "pyproject.toml").write_text("[project]\n")
     return module
 
@@ -113,11 +116,11 @@ def test_a_pin_comes_with_all_its_hashes_and_nothing_else(bootstrap: ModuleType)
 
 
 def test_a_package_that_is_not_pinned_is_told(bootstrap: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "does not pin uvi" in refusal(lambda: bootstrap.pinned("uvi"), capsys)
+    assert "do not pin uvi" in refusal(lambda: bootstrap.pinned("uvi"), capsys)
 
 
-def test_the_real_lock_pins_the_installer(bootstrap: Any) -> None:
-    bootstrap.LOCK = FILE.parents[1] / "requirements.lock"
+def test_the_real_locks_pin_the_installer(bootstrap: Any) -> None:
+    bootstrap.LOCKS = [FILE.parents[1] / lock.name for lock in bootstrap.LOCKS]
     first, *hashes = bootstrap.pinned("uv").splitlines()
     assert first.startswith("uv==")
     assert hashes
@@ -126,18 +129,20 @@ def test_the_real_lock_pins_the_installer(bootstrap: Any) -> None:
 
 def test_everything_is_installed_by_hash_and_only_once(bootstrap: Any, commands: list[list[str]]) -> None:
     bootstrap.main()
-    made, installer, lock, ours = (" ".join(command) for command in commands)
+    made, installer, locks, ours = (" ".join(command) for command in commands)
     assert "-m venv" in made
     assert "--require-hashes" in installer
-    assert "--require-hashes" in lock
-    assert lock.endswith(str(bootstrap.LOCK))
+    assert "--require-hashes" in locks
+    assert locks.endswith(" ".join(map(str, bootstrap.LOCKS)))
     assert "--no-deps" in ours
     commands.clear()
     bootstrap.main()
     assert commands == []
 
 
-@pytest.mark.parametrize("changed", ["requirements.lock", "pyproject.toml", ".venv/.made-from"])
+@pytest.mark.parametrize(
+    "changed", ["requirements.lock", "requirements-dev.lock", "pyproject.toml", ".venv/.made-from"]
+)
 def test_a_change_is_a_reason_to_install_again(changed: str, bootstrap: Any, commands: list[list[str]]) -> None:
     bootstrap.main()
     commands.clear()

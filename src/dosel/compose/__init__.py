@@ -1,0 +1,1 @@
+"""The full platform in Compose: the jobs its services wait for, and its secrets."""

@@ -1,0 +1,49 @@
+"""`dosel compose …`: what the services of docker-compose-p2.yaml run or wait for."""
+
+import os
+import subprocess
+import sys
+
+import typer
+
+from dosel.embedded.services import PREPARATION, write_airflow_password
+from dosel.errors import SettingsError, StartupError
+from dosel.settings import Settings
+
+jobs = typer.Typer(no_args_is_help=True, help="Jobs of the platform in Compose.")
+
+
+@jobs.command("check-credentials")
+def check_credentials() -> None:
+    """Fail if this is production and a password or key is a default."""
+    Settings.load()
+
+
+@jobs.command("prepare-storage")
+def prepare_storage() -> None:
+    """Make buckets, users and policies on the S3 server."""
+    from dosel.compose import storage
+
+    root = (_set("MINIO_ROOT_USER"), _set("MINIO_ROOT_PASSWORD"))
+    secrets = {storage.MLFLOW: _set("MLFLOW_S3_SECRET_KEY"), storage.PIPELINE: _set("PIPELINE_S3_SECRET_KEY")}
+    storage.prepare(_set("DOSEL_S3_ENDPOINT"), root, secrets)
+
+
+@jobs.command("prepare-airflow")
+def prepare_airflow() -> None:
+    """Bring Airflow's database up to date and make the pool of the trainings."""
+    for arguments in PREPARATION:
+        if code := subprocess.run([sys.executable, *arguments], check=False).returncode:
+            raise StartupError(f"{' '.join(arguments[1:])} failed (exit code {code}): see above")
+
+
+@jobs.command("airflow-password")
+def airflow_password() -> None:
+    """Put the administrator's password where Airflow's api-server reads it."""
+    write_airflow_password(Settings.load())
+
+
+def _set(name: str) -> str:
+    if value := os.environ.get(name):
+        return value
+    raise SettingsError(f"{name} is not set")

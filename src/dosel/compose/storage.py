@@ -1,0 +1,82 @@
+"""Buckets of the S3 server, and the two users who may each use their own."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import urllib3
+from minio import Minio
+from minio.credentials import StaticProvider
+from minio.error import MinioException
+from minio.minioadmin import MinioAdmin
+
+from dosel.errors import StartupError
+
+CONNECT_SECONDS, ANSWER_SECONDS, TRIES = 5, 20, 5
+
+
+@dataclass(frozen=True)
+class User:
+    """Somebody who may read, write and delete in some buckets and do nothing else."""
+
+    name: str
+    buckets: tuple[str, ...]
+
+
+MLFLOW = User("mlflow", ("mlflows3",))
+"""MLflow's server passes artifacts on for everybody, so nobody else holds keys for the models."""
+
+PIPELINE = User("pipeline", ("data", "processed"))
+"""The tasks in Airflow's workers."""
+
+
+def prepare(endpoint: str, root: tuple[str, str], secrets: Mapping[User, str]) -> None:
+    """Makes buckets, users and policies, or brings them to what is declared; done again, it changes nothing.
+
+    Args:
+        endpoint: URL of the server.
+        root: name and password of its administrator.
+        secrets: each user's secret key.
+
+    Raises:
+        StartupError: the server cannot be reached, or refuses.
+    """
+    parts = urlsplit(endpoint)
+    secure = parts.scheme == "https"
+    pool = urllib3.PoolManager(
+        timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=ANSWER_SECONDS),
+        retries=urllib3.Retry(total=TRIES, backoff_factor=0.5, status_forcelist=(500, 502, 503, 504)),
+    )
+    s3 = Minio(parts.netloc, *root, secure=secure, http_client=pool)
+    admin = MinioAdmin(endpoint=parts.netloc, credentials=StaticProvider(*root), secure=secure, http_client=pool)
+    try:
+        for user, secret in secrets.items():
+            for bucket in user.buckets:
+                if not s3.bucket_exists(bucket):
+                    s3.make_bucket(bucket)
+            admin.policy_add(user.name, policy=_policy(user))
+            admin.user_add(user.name, secret)
+            admin.policy_set(user.name, user=user.name)
+    except (MinioException, urllib3.exceptions.HTTPError) as error:
+        raise StartupError(f"the S3 server at {endpoint} is not as it should be: {error}") from error
+
+
+def _policy(user: User) -> dict[str, Any]:
+    """In AWS's policy language."""
+    buckets = [f"arn:aws:s3:::{bucket}" for bucket in user.buckets]
+    on_buckets = ["s3:ListBucket", "s3:GetBucketLocation", "s3:ListBucketMultipartUploads"]
+    on_objects = [
+        "s3:GetObject",
+        "s3:PutObject",
+        "s3:DeleteObject",
+        "s3:AbortMultipartUpload",
+        "s3:ListMultipartUploadParts",
+    ]
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Action": on_buckets, "Resource": buckets},
+            {"Effect": "Allow", "Action": on_objects, "Resource": [f"{bucket}/*" for bucket in buckets]},
+        ],
+    }
