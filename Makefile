@@ -50,6 +50,10 @@ lint: setup ## style, types, import rules
 	@.venv/bin/lint-imports --no-cache
 	@.venv/bin/python scripts/readme.py --check
 
+.PHONY: secrets
+secrets: setup ## write .env.secrets: new passwords and keys for the platform in Compose
+	@$(DOSEL) compose secrets
+
 .PHONY: docs
 docs: setup ## write the parts of README.md that follow from the code
 	@.venv/bin/python scripts/readme.py

@@ -6,7 +6,8 @@ import sys
 
 import typer
 
-from dosel.embedded.services import PREPARATION, write_airflow_password
+from dosel.compose import secrets
+from dosel.embedded.services import PREPARATION, ROOT, write_airflow_password
 from dosel.errors import SettingsError, StartupError
 from dosel.settings import Settings
 
@@ -19,14 +20,23 @@ def check_credentials() -> None:
     Settings.load()
 
 
+@jobs.command("secrets")
+def make_secrets() -> None:
+    """Write new passwords and keys to .env.secrets."""
+    file = secrets.write(ROOT, secrets.project_name(ROOT, dict(os.environ)))
+    typer.echo(f"{file.name} is written. Start with it, and keep it as you keep the volumes it opens:")
+    for part in ("external", "p2"):
+        typer.echo(f"  docker-compose --env-file {file.name} -f docker-compose-{part}.yaml up -d --build")
+
+
 @jobs.command("prepare-storage")
 def prepare_storage() -> None:
     """Make buckets, users and policies on the S3 server."""
     from dosel.compose import storage
 
     root = (_set("MINIO_ROOT_USER"), _set("MINIO_ROOT_PASSWORD"))
-    secrets = {storage.MLFLOW: _set("MLFLOW_S3_SECRET_KEY"), storage.PIPELINE: _set("PIPELINE_S3_SECRET_KEY")}
-    storage.prepare(_set("DOSEL_S3_ENDPOINT"), root, secrets)
+    keys = {storage.MLFLOW: _set("MLFLOW_S3_SECRET_KEY"), storage.PIPELINE: _set("PIPELINE_S3_SECRET_KEY")}
+    storage.prepare(_set("DOSEL_S3_ENDPOINT"), root, keys)
 
 
 @jobs.command("prepare-airflow")

@@ -1,0 +1,107 @@
+"""Passwords that everybody knows stay on laptops; new ones fit where they are put and replace nothing in use."""
+
+import base64
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+from dotenv import dotenv_values
+
+from dosel.compose import secrets
+from dosel.credentials import CREDENTIALS, refuse_defaults
+from dosel.embedded.services import ROOT
+from dosel.errors import SettingsError, StartupError
+from dosel.settings import Settings
+
+DEFAULTS = {credential.name: credential.default for credential in CREDENTIALS}
+
+
+def test_the_laptops_file_has_the_defaults_that_are_refused() -> None:
+    settings = dotenv_values(ROOT / ".env")
+    assert {name: settings[name] for name in DEFAULTS} == DEFAULTS
+    assert settings["DOSEL_ENVIRONMENT"] == "laptop"
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_each_default_stops_a_start_in_production(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for credential in CREDENTIALS:
+        monkeypatch.setenv(credential.name, credential.make())
+    monkeypatch.setenv("DOSEL_ENVIRONMENT", "production")
+    assert Settings.load().environment == "production"
+    for known in (DEFAULTS[name], ""):
+        monkeypatch.setenv(name, known)
+        with pytest.raises(SettingsError, match=rf"production, but {name} is a default"):
+            Settings.load()
+
+
+def test_on_a_laptop_they_do(bare_environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, default in DEFAULTS.items():
+        monkeypatch.setenv(name, default)
+    assert Settings.load().environment == "laptop"
+
+
+def test_what_is_not_set_is_not_asked_for() -> None:
+    refuse_defaults({})
+
+
+def test_new_values_are_new_and_fit_into_a_url() -> None:
+    for credential in CREDENTIALS:
+        one, other = credential.make(), credential.make()
+        assert one != other
+        assert len(one) >= 32
+        assert one.replace("-", "").replace("_", "").rstrip("=").isalnum()
+    fernet = next(c for c in CREDENTIALS if c.name == "AIRFLOW_FERNET_KEY")
+    assert len(base64.urlsafe_b64decode(fernet.make())) == 32
+
+
+@pytest.fixture
+def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copy(ROOT / ".env", tmp_path)
+    with (tmp_path / ".env").open("a") as file:
+        file.write("API_PORT=18989\n")
+    monkeypatch.setattr(secrets, "_volumes", lambda _: [])
+    return tmp_path
+
+
+def test_the_file_takes_the_place_of_the_other(installation: Path) -> None:
+    file = secrets.write(installation, "dosel")
+    settings, laptop = dotenv_values(file), dotenv_values(installation / ".env")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert settings.keys() == laptop.keys()
+    assert {name for name in laptop if settings[name] != laptop[name]} == {*DEFAULTS, "DOSEL_ENVIRONMENT"}
+    refuse_defaults({name: value or "" for name, value in settings.items()})
+
+
+def test_it_is_not_written_twice(installation: Path) -> None:
+    written = secrets.write(installation, "dosel").read_text()
+    with pytest.raises(StartupError, match="exists"):
+        secrets.write(installation, "dosel")
+    assert (installation / ".env.secrets").read_text() == written
+
+
+def test_volumes_that_know_other_passwords_come_first(installation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secrets, "_volumes", lambda project: [f"{project}_postgres", f"{project}_minio"])
+    with pytest.raises(StartupError, match="dosel_minio, dosel_postgres were made with other passwords"):
+        secrets.write(installation, "dosel")
+    assert not (installation / ".env.secrets").exists()
+
+
+def test_docker_is_asked_for_this_projects_volumes(installation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    docker = installation / "docker"
+    docker.write_text('#!/bin/sh\necho "$*" > asked; printf "dosel_mysql\\ndosel_data-api\\ndosel_airflow-logs\\n"\n')
+    docker.chmod(0o755)
+    monkeypatch.undo()
+    monkeypatch.chdir(installation)
+    monkeypatch.setenv("PATH", str(installation), prepend=":")
+    with pytest.raises(StartupError, match="the volumes dosel_mysql were"):
+        secrets.write(installation, "dosel")
+    assert (installation / "asked").read_text().strip().endswith("label=com.docker.compose.project=dosel")
+
+
+@pytest.mark.parametrize(
+    ("folder", "environment", "name"),
+    [("My.Dosel 2", {}, "mydosel2"), ("a_b-c", {}, "a_b-c"), ("x", {"COMPOSE_PROJECT_NAME": "other"}, "other")],
+)
+def test_the_project_is_called_what_compose_calls_it(folder: str, environment: dict[str, str], name: str) -> None:
+    assert secrets.project_name(Path("/somewhere") / folder, environment) == name
