@@ -1,4 +1,5 @@
-"""Writes the parts of README.md that follow from the code: the tables of settings, and the example call.
+"""Writes the parts of README.md that follow from the code: the tables of services and settings, and the
+example call.
 
 python scripts/readme.py            brings README.md up to date
 python scripts/readme.py --check    fails if it is not
@@ -30,10 +31,37 @@ def parts() -> dict[str, str]:
     body = textwrap.fill(json.dumps(DEFAULT.example), 100, initial_indent="    ", subsequent_indent="     ").strip()
     call = f"curl -s localhost:8989/predict -H 'Content-Type: application/json' -d {shlex.quote(body)}"
     return {
+        "services": services_table(),
         "settings": table(Settings),
         "data-api-settings": table(DataApiSettings),
         "example": f"```console\n$ {call}\n```",
     }
+
+
+def services_table() -> str:
+    from dosel.embedded.services import services
+    from dosel.settings import Settings
+    from dosel.usecases import ALL, DEFAULT
+
+    dags = ", ".join(f"`{use_case.name}_ingest` and `{use_case.name}_train`" for use_case in ALL)
+    shows = {
+        "page": ("", "what is in Production, a form to ask it, the answer"),
+        "api": ("/docs", "every call, with each field's unit, bounds and an example to try"),
+        "mlflow": (
+            "",
+            f"experiment `{DEFAULT.experiment}`: each search with its candidates; the model `{DEFAULT.model_name}`",
+        ),
+        "airflow-api-server": ("", f"the DAGs {dags}; the user is in `.env`, the password too"),
+        "data-api": ("/docs", "the outside source of the batches"),
+    }
+    defaults = {field.validation_alias: field.default for field in Settings.model_fields.values()}
+    found = {service.name: service for service in services(Settings())}
+    lines = ["| service | address | what it shows |", "|---|---|---|"]
+    for name, (path, words) in shows.items():
+        service = found[name]
+        # The default's port, whatever the environment of whoever runs this says.
+        lines.append(f"| {service.title} | http://localhost:{defaults[service.port_setting]}{path} | {words} |")
+    return "\n".join(lines)
 
 
 def table(settings: type[BaseSettings]) -> str:

@@ -12,17 +12,20 @@ from ui import trouble
 from ui.form import Sent
 
 
-def show(client: Client, use_case: dict[str, Any], sent: Sent | None) -> None:
-    """Asks the model if a row was sent, and shows the last answer."""
+def show(client: Client, use_case: dict[str, Any], sent: Sent | None, well: bool) -> None:
+    """Asks the model if a row was sent and all is well so far, and shows its answer."""
     st.subheader("The answer")
     if sent is None:
         st.caption("Fill in the form and press Predict.")
+        return
+    if not well:
+        st.caption("No answer, for the reason above. What you filled in is kept.")
         return
     try:
         with st.spinner("asking the model"):
             answer = client.predict(use_case["name"], sent.row, model=sent.model)
     except ServiceError as error:
-        trouble.show(error)
+        trouble.show(error, "answer")
         return
     model, label = answer["model"], answer["label"]
     st.metric(use_case["target"]["title"], label, help=f"Code {answer['prediction']}")

@@ -9,6 +9,7 @@ from dosel.client import Client
 from dosel.errors import ServiceError
 
 COLUMNS = 2
+ASK_AGAIN = ":material/front_hand:"
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,14 @@ def show(client: Client, use_case: dict[str, Any]) -> Sent | None:
         clicked = st.form_submit_button("Predict", type="primary", width="stretch")
     if not clicked:
         return None
+    wrong = [said for feature in use_case["features"] if (said := _wrong(feature, values[feature["name"]]))]
     missing = [f["title"] for f in use_case["features"] if values[f["name"]] is None]
     if missing:
-        st.warning(f"Still empty: {', '.join(missing)}.", icon=":material/front_hand:")
+        wrong.append(f"Still empty: {', '.join(missing)}.")
+    if wrong:
+        st.warning("**The model was not asked.**\n\n" + "\n".join(f"- {said}" for said in wrong), icon=ASK_AGAIN)
         return None
-    return Sent(values, model)
+    return Sent({f["name"]: _as_sent(f, values[f["name"]]) for f in use_case["features"]}, model)
 
 
 def _models(client: Client, use_case: dict[str, Any]) -> list[str]:
@@ -68,26 +72,41 @@ def _field(use_case: dict[str, Any], feature: dict[str, Any]) -> Any:
             format_func=lambda value: titles[value],
             help=feature["help"],
         )
-    whole = feature["whole"]
-    number = int if whole else float
-    unit = f" ({feature['unit']})" if feature["unit"] else ""
+    # Without the widget's own bounds, at which it turns red, says nothing and keeps what it had: `_wrong` has words.
     return st.number_input(
-        feature["title"] + unit,
-        min_value=number(feature["low"]),
-        max_value=number(feature["high"]),
+        feature["title"] + _unit(feature),
         value=None,
-        step=number(1) if whole else None,
+        step=1.0 if feature["whole"] else None,
+        format="%g" if feature["whole"] else None,
         key=key,
         placeholder=f"{feature['low']:g} to {feature['high']:g}",
         help=feature["help"],
     )
 
 
+def _wrong(feature: dict[str, Any], value: Any) -> str:
+    """What is wrong with a number, in words; "" if nothing is."""
+    if feature["kind"] == "category" or value is None:
+        return ""
+    whole, low, high = feature["whole"], feature["low"], feature["high"]
+    if low <= value <= high and not (whole and value % 1):
+        return ""
+    kind = "a whole number" if whole else "a number"
+    return f"**{feature['title']}**: {kind} from {low:g} to {high:g}{_unit(feature)} expected, got {value:,.10g}."
+
+
+def _unit(feature: dict[str, Any]) -> str:
+    return f" ({feature['unit']})" if feature["unit"] else ""
+
+
+def _as_sent(feature: dict[str, Any], value: Any) -> Any:
+    return int(value) if feature["kind"] == "number" and feature["whole"] else value
+
+
 def _fill_in(use_case: dict[str, Any]) -> None:
     for feature in use_case["features"]:
         example = use_case["example"][feature["name"]]
-        whole = feature["kind"] == "number" and feature["whole"]
-        st.session_state[_key(use_case, feature)] = int(example) if whole else example
+        st.session_state[_key(use_case, feature)] = example if feature["kind"] == "category" else float(example)
 
 
 def _key(use_case: dict[str, Any], feature: dict[str, Any]) -> str:

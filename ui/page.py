@@ -29,20 +29,21 @@ def show() -> None:
     except ServiceError as error:
         if "use_cases" not in st.session_state:
             st.title("dosel")
-            trouble.show(error)
+            trouble.show(error, "page")
             return
         # The API has gone since: the form stays, with what was typed, and the parts below say so.
     use_cases = st.session_state.use_cases
     use_case = _chosen(use_cases)
+    st.caption("dosel · what is in Production, and what it answers")
     st.title(use_case["title"])
     st.markdown(use_case["summary"])
-    production.show(client, use_case)
+    well = production.show(client, use_case)
     st.divider()
     left, right = st.columns([3, 2], gap="large")
     with left:
         sent = form.show(client, use_case)
     with right:
-        answer.show(client, use_case, sent)
+        answer.show(client, use_case, sent, well)
 
 
 def _chosen(use_cases: list[dict[str, Any]]) -> dict[str, Any]:

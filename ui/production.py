@@ -16,12 +16,13 @@ SCORES = {
 }
 
 
-def show(client: Client, use_case: dict[str, Any]) -> None:
+def show(client: Client, use_case: dict[str, Any]) -> bool:
+    """Draws it, or says why it cannot be shown; whether it could."""
     try:
         info = client.model_info(use_case["name"])
     except ServiceError as error:
-        trouble.show(error)
-        return
+        trouble.show(error, "production")
+        return False
     version = info["production"]
     with st.container(border=True):
         st.markdown(
@@ -35,6 +36,7 @@ def show(client: Client, use_case: dict[str, Any]) -> None:
         columns[-1].metric("Trained on", f"{rows:,} rows" if rows else "unknown")
         if reason := version["gate"]["reason"]:
             st.caption(f"Why it is there: {reason}.")
+    return True
 
 
 def _since(info: dict[str, Any]) -> str:

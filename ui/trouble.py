@@ -6,8 +6,8 @@ from dosel.client import ApiProblem
 from dosel.errors import ServiceError
 
 
-def show(error: ServiceError) -> None:
-    """Says what the API's refusal or silence means to the person at the page."""
+def show(error: ServiceError, place: str) -> None:
+    """Says what the API's refusal or silence means to the person at the page; `place` is unique on it."""
     match error:
         case ApiProblem(status=503):
             st.info(
@@ -27,4 +27,4 @@ def show(error: ServiceError) -> None:
                 icon=":material/power_off:",
             )
     # Any click runs the page anew, which is all that trying again takes.
-    st.button("Try again", key=f"again-{type(error).__name__}-{getattr(error, 'status', '')}")
+    st.button("Try again", key=f"again-{place}")

@@ -105,6 +105,8 @@ def page_of(browser: Browser, api_url: str, user_home: Path, width: int = 1280, 
         try:
             page.goto(f"http://127.0.0.1:{port}")
             yield page
+            # Streamlit draws an exception into the page, beside what went well.
+            expect(page.get_by_test_id("stException")).to_have_count(0)
         finally:
             page.close()
 
@@ -172,19 +174,38 @@ def test_what_is_still_empty_is_named_and_nothing_is_sent(
         keep(page, "page-still-empty")
 
 
-def test_a_value_out_of_bounds_is_refused_before_it_is_sent(
-    browser: Browser, running: tuple[Installation, str], tmp_path: Path
+NUMBER = DEFAULT.numbers[2]
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(NUMBER.high + 1, f"got {NUMBER.high + 1:,g}"), (NUMBER.low + 0.5, f"got {NUMBER.low + 0.5:,g}")],
+    ids=["out of bounds", "not whole"],
+)
+def test_a_value_that_would_be_refused_is_named_and_not_sent(
+    browser: Browser, running: tuple[Installation, str], tmp_path: Path, value: float, said: str
 ) -> None:
     platform, _ = running
-    number = DEFAULT.numbers[2]
-    with page_of(browser, platform.url("API_PORT"), tmp_path) as page:
+    asked: list[str] = []
+    with (
+        refusing_to_predict(platform.url("API_PORT"), [], asked) as url,
+        page_of(browser, url, tmp_path) as page,
+    ):
         page.get_by_role("button", name="Fill in a real example").click()
-        field = field_of(page, number)
-        expect(field).to_have_value(f"{number.example:g}")
-        field.fill(f"{number.high + 1:g}")
+        field = field_of(page, NUMBER)
+        expect(field).to_have_value(f"{NUMBER.example:g}")
+        field.fill(f"{value:g}")
         page.get_by_role("button", name="Predict").click()
-        expect(page.get_by_text("says").filter(has_text=DEFAULT.model_name)).not_to_be_visible()
+        words = page.get_by_text(f"a whole number from {NUMBER.low:g} to {NUMBER.high:g}")
+        expect(words).to_contain_text(said)
         keep(page, "page-out-of-bounds")
+        assert asked == []
+        # The example mends it.
+        page.get_by_role("button", name="Fill in a real example").click()
+        expect(field).to_have_value(f"{NUMBER.example:g}")
+        page.get_by_role("button", name="Predict").click()
+        expect(words).to_have_count(0)
+        wait_until(lambda: len(asked) == 1)
 
 
 def test_the_api_is_stopped_in_the_middle_and_comes_back(
@@ -199,14 +220,18 @@ def test_the_api_is_stopped_in_the_middle_and_comes_back(
         keep(page, "page-api-down")
         with api(port, environment):
             wait_until(lambda: httpx.get(f"{url}/readyz").is_success)
-            page.get_by_role("button", name="Try again").first.click()
+            page.get_by_role("button", name="Try again").click()
             fill_in_and_send(page)
             expect(page.get_by_text(f"says {DEFAULT.model_name} version 1")).to_be_visible()
         page.get_by_role("button", name="Predict").click()
-        expect(page.get_by_text("The prediction API cannot be reached.").first).to_be_visible()
+        expect(page.get_by_text("No answer, for the reason above.")).to_be_visible()
+        expect(page.get_by_text("The prediction API cannot be reached.")).to_have_count(1)
+        expect(page.get_by_text(f"says {DEFAULT.model_name}")).to_have_count(0)
+        expect(page.get_by_test_id("stException")).to_have_count(0)
+        keep(page, "page-api-stopped")
         with api(port, environment):
             wait_until(lambda: httpx.get(f"{url}/readyz").is_success)
-            page.get_by_role("button", name="Try again").first.click()
+            page.get_by_role("button", name="Try again").click()
             # What was typed is still there.
             expect(field_of(page, DEFAULT.numbers[0])).to_have_value(f"{DEFAULT.numbers[0].example:g}")
 
@@ -218,8 +243,8 @@ def test_an_api_without_a_model_says_what_to_wait_for(browser: Browser, tmp_path
     }
     [port] = free_ports(1)
     with api(port, environment), page_of(browser, f"http://127.0.0.1:{port}", tmp_path) as page:
-        expect(page.get_by_text("Not ready yet.").first).to_be_visible()
-        expect(page.get_by_role("button", name="Try again").first).to_be_visible()
+        expect(page.get_by_text("Not ready yet.")).to_be_visible()
+        expect(page.get_by_role("button", name="Try again")).to_be_visible()
         keep(page, "page-not-ready")
 
 
@@ -242,8 +267,8 @@ def test_a_refusal_of_the_api_names_the_field(
 
 
 @contextmanager
-def refusing_to_predict(api_url: str, errors: list[dict[str, str]]) -> Iterator[str]:
-    """The real API, but for predictions, which get a problem document."""
+def refusing_to_predict(api_url: str, errors: list[dict[str, str]], asked: list[str] | None = None) -> Iterator[str]:
+    """The real API, but for predictions, which get a problem document; `asked` grows with their paths."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -252,6 +277,8 @@ def refusing_to_predict(api_url: str, errors: list[dict[str, str]]) -> Iterator[
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["content-length"]))
+            if asked is not None:
+                asked.append(self.path)
             problem = {"title": "Unprocessable Entity", "status": 422, "detail": "refused", "errors": errors}
             self._send(422, "application/problem+json", json.dumps(problem).encode())
 

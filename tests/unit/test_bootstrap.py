@@ -195,14 +195,14 @@ def test_caches_stay_in_the_folder_unless_the_caller_has_one(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ended_in_the_middle_it_is_one_line_and_leaves_nothing_running(number: int, tmp_path: Path) -> None:
-    """A script of the same folder shape, whose lock is installed by a `python -m venv` that never ends."""
+    """The script in a folder of its own, with a first command that never ends."""
     (tmp_path / "scripts").mkdir()
     script = tmp_path / "scripts" / "bootstrap.py"
     # What it runs first; here it tells its number and stays.
     endless = "import os, pathlib, signal; pathlib.Path('child').write_text(str(os.getpid())); signal.pause()"
     script.write_text(FILE.read_text().replace('"-m", "venv", "--clear"', f'"-c", {endless!r}'))
-    (tmp_path / "requirements.lock").write_text(LOCK)
-    (tmp_path / "pyproject.toml").touch()
+    for name in ("requirements.lock", "requirements-dev.lock", "pyproject.toml"):
+        (tmp_path / name).write_text(LOCK)
     running = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.PIPE, text=True)
     told = tmp_path / "child"
     while not (told.exists() and told.read_text()):

@@ -39,7 +39,7 @@ PREPARATION_SECONDS = 120
 CHECK_SECONDS = 120
 LOG_LINES = 12
 GONE = (OSError, SystemExit)
-"""What a print raises when the terminal or the pipe is gone, the second from rich; nothing may stay running for that."""
+"""What a print raises when the terminal or the pipe is gone, the second from rich. Nothing may stay running for it."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
