@@ -3,6 +3,7 @@
 import os
 import random
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -114,3 +115,11 @@ def started(kind: type[S], folder: Path) -> Iterator[S]:
     store.start()
     yield store
     store.stop()
+
+
+def until(condition: Callable[[], object], seconds: float) -> None:
+    """Waits for a condition, no longer than it takes."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to be"
+        time.sleep(0.05)

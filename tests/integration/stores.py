@@ -12,9 +12,10 @@ import boto3
 from mlflow import MlflowClient
 from sqlalchemy import Connection, create_engine, inspect
 
-from dosel.embedded.services import ARTIFACT_BUCKET
 from dosel.embedded.stores import MariaDB, Minio
 from dosel.usecases.covertype import COVERTYPE
+
+BUCKET = "stores"
 
 
 class MlflowStore(Protocol):
@@ -61,7 +62,7 @@ class MariadbAndMinio:
         self._uri = mariadb.url("mlflow")
         self._engine = create_engine(mariadb.url())
         self.environment = minio.settings | {"MLFLOW_S3_ENDPOINT_URL": minio.url}
-        s3(minio).create_bucket(Bucket=ARTIFACT_BUCKET)
+        s3(minio).create_bucket(Bucket=BUCKET)
         with self._connection() as connection:
             connection.exec_driver_sql("CREATE DATABASE mlflow")
         MlflowClient(self._uri).search_experiments()
@@ -69,7 +70,7 @@ class MariadbAndMinio:
 
     def fresh(self, folder: Path) -> str:
         uri = self.restored(self._empty, folder)
-        MlflowClient(uri).create_experiment(COVERTYPE.experiment, f"s3://{ARTIFACT_BUCKET}/{uuid4().hex}")
+        MlflowClient(uri).create_experiment(COVERTYPE.experiment, f"s3://{BUCKET}/{uuid4().hex}")
         return uri
 
     def keep(self, uri: str) -> str:

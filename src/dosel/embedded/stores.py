@@ -25,6 +25,9 @@ from dosel.errors import ProgramMissing, StartupError
 
 USER = "dosel"
 SCHEMA = "datadb"
+SYSTEM_FOLDERS = ("/usr/sbin", "/usr/local/sbin")
+"""Where Debian puts servers, and a user's PATH does not reach."""
+
 START_SECONDS = 60
 INSTALL_SECONDS = 120
 LOOK_SECONDS = 2
@@ -148,8 +151,7 @@ class MariaDB(Store):
         return f"{HOST}:{self.port}   user {USER}, password {self.password}, schema {SCHEMA}"
 
     def _find(self) -> None:
-        # Debian puts servers where a user's PATH does not reach.
-        path = os.pathsep.join([self._caller.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
+        path = os.pathsep.join([self._caller.get("PATH", os.defpath), *SYSTEM_FOLDERS])
         server, installer = (shutil.which(name, path=path) for name in ("mariadbd", "mariadb-install-db"))
         if server is None or installer is None:
             raise ProgramMissing(
