@@ -11,7 +11,7 @@ DOSEL := .venv/bin/dosel
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: up
 up: setup ## the main job: start everything, show the pipeline at work (DETACH=1 returns when a model answers)
@@ -28,6 +28,14 @@ logs: setup ## follow the logs (SERVICE=… for one)
 .PHONY: down
 down: ## end everything that make up started
 	@if [ -x $(DOSEL) ]; then $(DOSEL) down; else echo "nothing was running"; fi
+
+.PHONY: services
+services: setup ## start a MariaDB and a MinIO to use instead of files (DETACH=1 returns at once)
+	@$(DOSEL) services $(if $(filter-out 0,$(DETACH)),--detach)
+
+.PHONY: services-down
+services-down: ## end what make services started; its data stay
+	@if [ -x $(DOSEL) ]; then $(DOSEL) services-down; fi
 
 .PHONY: clean
 clean: down ## end everything and forget all data, models and logs (.venv stays)

@@ -3,11 +3,16 @@
 import os
 import random
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
+from dosel.embedded.guard import guarded
+from dosel.embedded.stores import MariaDB, Minio, Store
+from dosel.errors import ProgramMissing
 from dosel.usecases import Category, Number
 from dosel.usecases.covertype import COVERTYPE
 
@@ -73,3 +78,48 @@ def tracking_uri(
     mlflow.set_tracking_uri(uri)
     yield uri
     mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of the session's own servers; none of them outlives the session, even if that is killed."""
+    folder = tmp_path_factory.mktemp("servers")
+    with guarded(folder):
+        yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def mariadb(servers: Path) -> Iterator[MariaDB]:
+    """A real MariaDB, in which a test makes a schema of its own."""
+    yield from started(MariaDB, servers)
+
+
+@pytest.fixture(scope="session")
+def minio(servers: Path) -> Iterator[Minio]:
+    """A real MinIO without buckets."""
+    yield from started(Minio, servers)
+
+
+S = TypeVar("S", bound=Store)
+
+
+def started(kind: type[S], folder: Path) -> Iterator[S]:
+    """A server until the session ends. Without its program, CI fails; elsewhere what needs it is skipped."""
+    try:
+        store = kind(folder, os.environ, lasting=False)
+    except ProgramMissing as error:
+        if os.environ.get("CI"):
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+    store.start()
+    yield store
+    store.stop()
+
+
+def until(condition: Callable[[], object], seconds: float) -> None:
+    """Waits for a condition, no longer than it takes."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to be"
+        time.sleep(0.05)

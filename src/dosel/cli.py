@@ -74,6 +74,26 @@ def forget() -> None:
     _platform().forget()
 
 
+@cli.command()
+def services(
+    detach: Annotated[bool, typer.Option(help="Return at once; they stay.")] = False,
+) -> None:
+    """Start a MariaDB and a MinIO of our own, and tell how to use them."""
+    settings = load_settings()
+    from dosel.embedded import own_stores
+
+    own_stores.up(settings.home, dict(os.environ), Console(soft_wrap=True), detach)
+
+
+@cli.command("services-down")
+def services_down() -> None:
+    """End that MariaDB and MinIO; their data stay."""
+    settings = load_settings()
+    from dosel.embedded import own_stores
+
+    own_stores.down(settings.home, Console())
+
+
 @cli.command("use-cases")
 def use_cases() -> None:
     """List what this installation serves."""

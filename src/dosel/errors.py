@@ -13,6 +13,7 @@
     │   └── UntrustedModel       loading it would run code that nobody vouched for
     ├── ServiceError             our own API did not answer as it promises
     └── StartupError             the embedded platform cannot start, or did not come up
+        └── ProgramMissing       ... for this machine lacks a program
 
 Every message names what failed and what to do about it. Each door to the outside maps them to its own
 medium: the API to problem documents, a DAG task to a failed task, the command line to one line.
@@ -75,4 +76,8 @@ class ServiceError(DoselError):
 
 
 class StartupError(DoselError):
+    pass
+
+
+class ProgramMissing(StartupError):
     pass

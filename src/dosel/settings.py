@@ -56,7 +56,8 @@ class Settings(BaseSettings):
     s3_endpoint: str = Field(
         "",
         validation_alias="DOSEL_S3_ENDPOINT",
-        description="S3 server that keeps the artifacts (bucket `mlflows3`); empty keeps them in a folder.",
+        description="S3 server that keeps the artifacts (bucket `mlflows3`, keys as in `AWS_ACCESS_KEY_ID` and "
+        "`AWS_SECRET_ACCESS_KEY`); empty keeps them in a folder.",
     )
     airflow_port: Port = Field(8080, validation_alias="AIRFLOW_PORT", description="Port of Airflow.")
     mlflow_port: Port = Field(5000, validation_alias="MLFLOW_PORT", description="Port of MLflow.")

@@ -1,13 +1,14 @@
 """The platform, started as a newcomer would, on free ports and in folders of its own."""
 
 import os
-import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from dosel.embedded.preflight import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 PORTS = ("AIRFLOW_PORT", "MLFLOW_PORT", "API_PORT", "DATA_API_PORT", "STREAMLIT_PORT")
@@ -67,14 +68,3 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Installa
         yield made, result.stdout
     finally:
         made.make("down")
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return [s.getsockname()[1] for s in sockets]
-    finally:
-        for s in sockets:
-            s.close()

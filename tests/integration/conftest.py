@@ -1,35 +1,86 @@
 """Real stores: a warehouse of each kind that is supported, and an MLflow store with models that were trained."""
 
-import shutil
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import mlflow
 import pytest
-from mlflow import MlflowClient
-from sqlalchemy import Engine
+from sqlalchemy import Engine, create_engine
 
+from dosel.embedded.stores import MariaDB
 from dosel.pipeline import Pipeline
 from dosel.quality import check
 from dosel.settings import Settings
 from dosel.usecases.covertype import COVERTYPE
 from dosel.warehouse import BatchRecord, BatchStore, connect
+from tests.integration.stores import MariadbAndMinio, MlflowStore, SqliteAndFolder
 from tests.integration.worlds import FAMILIES, Deliveries, Trained, World, batch
 
 Received = Callable[..., list[list[str]]]
 ROWS = 400
 
-WAREHOUSES: dict[str, Callable[[Path], str]] = {
-    "sqlite": lambda folder: f"sqlite:///{folder / 'warehouse.db'}",
+Make = Callable[[pytest.FixtureRequest], Any]
+
+WAREHOUSES: dict[str, Make] = {
+    "files": lambda request: f"sqlite:///{request.getfixturevalue('tmp_path') / 'warehouse.db'}",
+    "servers": lambda request: request.getfixturevalue("schema"),
 }
-"""Each kind of warehouse: makes an empty one, given a folder of the test's own, and returns its URL."""
+"""The URL of an empty warehouse of each kind, for one test."""
+
+MLFLOWS: dict[str, Make] = {
+    "files": lambda request: SqliteAndFolder(request.getfixturevalue("empty_mlflow")),
+    "servers": lambda request: MariadbAndMinio(request.getfixturevalue("mariadb"), request.getfixturevalue("minio")),
+}
 
 
-@pytest.fixture(params=WAREHOUSES)
-def warehouse_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return WAREHOUSES[request.param](tmp_path)
+@pytest.fixture(scope="session", params=["files", "servers"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Every test runs in both worlds: SQLite and a folder, MariaDB and MinIO."""
+    return str(request.param)
+
+
+@pytest.fixture
+def schema(mariadb: MariaDB) -> Iterator[str]:
+    """The URL of a schema of the test's own; as MySQL's own default does, its collation ignores case."""
+    name = f"test_{uuid4().hex}"
+    server = create_engine(mariadb.url())
+    with server.begin() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name} COLLATE utf8mb4_general_ci")
+    yield mariadb.url(name)
+    with server.begin() as connection:
+        connection.exec_driver_sql(f"DROP DATABASE {name}")
+    server.dispose()
+
+
+@pytest.fixture
+def warehouse_url(kind: str, request: pytest.FixtureRequest) -> str:
+    return str(WAREHOUSES[kind](request))
+
+
+@pytest.fixture(scope="session")
+def mlflow_store(kind: str, request: pytest.FixtureRequest) -> MlflowStore:
+    store: MlflowStore = MLFLOWS[kind](request)
+    return store
+
+
+@pytest.fixture
+def tracking_uri(
+    mlflow_store: MlflowStore, tmp_path: Path, bare_environment: None, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """A real MLflow store with the use case's experiment and no runs."""
+    set_environment(monkeypatch, mlflow_store)
+    monkeypatch.chdir(tmp_path)
+    uri = mlflow_store.fresh(tmp_path)
+    mlflow.set_tracking_uri(uri)
+    yield uri
+    mlflow.set_tracking_uri(None)
+
+
+def set_environment(patch: pytest.MonkeyPatch, store: MlflowStore) -> None:
+    for name, value in store.environment.items():
+        patch.setenv(name, value)
 
 
 @pytest.fixture
@@ -51,24 +102,24 @@ def store(engine: Engine) -> Callable[..., BatchRecord | None]:
 
 
 @pytest.fixture(scope="session")
-def trained(empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory, received: Received) -> Trained:
+def trained(mlflow_store: MlflowStore, tmp_path_factory: pytest.TempPathFactory, received: Received) -> Trained:
     folder = tmp_path_factory.mktemp("trained")
-    database = Path(shutil.copy(empty_mlflow, folder / "mlflow.db"))
-    uri = f"sqlite:///{database}"
-    MlflowClient(uri).create_experiment(COVERTYPE.experiment, str(folder / "artifacts"))
     runs = {}
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)
+        set_environment(patched, mlflow_store)
+        uri = mlflow_store.fresh(folder)
         for name, use_case in FAMILIES.items():
             pipeline = Pipeline(use_case, Settings(home=folder, tracking_uri=uri, seed=1, jobs=1))
             pipeline.ingest(Deliveries(batch(received(ROWS))))
             runs[name] = pipeline.train()
-    return Trained(database, runs)
+    return Trained(mlflow_store.keep(uri), runs)
 
 
 @pytest.fixture
 def world(
     trained: Trained,
+    mlflow_store: MlflowStore,
     warehouse_url: str,
     received: Received,
     tmp_path: Path,
@@ -76,10 +127,8 @@ def world(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[World]:
     monkeypatch.chdir(tmp_path)
-    copy = tmp_path / "mlflow.db"
-    with sqlite3.connect(trained.database) as original, sqlite3.connect(copy) as target:
-        original.backup(target)
-    uri = f"sqlite:///{copy}"
+    set_environment(monkeypatch, mlflow_store)
+    uri = mlflow_store.restored(trained.kept, tmp_path)
     settings = Settings(home=tmp_path, tracking_uri=uri, warehouse_url=warehouse_url, seed=1, jobs=1)
     made = World(settings, received(ROWS), trained.runs)
     made.pipeline().ingest(Deliveries(batch(made.rows)))

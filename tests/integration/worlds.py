@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
@@ -49,9 +48,9 @@ FAMILIES: Mapping[str, UseCase] = {
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """An MLflow store in which each family was trained on the same rows."""
+    """What an MLflow store held after each family was trained on the same rows."""
 
-    database: Path
+    kept: str
     runs: Mapping[str, str]
 
 

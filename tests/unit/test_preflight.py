@@ -64,7 +64,7 @@ def test_a_taken_port_names_who_has_it_and_what_moves_ours(settings: Settings, l
 def test_the_port_that_is_suggested_exists(
     port: int, suggested: int, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preflight, "_taken", lambda _: True)
+    monkeypatch.setattr(preflight, "taken", lambda _: True)
     assert f"MLFLOW_PORT={suggested} make up" in refusal(settings, service(port))
 
 

@@ -38,7 +38,7 @@ def check(settings: Settings, to_start: Iterable[Service]) -> None:
             raise StartupError(
                 f"{other.title} and {service.title} both want port {service.port}: change {service.port_setting}"
             )
-        if _taken(service.port):
+        if taken(service.port):
             another = service.port + (10_000 if service.port < 55_000 else -10_000)
             raise StartupError(
                 f"port {service.port} ({service.title}) is taken{_by_whom(service.port)}: end that, "
@@ -46,7 +46,20 @@ def check(settings: Settings, to_start: Iterable[Service]) -> None:
             )
 
 
-def _taken(port: int) -> bool:
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that nobody listens on, all different."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for s in sockets:
+            s.bind((HOST, 0))
+        return [s.getsockname()[1] for s in sockets]
+    finally:
+        for s in sockets:
+            s.close()
+
+
+def taken(port: int) -> bool:
+    """Whether somebody listens on a port of this machine."""
     with socket.socket() as probe:
         # As servers do: a port whose last connections are merely fading out is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

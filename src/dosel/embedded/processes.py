@@ -6,6 +6,7 @@ parents, so a session's number finds Airflow's grandchildren even after the serv
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Iterable
 from contextlib import suppress
@@ -15,6 +16,7 @@ import psutil
 
 from dosel.embedded.services import ROOT, Service
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STOP_SECONDS = 8
 """Airflow's scheduler would wait for its tasks to finish; each of them may be killed, and is run again."""
 CLOCK_SECONDS = 60
@@ -123,3 +125,15 @@ class Processes:
 
 def _is(process: psutil.Process, record: dict[str, float]) -> bool:
     return abs(process.create_time() - record["created"]) < CLOCK_SECONDS
+
+
+def end_on_signals() -> None:
+    """Has SIGTERM and a closed terminal end us as Ctrl-C does, also where the caller had them ignored."""
+    for number in SIGNALS:
+        signal.signal(number, signal.default_int_handler)
+
+
+def deaf_to_signals() -> None:
+    """For the time of ending: a second Ctrl-C must not leave half of it."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

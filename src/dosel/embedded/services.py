@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from dosel.errors import StartupError
 from dosel.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -181,16 +182,27 @@ def write_airflow_password(settings: Settings) -> None:
 
 
 def make_bucket(settings: Settings) -> None:
-    """Makes the bucket for artifacts on the S3 server, if one is set and lacks it."""
+    """Makes the bucket for artifacts on the S3 server, if one is set and lacks it.
+
+    Raises:
+        StartupError: the server cannot be reached, or refused us.
+    """
     if not settings.s3_endpoint:
         return
     import boto3
     from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
 
     config = Config(connect_timeout=5, read_timeout=10, retries={"max_attempts": 3})
-    s3 = boto3.client("s3", endpoint_url=settings.s3_endpoint, config=config)
-    if ARTIFACT_BUCKET not in {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}:
-        s3.create_bucket(Bucket=ARTIFACT_BUCKET)
+    try:
+        s3 = boto3.client("s3", endpoint_url=settings.s3_endpoint, config=config)
+        if ARTIFACT_BUCKET not in {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}:
+            s3.create_bucket(Bucket=ARTIFACT_BUCKET)
+    except (BotoCoreError, ClientError, ValueError) as error:
+        raise StartupError(
+            f"the S3 server at {settings.s3_endpoint} (DOSEL_S3_ENDPOINT) failed: {error}; is it running, and are "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY right?"
+        ) from error
 
 
 def is_local(url: str, port: int) -> bool:

@@ -1,7 +1,6 @@
 """Starting the platform, showing it at work, and ending it."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -15,10 +14,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from dosel.client import Client
-from dosel.embedded import preflight
+from dosel.embedded import own_stores, preflight
 from dosel.embedded.airflow_runs import AirflowRuns
 from dosel.embedded.home import SOURCE, Home
-from dosel.embedded.processes import Processes
+from dosel.embedded.processes import Processes, deaf_to_signals, end_on_signals
 from dosel.embedded.progress import Progress
 from dosel.embedded.services import (
     PREPARATION,
@@ -40,7 +39,6 @@ CHECK_SECONDS = 120
 LOG_LINES = 12
 GONE = (OSError, SystemExit)
 """What a print raises when the terminal or the pipe is gone, the second from rich. Nothing may stay running for it."""
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Platform:
@@ -77,7 +75,7 @@ class Platform:
         self._home.remember(self._caller)
         answered = False
         try:
-            _end_on_signals()
+            end_on_signals()
             self._start(missing)
             self._follow()
             answered = True
@@ -103,6 +101,7 @@ class Platform:
         """Removes all the platform wrote, which must not be running."""
         if self._any_running():
             raise StartupError("the platform is running: `make down` ends it")
+        own_stores.forget(self._settings.home)
         self._home.forget()
 
     def status(self) -> bool:
@@ -284,8 +283,7 @@ class Platform:
 
     def _end(self, started: list[Service]) -> None:
         """Ends what this start has started, deaf to signals meanwhile: a second Ctrl-C must not leave half of it."""
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
+        deaf_to_signals()
         with suppress(*GONE):
             self._console.print("\nending …")
         self._stop([service.name for service in started])
@@ -328,9 +326,3 @@ def _in_production(model: dict[str, Any]) -> str:
     current = [v for v in model.get("versions", []) if v.get("in_production")]
     number = f"version {current[0]['version']}" if current else "nothing yet"
     return f"{model.get('name')}: {number} in Production"
-
-
-def _end_on_signals() -> None:
-    """Has SIGTERM and a closed terminal end us as Ctrl-C does, also where the caller had them ignored."""
-    for number in SIGNALS:
-        signal.signal(number, signal.default_int_handler)

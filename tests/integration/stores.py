@@ -1,0 +1,105 @@
+"""MLflow stores of each kind that is supported, quickly emptied and brought back to how they were kept."""
+
+import shutil
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import uuid4
+
+import boto3
+from mlflow import MlflowClient
+from sqlalchemy import Connection, create_engine, inspect
+
+from dosel.embedded.stores import MariaDB, Minio
+from dosel.usecases.covertype import COVERTYPE
+
+BUCKET = "stores"
+
+
+class MlflowStore(Protocol):
+    environment: Mapping[str, str]
+    """What a client of it must be started with."""
+
+    def fresh(self, folder: Path) -> str:
+        """The address of a store with the use case's experiment and no runs."""
+
+    def keep(self, uri: str) -> str:
+        """Keeps what is in the store, and returns under which name."""
+
+    def restored(self, kept: str, folder: Path) -> str:
+        """The address of a store with what was kept."""
+
+
+class SqliteAndFolder:
+    """Databases and artifacts are files of the test's own."""
+
+    environment: Mapping[str, str] = {}
+
+    def __init__(self, empty: Path) -> None:
+        self._empty = empty
+
+    def fresh(self, folder: Path) -> str:
+        uri = f"sqlite:///{shutil.copy(self._empty, folder / 'mlflow.db')}"
+        MlflowClient(uri).create_experiment(COVERTYPE.experiment, str(folder / "artifacts"))
+        return uri
+
+    def keep(self, uri: str) -> str:
+        return uri.removeprefix("sqlite:///")
+
+    def restored(self, kept: str, folder: Path) -> str:
+        copy = folder / "mlflow.db"
+        with closing(sqlite3.connect(kept)) as original, closing(sqlite3.connect(copy)) as target:
+            original.backup(target)
+        return f"sqlite:///{copy}"
+
+
+class MariadbAndMinio:
+    """One schema, whose rows are exchanged: MLflow makes its tables once, which takes seconds."""
+
+    def __init__(self, mariadb: MariaDB, minio: Minio) -> None:
+        self._uri = mariadb.url("mlflow")
+        self._engine = create_engine(mariadb.url())
+        self.environment = minio.settings | {"MLFLOW_S3_ENDPOINT_URL": minio.url}
+        s3(minio).create_bucket(Bucket=BUCKET)
+        with self._connection() as connection:
+            connection.exec_driver_sql("CREATE DATABASE mlflow")
+        MlflowClient(self._uri).search_experiments()
+        self._empty = self.keep(self._uri)
+
+    def fresh(self, folder: Path) -> str:
+        uri = self.restored(self._empty, folder)
+        MlflowClient(uri).create_experiment(COVERTYPE.experiment, f"s3://{BUCKET}/{uuid4().hex}")
+        return uri
+
+    def keep(self, uri: str) -> str:
+        kept = f"kept_{uuid4().hex}"
+        with self._connection() as connection:
+            connection.exec_driver_sql(f"CREATE DATABASE {kept}")
+            for table in inspect(connection).get_table_names("mlflow"):
+                connection.exec_driver_sql(f"CREATE TABLE {kept}.{table} AS SELECT * FROM mlflow.{table}")
+        return kept
+
+    def restored(self, kept: str, folder: Path) -> str:
+        with self._connection() as connection:
+            connection.exec_driver_sql("SET foreign_key_checks = 0")
+            for table in inspect(connection).get_table_names(kept):
+                connection.exec_driver_sql(f"DELETE FROM mlflow.{table}")
+                connection.exec_driver_sql(f"INSERT INTO mlflow.{table} SELECT * FROM {kept}.{table}")
+            connection.exec_driver_sql("SET foreign_key_checks = 1")
+        return self._uri
+
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        with self._engine.begin() as connection:
+            yield connection
+
+
+def s3(minio: Minio) -> Any:
+    return boto3.client(
+        "s3",
+        endpoint_url=minio.url,
+        aws_access_key_id=minio.settings["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=minio.settings["AWS_SECRET_ACCESS_KEY"],
+    )

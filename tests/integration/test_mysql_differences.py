@@ -1,0 +1,85 @@
+"""What MySQL 8.4 does otherwise than MariaDB, held on to while the tests run on MariaDB.
+
+Its default collation ignores case, it reads no client's files, and its accounts log in with
+caching_sha2_password. The MariaDB of the tests is set up for the first two.
+"""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from sqlalchemy import Engine, inspect, select, text
+
+from dosel.errors import WarehouseError
+from dosel.quality import check
+from dosel.sources import Batch
+from dosel.usecases.covertype import COVERTYPE
+from dosel.warehouse import BatchStore, PromotionLedger, connect
+from dosel.warehouse.engine import transaction
+from dosel.warehouse.tables import METADATA, PROMOTIONS
+
+Received = Callable[..., list[list[str]]]
+
+
+@pytest.fixture
+def indifferent(schema: str) -> Iterator[Engine]:
+    """A warehouse in a schema whose default collation takes 'A' and 'a' for the same."""
+    engine = connect(schema)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE plain (name VARCHAR(64) PRIMARY KEY)"))
+        connection.execute(text("INSERT INTO plain VALUES ('A')"))
+        assert connection.scalar(text("SELECT COUNT(*) FROM plain WHERE name = 'a'")) == 1
+    yield engine
+    engine.dispose()
+
+
+def test_every_text_of_ours_compares_byte_for_byte(indifferent: Engine) -> None:
+    BatchStore(indifferent, COVERTYPE)
+    PromotionLedger(indifferent).append("m", 1, "me", "why")
+    ours = "SELECT table_name, collation_name FROM information_schema.columns WHERE table_schema = DATABASE()"
+    with transaction(indifferent) as connection:
+        found = [tuple(row) for row in connection.execute(text(ours)) if row[1] is not None and row[0] != "plain"]
+    assert {collation for _, collation in found} == {"utf8mb4_bin"}
+    made = set(inspect(indifferent).get_table_names()) - {"plain"}
+    assert made <= set(METADATA.tables)
+    assert {"batches", "promotions", "covertype_raw", "covertype_clean"} <= {name for name, _ in found}
+
+
+def test_names_that_differ_in_case_only_are_different(indifferent: Engine, received: Received) -> None:
+    store = BatchStore(indifferent, COVERTYPE)
+    for place, (stream, epoch) in enumerate([("a", "e"), ("A", "e"), ("a", "E")]):
+        sent = received(3, seed=place)
+        checked = check(COVERTYPE, sent, "uci")
+        assert store.store(Batch("x", stream, epoch, 1, sent), checked.accepted, checked.refused), (stream, epoch)
+    assert [(record.stream, record.epoch) for record in store.records()] == [("a", "e"), ("A", "e"), ("a", "E")]
+
+    ledger = PromotionLedger(indifferent)
+    for model in ("m", "M"):
+        ledger.append(model, 1, "me", "why")
+    with transaction(indifferent) as connection:
+        assert connection.scalars(select(PROMOTIONS.c.model).where(PROMOTIONS.c.model == "M")).all() == ["M"]
+
+
+def test_the_server_of_the_tests_reads_no_clients_files(indifferent: Engine) -> None:
+    with transaction(indifferent) as connection:
+        assert connection.scalar(text("SELECT @@local_infile")) == 0
+
+
+def test_a_client_of_ours_sends_no_files_though_the_server_would_take_them(indifferent: Engine) -> None:
+    set_local_infile(indifferent, 1)
+    try:
+        with pytest.raises(WarehouseError, match="local infile"), transaction(indifferent) as connection:
+            connection.execute(text("LOAD DATA LOCAL INFILE '/etc/hostname' INTO TABLE plain"))
+    finally:
+        set_local_infile(indifferent, 0)
+
+
+def set_local_infile(engine: Engine, value: int) -> None:
+    with engine.begin() as connection:
+        connection.execute(text(f"SET GLOBAL local_infile = {value}"))
+
+
+def test_the_password_exchange_of_mysql_8_can_be_done() -> None:
+    """PyMySQL encrypts the password for caching_sha2_password with a package that it does not itself require."""
+    from pymysql import _auth
+
+    assert _auth._have_cryptography

@@ -1,0 +1,132 @@
+"""`dosel services`, as a person uses it: started, used, ended from here or from another terminal."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from sqlalchemy import create_engine, text
+
+from dosel.embedded.processes import Processes
+from dosel.embedded.stores import MariaDB, Minio
+from tests.conftest import until
+
+SECONDS = 120
+
+
+class Home:
+    """An installation's folder, and the commands a person would type there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "home"
+        self.environment_file = self.folder / "services" / "environment"
+        self._environment = {n: v for n, v in os.environ.items() if not n.startswith(("DOSEL_", "AWS_"))}
+        self._environment |= {"DOSEL_HOME": str(self.folder)}
+
+    def dosel(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-c", "from dosel.cli import main; main()", *arguments]
+        return subprocess.run(
+            command, env=self._environment, capture_output=True, text=True, check=False, timeout=SECONDS
+        )
+
+    def attached(self) -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            [sys.executable, "-c", "from dosel.cli import main; main()", "services"],
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        until(lambda: process.poll() is not None or self.environment_file.exists(), SECONDS)
+        return process
+
+    def servers(self) -> list[psutil.Process]:
+        processes = Processes(self.folder / "services")
+        return [leader for name in processes.started() if (leader := processes.leader(name))]
+
+    def settings(self) -> dict[str, str]:
+        """What a shell has set after it read the file."""
+        shown = subprocess.run(
+            ["sh", "-c", f". '{self.environment_file}' && env"], env={}, capture_output=True, text=True, check=True
+        )
+        return dict(line.split("=", 1) for line in shown.stdout.splitlines())
+
+
+@pytest.fixture
+def home(mariadb: MariaDB, minio: Minio, tmp_path: Path) -> Iterator[Home]:
+    made = Home(tmp_path)
+    yield made
+    made.dosel("services-down")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_them(number: signal.Signals, home: Home) -> None:
+    process = home.attached()
+    servers = home.servers()
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, errors
+    assert len(servers) == 2
+    assert not any(server.is_running() for server in servers)
+    assert not home.environment_file.exists()
+    assert "mariadb  ended" in output
+    assert "minio    ended" in output
+
+
+def test_another_terminal_ends_them_and_their_data_stay(home: Home) -> None:
+    assert home.dosel("services", "--detach").returncode == 0
+    before = home.settings()
+    with create_engine(before["DOSEL_WAREHOUSE_URL"]).begin() as connection:
+        connection.execute(text("CREATE TABLE kept (x INT)"))
+    assert home.dosel("services-down").returncode == 0
+    assert home.servers() == []
+
+    process = home.attached()
+    assert home.settings() == before
+    with create_engine(before["DOSEL_WAREHOUSE_URL"]).begin() as connection:
+        assert connection.execute(text("SELECT COUNT(*) FROM kept")).scalar() == 0
+    assert home.dosel("services-down").returncode == 0
+    process.communicate(timeout=SECONDS)
+    assert process.returncode == 0
+
+
+def test_one_that_dies_takes_the_other_along_and_is_named(home: Home) -> None:
+    process = home.attached()
+    mariadb, minio = home.servers()
+    minio.kill()
+    _, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == 1
+    assert "MinIO has ended" in errors
+    assert not mariadb.is_running()
+
+
+def test_a_second_start_tells_the_same_and_leaves_them_running(home: Home) -> None:
+    first = home.dosel("services", "--detach")
+    servers = home.servers()
+    again = home.dosel("services")
+    assert again.returncode == 0
+    assert again.stdout == first.stdout
+    assert home.servers() == servers
+
+
+def test_only_the_owner_may_read_what_lets_one_in(home: Home) -> None:
+    home.dosel("services", "--detach")
+    secret = home.settings()["AWS_SECRET_ACCESS_KEY"]
+    holders = [
+        file
+        for file in (home.folder / "services").glob("*")
+        if file.is_file() and (secret in file.read_text() or "password" in file.read_text())
+    ]
+    assert holders
+    assert {file.stat().st_mode & 0o777 for file in holders} == {0o600}
+
+
+def test_forgetting_removes_their_data(home: Home) -> None:
+    home.dosel("services", "--detach")
+    assert home.dosel("forget").returncode == 0
+    assert home.servers() == []
+    assert not home.folder.exists()
