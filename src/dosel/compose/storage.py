@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import urllib3
 from minio import Minio
-from minio.credentials import StaticProvider
+from minio.credentials.providers import StaticProvider
 from minio.error import MinioException
 from minio.minioadmin import MinioAdmin
 
