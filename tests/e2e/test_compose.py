@@ -21,6 +21,8 @@ from fastapi.testclient import TestClient
 from mlflow import MlflowClient
 from sqlalchemy import Engine, text
 
+from dosel.compose.backup import backup, restore
+from dosel.errors import StartupError
 from dosel.usecases.covertype import COVERTYPE
 from dosel.warehouse import BatchStore, PromotionLedger, connect
 from external.data import load
@@ -28,7 +30,7 @@ from external.main import build_app
 from external.settings import Settings as DataApiSettings
 from external.state import State
 from tests.e2e.conftest import free_ports
-from tests.e2e.stack import EXTERNAL, PLATFORM, Stack, have_docker, wait
+from tests.e2e.stack import EXTERNAL, PLATFORM, PROJECT, Stack, have_docker, wait
 
 pytestmark = pytest.mark.compose
 log = logging.getLogger(__name__)
@@ -39,6 +41,7 @@ PORTS = (
     *("AIRFLOW_PORT", "MLFLOW_PORT", "API_PORT", "STREAMLIT_PORT", "EXTERNAL_PORT"),
     *("MLFLOW_MYSQL_PORT", "DATA_STORE_PORT", "MINIO_PORT", "MINIO_CONSOLE_PORT"),
 )
+VOLUMES = ("airflow-logs", "data-api", "minio", "mysql", "mysql-data-store", "postgres", "valkey")
 FIRST_PREDICTION_SECONDS = 900
 HEALTHY_SECONDS = 180
 """A service that was killed is well again."""
@@ -250,3 +253,23 @@ def test_a_part_killed_in_the_middle_of_a_run_comes_back(
     wait("all are healthy", lambda: not stack.unhealthy(), HEALTHY_SECONDS)
     check_account(warehouse, served)
     assert one_in_production(stack, warehouse) >= 1
+
+
+def test_a_backup_brings_the_same_version_back(
+    stack: Stack, warehouse: Engine, served: list[pd.DataFrame], tmp_path: Path
+) -> None:
+    version = one_in_production(stack, warehouse)
+    everything = (*EXTERNAL, *PLATFORM)
+    with pytest.raises(StartupError, match="stop"):
+        backup(PROJECT, tmp_path / "backup")
+    stack.compose(everything, "stop")
+    backup(PROJECT, tmp_path / "backup")
+    with pytest.raises(StartupError, match="down -v"):
+        restore(PROJECT, tmp_path / "backup")
+    stack.compose(everything, "down", "-v")
+    assert restore(PROJECT, tmp_path / "backup") == sorted(VOLUMES)
+    stack.compose(EXTERNAL, "up", "-d")
+    stack.compose(PLATFORM, "up", "-d", timeout=600)
+    wait("an answer", lambda: answer(stack)["model"]["version"] == version, FIRST_PREDICTION_SECONDS)
+    assert one_in_production(stack, warehouse) == version
+    check_account(warehouse, served)
