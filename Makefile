@@ -11,7 +11,7 @@ DOSEL := .venv/bin/dosel
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: up
 up: setup ## the main job: start everything, show the pipeline at work (DETACH=1 returns when a model answers)
@@ -50,6 +50,10 @@ distclean: clean ## also remove .venv and the package cache
 test: setup ## all tests
 	@MLFLOW_DISABLE_TELEMETRY=true MPLCONFIGDIR="$(CURDIR)/.cache/matplotlib" .venv/bin/python -m pytest
 
+.PHONY: e2e
+e2e: setup ## the platform in Docker, each part killed in the middle of a run (root, half an hour)
+	@MLFLOW_DISABLE_TELEMETRY=true .venv/bin/python -m pytest -m compose --log-cli-level INFO --timeout 3600 tests/e2e/test_compose.py
+
 .PHONY: lint
 lint: setup ## style, types, import rules
 	@.venv/bin/ruff check .
@@ -61,6 +65,14 @@ lint: setup ## style, types, import rules
 .PHONY: secrets
 secrets: setup ## write .env.secrets: new passwords and keys for the platform in Compose
 	@$(DOSEL) compose secrets
+
+.PHONY: backup
+backup: setup ## copy the volumes of the stopped platform in Compose to a folder (TO=…)
+	@$(DOSEL) compose backup "$(or $(TO),$(error name a folder: make backup TO=…))"
+
+.PHONY: restore
+restore: setup ## make the volumes of a backup (FROM=…)
+	@$(DOSEL) compose restore "$(or $(FROM),$(error name a folder: make restore FROM=…))"
 
 .PHONY: docs
 docs: setup ## write the parts of README.md that follow from the code

@@ -24,6 +24,7 @@ def parts() -> dict[str, str]:
     """The text of each generated part, by the name in its markers."""
     # The data API is a program of its own beside the package; this script is started from anywhere.
     sys.path.insert(0, str(ROOT))
+    from dosel.credentials import CREDENTIALS
     from dosel.settings import Settings
     from dosel.usecases import DEFAULT
     from external.settings import Settings as DataApiSettings
@@ -34,6 +35,9 @@ def parts() -> dict[str, str]:
         "services": services_table(),
         "settings": table(Settings),
         "data-api-settings": table(DataApiSettings),
+        "credentials": "\n".join(
+            ["| variable | opens |", "|---|---|", *(f"| `{c.name}` | {c.opens} |" for c in CREDENTIALS)]
+        ),
         "example": f"```console\n$ {call}\n```",
     }
 

@@ -127,6 +127,28 @@ def train(name: UseCaseName) -> None:
     Console().print(f"version {outcome.version} {verdict}: {outcome.reason}")
 
 
+@cli.command()
+def reset(
+    name: UseCaseName,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove a use case's rows and batch ledger, after asking; its models and their history stay."""
+    settings = load_settings()
+    from dosel.warehouse import connect
+    from dosel.warehouse.reset import clear, held
+
+    use_case, engine = named(name), connect(settings.warehouse_url)
+    counts = held(engine, use_case)
+    if not counts:
+        Console().print(f"{name}: there is nothing to remove")
+        return
+    if not yes:
+        what = ", ".join(f"{count:,} rows of {table}" for table, count in counts.items())
+        typer.confirm(f"{engine.url.render_as_string()}: remove {what}?", abort=True)
+    removed = sum(clear(engine, use_case).values())
+    Console().print(f"{name}: {removed:,} rows removed; what its source gives from now on is stored anew")
+
+
 def load_settings() -> Settings:
     """Settings from the environment and, where that is silent, from the project's `.env`."""
     from dotenv import dotenv_values

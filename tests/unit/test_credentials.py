@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from dotenv import dotenv_values
 
-from dosel.compose import secrets
+from dosel.compose import docker, secrets
 from dosel.credentials import CREDENTIALS, refuse_defaults
 from dosel.embedded.services import ROOT
 from dosel.errors import SettingsError, StartupError
@@ -60,7 +60,7 @@ def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(ROOT / ".env", tmp_path)
     with (tmp_path / ".env").open("a") as file:
         file.write("API_PORT=18989\n")
-    monkeypatch.setattr(secrets, "_volumes", lambda _: [])
+    monkeypatch.setattr(docker, "volumes", lambda _: {})
     return tmp_path
 
 
@@ -81,22 +81,32 @@ def test_it_is_not_written_twice(installation: Path) -> None:
 
 
 def test_volumes_that_know_other_passwords_come_first(installation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(secrets, "_volumes", lambda project: [f"{project}_postgres", f"{project}_minio"])
-    with pytest.raises(StartupError, match="dosel_minio, dosel_postgres were made with other passwords"):
+    monkeypatch.setattr(docker, "volumes", lambda _: {key: {} for key in ("postgres", "minio", "data-api")})
+    with pytest.raises(StartupError, match="the volumes minio, postgres were made with other passwords"):
         secrets.write(installation, "dosel")
     assert not (installation / ".env.secrets").exists()
 
 
-def test_docker_is_asked_for_this_projects_volumes(installation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    docker = installation / "docker"
-    docker.write_text('#!/bin/sh\necho "$*" > asked; printf "dosel_mysql\\ndosel_data-api\\ndosel_airflow-logs\\n"\n')
-    docker.chmod(0o755)
-    monkeypatch.undo()
-    monkeypatch.chdir(installation)
-    monkeypatch.setenv("PATH", str(installation), prepend=":")
-    with pytest.raises(StartupError, match="the volumes dosel_mysql were"):
-        secrets.write(installation, "dosel")
-    assert (installation / "asked").read_text().strip().endswith("label=com.docker.compose.project=dosel")
+def test_docker_tells_the_projects_volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "docker"
+    label = '"com.docker.compose.volume": "mysql"'
+    program.write_text(
+        f"""#!/bin/sh
+        echo "$*" >> {tmp_path}/asked
+        case "$2" in ls) echo p_mysql ;; inspect) echo '[{{"Labels": {{{label}}}}}]' ;; esac
+        """
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert list(docker.volumes("p")) == ["mysql"]
+    listing, inspection = (tmp_path / "asked").read_text().splitlines()
+    assert listing.endswith("label=com.docker.compose.project=p")
+    assert inspection == "volume inspect p_mysql"
+
+
+def test_without_docker_there_are_no_volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert docker.volumes("p") == {}
 
 
 @pytest.mark.parametrize(
@@ -104,4 +114,4 @@ def test_docker_is_asked_for_this_projects_volumes(installation: Path, monkeypat
     [("My.Dosel 2", {}, "mydosel2"), ("a_b-c", {}, "a_b-c"), ("x", {"COMPOSE_PROJECT_NAME": "other"}, "other")],
 )
 def test_the_project_is_called_what_compose_calls_it(folder: str, environment: dict[str, str], name: str) -> None:
-    assert secrets.project_name(Path("/somewhere") / folder, environment) == name
+    assert docker.project_name(Path("/somewhere") / folder, environment) == name

@@ -3,15 +3,19 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from dosel.compose import secrets
+from dosel.compose import backup, secrets
+from dosel.compose.docker import project_name
 from dosel.embedded.services import PREPARATION, ROOT, write_airflow_password
 from dosel.errors import SettingsError, StartupError
 from dosel.settings import Settings
 
 jobs = typer.Typer(no_args_is_help=True, help="Jobs of the platform in Compose.")
+Folder = Annotated[Path, typer.Argument(help="Folder of the backup.")]
 
 
 @jobs.command("check-credentials")
@@ -23,10 +27,26 @@ def check_credentials() -> None:
 @jobs.command("secrets")
 def make_secrets() -> None:
     """Write new passwords and keys to .env.secrets."""
-    file = secrets.write(ROOT, secrets.project_name(ROOT, dict(os.environ)))
+    file = secrets.write(ROOT, project_name(ROOT, os.environ))
     typer.echo(f"{file.name} is written. Start with it, and keep it as you keep the volumes it opens:")
     for part in ("external", "p2"):
         typer.echo(f"  docker-compose --env-file {file.name} -f docker-compose-{part}.yaml up -d --build")
+
+
+@jobs.command("backup")
+def back_up(folder: Folder) -> None:
+    """Copy all volumes to a folder; the platform must be stopped."""
+    copied = backup.backup(project_name(ROOT, os.environ), folder)
+    typer.echo(
+        f"{folder}: {', '.join(copied)}. The passwords that open them are in .env or .env.secrets: keep those, too."
+    )
+
+
+@jobs.command("restore")
+def restore(folder: Folder) -> None:
+    """Make the volumes of a backup; there must be none."""
+    made = backup.restore(project_name(ROOT, os.environ), folder)
+    typer.echo(f"{', '.join(made)} are as they were")
 
 
 @jobs.command("prepare-storage")

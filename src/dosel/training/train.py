@@ -20,6 +20,10 @@ from dosel.training.preprocessing import CLASSIFIER, pipeline
 from dosel.training.search import GridSearchCV, plain
 from dosel.usecases import Candidate, UseCase
 
+PARALLEL = {"backend": "threading"}
+"""Threads, not processes: trees are grown outside Python's lock, and a Celery worker may not fork: processes
+would be one there, with no more than a warning."""
+
 log = logging.getLogger(__name__)
 
 
@@ -96,14 +100,14 @@ def train(use_case: UseCase, data: TrainingData, tracking_uri: str, seed: int, j
                 "dosel.split_version": rows.split_version(use_case),
                 "dosel.rows_train": int((~held_out).sum()),
                 "dosel.rows_test": int(held_out.sum()),
+                "dosel.cores": cores(jobs),
             },
         )
         table = features.assign(**{use_case.target.name: classes})
         tracking.log_rows(table[~held_out], f"{use_case.name}_clean", data.digest, use_case.target.name)
         watcher = tracking.CandidateRuns(client, experiment_id, run_id, candidate.family)
         search = _search(use_case, candidate, watcher, seed, jobs)
-        # Threads, not processes: trees are grown outside Python's lock, and a Celery worker may not fork.
-        with tracking.autologging(), joblib.parallel_config(backend="threading"):
+        with tracking.autologging(), joblib.parallel_config(**PARALLEL):
             search.fit(features[~held_out], classes[~held_out])
         watcher.rank(search.cv_results_["rank_test_score"])
 
@@ -116,6 +120,12 @@ def train(use_case: UseCase, data: TrainingData, tracking_uri: str, seed: int, j
         tracking.log_model(model, pd.DataFrame([use_case.example]))
         log.info("best: %s, test accuracy %.4f", plain(search.best_params_), evaluation.metrics["accuracy"])
     return run_id
+
+
+def cores(jobs: int) -> int:
+    """How many cores a training that was given `jobs` works on, wherever it runs."""
+    with joblib.parallel_config(**PARALLEL):
+        return int(joblib.effective_n_jobs(jobs))
 
 
 def _search(

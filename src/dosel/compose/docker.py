@@ -1,0 +1,49 @@
+"""What Docker has of the project, asked through its command line."""
+
+import json
+import re
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from dosel.errors import StartupError
+
+PROJECT_LABEL = "com.docker.compose.project"
+VOLUME_LABEL = "com.docker.compose.volume"
+SECONDS = 3600
+"""Time for one command: the longest copies a volume."""
+
+
+def project_name(root: Path, environment: Mapping[str, str]) -> str:
+    """What Compose calls a project that was not given a name: after its folder."""
+    return environment.get("COMPOSE_PROJECT_NAME") or re.sub(r"[^-_a-z0-9]", "", root.name.lower())
+
+
+def volumes(project: str) -> dict[str, dict[str, str]]:
+    """The labels of each of the project's volumes, by its name in the Compose file; without Docker there is none."""
+    try:
+        names = docker("volume", "ls", "--quiet", "--filter", f"label={PROJECT_LABEL}={project}").split()
+        found = json.loads(docker("volume", "inspect", *names)) if names else []
+    except StartupError:
+        return {}
+    return {volume["Labels"][VOLUME_LABEL]: volume["Labels"] for volume in found}
+
+
+def running(project: str) -> list[str]:
+    """Names of the project's containers that run."""
+    return docker("ps", "--filter", f"label={PROJECT_LABEL}={project}", "--format", "{{.Names}}").split()
+
+
+def docker(*arguments: str) -> str:
+    """What a command printed.
+
+    Raises:
+        StartupError: there is no Docker, or it refused.
+    """
+    try:
+        done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=SECONDS, check=False)
+    except (FileNotFoundError, subprocess.TimeoutExpired) as error:
+        raise StartupError(f"Docker does not answer: {error}") from error
+    if done.returncode != 0:
+        raise StartupError(f"docker {' '.join(arguments[:2])}: {done.stderr.strip()}")
+    return done.stdout

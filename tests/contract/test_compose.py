@@ -1,0 +1,139 @@
+"""The Compose files and image recipes against what they promise: read, not started (`make e2e` does that)."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from dotenv import dotenv_values
+
+from dosel.compose.storage import MLFLOW, PIPELINE
+from dosel.credentials import CREDENTIALS
+from dosel.settings import Settings
+from external.settings import Settings as DataApiSettings
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = ("docker-compose-external.yaml", "docker-compose-p2.yaml")
+RECIPES = ("airflow", "app", "external", "mlflow", "ui")
+LAPTOP = dotenv_values(ROOT / ".env")
+VARIABLE = re.compile(r"\$\{(\w+)(:[-?])?([^}]*)\}")
+
+
+def services() -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for file in FILES:
+        found |= yaml.safe_load((ROOT / file).read_text())["services"]
+    return found
+
+
+SERVICES = services()
+LASTING = [name for name, service in SERVICES.items() if service["restart"] != "no"]
+
+
+def variables() -> list[tuple[str, str, str]]:
+    """Each variable of the Compose files: its name, `:-` or `:?`, and what follows."""
+    return sorted({match for file in FILES for match in VARIABLE.findall((ROOT / file).read_text())})
+
+
+def known_defaults() -> dict[str, str]:
+    """What the settings of code say a variable is if nobody sets it."""
+    known = {}
+    for settings in (Settings, DataApiSettings):
+        for name, field in settings.model_fields.items():
+            known[str(field.validation_alias or name.upper())] = "" if field.default is None else str(field.default)
+    return known
+
+
+@pytest.mark.parametrize("name", LASTING)
+def test_what_runs_for_long_is_watched_restarted_and_bounded(name: str) -> None:
+    service = SERVICES[name]
+    assert service["restart"] == "unless-stopped"
+    assert service["init"] is True
+    assert re.fullmatch(r"\d+[mg]", service["mem_limit"])
+    check = service["healthcheck"]
+    assert check["test"][0] in ("CMD", "CMD-SHELL")
+    assert not {"curl", "wget", "ps"} & set(re.split(r"\W+", " ".join(check["test"])))
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_what_is_published_is_published_to_this_machine_unless_a_setting_says_otherwise(name: str) -> None:
+    for port in SERVICES[name].get("ports", []):
+        assert re.fullmatch(r"\$\{BIND_ADDRESS:-127\.0\.0\.1\}:\$\{\w+:-\d+\}:\d+", port)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_only_named_volumes_are_written(name: str) -> None:
+    for volume in SERVICES[name].get("volumes", []):
+        assert re.match(r"[a-z-]+:/", volume) or volume.endswith(":ro")
+
+
+@pytest.mark.parametrize("name", LASTING)
+def test_what_is_waited_for_is_waited_for_until_it_is_useful(name: str) -> None:
+    for other, how in SERVICES[name].get("depends_on", {}).items():
+        wanted = "service_healthy" if other in LASTING else "service_completed_successfully"
+        assert how["condition"] == wanted
+
+
+def test_the_api_does_without_mlflow() -> None:
+    assert SERVICES["fast_api"]["depends_on"].keys() == {"credentials"}
+
+
+def test_credentials_come_from_the_environment_and_all_are_checked() -> None:
+    names = {credential.name for credential in CREDENTIALS}
+    assert {name for name, kind, _ in variables() if kind == ":?"} == names
+    checked = SERVICES["credentials"]["environment"]
+    assert checked == {name: f"${{{name}:?}}" for name in names} | {"DOSEL_ENVIRONMENT": "${DOSEL_ENVIRONMENT:-laptop}"}
+    for file in FILES:
+        text = (ROOT / file).read_text()
+        assert not [credential.default for credential in CREDENTIALS if f": {credential.default}\n" in text]
+
+
+def test_without_a_file_of_settings_the_defaults_are_the_same() -> None:
+    defaults = {name: default for name, kind, default in variables() if kind == ":-"}
+    for name, default in defaults.items():
+        if name in LAPTOP:
+            assert default == LAPTOP[name]
+        elif name in known_defaults():
+            assert default in (known_defaults()[name], known_defaults()[name].removesuffix(".0"))
+
+
+def test_every_setting_of_the_code_reaches_the_service_that_reads_it() -> None:
+    embedded = re.compile(r".*_PORT|DOSEL_HOME|DOSEL_PATIENCE|DOSEL_S3_ENDPOINT")
+    passed = SERVICES["fast_api"]["environment"].keys() | SERVICES["airflow-worker"]["environment"].keys()
+    asked = {str(field.validation_alias) for field in Settings.model_fields.values()}
+    assert {name for name in asked - passed if not embedded.fullmatch(name)} == set()
+    assert SERVICES["data-api"]["environment"].keys() == {name.upper() for name in DataApiSettings.model_fields}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_images_share_their_first_layers_and_run_as_nobody_special(recipe: str) -> None:
+    lines = (ROOT / recipe / "Dockerfile").read_text().splitlines()
+    first, steps = lines[0], [line for line in lines if line and not line.startswith("#")]
+    shared = [line for line in (ROOT / "app" / "Dockerfile").read_text().splitlines() if not line.startswith("#")]
+    assert first.startswith("# ")
+    assert steps[:6] == [line for line in shared if line][:6]
+    assert re.fullmatch(r"FROM python:3\.\d+-slim-\w+", steps[0])
+    assert steps[-2] == "USER dosel"
+    assert steps[-1].startswith("CMD [")
+    for step in steps:
+        assert "pip install" not in step or "--require-hashes" in step
+
+
+def test_recipes_hold_no_module_that_would_shadow_a_package() -> None:
+    assert [*ROOT.glob("airflow/*.py"), *ROOT.glob("mlflow/*.py")] == []
+
+
+def test_buckets_belong_to_one_user_each() -> None:
+    assert SERVICES["mlflow"]["environment"]["MLFLOW_ARTIFACTS_DESTINATION"] == f"s3://{MLFLOW.buckets[0]}"
+    assert SERVICES["mlflow"]["environment"]["AWS_ACCESS_KEY_ID"] == MLFLOW.name
+    assert SERVICES["airflow-worker"]["environment"]["AWS_ACCESS_KEY_ID"] == PIPELINE.name
+    assert not set(MLFLOW.buckets) & set(PIPELINE.buckets)
+
+
+def test_the_warehouses_address_is_written_once() -> None:
+    worker = SERVICES["airflow-worker"]["environment"]
+    assert worker["AIRFLOW_CONN_MYSQL_DEFAULT"] == worker["DOSEL_WAREHOUSE_URL"]
+    assert worker["AIRFLOW_CONN_DATA_API"] == worker["DOSEL_DATA_API_URL"]
+    assert worker["AIRFLOW_CONN_PREDICTION_API"] == worker["DOSEL_API_URL"]
+    assert (ROOT / FILES[1]).read_text().count("@mysql-data-store") == 1

@@ -1,0 +1,135 @@
+"""The platform in Compose under a name and on ports of its own, asked from outside as a person would."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+from dotenv import dotenv_values
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = "dosel-e2e"
+EXTERNAL, PLATFORM = ("docker-compose-external.yaml",), ("docker-compose-p2.yaml",)
+SETTINGS = dotenv_values(ROOT / ".env")
+
+Found = TypeVar("Found")
+
+
+def wait(what: str, look: Callable[[], Found | None], seconds: float) -> Found:
+    """What `look` finds, as soon as it finds something true; a look that fails is repeated."""
+    deadline = time.monotonic() + seconds
+    trouble = "nothing"
+    while time.monotonic() < deadline:
+        try:
+            if found := look():
+                return found
+        except (httpx.HTTPError, subprocess.SubprocessError, LookupError, ValueError) as error:
+            trouble = f"{type(error).__name__}: {error}"
+        time.sleep(0.3)
+    raise AssertionError(f"{what}: not within {seconds:.0f} s; the last look found {trouble}")
+
+
+def compose_command() -> list[str]:
+    """Compose as a plugin of Docker, or else as the program it used to be."""
+    plugin = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
+    return ["docker", "compose"] if plugin.returncode == 0 else ["docker-compose"]
+
+
+def docker(*arguments: str) -> str:
+    return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True, timeout=120).stdout
+
+
+@dataclass
+class Stack:
+    environment: dict[str, str]
+    command: Sequence[str] = field(default_factory=compose_command)
+    token: str = ""
+
+    def compose(self, files: Iterable[str], *arguments: str, timeout: float = 300) -> str:
+        named = [part for file in files for part in ("-f", file)]
+        done = subprocess.run(
+            [*self.command, "-p", PROJECT, *named, *arguments],
+            cwd=ROOT,
+            env=os.environ | self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert done.returncode == 0, f"{' '.join(arguments)}: {done.stdout[-2000:]}{done.stderr[-4000:]}"
+        return done.stdout
+
+    def setting(self, name: str) -> str:
+        return self.environment.get(name) or str(SETTINGS[name])
+
+    def url(self, port: str) -> str:
+        return f"http://127.0.0.1:{self.environment[port]}"
+
+    def container(self, service: str) -> dict[str, Any]:
+        """What Docker knows of a service's container."""
+        labels = (f"com.docker.compose.project={PROJECT}", f"com.docker.compose.service={service}")
+        filters = [part for label in labels for part in ("--filter", f"label={label}")]
+        (name,) = docker("ps", "--all", "--quiet", *filters).split()
+        found: dict[str, Any] = json.loads(docker("inspect", name))[0]
+        return found
+
+    def kill(self, service: str) -> str:
+        """Ends the main process of a service from outside, as the kernel would; gives when it had been started."""
+        state = self.container(service)["State"]
+        os.kill(state["Pid"], signal.SIGKILL)
+        return str(state["StartedAt"])
+
+    def restarted(self, service: str, since: str) -> bool:
+        state = self.container(service)["State"]
+        return bool(state["StartedAt"] != since and state["Health"]["Status"] == "healthy")
+
+    def left(self) -> dict[str, list[str]]:
+        """What Docker still has of this project."""
+        label = ("--filter", f"label=com.docker.compose.project={PROJECT}", "--quiet")
+        kinds = {"containers": ("ps", "--all"), "volumes": ("volume", "ls"), "networks": ("network", "ls")}
+        return {kind: docker(*listing, *label).split() for kind, listing in kinds.items()}
+
+    def unhealthy(self) -> dict[str, str]:
+        """Containers that run without being well, or ended although they should run."""
+        found = {}
+        for name in self.left()["containers"]:
+            container = json.loads(docker("inspect", name))[0]
+            state, policy = container["State"], container["HostConfig"]["RestartPolicy"]["Name"]
+            well = state.get("Health", {}).get("Status") == "healthy" or (policy == "no" and state["ExitCode"] == 0)
+            if not well:
+                found[container["Name"]] = json.dumps(state)[:300]
+        return found
+
+    def airflow(self, method: str, path: str, **request: Any) -> dict[str, Any]:
+        """A call of Airflow's own API."""
+        with httpx.Client(base_url=self.url("AIRFLOW_PORT"), timeout=20) as client:
+            if not self.token:
+                login = {
+                    "username": self.setting("DOSEL_AIRFLOW_USER"),
+                    "password": self.setting("DOSEL_AIRFLOW_PASSWORD"),
+                }
+                self.token = client.post("/auth/token", json=login).raise_for_status().json()["access_token"]
+            headers = {"Authorization": f"Bearer {self.token}"}
+            answer = client.request(method, f"/api/v2/{path}", headers=headers, **request).raise_for_status()
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def newest_run(self, dag: str) -> dict[str, Any]:
+        runs = self.airflow("GET", f"dags/{dag}/dagRuns", params={"order_by": "-run_after", "limit": 1})["dag_runs"]
+        newest: dict[str, Any] = runs[0]
+        return newest
+
+    def tasks(self, dag: str, run: str) -> dict[str, dict[str, Any]]:
+        found = self.airflow("GET", f"dags/{dag}/dagRuns/{run}/taskInstances")["task_instances"]
+        return {task["task_id"]: task for task in found}
+
+
+def have_docker() -> bool:
+    return bool(shutil.which("docker")) and subprocess.run(["docker", "info"], capture_output=True).returncode == 0

@@ -1,0 +1,275 @@
+"""`make e2e`: the platform in Compose, from its images to a first prediction with nothing typed in between; then
+each part is killed in the middle of a run and has to come back by itself, with no row lost or doubled.
+
+The tests stand in the order in which they are told, on one platform; they need to be root where Docker runs,
+since they end processes of its containers.
+"""
+
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import httpx
+import pandas as pd
+import pytest
+from fastapi.testclient import TestClient
+from mlflow import MlflowClient
+from sqlalchemy import Engine, text
+
+from dosel.compose.backup import backup, restore
+from dosel.errors import StartupError
+from dosel.usecases.covertype import COVERTYPE
+from dosel.warehouse import BatchStore, PromotionLedger, connect
+from external.data import load
+from external.main import build_app
+from external.settings import Settings as DataApiSettings
+from external.state import State
+from tests.e2e.conftest import free_ports
+from tests.e2e.stack import EXTERNAL, PLATFORM, PROJECT, Stack, have_docker, wait
+
+pytestmark = pytest.mark.compose
+log = logging.getLogger(__name__)
+
+ROWS, GROUP, BATCHES = 8000, 6, 10
+INGEST, TRAIN = f"{COVERTYPE.name}_ingest", f"{COVERTYPE.name}_train"
+PORTS = (
+    *("AIRFLOW_PORT", "MLFLOW_PORT", "API_PORT", "STREAMLIT_PORT", "EXTERNAL_PORT"),
+    *("MLFLOW_MYSQL_PORT", "DATA_STORE_PORT", "MINIO_PORT", "MINIO_CONSOLE_PORT"),
+)
+VOLUMES = ("airflow-logs", "data-api", "minio", "mysql", "mysql-data-store", "postgres", "valkey")
+FIRST_PREDICTION_SECONDS = 900
+HEALTHY_SECONDS = 180
+"""A service that was killed is well again."""
+RUN_SECONDS = 600
+"""A run that lost something is at its end: heartbeat timeout, retries and the work itself."""
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    if not have_docker():
+        pytest.fail("make e2e needs a Docker daemon")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    environment = dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True)) | {
+        "DOSEL_NETWORK": "dosel-e2e",
+        "DOSEL_INGEST_EVERY": "86400",
+        "DATA_API_FETCH": "never",
+        "DATA_API_ROWS": str(ROWS),
+        "MIN_UPDATE_TIME": "0",
+    }
+    stack = Stack(environment)
+    try:
+        stack.compose(EXTERNAL, "up", "-d", "--build", timeout=1200)
+        stack.compose(PLATFORM, "up", "-d", "--build", timeout=1200)
+        yield stack
+    finally:
+        (logs := Path("test-output")).mkdir(exist_ok=True)
+        (logs / "compose.log").write_text(stack.compose((*EXTERNAL, *PLATFORM), "logs", "--no-color"))
+        stack.compose((*EXTERNAL, *PLATFORM), "down", "-v")
+    assert stack.left() == {"containers": [], "volumes": [], "networks": []}
+
+
+@pytest.fixture(scope="module")
+def warehouse(stack: Stack) -> Iterator[Engine]:
+    password, port = stack.setting("WAREHOUSE_PASSWORD"), stack.environment["DATA_STORE_PORT"]
+    engine = connect(f"mysql://dosel:{password}@127.0.0.1:{port}/datadb")
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def source() -> Iterator[TestClient]:
+    """A second data API with the same settings: it serves what the one in Compose served."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = DataApiSettings(
+            data_api_fetch="never", data_api_rows=ROWS, min_update_time=0, data_api_state_dir=Path(folder)
+        )
+        with TestClient(build_app(settings, State(Path(folder), 0), load(settings))) as client:
+            yield client
+
+
+@pytest.fixture(scope="module")
+def served(source: TestClient) -> list[pd.DataFrame]:
+    """Every batch that was served so far, in order; a test that restarts the generation adds to it."""
+    return generation(source)
+
+
+def generation(source: TestClient) -> list[pd.DataFrame]:
+    answers = [source.get("/data", params={"group_number": GROUP}).raise_for_status() for _ in range(BATCHES)]
+    return [pd.DataFrame(answer.json()["data"], columns=list(COVERTYPE.columns)) for answer in answers]
+
+
+def stored(engine: Engine) -> list[pd.DataFrame]:
+    """The batches in MySQL as they were received, in order."""
+    columns = ", ".join(f"`{name}`" for name in COVERTYPE.columns)
+    with engine.connect() as connection:
+        rows = pd.read_sql(
+            text(f"SELECT batch_id, {columns} FROM {COVERTYPE.name}_raw ORDER BY batch_id, row_no"), connection
+        )
+    return [group.drop(columns="batch_id").reset_index(drop=True) for _, group in rows.groupby("batch_id")]
+
+
+def check_account(engine: Engine, served: list[pd.DataFrame]) -> None:
+    """What was served is in MySQL, each row once, and the ledger's counts are those of the tables."""
+    batches = stored(engine)
+    assert len(batches) == len(served)
+    for is_there, was_served in zip(batches, served, strict=True):
+        pd.testing.assert_frame_equal(is_there, was_served, check_dtype=False)
+    records = BatchStore(engine, COVERTYPE).records()
+    with engine.connect() as connection:
+        clean, keys = connection.execute(
+            text(f"SELECT COUNT(*), COUNT(DISTINCT row_key) FROM {COVERTYPE.name}_clean")
+        ).one()
+    assert clean == keys == sum(record.rows_clean for record in records)
+    assert sum(record.rows_received for record in records) == sum(map(len, served))
+
+
+def one_in_production(stack: Stack, engine: Engine) -> int:
+    """The version in Production, which ledger, aliases, stages and the API agree upon."""
+    client = MlflowClient(stack.url("MLFLOW_PORT"))
+    name = COVERTYPE.model_name
+    staged = [
+        int(v.version) for v in client.search_model_versions(f"name = '{name}'") if v.current_stage == "Production"
+    ]
+    last = PromotionLedger(engine).last(name)
+    assert last is not None
+    assert staged == [last.to_version]
+    assert int(client.get_model_version_by_alias(name, "production").version) == last.to_version
+    wait("the API answers with it", lambda: answer(stack)["model"]["version"] == last.to_version, 60)
+    return last.to_version
+
+
+def answer(stack: Stack) -> dict[str, Any]:
+    url = f"{stack.url('API_PORT')}/predict/{COVERTYPE.name}"
+    found: dict[str, Any] = httpx.post(url, json=dict(COVERTYPE.example), timeout=10).raise_for_status().json()
+    return found
+
+
+def test_it_reaches_a_first_prediction_by_itself(stack: Stack, warehouse: Engine, served: list[pd.DataFrame]) -> None:
+    began = time.monotonic()
+    wait("a first prediction", lambda: answer(stack), FIRST_PREDICTION_SECONDS)
+    log.info("a first prediction %.0f s after everything was started", time.monotonic() - began)
+    assert one_in_production(stack, warehouse) == 1
+    check_account(warehouse, served)
+
+
+def test_every_service_is_well_and_answers(stack: Stack) -> None:
+    wait("all are healthy", lambda: not stack.unhealthy(), HEALTHY_SECONDS)
+    for port, path in {
+        "AIRFLOW_PORT": "/api/v2/monitor/health",
+        "MLFLOW_PORT": "/health",
+        "STREAMLIT_PORT": "/",
+        "MINIO_CONSOLE_PORT": "/",
+        "EXTERNAL_PORT": "/health",
+        "API_PORT": "/readyz",
+    }.items():
+        httpx.get(stack.url(port) + path, timeout=20, follow_redirects=True).raise_for_status()
+
+
+def test_mlflow_answers_to_its_own_names_only(stack: Stack) -> None:
+    url = f"{stack.url('MLFLOW_PORT')}/api/2.0/mlflow/experiments/get?experiment_id=0"
+    assert httpx.get(url).status_code == 200
+    assert httpx.get(url, headers={"Host": "evil.example"}).status_code == 403
+
+
+def bucket(stack: Stack, user: str, secret: str) -> Any:
+    return boto3.client(
+        "s3",
+        endpoint_url=stack.url("MINIO_PORT"),
+        aws_access_key_id=user,
+        aws_secret_access_key=stack.setting(secret),
+        region_name="us-east-1",
+    )
+
+
+def test_the_models_files_are_in_their_bucket_which_is_mlflows_alone(stack: Stack) -> None:
+    files = bucket(stack, "mlflow", "MLFLOW_S3_SECRET_KEY").list_objects_v2(Bucket="mlflows3")["Contents"]
+    assert any(file["Key"].endswith("/MLmodel") for file in files)
+    workers = bucket(stack, "pipeline", "PIPELINE_S3_SECRET_KEY")
+    assert workers.list_objects_v2(Bucket="processed")["KeyCount"] == 0
+    with pytest.raises(workers.exceptions.ClientError, match="AccessDenied"):
+        workers.list_objects_v2(Bucket="mlflows3")
+
+
+def test_the_training_used_all_cores(stack: Stack, warehouse: Engine) -> None:
+    client = MlflowClient(stack.url("MLFLOW_PORT"))
+    version = client.get_model_version_by_alias(COVERTYPE.model_name, "production")
+    assert client.get_run(version.run_id).data.tags["dosel.cores"] == str(os.cpu_count())
+
+
+def test_airflow_finds_its_connections(stack: Stack) -> None:
+    shown = stack.compose(
+        PLATFORM, "exec", "-T", "airflow-scheduler", "airflow", "connections", "get", "mysql_default", "-o", "json"
+    )
+    for part in ("mysql-data-store", "datadb", "dosel"):
+        assert part in shown
+
+
+@pytest.mark.parametrize(
+    ("service", "task"),
+    [
+        ("airflow-worker", "train"),
+        ("mysql-data-store", "challenge"),
+        ("minio", "challenge"),
+        ("mlflow", "train"),
+        ("fast_api", "train"),
+    ],
+)
+def test_a_part_killed_in_the_middle_of_a_run_comes_back(
+    service: str, task: str, stack: Stack, warehouse: Engine, source: TestClient, served: list[pd.DataFrame]
+) -> None:
+    former = stack.newest_run(TRAIN)["dag_run_id"]
+    for api in (source, httpx.Client(base_url=stack.url("EXTERNAL_PORT"))):
+        api.get("/restart_data_generation", params={"group_number": GROUP}).raise_for_status()
+    served += generation(source)
+    stack.airflow("POST", f"dags/{INGEST}/dagRuns", json={"logical_date": None})
+
+    def under_way() -> str | None:
+        run = stack.newest_run(TRAIN)["dag_run_id"]
+        state = stack.tasks(TRAIN, run)[task]["state"] if run != former else None
+        assert state not in ("success", "failed"), f"{task} was over before it could be disturbed"
+        return str(run) if state == "running" else None
+
+    run = wait(f"{task} runs", under_way, RUN_SECONDS)
+    killed = time.monotonic()
+    started = stack.kill(service)
+    wait(f"{service} is well again", lambda: stack.restarted(service, started), HEALTHY_SECONDS)
+    well = time.monotonic()
+
+    def over() -> str | None:
+        state = str(stack.airflow("GET", f"dags/{TRAIN}/dagRuns/{run}")["state"])
+        return state if state in ("success", "failed") else None
+
+    assert wait("the run is over", over, RUN_SECONDS) == "success"
+    ended = time.monotonic()
+    tries = {name: state["try_number"] for name, state in stack.tasks(TRAIN, run).items()}
+    log.info(
+        "%s was well after %.0f s, the run over after %.0f s; tries %s", service, well - killed, ended - killed, tries
+    )
+    wait("all are healthy", lambda: not stack.unhealthy(), HEALTHY_SECONDS)
+    check_account(warehouse, served)
+    assert one_in_production(stack, warehouse) >= 1
+
+
+def test_a_backup_brings_the_same_version_back(
+    stack: Stack, warehouse: Engine, served: list[pd.DataFrame], tmp_path: Path
+) -> None:
+    version = one_in_production(stack, warehouse)
+    everything = (*EXTERNAL, *PLATFORM)
+    with pytest.raises(StartupError, match="stop"):
+        backup(PROJECT, tmp_path / "backup")
+    stack.compose(everything, "stop")
+    backup(PROJECT, tmp_path / "backup")
+    with pytest.raises(StartupError, match="down -v"):
+        restore(PROJECT, tmp_path / "backup")
+    stack.compose(everything, "down", "-v")
+    assert restore(PROJECT, tmp_path / "backup") == sorted(VOLUMES)
+    stack.compose(EXTERNAL, "up", "-d")
+    stack.compose(PLATFORM, "up", "-d", timeout=600)
+    wait("an answer", lambda: answer(stack)["model"]["version"] == version, FIRST_PREDICTION_SECONDS)
+    assert one_in_production(stack, warehouse) == version
+    check_account(warehouse, served)

@@ -1,0 +1,15 @@
+"""How many cores a training works on: all of them, also where its process may have no children."""
+
+import multiprocessing
+import os
+
+import pytest
+
+from dosel.training.train import cores
+
+
+@pytest.mark.parametrize(("jobs", "used"), [(-1, os.cpu_count()), (1, 1), (2, 2)])
+def test_in_a_process_like_a_celery_workers_it_is_what_was_asked_for(jobs: int, used: int) -> None:
+    """joblib's own default, processes, is silently one core there."""
+    with multiprocessing.get_context("spawn").Pool(1) as daemonic:
+        assert daemonic.apply(cores, (jobs,)) == used
