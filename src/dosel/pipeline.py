@@ -138,7 +138,7 @@ class Pipeline:
         gate, name = self._use_case.gate, self._use_case.model_name
         version = self._registry.version(name, number)
         # A promotion that was killed half-way is finished first, so that the champion is the ledger's.
-        self._registry.project(name)
+        self._registry.reconcile(name)
         champion = self._registry.production(name)
         scores: dict[str, float] = {}
         last = self._registry.last_promotion(name)
