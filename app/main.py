@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from app import problems
 from app.docs import Api, add_docs_page
 from app.limits import JsonUnlessToldOtherwise, LimitedBodies
-from app.routes import models, predict, service
+from app.routes import models, predict, registry, service
 from app.serving import Serving
 from dosel.errors import SettingsError
 from dosel.settings import Settings
@@ -29,6 +29,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if settings is None:
         try:
             settings = Settings.load()
+            _ = settings.promoters
         except SettingsError as error:
             raise SystemExit(f"prediction API: {error}") from None
     # Set before mlflow is imported, which is later and in another thread: the app answers before that.
@@ -53,11 +54,13 @@ def build_app(settings: Settings, serving: Serving, use_cases: Sequence[UseCase]
     # A body without a content type is read as JSON; one that says it is something else is answered 415.
     app = Api(lifespan=lifespan, strict_content_type=False)
     app.state.serving = serving
+    app.state.promoters = settings.promoters
     app.add_middleware(JsonUnlessToldOtherwise)
     app.add_middleware(LimitedBodies, limit=settings.max_body_bytes)
     problems.install(app)
     app.include_router(predict.router(use_cases, default))
     app.include_router(models.router(use_cases, default))
+    app.include_router(registry.router(use_cases))
     app.include_router(service.router())
     add_docs_page(app)
     return app

@@ -11,13 +11,23 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from app.refusals import FieldError, cut, refusals
-from dosel.errors import DoselError, ModelNotFound, RegistryError, UnknownUseCase, WarehouseError
+from dosel.errors import (
+    DoselError,
+    ModelNotFound,
+    PromotionRefused,
+    RegistryError,
+    UnknownUseCase,
+    UntrustedModel,
+    WarehouseError,
+)
 
 MEDIA_TYPE = "application/problem+json"
 
 STATUS: tuple[tuple[type[DoselError], HTTPStatus], ...] = (
     (UnknownUseCase, HTTPStatus.NOT_FOUND),
     (ModelNotFound, HTTPStatus.NOT_FOUND),
+    (UntrustedModel, HTTPStatus.CONFLICT),
+    (PromotionRefused, HTTPStatus.CONFLICT),
     (RegistryError, HTTPStatus.SERVICE_UNAVAILABLE),
     (WarehouseError, HTTPStatus.SERVICE_UNAVAILABLE),
 )
@@ -27,7 +37,10 @@ RETRY_AFTER_SECONDS = 5
 
 WHEN = {
     400: "The body cannot be read as JSON.",
+    401: "A key is needed, in the header X-API-Key.",
+    403: "This installation has no keys for it.",
     404: "There is no such use case or model; the answer lists those there are.",
+    409: "The version's files are not those that were registered, or there is nothing to go back to.",
     413: "The body is too large.",
     415: "The body says it is something else than JSON.",
     422: "A field is missing, unknown or not acceptable; the answer names it, what was expected and what it got.",

@@ -49,7 +49,7 @@ class Pipeline:
     """The rooms of one use case, opened with one installation's settings."""
 
     def __init__(self, use_case: UseCase, settings: Settings) -> None:
-        _bound_mlflow_requests()
+        bound_mlflow_requests()
         engine = connect(settings.warehouse_url)
         self._use_case = use_case
         self._settings = settings
@@ -234,7 +234,7 @@ def production_model(registry: Registry, use_case: UseCase) -> ModelVersion:
     return version
 
 
-def _bound_mlflow_requests() -> None:
+def bound_mlflow_requests() -> None:
     """MLflow's client would retry for minutes; a task of ours is retried by Airflow instead."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
