@@ -103,6 +103,7 @@ class Model(BaseModel):
     name: str
     use_case: str
     versions: list[Version]
+    trouble: list[str] = Field(description="What went wrong around Production since it was last moved.")
 
 
 class Models(BaseModel):

@@ -32,6 +32,7 @@ def router(use_cases: Sequence[UseCase], default: UseCase) -> APIRouter:
                     name=use_case.model_name,
                     use_case=use_case.name,
                     versions=[Version.of(version) for version in registry.versions(use_case.model_name)],
+                    trouble=registry.trouble(use_case.model_name),
                 )
                 for use_case in use_cases
             ]

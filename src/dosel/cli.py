@@ -226,10 +226,13 @@ def reconcile(name: Annotated[str | None, typer.Argument(help="One model; all if
 
 
 @cli.command()
-def vouch(name: ModelName, version: Annotated[int, typer.Argument(help="The version's number.")]) -> None:
+def vouch(
+    name: ModelName, version: Annotated[int, typer.Argument(help="The version's number.")], reason: Reason
+) -> None:
     """Write the manifest of a version that dosel did not register, or before it kept manifests: its files as now."""
     model, registry = _registry(name)
     manifest = registry.vouch(registry.version(model, version))
+    registry.ledger.note(model, f"{_actor()} vouched for the files of version {version}: {reason}")
     Console().print(
         f"{model} version {version}: {len(manifest.files)} files, manifest {manifest.digest}", soft_wrap=True
     )

@@ -181,6 +181,7 @@ class TestForeignAlias:
         assert (note.sequence, f"version {number}" in note.text) == (2, True)
         assert moves(three) == [1, 2]
         in_step(three, 2)
+        assert registry.trouble(three.name) == [note.text]
         assert registry.reconcile(three.name).notes == ()
 
     def test_taken_away_it_is_put_back(self, three: World) -> None:
@@ -224,6 +225,16 @@ class TestLostVersions:
         assert moves(three) == [1, 2, 2]
         in_step(three, 2)
         assert len(registry.ledger.notes(three.name)) == 1
+
+    def test_in_another_mlflow_the_same_number_is_another_version(self, three: World) -> None:
+        three.client.delete_registered_model(three.name)
+        assert [three.register("fair"), three.register("good")] == [1, 2]
+        three.client.set_registered_model_alias(three.name, "production", "2")
+        assert registry_of(three).reconcile(three.name).notes == ()
+        last = history(three)[-1]
+        assert (last.from_version, last.to_version, last.evidence.kind) == (2, 2, "followed")
+        assert last.evidence.to_run == three.runs["good"]
+        in_step(three, 2)
 
     def test_a_fresh_warehouse_beside_an_old_mlflow_vouches_for_nothing_until_asked(
         self, three: World, engine: Engine

@@ -42,10 +42,13 @@ def brought_in_step(turn: Turn, store: Store, ledger: PromotionLedger, name: str
     """
     notes = []
     last = ledger.last(name)
+    version = entered(store, last) if last else None
     found = store.alias(name, PRODUCTION)
-    if found is not None and _moved_outside(ledger, last, found):
+    # What the ledger speaks of is gone: then nothing of dosel's has put the alias where it is.
+    if found is not None and (version is None or _moved_outside(ledger, last, found)):
         try:
-            last = _followed(store, ledger, last, name, found)
+            last = _followed(store, ledger, last, version, name, found)
+            version = entered(store, last)
         except (ModelNotFound, UntrustedModel) as error:
             notes.append(f"the alias production was moved to version {found} outside dosel and is put back: {error}")
     if last is None:
@@ -53,8 +56,6 @@ def brought_in_step(turn: Turn, store: Store, ledger: PromotionLedger, name: str
             turn.check()
             store.set_alias(name, PRODUCTION, None)
         return _told(ledger, name, Projection(None, None, tuple(notes)))
-
-    version = entered(store, last)
     if version is None:
         notes.append(
             f"version {last.to_version}, which is in Production by the ledger, is gone from MLflow "
@@ -94,11 +95,12 @@ def _moved_outside(ledger: PromotionLedger, last: Promotion | None, found: int) 
     return found not in on_the_way
 
 
-def _followed(store: Store, ledger: PromotionLedger, last: Promotion | None, name: str, found: int) -> Promotion:
+def _followed(
+    store: Store, ledger: PromotionLedger, last: Promotion | None, before: ModelVersion | None, name: str, found: int
+) -> Promotion:
     version = store.version(name, found)
     with trusted_files(store, ledger, version):
         pass
-    before = entered(store, last) if last else None
     evidence = told_of(ledger, version, before, "followed")
     reason = "the alias production was moved to it outside dosel"
     entry = ledger.append(name, found, OUTSIDE, reason, evidence, after=last.sequence if last else 0)

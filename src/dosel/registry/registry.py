@@ -155,6 +155,11 @@ class Registry:
         """What the ledger says of Production: which version, since when and why; None while nothing is in it."""
         return self._ledger.last(name)
 
+    def trouble(self, name: str) -> list[str]:
+        """What went wrong around Production since it was last moved, in words."""
+        last = self._ledger.last(name)
+        return [note.text for note in self._ledger.notes(name) if note.sequence == (last.sequence if last else 0)]
+
     def note(self, version: ModelVersion, tags: Mapping[str, str], metrics: Mapping[str, float], text: str) -> None:
         """Writes what became of a version to its run, and in words to its description."""
         self._store.note(version, tags, metrics, text)

@@ -39,7 +39,7 @@ def trusted_files(store: Store, ledger: PromotionLedger, version: ModelVersion) 
     if manifest is None:
         raise UntrustedModel(
             f"{named} has no manifest in the ledger: dosel did not register it. If its files are what they should "
-            f"be, `dosel vouch {version.name} {version.version}` writes one"
+            f"be, `dosel vouch {version.name} {version.version} --reason …` writes one"
         )
     with store.files(version) as folder:
         if difference := manifest.difference(hashed(folder)):
