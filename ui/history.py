@@ -7,12 +7,16 @@ import streamlit as st
 
 from dosel.client import Client
 from dosel.errors import ServiceError
-from ui import trouble
 
 SHOWN = 20
 """Entries drawn; the whole ledger is one click away, as CSV."""
 
-SIGNS = {"gate": "🟢", "manual": "✋", "rollback": "↩️", "followed": "👀"}
+ICONS = {
+    "gate": ":material/verified:",
+    "manual": ":material/front_hand:",
+    "rollback": ":material/undo:",
+    "followed": ":material/call_split:",
+}
 KINDS = {
     "gate": "let in by the gate",
     "manual": "promoted by hand",
@@ -28,7 +32,8 @@ def show(client: Client, use_case: dict[str, Any]) -> None:
     try:
         history = client.history(model)
     except ServiceError as error:
-        trouble.show(error)
+        # What stands above says how to try again; once is enough.
+        st.caption(f"It cannot be read just now: {error}.")
         return
     entries = history["entries"][::-1]
     if not entries:
@@ -51,8 +56,8 @@ def show(client: Client, use_case: dict[str, Any]) -> None:
 
 def _entry(client: Client, model: str, entry: dict[str, Any]) -> None:
     before = f"after version {entry['from_version']}" if entry["from_version"] else "the first one"
-    title = f"{SIGNS[entry['kind']]} **Version {entry['to_version']}**, {before} · {_when(entry['at'])}"
-    with st.expander(f"{title} · {KINDS[entry['kind']]}"):
+    title = f"**Version {entry['to_version']}**, {before} · {_when(entry['at'])} · {KINDS[entry['kind']]}"
+    with st.expander(title, icon=ICONS[entry["kind"]]):
         st.markdown(f"{entry['reason'][:1].upper()}{entry['reason'][1:]}.")
         st.caption(f"By {entry['actor']}.")
         if entry["gate"]:
@@ -71,7 +76,7 @@ def _lineage(client: Client, model: str, number: int) -> None:
     try:
         detail = client.version(model, number)
     except ServiceError as error:
-        trouble.show(error)
+        st.caption(f"It cannot be read just now: {error}.")
         return
     version, manifest = detail["version"], detail["manifest"]
     lineage = version["lineage"]
@@ -85,7 +90,7 @@ def _lineage(client: Client, model: str, number: int) -> None:
         "Code": lineage["code_version"],
         "Files (SHA-256)": manifest["digest"] if manifest else "nobody vouched for them",
     }
-    st.table([{"What": name, "Which": str(value or "unknown")} for name, value in told.items()])
+    st.markdown("\n".join(f"- {name}: `{value or 'unknown'}`" for name, value in told.items()))
 
 
 def _when(moment: str) -> str:
