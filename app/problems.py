@@ -1,6 +1,7 @@
 """Errors as problem documents (RFC 9457): the one place where they become HTTP."""
 
 import json
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -9,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from app.refusals import FieldError, cut, refusals
 from dosel.errors import DoselError, ModelNotFound, RegistryError, UnknownUseCase, WarehouseError
@@ -26,12 +28,15 @@ STATUS: tuple[tuple[type[DoselError], HTTPStatus], ...] = (
 RETRY_AFTER_SECONDS = 5
 
 WHEN = {
-    400: "The body cannot be read as JSON.",
+    400: "The body cannot be read.",
+    401: "A key is needed, in the header X-API-Key.",
     404: "There is no such use case or model; the answer lists those there are.",
+    408: "The body did not arrive in time.",
     413: "The body is too large.",
-    415: "The body says it is something else than JSON.",
+    415: "The body says it is something that is not read here.",
     422: "A field is missing, unknown or not acceptable; the answer names it, what was expected and what it got.",
-    503: "No model answers yet, or MLflow is needed and cannot be reached; the answer says which.",
+    429: "More requests a second than one caller may send; `Retry-After` says when to go on.",
+    503: "No model answers yet, MLflow is needed and cannot be reached, or too much waits; the answer says which.",
 }
 
 
@@ -129,6 +134,14 @@ def install(app: FastAPI) -> None:
         # The server logs the exception with its traceback; the client has no use for either.
         detail = "this is a fault of the service, not of the request; its log says more"
         return _problem(request, HTTPStatus.INTERNAL_SERVER_ERROR, detail)
+
+
+def problem_response(
+    scope: Scope, status: int, detail: str, headers: Mapping[str, str] | None = None
+) -> ProblemResponse:
+    """A problem document for what is refused before the framework sees it."""
+    problem = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, instance=cut(scope["path"]))
+    return ProblemResponse(problem.model_dump(exclude_none=True), status, headers)
 
 
 def _problem(

@@ -222,6 +222,9 @@ class Readiness(BaseModel):
 
 class Ready(BaseModel):
     use_cases: dict[str, Readiness]
+    stale: list[str] = Field(
+        description="Use cases whose model answers although the registry could not confirm that it is in Production."
+    )
 
 
 class Health(BaseModel):

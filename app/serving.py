@@ -6,7 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from dosel.errors import DoselError, ModelNotFound, RegistryError, UnknownUseCase
 from dosel.settings import Settings
@@ -35,6 +38,13 @@ class Served:
     version: "ModelVersion"
     loaded_at: datetime
 
+    @cached_property
+    def signature(self) -> bytes:
+        """What ends the JSON object of an answer: which model it was."""
+        version = self.version
+        reference = {"name": version.name, "version": version.version, "run_id": version.run_id}
+        return b',"model":' + msgspec.json.encode(reference) + b"}"
+
 
 @dataclass
 class _Place:
@@ -42,6 +52,8 @@ class _Place:
 
     use_case: UseCase
     served: Served | None = None
+    stale: bool = True
+    swaps: int = 0
     waiting_for: str = "the first look at the registry"
     failed: bool = False
     trouble: str = ""
@@ -123,6 +135,14 @@ class Serving:
         """What keeps the use case from following Production; "" while it does."""
         return self._places[use_case.name].waiting_for
 
+    def stale(self, use_case: UseCase) -> bool:
+        """Whether the last look could not confirm that what answers is what is in Production."""
+        return self._places[use_case.name].stale
+
+    def swaps(self, use_case: UseCase) -> int:
+        """How many versions have taken over so far."""
+        return self._places[use_case.name].swaps
+
     def registry(self) -> "Registry":
         """
         Raises:
@@ -171,6 +191,7 @@ class Serving:
                 self._tell(place, "", "", failed=False)
             elif number != place.unloadable or time.monotonic() >= place.not_before:
                 place.served = self._load(place.use_case, number)
+                place.swaps += 1
                 place.unloadable, place.pause = None, 0.0
                 self._tell(place, "", "", failed=False)
                 log.info("%s: %s version %d answers", place.use_case.name, name, number)
@@ -185,7 +206,7 @@ class Serving:
 
     def _tell(self, place: _Place, trouble: str, waiting_for: str, failed: bool) -> None:
         """Notes how a look ended, and logs it if the one before ended otherwise: a look comes every few seconds."""
-        place.waiting_for, place.failed = waiting_for, failed
+        place.waiting_for, place.failed, place.stale = waiting_for, failed, failed
         if trouble == place.trouble:
             return
         place.trouble = trouble

@@ -94,6 +94,41 @@ class Settings(BaseSettings):
         validation_alias="DOSEL_MAX_BODY_BYTES",
         description="Largest request body the API reads, in bytes.",
     )
+    max_batch_bytes: Annotated[int, Field(ge=1024)] = Field(
+        200_000_000,
+        validation_alias="DOSEL_MAX_BATCH_BYTES",
+        description="Largest CSV of a batch, in bytes; it is kept on disk while it is worked on.",
+    )
+    max_json_batch_bytes: Annotated[int, Field(ge=1024)] = Field(
+        20_000_000,
+        validation_alias="DOSEL_MAX_JSON_BATCH_BYTES",
+        description="Largest JSON of a batch, in bytes; it is kept in memory.",
+    )
+    queue_depth: Annotated[int, Field(ge=1)] = Field(
+        512,
+        validation_alias="DOSEL_QUEUE_DEPTH",
+        description="Requests that may wait in one API process; those beyond are answered 503 at once.",
+    )
+    prediction_log: Annotated[int, Field(ge=0)] = Field(
+        10_000,
+        validation_alias="DOSEL_PREDICTION_LOG",
+        description="Answers that may wait to be written to the prediction log; 0 keeps no log.",
+    )
+    predict_keys: str = Field(
+        "",
+        validation_alias="DOSEL_PREDICT_KEYS",
+        description="Keys for predicting, as `name:key,name:key`; empty lets everybody ask.",
+    )
+    rate_limit: Annotated[float, Field(ge=0)] = Field(
+        0,
+        validation_alias="DOSEL_RATE_LIMIT",
+        description="Requests a second that each key, or else each address, may send; 0 is any number.",
+    )
+    cors_origins: str = Field(
+        "",
+        validation_alias="DOSEL_CORS_ORIGINS",
+        description="Origins whose pages may ask the API from a browser, separated by commas; empty: none.",
+    )
     patience: Seconds = Field(
         600,
         validation_alias="DOSEL_PATIENCE",

@@ -5,6 +5,15 @@ MySQL in the full platform, a SQLite file when embedded; the same code for both.
 
 from dosel.warehouse.batches import BatchRecord, BatchStore
 from dosel.warehouse.engine import connect
+from dosel.warehouse.predictions import PredictionRecord, PredictionStore
 from dosel.warehouse.promotions import Promotion, PromotionLedger
 
-__all__ = ["BatchRecord", "BatchStore", "Promotion", "PromotionLedger", "connect"]
+__all__ = [
+    "BatchRecord",
+    "BatchStore",
+    "PredictionRecord",
+    "PredictionStore",
+    "Promotion",
+    "PromotionLedger",
+    "connect",
+]
