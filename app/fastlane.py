@@ -12,13 +12,11 @@ from dataclasses import dataclass
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.limits import PATIENCE_SECONDS
 from app.reading import REFUSED, RowReader
 from app.recording import Entry, PredictionLog
 from app.serving import Serving
 from dosel.usecases import UseCase
-
-BODY_SECONDS = 30.0
-"""How long a body may be on its way."""
 
 log = logging.getLogger("uvicorn.error")
 
@@ -55,7 +53,7 @@ class FastLane:
             await self._app(scope, receive, send)
             return
         try:
-            async with asyncio.timeout(BODY_SECONDS):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 message = await receive()
         except TimeoutError:
             # The long way would wait as long again: the client is gone for all we know.

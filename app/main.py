@@ -16,7 +16,7 @@ from app.limits import JsonUnlessToldOtherwise, LimitedBodies
 from app.logs import AccessLog, write_json
 from app.metrics import Counted, Metrics
 from app.recording import PredictionLog
-from app.routes import models, predict, service
+from app.routes import batch, models, predict, service
 from app.serving import Serving
 from dosel.errors import SettingsError
 from dosel.settings import Settings
@@ -75,9 +75,10 @@ def build_app(settings: Settings, serving: Serving, use_cases: Sequence[UseCase]
     app.state.record = record
     app.state.metrics = metrics
     app.add_middleware(JsonUnlessToldOtherwise)
-    app.add_middleware(LimitedBodies, limit=settings.max_body_bytes)
+    app.add_middleware(LimitedBodies, limit=batch.limits(settings, use_cases))
     problems.install(app)
     app.include_router(predict.router(use_cases, default))
+    app.include_router(batch.router(use_cases))
     app.include_router(models.router(use_cases, default))
     app.include_router(service.router())
     add_docs_page(app)

@@ -12,12 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from app.refusals import FieldError, cut, refusals
+from app.reading import Unreadable
+from app.refusals import FieldError, RowError, cut, refusals
 from dosel.errors import DoselError, ModelNotFound, RegistryError, UnknownUseCase, WarehouseError
 
 MEDIA_TYPE = "application/problem+json"
 
 STATUS: tuple[tuple[type[DoselError], HTTPStatus], ...] = (
+    (Unreadable, HTTPStatus.BAD_REQUEST),
     (UnknownUseCase, HTTPStatus.NOT_FOUND),
     (ModelNotFound, HTTPStatus.NOT_FOUND),
     (RegistryError, HTTPStatus.SERVICE_UNAVAILABLE),
@@ -71,6 +73,16 @@ class Problem(BaseModel):
     detail: str = Field(description="What was wrong with this request, or what to wait for.")
     instance: str = Field(description="The path that was asked.")
     errors: list[FieldError] | None = Field(None, description="One entry a field that is not acceptable (422 only).")
+
+
+class BatchProblem(Problem):
+    """What was wrong with a batch: the same, with the rows that are not acceptable."""
+
+    model_config = ConfigDict(json_schema_extra={})
+
+    errors: list[RowError] | None = Field(  # type: ignore[assignment]
+        None, description="An entry for each field that is not acceptable, of the first 100 such rows (422 only)."
+    )
 
 
 class ProblemResponse(JSONResponse):

@@ -11,10 +11,15 @@ from typing import Annotated, Any
 
 import msgspec
 
+from dosel.errors import DoselError
 from dosel.usecases import Category, Number, UseCase
 
 REFUSED = (msgspec.DecodeError, UnicodeDecodeError, KeyError)
 """What reading raises for a body that is not acceptable."""
+
+
+class Unreadable(DoselError):
+    """The body is not in the format it says it is in; the message says where it breaks."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,21 @@ class Answer(BaseModel):
     model: ModelReference
 
 
+class RowAnswer(BaseModel):
+    """The answer for one row of a batch."""
+
+    prediction: int = Field(description="Code of the most probable class.")
+    label: str = Field(description="What that class is called.")
+    probabilities: dict[str, float] = Field(description="Each class the model knows, with its probability.")
+
+
+class BatchAnswer(BaseModel):
+    """The answers for the rows of a batch, in their order. All are one version's."""
+
+    predictions: list[RowAnswer]
+    model: ModelReference
+
+
 class Gate(BaseModel):
     """What the gate decided when the version asked to enter Production."""
 

@@ -30,6 +30,10 @@ class NotReady(RegistryError):
     """No model answers for now; the message says what to wait for."""
 
 
+class Overloaded(RegistryError):
+    """Too much waits already; the message says what."""
+
+
 @dataclass(frozen=True)
 class Served:
     """A model that answers. Never changed: another version is another `Served`."""

@@ -14,7 +14,7 @@ from app.schemas import Answer, ModelReference
 from app.serving import Serving
 from dosel.usecases import UseCase
 
-RESPONSES = documented(400, 404, 413, 415, 422, 503)
+RESPONSES = documented(400, 401, 404, 408, 413, 415, 422, 429, 503)
 
 ModelQuery = Annotated[
     str | None,
@@ -83,7 +83,7 @@ def _takes_row_of(use_case: UseCase) -> Callable[[Request], Awaitable[None]]:
         # What a refused field is explained with: a validation error does not say which route it came from.
         request.state.use_case = use_case
         declared = request.headers.get("content-type")
-        if declared and not _is_json(declared):
+        if declared and content_type(declared) != "application/json":
             raise HTTPException(
                 415,
                 f"the body says it is {cut(declared)}; send JSON and the header Content-Type: application/json "
@@ -93,11 +93,13 @@ def _takes_row_of(use_case: UseCase) -> Callable[[Request], Awaitable[None]]:
     return takes_row
 
 
-def _is_json(content_type: str) -> bool:
-    header = Message()
-    header["content-type"] = content_type
-    subtype = header.get_content_subtype()
-    return header.get_content_maintype() == "application" and (subtype == "json" or subtype.endswith("+json"))
+def content_type(header: str) -> str:
+    """What a Content-Type means, without its parameters; every kind of JSON is `application/json`."""
+    message = Message()
+    message["content-type"] = header
+    main, sub = message.get_content_maintype(), message.get_content_subtype()
+    is_json = main == "application" and (sub == "json" or sub.endswith("+json"))
+    return "application/json" if is_json else f"{main}/{sub}"
 
 
 def _described(use_case: UseCase) -> str:

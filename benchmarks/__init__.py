@@ -1,0 +1,1 @@
+"""Measurements: each prints a Markdown table, and last one line `RESULT {json}`."""
