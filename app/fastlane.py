@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.limits import PATIENCE_SECONDS
 from app.reading import REFUSED, RowReader
 from app.recording import Entry, PredictionLog
-from app.serving import Serving
+from app.serving import STALE, Serving
 from dosel.usecases import UseCase
 
 log = logging.getLogger("uvicorn.error")
@@ -63,6 +63,8 @@ class FastLane:
             if answer is not None:
                 scope["dosel.route"] = scope["path"]
                 headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
+                if self._serving.stale(lane.use_case):
+                    headers.append((STALE.lower().encode(), b"true"))
                 await send({"type": "http.response.start", "status": 200, "headers": headers})
                 await send({"type": "http.response.body", "body": answer})
                 return

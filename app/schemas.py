@@ -112,11 +112,26 @@ def _parsed(tags: Mapping[str, str], name: str) -> Any:
     return json.loads(tags[name]) if name in tags else None
 
 
+class Loaded(BaseModel):
+    """A version this process answers with."""
+
+    model: str = Field(description="The registered model.")
+    version: int
+    run_id: str
+    loaded_at: datetime = Field(description="Since when it answers.")
+    form: Literal["onnx", "scikit-learn"] = Field(
+        description="What computes its answers: ONNX Runtime, seen to agree with the model, or the model itself."
+    )
+    fallback: str | None = Field(description="Why that is not ONNX Runtime; null if it is.")
+    stale: bool = Field(description="Whether the registry could not confirm that it is in Production.")
+
+
 class Model(BaseModel):
     """A registered model with its versions, newest first."""
 
     name: str
     use_case: str
+    loaded: Loaded | None = Field(description="What this process answers with; null while nothing does.")
     versions: list[Version]
 
 
@@ -126,15 +141,6 @@ class Models(BaseModel):
 
 class ModelNames(BaseModel):
     modelos: list[str] = Field(description="Names that `model` of `POST /predict` takes.")
-
-
-class Loaded(BaseModel):
-    """A version this process answers with."""
-
-    model: str = Field(description="The registered model.")
-    version: int
-    run_id: str
-    loaded_at: datetime = Field(description="Since when it answers.")
 
 
 class ModelInfo(BaseModel):

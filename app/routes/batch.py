@@ -21,7 +21,7 @@ from app.refusals import cut
 from app.routes.predict import ModelQuery, content_type
 from app.rows import row_model
 from app.schemas import BatchAnswer
-from app.serving import Overloaded, Served
+from app.serving import STALE, Overloaded, Served
 from dosel.settings import Settings
 from dosel.usecases import UseCase
 
@@ -118,7 +118,10 @@ def _add(router: APIRouter, use_case: UseCase, desk: "_Desk") -> None:
                 dict(answered.classes),
             )
         )
-        return _sent(out, f"{kind}; charset=utf-8" if kind == CSV else kind, served)
+        response = _sent(out, f"{kind}; charset=utf-8" if kind == CSV else kind, served)
+        if serving.stale(use_case):
+            response.headers[STALE] = "true"
+        return response
 
 
 class _Desk:

@@ -85,7 +85,7 @@ class Settings(BaseSettings):
         description="Seconds the data API has for one whole answer.",
     )
     poll_seconds: Seconds = Field(
-        2,
+        0.5,
         validation_alias="DOSEL_POLL_SECONDS",
         description="Seconds between two looks at what is in Production.",
     )
