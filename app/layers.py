@@ -11,14 +11,11 @@ from math import ceil
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.logs import AccessLog
-from app.problems import problem_response
+from app.problems import ALWAYS_ANSWERED, problem_response
 from dosel.errors import SettingsError
 
 Layer = Callable[[ASGIApp], ASGIApp]
 Headers = list[tuple[bytes, bytes]]
-
-ALWAYS_ANSWERED = {"/healthz", "/readyz", "/metrics"}
-"""Paths that say how the service is: neither shed nor limited, and asked without a key."""
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 

@@ -45,7 +45,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     # Set before mlflow is imported, which is later and in another thread: the app answers before that.
     for name, value in MLFLOW_DEFAULTS.items():
         os.environ.setdefault(name, value)
-    return build_app(settings, Serving(settings, ALL), ALL, DEFAULT)
+    try:
+        return build_app(settings, Serving(settings, ALL), ALL, DEFAULT)
+    except SettingsError as error:
+        raise SystemExit(f"prediction API: {error}") from None
 
 
 def build_app(settings: Settings, serving: Serving, use_cases: Sequence[UseCase], default: UseCase) -> FastAPI:

@@ -29,6 +29,11 @@ STATUS: tuple[tuple[type[DoselError], HTTPStatus], ...] = (
 
 RETRY_AFTER_SECONDS = 5
 
+ALWAYS_ANSWERED = {"/healthz", "/readyz", "/metrics"}
+"""Paths that say how the service is: neither shed nor limited, and asked without a key."""
+
+PROBLEM_SCHEMA = "#/components/schemas/Problem"
+
 WHEN = {
     400: "The body cannot be read.",
     401: "A key is needed, in the header X-API-Key.",
@@ -100,8 +105,17 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def as_problems(document: dict[str, Any]) -> dict[str, Any]:
     """Gives an OpenAPI document's errors their media type, and drops the errors FastAPI would have sent."""
-    operations = (operation for path in document["paths"].values() for operation in path.values())
-    for operation in operations:
+    for path, operation in [(path, o) for path, asked in document["paths"].items() for o in asked.values()]:
+        if path not in ALWAYS_ANSWERED:
+            # What the layers before the framework answer, they answer to everything.
+            for status in (429, 503):
+                operation["responses"].setdefault(
+                    str(status),
+                    {
+                        "description": WHEN[status],
+                        "content": {"application/json": {"schema": {"$ref": PROBLEM_SCHEMA}}},
+                    },
+                )
         for status, response in list(operation["responses"].items()):
             if int(status) < HTTPStatus.BAD_REQUEST:
                 continue

@@ -4,14 +4,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from email.message import Message
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, HTTPException, Query, Request
+from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 
 from app.deps import ServingDep
 from app.problems import documented
+from app.recording import Entry
 from app.refusals import cut
 from app.rows import Row, request_model, row_model
 from app.schemas import Answer, ModelReference
-from app.serving import Serving
+from app.serving import STALE, Serving
 from dosel.usecases import UseCase
 
 RESPONSES = documented(400, 401, 404, 408, 413, 415, 422, 429, 503)
@@ -46,8 +47,10 @@ def _add(router: APIRouter, use_case: UseCase) -> None:
         operation_id=f"predict_{use_case.name}",
         dependencies=[Depends(_takes_row_of(use_case))],
     )
-    async def predict(row: Body, serving: ServingDep, model: ModelQuery = None) -> Answer:
-        return _answer(serving, use_case, row, model)
+    async def predict(
+        row: Body, request: Request, response: Response, serving: ServingDep, model: ModelQuery = None
+    ) -> Answer:
+        return await _answer(request, response, serving, use_case, row, model)
 
 
 def _add_default(router: APIRouter, use_case: UseCase) -> None:
@@ -60,16 +63,24 @@ def _add_default(router: APIRouter, use_case: UseCase) -> None:
         operation_id="predict",
         dependencies=[Depends(_takes_row_of(use_case))],
     )
-    async def predict(row: Body, serving: ServingDep, model: ModelQuery = None) -> Answer:
-        return _answer(serving, use_case, row, row.model, model)
+    async def predict(
+        row: Body, request: Request, response: Response, serving: ServingDep, model: ModelQuery = None
+    ) -> Answer:
+        return await _answer(request, response, serving, use_case, row, row.model, model)
 
 
-def _answer(serving: Serving, use_case: UseCase, row: Row, *models: str | None) -> Answer:
+async def _answer(
+    request: Request, response: Response, serving: Serving, use_case: UseCase, row: Row, *models: str | None
+) -> Answer:
     for model in filter(None, models):
         serving.check_model(use_case, cut(model))
     served = serving.served(use_case)
     [answer] = served.predictor.predict([row.model_dump(include=set(use_case.feature_names))])
     version = served.version
+    if serving.stale(use_case):
+        response.headers[STALE] = "true"
+    asked = await request.body()
+    request.app.state.record.offer(Entry.of(request.scope, use_case, version, asked, answer.prediction))
     return Answer(
         prediction=answer.prediction,
         label=answer.label,
