@@ -115,7 +115,7 @@ def _add(router: APIRouter, use_case: UseCase, desk: "_Desk") -> None:
                 served.version,
                 answered.rows,
                 digest.encode(),
-                dict(answered.classes),
+                dict(+answered.classes),
             )
         )
         response = _sent(out, f"{kind}; charset=utf-8" if kind == CSV else kind, served)
