@@ -3,6 +3,7 @@
 A CSV lies on disk while it is worked on, and so does its answer. Nothing is sent before all rows were acceptable.
 """
 
+import codecs
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -141,6 +142,7 @@ class BatchReader:
 
     def _tables(self, file: Path, errors: list[RowError]) -> Iterator[tuple[int, Any]]:
         """Pieces of the file, all text, each with its first row's number; lines of a wrong width go to `errors`."""
+        _check_utf8(file)
         names = self._use_case.feature_names
         skipped: list[int] = []
 
@@ -167,7 +169,7 @@ class BatchReader:
             for batch in reader:
                 yield rows + 1 + len(skipped), batch
                 rows += batch.num_rows
-        except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+        except pa.ArrowInvalid as error:
             raise Unreadable(f"the body is not CSV: {cut(str(error))}") from None
 
     def _check_header(self, found: Sequence[str]) -> None:
@@ -215,6 +217,18 @@ class BatchReader:
                 field=name, expected=expected, got=got, message=f"{name}: expected {expected}, got {got}"
             )
             errors.append(RowError.of(first + i, error))
+
+
+def _check_utf8(file: Path) -> None:
+    # pyarrow tells what it skips only if it can decode it: a line that it cannot would be lost without a word.
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        with file.open("rb") as opened:
+            while block := opened.read(BLOCK_BYTES):
+                decoder.decode(block)
+            decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        raise Unreadable(f"the body is not CSV in UTF-8: {error.reason}") from None
 
 
 def _floats(column: Any) -> npt.NDArray[np.float64]:
