@@ -6,6 +6,7 @@ Schemathesis makes them from the OpenAPI document, acceptable ones and others. A
 the document does not know, ends it with the request that does it again.
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,9 @@ from benchmarks.installation import Installation, installation
 from benchmarks.serving import say, uvicorn
 
 CASES = 10_000
+READERS_CASES = 500
+"""With so many cases, the readers of JSON and CSV get as many as in an ordinary test run; with more, as many more."""
+
 OPERATIONS = 12
 """Calls that the document has, about: each gets its share of the cases."""
 
@@ -22,8 +26,12 @@ CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,re
 
 def main() -> None:
     cases = int(sys.argv[1]) if len(sys.argv) > 1 else CASES
+    scale = {"FUZZ_SCALE": str(max(1, cases // READERS_CASES))}
+    readers = [sys.executable, "-m", "pytest", "-q", "tests/unit/test_reading.py", "--timeout", "3600"]
+    wrong = subprocess.run(readers, env=os.environ | scale, check=False).returncode
     with installation((5, 5)) as here:
-        sys.exit(fuzz(here, cases))
+        wrong = wrong or fuzz(here, cases)
+    sys.exit(wrong)
 
 
 def fuzz(here: Installation, cases: int) -> int:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from app.reading import REFUSED, RowReader, Unreadable
 from app.rows import request_model, row_model
 from dosel.usecases import Category, Feature, Number
 from dosel.usecases.covertype import COVERTYPE
+
+SCALE = int(os.environ.get("FUZZ_SCALE", "1"))
+"""How many times as many cases as in an ordinary run; `make fuzz` sets it."""
 
 READER = RowReader(COVERTYPE)
 REQUEST, ROW = request_model(COVERTYPE), row_model(COVERTYPE)
@@ -52,7 +56,7 @@ some_rows = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400 * SCALE, deadline=None)
 @given(some_rows, st.booleans())
 def test_what_the_fast_way_accepts_the_documented_one_accepts_too_and_alike(row: dict[str, Any], named: bool) -> None:
     try:
@@ -67,7 +71,7 @@ def test_what_the_fast_way_accepts_the_documented_one_accepts_too_and_alike(row:
     assert model == (documented.model if named else None)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200 * SCALE, deadline=None)
 @given(st.sampled_from(COVERTYPE.features).flatmap(lambda f: st.tuples(st.just(f), values(f))))
 def test_what_the_documented_way_refuses_the_fast_one_refuses_too(changed: tuple[Feature, Any]) -> None:
     feature, value = changed
@@ -88,13 +92,13 @@ def test_an_ordinary_row_takes_the_fast_way() -> None:
     assert model is None
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300 * SCALE, deadline=None)
 @given(st.one_of(st.binary(max_size=300), st.text(max_size=300).map(str.encode)))
 def test_no_bytes_break_the_readers(tmp_path_factory: pytest.TempPathFactory, body: bytes) -> None:
     check_bytes(tmp_path_factory.getbasetemp() / "fuzzed.csv", body)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200 * SCALE, deadline=None)
 @given(st.lists(some_rows, max_size=4), st.data())
 def test_no_damage_to_a_good_body_breaks_the_readers(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]], data: st.DataObject
