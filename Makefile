@@ -76,7 +76,7 @@ restore: setup ## make the volumes of a backup (FROM=…)
 
 .PHONY: bench-serving
 bench-serving: setup ## how fast the API answers, side by side with others (needs wrk; about ten minutes)
-	@.venv/bin/python -m benchmarks.serving
+	@.venv/bin/python -m benchmarks.serving $(PARTS)
 
 .PHONY: soak-serving
 soak-serving: setup ## the API while Production changes a thousand times (SWAPS=… for another number)

@@ -1,6 +1,6 @@
 """How fast the API answers, beside other ways to serve the same model and beside one that only checks the body.
 
-    make bench-serving
+    make bench-serving           PARTS="rows batches" for some of it: rows, layers, batches, starts
 
 Needs wrk. All services run on this machine, one worker each, with the same flags; the API with everything on.
 """
@@ -40,10 +40,14 @@ Row = tuple[str, Load, float, float]
 def main() -> None:
     if not shutil.which("wrk"):
         raise SystemExit("wrk is needed (Debian: apt-get install wrk)")
+    asked = sys.argv[1:]
+    if unknown := set(asked) - set(PARTS):
+        raise SystemExit(f"there is no {', '.join(unknown)}; there are: {', '.join(PARTS)}")
     with installation((80, 12)) as here:
-        result = single_rows(here)
-        result |= batches(here)
-        result |= cold_starts(here)
+        result: dict[str, float] = {}
+        for name, part in PARTS.items():
+            if not asked or name in asked:
+                result |= part(here)
     sys.stdout.write(f"RESULT {json.dumps(result)}\n")
 
 
@@ -101,7 +105,6 @@ def single_rows(here: Installation) -> dict[str, float]:
         rest = f"{memory:.0f} | {seconds:.1f}" if memory else " | "
         say(f"| {name} | {load.rate:,.0f} | {load.p50_ms:.2f} | {load.p99_ms:.2f} | {load.failed} | {rest} |")
     rate = {name: load.rate for name, load, _, _ in rows}
-    layers(here, row)
     return {
         "vs_constant": round(rate["dosel"] / rate["constant"], 3),
         **{
@@ -114,8 +117,9 @@ def single_rows(here: Installation) -> dict[str, float]:
     }
 
 
-def layers(here: Installation, row: bytes) -> None:
+def layers(here: Installation) -> dict[str, float]:
     """What each layer costs: the time of a request with all of them, less that without this one."""
+    row = json.dumps(COVERTYPE.example).encode()
     say("\n| layer | µs a request |\n|---|---:|")
     for name in LAYERS:
         with (
@@ -129,6 +133,7 @@ def layers(here: Installation, row: bytes) -> None:
             ]
             found = side_by_side(targets, 3, 2, CONNECTIONS)
         say(f"| {name} | {1e6 / found['with'].rate - 1e6 / found['without'].rate:.1f} |")
+    return {}
 
 
 def batches(here: Installation) -> dict[str, float]:
@@ -208,6 +213,10 @@ def cold_starts(here: Installation) -> dict[str, float]:
     for name, seconds in times.items():
         say(f"| {name} | {seconds:.1f} |")
     return times
+
+
+PARTS = {"rows": single_rows, "layers": layers, "batches": batches, "starts": cold_starts}
+"""What is measured; arguments name some of it."""
 
 
 def as_csv(rows: list[list[str]]) -> bytes:
