@@ -85,7 +85,10 @@ def process(
         began = time.perf_counter()
         started = _start(command, environment, output)
         try:
-            told = lambda: f"{' '.join(command)}\n{log.read_text()[-3000:]}"  # noqa: E731
+
+            def told() -> str:
+                return f"{' '.join(command)}\n{log.read_text()[-3000:]}"
+
             wait_until(lambda: started.poll() is not None or answers(healthy), seconds, told)
             if started.poll() is not None:
                 raise SystemExit(f"ended by itself: {told()}")
