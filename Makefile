@@ -79,6 +79,18 @@ backup: setup ## copy the volumes of the stopped platform in Compose to a folder
 restore: setup ## make the volumes of a backup (FROM=…)
 	@$(DOSEL) compose restore "$(or $(FROM),$(error name a folder: make restore FROM=…))"
 
+.PHONY: bench-serving
+bench-serving: setup ## how fast the API answers, side by side with others (needs wrk; about ten minutes)
+	@.venv/bin/python -m benchmarks.serving $(PARTS)
+
+.PHONY: soak-serving
+soak-serving: setup ## the API while Production changes a thousand times (SWAPS=… for another number)
+	@.venv/bin/python -m benchmarks.soak_serving $(SWAPS)
+
+.PHONY: fuzz
+fuzz: setup ## requests nobody thought of: 10,000 against the API, and the readers of JSON and CSV (CASES=… for less)
+	@.venv/bin/python -m benchmarks.fuzz $(CASES)
+
 .PHONY: docs
 docs: setup ## write the parts of README.md that follow from the code
 	@.venv/bin/python scripts/readme.py

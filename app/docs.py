@@ -1,5 +1,6 @@
 """The OpenAPI document and the page that shows it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,10 @@ from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
 import dosel
+from app.layers import Layer
 from app.problems import as_problems
 
 DESCRIPTION = """
@@ -33,9 +36,14 @@ ASSETS_PATH = "/docs/assets"
 
 
 class Api(FastAPI):
-    """An app whose every error is documented as a problem document."""
+    """An app whose every error is documented as a problem document.
 
-    def __init__(self, **kwargs: Any) -> None:
+    Args:
+        layers: what every request passes through, outermost first, before the framework sees it.
+    """
+
+    def __init__(self, layers: Sequence[Layer] = (), **kwargs: Any) -> None:
+        self._layers = layers
         super().__init__(
             title="dosel",
             version=dosel.__version__,
@@ -45,6 +53,13 @@ class Api(FastAPI):
             redoc_url=None,
             **kwargs,
         )
+
+    def build_middleware_stack(self) -> ASGIApp:
+        # Outside of all that is Starlette's, so that the answer to a fault of ours passes through them, too.
+        app = super().build_middleware_stack()
+        for layer in reversed(self._layers):
+            app = layer(app)
+        return app
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:

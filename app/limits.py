@@ -1,6 +1,7 @@
 """How much of a request is read."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 
 from fastapi import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -8,11 +9,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 DRAINED_BYTES = 64 * 1024 * 1024
 """How much of a body that is too large is still taken in and dropped, so that the client gets to read why."""
 
+PATIENCE_SECONDS = 30.0
+"""How long nothing of a body may come."""
+
 
 class LimitedBodies:
-    """Refuses a body of more than `limit` bytes: by what it says of itself, or as soon as it has grown past it."""
+    """Refuses a body that is too large, by what it says of itself or as soon as it has grown so, or that never comes.
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    Args:
+        limit: bytes that are read of a request's body at most.
+    """
+
+    def __init__(self, app: ASGIApp, limit: Callable[[Scope], int]) -> None:
         self._app = app
         self._limit = limit
 
@@ -20,28 +28,34 @@ class LimitedBodies:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        limit = self._limit(scope)
         declared = max(_content_lengths(scope), default=0)
         read = 0
 
         async def limited() -> Message:
             nonlocal read
-            if declared > self._limit:
+            if declared > limit:
                 # A client that asked whether to go on sending is told no by the answer alone.
                 if b"expect" not in dict(scope["headers"]):
                     await _drain(receive)
-                raise self._too_large(f"{declared:,} bytes, more")
-            message = await receive()
+                raise _too_large(f"{declared:,} bytes, more", limit)
+            try:
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, f"nothing of the body came for {PATIENCE_SECONDS:g} s") from None
             read += len(message.get("body", b""))
-            if read > self._limit:
+            if read > limit:
                 if message.get("more_body", False):
                     await _drain(receive)
-                raise self._too_large("more")
+                raise _too_large("more", limit)
             return message
 
         await self._app(scope, limited, send)
 
-    def _too_large(self, size: str) -> HTTPException:
-        return HTTPException(413, f"the body has {size} than the {self._limit:,} bytes that are read at most")
+
+def _too_large(size: str, limit: int) -> HTTPException:
+    return HTTPException(413, f"the body has {size} than the {limit:,} bytes that are read at most")
 
 
 async def _drain(receive: Receive) -> None:

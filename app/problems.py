@@ -1,6 +1,7 @@
 """Errors as problem documents (RFC 9457): the one place where they become HTTP."""
 
 import json
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -9,8 +10,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
-from app.refusals import FieldError, cut, refusals
+from app.reading import Unreadable
+from app.refusals import FieldError, RowError, cut, refusals
 from dosel.errors import (
     DoselError,
     ModelNotFound,
@@ -24,6 +27,7 @@ from dosel.errors import (
 MEDIA_TYPE = "application/problem+json"
 
 STATUS: tuple[tuple[type[DoselError], HTTPStatus], ...] = (
+    (Unreadable, HTTPStatus.BAD_REQUEST),
     (UnknownUseCase, HTTPStatus.NOT_FOUND),
     (ModelNotFound, HTTPStatus.NOT_FOUND),
     (UntrustedModel, HTTPStatus.CONFLICT),
@@ -35,16 +39,23 @@ STATUS: tuple[tuple[type[DoselError], HTTPStatus], ...] = (
 
 RETRY_AFTER_SECONDS = 5
 
+ALWAYS_ANSWERED = {"/healthz", "/readyz", "/metrics"}
+"""Paths that say how the service is: neither shed nor limited, and asked without a key."""
+
+PROBLEM_SCHEMA = "#/components/schemas/Problem"
+
 WHEN = {
-    400: "The body cannot be read as JSON.",
+    400: "The body cannot be read.",
     401: "A key is needed, in the header X-API-Key.",
     403: "This installation has no keys for it.",
     404: "There is no such use case or model; the answer lists those there are.",
+    408: "The body did not arrive in time.",
     409: "The version's files are not those that were registered, or there is nothing to go back to.",
     413: "The body is too large.",
-    415: "The body says it is something else than JSON.",
+    415: "The body says it is something that is not read here.",
     422: "A field is missing, unknown or not acceptable; the answer names it, what was expected and what it got.",
-    503: "No model answers yet, or MLflow is needed and cannot be reached; the answer says which.",
+    429: "More requests a second than one caller may send; `Retry-After` says when to go on.",
+    503: "No model answers yet, MLflow is needed and cannot be reached, or too much waits; the answer says which.",
 }
 
 
@@ -81,6 +92,16 @@ class Problem(BaseModel):
     errors: list[FieldError] | None = Field(None, description="One entry a field that is not acceptable (422 only).")
 
 
+class BatchProblem(Problem):
+    """What was wrong with a batch: the same, with the rows that are not acceptable."""
+
+    model_config = ConfigDict(json_schema_extra={})
+
+    errors: list[RowError] | None = Field(  # type: ignore[assignment]
+        None, description="An entry for each field that is not acceptable, of the first 100 such rows (422 only)."
+    )
+
+
 class ProblemResponse(JSONResponse):
     media_type = MEDIA_TYPE
 
@@ -96,8 +117,17 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def as_problems(document: dict[str, Any]) -> dict[str, Any]:
     """Gives an OpenAPI document's errors their media type, and drops the errors FastAPI would have sent."""
-    operations = (operation for path in document["paths"].values() for operation in path.values())
-    for operation in operations:
+    for path, operation in [(path, o) for path, asked in document["paths"].items() for o in asked.values()]:
+        if path not in ALWAYS_ANSWERED:
+            # What the layers before the framework answer, they answer to everything.
+            for status in (429, 503):
+                operation["responses"].setdefault(
+                    str(status),
+                    {
+                        "description": WHEN[status],
+                        "content": {"application/json": {"schema": {"$ref": PROBLEM_SCHEMA}}},
+                    },
+                )
         for status, response in list(operation["responses"].items()):
             if int(status) < HTTPStatus.BAD_REQUEST:
                 continue
@@ -142,6 +172,14 @@ def install(app: FastAPI) -> None:
         # The server logs the exception with its traceback; the client has no use for either.
         detail = "this is a fault of the service, not of the request; its log says more"
         return _problem(request, HTTPStatus.INTERNAL_SERVER_ERROR, detail)
+
+
+def problem_response(
+    scope: Scope, status: int, detail: str, headers: Mapping[str, str] | None = None
+) -> ProblemResponse:
+    """A problem document for what is refused before the framework sees it."""
+    problem = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, instance=cut(scope["path"]))
+    return ProblemResponse(problem.model_dump(exclude_none=True), status, headers)
 
 
 def _problem(

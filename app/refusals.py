@@ -25,6 +25,17 @@ class FieldError(BaseModel):
     message: str = Field(description="The above as one sentence.")
 
 
+class RowError(FieldError):
+    """One field of one row of a batch that is not acceptable."""
+
+    row: int | None = Field(description="The row, counted from 1; null if the body as a whole is meant.")
+
+    @classmethod
+    def of(cls, row: int | None, error: FieldError) -> "RowError":
+        named = error.message if row is None else f"row {row}: {error.message}"
+        return cls(row=row, field=error.field, expected=error.expected, got=error.got, message=named)
+
+
 def refusals(errors: Sequence[Mapping[str, Any]], use_case: UseCase | None) -> list[FieldError]:
     """The first of pydantic's `errors` about a body for `use_case`."""
     return [_refusal(error, use_case) for error in errors[:LISTED]]
@@ -38,7 +49,7 @@ def _refusal(error: Mapping[str, Any], use_case: UseCase | None) -> FieldError:
     location = error["loc"][1:]
     field = cut(str(location[0])) if location else None
     missing = error["type"] == "missing"
-    got = "nothing" if missing else _shown(error["input"])
+    got = "nothing" if missing else shown(error["input"])
     expected = _expected(field, error, use_case)
     subject = f"{field}: " if field is not None else "the body: "
     return FieldError(field=field, expected=expected, got=got, message=f"{subject}expected {expected}, got {got}")
@@ -60,7 +71,7 @@ def _expected(field: str | None, error: Mapping[str, Any], use_case: UseCase | N
     return "the name of a registered model, or null"
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     match value:
         case dict():
             return f"an object with {len(value)} fields"

@@ -34,6 +34,21 @@ class Answer(BaseModel):
     model: ModelReference
 
 
+class RowAnswer(BaseModel):
+    """The answer for one row of a batch."""
+
+    prediction: int = Field(description="Code of the most probable class.")
+    label: str = Field(description="What that class is called.")
+    probabilities: dict[str, float] = Field(description="Each class the model knows, with its probability.")
+
+
+class BatchAnswer(BaseModel):
+    """The answers for the rows of a batch, in their order. All are one version's."""
+
+    predictions: list[RowAnswer]
+    model: ModelReference
+
+
 class Gate(BaseModel):
     """What the gate decided when the version asked to enter Production."""
 
@@ -97,11 +112,26 @@ def _parsed(tags: Mapping[str, str], name: str) -> Any:
     return json.loads(tags[name]) if name in tags else None
 
 
+class Loaded(BaseModel):
+    """A version this process answers with."""
+
+    model: str = Field(description="The registered model.")
+    version: int
+    run_id: str
+    loaded_at: datetime = Field(description="Since when it answers.")
+    form: Literal["onnx", "scikit-learn"] = Field(
+        description="What computes its answers: ONNX Runtime, seen to agree with the model, or the model itself."
+    )
+    fallback: str | None = Field(description="Why that is not ONNX Runtime; null if it is.")
+    stale: bool = Field(description="Whether the registry could not confirm that it is in Production.")
+
+
 class Model(BaseModel):
     """A registered model with its versions, newest first."""
 
     name: str
     use_case: str
+    loaded: Loaded | None = Field(description="What this process answers with; null while nothing does.")
     versions: list[Version]
     trouble: list[str] = Field(description="What went wrong around Production since it was last moved.")
 
@@ -112,15 +142,6 @@ class Models(BaseModel):
 
 class ModelNames(BaseModel):
     modelos: list[str] = Field(description="Names that `model` of `POST /predict` takes.")
-
-
-class Loaded(BaseModel):
-    """A version this process answers with."""
-
-    model: str = Field(description="The registered model.")
-    version: int
-    run_id: str
-    loaded_at: datetime = Field(description="Since when it answers.")
 
 
 class ModelInfo(BaseModel):
@@ -223,6 +244,9 @@ class Readiness(BaseModel):
 
 class Ready(BaseModel):
     use_cases: dict[str, Readiness]
+    stale: list[str] = Field(
+        description="Use cases whose model answers although the registry could not confirm that it is in Production."
+    )
 
 
 class Health(BaseModel):

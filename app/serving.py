@@ -1,12 +1,18 @@
 """What this process answers with: a loaded model for each use case, kept in step with Production."""
 
+import gc
+import hashlib
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from dosel.errors import DoselError, ModelNotFound, RegistryError, UnknownUseCase
 from dosel.settings import Settings
@@ -14,8 +20,14 @@ from dosel.usecases import UseCase
 
 if TYPE_CHECKING:
     # Importing these takes seconds, in which the app can already say that it is alive.
-    from dosel.predictor import Predictor
+    from dosel.predictor import ModelCache, Predictor
     from dosel.registry import ModelVersion, Registry
+
+STALE = "X-Model-Stale"
+"""Header of an answer by a version of which the registry could not confirm that it is in Production."""
+
+WARM_UP_ROWS = 50
+"""Rows a model answers before anybody asks it: the first ones take longer."""
 
 MAX_RELOAD_SECONDS = 60.0
 """Longest pause before a version that could not be loaded is tried again."""
@@ -27,6 +39,10 @@ class NotReady(RegistryError):
     """No model answers for now; the message says what to wait for."""
 
 
+class Overloaded(RegistryError):
+    """Too much waits already; the message says what."""
+
+
 @dataclass(frozen=True)
 class Served:
     """A model that answers. Never changed: another version is another `Served`."""
@@ -35,6 +51,13 @@ class Served:
     version: "ModelVersion"
     loaded_at: datetime
 
+    @cached_property
+    def signature(self) -> bytes:
+        """What ends the JSON object of an answer: which model it was."""
+        version = self.version
+        reference = {"name": version.name, "version": version.version, "run_id": version.run_id}
+        return b',"model":' + msgspec.json.encode(reference) + b"}"
+
 
 @dataclass
 class _Place:
@@ -42,6 +65,9 @@ class _Place:
 
     use_case: UseCase
     served: Served | None = None
+    stale: bool = True
+    confirmed: bool = False
+    swaps: int = 0
     waiting_for: str = "the first look at the registry"
     failed: bool = False
     trouble: str = ""
@@ -123,6 +149,14 @@ class Serving:
         """What keeps the use case from following Production; "" while it does."""
         return self._places[use_case.name].waiting_for
 
+    def stale(self, use_case: UseCase) -> bool:
+        """Whether the last look could not confirm that what answers is what is in Production."""
+        return self._places[use_case.name].stale
+
+    def swaps(self, use_case: UseCase) -> int:
+        """How many versions have taken over so far."""
+        return self._places[use_case.name].swaps
+
     def registry(self) -> "Registry":
         """
         Raises:
@@ -152,6 +186,8 @@ class Serving:
             self.served(places[0].use_case)
 
     def _watch(self) -> None:
+        for place in self._places.values():
+            self._revive(place)
         while not self._stopped.is_set():
             with self._looking:
                 for place in self._places.values():
@@ -167,13 +203,12 @@ class Serving:
             if number is None:
                 dags = f"the DAGs {place.use_case.name}_ingest and {place.use_case.name}_train bring one there"
                 self._tell(place, "empty", f"a version of {name} in Production: {dags}", failed=False)
-            elif place.served is not None and place.served.version.version == number:
+            elif place.served is not None and place.served.version.version == number and self._is_same(place):
                 self._tell(place, "", "", failed=False)
             elif number != place.unloadable or time.monotonic() >= place.not_before:
-                place.served = self._load(place.use_case, number)
+                self._swap(place, number)
                 place.unloadable, place.pause = None, 0.0
                 self._tell(place, "", "", failed=False)
-                log.info("%s: %s version %d answers", place.use_case.name, name, number)
         except Exception as error:  # noqa: BLE001  a model can fail in any way as it is read; this thread must live on
             if number is not None:
                 place.unloadable = number
@@ -185,7 +220,7 @@ class Serving:
 
     def _tell(self, place: _Place, trouble: str, waiting_for: str, failed: bool) -> None:
         """Notes how a look ended, and logs it if the one before ended otherwise: a look comes every few seconds."""
-        place.waiting_for, place.failed = waiting_for, failed
+        place.waiting_for, place.failed, place.stale = waiting_for, failed, failed
         if trouble == place.trouble:
             return
         place.trouble = trouble
@@ -195,15 +230,89 @@ class Serving:
         else:
             log.info("%s: follows Production", place.use_case.name)
 
-    def _load(self, use_case: UseCase, number: int) -> Served:
-        """The version, loaded whole and tried on the example row."""
-        from dosel.predictor import Predictor
+    def _swap(self, place: _Place, number: int) -> None:
+        """Puts a version in the place of what answers now, once it is loaded whole, proven and warm."""
+        from dosel.predictor import Cached, Predictor
 
-        registry = self.registry()
+        registry, use_case = self.registry(), place.use_case
         version = registry.version(use_case.model_name, number)
-        predictor = Predictor(use_case, registry.load(version))
-        predictor.predict([use_case.example])
+        kept = self._kept(use_case, number)
+        if kept is not None and kept.version.run_id == version.run_id:
+            place.served = Served(kept.predictor, version, datetime.now(UTC))
+        else:
+            model = registry.load(version)
+            predictor = Predictor(use_case, model)
+            _warm_up(predictor, use_case)
+            place.served = Served(predictor, version, datetime.now(UTC))
+            self._cache().store(version.name, number, Cached(model, predictor.onnx, _about(version)))
+        self._cache().note_last(version.name, number)
+        place.confirmed = True
+        place.swaps += 1
+        _settle()
+        log.info("%s: %s version %d answers, by %s", use_case.name, version.name, number, place.served.predictor.form)
+
+    def _revive(self, place: _Place) -> None:
+        """Answers with what this machine last saw in Production, until the registry has been asked."""
+        try:
+            number = self._cache().last(place.use_case.model_name)
+            kept = self._kept(place.use_case, number) if number is not None else None
+        except Exception:
+            log.exception("%s: what is kept on disk cannot be used", place.use_case.name)
+            return
+        if kept is not None:
+            place.served = kept
+            _settle()
+            version = kept.version
+            log.info("%s: %s version %d answers, from disk", place.use_case.name, version.name, version.version)
+
+    def _kept(self, use_case: UseCase, number: int) -> Served | None:
+        """A version from this machine's disk, warm; None if it is not there."""
+        from dosel.predictor import Predictor
+        from dosel.registry import ModelVersion
+
+        cached = self._cache().load(use_case.model_name, number)
+        if cached is None:
+            return None
+        version = msgspec.json.decode(cached.about, type=ModelVersion)
+        predictor = Predictor(use_case, cached.model, cached.onnx)
+        _warm_up(predictor, use_case)
         return Served(predictor, version, datetime.now(UTC))
+
+    def _is_same(self, place: _Place) -> bool:
+        """Whether what was revived from disk is what the registry means by that number."""
+        assert place.served is not None
+        if not place.confirmed:
+            version = place.served.version
+            place.confirmed = self.registry().version(version.name, version.version).run_id == version.run_id
+        return place.confirmed
+
+    def _cache(self) -> "ModelCache":
+        from dosel.predictor import ModelCache
+
+        # Version 3 of one registry is not version 3 of another.
+        registry = hashlib.sha256(self._settings.tracking_uri.encode()).hexdigest()[:12]
+        return ModelCache(self._settings.home / "serving" / registry)
+
+
+def _warm_up(predictor: "Predictor", use_case: UseCase) -> None:
+    for _ in range(WARM_UP_ROWS):
+        predictor.predict([use_case.example])
+
+
+def _settle() -> None:
+    """Frees what is left of the model before, then has the collector pass over all that stays.
+
+    Without it, a full collection walks a model and MLflow's modules in the middle of somebody's request.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+
+
+def _about(version: "ModelVersion") -> bytes:
+    # JSON has no NaN, which a metric of MLflow can be.
+    finite = {name: value for name, value in version.metrics.items() if math.isfinite(value)}
+    return msgspec.json.encode(replace(version, metrics=finite))
 
 
 def _meanwhile(place: _Place) -> str:

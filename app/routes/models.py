@@ -10,7 +10,7 @@ from app.deps import ServingDep
 from app.problems import documented
 from app.refusals import cut
 from app.schemas import Loaded, Model, ModelInfo, ModelNames, Models, UseCaseInfo, UseCases, Version
-from app.serving import Served
+from app.serving import Served, Serving
 from dosel.errors import RegistryError, WarehouseError
 from dosel.usecases import UseCase
 
@@ -31,6 +31,7 @@ def router(use_cases: Sequence[UseCase], default: UseCase) -> APIRouter:
                 Model(
                     name=use_case.model_name,
                     use_case=use_case.name,
+                    loaded=_loaded(serving, use_case),
                     versions=[Version.of(version) for version in registry.versions(use_case.model_name)],
                     trouble=registry.trouble(use_case.model_name),
                 )
@@ -72,7 +73,7 @@ def router(use_cases: Sequence[UseCase], default: UseCase) -> APIRouter:
             name=asked.model_name,
             production=Version.of(production),
             since=since,
-            loaded=_loaded(served),
+            loaded=_loaded_now(serving, asked, served),
             read_at=read_at,
         )
 
@@ -88,11 +89,24 @@ def router(use_cases: Sequence[UseCase], default: UseCase) -> APIRouter:
         """Answers what is loaded, by use case."""
         asked = [serving.named(cut(use_case))] if use_case else list(use_cases)
         serving.look(asked)
-        return {u.name: _loaded(served) for u in asked if (served := serving.loaded(u))}
+        return {u.name: loaded for u in asked if (loaded := _loaded(serving, u))}
 
     return made
 
 
-def _loaded(served: Served) -> Loaded:
-    version = served.version
-    return Loaded(model=version.name, version=version.version, run_id=version.run_id, loaded_at=served.loaded_at)
+def _loaded(serving: Serving, use_case: UseCase) -> Loaded | None:
+    served = serving.loaded(use_case)
+    return None if served is None else _loaded_now(serving, use_case, served)
+
+
+def _loaded_now(serving: Serving, use_case: UseCase, served: Served) -> Loaded:
+    version, predictor = served.version, served.predictor
+    return Loaded(
+        model=version.name,
+        version=version.version,
+        run_id=version.run_id,
+        loaded_at=served.loaded_at,
+        form=predictor.form,
+        fallback=predictor.fallback or None,
+        stale=serving.stale(use_case),
+    )

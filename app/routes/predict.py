@@ -4,17 +4,18 @@ from collections.abc import Awaitable, Callable, Sequence
 from email.message import Message
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, HTTPException, Query, Request
+from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 
 from app.deps import ServingDep
 from app.problems import documented
+from app.recording import Entry
 from app.refusals import cut
 from app.rows import Row, request_model, row_model
 from app.schemas import Answer, ModelReference
-from app.serving import Serving
+from app.serving import STALE, Serving
 from dosel.usecases import UseCase
 
-RESPONSES = documented(400, 404, 413, 415, 422, 503)
+RESPONSES = documented(400, 401, 404, 408, 413, 415, 422, 429, 503)
 
 ModelQuery = Annotated[
     str | None,
@@ -46,8 +47,10 @@ def _add(router: APIRouter, use_case: UseCase) -> None:
         operation_id=f"predict_{use_case.name}",
         dependencies=[Depends(_takes_row_of(use_case))],
     )
-    async def predict(row: Body, serving: ServingDep, model: ModelQuery = None) -> Answer:
-        return _answer(serving, use_case, row, model)
+    async def predict(
+        row: Body, request: Request, response: Response, serving: ServingDep, model: ModelQuery = None
+    ) -> Answer:
+        return await _answer(request, response, serving, use_case, row, model)
 
 
 def _add_default(router: APIRouter, use_case: UseCase) -> None:
@@ -60,16 +63,24 @@ def _add_default(router: APIRouter, use_case: UseCase) -> None:
         operation_id="predict",
         dependencies=[Depends(_takes_row_of(use_case))],
     )
-    async def predict(row: Body, serving: ServingDep, model: ModelQuery = None) -> Answer:
-        return _answer(serving, use_case, row, row.model, model)
+    async def predict(
+        row: Body, request: Request, response: Response, serving: ServingDep, model: ModelQuery = None
+    ) -> Answer:
+        return await _answer(request, response, serving, use_case, row, row.model, model)
 
 
-def _answer(serving: Serving, use_case: UseCase, row: Row, *models: str | None) -> Answer:
+async def _answer(
+    request: Request, response: Response, serving: Serving, use_case: UseCase, row: Row, *models: str | None
+) -> Answer:
     for model in filter(None, models):
         serving.check_model(use_case, cut(model))
     served = serving.served(use_case)
     [answer] = served.predictor.predict([row.model_dump(include=set(use_case.feature_names))])
     version = served.version
+    if serving.stale(use_case):
+        response.headers[STALE] = "true"
+    asked = await request.body()
+    request.app.state.record.offer(Entry.of(request.scope, use_case, version, asked, answer.prediction))
     return Answer(
         prediction=answer.prediction,
         label=answer.label,
@@ -83,7 +94,7 @@ def _takes_row_of(use_case: UseCase) -> Callable[[Request], Awaitable[None]]:
         # What a refused field is explained with: a validation error does not say which route it came from.
         request.state.use_case = use_case
         declared = request.headers.get("content-type")
-        if declared and not _is_json(declared):
+        if declared and content_type(declared) != "application/json":
             raise HTTPException(
                 415,
                 f"the body says it is {cut(declared)}; send JSON and the header Content-Type: application/json "
@@ -93,11 +104,13 @@ def _takes_row_of(use_case: UseCase) -> Callable[[Request], Awaitable[None]]:
     return takes_row
 
 
-def _is_json(content_type: str) -> bool:
-    header = Message()
-    header["content-type"] = content_type
-    subtype = header.get_content_subtype()
-    return header.get_content_maintype() == "application" and (subtype == "json" or subtype.endswith("+json"))
+def content_type(header: str) -> str:
+    """What a Content-Type means, without its parameters; every kind of JSON is `application/json`."""
+    message = Message()
+    message["content-type"] = header
+    main, sub = message.get_content_maintype(), message.get_content_subtype()
+    is_json = main == "application" and (sub == "json" or sub.endswith("+json"))
+    return "application/json" if is_json else f"{main}/{sub}"
 
 
 def _described(use_case: UseCase) -> str:

@@ -1,11 +1,16 @@
 """Whether this service lives, and whether it can answer."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request, Response
 
 from app.deps import ServingDep
+from app.metrics import MEDIA_TYPE
 from app.problems import documented
 from app.schemas import Greeting, Health, Readiness, Ready
 from app.serving import NotReady
+
+
+class MetricsText(Response):
+    media_type = MEDIA_TYPE
 
 
 def router() -> APIRouter:
@@ -18,6 +23,10 @@ def router() -> APIRouter:
     @made.get("/healthz", summary="Whether this process lives")
     async def health() -> Health:
         return Health()
+
+    @made.get("/metrics", include_in_schema=False)
+    async def figures(request: Request) -> MetricsText:
+        return MetricsText(request.app.state.metrics.text())
 
     @made.get("/readyz", summary="Whether a model answers", responses=documented(503))
     async def ready(serving: ServingDep) -> Ready:
@@ -33,6 +42,7 @@ def router() -> APIRouter:
         if not any(state.ready for state in states.values()):
             waits = "; ".join(f"{name} waits for {state.waiting_for}" for name, state in states.items())
             raise NotReady(f"no model answers yet: {waits}")
-        return Ready(use_cases=states)
+        stale = [u.name for u in serving.use_cases if serving.loaded(u) and serving.stale(u)]
+        return Ready(use_cases=states, stale=stale)
 
     return made

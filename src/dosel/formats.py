@@ -25,6 +25,13 @@ def requirements() -> list[str]:
     return [f"{package}=={version(package)}" for package in _MADE_WITH]
 
 
+def write(model: Any, folder: Path) -> None:
+    """Writes the estimator where `read` finds it."""
+    from skops.io import dump
+
+    dump(model, folder / _FILE)
+
+
 def read(folder: Path) -> Any:
     """The estimator in an MLflow model's folder.
 

@@ -87,7 +87,7 @@ class Settings(BaseSettings):
         description="Seconds the data API has for one whole answer.",
     )
     poll_seconds: Seconds = Field(
-        2,
+        0.5,
         validation_alias="DOSEL_POLL_SECONDS",
         description="Seconds between two looks at what is in Production.",
     )
@@ -101,6 +101,41 @@ class Settings(BaseSettings):
         validation_alias="DOSEL_PROMOTE_KEYS",
         repr=False,
         description="Who may move Production over HTTP, as `name:key,name:key`; empty lets nobody.",
+    )
+    max_batch_bytes: Annotated[int, Field(ge=1024)] = Field(
+        200_000_000,
+        validation_alias="DOSEL_MAX_BATCH_BYTES",
+        description="Largest CSV of a batch, in bytes; it is kept on disk while it is worked on.",
+    )
+    max_json_batch_bytes: Annotated[int, Field(ge=1024)] = Field(
+        20_000_000,
+        validation_alias="DOSEL_MAX_JSON_BATCH_BYTES",
+        description="Largest JSON of a batch, in bytes; it is kept in memory.",
+    )
+    queue_depth: Annotated[int, Field(ge=1)] = Field(
+        512,
+        validation_alias="DOSEL_QUEUE_DEPTH",
+        description="Requests that may wait in one API process; those beyond are answered 503 at once.",
+    )
+    prediction_log: Annotated[int, Field(ge=0)] = Field(
+        10_000,
+        validation_alias="DOSEL_PREDICTION_LOG",
+        description="Answers that may wait to be written to the prediction log; 0 keeps no log.",
+    )
+    predict_keys: str = Field(
+        "",
+        validation_alias="DOSEL_PREDICT_KEYS",
+        description="Keys for predicting, as `name:key,name:key`; empty lets everybody ask.",
+    )
+    rate_limit: Annotated[float, Field(ge=0)] = Field(
+        0,
+        validation_alias="DOSEL_RATE_LIMIT",
+        description="Requests a second that each key, or else each address, may send; 0 is any number.",
+    )
+    cors_origins: str = Field(
+        "",
+        validation_alias="DOSEL_CORS_ORIGINS",
+        description="Origins whose pages may ask the API from a browser, separated by commas; empty: none.",
     )
     patience: Seconds = Field(
         600,
@@ -121,17 +156,17 @@ class Settings(BaseSettings):
         Raises:
             SettingsError: it is not written so, or a key is short enough to be guessed.
         """
-        names = {}
-        for pair in filter(None, (pair.strip() for pair in self.promote_keys.split(","))):
-            name, _, key = pair.partition(":")
-            if not name or len(key) < SHORTEST_KEY or key in names:
-                # Without showing what was read: it may be most of a key.
-                raise SettingsError(
-                    f"DOSEL_PROMOTE_KEYS: name:key,name:key is expected, each key its own and of at least "
-                    f"{SHORTEST_KEY} characters"
-                )
-            names[key] = name
-        return names
+        return _named_keys("DOSEL_PROMOTE_KEYS", self.promote_keys)
+
+    @property
+    def askers(self) -> dict[str, str]:
+        """The names of those who may predict, by their keys: also whoever may do more. Empty lets everybody.
+
+        Raises:
+            SettingsError: as `promoters`.
+        """
+        keys = _named_keys("DOSEL_PREDICT_KEYS", self.predict_keys)
+        return keys | self.promoters if keys else {}
 
     @model_validator(mode="after")
     def _fill_addresses(self) -> Self:
@@ -171,3 +206,16 @@ class Settings(BaseSettings):
         if settings.environment == "production":
             credentials.refuse_defaults(os.environ)
         return settings
+
+
+def _named_keys(variable: str, text: str) -> dict[str, str]:
+    names: dict[str, str] = {}
+    for pair in filter(None, (pair.strip() for pair in text.split(","))):
+        name, _, key = pair.partition(":")
+        if not name or len(key) < SHORTEST_KEY or key in names:
+            # Without showing what was read: it may be most of a key.
+            raise SettingsError(
+                f"{variable}: name:key,name:key is expected, each key its own and of at least {SHORTEST_KEY} characters"
+            )
+        names[key] = name
+    return names

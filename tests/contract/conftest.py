@@ -58,7 +58,7 @@ def install(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
             shutil.copy(template / "mlflow.db", folder)
             store, warehouse = f"sqlite:///{folder / 'mlflow.db'}", f"sqlite:///{folder / 'warehouse.db'}"
             settings = Settings.model_validate(
-                {"tracking_uri": store, "warehouse_url": warehouse, "poll_seconds": 0.05} | changed
+                {"home": folder, "tracking_uri": store, "warehouse_url": warehouse, "poll_seconds": 0.05} | changed
             )
             return Installation(settings, store, Registry(store, PromotionLedger(connect(warehouse))), good, strange)
 

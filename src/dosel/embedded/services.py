@@ -14,6 +14,10 @@ ROOT = Path(__file__).resolve().parents[3]
 """The project's folder: the services are started in it."""
 
 HOST = "127.0.0.1"
+
+API_FLAGS = ("--no-access-log", "--no-server-header", "--timeout-graceful-shutdown", "30")
+"""Of uvicorn, for the prediction API: it logs its answers itself, and finishes what it has begun."""
+
 ARTIFACT_BUCKET = "mlflows3"
 
 
@@ -92,7 +96,7 @@ def _all_services(settings: Settings) -> tuple[Service, ...]:
         Service(
             "api",
             "Prediction API",
-            uvicorn("app.main:create_app", settings.api_port),
+            (*uvicorn("app.main:create_app", settings.api_port), *API_FLAGS),
             settings.api_port,
             "API_PORT",
             "/healthz",

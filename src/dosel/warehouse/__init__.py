@@ -7,6 +7,7 @@ from dosel.warehouse.batches import BatchRecord, BatchStore
 from dosel.warehouse.engine import connect
 from dosel.warehouse.locks import Turn
 from dosel.warehouse.manifests import Manifest
+from dosel.warehouse.predictions import PredictionRecord, PredictionStore
 from dosel.warehouse.promotions import Evidence, Kind, Note, Promotion, PromotionLedger
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "Kind",
     "Manifest",
     "Note",
+    "PredictionRecord",
+    "PredictionStore",
     "Promotion",
     "PromotionLedger",
     "Turn",

@@ -70,6 +70,21 @@ WRITERS = Table(
 )
 """A row a use case, locked by whoever stores a batch: what is a duplicate is decided by one writer at a time."""
 
+PREDICTIONS = Table(
+    "predictions",
+    METADATA,
+    Column("id", _ID, primary_key=True, autoincrement=True),
+    Column("request_id", String(64), nullable=False),
+    Column("at", _MOMENT, nullable=False, index=True),
+    Column("use_case", String(64), nullable=False),
+    Column("model", String(128), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("asked", Text, nullable=False),
+    Column("answered", Text, nullable=False),
+    **_MYSQL,
+)
+
 PROMOTIONS = Table(
     "promotions",
     METADATA,

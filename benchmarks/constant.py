@@ -1,0 +1,30 @@
+"""The least that a FastAPI service can do: check the same body as ours, and answer always the same."""
+
+from typing import Any
+
+from fastapi import FastAPI
+
+from app.rows import request_model
+from dosel.usecases import DEFAULT
+
+ANSWER = {
+    "prediction": 2,
+    "label": "Lodgepole Pine",
+    "probabilities": dict.fromkeys(DEFAULT.target.labels.values(), 0.1428571),
+    "model": {"name": DEFAULT.model_name, "version": 1, "run_id": "0" * 32},
+}
+
+
+def create_app() -> FastAPI:
+    app = FastAPI()
+    Body: Any = request_model(DEFAULT)
+
+    @app.post("/predict")
+    async def predict(row: Body) -> dict[str, Any]:
+        return ANSWER
+
+    @app.get("/healthz")
+    async def healthy() -> dict[str, str]:
+        return {"status": "ok"}
+
+    return app

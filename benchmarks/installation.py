@@ -1,0 +1,157 @@
+"""A private MLflow with registered models, in a folder that goes away: what the benchmarks of serving stand on."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO
+
+import httpx
+import psutil
+
+from dosel.pipeline import Pipeline
+from dosel.settings import Settings
+from dosel.sources import Batch
+from dosel.usecases import Candidate, UseCase
+from dosel.usecases.covertype import COVERTYPE
+from external.columns import as_words
+from external.generator import generate
+
+ROOT = Path(__file__).resolve().parent.parent
+ROWS = 7_000
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A running MLflow with `versions` of covertype's model, and the settings that lead there."""
+
+    settings: Settings
+    pipeline: Pipeline
+    versions: tuple[int, ...]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """For a process of ours."""
+        return os.environ | {
+            "DOSEL_HOME": str(self.settings.home),
+            "DOSEL_WAREHOUSE_URL": self.settings.warehouse_url,
+            "MLFLOW_TRACKING_URI": self.settings.tracking_uri,
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        }
+
+    def promote(self, version: int, reason: str = "a benchmark") -> None:
+        registry = self.pipeline.registry
+        registry.promote(registry.version(COVERTYPE.model_name, version), "benchmark", reason)
+
+
+@contextmanager
+def installation(*forests: tuple[int, int]) -> Iterator[Installation]:
+    """Trains a forest of each (trees, depth) on generated rows; the first one is in Production."""
+    with TemporaryDirectory(prefix="dosel-benchmark-") as name, ExitStack() as stack:
+        home = Path(name)
+        port = free_port()
+        command = [
+            *(sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"),
+            *("--backend-store-uri", f"sqlite:///{home / 'mlflow.db'}", "--artifacts-destination", str(home / "files")),
+        ]
+        os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+        url = f"http://{HOST}:{port}"
+        stack.enter_context(process(command, dict(os.environ), f"{url}/health", home / "mlflow.log"))
+        settings = Settings(home=home, tracking_uri=url, warehouse_url=f"sqlite:///{home / 'warehouse.db'}", jobs=2)
+        rows = as_words(generate(ROWS, seed=1), first_class=1)
+        versions = []
+        for trees, depth in forests:
+            pipeline = Pipeline(_searching(trees, depth), settings)
+            pipeline.ingest(_Once(rows))
+            versions.append(pipeline.register(pipeline.train()))
+        made = Installation(settings, pipeline, tuple(versions))
+        made.promote(versions[0])
+        yield made
+
+
+@contextmanager
+def process(
+    command: list[str], environment: dict[str, str], healthy: str, log: Path, seconds: float = 180
+) -> Iterator[tuple[psutil.Process, float]]:
+    """A running process that answers at `healthy`, with the seconds that took; ended afterwards."""
+    with log.open("wb") as output:
+        began = time.perf_counter()
+        started = _start(command, environment, output)
+        try:
+
+            def told() -> str:
+                return f"{' '.join(command)}\n{log.read_text()[-3000:]}"
+
+            wait_until(lambda: started.poll() is not None or answers(healthy), seconds, told)
+            if started.poll() is not None:
+                raise SystemExit(f"ended by itself: {told()}")
+            yield psutil.Process(started.pid), time.perf_counter() - began
+        finally:
+            _end(started)
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=2).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def wait_until(true: Callable[[], bool], seconds: float, told: Callable[[], str]) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"waited {seconds:g} s in vain: {told()}")
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def resident_mb(process: psutil.Process) -> float:
+    """Memory of a process and its children."""
+    everyone = [process, *process.children(recursive=True)]
+    return sum(p.memory_info().rss for p in everyone) / 1e6
+
+
+def _start(command: list[str], environment: dict[str, str], output: IO[bytes]) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
+
+
+def _end(started: "subprocess.Popen[bytes]") -> None:
+    family = psutil.Process(started.pid).children(recursive=True) if started.poll() is None else []
+    started.terminate()
+    try:
+        started.wait(timeout=15)
+    except subprocess.TimeoutExpired:
+        started.kill()
+    for child in family:
+        if child.is_running():
+            child.kill()
+
+
+def _searching(trees: int, depth: int) -> UseCase:
+    forest = COVERTYPE.candidates[0].build
+    return replace(
+        COVERTYPE, candidates=(Candidate("random_forest", forest, {"n_estimators": (trees,), "max_depth": (depth,)}),)
+    )
+
+
+class _Once:
+    """A source of one batch."""
+
+    def __init__(self, rows: list[list[str]]) -> None:
+        self._left = [Batch("http://benchmark.test", "benchmark", "1", 1, rows, "uci")]
+
+    def next_batch(self) -> Batch | None:
+        return self._left.pop() if self._left else None

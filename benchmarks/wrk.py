@@ -1,0 +1,76 @@
+"""Load from wrk, and its figures."""
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+_SCRIPT = """
+local file = io.open(%(body)s, "rb")
+wrk.method, wrk.body = "POST", file:read("*all")
+wrk.headers["Content-Type"] = "%(content_type)s"
+file:close()
+done = function(summary, latency, requests)
+  local errors = summary.errors
+  io.write(string.format('WRK {"requests": %%d, "us": %%d, "p50": %%d, "p99": %%d, "failed": %%d}\\n',
+    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
+    errors.status + errors.connect + errors.read + errors.write + errors.timeout))
+end
+"""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one round gave: requests a second, and milliseconds."""
+
+    rate: float
+    p50_ms: float
+    p99_ms: float
+    failed: int
+
+
+@dataclass(frozen=True)
+class Target:
+    """A running service, and what it is asked."""
+
+    name: str
+    url: str
+    script: Path
+
+    @classmethod
+    def posting(
+        cls, folder: Path, name: str, url: str, body: bytes, content_type: str = "application/json"
+    ) -> "Target":
+        file = folder / f"{name}.body".replace(" ", "-")
+        file.write_bytes(body)
+        script = file.with_suffix(".lua")
+        script.write_text(_SCRIPT % {"body": json.dumps(str(file)), "content_type": content_type})
+        return cls(name, url, script)
+
+    def load(self, seconds: float, connections: int) -> Load:
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "30s"]
+        done = subprocess.run([*command, "-s", str(self.script), self.url], capture_output=True, text=True, check=True)
+        [line] = [line for line in done.stdout.splitlines() if line.startswith("WRK ")]
+        found = json.loads(line.removeprefix("WRK "))
+        rate = found["requests"] / (found["us"] / 1e6)
+        return Load(rate, found["p50"] / 1000, found["p99"] / 1000, found["failed"])
+
+
+def side_by_side(targets: list[Target], rounds: int, seconds: float, connections: int) -> dict[str, Load]:
+    """Medians of `rounds` rounds, in each of which every target has its turn: what disturbs one disturbs all."""
+    found: dict[str, list[Load]] = {target.name: [] for target in targets}
+    for target in targets:
+        target.load(1, connections)
+    for _ in range(rounds):
+        for target in targets:
+            found[target.name].append(target.load(seconds, connections))
+    return {
+        name: Load(
+            median(load.rate for load in loads),
+            median(load.p50_ms for load in loads),
+            median(load.p99_ms for load in loads),
+            sum(load.failed for load in loads),
+        )
+        for name, loads in found.items()
+    }

@@ -1,0 +1,121 @@
+"""A pipeline's fitted preprocessing as plain arrays: the same numbers, without a DataFrame.
+
+scikit-learn scales in float64, and so does this, operation by operation, so that not a bit differs. (A
+pipeline converted whole to ONNX scales in float32, and rows beside a tree's threshold change sides.)
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dosel.usecases import UseCase
+
+Floats = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
+
+
+class NotEncodable(Exception):
+    """A step that is not known here; the message names it."""
+
+
+@dataclass(frozen=True)
+class _Scaled:
+    """Numbers `source` end at `place`, as (x - shift) / scale, or as x * scale + shift if `minmax`."""
+
+    source: slice | Codes
+    place: slice
+    shift: Floats
+    scale: Floats
+    minmax: bool
+
+    def apply(self, numbers: Floats) -> Floats:
+        values: Floats = numbers[:, self.source]
+        return values * self.scale + self.shift if self.minmax else (values - self.shift) / self.scale
+
+    def undo(self, column: int, values: Floats) -> Floats:
+        shift, scale = float(self.shift[column]), float(self.scale[column])
+        return (values - shift) / scale if self.minmax else values * scale + shift
+
+
+class Encoder:
+    """Turns rows into the matrix that a fitted `ColumnTransformer` would make of them.
+
+    Rows come as `numbers`, float64 of shape (rows, declared numbers), and `codes`, each category's place in
+    its declared values, of shape (rows, declared categories); -1 is a value that is not declared.
+
+    Raises:
+        NotEncodable: a step is none of StandardScaler, MinMaxScaler and OneHotEncoder as they are by default.
+    """
+
+    def __init__(self, use_case: UseCase, fitted: Any) -> None:
+        self._scaled: list[_Scaled] = []
+        self._places: list[tuple[int, Codes]] = []
+        numbers = [number.name for number in use_case.numbers]
+        categories = {category.name: (i, category) for i, category in enumerate(use_case.categories)}
+        self.width = 0
+        if type(fitted).__name__ != "ColumnTransformer":
+            raise NotEncodable(f"preprocessing by {type(fitted).__name__}")
+        for name, step, columns in fitted.transformers_:
+            place = fitted.output_indices_[name]
+            self.width = max(self.width, place.stop)
+            if not len(columns) or step == "drop":
+                continue
+            match type(step).__name__:
+                case "StandardScaler" | "MinMaxScaler" if set(columns) <= set(numbers):
+                    self._scaled.append(_scaling(step, [numbers.index(column) for column in columns], place))
+                case "OneHotEncoder" if set(columns) <= set(categories) and _is_plain(step):
+                    start = place.start
+                    for column, known in zip(columns, step.categories_, strict=True):
+                        i, category = categories[column]
+                        found = {value: start + k for k, value in enumerate(known)}
+                        # One more at the end: the place of code -1.
+                        self._places.append((i, np.array([*(found.get(v, -1) for v in category.values), -1])))
+                        start += len(known)
+                case other:
+                    raise NotEncodable(f"{other} of {', '.join(map(str, columns))}")
+
+    def encode(self, numbers: Floats, codes: Codes, dtype: Any = np.float64) -> npt.NDArray[Any]:
+        """The encoded rows, of shape (rows, `width`): scaled in float64, then rounded to `dtype`."""
+        encoded = np.zeros((len(numbers), self.width), dtype)
+        for scaled in self._scaled:
+            encoded[:, scaled.place] = scaled.apply(numbers)
+        if len(numbers) == 1:
+            for i, places in self._places:
+                if (place := places[codes[0, i]]) >= 0:
+                    encoded[0, place] = 1
+            return encoded
+        for i, places in self._places:
+            place = places[codes[:, i]]
+            known = np.flatnonzero(place >= 0)
+            encoded[known, place[known]] = 1
+        return encoded
+
+    def decode(self, column: int, values: Floats) -> tuple[int, Floats] | None:
+        """Which declared number an encoded column holds, and `values` of it as they were before scaling."""
+        for scaled in self._scaled:
+            if scaled.place.start <= column < scaled.place.stop:
+                k = column - scaled.place.start
+                source = scaled.source.start + k if isinstance(scaled.source, slice) else int(scaled.source[k])
+                return source, scaled.undo(k, values)
+        return None
+
+
+def _scaling(step: Any, source: list[int], place: slice) -> _Scaled:
+    count = len(source)
+    contiguous = source == list(range(source[0], source[0] + count))
+    picked = slice(source[0], source[0] + count) if contiguous else np.array(source)
+    if type(step).__name__ == "MinMaxScaler":
+        if step.clip:
+            raise NotEncodable("MinMaxScaler(clip=True)")
+        return _Scaled(picked, place, step.min_, step.scale_, minmax=True)
+    shift = step.mean_ if step.with_mean else np.zeros(count)
+    scale = step.scale_ if step.with_std else np.ones(count)
+    return _Scaled(picked, place, shift, scale, minmax=False)
+
+
+def _is_plain(step: Any) -> bool:
+    """Whether each known value has its column, and an unknown one has none."""
+    grouped = step.min_frequency is not None or step.max_categories is not None
+    return step.handle_unknown == "ignore" and step.drop is None and not grouped

@@ -1,0 +1,59 @@
+"""Rows on which a model's fast form must answer as the model does, before anybody gets its answers."""
+
+import numpy as np
+
+from dosel.predictor.compiled import Compiled
+from dosel.predictor.encoding import Codes, Encoder, Floats
+from dosel.usecases import Number, UseCase
+
+TOLERANCE = 1e-6
+"""How far a probability may be from the model's own."""
+
+SAMPLED_ROWS = 4_096
+THRESHOLD_ROWS = 12_288
+
+
+def trial_rows(use_case: UseCase, encoder: Encoder, compiled: Compiled | None) -> tuple[Floats, Codes]:
+    """Acceptable rows, as numbers and codes: drawn at random, and on both sides of what the trees split at."""
+    rng = np.random.default_rng(0)
+    edges: list[tuple[int, Floats]] = []
+    for column, thresholds in compiled.thresholds() if compiled else ():
+        if (found := encoder.decode(column, thresholds)) is not None:
+            number, values = found
+            edges.append((number, _beside(use_case.numbers[number], values)))
+    count = sum(len(values) for _, values in edges)
+    share = min(1.0, THRESHOLD_ROWS / max(count, 1))
+    edges = [(i, rng.choice(v, max(1, int(len(v) * share)), replace=False)) for i, v in edges if len(v)]
+    numbers, codes = _drawn(use_case, SAMPLED_ROWS + sum(len(values) for _, values in edges), rng)
+    start = SAMPLED_ROWS
+    for number, values in edges:
+        numbers[start : start + len(values), number] = values
+        start += len(values)
+    # One unknown value a category: the model has its own way with it.
+    for i in range(codes.shape[1]):
+        codes[i, i] = -1
+    return numbers, codes
+
+
+def _beside(number: Number, thresholds: Floats) -> Floats:
+    """The nearest acceptable values on either side of each threshold."""
+    if number.whole:
+        sides = [np.floor(thresholds), np.ceil(thresholds)]
+    else:
+        sides = [np.nextafter(thresholds, -np.inf), thresholds, np.nextafter(thresholds, np.inf)]
+    values = np.unique(np.concatenate(sides))
+    return values[(values >= number.low) & (values <= number.high)]
+
+
+def _drawn(use_case: UseCase, count: int, rng: np.random.Generator) -> tuple[Floats, Codes]:
+    def column(number: Number) -> Floats:
+        values = rng.uniform(number.low, number.high, count)
+        return np.clip(np.rint(values), number.low, number.high) if number.whole else values
+
+    numbers = np.empty((count, len(use_case.numbers)))
+    for i, number in enumerate(use_case.numbers):
+        numbers[:, i] = column(number)
+    codes = np.empty((count, len(use_case.categories)), np.intp)
+    for i, category in enumerate(use_case.categories):
+        codes[:, i] = rng.integers(0, len(category.values), count)
+    return numbers, codes

@@ -1,0 +1,56 @@
+"""The prediction log: what was asked, what was answered, by which version, when."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from sqlalchemy import Engine, insert
+
+from dosel.warehouse.engine import transaction
+from dosel.warehouse.tables import PREDICTIONS, create
+
+
+class PredictionRecord(NamedTuple):
+    """One request that was answered.
+
+    `at` is seconds since 1970. `asked` is the row as it was received, JSON; for a batch of `rows`, the SHA-256 of its
+    body. `answered` is the code of the class; for a batch, how often each was answered, as JSON.
+    """
+
+    request_id: str
+    at: float
+    use_case: str
+    model: str
+    version: int
+    rows: int
+    asked: str
+    answered: str
+
+
+class PredictionStore:
+    """Adds to the log."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._made = False
+        # As text, once: SQLAlchemy's own way with each row takes longer than the prediction took.
+        statement = insert(PREDICTIONS).values(dict.fromkeys(PredictionRecord._fields))
+        self._insert = str(statement.compile(dialect=engine.dialect))
+
+    def append(self, records: Sequence[PredictionRecord]) -> None:
+        """Stores all of them, or none.
+
+        Raises:
+            WarehouseError: the data store cannot be reached, or gave up.
+        """
+        rows = [(r.request_id, _moment(r.at), *r[2:]) for r in records]
+        with transaction(self._engine) as connection:
+            if not self._made:
+                create(connection, PREDICTIONS)
+            connection.exec_driver_sql(self._insert, rows)
+        self._made = True
+
+
+def _moment(at: float) -> str:
+    """UTC to the microsecond, as both data stores read it."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")

@@ -1,0 +1,288 @@
+"""How the API keeps answering: from its own disk, under load, counted, logged, and to whom it may."""
+
+import asyncio
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import select
+
+from app.layers import Shedding
+from app.logs import JsonFormatter
+from app.main import build_app, create_app
+from app.serving import Serving
+from dosel.errors import WarehouseError
+from dosel.registry import Registry
+from dosel.settings import Settings
+from dosel.usecases import ALL, DEFAULT
+from dosel.usecases.covertype import COVERTYPE
+from dosel.warehouse import connect
+from dosel.warehouse.tables import PREDICTIONS
+from tests.contract.conftest import Installation
+from tests.contract.test_api import EXAMPLE, NAME, running, version_of, wait_until
+
+Install = Callable[..., Installation]
+KEY = "a-key-of-sixteen-characters"
+
+
+@pytest.fixture(scope="module")
+def installed(install: Install) -> Installation:
+    made = install()
+    made.promote(made.good[0])
+    return made
+
+
+@pytest.fixture
+def api(installed: Installation) -> Iterator[TestClient]:
+    with running(create_app(installed.settings)) as client:
+        wait_until(lambda: client.get("/readyz").is_success)
+        yield client
+
+
+def figure(client: TestClient, name: str, **labels: str) -> float:
+    """The sum of a metric's samples with these labels."""
+    families = text_string_to_metric_families(client.get("/metrics").raise_for_status().text)
+    samples = [s for family in families for s in family.samples if s.name == name]
+    return sum(s.value for s in samples if labels.items() <= s.labels.items())
+
+
+# From its own disk.
+
+
+def nothing_behind(_: Settings) -> Registry:
+    raise WarehouseError("MLflow, MinIO and MySQL are all gone")
+
+
+def restarted(here: Installation) -> TestClient:
+    """The same API on the same disk, with nothing behind it."""
+    return TestClient(build_app(here.settings, Serving(here.settings, ALL, nothing_behind), ALL, DEFAULT))
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict?model=" + NAME])
+def test_a_restarted_api_answers_with_nothing_behind_it_and_says_so(install: Install, path: str) -> None:
+    here = install()
+    here.promote(here.good[0])
+    with running(create_app(here.settings)) as client:
+        wait_until(lambda: version_of(client) == 1)
+        here.promote(here.good[1])
+        wait_until(lambda: version_of(client) == 2)
+        fresh = client.post(path, json=EXAMPLE)
+        assert "x-model-stale" not in fresh.headers
+        assert client.get("/readyz").json()["stale"] == []
+    with restarted(here) as client:
+        wait_until(lambda: client.get("/readyz").is_success)
+        answer = client.post(path, json=EXAMPLE).raise_for_status()
+        assert answer.json() == fresh.json()
+        assert answer.headers["x-model-stale"] == "true"
+        assert client.get("/readyz").json()["stale"] == [COVERTYPE.name]
+        assert figure(client, "dosel_model_stale") == 1
+
+
+def test_what_was_tampered_with_on_disk_is_not_used(install: Install) -> None:
+    here = install()
+    here.promote(here.good[0])
+    with running(create_app(here.settings)) as client:
+        wait_until(lambda: version_of(client) == 1)
+    [onnx] = here.settings.home.glob("serving/*/*/1/classifier.onnx")
+    onnx.write_bytes(onnx.read_bytes() + b"\0")
+    with restarted(here) as client:
+        wait_until(lambda: "all gone" in client.get("/readyz").text)
+        assert client.post("/predict", json=EXAMPLE).status_code == 503
+
+
+def test_another_run_behind_the_same_number_is_loaded_anew(install: Install) -> None:
+    here = install()
+    here.promote(here.good[0])
+    with running(create_app(here.settings)) as client:
+        wait_until(lambda: version_of(client) == 1)
+    [about] = here.settings.home.glob("serving/*/*/1/about.json")
+    foreign = json.loads(about.read_bytes()) | {"run_id": "f" * 32}
+    manifest = about.parent / "manifest.json"
+    about.write_text(json.dumps(foreign))
+    sums = json.loads(manifest.read_text())
+    sums["sha256"]["about.json"] = hashlib.sha256(about.read_bytes()).hexdigest()
+    manifest.write_text(json.dumps(sums))
+    with running(create_app(here.settings)) as client:
+        wait_until(lambda: client.get("/readyz").is_success and not client.get("/readyz").json()["stale"])
+        assert client.post("/predict", json=EXAMPLE).json()["model"]["run_id"] == here.good[0]
+
+
+# What is told.
+
+
+def test_figures_count_answers_refusals_rows_and_what_answers(api: TestClient) -> None:
+    before = figure(api, "dosel_requests_total", route="/predict", status="200")
+    api.post("/predict", json=EXAMPLE)
+    api.post("/predict?model=" + NAME, json=EXAMPLE)
+    assert figure(api, "dosel_requests_total", route="/predict", status="200") == before + 2
+    api.post("/predict", json={})
+    assert figure(api, "dosel_requests_total", route="/predict", status="422") == 1
+    api.get("/no/such/path")
+    assert figure(api, "dosel_requests_total", route="none", status="404") == 1
+    api.post("/predict/covertype/batch", json=[EXAMPLE] * 3)
+    assert figure(api, "dosel_batch_rows_total") == 3
+    assert figure(api, "dosel_model_version", form="onnx") == 1
+    assert figure(api, "dosel_model_fallback") == figure(api, "dosel_model_stale") == 0
+    assert figure(api, "dosel_model_swaps_total") <= 1
+
+
+def test_models_say_what_computes_the_answers(api: TestClient) -> None:
+    [model] = api.get("/models").json()["models"]
+    assert (model["loaded"]["version"], model["loaded"]["form"], model["loaded"]["fallback"]) == (1, "onnx", None)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [("abc-1.2_3", True), ("", False), ("x" * 65, False), ("a\tb", False), ("ü", False)]
+)
+def test_a_request_keeps_the_name_it_came_with_if_it_is_one(api: TestClient, given: str, kept: bool) -> None:
+    answers = [api.post("/predict", json=EXAMPLE, headers={"X-Request-ID": given.encode()}) for _ in range(2)]
+    names = {answer.headers["x-request-id"] for answer in answers}
+    assert (names == {given}) == kept
+    assert len(names) == (1 if kept else 2)
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/nowhere", "/metrics"])
+def test_every_answer_keeps_browsers_from_doing_more_with_it(api: TestClient, path: str) -> None:
+    headers = api.get(path, headers={"Origin": "http://elsewhere.test"}).headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    assert "access-control-allow-origin" not in headers
+    assert "server" not in headers
+
+
+def test_origins_may_be_let_in(installed: Installation) -> None:
+    settings = installed.settings.model_copy(update={"cors_origins": "http://page.test"})
+    with running(create_app(settings)) as client:
+        for origin, let_in in (("http://page.test", True), ("http://elsewhere.test", False)):
+            headers = client.get("/", headers={"Origin": origin}).headers
+            assert (headers.get("access-control-allow-origin") == origin) == let_in
+
+
+def test_each_answer_is_a_line_of_json(api: TestClient, capsys: pytest.CaptureFixture[str]) -> None:
+    name = api.get("/healthz").headers["x-request-id"]
+    lines: list[str] = []
+
+    def written() -> bool:
+        lines.extend(capsys.readouterr().out.splitlines())
+        return any(name in line for line in lines)
+
+    wait_until(written)
+    [line] = [json.loads(line) for line in lines if name in line]
+    assert (line["method"], line["path"], line["status"]) == ("GET", "/healthz", 200)
+
+
+def test_a_log_record_is_a_line_of_json_with_its_traceback() -> None:
+    try:
+        raise ValueError("a\nreason")
+    except ValueError as error:
+        record = logging.LogRecord("x", logging.ERROR, "", 0, "failed: %s", ("so",), (ValueError, error, None))
+    line = JsonFormatter().format(record)
+    assert "\n" not in line
+    assert (json.loads(line)["message"], json.loads(line)["level"]) == ("failed: so", "error")
+    assert "ValueError: a\nreason" in json.loads(line)["traceback"]
+
+
+def test_answers_are_logged_in_the_warehouse(api: TestClient, installed: Installation) -> None:
+    names = [
+        api.post(path, json=body).raise_for_status().headers["x-request-id"]
+        for path, body in (
+            ("/predict", EXAMPLE),
+            ("/predict?model=" + NAME, EXAMPLE),
+            ("/predict/covertype/batch", [EXAMPLE] * 2),
+        )
+    ]
+    engine = connect(installed.settings.warehouse_url)
+    found: dict[str, Any] = {}
+
+    def stored() -> bool:
+        with engine.connect() as connection:
+            query = select(PREDICTIONS).where(PREDICTIONS.c.request_id.in_(names))
+            found.update({row["request_id"]: row for row in connection.execute(query).mappings()})
+        return len(found) == 3
+
+    wait_until(stored)
+    for name in names[:2]:
+        assert json.loads(found[name]["asked"]) == EXAMPLE
+        assert (found[name]["version"], found[name]["rows"]) == (1, 1)
+    assert found[names[2]]["rows"] == 2
+    assert json.loads(found[names[2]]["answered"]) == {found[names[0]]["answered"]: 2}
+
+
+def test_a_full_prediction_log_drops_and_counts(install: Install) -> None:
+    here = install(prediction_log=3)
+    here.promote(here.good[0])
+    with running(create_app(here.settings)) as client:
+        wait_until(lambda: version_of(client) == 1)
+
+        def failing() -> Any:
+            raise WarehouseError("the data store is away")
+
+        client.app.state.record._open_store = failing  # type: ignore[attr-defined]
+        client.app.state.record._store = None  # type: ignore[attr-defined]
+        for _ in range(10):
+            assert client.post("/predict", json=EXAMPLE).is_success
+        assert figure(client, "dosel_prediction_log_dropped_total") >= 6
+
+
+# Who may ask, and how often.
+
+
+def test_with_keys_only_those_who_have_one_may_predict(installed: Installation) -> None:
+    settings = installed.settings.model_copy(update={"predict_keys": f"page:{KEY}"})
+    with running(create_app(settings)) as client:
+        wait_until(lambda: client.get("/readyz").is_success)
+        for path, body in (("/predict", EXAMPLE), ("/predict/covertype/batch", [EXAMPLE])):
+            assert client.post(path, json=body).status_code == 401
+            assert client.post(path, json=body, headers={"X-API-Key": "wrong"}).status_code == 401
+            assert client.post(path, json=body, headers={"X-API-Key": KEY}).is_success
+        assert client.get("/models").is_success
+
+
+@pytest.mark.parametrize("keys", ["page", "page:short", ":" + KEY])
+def test_keys_that_make_no_sense_end_it_in_one_line(installed: Installation, keys: str) -> None:
+    with pytest.raises(SystemExit, match="DOSEL_PREDICT_KEYS"):
+        create_app(installed.settings.model_copy(update={"predict_keys": keys}))
+
+
+def test_more_than_the_rate_is_429_and_says_when_to_go_on(installed: Installation) -> None:
+    settings = installed.settings.model_copy(update={"rate_limit": 0.01})
+    with running(create_app(settings)) as client:
+        client.get("/openapi.json").raise_for_status()
+        response = client.get("/use-cases")
+        assert response.status_code == 429
+        assert int(response.headers["retry-after"]) <= 100
+        assert client.get("/healthz").is_success
+
+
+def test_what_would_wait_behind_too_many_is_shed() -> None:
+    """Of ten requests that arrive together at a depth of four, four are answered and six are told at once."""
+    shed = 0
+
+    def told() -> None:
+        nonlocal shed
+        shed += 1
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def ten() -> list[dict[str, Any]]:
+        layer, sent = Shedding(app, 4, told), []
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "path": "/predict", "method": "POST", "headers": []}
+        async with asyncio.TaskGroup() as group:
+            for _ in range(10):
+                group.create_task(layer(scope, None, send))  # type: ignore[arg-type]
+        return sent
+
+    starts = [message for message in asyncio.run(ten()) if message["type"] == "http.response.start"]
+    assert sorted(message["status"] for message in starts) == [200] * 4 + [503] * 6
+    assert all(dict(m["headers"])[b"retry-after"] == b"1" for m in starts if m["status"] == 503)
+    assert shed == 6

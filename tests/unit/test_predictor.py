@@ -1,0 +1,170 @@
+"""The predictor against the pipeline it was made from: every kind of row, every form."""
+
+import logging
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.ensemble import ExtraTreesClassifier, GradientBoostingClassifier, RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.tree import DecisionTreeClassifier
+
+from dosel import rows
+from dosel.errors import RegistryError
+from dosel.predictor import Predictor
+from dosel.predictor.encoding import Encoder
+from dosel.training.preprocessing import pipeline
+from dosel.usecases.covertype import COVERTYPE
+
+NUMBERS = [number.name for number in COVERTYPE.numbers]
+
+
+def table(count: int, seed: int) -> pd.DataFrame:
+    """Acceptable rows, of declared types."""
+    rng = np.random.default_rng(seed)
+    columns: dict[str, Any] = {n.name: rng.integers(int(n.low), int(n.high) + 1, count) for n in COVERTYPE.numbers}
+    columns |= {c.name: rng.choice(c.values, count) for c in COVERTYPE.categories}
+    return rows.canonical(COVERTYPE, pd.DataFrame(columns))
+
+
+def fitted(classifier: Any) -> Any:
+    features = table(400, seed=1)
+    return pipeline(COVERTYPE, classifier).fit(features, 1 + features["Elevation"].to_numpy() // 10 % 7)
+
+
+def given(features: pd.DataFrame) -> list[dict[str, Any]]:
+    return features.to_dict("records")
+
+
+def numbers_and_codes(features: pd.DataFrame) -> tuple[Any, Any]:
+    codes = [pd.Categorical(features[c.name], categories=list(c.values)).codes for c in COVERTYPE.categories]
+    return features[NUMBERS].to_numpy(), np.column_stack(codes).astype(np.intp)
+
+
+CLASSIFIERS = {
+    "forest": RandomForestClassifier(20, max_depth=12, random_state=0),
+    "extra trees": ExtraTreesClassifier(10, random_state=0),
+    "tree": DecisionTreeClassifier(random_state=0),
+    "boosted": GradientBoostingClassifier(n_estimators=3, random_state=0),
+    "linear": LogisticRegression(max_iter=300),
+    "neighbours": KNeighborsClassifier(4),
+}
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_every_answer_is_the_pipelines_own(name: str) -> None:
+    model = fitted(CLASSIFIERS[name])
+    predictor = Predictor(COVERTYPE, model)
+    features = table(500, seed=2)
+    expected = model.predict_proba(features)
+    scores = predictor.scores(*numbers_and_codes(features))
+    assert [predictor.classes[i] for i in scores.chosen] == list(model.predict(features))
+    assert np.abs(scores.probabilities - expected).max() <= 1e-6
+    numbers, codes = (part[:50].tolist() for part in numbers_and_codes(features))
+    for answer, number, code in zip(predictor.predict(given(features[:50])), numbers, codes, strict=True):
+        alone = predictor.one(number, code)
+        assert alone.label == answer.label
+        assert alone.probabilities == pytest.approx(answer.probabilities, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["forest", "extra trees", "tree", "boosted", "neighbours"])
+def test_these_are_answered_by_onnx(name: str) -> None:
+    predictor = Predictor(COVERTYPE, fitted(CLASSIFIERS[name]))
+    assert (predictor.form, predictor.fallback) == ("onnx", "")
+
+
+def test_two_classes_that_are_as_probable_are_told_apart_as_the_model_does() -> None:
+    """Four neighbours tie often; the sums that a forest's votes are, in float32, would fall either way."""
+    model = fitted(CLASSIFIERS["neighbours"])
+    features = table(500, seed=3)
+    expected = np.sort(model.predict_proba(features), axis=1)
+    assert (expected[:, -1] == expected[:, -2]).any()
+    answers = Predictor(COVERTYPE, model).predict(given(features))
+    assert [answer.prediction for answer in answers] == list(model.predict(features))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"Elevation": 2544.0}, {"Elevation": 2544}, {"Soil_Type": "C1"}, {"Soil_Type": None}, {"Wilderness_Area": ""}],
+    ids=str,
+)
+def test_odd_values_are_answered_as_the_pipeline_answers_them(changed: dict[str, Any]) -> None:
+    model = fitted(CLASSIFIERS["forest"])
+    row = COVERTYPE.example | changed
+    [answer] = Predictor(COVERTYPE, model).predict([row])
+    [expected] = model.predict_proba(rows.frame(COVERTYPE, [row]))
+    assert list(answer.probabilities.values()) == pytest.approx(list(expected), abs=1e-6)
+
+
+def test_a_missing_number_is_the_models_own_affair() -> None:
+    missing = COVERTYPE.example | {"Slope": float("nan")}
+    with pytest.raises(ValueError, match="NaN"):
+        Predictor(COVERTYPE, fitted(CLASSIFIERS["linear"])).predict([missing])
+    model = fitted(CLASSIFIERS["forest"])
+    [answer] = Predictor(COVERTYPE, model).predict([missing])
+    assert answer.prediction == model.predict(rows.frame(COVERTYPE, [missing]))[0]
+
+
+def test_the_encoding_is_the_preprocessings_to_the_last_bit() -> None:
+    model = fitted(CLASSIFIERS["tree"])
+    features = table(300, seed=4)
+    encoder = Encoder(COVERTYPE, model[0])
+    encoded = encoder.encode(*numbers_and_codes(features))
+    assert np.array_equal(encoded, model[0].transform(features))
+    for column in range(encoder.width):
+        if (found := encoder.decode(column, encoded[:, column])) is not None:
+            number, values = found
+            assert values == pytest.approx(features[NUMBERS[number]].to_numpy())
+
+
+class Own(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A classifier that no converter knows."""
+
+    def fit(self, x: Any, y: Any) -> "Own":
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict_proba(self, x: Any) -> Any:
+        return np.tile(np.arange(len(self.classes_)) / 21, (len(x), 1))
+
+
+def test_what_cannot_be_converted_is_answered_by_scikit_learn_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        predictor = Predictor(COVERTYPE, fitted(Own()))
+    assert (predictor.form, predictor.onnx) == ("scikit-learn", None)
+    assert "cannot convert Own" in predictor.fallback
+    assert predictor.fallback in caplog.text
+    assert predictor.predict([COVERTYPE.example])[0].prediction == 7
+
+
+def test_a_conversion_that_answers_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dosel.predictor import predictor as module
+
+    other = fitted(RandomForestClassifier(20, max_depth=12, random_state=5))
+    convert = module.compiled
+    monkeypatch.setattr(module, "compiled", lambda _, width: convert(other[-1], width))
+    model = fitted(CLASSIFIERS["forest"])
+    predictor = Predictor(COVERTYPE, model)
+    assert predictor.form == "scikit-learn"
+    assert "trial rows get another label" in predictor.fallback
+    assert predictor.predict([COVERTYPE.example])[0].prediction == model.predict(
+        rows.frame(COVERTYPE, [COVERTYPE.example])
+    )
+
+
+def test_a_proven_form_is_taken_as_it_is() -> None:
+    model = fitted(CLASSIFIERS["forest"])
+    proven = Predictor(COVERTYPE, model)
+    again = Predictor(COVERTYPE, model, proven.onnx)
+    assert (again.form, again.onnx) == ("onnx", proven.onnx)
+    assert again.predict([COVERTYPE.example]) == proven.predict([COVERTYPE.example])
+
+
+def test_classes_that_nobody_declared_are_refused() -> None:
+    features = table(100, seed=1)
+    model = pipeline(COVERTYPE, DecisionTreeClassifier()).fit(features, np.arange(100) % 2 + 90)
+    with pytest.raises(RegistryError, match=r"does not declare: \[90, 91\]"):
+        Predictor(COVERTYPE, model)
