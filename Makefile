@@ -54,6 +54,11 @@ test: setup ## all tests
 e2e: setup ## the platform in Docker, each part killed in the middle of a run (root, half an hour)
 	@MLFLOW_DISABLE_TELEMETRY=true .venv/bin/python -m pytest -m compose --log-cli-level INFO --timeout 3600 tests/e2e/test_compose.py
 
+.PHONY: soak-registry
+soak-registry: setup ## 20 processes promote at once, 200 are killed between steps: is the registry in order after?
+	@.venv/bin/python -m benchmarks.soak_registry $(if $(SHARE),--share $(SHARE)) \
+		$(if $(WAREHOUSE_URL),--warehouse-url "$(WAREHOUSE_URL)")
+
 .PHONY: lint
 lint: setup ## style, types, import rules
 	@.venv/bin/ruff check .

@@ -16,7 +16,7 @@ from app.limits import JsonUnlessToldOtherwise, LimitedBodies
 from app.logs import AccessLog, write_json
 from app.metrics import Counted, Metrics
 from app.recording import PredictionLog
-from app.routes import batch, models, predict, service
+from app.routes import batch, models, predict, registry, service
 from app.serving import Serving
 from dosel.errors import SettingsError
 from dosel.settings import Settings
@@ -39,6 +39,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if settings is None:
         try:
             settings = Settings.load()
+            _ = settings.promoters
         except SettingsError as error:
             raise SystemExit(f"prediction API: {error}") from None
         write_json()
@@ -77,12 +78,14 @@ def build_app(settings: Settings, serving: Serving, use_cases: Sequence[UseCase]
     app.state.serving = serving
     app.state.record = record
     app.state.metrics = metrics
+    app.state.promoters = settings.promoters
     app.add_middleware(JsonUnlessToldOtherwise)
     app.add_middleware(LimitedBodies, limit=batch.limits(settings, use_cases))
     problems.install(app)
     app.include_router(predict.router(use_cases, default))
     app.include_router(batch.router(use_cases))
     app.include_router(models.router(use_cases, default))
+    app.include_router(registry.router(use_cases))
     app.include_router(service.router())
     add_docs_page(app)
     return app

@@ -14,7 +14,15 @@ from starlette.types import Scope
 
 from app.reading import Unreadable
 from app.refusals import FieldError, RowError, cut, refusals
-from dosel.errors import DoselError, ModelNotFound, RegistryError, UnknownUseCase, WarehouseError
+from dosel.errors import (
+    DoselError,
+    ModelNotFound,
+    PromotionRefused,
+    RegistryError,
+    UnknownUseCase,
+    UntrustedModel,
+    WarehouseError,
+)
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -22,6 +30,8 @@ STATUS: tuple[tuple[type[DoselError], HTTPStatus], ...] = (
     (Unreadable, HTTPStatus.BAD_REQUEST),
     (UnknownUseCase, HTTPStatus.NOT_FOUND),
     (ModelNotFound, HTTPStatus.NOT_FOUND),
+    (UntrustedModel, HTTPStatus.CONFLICT),
+    (PromotionRefused, HTTPStatus.CONFLICT),
     (RegistryError, HTTPStatus.SERVICE_UNAVAILABLE),
     (WarehouseError, HTTPStatus.SERVICE_UNAVAILABLE),
 )
@@ -37,8 +47,10 @@ PROBLEM_SCHEMA = "#/components/schemas/Problem"
 WHEN = {
     400: "The body cannot be read.",
     401: "A key is needed, in the header X-API-Key.",
+    403: "This installation has no keys for it.",
     404: "There is no such use case or model; the answer lists those there are.",
     408: "The body did not arrive in time.",
+    409: "The version's files are not those that were registered, or there is nothing to go back to.",
     413: "The body is too large.",
     415: "The body says it is something that is not read here.",
     422: "A field is missing, unknown or not acceptable; the answer names it, what was expected and what it got.",

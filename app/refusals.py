@@ -65,6 +65,8 @@ def _expected(field: str | None, error: Mapping[str, Any], use_case: UseCase | N
     for feature in use_case.features if use_case else ():
         if feature.name == field:
             return feature.expected
+    if use_case is None:
+        return str(error["msg"]).removeprefix("Input should be ")
     # Beside its features, a request has the one field that says which model to ask.
     return "the name of a registered model, or null"
 

@@ -133,6 +133,7 @@ class Model(BaseModel):
     use_case: str
     loaded: Loaded | None = Field(description="What this process answers with; null while nothing does.")
     versions: list[Version]
+    trouble: list[str] = Field(description="What went wrong around Production since it was last moved.")
 
 
 class Models(BaseModel):

@@ -90,6 +90,20 @@ class Client:
         info: dict[str, Any] = self._repeat("GET", "/model-info", params={"use_case": use_case})
         return info
 
+    def history(self, model: str) -> dict[str, Any]:
+        """What was in Production of a registered model when, and why; oldest first."""
+        found: dict[str, Any] = self._repeat("GET", f"/models/{model}/history")
+        return found
+
+    def history_csv(self, model: str) -> str:
+        """The same as CSV."""
+        return self._answered("GET", f"/models/{model}/history", params={"format": "csv"}).text
+
+    def version(self, model: str, number: int) -> dict[str, Any]:
+        """A version and all it came from."""
+        found: dict[str, Any] = self._repeat("GET", f"/models/{model}/versions/{number}")
+        return found
+
     def warm_up(self) -> dict[str, Any]:
         """Has the API look at the registry now; gives what it has loaded, by use case."""
         loaded: dict[str, Any] = self._repeat("POST", "/warmup")
@@ -121,6 +135,9 @@ class Client:
         return retrying(self._ask, method, path, **request)
 
     def _ask(self, method: str, path: str, **request: Any) -> Any:
+        return self._parsed(self._answered(method, path, **request))
+
+    def _answered(self, method: str, path: str, **request: Any) -> httpx.Response:
         try:
             response = self._http.request(method, path, **request)
         except httpx.RequestError as error:
@@ -129,7 +146,7 @@ class Client:
                 "is it running?"
             ) from error
         if response.is_success:
-            return self._parsed(response)
+            return response
         try:
             problem = response.json()
             detail, errors = str(problem["detail"]), problem.get("errors") or []

@@ -6,11 +6,13 @@
     ├── SourceError              rows could not be fetched
     │   └── SourceUnavailable    ... for now: worth another try
     ├── WarehouseError           the data store could not be reached or refused
+    │   └── PromotionConflict    ... since Production was moved by somebody else meanwhile
     ├── QualityError             too many rows of a batch are unacceptable
     ├── TrainingError            there is nothing sensible to train on
     ├── RegistryError            MLflow's registry could not be reached or refused
     │   ├── ModelNotFound        no model of that name, or no version of it in Production
-    │   └── UntrustedModel       loading it would run code that nobody vouched for
+    │   ├── UntrustedModel       nobody vouched for its files, or they are not what they were
+    │   └── PromotionRefused     there is nothing to go back to
     ├── ServiceError             our own API did not answer as it promises
     └── StartupError             the embedded platform cannot start, or did not come up
         └── ProgramMissing       ... for this machine lacks a program
@@ -51,6 +53,10 @@ class WarehouseError(DoselError):
     pass
 
 
+class PromotionConflict(WarehouseError):
+    pass
+
+
 class QualityError(DoselError):
     pass
 
@@ -68,6 +74,10 @@ class ModelNotFound(RegistryError):
 
 
 class UntrustedModel(RegistryError):
+    pass
+
+
+class PromotionRefused(RegistryError):
     pass
 
 

@@ -12,21 +12,26 @@ from dataclasses import dataclass
 import numpy as np
 
 from dosel import rows
-from dosel.errors import ModelNotFound, QualityError, SourceError
+from dosel.errors import ModelNotFound, PromotionConflict, QualityError, SourceError
 from dosel.quality import check
-from dosel.registry import ModelVersion, Registry, Verdict, decide
+from dosel.registry import ModelVersion, Registry, Report, judge
 from dosel.settings import Settings
 from dosel.sources import DataApi, Source
 from dosel.training.tracking import KEY as TRAINING_KEY
 from dosel.training.train import TrainingData, train, training_key
 from dosel.usecases import UseCase
-from dosel.warehouse import BatchRecord, BatchStore, PromotionLedger, connect
+from dosel.warehouse import BatchRecord, BatchStore, Evidence, Promotion, PromotionLedger, connect
 
 MAX_BATCHES = 1000
 """A source that never says it is done ends the run here instead of never."""
 
 JUDGED = "dosel.gate"
 """Tag of a run whose version went through the gate: "passed" or "refused"."""
+
+JUDGED_BECAUSE = "dosel.gate_reason"
+
+CHALLENGES = 3
+"""How often a version is judged anew since Production was moved meanwhile."""
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +49,7 @@ class Pipeline:
     """The rooms of one use case, opened with one installation's settings."""
 
     def __init__(self, use_case: UseCase, settings: Settings) -> None:
-        _bound_mlflow_requests()
+        bound_mlflow_requests()
         engine = connect(settings.warehouse_url)
         self._use_case = use_case
         self._settings = settings
@@ -110,13 +115,14 @@ class Pipeline:
         raise SourceError(f"the source gave {MAX_BATCHES} batches and did not end; is it the right one?")
 
     def training_due(self) -> bool:
-        """Whether the rows, as they are now, have not yet led to a version that the gate has judged."""
+        """Whether the rows, as they are now, have not yet led to a version that has a manifest and was judged."""
         data = self._training_data()
         if data.table.empty:
             return False
         key = training_key(self._use_case, data.digest, self._settings.seed)
         versions = self._registry.versions(self._use_case.model_name)
-        return not any(v.tags.get(TRAINING_KEY) == key and JUDGED in v.tags for v in versions)
+        mine = [v for v in versions if v.tags.get(TRAINING_KEY) == key and JUDGED in v.tags]
+        return not any(self._registry.manifest(version) for version in mine)
 
     def train(self) -> str:
         """Trains on everything that is clean, and returns the run's id."""
@@ -130,36 +136,79 @@ class Pipeline:
         return version.version
 
     def challenge(self, number: int, actor: str) -> Outcome:
-        """Lets a version into Production if it is better there than what is in it, on the same held-out rows.
+        """Lets a version into Production if every rule of the gate holds against what is in it.
 
         Args:
             actor: who or what asks, for the ledger.
+
+        Raises:
+            PromotionConflict: others kept moving Production while the gate looked at it; try again.
         """
-        gate, name = self._use_case.gate, self._use_case.model_name
+        name = self._use_case.model_name
         version = self._registry.version(name, number)
-        # A promotion that was killed half-way is finished first, so that the champion is the ledger's.
-        self._registry.project(name)
-        champion = self._registry.production(name)
-        scores: dict[str, float] = {}
-        last = self._registry.last_promotion(name)
-        if last is not None and last.to_version == number:
-            verdict = Verdict(True, last.reason)
-        else:
-            scores["challenger"] = self._score(version)
-            if champion is not None:
-                scores["production"] = self._score(champion)
-            verdict = decide(gate, scores["challenger"], scores.get("production"))
-        if verdict.passed:
-            self._registry.promote(version, actor, verdict.reason)
-        # Last, since it is what says that this version has been judged: see `training_due`.
-        self._registry.note(
-            version,
-            tags={JUDGED: "passed" if verdict.passed else "refused", "dosel.gate_reason": verdict.reason},
-            metrics={f"gate_{side}_{gate.metric}": score for side, score in scores.items()},
-            text=f"{'Promoted' if verdict.passed else 'Candidate, not promoted'}: {verdict.reason}.",
+        for _ in range(CHALLENGES):
+            # What was ended half-way is finished first, so that the champion is the ledger's.
+            now = self._registry.reconcile(name)
+            if now.entry is not None and now.version is not None and now.version.version == number:
+                return self._judged_before(version, now.entry)
+            report = self._judge(version, now.version)
+            if report.passed:
+                try:
+                    after = now.entry.sequence if now.entry else 0
+                    self._registry.promote(version, actor, report.reason, self._evidence(version, report), after)
+                except PromotionConflict:
+                    log.info("%s: somebody moved Production meanwhile; version %d is judged anew", name, number)
+                    continue
+            return self._noted(version, report)
+        raise PromotionConflict(f"{name}: Production was moved {CHALLENGES} times while version {number} was judged")
+
+    def _judged_before(self, version: ModelVersion, entry: Promotion) -> Outcome:
+        """What there is to say of a version that is in Production: ended after that, its gate has not said it yet."""
+        if entry.evidence.gate is not None:
+            return self._noted(version, Report.read(entry.evidence.gate))
+        self._registry.note(version, {JUDGED: "passed", JUDGED_BECAUSE: entry.reason}, {}, entry.reason)
+        return Outcome(version.version, True, entry.reason)
+
+    def _judge(self, challenger: ModelVersion, champion: ModelVersion | None) -> Report:
+        from dosel.registry.scoring import shown
+
+        use_case = self._use_case
+        table = self._training_data().table
+        held_out = table[rows.is_test(use_case, table)]
+        features = rows.canonical(use_case, held_out)
+        sides = [shown(self._registry, use_case, v, features) if v else None for v in (challenger, champion)]
+        assert sides[0] is not None
+        return judge(
+            use_case.gate,
+            use_case.target,
+            held_out[use_case.target.name].to_numpy(dtype=np.int64),
+            rows.split_version(use_case),
+            sides[0],
+            sides[1],
+            self._settings.seed,
         )
-        log.info("%s version %d: %s", name, number, verdict.reason)
-        return Outcome(number, verdict.passed, verdict.reason)
+
+    def _evidence(self, version: ModelVersion, report: Report) -> Evidence:
+        manifest = self._registry.manifest(version)
+        return Evidence(
+            kind="gate",
+            to_run=version.run_id,
+            data_digest=version.tags.get("dosel.data_digest"),
+            manifest_digest=manifest.digest if manifest else None,
+            metrics_before=report.metrics.get("production", {}),
+            metrics_after=report.metrics["challenger"],
+            gate=report.document(),
+        )
+
+    def _noted(self, version: ModelVersion, report: Report) -> Outcome:
+        """Tells MLflow what the gate found. The tag comes last: it says that this version has been judged."""
+        figures = {f"gate_{side}_{name}": score for side, of in report.metrics.items() for name, score in of.items()}
+        figures |= {f"gate_{side}_latency_ms": ms for side, ms in report.latency_ms.items()}
+        self._registry.store.write_report(version, report.document())
+        tags = {JUDGED_BECAUSE: report.reason, JUDGED: "passed" if report.passed else "refused"}
+        self._registry.note(version, tags, figures, report.table)
+        log.info("%s version %d: %s", version.name, version.version, report.reason)
+        return Outcome(version.version, report.passed, report.reason)
 
     def _training_data(self) -> TrainingData:
         clean = self._batches.clean()
@@ -168,17 +217,6 @@ class Pipeline:
             keys=clean["row_key"].to_numpy(dtype=np.int64),
             batch_ids=tuple(int(i) for i in clean["batch_id"].unique()),
         )
-
-    def _score(self, version: ModelVersion) -> float:
-        """The gate's metric on the held-out rows, by the model as serving would load it."""
-        from sklearn.metrics import get_scorer
-
-        table = self._training_data().table
-        held_out = table[rows.is_test(self._use_case, table)]
-        truth = held_out[self._use_case.target.name].to_numpy(dtype=np.int64)
-        scorer = get_scorer(self._use_case.gate.metric)
-        model = self._registry.load(version)
-        return float(scorer(model, rows.canonical(self._use_case, held_out), truth))
 
 
 def production_model(registry: Registry, use_case: UseCase) -> ModelVersion:
@@ -196,7 +234,7 @@ def production_model(registry: Registry, use_case: UseCase) -> ModelVersion:
     return version
 
 
-def _bound_mlflow_requests() -> None:
+def bound_mlflow_requests() -> None:
     """MLflow's client would retry for minutes; a task of ours is retried by Airflow instead."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")

@@ -17,6 +17,8 @@ from dosel.errors import SettingsError
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
 
+SHORTEST_KEY = 16
+
 
 class Settings(BaseSettings):
     """Every setting of the platform, with the sentence the README's table shows."""
@@ -117,6 +119,7 @@ class Settings(BaseSettings):
     predict_keys: str = Field(
         "",
         validation_alias="DOSEL_PREDICT_KEYS",
+        repr=False,
         description="Keys for predicting, as `name:key,name:key`; empty lets everybody ask.",
     )
     rate_limit: Annotated[float, Field(ge=0)] = Field(
@@ -129,6 +132,12 @@ class Settings(BaseSettings):
         validation_alias="DOSEL_CORS_ORIGINS",
         description="Origins whose pages may ask the API from a browser, separated by commas; empty: none.",
     )
+    promote_keys: str = Field(
+        "",
+        validation_alias="DOSEL_PROMOTE_KEYS",
+        repr=False,
+        description="Who may move Production over HTTP, as `name:key,name:key`; empty lets nobody.",
+    )
     patience: Seconds = Field(
         600,
         validation_alias="DOSEL_PATIENCE",
@@ -140,6 +149,25 @@ class Settings(BaseSettings):
         validation_alias="DOSEL_JOBS",
         description="Processor cores a training uses; -1 means all of them.",
     )
+
+    @property
+    def promoters(self) -> dict[str, str]:
+        """The names of those who may move Production over HTTP, by their keys.
+
+        Raises:
+            SettingsError: it is not written so, or a key is short enough to be guessed.
+        """
+        names = {}
+        for pair in filter(None, (pair.strip() for pair in self.promote_keys.split(","))):
+            name, _, key = pair.partition(":")
+            if not name or len(key) < SHORTEST_KEY or key in names:
+                # Without showing what was read: it may be most of a key.
+                raise SettingsError(
+                    f"DOSEL_PROMOTE_KEYS: name:key,name:key is expected, each key its own and of at least "
+                    f"{SHORTEST_KEY} characters"
+                )
+            names[key] = name
+        return names
 
     @model_validator(mode="after")
     def _fill_addresses(self) -> Self:

@@ -248,6 +248,20 @@ def test_an_api_without_a_model_says_what_to_wait_for(browser: Browser, tmp_path
         keep(page, "page-not-ready")
 
 
+def test_the_history_has_the_gates_table_and_the_lineage(
+    browser: Browser, running: tuple[Installation, str], tmp_path: Path
+) -> None:
+    platform, _ = running
+    with page_of(browser, platform.url("API_PORT"), tmp_path, height=2000) as page:
+        page.get_by_text("let in by the gate").first.click()
+        for rule in ("floor", "interval", "class recall"):
+            expect(page.get_by_role("cell", name=rule, exact=True)).to_be_visible()
+        page.get_by_role("button", name="Where it comes from").click()
+        expect(page.get_by_text("Files (SHA-256)")).to_be_visible()
+        expect(page.get_by_role("button", name="The whole ledger as CSV")).to_be_visible()
+        keep(page, "page-history")
+
+
 def test_a_refusal_of_the_api_names_the_field(
     browser: Browser, running: tuple[Installation, str], tmp_path: Path
 ) -> None:

@@ -2,15 +2,15 @@
 
 import shutil
 import sqlite3
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
 
 import boto3
 from mlflow import MlflowClient
-from sqlalchemy import Connection, create_engine, inspect
+from sqlalchemy import create_engine, inspect
 
 from dosel.embedded.stores import MariaDB, Minio
 from dosel.usecases.covertype import COVERTYPE
@@ -63,7 +63,7 @@ class MariadbAndMinio:
         self._engine = create_engine(mariadb.url())
         self.environment = minio.settings | {"MLFLOW_S3_ENDPOINT_URL": minio.url}
         s3(minio).create_bucket(Bucket=BUCKET)
-        with self._connection() as connection:
+        with self._engine.begin() as connection:
             connection.exec_driver_sql("CREATE DATABASE mlflow")
         MlflowClient(self._uri).search_experiments()
         self._empty = self.keep(self._uri)
@@ -75,25 +75,20 @@ class MariadbAndMinio:
 
     def keep(self, uri: str) -> str:
         kept = f"kept_{uuid4().hex}"
-        with self._connection() as connection:
+        with self._engine.begin() as connection:
             connection.exec_driver_sql(f"CREATE DATABASE {kept}")
             for table in inspect(connection).get_table_names("mlflow"):
                 connection.exec_driver_sql(f"CREATE TABLE {kept}.{table} AS SELECT * FROM mlflow.{table}")
         return kept
 
     def restored(self, kept: str, folder: Path) -> str:
-        with self._connection() as connection:
+        with self._engine.begin() as connection:
             connection.exec_driver_sql("SET foreign_key_checks = 0")
             for table in inspect(connection).get_table_names(kept):
                 connection.exec_driver_sql(f"DELETE FROM mlflow.{table}")
                 connection.exec_driver_sql(f"INSERT INTO mlflow.{table} SELECT * FROM {kept}.{table}")
             connection.exec_driver_sql("SET foreign_key_checks = 1")
         return self._uri
-
-    @contextmanager
-    def _connection(self) -> Iterator[Connection]:
-        with self._engine.begin() as connection:
-            yield connection
 
 
 def s3(minio: Minio) -> Any:

@@ -134,6 +134,8 @@ class TestChallenge:
             # The same model once more, as another run's.
             world.client.create_model_version(world.name, self.source(world, 1), world.runs["fair"])
             number = 2
+            registry = world.pipeline().registry
+            registry.vouch(registry.version(world.name, number))
         else:
             number = world.register(family)
         outcome = world.pipeline().challenge(number, "me")
@@ -145,7 +147,8 @@ class TestChallenge:
         assert version.tags["dosel.gate"] == "refused"
         assert version.tags["dosel.gate_reason"] == outcome.reason
         description = world.client.get_model_version(world.name, "2").description
-        assert description == f"Candidate, not promoted: {outcome.reason}."
+        assert description.startswith(f"Candidate, not promoted: {outcome.reason}.\n")
+        assert "| gain | **fails** |" in description
 
     @staticmethod
     def source(world: World, number: int) -> str:
@@ -171,7 +174,7 @@ class TestChallenge:
 
     def test_the_declared_metric_and_gain_decide(self, world: World) -> None:
         world.enter("fair")
-        wide = dataclasses.replace(FAMILIES["good"], gate=Gate("balanced_accuracy", 0.99))
+        wide = dataclasses.replace(FAMILIES["good"], gate=Gate("balanced_accuracy", 0.99, max_class_drop=1))
         outcome = Pipeline(wide, world.settings).challenge(world.register("good"), "me")
         assert not outcome.promoted
         assert outcome.reason.startswith("not better: balanced_accuracy ")

@@ -104,20 +104,20 @@ def test_the_projection_heals_whatever_it_finds(damage: str, world: World) -> No
     book, registry = ledger(world), world.pipeline().registry
     book.append(world.name, 1, "me", "first")
     if damage != "before all":
-        registry.project(world.name)
+        registry.reconcile(world.name)
     book.append(world.name, 2, "me", "second")
     if damage == "alias":
         world.client.set_registered_model_alias(world.name, "production", "2")
     if damage in {"stage", "two in the stage"}:
         both = world.pipeline().registry
-        both.project(world.name)
+        both.reconcile(world.name)
         with pytest.warns(FutureWarning):
             world.client.transition_model_version_stage(world.name, "1", "Production")
     if damage == "stage":
         with pytest.warns(FutureWarning):
             world.client.transition_model_version_stage(world.name, "2", "None")
     for _ in range(2):
-        registry.project(world.name)
+        registry.reconcile(world.name)
         assert world.aliases() == {"production": 2, "previous": 1}
         stages = world.stages()
         assert stages.pop(2) == "Production"
@@ -126,7 +126,7 @@ def test_the_projection_heals_whatever_it_finds(damage: str, world: World) -> No
 
 def test_a_model_nobody_promoted_has_no_projection(world: World) -> None:
     world.register("fair")
-    world.pipeline().registry.project(world.name)
+    world.pipeline().registry.reconcile(world.name)
     assert (world.aliases(), world.stages()) == ({}, {1: "None"})
 
 

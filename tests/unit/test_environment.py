@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dosel.embedded.services import ROOT, environment, is_local, services, write_airflow_password
+from dosel.embedded.services import ROOT, environment, is_local, make_bucket, services, write_airflow_password
+from dosel.errors import StartupError
 from dosel.settings import Settings
 
 
@@ -66,6 +67,17 @@ def test_an_s3_server_keeps_the_artifacts_if_there_is_one(settings: Settings) ->
     assert "s3://mlflows3" in commands[1]
     assert "MLFLOW_S3_ENDPOINT_URL" not in environment(settings, {})
     assert environment(with_s3, {})["MLFLOW_S3_ENDPOINT_URL"] == "http://store:9000"
+
+
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:1", "nonsense"])
+def test_an_s3_server_that_is_not_there_is_named(
+    endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "me")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
+    with pytest.raises(StartupError, match=rf"the S3 server at {endpoint} \(DOSEL_S3_ENDPOINT\) failed") as raised:
+        make_bucket(Settings(home=tmp_path, s3_endpoint=endpoint))
+    assert "hush" not in str(raised.value)
 
 
 def test_whoever_listens_does_so_for_this_machine_alone(settings: Settings) -> None:

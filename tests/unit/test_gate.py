@@ -1,39 +1,169 @@
-"""The gate: who enters Production, decided on two figures."""
+"""The gate: every rule passing and failing, decided on figures alone; what cannot be judged does not hold."""
 
-import math
+import dataclasses
+import json
+from typing import Any
 
+import numpy as np
 import pytest
+from sklearn.metrics import get_scorer
+from sklearn.utils import resample
 
-from dosel.registry import decide
-from dosel.usecases import Gate
+from dosel.registry import Report, judge
+from dosel.registry.bootstrap import METRICS, confusion, difference_interval
+from dosel.registry.gate import Shown
+from dosel.usecases import Gate, Target
+
+TARGET = Target("kind", "Kind", {1: "One", 2: "Two", 3: "Three"})
+CODES = np.array([1, 2, 3])
+SPLIT = "h1-salt-0.3-f"
+ANSWER = {1: 0.2, 2: 0.7, 3: 0.1}
+ROWS = 3000
+
+RNG = np.random.default_rng(0)
+TRUTH = RNG.choice(CODES, ROWS, p=[0.5, 0.4, 0.1])
+
+
+def right(share: float, seed: int = 1) -> Any:
+    """Answers of which this share is right, the others one class further."""
+    wrong = np.random.default_rng(seed).random(ROWS) >= share
+    return np.where(wrong, TRUTH % 3 + 1, TRUTH)
+
+
+def showing(predicted: Any, version: int = 2, **changed: Any) -> Shown:
+    answers = {"split": SPLIT, "answered": ANSWER, "recorded": ANSWER, "latency_ms": 1.5} | changed
+    return Shown(version, predicted, **answers)
+
+
+def judged(challenger: Shown, champion: Shown | None, **gate: Any) -> Report:
+    return judge(Gate(**gate), TARGET, TRUTH, SPLIT, challenger, champion, seed=0)
+
+
+def failing(report: Report) -> set[str]:
+    return {rule.name for rule in report.rules if not rule.holds}
+
+
+GOOD, BAD = showing(right(0.9)), showing(right(0.7, seed=2), version=1)
+
+
+def test_the_better_enters_and_every_rule_says_why() -> None:
+    report = judged(GOOD, BAD)
+    assert report.passed
+    assert [rule.name for rule in report.rules] == [
+        *("serving", "example", "split", "floor", "baseline", "gain", "interval", "class recall"),
+    ]
+    assert all(rule.words for rule in report.rules)
+    assert report.reason.startswith("better: accuracy 0.8")
+    assert report.reason.endswith(" in Production, on the same 3,000 held-out rows")
+    assert (report.challenger, report.champion, report.rows) == (2, 1, ROWS)
+    assert report.latency_ms == {"challenger": 1.5, "production": 1.5}
+
+
+def test_the_first_one_needs_nobody_to_beat_but_a_floor_and_the_majority() -> None:
+    assert judged(GOOD, None).passed
+    assert judged(GOOD, None).reason.endswith("; nothing was in Production")
+    assert failing(judged(GOOD, None, floor=0.95)) == {"floor"}
+    assert failing(judged(showing(np.ones(ROWS, dtype=int)), None)) == {"baseline"}
 
 
 @pytest.mark.parametrize(
-    ("challenger", "champion", "min_gain", "passed"),
+    ("rule", "challenger", "champion", "gate"),
     [
-        pytest.param(0.1, None, 0.0, True, id="the first one enters"),
-        pytest.param(0.1, None, 0.5, True, id="the first one has nobody to gain on"),
-        pytest.param(0.81, 0.80, 0.0, True, id="better"),
-        pytest.param(0.80, 0.80, 0.0, False, id="equal is not better"),
-        pytest.param(0.79, 0.80, 0.0, False, id="worse"),
-        pytest.param(0.81, 0.80, 0.05, False, id="better by too little"),
-        pytest.param(0.75, 0.50, 0.25, False, id="better by exactly the gain that must be exceeded"),
-        pytest.param(0.76, 0.50, 0.25, True, id="better by more than that"),
-        pytest.param(math.nan, 0.80, 0.0, False, id="no figure at all"),
-        pytest.param(0.80, math.nan, 0.0, False, id="nothing to compare with"),
+        pytest.param("serving", Shown(2, None, "its files differ", SPLIT), BAD, {}, id="cannot be loaded"),
+        pytest.param("example", showing(right(0.9), answered=ANSWER | {2: 0.69}), BAD, {}, id="another probability"),
+        pytest.param("example", showing(right(0.9), answered={1: 0.7, 2: 0.2, 3: 0.1}), BAD, {}, id="another class"),
+        pytest.param("example", showing(right(0.9), answered={1: 0.3, 2: 0.7}), BAD, {}, id="a class less"),
+        pytest.param("example", showing(right(0.9), recorded=None), BAD, {}, id="nothing recorded"),
+        pytest.param("split", showing(right(0.9), split="another"), BAD, {}, id="challenger's split"),
+        pytest.param("split", showing(right(0.9), split=None), BAD, {}, id="no split"),
+        pytest.param("split", GOOD, dataclasses.replace(BAD, split="another"), {}, id="champion's split"),
+        pytest.param("floor", GOOD, BAD, {"floor": 0.95}, id="floor"),
+        pytest.param("baseline", showing(np.full(ROWS, 1)), BAD, {}, id="no better than the majority"),
+        pytest.param("gain", GOOD, BAD, {"min_gain": 0.5}, id="gains too little"),
+        pytest.param("gain", GOOD, GOOD, {}, id="the same model"),
+        pytest.param("gain", BAD, GOOD, {}, id="worse"),
+        pytest.param("interval", BAD, GOOD, {}, id="surely worse"),
+        pytest.param("class recall", showing(np.where(TRUTH == 3, 1, TRUTH)), BAD, {}, id="a class lost"),
+        pytest.param("gain", GOOD, Shown(1, None, "no manifest", SPLIT), {}, id="the champion cannot be scored"),
+        pytest.param("baseline", showing(np.full(ROWS, 9)), BAD, {}, id="a class nobody declared"),
+        pytest.param("gain", GOOD, BAD, {"metric": "auc"}, id="a metric nobody knows"),
     ],
 )
-def test_only_the_better_enters(challenger: float, champion: float | None, min_gain: float, passed: bool) -> None:
-    assert decide(Gate("accuracy", min_gain), challenger, champion).passed is passed
+def test_each_rule_keeps_out_what_breaks_it(
+    rule: str, challenger: Shown, champion: Shown, gate: dict[str, Any]
+) -> None:
+    report = judged(challenger, champion, **gate)
+    assert rule in failing(report)
+    assert not report.passed
+    assert report.reason
 
 
-@pytest.mark.parametrize(
-    ("champion", "reason"),
-    [
-        (None, "f1_macro 0.8123; nothing was in Production"),
-        (0.7, "better: f1_macro 0.8123 against 0.7000 in Production, on the same held-out rows"),
-        (0.9, "not better: f1_macro 0.8123 against 0.9000 in Production, on the same held-out rows"),
-    ],
-)
-def test_the_reason_has_the_figures(champion: float | None, reason: str) -> None:
-    assert decide(Gate("f1_macro"), 0.81234, champion).reason == reason
+def test_a_gain_that_chance_explains_is_let_in_only_within_the_tolerance() -> None:
+    truth = TRUTH[:100]
+    one, other = right(0.80, seed=3)[:100], right(0.80, seed=4)[:100]
+    assert (one == truth).mean() != (other == truth).mean()
+    better, worse = sorted((one, other), key=lambda p: -(p == truth).mean())
+    for tolerance, passes in ((0.0, False), (0.5, True)):
+        gate = Gate(tolerance=tolerance, max_class_drop=1)
+        report = judge(gate, TARGET, truth, SPLIT, showing(better), showing(worse), seed=0)
+        assert failing(report) == (set() if passes else {"interval"})
+
+
+def test_a_gain_of_exactly_what_is_asked_is_enough() -> None:
+    truth = np.array([1, 2] * 50)
+    wrong = np.where(np.arange(100) < 25, 3, truth)
+    worse = np.where(np.arange(100) < 50, 3, truth)
+    report = judge(Gate(min_gain=0.25, max_class_drop=1), TARGET, truth, SPLIT, showing(wrong), showing(worse), 0)
+    assert "gain" not in failing(report)
+
+
+def test_without_held_out_rows_nothing_enters() -> None:
+    nothing = np.array([], dtype=np.int64)
+    report = judge(Gate(), TARGET, nothing, SPLIT, showing(nothing), showing(nothing), 0)
+    assert failing(report) >= {"floor", "baseline", "gain", "interval", "class recall"}
+
+
+def test_a_class_without_held_out_rows_is_named_and_keeps_nobody_out() -> None:
+    some = TRUTH != 3
+    challenger, champion = (showing(right(share)[some]) for share in (0.9, 0.7))
+    report = judge(Gate(), TARGET, TRUTH[some], SPLIT, challenger, champion, 0)
+    assert report.passed
+    assert "no held-out rows of Three" in next(r.words for r in report.rules if r.name == "class recall")
+
+
+def test_the_report_is_kept_and_read_as_it_was() -> None:
+    for report in (judged(GOOD, BAD), judged(BAD, GOOD), judged(GOOD, None)):
+        document = json.loads(json.dumps(report.document(), allow_nan=False))
+        assert document["passed"] is report.passed
+        again = Report.read(document)
+        assert (again.passed, again.table, again.reason) == (report.passed, report.table, report.reason)
+
+
+def test_the_table_has_a_line_for_each_rule() -> None:
+    table = judged(BAD, GOOD).table
+    assert table.startswith("Candidate, not promoted: not better: accuracy 0.6")
+    assert "| floor | holds | 0.7" in table
+    assert "| gain | **fails** |" in table
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("classes", [(1, 2, 3), (1, 2)])
+def test_metrics_are_scikit_learns(metric: Any, classes: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(5)
+    truth, predicted = rng.choice(classes, 500), rng.choice(classes[::-1], 500)
+    expected = get_scorer(metric)._score_func(truth, predicted, **get_scorer(metric)._kwargs)
+    assert METRICS[metric](confusion(truth, predicted, CODES)) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_interval_is_that_of_drawing_rows(metric: Any) -> None:
+    one, other, truth = right(0.9)[:400], right(0.8, seed=2)[:400], TRUTH[:400]
+    low, high = difference_interval(metric, truth, one, other, CODES, 0.95, 4000, seed=0)
+    figure = METRICS[metric]
+    drawn = []
+    for seed in range(1000):
+        t, a, b = resample(truth, one, other, random_state=seed)
+        drawn.append(figure(confusion(t, a, CODES)) - figure(confusion(t, b, CODES)))
+    assert (low, high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.012)
+    assert low < high
+    assert (low, high) == difference_interval(metric, truth, one, other, CODES, 0.95, 4000, seed=0)

@@ -63,6 +63,8 @@ def test_ports_are_the_callers(home: Home) -> None:
         ({"PATH": "/usr/bin"}, []),
         ({"API_PORT": "1"}, ["API_PORT was 8989, is 1"]),
         ({"DATA_API_ROWS": ""}, ["DATA_API_ROWS was 20000, is not set"]),
+        ({"DOSEL_AIRFLOW_PASSWORD": "pst"}, ["DOSEL_AIRFLOW_PASSWORD was not set, is hidden"]),
+        ({"DOSEL_WAREHOUSE_URL": "mysql://u:p@h/d"}, ["DOSEL_WAREHOUSE_URL was not set, is mysql://u:…@h/d"]),
         ({"SLICE_BY": "group"}, ["SLICE_BY was not set, is group"]),
     ],
 )

@@ -1,6 +1,7 @@
 """The embedded platform's folder: what it was last started with, and how it is emptied or set aside."""
 
 import json
+import re
 import shutil
 from collections.abc import Collection, Mapping
 from contextlib import suppress
@@ -11,6 +12,7 @@ from dosel.settings import Settings
 
 PARTS = ("airflow", "cache", "data-api", "logs", "mlflow", "run")
 FORMER = "former"
+SECRET = re.compile("PASSWORD|SECRET|KEY")
 SOURCE = ("BATCH_FRACTION", "DATA_API_CSV", "DATA_API_CSV_CLASSES", "DATA_API_ROWS", "DATA_API_SEED", "SLICE_BY")
 """Settings of the data API that decide which rows it serves."""
 
@@ -52,7 +54,7 @@ class Home:
         last, now = self.last_start(), _given(caller)
         differing = sorted(name for name in last.keys() | now.keys() if last.get(name) != now.get(name))
         return [
-            f"{name} was {last.get(name, 'not set')}, is {now.get(name, 'not set')}"
+            f"{name} was {_shown(name, last)}, is {_shown(name, now)}"
             for name in differing
             if names is None or name in names
         ]
@@ -88,3 +90,10 @@ def _given(environment: Mapping[str, str]) -> dict[str, str]:
     ours = [str(field.validation_alias) for field in Settings.model_fields.values()]
     names = {*ours, *SOURCE, "DATA_API_FETCH", "MIN_UPDATE_TIME"} - {"DOSEL_HOME"}
     return {name: environment[name] for name in sorted(names) if environment.get(name)}
+
+
+def _shown(name: str, settings: Mapping[str, str]) -> str:
+    """A setting's value for a terminal: without the password it may be, or hold as part of an address."""
+    if name not in settings:
+        return "not set"
+    return "hidden" if SECRET.search(name) else re.sub(r"(://[^:/@]*):[^@]*@", r"\1:…@", settings[name])

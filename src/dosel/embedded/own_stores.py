@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from dosel.embedded.guard import guarded
-from dosel.embedded.processes import Processes, deaf_to_signals, end_on_signals
+from dosel.embedded.processes import GONE, Processes, deaf_to_signals, end_on_signals
 from dosel.embedded.stores import STORES, Store, write_private
 from dosel.errors import StartupError
 
@@ -92,5 +92,5 @@ def _end(stores: list[Store], file: Path, console: Console) -> None:
     file.unlink(missing_ok=True)
     for store in stores:
         store.stop()
-        with suppress(OSError):
+        with suppress(*GONE):
             console.print(f"{store.name:<8} ended")

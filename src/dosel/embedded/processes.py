@@ -17,6 +17,8 @@ import psutil
 from dosel.embedded.services import ROOT, Service
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+GONE = (OSError, SystemExit)
+"""What a print raises when the terminal or the pipe is gone, the second from rich. Nothing may stay running for it."""
 STOP_SECONDS = 8
 """Airflow's scheduler would wait for its tasks to finish; each of them may be killed, and is run again."""
 CLOCK_SECONDS = 60

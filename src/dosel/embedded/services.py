@@ -199,7 +199,8 @@ def make_bucket(settings: Settings) -> None:
 
     config = Config(connect_timeout=5, read_timeout=10, retries={"max_attempts": 3})
     try:
-        s3 = boto3.client("s3", endpoint_url=settings.s3_endpoint, config=config)
+        # A session of our own: the default one would keep the first keys it saw for the whole process.
+        s3 = boto3.Session().client("s3", endpoint_url=settings.s3_endpoint, config=config)
         if ARTIFACT_BUCKET not in {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}:
             s3.create_bucket(Bucket=ARTIFACT_BUCKET)
     except (BotoCoreError, ClientError, ValueError) as error:

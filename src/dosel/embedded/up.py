@@ -17,7 +17,7 @@ from dosel.client import Client
 from dosel.embedded import own_stores, preflight
 from dosel.embedded.airflow_runs import AirflowRuns
 from dosel.embedded.home import SOURCE, Home
-from dosel.embedded.processes import Processes, deaf_to_signals, end_on_signals
+from dosel.embedded.processes import GONE, Processes, deaf_to_signals, end_on_signals
 from dosel.embedded.progress import Progress
 from dosel.embedded.services import (
     PREPARATION,
@@ -37,8 +37,6 @@ HEALTH_SECONDS = 180
 PREPARATION_SECONDS = 120
 CHECK_SECONDS = 120
 LOG_LINES = 12
-GONE = (OSError, SystemExit)
-"""What a print raises when the terminal or the pipe is gone, the second from rich. Nothing may stay running for it."""
 
 
 class Platform:

@@ -1,6 +1,13 @@
-"""Register, gate, promote: the only room that speaks MLflow's model registry."""
+"""Register, gate, promote: the only room that speaks MLflow's model registry.
 
-from dosel.registry.gate import Verdict, decide
-from dosel.registry.registry import ModelVersion, Registry
+`store` is MLflow as it is; `trust` says which files may be loaded; `projection` writes the aliases and the stage;
+`registry` moves Production; `gate` decides, on what `scoring` has seen; `gc` clears away what nothing names.
+`dosel.registry.scoring` and `gc` are imported from their modules, so that looking at this package costs less.
+"""
 
-__all__ = ["ModelVersion", "Registry", "Verdict", "decide"]
+from dosel.registry.gate import Report, Rule, judge
+from dosel.registry.projection import Projection
+from dosel.registry.registry import Registry
+from dosel.registry.store import ModelVersion
+
+__all__ = ["ModelVersion", "Projection", "Registry", "Report", "Rule", "judge"]

@@ -1,88 +1,60 @@
-"""Model versions and what is in Production.
-
-The promotion ledger is the truth. The aliases `production` and `previous`, and the stage Production for
-clients that still ask for it, are its projection, written by `Registry.project` and by nothing else.
-"""
+"""Model versions and what is in Production, kept in step with the promotion ledger, which is the truth."""
 
 import logging
-import tempfile
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import requests
-from mlflow import MlflowClient
-from mlflow.artifacts import download_artifacts
-from mlflow.entities.model_registry import ModelVersion as MlflowVersion
-from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
-
 from dosel import formats
-from dosel.errors import ModelNotFound, RegistryError
+from dosel.errors import ModelNotFound, PromotionRefused, UntrustedModel
+from dosel.registry.projection import PRODUCTION, Projection, brought_in_step, entered, told_of
+from dosel.registry.store import ModelVersion, Store
+from dosel.registry.trust import trusted_files, vouch
+from dosel.settings import Settings
 from dosel.usecases import UseCase
-from dosel.warehouse import Promotion, PromotionLedger
-
-PRODUCTION = "production"
-PREVIOUS = "previous"
-STAGE = "Production"
-ARCHIVED = "Archived"
+from dosel.warehouse import Evidence, Manifest, Promotion, PromotionLedger, connect
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class ModelVersion:
-    """A registered version, with what its run knows of it."""
-
-    name: str
-    version: int
-    run_id: str
-    created_at: datetime
-    stage: str
-    aliases: tuple[str, ...]
-    metrics: Mapping[str, float]
-    params: Mapping[str, str]
-    tags: Mapping[str, str]
-
-
 class Registry:
-    """MLflow's registry at `tracking_uri`, kept in step with the promotion ledger."""
+    """MLflow's registry at `tracking_uri` under the ledger.
+
+    Every call may raise RegistryError, when MLflow cannot be reached or refuses, and WarehouseError, when
+    the data store does.
+    """
 
     def __init__(self, tracking_uri: str, ledger: PromotionLedger) -> None:
-        self._uri = tracking_uri
         self._ledger = ledger
-        self._client = MlflowClient(tracking_uri)
+        self._store = Store(tracking_uri)
+
+    @classmethod
+    def opened(cls, settings: Settings) -> "Registry":
+        return cls(settings.tracking_uri, PromotionLedger(connect(settings.warehouse_url)))
+
+    @property
+    def ledger(self) -> PromotionLedger:
+        return self._ledger
+
+    @property
+    def store(self) -> Store:
+        return self._store
 
     def register(self, use_case: UseCase, run_id: str) -> ModelVersion:
-        """The version of the model that `run_id` logged; registered before, it is found again."""
-        name = use_case.model_name
-        with self._speaking():
-            known = self._client.search_model_versions(f"name = '{name}' AND run_id = '{run_id}'")
-            if known:
-                return self._version(known[0])
-            try:
-                self._client.create_registered_model(name, description=use_case.summary)
-            except MlflowException as error:
-                if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
-                    raise
-            models = self._client.get_run(run_id).outputs.model_outputs
-            if not models:
-                raise RegistryError(f"run {run_id} logged no model; train again")
-            created = self._client.create_model_version(
-                name, source=f"models:/{models[0].model_id}", run_id=run_id, model_id=models[0].model_id
-            )
-            return self._version(created)
+        """The version of the model that `run_id` logged, with its manifest; registered before, it is found again."""
+        version = self._store.create_version(use_case.model_name, use_case.summary, run_id)
+        self.vouch(version)
+        return version
+
+    def vouch(self, version: ModelVersion) -> Manifest:
+        """Writes the manifest of a version's files as they are now; one that is written already stays."""
+        return vouch(self._store, self._ledger, version)
+
+    def manifest(self, version: ModelVersion) -> Manifest | None:
+        return self._ledger.manifest(version.name, version.version, version.run_id)
 
     def versions(self, name: str) -> list[ModelVersion]:
         """All versions of a model, newest first; none if it is not registered."""
-        with self._speaking():
-            found = self._client.search_model_versions(f"name = '{name}'")
-            ordered = sorted(found, key=lambda v: int(v.version), reverse=True)
-            return [self._version(v) for v in ordered]
+        return self._store.versions(name)
 
     def version(self, name: str, version: int) -> ModelVersion:
         """One version.
@@ -90,16 +62,20 @@ class Registry:
         Raises:
             ModelNotFound: there is none of that number.
         """
-        with self._speaking(missing=f"{name} has no version {version}"):
-            return self._version(self._client.get_model_version(name, str(version)))
+        return self._store.version(name, version)
 
     def production_number(self, name: str) -> int | None:
-        """The number of the version in Production, for a cheap look; None while there is none."""
-        try:
-            with self._speaking(missing=f"{name} has nothing in Production"):
-                return int(self._client.get_model_version_by_alias(name, PRODUCTION).version)
-        except ModelNotFound:
+        """The number of the version in Production, for a cheap look; None while there is none.
+
+        Where alias and ledger differ, they are reconciled first: the alias alone is believed by nobody.
+        """
+        number, last = self._store.alias(name, PRODUCTION), self._ledger.last(name)
+        if last is not None and last.to_version == number:
+            return number
+        if last is None and number is None:
             return None
+        version = self.reconcile(name).version
+        return version.version if version else None
 
     def production(self, name: str) -> ModelVersion | None:
         """What is in Production; None while nothing is."""
@@ -110,87 +86,116 @@ class Registry:
         """The fitted estimator of a version, read without running code from its files.
 
         Raises:
-            UntrustedModel: it is not in a form that can be read so.
+            UntrustedModel: its files are not those that were registered, or not in a form that can be read so.
         """
-        with tempfile.TemporaryDirectory(prefix="dosel-model-") as folder, self._speaking():
-            # Asked of our own client: `models:/name/version` would be resolved by whatever server the process has set.
-            uri = self._client.get_model_version_download_uri(version.name, str(version.version))
-            path = download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=self._uri)
-            return formats.read(Path(path))
+        with trusted_files(self._store, self._ledger, version) as folder:
+            return formats.read(folder)
 
-    def promote(self, version: ModelVersion, actor: str, reason: str) -> Promotion:
-        """Puts a version in Production: first the ledger, then its projection. Doing it again changes nothing."""
-        entry = self._ledger.append(version.name, version.version, actor, reason)
-        self.project(version.name)
-        return entry
+    def check(self, version: ModelVersion) -> None:
+        """
+        Raises:
+            UntrustedModel: the version's files are not those that were registered.
+        """
+        with trusted_files(self._store, self._ledger, version):
+            pass
+
+    def promote(
+        self,
+        version: ModelVersion,
+        actor: str,
+        reason: str,
+        evidence: Evidence | None = None,
+        after: int | None = None,
+    ) -> Promotion:
+        """Puts a version in Production: first the ledger, then its projection. Doing it again changes nothing.
+
+        Args:
+            evidence: what it rests on; left out, the version's own figures, as for a decision by hand.
+            after: the sequence of the ledger's entry it was decided on; left out, whichever is the last.
+
+        Raises:
+            UntrustedModel: its files are not those that were registered.
+            PromotionConflict: Production was moved since the entry `after`.
+        """
+        self.check(version)
+        name = version.name
+        with self._ledger.turn(name) as turn:
+            # What another process left half-done, or somebody did in MLflow, comes first into the record.
+            before = brought_in_step(turn, self._store, self._ledger, name)
+            evidence = evidence or told_of(self._ledger, version, before.version, "manual")
+            entry = self._ledger.append(name, version.version, actor, reason, evidence, after)
+            brought_in_step(turn, self._store, self._ledger, name)
+            return entry
+
+    def roll_back(self, name: str, actor: str, reason: str, to: int | None = None) -> Promotion:
+        """Puts back what was in Production before what is there now; once more, what was there before that.
+
+        Args:
+            to: a version that was in Production at some time; left out, the last one that can be loaded.
+
+        Raises:
+            PromotionRefused: there is none.
+            UntrustedModel: the version asked for is not what was registered.
+        """
+        with self._ledger.turn(name) as turn:
+            now = brought_in_step(turn, self._store, self._ledger, name)
+            history = self._ledger.history(name)
+            version = self._asked_back(history, name, to) if to is not None else self._last_good(history, name)
+            evidence = told_of(self._ledger, version, now.version, "rollback")
+            entry = self._ledger.append(name, version.version, actor, reason, evidence)
+            brought_in_step(turn, self._store, self._ledger, name)
+            return entry
+
+    def reconcile(self, name: str) -> Projection:
+        """Brings MLflow to the ledger, whatever happened before; what somebody moved in MLflow is judged."""
+        with self._ledger.turn(name) as turn:
+            return brought_in_step(turn, self._store, self._ledger, name)
 
     def last_promotion(self, name: str) -> Promotion | None:
         """What the ledger says of Production: which version, since when and why; None while nothing is in it."""
         return self._ledger.last(name)
 
-    def project(self, name: str) -> None:
-        """Brings aliases and stages to what the ledger's last entry says. Idempotent."""
+    def trouble(self, name: str) -> list[str]:
+        """What went wrong around Production since it was last moved, in words."""
         last = self._ledger.last(name)
-        if last is None:
-            return
-        with self._speaking():
-            self._client.set_registered_model_alias(name, PRODUCTION, str(last.to_version))
-            if last.from_version is not None:
-                self._client.set_registered_model_alias(name, PREVIOUS, str(last.from_version))
-            for version in self._client.search_model_versions(f"name = '{name}'"):
-                entitled = int(version.version) == last.to_version
-                if entitled and version.current_stage != STAGE:
-                    self._set_stage(name, version.version, STAGE)
-                elif not entitled and version.current_stage == STAGE:
-                    self._set_stage(name, version.version, ARCHIVED)
+        return [note.text for note in self._ledger.notes(name) if note.sequence == (last.sequence if last else 0)]
 
     def note(self, version: ModelVersion, tags: Mapping[str, str], metrics: Mapping[str, float], text: str) -> None:
         """Writes what became of a version to its run, and in words to its description."""
-        with self._speaking():
-            for name, value in tags.items():
-                self._client.set_tag(version.run_id, name, value)
-            for name, score in metrics.items():
-                self._client.log_metric(version.run_id, name, score)
-            self._client.update_model_version(version.name, str(version.version), description=text)
+        self._store.note(version, tags, metrics, text)
 
-    def _set_stage(self, name: str, version: str, stage: str) -> None:
-        with warnings.catch_warnings():
-            # Deprecated in favour of aliases; kept for the clients that load models:/name/Production.
-            warnings.simplefilter("ignore", FutureWarning)
-            self._client.transition_model_version_stage(name, version, stage)
+    def _asked_back(self, history: Sequence[Promotion], name: str, number: int) -> ModelVersion:
+        entries = [entry for entry in history if entry.to_version == number]
+        if not entries:
+            were = ", ".join(str(n) for n in sorted({entry.to_version for entry in history})) or "none"
+            raise PromotionRefused(f"{name} version {number} was never in Production (these were: {were}); promote it")
+        version = entered(self._store, entries[-1])
+        if version is None:
+            raise PromotionRefused(f"{name} version {number} is gone from MLflow")
+        self.check(version)
+        return version
 
-    def _version(self, version: MlflowVersion) -> ModelVersion:
-        run = self._client.get_run(version.run_id)
-        # A search leaves the aliases out; only asking for the version itself gives them.
-        aliases = self._client.get_model_version(version.name, version.version).aliases
-        return ModelVersion(
-            name=version.name,
-            version=int(version.version),
-            run_id=version.run_id,
-            created_at=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
-            stage=version.current_stage,
-            aliases=tuple(sorted(aliases)),
-            metrics=dict(run.data.metrics),
-            params=dict(run.data.params),
-            tags={name: value for name, value in run.data.tags.items() if name.startswith("dosel.")},
-        )
+    def _last_good(self, history: Sequence[Promotion], name: str) -> ModelVersion:
+        for entry in reversed(_ways_back(history)):
+            try:
+                version = entered(self._store, entry)
+                if version is not None:
+                    self.check(version)
+                    return version
+                log.warning("%s version %d is gone from MLflow; looking further back", name, entry.to_version)
+            except (ModelNotFound, UntrustedModel) as error:
+                log.warning("%s; looking further back", error)
+        raise PromotionRefused(f"{name}: no version that was in Production before can be gone back to")
 
-    @contextmanager
-    def _speaking(self, missing: str = "") -> Iterator[None]:
-        """Turns what MLflow raises into our own errors; `missing` says what a 404 means here."""
-        try:
-            yield
-        except MlflowException as error:
-            if missing and error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
-                raise ModelNotFound(missing) from error
-            if missing and "alias" in error.message and "not found" in error.message:
-                raise ModelNotFound(missing) from error
-            # What requests raises, MLflow's client mostly wraps.
-            if isinstance(error.__context__, requests.RequestException):
-                raise self._unreachable(error.__context__) from error
-            raise RegistryError(f"MLflow at {self._uri} refused: {error.message}") from error
-        except requests.RequestException as error:
-            raise self._unreachable(error) from error
 
-    def _unreachable(self, error: requests.RequestException) -> RegistryError:
-        return RegistryError(f"MLflow at {self._uri} cannot be reached ({error}); is it running?")
+def _ways_back(history: Sequence[Promotion]) -> list[Promotion]:
+    """What can be gone back to, the last one last: a rollback also takes back what it went back over."""
+    stack: list[Promotion] = []
+    for entry in history:
+        if entry.evidence.kind == "rollback":
+            numbers = [e.to_version for e in stack]
+            if entry.to_version in numbers:
+                del stack[len(numbers) - 1 - numbers[::-1].index(entry.to_version) :]
+        stack.append(entry)
+    now = stack[-1].to_version if stack else None
+    return [entry for entry in stack if entry.to_version != now]

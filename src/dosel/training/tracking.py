@@ -20,6 +20,9 @@ from dosel.training.search import Scored
 KEY = "dosel.training_key"
 """Tag that names a training by everything that decides its result."""
 
+EXAMPLE_ANSWER = "dosel.example_answer"
+"""Tag of a run: what its model answers to the use case's example, by class code, as told by what trained it."""
+
 log = logging.getLogger(__name__)
 
 

@@ -118,6 +118,9 @@ def train(use_case: UseCase, data: TrainingData, tracking_uri: str, seed: int, j
         mlflow.log_figure(confusion_figure(use_case.target, evaluation.confusion), "evaluation/confusion_matrix.png")
         # As a client would write it: whole numbers as integers, which is what MLflow then lets in.
         tracking.log_model(model, pd.DataFrame([use_case.example]))
+        [answer] = model.predict_proba(rows.frame(use_case, [use_case.example]))
+        known = dict(zip(map(int, model.classes_), map(float, answer), strict=True))
+        tracking.tag(client, run_id, {tracking.EXAMPLE_ANSWER: known})
         log.info("best: %s, test accuracy %.4f", plain(search.best_params_), evaluation.metrics["accuracy"])
     return run_id
 

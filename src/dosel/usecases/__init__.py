@@ -7,6 +7,7 @@ from dosel.usecases.base import (
     Choice,
     Feature,
     Gate,
+    Metric,
     Number,
     Scaling,
     Split,
@@ -28,12 +29,14 @@ __all__ = [
     "Choice",
     "Feature",
     "Gate",
+    "Metric",
     "Number",
     "Scaling",
     "Split",
     "Target",
     "UseCase",
     "named",
+    "of_model",
 ]
 
 
@@ -47,3 +50,15 @@ def named(name: str) -> UseCase:
         if use_case.name == name:
             return use_case
     raise UnknownUseCase(f"no use case {name!r}; there are: {', '.join(u.name for u in ALL)}")
+
+
+def of_model(name: str) -> UseCase:
+    """The use case whose registered model is called so, or which is called so itself.
+
+    Raises:
+        UnknownUseCase: none is declared; the message lists the models.
+    """
+    for use_case in ALL:
+        if name in (use_case.model_name, use_case.name):
+            return use_case
+    raise UnknownUseCase(f"no model {name!r}; there are: {', '.join(u.model_name for u in ALL)}")

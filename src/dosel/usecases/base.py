@@ -11,6 +11,9 @@ from typing import Any, Literal
 
 Scaling = Literal["standard", "minmax"]
 
+Metric = Literal["accuracy", "balanced_accuracy", "f1_macro"]
+"""What a search maximises and the gate compares, under scikit-learn's names."""
+
 
 @dataclass(frozen=True)
 class Number:
@@ -131,11 +134,22 @@ class Split:
 
 @dataclass(frozen=True)
 class Gate:
-    """What a challenger must show on the held-out rows to enter Production."""
+    """What a challenger must show on the held-out rows to enter Production; differences are to what is there now.
 
-    metric: str = "accuracy"
-    min_gain: float = 0.0
-    """The metric must exceed that of the model in Production by more than this."""
+    Shares, 0 to 1. A rule that compares holds by itself while nothing is in Production.
+    """
+
+    metric: Metric = "accuracy"
+    min_gain: float = 0.001
+    """The metric must be higher by at least this."""
+    tolerance: float = 0.01
+    """The bootstrap interval of the difference must exclude being worse by more than this."""
+    max_class_drop: float = 0.10
+    """No class's recall may fall by more than this."""
+    floor: float = 0.0
+    """The metric must be at least this."""
+    confidence: float = 0.95
+    resamples: int = 1000
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ where the cell lies below it. Soil types are the four-digit codes of the USFS ec
 
 from typing import Any
 
-from dosel.usecases.base import Candidate, Category, Choice, Number, Split, Target, UseCase
+from dosel.usecases.base import Candidate, Category, Choice, Gate, Number, Split, Target, UseCase
 
 _SOILS = {
     2702: "Cathedral family - Rock outcrop complex, extremely stony",
@@ -166,4 +166,5 @@ COVERTYPE = UseCase(
         ),
     ),
     split=Split(salt="covertype-1"),
+    gate=Gate("accuracy", min_gain=0.001, tolerance=0.01, max_class_drop=0.10, floor=0.55),
 )

@@ -5,15 +5,22 @@ MySQL in the full platform, a SQLite file when embedded; the same code for both.
 
 from dosel.warehouse.batches import BatchRecord, BatchStore
 from dosel.warehouse.engine import connect
+from dosel.warehouse.locks import Turn
+from dosel.warehouse.manifests import Manifest
 from dosel.warehouse.predictions import PredictionRecord, PredictionStore
-from dosel.warehouse.promotions import Promotion, PromotionLedger
+from dosel.warehouse.promotions import Evidence, Kind, Note, Promotion, PromotionLedger
 
 __all__ = [
     "BatchRecord",
     "BatchStore",
+    "Evidence",
+    "Kind",
+    "Manifest",
+    "Note",
     "PredictionRecord",
     "PredictionStore",
     "Promotion",
     "PromotionLedger",
+    "Turn",
     "connect",
 ]

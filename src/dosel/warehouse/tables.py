@@ -18,10 +18,12 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    inspect,
 )
-from sqlalchemy.dialects.mysql import DATETIME
+from sqlalchemy.dialects.mysql import DATETIME, MEDIUMTEXT
 from sqlalchemy.engine import Connection
-from sqlalchemy.schema import CreateTable
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.schema import CreateColumn, CreateTable
 
 from dosel.usecases import UseCase
 
@@ -34,6 +36,9 @@ _MYSQL: dict[str, Any] = {
 }
 _MOMENT = DateTime().with_variant(DATETIME(fsp=6), "mysql", "mariadb")
 """UTC, without a time zone, to the microsecond."""
+
+_LONG = Text().with_variant(MEDIUMTEXT, "mysql", "mariadb")
+"""JSON that may outgrow the 64 kB of MySQL's own TEXT."""
 
 _ID = BigInteger().with_variant(Integer, "sqlite")
 """SQLite counts up by itself only in a column whose type is exactly INTEGER."""
@@ -91,9 +96,52 @@ PROMOTIONS = Table(
     Column("at", _MOMENT, nullable=False),
     Column("actor", String(255), nullable=False),
     Column("reason", Text, nullable=False),
+    # Nullable, since ledgers older than these columns are added to: see `add_missing_columns`.
+    Column("kind", String(16)),
+    Column("to_run", String(64)),
+    Column("data_digest", String(64)),
+    Column("manifest_digest", String(64)),
+    Column("metrics_before", _LONG),
+    Column("metrics_after", _LONG),
+    Column("gate", _LONG),
     UniqueConstraint("model", "sequence"),
     **_MYSQL,
 )
+
+PROJECTIONS = Table(
+    "projections",
+    METADATA,
+    Column("model", String(128), primary_key=True),
+    Column("sequence", Integer, nullable=False),
+    **_MYSQL,
+)
+"""Up to which entry of the ledger the aliases in MLflow were brought: what differs after that was moved outside."""
+
+MANIFESTS = Table(
+    "manifests",
+    METADATA,
+    Column("id", _ID, primary_key=True, autoincrement=True),
+    Column("model", String(128), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("run_id", String(64), nullable=False),
+    Column("at", _MOMENT, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("files", _LONG, nullable=False),
+    UniqueConstraint("model", "version", "run_id"),
+    **_MYSQL,
+)
+
+NOTES = Table(
+    "promotion_notes",
+    METADATA,
+    Column("id", _ID, primary_key=True, autoincrement=True),
+    Column("model", String(128), nullable=False),
+    Column("sequence", Integer, nullable=False),
+    Column("at", _MOMENT, nullable=False),
+    Column("text", Text, nullable=False),
+    **_MYSQL,
+)
+"""What went wrong around Production without moving it; `sequence` is the entry that was the last one then."""
 
 
 @dataclass(frozen=True)
@@ -143,3 +191,17 @@ def create(connection: Connection, *tables: Table) -> None:
     """Creates what is missing; several processes may do so at once."""
     for table in tables:
         connection.execute(CreateTable(table, if_not_exists=True))
+
+
+def add_missing_columns(connection: Connection, table: Table) -> None:
+    """Gives a table that an earlier version made the columns it lacks, empty; several processes may do so at once."""
+    there = {column["name"] for column in inspect(connection).get_columns(table.name)}
+    for column in table.columns:
+        if column.name in there:
+            continue
+        declared = CreateColumn(column).compile(dialect=connection.dialect)
+        try:
+            connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {declared}")
+        except OperationalError:
+            if column.name not in {c["name"] for c in inspect(connection).get_columns(table.name)}:
+                raise

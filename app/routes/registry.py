@@ -1,0 +1,109 @@
+"""The ledger of what was in Production, and moving it. Plain `def`: these wait for MLflow and the data store."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, HTTPException, Path, Query, Request
+from fastapi.responses import Response
+
+from app.deps import KeyHolder, ServingDep
+from app.history import Entry, GateInfo, History, ManifestInfo, NoteInfo, Promote, RollBack, VersionDetail
+from app.problems import documented
+from app.refusals import cut
+from app.schemas import Version
+from dosel.errors import UnknownUseCase
+from dosel.usecases import UseCase
+
+CSV = "text/csv"
+
+VersionNumber = Annotated[int, Path(ge=1, le=2**31 - 1, description="Its number.")]
+
+
+def router(use_cases: Sequence[UseCase]) -> APIRouter:
+    made = APIRouter(tags=["registry"])
+
+    def of_model(name: str) -> UseCase:
+        for use_case in use_cases:
+            if use_case.model_name == name:
+                return use_case
+        raise UnknownUseCase(f"no model {cut(name)!r}; there are: {', '.join(u.model_name for u in use_cases)}")
+
+    @made.get(
+        "/models/{name}/history",
+        summary="What was in Production when, by whom and why",
+        responses={**documented(404, 422, 503), 200: {"content": {CSV: {}}}},
+        response_model=History,
+    )
+    def show_history(
+        name: str,
+        request: Request,
+        serving: ServingDep,
+        at: Annotated[str | None, Query(description="Up to this time, ISO 8601; UTC if it names no zone.")] = None,
+        format: Annotated[
+            Literal["json", "csv"] | None, Query(description="Left out: what the header Accept asks for.")
+        ] = None,
+    ) -> History | Response:
+        """With `at`, the last entry is what was in Production at that time."""
+        from dosel.registry.history import as_csv, moment
+
+        model = of_model(name).model_name
+        try:
+            until = moment(at) if at else None
+        except ValueError as error:
+            raise HTTPException(422, f"at: {cut(str(error))}") from None
+        ledger = serving.registry().ledger
+        entries = ledger.history(model, until)
+        if format == "csv" or (format is None and CSV in request.headers.get("accept", "")):
+            named = {"Content-Disposition": f'attachment; filename="{model}-history.csv"'}
+            return Response(as_csv(entries), media_type=f"{CSV}; charset=utf-8", headers=named)
+        return History(
+            model=model,
+            at=until,
+            production=entries[-1].to_version if entries else None,
+            entries=[Entry.of(entry) for entry in entries],
+            notes=[NoteInfo.of(note) for note in ledger.notes(model) if until is None or note.at <= until],
+        )
+
+    @made.get(
+        "/models/{name}/versions/{version}",
+        summary="A version and all it came from: run, data, batches, code, manifest, gate",
+        responses=documented(404, 422, 503),
+    )
+    def show_version(name: str, version: VersionNumber, serving: ServingDep) -> VersionDetail:
+        use_case = of_model(name)
+        registry = serving.registry()
+        found = registry.version(use_case.model_name, version)
+        return VersionDetail(
+            model=use_case.model_name,
+            use_case=use_case.name,
+            version=Version.of(found),
+            manifest=ManifestInfo.of(registry.manifest(found)),
+            gate=GateInfo.of(registry.store.read_report(found)),
+            in_production=[
+                Entry.of(entry)
+                for entry in registry.ledger.history(use_case.model_name)
+                if entry.to_version == version and entry.evidence.to_run in (None, found.run_id)
+            ],
+        )
+
+    @made.post(
+        "/models/{name}/promote",
+        summary="Put a version into Production by hand",
+        responses=documented(401, 403, 404, 409, 422, 503),
+    )
+    def promote(name: str, body: Promote, holder: KeyHolder, serving: ServingDep) -> Entry:
+        """The gate is not asked; the version's files must be those that were registered."""
+        model = of_model(name).model_name
+        registry = serving.registry()
+        return Entry.of(registry.promote(registry.version(model, body.version), f"API key {holder}", body.reason))
+
+    @made.post(
+        "/models/{name}/rollback",
+        summary="Put back what was in Production before",
+        responses=documented(401, 403, 404, 409, 422, 503),
+    )
+    def roll_back(name: str, body: RollBack, holder: KeyHolder, serving: ServingDep) -> Entry:
+        model = of_model(name).model_name
+        return Entry.of(serving.registry().roll_back(model, f"API key {holder}", body.reason, body.to))
+
+    return made

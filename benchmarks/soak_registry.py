@@ -1,0 +1,233 @@
+"""Twenty processes promote at once, and processes are killed between any two steps: what is left must be in order.
+
+python -m benchmarks.soak_registry [--share 0.1] [--warehouse-url URL] [--seed N]
+
+The race has 20 processes x 50 promotions. The kills come in crowds: a few processes promote, roll back or
+reconcile together, each to be killed before a step that is drawn for it, a step being a call of MLflow or of the
+ledger. Then one call is made that nobody kills, and the registry is looked at.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+RACERS, PROMOTIONS, KILLS = 20, 50, 200
+CROWD = 4
+VERSIONS = 4
+STEPS = 40
+"""A promotion takes about 25 steps: some of those drawn come too late to kill."""
+
+RACE_SECONDS, ACT_SECONDS = 1800, 120
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the registry is."""
+
+    tracking_uri: str
+    warehouse_url: str
+
+
+@dataclass
+class Tally:
+    """What is counted. All but the first two should be zero."""
+
+    promotions: int = 0
+    kills: int = 0
+    two_productions: int = 0
+    broken_chain: int = 0
+    unreconciled: int = 0
+    taken_for_outside: int = 0
+    errors: list[str] = field(default_factory=list)
+
+
+class Mortal:
+    """Passes calls on to `target`, until those of this process are used up: then it is killed, without a word."""
+
+    left = 0
+
+    def __init__(self, target: Any) -> None:
+        self._target = target
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._target, name)
+        if not callable(found):
+            return found
+
+        def step(*args: Any, **kwargs: Any) -> Any:
+            if Mortal.left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            Mortal.left -= 1
+            return found(*args, **kwargs)
+
+        return step
+
+
+def opened(place: Place) -> Any:
+    from dosel.registry import Registry
+    from dosel.warehouse import PromotionLedger, connect
+
+    return Registry(place.tracking_uri, PromotionLedger(connect(place.warehouse_url)))
+
+
+def race(place: Place, number: int, promotions: int, seed: int, start: Any, done: Any) -> None:
+    """One racer: as many promotions as it is told, of versions drawn at random."""
+    registry, rng = opened(place), random.Random(seed)
+    versions = [registry.version(model(), n) for n in range(1, VERSIONS + 1)]
+    start.wait()
+    for _ in range(promotions):
+        registry.promote(rng.choice(versions), f"racer {number}", "the race")
+        with done.get_lock():
+            done.value += 1
+
+
+def act(place: Place, seed: int, mortal: bool) -> None:
+    """Promotes, rolls back or reconciles; a mortal one does not see the end of it."""
+    from dosel.errors import PromotionRefused
+
+    rng, registry = random.Random(seed), opened(place)
+    versions = [registry.version(model(), n) for n in range(1, VERSIONS + 1)]
+    if mortal:
+        Mortal.left = rng.randrange(STEPS)
+        registry._store, registry._ledger = Mortal(registry._store), Mortal(registry._ledger)
+    acts: Sequence[Callable[[], object]] = (
+        lambda: registry.promote(rng.choice(versions), "the soak", "a promotion"),
+        lambda: registry.promote(rng.choice(versions), "the soak", "a promotion"),
+        lambda: registry.roll_back(model(), "the soak", "a rollback"),
+        lambda: registry.reconcile(model()),
+    )
+    with suppress(PromotionRefused):
+        rng.choice(acts)()
+
+
+def model() -> str:
+    from dosel.usecases import DEFAULT
+
+    return DEFAULT.model_name
+
+
+def prepare(place: Place, folder: Path) -> None:
+    """Logs small models and registers them; the first one is in Production."""
+    import mlflow
+    from sklearn.tree import DecisionTreeClassifier
+
+    from dosel.rows import frame
+    from dosel.training import tracking
+    from dosel.training.preprocessing import pipeline
+    from dosel.usecases import DEFAULT
+
+    mlflow.set_tracking_uri(place.tracking_uri)
+    if mlflow.get_experiment_by_name(DEFAULT.experiment) is None:
+        mlflow.create_experiment(DEFAULT.experiment, (folder / "artifacts").as_uri())
+    mlflow.set_experiment(DEFAULT.experiment)
+    example = frame(DEFAULT, [DEFAULT.example, DEFAULT.example])
+    fitted = pipeline(DEFAULT, DecisionTreeClassifier()).fit(example, list(DEFAULT.target.labels)[:2])
+    registry = opened(place)
+    for _ in range(VERSIONS):
+        with mlflow.start_run() as run:
+            tracking.log_model(fitted, example[:1])
+        registry.register(DEFAULT, run.info.run_id)
+    registry.promote(registry.version(model(), 1), "the soak", "the first")
+
+
+def look(registry: Any, tally: Tally) -> None:
+    """Looks at what is left when nobody is at work, and counts what is not in order."""
+    entries, staged = registry.ledger.history(model()), registry.store.staged(model())
+    last = entries[-1]
+    tally.two_productions += len(staged) > 1
+    before = [None, *(entry.to_version for entry in entries)][:-1]
+    whole = [entry.from_version for entry in entries] == before
+    tally.broken_chain += not (whole and [e.sequence for e in entries] == list(range(1, len(entries) + 1)))
+    aliases = [registry.store.alias(model(), alias) for alias in ("production", "previous")]
+    tally.unreconciled += (staged, aliases) != ({last.to_version}, [last.to_version, last.from_version])
+    tally.taken_for_outside = sum(e.evidence.kind == "followed" for e in entries) + len(registry.ledger.notes(model()))
+
+
+def run_race(processes: Any, place: Place, racers: int, promotions: int, seed: int, tally: Tally) -> None:
+    start, done = processes.Barrier(racers), processes.Value("i", 0)
+    crowd = [processes.Process(target=race, args=(place, i, promotions, seed + i, start, done)) for i in range(racers)]
+    registry = opened(place)
+    for process in crowd:
+        process.start()
+    ends = time.monotonic() + RACE_SECONDS
+    while any(process.is_alive() for process in crowd) and time.monotonic() < ends:
+        # Also while they are at it there is never more than one.
+        tally.two_productions += len(registry.store.staged(model())) > 1
+        crowd[0].join(0.2)
+    collect(crowd, tally)
+    tally.promotions += done.value
+    look(registry, tally)
+
+
+def run_kills(processes: Any, place: Place, kills: int, seed: int, tally: Tally) -> None:
+    rng, registry = random.Random(seed), opened(place)
+    while tally.kills < kills and not tally.errors:
+        size = min(CROWD, kills - tally.kills)
+        crowd = [processes.Process(target=act, args=(place, rng.getrandbits(32), True)) for _ in range(size)]
+        for process in crowd:
+            process.start()
+        tally.kills += collect(crowd, tally)
+        survivor = processes.Process(target=act, args=(place, rng.getrandbits(32), False))
+        survivor.start()
+        collect([survivor], tally)
+        look(registry, tally)
+
+
+def collect(crowd: Sequence[BaseProcess], tally: Tally) -> int:
+    """Waits for processes; gives how many were killed as planned."""
+    killed = 0
+    for process in crowd:
+        process.join(ACT_SECONDS)
+        if process.exitcode == -signal.SIGKILL:
+            killed += 1
+        elif process.exitcode != 0:
+            process.kill()
+            tally.errors.append(f"a process ended with {process.exitcode}")
+    return killed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--share", type=float, default=1, help="how much of the whole soak")
+    parser.add_argument("--warehouse-url", help="an empty schema; left out: a SQLite file")
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    # Forked from a process that has imported everything and opened nothing.
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["mlflow", "dosel.registry", "dosel.pipeline"])
+    with tempfile.TemporaryDirectory(prefix="dosel-soak-") as name:
+        folder = Path(name)
+        warehouse = asked.warehouse_url or f"sqlite:///{folder / 'warehouse.db'}"
+        place, tally = Place(f"sqlite:///{folder / 'mlflow.db'}", warehouse), Tally()
+        prepare(place, folder)
+        start = time.monotonic()
+        run_race(processes, place, RACERS, max(1, round(PROMOTIONS * asked.share)), asked.seed, tally)
+        raced = time.monotonic()
+        run_kills(processes, place, round(KILLS * asked.share), asked.seed, tally)
+        killed = time.monotonic()
+    report(tally, raced - start, killed - raced)
+    sys.exit(bool(tally.errors))
+
+
+def report(tally: Tally, race_seconds: float, kill_seconds: float) -> None:
+    figures = vars(tally) | {"errors": len(tally.errors)}
+    lines = ["| what | how often |", "|---|---|", *(f"| {n.replace('_', ' ')} | {v} |" for n, v in figures.items())]
+    lines += [*tally.errors, f"race {race_seconds:.0f} s, kills {kill_seconds:.0f} s"]
+    sys.stdout.write("\n".join([*lines, f"RESULT {json.dumps(figures)}", ""]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""How sure a difference between two models is: a paired bootstrap over the rows both were scored on.
+
+Efron and Tibshirani, An Introduction to the Bootstrap (1993), the percentile interval. Rows that have the same
+true class and the same two answers are alike to every metric here, so drawing rows with replacement is drawing
+how many there are of each kind, from a multinomial distribution: exact, and as fast for a million rows as for one.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dosel.usecases import Metric
+
+Classes = npt.NDArray[np.int64]
+Counts = npt.NDArray[np.int64]
+Figures = npt.NDArray[np.float64]
+
+
+def confusion(truth: Classes, predicted: Classes, codes: Classes) -> Counts:
+    """Counts of shape (codes, codes): true class by row, predicted class by column.
+
+    Raises:
+        ValueError: there is a class that is not among the codes, which are sorted.
+    """
+    size = len(codes)
+    places = [_place(classes, codes) for classes in (truth, predicted)]
+    return np.bincount(places[0] * size + places[1], minlength=size * size).reshape(size, size)
+
+
+def recalls(matrix: Counts) -> Figures:
+    """Each class's recall, NaN for a class without rows. Matrices of shape (..., codes, codes)."""
+    hits = np.diagonal(matrix, axis1=-2, axis2=-1)
+    with np.errstate(invalid="ignore"):
+        found: Figures = hits / matrix.sum(axis=-1)
+    return found
+
+
+def _accuracy(matrix: Counts) -> Any:
+    return np.diagonal(matrix, axis1=-2, axis2=-1).sum(axis=-1) / matrix.sum(axis=(-2, -1))
+
+
+def _balanced_accuracy(matrix: Counts) -> Any:
+    return np.nanmean(recalls(matrix), axis=-1)
+
+
+def _f1_macro(matrix: Counts) -> Any:
+    # As scikit-learn: over the classes that occur in the truth or in the answers.
+    occurring = matrix.sum(axis=-1) + matrix.sum(axis=-2)
+    with np.errstate(invalid="ignore"):
+        return np.nanmean(2 * np.diagonal(matrix, axis1=-2, axis2=-1) / occurring, axis=-1)
+
+
+METRICS: Mapping[Metric, Callable[[Counts], Any]] = {
+    "accuracy": _accuracy,
+    "balanced_accuracy": _balanced_accuracy,
+    "f1_macro": _f1_macro,
+}
+"""Each metric, of confusion matrices of shape (..., codes, codes): an array of the shape (...)."""
+
+
+def difference_interval(
+    metric: Metric,
+    truth: Classes,
+    challenger: Classes,
+    champion: Classes,
+    codes: Classes,
+    confidence: float,
+    resamples: int,
+    seed: int,
+) -> tuple[float, float]:
+    """The interval of the metric's difference, challenger less champion; all three of shape (rows,)."""
+    size = len(codes)
+    true, one, other = (_place(classes, codes) for classes in (truth, challenger, champion))
+    kinds, counts = np.unique((true * size + one) * size + other, return_counts=True)
+    drawn = np.random.default_rng(seed).multinomial(len(truth), counts / counts.sum(), size=resamples)
+    figure = METRICS[metric]
+    scores = []
+    for cells in ((kinds // size**2) * size + (kinds // size) % size, (kinds // size**2) * size + kinds % size):
+        matrices = np.zeros((resamples, size * size), dtype=np.int64)
+        np.add.at(matrices.T, cells, drawn.T)
+        scores.append(figure(matrices.reshape(resamples, size, size)))
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(scores[0] - scores[1], [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _place(classes: Classes, codes: Classes) -> npt.NDArray[np.intp]:
+    places = np.searchsorted(codes, classes)
+    if len(classes) and not (codes[np.minimum(places, len(codes) - 1)] == classes).all():
+        raise ValueError(f"a class that is not declared: {sorted(set(classes.tolist()) - set(codes.tolist()))}")
+    return places

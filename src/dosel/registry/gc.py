@@ -1,0 +1,161 @@
+"""Clearing away: runs and artifacts that nothing names any more.
+
+Kept is what a registered version, the ledger or a manifest names, with the whole search it came from, and what is
+younger than some days or still runs. Artifacts go before the run that names them: ended anywhere, it can go on.
+"""
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModel, Run, ViewType
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from dosel.registry.registry import Registry
+
+DAY_MS = 24 * 3600 * 1000
+MODELS_FOLDER = "models"
+"""Where MLflow keeps logged models, beside the folders of an experiment's runs."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Collected:
+    """How much was, or would be, deleted; `orphans` are folders of artifacts whose run is gone."""
+
+    runs: int
+    models: int
+    orphans: int
+    kept: int
+
+
+def collect(registry: Registry, experiments: Iterable[str], days: int, delete: bool) -> Collected:
+    """Deletes, or only counts, what nothing names in these experiments.
+
+    Raises:
+        RegistryError: MLflow cannot be reached, or refused.
+    """
+    store = registry.store
+    with store.speaking():
+        totals = [0, 0, 0, 0]
+        for name in experiments:
+            experiment = store.client.get_experiment_by_name(name)
+            if experiment is None:
+                continue
+            counted = _Sweep(registry, experiment, days, delete).counts()
+            totals = [total + count for total, count in zip(totals, counted, strict=True)]
+        return Collected(*totals)
+
+
+class _Sweep:
+    """One experiment, as it is now."""
+
+    def __init__(self, registry: Registry, experiment: Any, days: int, delete: bool) -> None:
+        self._registry = registry
+        self._client: MlflowClient = registry.store.client
+        self._uri = registry.store.uri
+        self._experiment = experiment
+        self._young = time.time() * 1000 - days * DAY_MS
+        self._delete = delete
+        # In this order: a folder's run is there before its folder, and a run before its version.
+        self._folders = list(self._listed_folders())
+        self._runs = {run.info.run_id: run for run in self._all_runs()}
+        self._models = {model.model_id: model for model in self._all_models()}
+        self._kept_runs, self._kept_models = self._needed()
+
+    def counts(self) -> tuple[int, int, int, int]:
+        """Runs, models and orphaned folders that went, and runs that stay."""
+        models = [m for m in self._models.values() if m.model_id not in self._kept_models]
+        for model in models:
+            if self._may_delete(model.source_run_id):
+                self._remove(model.artifact_location)
+                self._client.delete_logged_model(model.model_id)
+        runs = [run for run in self._runs.values() if run.info.run_id not in self._kept_runs]
+        gone = 0
+        for run in runs:
+            if run.info.lifecycle_stage == "deleted" and not self._files(run.info.artifact_uri):
+                continue
+            gone += 1
+            if self._may_delete(run.info.run_id):
+                self._remove(run.info.artifact_uri)
+                if run.info.lifecycle_stage != "deleted":
+                    self._client.delete_run(run.info.run_id)
+        orphans = self._orphans()
+        for folder in orphans:
+            if self._delete:
+                self._remove(folder)
+        return gone, len(models), len(orphans), len(self._kept_runs)
+
+    def _needed(self) -> tuple[set[str], set[str]]:
+        named_runs, named_models = self._registry.store.named()
+        named_runs |= self._registry.ledger.named_runs()
+        named_runs |= {self._models[m].source_run_id for m in named_models if m in self._models}
+        parents = {i: run.data.tags.get(MLFLOW_PARENT_RUN_ID, i) for i, run in self._runs.items()}
+        searches = {parents[i] for i, run in self._runs.items() if i in named_runs or self._is_young(run)}
+        kept = {i for i, parent in parents.items() if parent in searches}
+        models = {
+            name
+            for name, model in self._models.items()
+            if name in named_models or model.source_run_id in kept or model.creation_timestamp >= self._young
+        }
+        return kept, models
+
+    def _is_young(self, run: Run) -> bool:
+        last = run.info.end_time or run.info.start_time
+        running = run.info.status == "RUNNING" and run.info.lifecycle_stage != "deleted"
+        return running or last is None or last >= self._young
+
+    def _may_delete(self, run_id: str | None) -> bool:
+        """Asked once more for each: between the listing and now, somebody may have registered it."""
+        if not self._delete:
+            return False
+        return not (run_id and self._registry.store.is_registered(run_id))
+
+    def _orphans(self) -> list[str]:
+        """Folders of artifacts that no run or model has: left behind by what was ended while it deleted."""
+        known = {*self._runs, *self._models, MODELS_FOLDER}
+        return [folder for folder in self._folders if folder.rpartition("/")[2] not in known]
+
+    def _listed_folders(self) -> Iterator[str]:
+        root = self._experiment.artifact_location.rstrip("/")
+        repository = get_artifact_repository(root, tracking_uri=self._uri)
+        for below in (None, MODELS_FOLDER):
+            yield from (f"{root}/{file.path}" for file in repository.list_artifacts(below) if file.is_dir)
+
+    def _files(self, uri: str) -> bool:
+        return bool(get_artifact_repository(uri, tracking_uri=self._uri).list_artifacts())
+
+    def _remove(self, uri: str) -> None:
+        log.info("deleting %s", uri)
+        get_artifact_repository(uri.removesuffix("/artifacts"), tracking_uri=self._uri).delete_artifacts()
+
+    def _all_runs(self) -> Sequence[Run]:
+        return list(
+            _pages(
+                lambda token: self._client.search_runs(
+                    [self._experiment.experiment_id], run_view_type=ViewType.ALL, max_results=1000, page_token=token
+                )
+            )
+        )
+
+    def _all_models(self) -> Sequence[LoggedModel]:
+        return list(
+            _pages(
+                lambda token: self._client.search_logged_models(
+                    [self._experiment.experiment_id], max_results=100, page_token=token
+                )
+            )
+        )
+
+
+def _pages(page: Any) -> Iterator[Any]:
+    token = None
+    while token != "":
+        found = page(token)
+        yield from found
+        token = found.token or ""

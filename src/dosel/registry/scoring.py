@@ -1,0 +1,58 @@
+"""What the gate looks at: a version, loaded as serving loads it, on the held-out rows."""
+
+import json
+import statistics
+import time
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dosel.errors import UntrustedModel
+from dosel.predictor import Predictor
+from dosel.registry.gate import Shown
+from dosel.registry.registry import Registry
+from dosel.registry.store import ModelVersion
+from dosel.training.tracking import EXAMPLE_ANSWER
+from dosel.usecases import UseCase
+
+TIMED_ANSWERS = 30
+
+
+def shown(registry: Registry, use_case: UseCase, version: ModelVersion, features: pd.DataFrame) -> Shown:
+    """What a version shows; that it cannot be loaded or fails is shown, too.
+
+    Args:
+        features: the held-out rows, canonical.
+
+    Raises:
+        RegistryError: MLflow cannot be reached or refuses, so that nothing is known of the model.
+    """
+    recorded = version.tags.get(EXAMPLE_ANSWER)
+    known: dict[str, Any] = {
+        "split": version.tags.get("dosel.split_version"),
+        "recorded": {int(code): p for code, p in json.loads(recorded).items()} if recorded else None,
+    }
+    try:
+        model = registry.load(version)
+    except UntrustedModel as error:
+        return Shown(version.version, None, str(error), **known)
+    try:
+        predictor = Predictor(use_case, model)
+        [answer] = predictor.predict([use_case.example])
+        codes = {label: code for code, label in use_case.target.labels.items()}
+        known["answered"] = {codes[label]: p for label, p in answer.probabilities.items()}
+        known["latency_ms"] = _latency_ms(predictor, use_case)
+        predicted = np.asarray(model.predict(features), dtype=np.int64)
+    except Exception as error:  # noqa: BLE001  a model may fail in any way; whichever it is, it does not enter
+        return Shown(version.version, None, f"it fails when asked: {type(error).__name__}: {error}", **known)
+    return Shown(version.version, predicted, **known)
+
+
+def _latency_ms(predictor: Predictor, use_case: UseCase) -> float:
+    times = []
+    for _ in range(TIMED_ANSWERS):
+        start = time.perf_counter()
+        predictor.predict([use_case.example])
+        times.append(time.perf_counter() - start)
+    return 1000 * statistics.median(times)

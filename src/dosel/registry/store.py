@@ -1,0 +1,208 @@
+"""MLflow's model registry, as the rest of this room sees it: versions, aliases, stages, files."""
+
+import json
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import requests
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from mlflow.entities.model_registry import ModelVersion as MlflowVersion
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
+
+from dosel.errors import ModelNotFound, RegistryError
+
+STAGE = "Production"
+ARCHIVED = "Archived"
+
+REPORT = "gate.json"
+"""The gate's report, among the artifacts of the run whose version it judged."""
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A registered version, with what its run knows of it."""
+
+    name: str
+    version: int
+    run_id: str
+    created_at: datetime
+    stage: str
+    aliases: tuple[str, ...]
+    metrics: Mapping[str, float]
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+
+
+class Store:
+    """MLflow at `uri`. Every call may raise RegistryError: it cannot be reached, or refused."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self.client = MlflowClient(uri)
+
+    def create_version(self, name: str, description: str, run_id: str) -> ModelVersion:
+        """The version of the model that a run logged; made before, it is found again."""
+        with self.speaking():
+            models = self.client.get_run(run_id).outputs.model_outputs
+            if not models:
+                raise RegistryError(f"run {run_id} logged no model; train again")
+            source = f"models:/{models[0].model_id}"
+            # Only those of the run's own model: in MLflow's interface, a version may name any run and any files.
+            known = [v for v in self._search(f"name = '{name}' AND run_id = '{run_id}'") if v.source == source]
+            if known:
+                return self._version(min(known, key=lambda v: int(v.version)))
+            try:
+                self.client.create_registered_model(name, description=description)
+            except MlflowException as error:
+                if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+                    raise
+            return self._version(
+                self.client.create_model_version(name, source=source, run_id=run_id, model_id=models[0].model_id)
+            )
+
+    def versions(self, name: str) -> list[ModelVersion]:
+        """All versions of a model, newest first; none if it is not registered."""
+        with self.speaking():
+            ordered = sorted(self._search(f"name = '{name}'"), key=lambda v: int(v.version), reverse=True)
+            return [self._version(v) for v in ordered]
+
+    def version(self, name: str, number: int) -> ModelVersion:
+        """One version.
+
+        Raises:
+            ModelNotFound: there is none of that number.
+        """
+        with self.speaking(missing=f"{name} has no version {number}"):
+            return self._version(self.client.get_model_version(name, str(number)))
+
+    def alias(self, name: str, alias: str) -> int | None:
+        """The number of the version that carries an alias; None if none does."""
+        try:
+            with self.speaking(missing=alias):
+                return int(self.client.get_model_version_by_alias(name, alias).version)
+        except ModelNotFound:
+            return None
+
+    def set_alias(self, name: str, alias: str, number: int | None) -> None:
+        """Moves an alias, or takes it away."""
+        with self.speaking():
+            if number is not None:
+                self.client.set_registered_model_alias(name, alias, str(number))
+            else:
+                self.client.delete_registered_model_alias(name, alias)
+
+    def staged(self, name: str) -> set[int]:
+        """The versions in the stage Production: one, unless somebody moved one in the same moment."""
+        with self.speaking():
+            return {int(v.version) for v in self._search(f"name = '{name}'") if v.current_stage == STAGE}
+
+    def set_stage(self, name: str, number: int, stage: str) -> None:
+        with self.speaking(), warnings.catch_warnings():
+            # Deprecated in favour of aliases; kept for the clients that load models:/name/Production.
+            warnings.simplefilter("ignore", FutureWarning)
+            self.client.transition_model_version_stage(name, str(number), stage)
+
+    @contextmanager
+    def files(self, version: ModelVersion) -> Iterator[Path]:
+        """A copy of a version's files, gone after the block."""
+        with tempfile.TemporaryDirectory(prefix="dosel-model-") as folder:
+            with self.speaking():
+                # Asked of our own client: `models:/name/version` would be resolved by whatever server is set.
+                uri = self.client.get_model_version_download_uri(version.name, str(version.version))
+                path = download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=self.uri)
+            yield Path(path)
+
+    def tag(self, version: ModelVersion, tags: Mapping[str, str]) -> None:
+        """Sets tags of a version itself, for readers of MLflow."""
+        with self.speaking():
+            for name, value in tags.items():
+                self.client.set_model_version_tag(version.name, str(version.version), name, value)
+
+    def note(self, version: ModelVersion, tags: Mapping[str, str], metrics: Mapping[str, float], text: str) -> None:
+        """Writes what became of a version to its run, and in words to its description."""
+        with self.speaking():
+            for name, score in metrics.items():
+                self.client.log_metric(version.run_id, name, score)
+            self.client.update_model_version(version.name, str(version.version), description=text)
+            for name, value in tags.items():
+                self.client.set_tag(version.run_id, name, value)
+
+    def write_report(self, version: ModelVersion, report: Mapping[str, Any]) -> None:
+        with self.speaking():
+            self.client.log_dict(version.run_id, dict(report), REPORT)
+
+    def read_report(self, version: ModelVersion) -> dict[str, Any] | None:
+        """What the gate said of a version; None if it was not asked."""
+        with self.speaking():
+            if REPORT not in {file.path for file in self.client.list_artifacts(version.run_id)}:
+                return None
+            uri = self.client.get_run(version.run_id).info.artifact_uri
+            with tempfile.TemporaryDirectory(prefix="dosel-report-") as folder:
+                path = download_artifacts(artifact_uri=f"{uri}/{REPORT}", dst_path=folder, tracking_uri=self.uri)
+                report: dict[str, Any] = json.loads(Path(path).read_text())
+                return report
+
+    def named(self) -> tuple[set[str], set[str]]:
+        """The runs and the logged models that a version of whatever registered model names."""
+        with self.speaking():
+            versions = self._search("")
+        models = {str(v.model_id) for v in versions if v.model_id}
+        models |= {str(v.source).removeprefix("models:/") for v in versions if str(v.source).startswith("models:/")}
+        return {str(v.run_id) for v in versions if v.run_id}, models
+
+    def is_registered(self, run_id: str) -> bool:
+        with self.speaking():
+            return bool(self.client.search_model_versions(f"run_id = '{run_id}'", max_results=1))
+
+    def _search(self, wanted: str) -> list[MlflowVersion]:
+        found: list[MlflowVersion] = []
+        token = None
+        while token != "":
+            page = self.client.search_model_versions(wanted, page_token=token)
+            found += page
+            token = page.token or ""
+        return found
+
+    def _version(self, version: MlflowVersion) -> ModelVersion:
+        run = self.client.get_run(version.run_id)
+        # A search leaves the aliases out; only asking for the version itself gives them.
+        aliases = self.client.get_model_version(version.name, version.version).aliases
+        return ModelVersion(
+            name=version.name,
+            version=int(version.version),
+            run_id=version.run_id,
+            created_at=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
+            stage=version.current_stage,
+            aliases=tuple(sorted(aliases)),
+            metrics=dict(run.data.metrics),
+            params=dict(run.data.params),
+            tags={name: value for name, value in run.data.tags.items() if name.startswith("dosel.")},
+        )
+
+    @contextmanager
+    def speaking(self, missing: str = "") -> Iterator[None]:
+        """Turns what MLflow raises into our own errors; `missing` says what a 404 means here."""
+        try:
+            yield
+        except MlflowException as error:
+            if missing and error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+                raise ModelNotFound(missing) from error
+            if missing and "alias" in error.message and "not found" in error.message:
+                raise ModelNotFound(missing) from error
+            # What requests raises, MLflow's client mostly wraps.
+            if isinstance(error.__context__, requests.RequestException):
+                raise self._unreachable(error.__context__) from error
+            raise RegistryError(f"MLflow at {self.uri} refused: {error.message}") from error
+        except requests.RequestException as error:
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: requests.RequestException) -> RegistryError:
+        return RegistryError(f"MLflow at {self.uri} cannot be reached ({error}); is it running?")

@@ -1,0 +1,128 @@
+"""The calls that tell of Production and move it."""
+
+import csv
+import io
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.main import create_app
+from dosel.usecases.covertype import COVERTYPE
+from tests.contract.conftest import Installation
+
+NAME = COVERTYPE.model_name
+KEY = {"X-API-Key": "k" * 20}
+HISTORY = f"/models/{NAME}/history"
+
+
+@pytest.fixture
+def here(install: Callable[..., Installation]) -> Installation:
+    """Version 1 is in Production, version 2 registered; ana holds a key."""
+    made = install(promote_keys=f"ana:{'k' * 20},ben:{'b' * 20}")
+    made.promote(made.good[0])
+    made.registry.register(COVERTYPE, made.good[1])
+    return made
+
+
+@pytest.fixture
+def api(here: Installation) -> Iterator[TestClient]:
+    with TestClient(create_app(here.settings)) as client:
+        yield client
+
+
+def answering(client: TestClient) -> Any:
+    client.post("/warmup").raise_for_status()
+    return client.post("/predict", json=COVERTYPE.example).json()["model"]["version"]
+
+
+def test_promote_and_roll_back_change_what_predict_answers(api: TestClient) -> None:
+    assert answering(api) == 1
+    entry = api.post(f"/models/{NAME}/promote", headers=KEY, json={"version": 2, "reason": "better"}).json()
+    assert (entry["from_version"], entry["to_version"], entry["actor"]) == (1, 2, "API key ana")
+    assert (entry["kind"], entry["reason"], entry["data_digest"]) == ("manual", "better", "0" * 64)
+    assert entry["metrics_before"] == {"accuracy": 0.5}
+    assert answering(api) == 2
+    entry = api.post(f"/models/{NAME}/rollback", headers={"X-API-Key": "b" * 20}, json={}).json()
+    assert (entry["to_version"], entry["actor"], entry["kind"]) == (1, "API key ben", "rollback")
+    assert answering(api) == 1
+    assert [e["to_version"] for e in api.get(HISTORY).json()["entries"]] == [1, 2, 1]
+
+
+@pytest.mark.parametrize(("headers", "status"), [({}, 401), ({"X-API-Key": "wrong"}, 401), ({"X-API-Key": "é"}, 401)])
+@pytest.mark.parametrize("move", ["promote", "rollback"])
+def test_without_a_key_nothing_moves(api: TestClient, move: str, headers: Any, status: int) -> None:
+    encoded = {name: value.encode() for name, value in headers.items()}
+    response = api.post(f"/models/{NAME}/{move}", headers=encoded, json={"version": 2, "reason": "x"})
+    assert response.status_code == status
+    assert "X-API-Key" in response.json()["detail"]
+    assert len(api.get(HISTORY).json()["entries"]) == 1
+
+
+def test_an_installation_without_keys_lets_nobody(install: Callable[..., Installation]) -> None:
+    with TestClient(create_app(install().settings)) as client:
+        response = client.post(f"/models/{NAME}/rollback", headers=KEY, json={})
+        assert response.status_code == 403
+        assert "DOSEL_PROMOTE_KEYS" in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "words"),
+    [
+        (f"/models/{NAME}/promote", {"version": 9, "reason": "x"}, 404, "no version 9"),
+        ("/models/nobody/promote", {"version": 1, "reason": "x"}, 404, NAME),
+        (f"/models/{NAME}/promote", {"version": 2}, 422, "reason: expected"),
+        (f"/models/{NAME}/promote", {"version": 2, "reason": ""}, 422, "reason: expected"),
+        (f"/models/{NAME}/promote", {"version": "two", "reason": "x"}, 422, "version: expected"),
+        (f"/models/{NAME}/promote", {"version": 2, "reason": "x", "force": True}, 422, "no field of this name"),
+        (f"/models/{NAME}/rollback", {}, 409, "can be gone back to"),
+        (f"/models/{NAME}/rollback", {"to": 2}, 409, "was never in Production (these were: 1)"),
+    ],
+)
+def test_what_cannot_be_moved_says_why(api: TestClient, path: str, body: Any, status: int, words: str) -> None:
+    response = api.post(path, headers=KEY, json=body)
+    assert response.status_code == status
+    assert words in response.json()["detail"]
+
+
+def test_the_history_answers_what_was_there_at_a_time(api: TestClient, here: Installation) -> None:
+    before = datetime.now(UTC)
+    here.registry.promote(here.registry.version(NAME, 2), "me", "why")
+    assert api.get(HISTORY).json()["production"] == 2
+    assert api.get(HISTORY, params={"at": before.isoformat()}).json()["production"] == 1
+    long_ago = api.get(HISTORY, params={"at": "2020-01-01"}).json()
+    assert (long_ago["production"], long_ago["entries"]) == (None, [])
+    in_another_zone = (before + timedelta(hours=5)).isoformat().replace("+00:00", "+05:00")
+    assert api.get(HISTORY, params={"at": in_another_zone}).json()["production"] == 1
+    response = api.get(HISTORY, params={"at": "yesterday"})
+    assert response.status_code == 422
+    assert "2026-11-21T03:00:00Z" in response.json()["detail"]
+    assert api.get("/models/nobody/history").status_code == 404
+
+
+def test_the_history_is_also_a_csv(api: TestClient, here: Installation) -> None:
+    here.registry.promote(here.registry.version(NAME, 2), "me", 'a "reason",\nof two lines')
+    for asked in ({"params": {"format": "csv"}}, {"headers": {"Accept": "text/csv"}}):
+        response = api.get(HISTORY, **asked)
+        assert response.headers["content-type"].startswith("text/csv")
+        assert f"{NAME}-history.csv" in response.headers["content-disposition"]
+        lines = list(csv.DictReader(io.StringIO(response.text, newline="")))
+        assert [(line["sequence"], line["from_version"], line["to_version"]) for line in lines] == [
+            ("1", "", "1"),
+            ("2", "1", "2"),
+        ]
+        assert lines[1]["reason"] == 'a "reason",\nof two lines'
+
+
+def test_a_version_tells_all_it_came_from(api: TestClient, here: Installation) -> None:
+    detail = api.get(f"/models/{NAME}/versions/1").raise_for_status().json()
+    assert (detail["model"], detail["use_case"], detail["version"]["run_id"]) == (NAME, "covertype", here.good[0])
+    assert detail["version"]["lineage"]["batch_ids"] == [1, 2]
+    assert "model.skops" in detail["manifest"]["files"]
+    assert [entry["sequence"] for entry in detail["in_production"]] == [1]
+    assert detail["in_production"][0]["manifest_digest"] == detail["manifest"]["digest"]
+    assert api.get(f"/models/{NAME}/versions/2").json()["in_production"] == []
+    assert api.get(f"/models/{NAME}/versions/9").status_code == 404
+    assert api.get(f"/models/{NAME}/versions/zero").status_code == 422

@@ -1,0 +1,78 @@
+"""`dosel` moves Production and tells of it."""
+
+import csv
+import io
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from dosel import cli
+from dosel.errors import ModelNotFound, UnknownUseCase
+from tests.integration.worlds import World
+
+
+class Terminal:
+    """Runs commands against a world."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def __call__(self, *arguments: str, code: int = 0) -> str:
+        result: Result = CliRunner(env={"COLUMNS": "200"}).invoke(cli.cli, arguments, catch_exceptions=False)
+        assert result.exit_code == code, result.output
+        return result.output
+
+
+@pytest.fixture
+def dosel(world: World, monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """Two versions are registered, the first is in Production."""
+    monkeypatch.setattr(cli, "load_settings", lambda: world.settings)
+    monkeypatch.setattr(cli, "_user", lambda: "ana")
+    world.enter("poor")
+    world.register("good")
+    return Terminal(world)
+
+
+def test_promote_roll_back_and_the_history_of_it(dosel: Terminal) -> None:
+    name = dosel.world.name
+    assert "nothing was in Production" in dosel("history", name, "--at", "2020-01-01")
+    assert f"{name}: version 2 is in Production, after version 1" in dosel(
+        "promote", name, "2", "--reason", "[it] is better"
+    )
+    assert f"{name}: version 1 is in Production, after version 2" in dosel("rollback", "covertype")
+    lines = dosel("history", name).splitlines()
+    assert [line.split()[0] for line in lines] == ["#", "1", "2", "3"]
+    assert "1 → 2" in lines[2]
+    assert "command line, ana" in lines[2]
+    assert "[it] is better" in lines[2]
+    rows = list(csv.DictReader(io.StringIO(dosel("history", name, "--csv"))))
+    assert [(row["kind"], row["to_version"]) for row in rows] == [("gate", "1"), ("manual", "2"), ("rollback", "1")]
+    assert dosel.world.aliases() == {"production": 1, "previous": 2}
+
+
+def test_reconcile_says_what_was_amiss(dosel: Terminal) -> None:
+    world = dosel.world
+    assert dosel("reconcile") == f"{world.name}: version 1 is in Production\n"
+    source = str(world.client.get_model_version(world.name, "1").source)
+    world.client.create_model_version(world.name, source, world.runs["fair"])
+    world.client.set_registered_model_alias(world.name, "production", "3")
+    told = dosel("reconcile", world.name, code=1)
+    assert "moved to version 3 outside dosel and is put back" in told
+    assert "version 1 is in Production" in told
+    assert "put back" in dosel("history", world.name)
+    assert "manifest" in dosel("vouch", world.name, "3", "--reason", "made it myself")
+    assert "ana vouched for the files of version 3: made it myself" in " ".join(dosel("history", world.name).split())
+    dosel("promote", world.name, "3", "--reason", "now it may")
+
+
+def test_gc_deletes_nothing_unless_told(dosel: Terminal) -> None:
+    assert "0 runs, 0 models and 0 folders that belong to no run would be deleted" in dosel("gc")
+    assert "3 runs, 1 models" in dosel("gc", "--days", "0")
+
+
+def test_what_there_is_not_is_named(dosel: Terminal) -> None:
+    with pytest.raises(UnknownUseCase, match=dosel.world.name):
+        dosel("history", "nobody")
+    with pytest.raises(ModelNotFound, match="has no version 9"):
+        dosel("promote", dosel.world.name, "9", "--reason", "x")
+    assert "2026-11-21T03:00:00Z" in dosel("history", dosel.world.name, "--at", "yesterday", code=2)

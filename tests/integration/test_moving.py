@@ -1,0 +1,401 @@
+"""Moving Production: foreign aliases, lost versions, tampered files, rollback, and the record of it all."""
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from mlflow.artifacts import download_artifacts
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from sqlalchemy import Engine, text
+
+from dosel.errors import PromotionConflict, PromotionRefused, UntrustedModel
+from dosel.registry import Registry
+from dosel.registry.trust import hashed
+from dosel.usecases.covertype import COVERTYPE
+from dosel.warehouse import Evidence, Promotion, PromotionLedger, connect
+from tests.integration.test_promotion_ledger import assert_is_chain
+from tests.integration.worlds import World
+
+FAMILIES = ("poor", "fair", "good")
+
+
+@pytest.fixture
+def three(world: World) -> World:
+    """Versions 1 to 3, registered; 1, then 2 entered Production."""
+    registry = registry_of(world)
+    for number, family in enumerate(FAMILIES, 1):
+        assert world.register(family) == number
+    for number in (1, 2):
+        registry.promote(registry.version(world.name, number), "me", f"number {number}")
+    return world
+
+
+def registry_of(world: World) -> Registry:
+    return world.pipeline().registry
+
+
+def history(world: World) -> list[Promotion]:
+    found = registry_of(world).ledger.history(world.name)
+    assert_is_chain(found)
+    return found
+
+
+def moves(world: World) -> list[int]:
+    return [entry.to_version for entry in history(world)]
+
+
+def in_step(world: World, production: int) -> None:
+    assert world.aliases()["production"] == production
+    assert [number for number, stage in world.stages().items() if stage == "Production"] == [production]
+
+
+Tamper = Callable[..., None]
+
+
+@pytest.fixture
+def tamper(world: World) -> Iterator[Tamper]:
+    """Writes a file of a version where its artifacts are, as somebody with the bucket's keys could; put back after."""
+    written: list[tuple[ArtifactRepository, str, bytes | None]] = []
+
+    def write(repository: ArtifactRepository, file: str, content: bytes) -> None:
+        with TemporaryDirectory() as folder:
+            Path(folder, file).write_bytes(content)
+            repository.log_artifact(str(Path(folder, file)))
+
+    def act(number: int, file: str = "model.skops", content: bytes = b"another model") -> None:
+        location = world.client.get_model_version_download_uri(world.name, str(number))
+        repository = get_artifact_repository(location, tracking_uri=world.settings.tracking_uri)
+        there = file in {listed.path for listed in repository.list_artifacts()}
+        written.append((repository, file, Path(repository.download_artifacts(file)).read_bytes() if there else None))
+        write(repository, file, content)
+
+    yield act
+    for repository, file, before in written:
+        if before is None:
+            repository.delete_artifacts(file)
+        else:
+            write(repository, file, before)
+
+
+def foreign(world: World) -> int:
+    """A version that somebody made in MLflow, of files dosel knows nothing of."""
+    source = world.client.get_model_version(world.name, "1").source
+    return int(world.client.create_model_version(world.name, str(source), world.runs["poor"]).version)
+
+
+class TestTrust:
+    def test_the_ledger_knows_each_file(self, three: World) -> None:
+        registry = registry_of(three)
+        version = registry.version(three.name, 1)
+        manifest = registry.manifest(version)
+        assert manifest is not None
+        uri = three.client.get_model_version_download_uri(three.name, "1")
+        assert manifest.files == hashed(Path(download_artifacts(artifact_uri=uri)))
+        assert {"MLmodel", "model.skops"} <= manifest.files.keys()
+        assert three.client.get_model_version(three.name, "1").tags["dosel.manifest"] == manifest.digest
+        assert history(three)[0].evidence.manifest_digest == manifest.digest
+
+    @pytest.mark.parametrize(
+        ("file", "told"),
+        [("model.skops", "model.skops changed"), ("MLmodel", "MLmodel changed"), ("extra.py", "not in the manifest")],
+    )
+    def test_files_that_differ_are_never_loaded(self, file: str, told: str, three: World, tamper: Tamper) -> None:
+        tamper(3, file)
+        registry = registry_of(three)
+        version = registry.version(three.name, 3)
+        with pytest.raises(UntrustedModel, match=f"version 3: its files are not those .*{told}"):
+            registry.load(version)
+        with pytest.raises(UntrustedModel):
+            registry.promote(version, "me", "why")
+        assert registry.vouch(version).difference(registry.manifest(version).files) == ""  # type: ignore[union-attr]
+        with pytest.raises(UntrustedModel):
+            registry.load(version)
+        assert moves(three) == [1, 2]
+
+    def test_a_version_without_a_manifest_is_never_loaded(self, three: World) -> None:
+        number = foreign(three)
+        registry = registry_of(three)
+        version = registry.version(three.name, number)
+        for act in (lambda: registry.load(version), lambda: registry.promote(version, "me", "why")):
+            with pytest.raises(UntrustedModel, match=r"no manifest in the ledger.*dosel vouch"):
+                act()
+        registry.vouch(version)
+        registry.promote(version, "me", "looked at it myself")
+        in_step(three, number)
+
+    def test_a_manifest_that_was_changed_vouches_for_nothing(self, three: World) -> None:
+        with connect(three.settings.warehouse_url).begin() as connection:
+            connection.execute(text("UPDATE manifests SET files = '{}' WHERE version = 3"))
+        registry = registry_of(three)
+        with pytest.raises(UntrustedModel):
+            registry.load(registry.version(three.name, 3))
+
+    def test_a_tampered_challenger_is_refused_by_the_gate(self, three: World, tamper: Tamper) -> None:
+        tamper(3)
+        outcome = three.pipeline("good").challenge(3, "me")
+        assert not outcome.promoted
+        assert "serving: " in outcome.reason
+        assert "model.skops changed" in outcome.reason
+
+    def test_against_a_tampered_champion_nothing_enters(self, three: World, tamper: Tamper) -> None:
+        tamper(2)
+        outcome = three.pipeline("good").challenge(3, "me")
+        assert not outcome.promoted
+        assert "version 2, in Production, could not be scored" in outcome.reason
+        assert moves(three) == [1, 2]
+
+
+class TestForeignAlias:
+    def test_to_a_version_dosel_registered_it_is_followed(self, three: World) -> None:
+        three.client.set_registered_model_alias(three.name, "production", "3")
+        assert registry_of(three).production_number(three.name) == 3
+        last = history(three)[-1]
+        assert (last.from_version, last.to_version, last.evidence.kind) == (2, 3, "followed")
+        assert (last.actor, last.evidence.to_run) == ("somebody in MLflow", three.runs["good"])
+        in_step(three, 3)
+        assert three.aliases()["previous"] == 2
+
+    def test_back_to_the_version_before_it_is_followed_too(self, three: World) -> None:
+        """Which is where a promotion that was killed would have left it: what was projected tells them apart."""
+        three.client.set_registered_model_alias(three.name, "production", "1")
+        registry_of(three).reconcile(three.name)
+        assert moves(three) == [1, 2, 1]
+        in_step(three, 1)
+
+    @pytest.mark.parametrize("why", ["unknown", "tampered"])
+    def test_to_any_other_it_is_refused_and_put_back(
+        self, why: str, three: World, tamper: Tamper, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        number = foreign(three) if why == "unknown" else 3
+        if why == "tampered":
+            tamper(3)
+        three.client.set_registered_model_alias(three.name, "production", str(number))
+        registry = registry_of(three)
+        with caplog.at_level(logging.ERROR):
+            assert registry.production_number(three.name) == 2
+        assert f"moved to version {number} outside dosel and is put back" in caplog.text
+        [note] = registry.ledger.notes(three.name)
+        assert (note.sequence, f"version {number}" in note.text) == (2, True)
+        assert moves(three) == [1, 2]
+        in_step(three, 2)
+        assert registry.trouble(three.name) == [note.text]
+        assert registry.reconcile(three.name).notes == ()
+
+    def test_taken_away_it_is_put_back(self, three: World) -> None:
+        three.client.delete_registered_model_alias(three.name, "production")
+        assert registry_of(three).production_number(three.name) == 2
+        assert moves(three) == [1, 2]
+
+    def test_before_anything_was_promoted(self, world: World) -> None:
+        world.register("fair")
+        world.client.set_registered_model_alias(world.name, "production", str(foreign(world)))
+        registry = registry_of(world)
+        assert registry.production_number(world.name) is None
+        assert world.aliases() == {}
+        world.client.set_registered_model_alias(world.name, "production", "1")
+        assert registry.production_number(world.name) == 1
+        assert moves(world) == [1]
+
+    def test_what_was_moved_by_hand_does_not_hide_a_promotion_that_was_killed(self, three: World) -> None:
+        registry = registry_of(three)
+        registry.ledger.append(three.name, 3, "me", "killed after this", Evidence(to_run=three.runs["good"]))
+        assert registry.production_number(three.name) == 3
+        assert moves(three) == [1, 2, 3]
+        in_step(three, 3)
+
+
+class TestLostVersions:
+    def test_another_mlflow_beside_the_ledger_starts_anew_and_says_so(
+        self, three: World, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Its versions count from 1 again: the numbers of the ledger mean others."""
+        three.client.delete_registered_model(three.name)
+        registry = registry_of(three)
+        with caplog.at_level(logging.ERROR):
+            assert registry.production_number(three.name) is None
+        assert "version 2, which is in Production by the ledger, is gone from MLflow" in caplog.text
+        assert [three.register("fair"), three.register("good")] == [1, 2]
+        assert registry.production_number(three.name) is None
+        outcome = three.pipeline("good").challenge(2, "the DAG")
+        assert outcome.promoted
+        assert outcome.reason.endswith("; nothing was in Production")
+        assert moves(three) == [1, 2, 2]
+        in_step(three, 2)
+        assert len(registry.ledger.notes(three.name)) == 1
+
+    def test_in_another_mlflow_the_same_number_is_another_version(self, three: World) -> None:
+        three.client.delete_registered_model(three.name)
+        assert [three.register("fair"), three.register("good")] == [1, 2]
+        three.client.set_registered_model_alias(three.name, "production", "2")
+        assert registry_of(three).reconcile(three.name).notes == ()
+        last = history(three)[-1]
+        assert (last.from_version, last.to_version, last.evidence.kind) == (2, 2, "followed")
+        assert last.evidence.to_run == three.runs["good"]
+        in_step(three, 2)
+
+    def test_a_fresh_warehouse_beside_an_old_mlflow_vouches_for_nothing_until_asked(
+        self, three: World, engine: Engine
+    ) -> None:
+        with engine.begin() as connection:
+            for table in ("promotions", "projections", "manifests", "promotion_notes"):
+                connection.execute(text(f"DELETE FROM {table}"))
+        registry = registry_of(three)
+        assert registry.production_number(three.name) is None
+        assert three.aliases() == {"previous": 1}
+        assert three.pipeline("good").training_due()
+        assert three.register("good") == 3
+        assert three.pipeline("good").challenge(3, "the DAG").promoted
+        in_step(three, 3)
+
+    def test_a_version_deleted_while_in_production(self, three: World) -> None:
+        with pytest.warns(FutureWarning):
+            three.client.transition_model_version_stage(three.name, "2", "None")
+        three.client.delete_model_version(three.name, "2")
+        registry = registry_of(three)
+        assert registry.production_number(three.name) is None
+        entry = registry.roll_back(three.name, "me", "it is gone")
+        assert entry.to_version == 1
+        in_step(three, 1)
+
+    def test_a_ledger_from_before_runs_were_noted_is_added_to(self, world: World, engine: Engine) -> None:
+        number = world.register("fair")
+        with engine.begin() as connection:
+            connection.execute(text("DROP TABLE promotions"))
+            connection.execute(
+                text(
+                    "CREATE TABLE promotions (id INTEGER PRIMARY KEY, model VARCHAR(128), sequence INTEGER, "
+                    "from_version INTEGER, to_version INTEGER, at DATETIME, actor VARCHAR(255), reason TEXT)"
+                )
+            )
+            row = f"1, '{world.name}', 1, NULL, {number}, '2099-01-01 00:00:00', 'the DAG', 'accuracy 0.9'"
+            connection.execute(text(f"INSERT INTO promotions VALUES ({row})"))
+        registry = registry_of(world)
+        assert registry.production_number(world.name) == number
+        [entry] = registry.ledger.history(world.name)
+        assert entry.evidence == Evidence(kind="gate")
+        in_step(world, number)
+
+
+class TestRollBack:
+    def test_it_goes_back_and_further_back(self, three: World) -> None:
+        registry = registry_of(three)
+        registry.promote(registry.version(three.name, 3), "me", "number 3")
+        assert [registry.roll_back(three.name, "me", "bad").to_version for _ in range(2)] == [2, 1]
+        in_step(three, 1)
+        with pytest.raises(PromotionRefused, match="can be gone back to"):
+            registry.roll_back(three.name, "me", "bad")
+        registry.promote(registry.version(three.name, 3), "me", "mended")
+        assert registry.roll_back(three.name, "me", "bad").to_version == 1
+        assert moves(three) == [1, 2, 3, 2, 1, 3, 1]
+        assert {e.evidence.kind for e in history(three)} == {"manual", "rollback"}
+
+    def test_to_a_version_that_was_there(self, three: World) -> None:
+        registry = registry_of(three)
+        with pytest.raises(PromotionRefused, match=r"version 3 was never in Production \(these were: 1, 2\)"):
+            registry.roll_back(three.name, "me", "bad", to=3)
+        assert registry.roll_back(three.name, "me", "bad", to=1).to_version == 1
+        in_step(three, 1)
+
+    def test_what_was_tampered_with_is_passed_over(
+        self, three: World, tamper: Tamper, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        registry = registry_of(three)
+        registry.promote(registry.version(three.name, 3), "me", "number 3")
+        tamper(2)
+        assert registry.roll_back(three.name, "me", "bad").to_version == 1
+        assert "version 2: its files are not those that were registered" in caplog.text
+        with pytest.raises(UntrustedModel):
+            registry.roll_back(three.name, "me", "bad", to=2)
+
+    def test_with_nothing_there_it_is_refused(self, world: World) -> None:
+        world.register("fair")
+        with pytest.raises(PromotionRefused):
+            registry_of(world).roll_back(world.name, "me", "bad")
+
+
+class TestConflicts:
+    def test_a_decision_on_what_is_no_longer_there_is_not_recorded(self, three: World) -> None:
+        registry = registry_of(three)
+        with pytest.raises(PromotionConflict, match="look again"):
+            registry.promote(registry.version(three.name, 3), "me", "why", after=1)
+        assert moves(three) == [1, 2]
+
+    def test_the_gate_judges_anew_when_production_moved_meanwhile(
+        self, three: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Fair beats poor; but good enters while it is judged, and that it does not beat."""
+        world = three
+        registry = registry_of(world)
+        registry.roll_back(world.name, "me", "to poor")
+        pipeline = world.pipeline()
+        judge: Callable[..., object] = pipeline._judge
+        champions = []
+
+        def slowly(challenger: object, champion: object) -> object:
+            report = judge(challenger, champion)
+            champions.append(champion.version)  # type: ignore[attr-defined]
+            if len(champions) == 1:
+                registry.promote(registry.version(world.name, 3), "somebody", "meanwhile")
+            return report
+
+        monkeypatch.setattr(pipeline, "_judge", slowly)
+        outcome = pipeline.challenge(2, "the DAG")
+        assert champions == [1, 3]
+        assert not outcome.promoted
+        in_step(world, 3)
+
+
+def test_the_gates_report_is_in_the_run_the_ledger_and_the_description(world: World) -> None:
+    world.enter("poor")
+    world.enter("good")
+    registry = registry_of(world)
+    version = registry.version(world.name, 2)
+    report = registry.store.read_report(version)
+    entry = registry.last_promotion(world.name)
+    assert entry is not None
+    assert entry.evidence.gate == report
+    assert [rule["holds"] for rule in report["rules"]] == [True] * 8  # type: ignore[index]
+    assert entry.evidence.metrics_after["accuracy"] > entry.evidence.metrics_before["accuracy"]
+    assert entry.evidence.data_digest == version.tags["dosel.data_digest"]
+    assert version.metrics["gate_challenger_latency_ms"] > 0
+    assert version.metrics["gate_production_latency_ms"] > 0
+    assert "| interval | holds |" in world.client.get_model_version(world.name, "2").description
+
+
+def test_killed_after_the_ledgers_entry_the_gate_still_tells_what_it_found(world: World) -> None:
+    """The scores are in the ledger's entry: resumed, the task logs them without asking the models again."""
+    number = world.enter("fair")
+    registry = registry_of(world)
+    run_id = registry.version(world.name, number).run_id
+    expected = registry.store.read_report(registry.version(world.name, number))
+    world.client.delete_tag(run_id, "dosel.gate")
+    world.client.update_model_version(world.name, str(number), description="")
+    location = world.client.get_run(run_id).info.artifact_uri
+    get_artifact_repository(location).delete_artifacts("gate.json")
+    assert registry.store.read_report(registry.version(world.name, number)) is None
+    assert world.pipeline().challenge(number, "the DAG").promoted
+    version = registry.version(world.name, number)
+    assert registry.store.read_report(version) == expected
+    assert version.tags["dosel.gate"] == "passed"
+    assert world.client.get_model_version(world.name, str(number)).description.startswith("Passed the gate")
+
+
+@pytest.mark.parametrize("side", ["challenger", "production"])
+def test_another_split_fails_closed(side: str, world: World) -> None:
+    world.enter("poor")
+    number = world.register("good")
+    run_id = world.runs["good" if side == "challenger" else "poor"]
+    world.client.set_tag(run_id, "dosel.split_version", "h0-of-old")
+    outcome = world.pipeline().challenge(number, "me")
+    assert not outcome.promoted
+    assert "split: the splits differ" in outcome.reason
+    assert f"{side} h0-of-old" in outcome.reason
+    assert COVERTYPE.model_name == world.name
+    assert moves(world) == [1]
+
+
+def test_the_ledger_alone_opens_without_the_data_store() -> None:
+    PromotionLedger(connect("mysql://nobody@127.0.0.1:1/nothing"))

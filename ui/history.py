@@ -1,0 +1,97 @@
+"""What was in Production when: a timeline, with the gate's table and the lineage behind each entry."""
+
+from datetime import datetime
+from typing import Any
+
+import streamlit as st
+
+from dosel.client import Client
+from dosel.errors import ServiceError
+
+SHOWN = 20
+"""Entries drawn; the whole ledger is one click away, as CSV."""
+
+ICONS = {
+    "gate": ":material/verified:",
+    "manual": ":material/front_hand:",
+    "rollback": ":material/undo:",
+    "followed": ":material/call_split:",
+}
+KINDS = {
+    "gate": "let in by the gate",
+    "manual": "promoted by hand",
+    "rollback": "rolled back",
+    "followed": "moved in MLflow, and followed",
+}
+
+
+def show(client: Client, use_case: dict[str, Any]) -> None:
+    """Draws the timeline, newest first."""
+    st.subheader("History of Production")
+    model = use_case["model_name"]
+    try:
+        history = client.history(model)
+    except ServiceError as error:
+        # What stands above says how to try again; once is enough.
+        st.caption(f"It cannot be read just now: {error}.")
+        return
+    entries = history["entries"][::-1]
+    if not entries:
+        st.caption("Nothing has been in Production yet.")
+        return
+    for note in history["notes"][::-1][:3]:
+        st.warning(f"{_when(note['at'])}: {note['text']}", icon=":material/report:")
+    for entry in entries[:SHOWN]:
+        _entry(client, model, entry)
+    if len(entries) > SHOWN:
+        st.caption(f"The last {SHOWN} of {len(entries)} entries.")
+    st.download_button(
+        "The whole ledger as CSV",
+        lambda: client.history_csv(model),
+        f"{model}-history.csv",
+        "text/csv",
+        on_click="ignore",
+    )
+
+
+def _entry(client: Client, model: str, entry: dict[str, Any]) -> None:
+    before = f"after version {entry['from_version']}" if entry["from_version"] else "the first one"
+    title = f"**Version {entry['to_version']}**, {before} · {_when(entry['at'])} · {KINDS[entry['kind']]}"
+    with st.expander(title, icon=ICONS[entry["kind"]]):
+        st.markdown(f"{entry['reason'][:1].upper()}{entry['reason'][1:]}.")
+        st.caption(f"By {entry['actor']}.")
+        if entry["gate"]:
+            st.table(
+                [
+                    {"Rule": rule["name"], "Verdict": "holds" if rule["holds"] else "fails", "Figures": rule["words"]}
+                    for rule in entry["gate"]["rules"]
+                ]
+            )
+        # Asked for only when somebody wants to know: it is a call to MLflow an entry.
+        if st.button("Where it comes from", key=f"lineage-{model}-{entry['sequence']}"):
+            _lineage(client, model, entry["to_version"])
+
+
+def _lineage(client: Client, model: str, number: int) -> None:
+    try:
+        detail = client.version(model, number)
+    except ServiceError as error:
+        st.caption(f"It cannot be read just now: {error}.")
+        return
+    version, manifest = detail["version"], detail["manifest"]
+    lineage = version["lineage"]
+    batches = ", ".join(map(str, lineage["batch_ids"])) or "unknown"
+    told = {
+        "MLflow run": version["run_id"],
+        "Rows (SHA-256)": lineage["data_digest"],
+        "Batches": batches,
+        "Rows trained on, held out": f"{lineage['rows_train']}, {lineage['rows_test']}",
+        "Split": lineage["split_version"],
+        "Code": lineage["code_version"],
+        "Files (SHA-256)": manifest["digest"] if manifest else "nobody vouched for them",
+    }
+    st.markdown("\n".join(f"- {name}: `{value or 'unknown'}`" for name, value in told.items()))
+
+
+def _when(moment: str) -> str:
+    return f"{datetime.fromisoformat(moment):%d %B %Y, %H:%M} UTC"
