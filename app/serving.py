@@ -50,6 +50,8 @@ class Served:
     predictor: "Predictor"
     version: "ModelVersion"
     loaded_at: datetime
+    manifest: str = ""
+    """Digest of the version's files by the ledger, as it was when they were verified."""
 
     @cached_property
     def signature(self) -> bytes:
@@ -236,15 +238,17 @@ class Serving:
 
         registry, use_case = self.registry(), place.use_case
         version = registry.version(use_case.model_name, number)
+        manifest = registry.manifest(version)
+        digest = manifest.digest if manifest else ""
         kept = self._kept(use_case, number)
-        if kept is not None and kept.version.run_id == version.run_id:
-            place.served = Served(kept.predictor, version, datetime.now(UTC))
+        if kept is not None and digest and (kept.version.run_id, kept.manifest) == (version.run_id, digest):
+            place.served = Served(kept.predictor, version, datetime.now(UTC), digest)
         else:
             model = registry.load(version)
             predictor = Predictor(use_case, model)
             _warm_up(predictor, use_case)
-            place.served = Served(predictor, version, datetime.now(UTC))
-            self._cache().store(version.name, number, Cached(model, predictor.onnx, _about(version)))
+            place.served = Served(predictor, version, datetime.now(UTC), digest)
+            self._cache().store(version.name, number, Cached(model, predictor.onnx, _about(version, digest)))
         self._cache().note_last(version.name, number)
         place.confirmed = True
         place.swaps += 1
@@ -273,17 +277,20 @@ class Serving:
         cached = self._cache().load(use_case.model_name, number)
         if cached is None:
             return None
-        version = msgspec.json.decode(cached.about, type=ModelVersion)
+        about = msgspec.json.decode(cached.about)
         predictor = Predictor(use_case, cached.model, cached.onnx)
         _warm_up(predictor, use_case)
-        return Served(predictor, version, datetime.now(UTC))
+        version = msgspec.convert(about["version"], ModelVersion)
+        return Served(predictor, version, datetime.now(UTC), about["manifest"])
 
     def _is_same(self, place: _Place) -> bool:
         """Whether what was revived from disk is what the registry means by that number."""
         assert place.served is not None
         if not place.confirmed:
             version = place.served.version
-            place.confirmed = self.registry().version(version.name, version.version).run_id == version.run_id
+            manifest = self.registry().manifest(self.registry().version(version.name, version.version))
+            found = (manifest.run_id, manifest.digest) if manifest else None
+            place.confirmed = found == (version.run_id, place.served.manifest)
         return place.confirmed
 
     def _cache(self) -> "ModelCache":
@@ -309,10 +316,10 @@ def _settle() -> None:
     gc.freeze()
 
 
-def _about(version: "ModelVersion") -> bytes:
+def _about(version: "ModelVersion", manifest: str) -> bytes:
     # JSON has no NaN, which a metric of MLflow can be.
     finite = {name: value for name, value in version.metrics.items() if math.isfinite(value)}
-    return msgspec.json.encode(replace(version, metrics=finite))
+    return msgspec.json.encode({"version": replace(version, metrics=finite), "manifest": manifest})
 
 
 def _meanwhile(place: _Place) -> str:

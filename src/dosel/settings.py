@@ -125,6 +125,7 @@ class Settings(BaseSettings):
     predict_keys: str = Field(
         "",
         validation_alias="DOSEL_PREDICT_KEYS",
+        repr=False,
         description="Keys for predicting, as `name:key,name:key`; empty lets everybody ask.",
     )
     rate_limit: Annotated[float, Field(ge=0)] = Field(

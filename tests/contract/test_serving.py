@@ -101,7 +101,8 @@ def test_another_run_behind_the_same_number_is_loaded_anew(install: Install) -> 
     with running(create_app(here.settings)) as client:
         wait_until(lambda: version_of(client) == 1)
     [about] = here.settings.home.glob("serving/*/*/1/about.json")
-    foreign = json.loads(about.read_bytes()) | {"run_id": "f" * 32}
+    foreign = json.loads(about.read_bytes())
+    foreign["version"]["run_id"] = "f" * 32
     manifest = about.parent / "manifest.json"
     about.write_text(json.dumps(foreign))
     sums = json.loads(manifest.read_text())
