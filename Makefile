@@ -11,7 +11,7 @@ DOSEL := .venv/bin/dosel
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: up
 up: setup ## the main job: start everything, show the pipeline at work (DETACH=1 returns when a model answers)
@@ -41,6 +41,10 @@ distclean: clean ## also remove .venv and the package cache
 .PHONY: test
 test: setup ## all tests
 	@MLFLOW_DISABLE_TELEMETRY=true MPLCONFIGDIR="$(CURDIR)/.cache/matplotlib" .venv/bin/python -m pytest
+
+.PHONY: bench-ingest
+bench-ingest: setup ## how fast batches enter the warehouse, beside the usual ways (needs mariadbd)
+	@.venv/bin/python -m benchmarks.ingest
 
 .PHONY: lint
 lint: setup ## style, types, import rules
