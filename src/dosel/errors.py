@@ -6,6 +6,7 @@
     ├── SourceError              rows could not be fetched
     │   └── SourceUnavailable    ... for now: worth another try
     ├── WarehouseError           the data store could not be reached or refused
+    │   └── AccountingError      ... or does not hold the rows that its ledger says
     ├── QualityError             too many rows of a batch are unacceptable
     ├── TrainingError            there is nothing sensible to train on
     ├── RegistryError            MLflow's registry could not be reached or refused
@@ -47,6 +48,10 @@ class SourceUnavailable(SourceError):
 
 
 class WarehouseError(DoselError):
+    pass
+
+
+class AccountingError(WarehouseError):
     pass
 
 

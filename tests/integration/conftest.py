@@ -1,7 +1,11 @@
 """Real stores: a warehouse of each kind that is supported, and an MLflow store with models that were trained."""
 
+import atexit
+import contextlib
+import functools
 import shutil
 import sqlite3
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +15,7 @@ import pytest
 from mlflow import MlflowClient
 from sqlalchemy import Engine
 
+from benchmarks import mariadb
 from dosel.pipeline import Pipeline
 from dosel.quality import check
 from dosel.settings import Settings
@@ -21,8 +26,26 @@ from tests.integration.worlds import FAMILIES, Deliveries, Trained, World, batch
 Received = Callable[..., list[list[str]]]
 ROWS = 400
 
+
+@functools.cache
+def _mariadb() -> mariadb.Server:
+    stack = contextlib.ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(mariadb.running())
+
+
+def _schema(folder: Path) -> str:
+    """An empty schema on a server that all tests share."""
+    server = _mariadb()
+    name = f"t{zlib.crc32(str(folder).encode())}"
+    with server.connect() as connection:
+        connection.cursor().execute(f"CREATE DATABASE {name}")
+    return server.url.replace(mariadb.SCHEMA, name)
+
+
 WAREHOUSES: dict[str, Callable[[Path], str]] = {
     "sqlite": lambda folder: f"sqlite:///{folder / 'warehouse.db'}",
+    "mariadb": _schema,
 }
 """Each kind of warehouse: makes an empty one, given a folder of the test's own, and returns its URL."""
 
