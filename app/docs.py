@@ -25,6 +25,7 @@ Errors are problem documents (RFC 9457, `application/problem+json`) that say wha
 TAGS = [
     {"name": "predict", "description": "One row in, one answer out."},
     {"name": "models", "description": "What is registered, what is in Production, what is loaded here."},
+    {"name": "batches", "description": "What came in, and what of it was refused."},
     {"name": "service", "description": "Whether this service lives, and whether it can answer."},
 ]
 

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from app import problems
 from app.docs import Api, add_docs_page
 from app.limits import JsonUnlessToldOtherwise, LimitedBodies
-from app.routes import models, predict, service
+from app.routes import batches, models, predict, service
 from app.serving import Serving
 from dosel.errors import SettingsError
 from dosel.settings import Settings
@@ -58,6 +58,7 @@ def build_app(settings: Settings, serving: Serving, use_cases: Sequence[UseCase]
     problems.install(app)
     app.include_router(predict.router(use_cases, default))
     app.include_router(models.router(use_cases, default))
+    app.include_router(batches.router(use_cases, settings))
     app.include_router(service.router())
     add_docs_page(app)
     return app

@@ -7,7 +7,7 @@ import streamlit as st
 from dosel.client import Client
 from dosel.errors import ServiceError
 from dosel.settings import Settings
-from ui import answer, form, production, trouble
+from ui import answer, form, incoming, production, trouble
 
 TIMEOUT_SECONDS = 10
 
@@ -43,6 +43,8 @@ def show() -> None:
         sent = form.show(client, use_case)
     with right:
         answer.show(client, use_case, sent)
+    st.divider()
+    incoming.show(client, use_case)
 
 
 def _chosen(use_cases: list[dict[str, Any]]) -> dict[str, Any]:

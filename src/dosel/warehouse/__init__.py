@@ -3,8 +3,9 @@
 MySQL in the full platform, a SQLite file when embedded; the same code for both.
 """
 
-from dosel.warehouse.batches import BatchRecord, BatchStore
+from dosel.warehouse.batches import BatchStore
 from dosel.warehouse.engine import connect
 from dosel.warehouse.promotions import Promotion, PromotionLedger
+from dosel.warehouse.records import BatchRecord, RefusedRow
 
-__all__ = ["BatchRecord", "BatchStore", "Promotion", "PromotionLedger", "connect"]
+__all__ = ["BatchRecord", "BatchStore", "Promotion", "PromotionLedger", "RefusedRow", "connect"]
