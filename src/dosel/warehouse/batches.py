@@ -1,44 +1,45 @@
 """Batches, stored once each: ledger row, raw rows, clean rows and quarantine in one transaction."""
 
 import hashlib
-import json
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sqlalchemy import Connection, Engine, RowMapping, func, insert, select, update
+import pyarrow as pa
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Connection,
+    Double,
+    Engine,
+    Integer,
+    String,
+    Table,
+    func,
+    insert,
+    select,
+)
 from sqlalchemy.exc import IntegrityError
 
-from dosel.errors import WarehouseError
+from dosel.errors import AccountingError, WarehouseError
 from dosel.rows import row_keys
-from dosel.sources import Batch
+from dosel.sources import SURPLUS, Batch, as_text
 from dosel.usecases import UseCase
+from dosel.warehouse.account import deviations
 from dosel.warehouse.engine import transaction
+from dosel.warehouse.loading import Loader, lines
+from dosel.warehouse.reading import read
+from dosel.warehouse.records import BatchRecord, RefusedRow, as_record, refused_row
 from dosel.warehouse.tables import BATCHES, WRITERS, UseCaseTables, create, tables_of
 
-_KEYS_PER_QUERY = 500
+_KEYS_PER_QUERY = 10_000
+"""As literals: 200 kB, which every server reads at once and looks up in its index."""
 
-
-@dataclass(frozen=True)
-class BatchRecord:
-    """A line of the batch ledger. `rows_received` is the sum of the other three counts."""
-
-    id: int
-    stream: str
-    epoch: str
-    number: int
-    source: str
-    received_at: datetime
-    rows_received: int
-    rows_clean: int
-    rows_refused: int
-    rows_duplicate: int
-    digest: str
+_ARROW = {String: pa.string(), Double: pa.float64(), Integer: pa.int64(), BigInteger: pa.int64()}
 
 
 class BatchStore:
@@ -46,6 +47,7 @@ class BatchStore:
 
     def __init__(self, engine: Engine, use_case: UseCase) -> None:
         self._engine = engine
+        self._loader = Loader(engine)
         self._use_case = use_case
         self._tables: UseCaseTables = tables_of(use_case)
         with transaction(engine) as connection:
@@ -53,12 +55,20 @@ class BatchStore:
         self._turn = select(WRITERS).where(WRITERS.c.use_case == use_case.name)
         self._join_the_queue()
 
-    def store(self, batch: Batch, accepted: pd.DataFrame, refused: dict[int, str]) -> BatchRecord | None:
+    def holds(self, batch: Batch) -> bool:
+        """Whether the ledger has this batch, whatever rows it was stored with. Costs one short query."""
+        with transaction(self._engine) as connection:
+            return self._stored(connection, batch, self._epoch(connection, batch))
+
+    def store(
+        self, batch: Batch, accepted: pd.DataFrame, refused: dict[int, str], text: pa.Table | None = None
+    ) -> BatchRecord | None:
         """Stores a batch whole, or not at all.
 
         Args:
             accepted: acceptable rows in canonical types with the target, indexed by position in the batch.
             refused: the reason for each other position.
+            text: the batch's rows as `as_text` gives them, if the caller has them already.
 
         Returns:
             The line of the ledger, or None if this batch was stored before.
@@ -66,23 +76,24 @@ class BatchStore:
         Raises:
             WarehouseError: the data store failed, or another batch with a row of this one was stored meanwhile.
         """
+        text = as_text(batch.rows, self._use_case.columns) if text is None else text
         keys = row_keys(self._use_case, accepted)
+        digest = _digest(text)
         try:
-            with transaction(self._engine) as connection:
+            with self._loader.transaction() as connection:
                 connection.execute(self._turn.with_for_update())
-                batch_id = self._open(connection, batch)
+                epoch = self._epoch(connection, batch)
+                if self._stored(connection, batch, epoch):
+                    return None
                 fresh = self._fresh(connection, keys)
-                self._insert(connection, batch_id, batch.rows, accepted[fresh], keys[fresh], refused)
-                counts = {
-                    "rows_clean": int(fresh.sum()),
-                    "rows_refused": len(refused),
-                    "rows_duplicate": int((~fresh).sum()),
-                }
-                connection.execute(update(BATCHES).where(BATCHES.c.id == batch_id).values(counts))
-                row = connection.execute(select(BATCHES).where(BATCHES.c.id == batch_id)).mappings().one()
-                return _record(row)
-        except _StoredBefore:
-            return None
+                record = self._enter(connection, batch, epoch, digest, int(fresh.sum()), len(refused))
+                tables = self._tables
+                self._put(connection, tables.raw, record.id, np.arange(len(batch.rows)), text)
+                clean = self._clean_columns(accepted[fresh], keys[fresh])
+                self._put(connection, tables.clean, record.id, accepted.index[fresh].to_numpy(), clean)
+                reasons = pa.table({"reason": pa.array(refused.values(), pa.string())})
+                self._put(connection, tables.quarantine, record.id, np.fromiter(refused, np.int64), reasons)
+                return record
         except IntegrityError as error:
             raise WarehouseError(
                 f"batch {batch.number} of {batch.stream}: refused by the data store ({error.orig}); "
@@ -91,17 +102,57 @@ class BatchStore:
 
     def records(self) -> list[BatchRecord]:
         """The ledger of this use case, oldest first."""
-        query = select(BATCHES).where(BATCHES.c.use_case == self._use_case.name).order_by(BATCHES.c.id)
         with transaction(self._engine) as connection:
-            return [_record(row) for row in connection.execute(query).mappings()]
+            return self._records(connection)
+
+    def quarantine(self, limit: int, batch_id: int | None = None) -> list[RefusedRow]:
+        """Refused rows, those of the newest batch first; of one batch, if it is given."""
+        raw, refused = self._tables.raw, self._tables.quarantine
+        place = (raw.c.batch_id == refused.c.batch_id) & (raw.c.row_no == refused.c.row_no)
+        query = (
+            select(refused, BATCHES.c.stream, BATCHES.c.epoch, BATCHES.c.number, *self._received)
+            .join(BATCHES, BATCHES.c.id == refused.c.batch_id)
+            .join(raw, place)
+            .order_by(refused.c.batch_id.desc(), refused.c.row_no)
+            .limit(limit)
+        )
+        if batch_id is not None:
+            query = query.where(refused.c.batch_id == batch_id)
+        with transaction(self._engine) as connection:
+            rows = connection.execute(query).all()
+        return [refused_row(self._use_case.columns, tuple(row)) for row in rows]
 
     def clean(self) -> pd.DataFrame:
         """All accepted rows: `batch_id`, `row_key`, the features (float64 and text) and the target (int64)."""
         table = self._tables.clean
         columns = [table.c[name] for name in ("batch_id", "row_key", *self._use_case.columns)]
+        types = {number.name: "float64" for number in self._use_case.numbers}
+        types |= dict.fromkeys(("batch_id", "row_key", self._use_case.target.name), "int64")
+        return read(self._engine, select(*columns).order_by(table.c.batch_id, table.c.row_no), types)
+
+    def digest(self, batch_id: int) -> str:
+        """The digest of a batch, computed again from what raw holds of it."""
+        table, columns = self._tables.raw, self._received
+        query = select(*columns).where(table.c.batch_id == batch_id).order_by(table.c.row_no)
         with transaction(self._engine) as connection:
-            data = pd.read_sql(select(*columns).order_by(table.c.batch_id, table.c.row_no), connection)
-        return data.astype({self._use_case.target.name: "int64"})
+            rows = connection.execute(query).all()
+        values = zip(*rows, strict=True) if rows else [()] * len(columns)
+        names = (column.name for column in columns)
+        return _digest(pa.table({name: pa.array(v, pa.string()) for name, v in zip(names, values, strict=True)}))
+
+    def audit(self) -> None:
+        """Counts every row that is stored against the ledger, batch by batch.
+
+        Raises:
+            AccountingError: a batch is not whole; the message names it and what it holds.
+        """
+        with transaction(self._engine) as connection:
+            wrong = deviations(connection, self._tables, self._records(connection))
+        if wrong:
+            more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+            raise AccountingError(
+                f"{self._use_case.name}: the warehouse does not hold what its ledger says. {'; '.join(wrong[:3])}{more}"
+            )
 
     def _join_the_queue(self) -> None:
         """Makes the row that writers lock, in a transaction of its own: others may be making it, too."""
@@ -109,32 +160,49 @@ class BatchStore:
             if connection.execute(self._turn).first() is None:
                 connection.execute(insert(WRITERS).values(use_case=self._use_case.name))
 
-    def _open(self, connection: Connection, batch: Batch) -> int:
-        """Writes the ledger row first: its unique key is what lets a batch in once."""
-        values = {
-            "use_case": self._use_case.name,
+    @property
+    def _received(self) -> list[Column[Any]]:
+        """Raw's columns of what was received."""
+        return [self._tables.raw.c[name] for name in (*self._use_case.columns, SURPLUS)]
+
+    @property
+    def _mine(self) -> ColumnElement[bool]:
+        return BATCHES.c.use_case == self._use_case.name
+
+    def _records(self, connection: Connection) -> list[BatchRecord]:
+        query = select(BATCHES).where(self._mine).order_by(BATCHES.c.id)
+        return [as_record(row) for row in connection.execute(query).mappings()]
+
+    def _stored(self, connection: Connection, batch: Batch, epoch: str) -> bool:
+        named = (BATCHES.c.stream == batch.stream) & (BATCHES.c.epoch == epoch) & (BATCHES.c.number == batch.number)
+        return connection.execute(select(BATCHES.c.id).where(self._mine & named)).first() is not None
+
+    def _enter(
+        self, connection: Connection, batch: Batch, epoch: str, digest: str, clean: int, refused: int
+    ) -> BatchRecord:
+        """Writes the line of the ledger; its unique key would stop a batch that got past the queue."""
+        values: dict[str, Any] = {
             "stream": batch.stream,
-            "epoch": batch.epoch or self._epoch(connection, batch),
+            "epoch": epoch,
             "number": batch.number,
             "source": batch.source,
-            "received_at": datetime.now(UTC).replace(tzinfo=None),
+            "received_at": datetime.now(UTC),
             "rows_received": len(batch.rows),
-            "rows_clean": 0,
-            "rows_refused": 0,
-            "rows_duplicate": 0,
-            "digest": hashlib.sha256(json.dumps(batch.rows).encode()).hexdigest(),
+            "rows_clean": clean,
+            "rows_refused": refused,
+            "rows_duplicate": len(batch.rows) - clean - refused,
+            "digest": digest,
         }
-        try:
-            result = connection.execute(insert(BATCHES).values(values))
-        except IntegrityError as error:
-            raise _StoredBefore from error
-        key = result.inserted_primary_key
+        stored = values | {"use_case": self._use_case.name, "received_at": values["received_at"].replace(tzinfo=None)}
+        key = connection.execute(insert(BATCHES).values(stored)).inserted_primary_key
         assert key is not None
-        return int(key[0])
+        return BatchRecord(id=int(key[0]), **values)
 
     def _epoch(self, connection: Connection, batch: Batch) -> str:
-        """The epoch of a source that does not tell: a number lower than the last one starts a new one."""
-        mine = (BATCHES.c.use_case == self._use_case.name) & (BATCHES.c.stream == batch.stream)
+        """The batch's epoch. Where a source does not tell, a number lower than the last one starts a new one."""
+        if batch.epoch:
+            return batch.epoch
+        mine = self._mine & (BATCHES.c.stream == batch.stream)
         last = connection.execute(select(BATCHES).where(mine).order_by(BATCHES.c.id.desc()).limit(1)).first()
         if last is None:
             return "1"
@@ -145,51 +213,35 @@ class BatchStore:
 
     def _fresh(self, connection: Connection, keys: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Which rows are neither stored already nor a repetition within the batch."""
-        column = self._tables.clean.c.row_key
-        stored: set[int] = set()
-        for start in range(0, len(keys), _KEYS_PER_QUERY):
-            some = [int(key) for key in keys[start : start + _KEYS_PER_QUERY]]
-            stored.update(connection.scalars(select(column).where(column.in_(some))))
-        known = np.fromiter(stored, dtype=np.int64, count=len(stored))
-        return ~np.isin(keys, known) & ~pd.Series(keys).duplicated().to_numpy()
+        # In order, so that the server walks its index once instead of jumping about in it.
+        ordered = np.sort(keys)
+        stored: list[int] = []
+        for start in range(0, len(ordered), _KEYS_PER_QUERY):
+            some = ",".join(map(str, ordered[start : start + _KEYS_PER_QUERY].tolist()))
+            query = f"SELECT row_key FROM {self._tables.clean.name} WHERE row_key IN ({some})"
+            stored += connection.exec_driver_sql(query).scalars()
+        return ~np.isin(keys, np.array(stored, np.int64)) & ~pd.Series(keys).duplicated().to_numpy()
 
-    def _insert(
-        self,
-        connection: Connection,
-        batch_id: int,
-        received: Sequence[Sequence[Any]],
-        accepted: pd.DataFrame,
-        keys: npt.NDArray[np.int64],
-        refused: dict[int, str],
+    def _clean_columns(self, accepted: pd.DataFrame, keys: npt.NDArray[np.int64]) -> pa.Table:
+        columns: dict[str, pa.Array] = {"row_key": pa.array(keys)}
+        for column in self._tables.clean.columns:
+            if column.name in accepted:
+                kind = _ARROW[type(column.type)]
+                columns[column.name] = pa.array(accepted[column.name].to_numpy()).cast(kind)
+        return pa.table(columns)
+
+    def _put(
+        self, connection: Connection, table: Table, batch_id: int, row_no: npt.NDArray[np.int64], columns: pa.Table
     ) -> None:
-        def place(row_no: Any) -> dict[str, Any]:
-            return {"batch_id": batch_id, "row_no": int(row_no)}
-
-        raw = [place(i) | self._as_received(row) for i, row in enumerate(received)]
-        names = [str(name) for name in accepted.columns]
-        values = accepted.itertuples(index=False, name=None)
-        clean = [
-            place(i) | {"row_key": int(key)} | dict(zip(names, row, strict=True))
-            for i, key, row in zip(accepted.index, keys, values, strict=True)
-        ]
-        quarantine = [place(i) | {"reason": reason} for i, reason in refused.items()]
-        tables = self._tables
-        for table, rows in ((tables.raw, raw), (tables.clean, clean), (tables.quarantine, quarantine)):
-            if rows:
-                connection.execute(insert(table), rows)
-
-    def _as_received(self, row: Sequence[Any]) -> dict[str, str | None]:
-        names = self._use_case.columns
-        texts = [None if value is None else str(value) for value in row]
-        texts += [None] * (len(names) - len(texts))
-        surplus = json.dumps(texts[len(names) :]) if len(texts) > len(names) else None
-        return dict(zip(names, texts, strict=False)) | {"surplus": surplus}
+        """Adds rows of a batch, each with its place."""
+        rows = columns.add_column(0, "row_no", pa.array(row_no, pa.int64()))
+        rows = rows.add_column(0, "batch_id", pa.repeat(batch_id, len(row_no)))
+        self._loader.put(connection, table, rows)
 
 
-class _StoredBefore(Exception):
-    """The ledger has this batch; leaves the transaction, which rolls back."""
-
-
-def _record(row: RowMapping) -> BatchRecord:
-    values = {name: row[name] for name in BatchRecord.__dataclass_fields__}
-    return BatchRecord(**values | {"received_at": row["received_at"].replace(tzinfo=UTC)})
+def _digest(text: pa.Table) -> str:
+    """SHA-256 of the rows as raw keeps them: anyone can compute it again from that table."""
+    digest = hashlib.sha256()
+    for part in lines(text):
+        digest.update(part)
+    return digest.hexdigest()
