@@ -12,7 +12,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.logs import AccessLog
 from app.problems import ALWAYS_ANSWERED, problem_response
-from dosel.errors import SettingsError
 
 Layer = Callable[[ASGIApp], ASGIApp]
 Headers = list[tuple[bytes, bytes]]
@@ -186,21 +185,6 @@ class Keys:
         taken = left >= 1
         self._buckets[caller] = (left - taken, now)
         return 0.0 if taken else (1 - left) / self._per_second
-
-
-def parsed_keys(setting: str) -> dict[str, str]:
-    """Names by key, from `name:key,name:key`.
-
-    Raises:
-        SettingsError: it is not written so, or a key is short enough to be guessed.
-    """
-    keys = {}
-    for pair in filter(None, map(str.strip, setting.split(","))):
-        name, _, key = pair.partition(":")
-        if not name or len(key) < 16:
-            raise SettingsError("DOSEL_PREDICT_KEYS: name:key,name:key is expected, keys of at least 16 characters")
-        keys[key] = name
-    return keys
 
 
 def _header(scope: Scope, name: bytes) -> bytes | None:

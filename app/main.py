@@ -11,7 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 from app import problems
 from app.docs import Api, add_docs_page
 from app.fastlane import FastLane
-from app.layers import AccessLines, Keys, Layer, RequestIds, SecurityHeaders, Shedding, parsed_keys
+from app.layers import AccessLines, Keys, Layer, RequestIds, SecurityHeaders, Shedding
 from app.limits import JsonUnlessToldOtherwise, LimitedBodies
 from app.logs import AccessLog, write_json
 from app.metrics import Counted, Metrics
@@ -39,7 +39,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if settings is None:
         try:
             settings = Settings.load()
-            _ = settings.promoters
+            _ = settings.promoters, settings.askers
         except SettingsError as error:
             raise SystemExit(f"prediction API: {error}") from None
         write_json()
@@ -47,7 +47,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for name, value in MLFLOW_DEFAULTS.items():
         os.environ.setdefault(name, value)
     try:
+        try:
         return build_app(settings, Serving(settings, ALL), ALL, DEFAULT)
+    except SettingsError as error:
+        raise SystemExit(f"prediction API: {error}") from None
     except SettingsError as error:
         raise SystemExit(f"prediction API: {error}") from None
 
@@ -76,9 +79,9 @@ def build_app(settings: Settings, serving: Serving, use_cases: Sequence[UseCase]
     # A body without a content type is read as JSON; one that says it is something else is answered 415.
     app = Api([layer for _, layer in layers], lifespan=lifespan, strict_content_type=False)
     app.state.serving = serving
+    app.state.promoters = settings.promoters
     app.state.record = record
     app.state.metrics = metrics
-    app.state.promoters = settings.promoters
     app.add_middleware(JsonUnlessToldOtherwise)
     app.add_middleware(LimitedBodies, limit=batch.limits(settings, use_cases))
     problems.install(app)
@@ -101,14 +104,13 @@ def stack(
     access_log: AccessLog,
 ) -> list[tuple[str, Layer]]:
     """What every request passes through before the framework sees it, by name, outermost first."""
-    keys = parsed_keys(settings.predict_keys)
     layers: list[tuple[str, Layer]] = [
         ("request ids", RequestIds),
         ("access log", lambda app: AccessLines(app, access_log)),
         ("metrics", lambda app: Counted(app, metrics)),
         ("security headers", SecurityHeaders),
         ("shedding", lambda app: Shedding(app, settings.queue_depth, metrics.shed)),
-        ("keys and rates", lambda app: Keys(app, keys, settings.rate_limit)),
+        ("keys and rates", lambda app: Keys(app, settings.askers, settings.rate_limit)),
         ("fast lane", lambda app: FastLane(app, serving, use_cases, default, settings.max_body_bytes, record)),
     ]
     if origins := [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]:

@@ -96,6 +96,12 @@ class Settings(BaseSettings):
         validation_alias="DOSEL_MAX_BODY_BYTES",
         description="Largest request body the API reads, in bytes.",
     )
+    promote_keys: str = Field(
+        "",
+        validation_alias="DOSEL_PROMOTE_KEYS",
+        repr=False,
+        description="Who may move Production over HTTP, as `name:key,name:key`; empty lets nobody.",
+    )
     max_batch_bytes: Annotated[int, Field(ge=1024)] = Field(
         200_000_000,
         validation_alias="DOSEL_MAX_BATCH_BYTES",
@@ -132,12 +138,6 @@ class Settings(BaseSettings):
         validation_alias="DOSEL_CORS_ORIGINS",
         description="Origins whose pages may ask the API from a browser, separated by commas; empty: none.",
     )
-    promote_keys: str = Field(
-        "",
-        validation_alias="DOSEL_PROMOTE_KEYS",
-        repr=False,
-        description="Who may move Production over HTTP, as `name:key,name:key`; empty lets nobody.",
-    )
     patience: Seconds = Field(
         600,
         validation_alias="DOSEL_PATIENCE",
@@ -157,17 +157,17 @@ class Settings(BaseSettings):
         Raises:
             SettingsError: it is not written so, or a key is short enough to be guessed.
         """
-        names = {}
-        for pair in filter(None, (pair.strip() for pair in self.promote_keys.split(","))):
-            name, _, key = pair.partition(":")
-            if not name or len(key) < SHORTEST_KEY or key in names:
-                # Without showing what was read: it may be most of a key.
-                raise SettingsError(
-                    f"DOSEL_PROMOTE_KEYS: name:key,name:key is expected, each key its own and of at least "
-                    f"{SHORTEST_KEY} characters"
-                )
-            names[key] = name
-        return names
+        return _named_keys("DOSEL_PROMOTE_KEYS", self.promote_keys)
+
+    @property
+    def askers(self) -> dict[str, str]:
+        """The names of those who may predict, by their keys: also whoever may do more. Empty lets everybody.
+
+        Raises:
+            SettingsError: as `promoters`.
+        """
+        keys = _named_keys("DOSEL_PREDICT_KEYS", self.predict_keys)
+        return keys | self.promoters if keys else {}
 
     @model_validator(mode="after")
     def _fill_addresses(self) -> Self:
@@ -207,3 +207,16 @@ class Settings(BaseSettings):
         if settings.environment == "production":
             credentials.refuse_defaults(os.environ)
         return settings
+
+
+def _named_keys(variable: str, text: str) -> dict[str, str]:
+    names: dict[str, str] = {}
+    for pair in filter(None, (pair.strip() for pair in text.split(","))):
+        name, _, key = pair.partition(":")
+        if not name or len(key) < SHORTEST_KEY or key in names:
+            # Without showing what was read: it may be most of a key.
+            raise SettingsError(
+                f"{variable}: name:key,name:key is expected, each key its own and of at least {SHORTEST_KEY} characters"
+            )
+        names[key] = name
+    return names

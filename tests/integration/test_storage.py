@@ -1,0 +1,85 @@
+"""Buckets and their users on a real MinIO: each may use its own and nothing else."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from dosel.compose.storage import User, prepare
+from dosel.embedded.stores import Minio
+from dosel.errors import StartupError
+
+Client = Callable[[str, str], Any]
+
+
+@pytest.fixture
+def root(minio: Minio) -> tuple[str, str]:
+    return minio.settings["AWS_ACCESS_KEY_ID"], minio.settings["AWS_SECRET_ACCESS_KEY"]
+
+
+@pytest.fixture
+def client(minio: Minio) -> Client:
+    def connect(user: str, secret: str) -> Any:
+        return boto3.client(
+            "s3",
+            endpoint_url=minio.url,
+            aws_access_key_id=user,
+            aws_secret_access_key=secret,
+            region_name="us-east-1",
+            config=Config(retries={"max_attempts": 1}),
+        )
+
+    return connect
+
+
+@pytest.fixture
+def users() -> dict[User, str]:
+    """Two users of the test's own, who share nothing."""
+    name = uuid4().hex[:12]
+    return {User(f"{name}-{i}", (f"{name}-{i}a", f"{name}-{i}b")): f"secret-of-{i}" for i in range(2)}
+
+
+def test_each_uses_its_own_buckets_and_no_others(
+    minio: Minio, root: tuple[str, str], client: Client, users: dict[User, str]
+) -> None:
+    prepare(minio.url, root, users)
+    (one, other), secrets = users, list(users.values())
+    s3 = client(one.name, secrets[0])
+    for bucket in one.buckets:
+        s3.put_object(Bucket=bucket, Key="a/b", Body=b"model")
+        assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 1
+        assert s3.get_object(Bucket=bucket, Key="a/b")["Body"].read() == b"model"
+        s3.delete_object(Bucket=bucket, Key="a/b")
+    for bucket in other.buckets:
+        for act in (
+            lambda bucket=bucket: s3.put_object(Bucket=bucket, Key="a", Body=b""),
+            lambda bucket=bucket: s3.list_objects_v2(Bucket=bucket),
+            lambda bucket=bucket: s3.get_object(Bucket=bucket, Key="a"),
+            lambda bucket=bucket: s3.delete_bucket(Bucket=bucket),
+        ):
+            with pytest.raises(ClientError, match="AccessDenied"):
+                act()
+    with pytest.raises(ClientError, match="AccessDenied"):
+        s3.create_bucket(Bucket=f"{one.name}-more")
+
+
+def test_done_again_it_keeps_what_is_there_and_takes_a_new_secret(
+    minio: Minio, root: tuple[str, str], client: Client, users: dict[User, str]
+) -> None:
+    prepare(minio.url, root, users)
+    user = next(iter(users))
+    client(user.name, users[user]).put_object(Bucket=user.buckets[0], Key="kept", Body=b"x")
+    prepare(minio.url, root, {user: "another-secret"})
+    kept = client(user.name, "another-secret").get_object(Bucket=user.buckets[0], Key="kept")
+    assert kept["Body"].read() == b"x"
+    with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
+        client(user.name, users[user]).list_objects_v2(Bucket=user.buckets[0])
+
+
+def test_a_wrong_password_is_told(minio: Minio, root: tuple[str, str], users: dict[User, str]) -> None:
+    with pytest.raises(StartupError, match=f"{minio.url} is not as it should be: .*SignatureDoesNotMatch"):
+        prepare(minio.url, (root[0], "wrong-password"), users)
