@@ -102,13 +102,15 @@ def stack(
     access_log: AccessLog,
 ) -> list[tuple[str, Layer]]:
     """What every request passes through before the framework sees it, by name, outermost first."""
+    # Read now: a key that makes no sense ends the start, not the first request.
+    askers = settings.askers
     layers: list[tuple[str, Layer]] = [
         ("request ids", RequestIds),
         ("access log", lambda app: AccessLines(app, access_log)),
         ("metrics", lambda app: Counted(app, metrics)),
         ("security headers", SecurityHeaders),
         ("shedding", lambda app: Shedding(app, settings.queue_depth, metrics.shed)),
-        ("keys and rates", lambda app: Keys(app, settings.askers, settings.rate_limit)),
+        ("keys and rates", lambda app: Keys(app, askers, settings.rate_limit)),
         ("fast lane", lambda app: FastLane(app, serving, use_cases, default, settings.max_body_bytes, record)),
     ]
     if origins := [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]:
