@@ -8,7 +8,7 @@ from dosel.compose.docker import REMOVE
 from dosel.credentials import CREDENTIALS
 from dosel.errors import StartupError
 
-WITHOUT = frozenset({"airflow-logs", "data-api"})
+WITHOUT = frozenset({"airflow-logs", "data-api", "serving"})
 """Volumes that no password of ours was put in."""
 
 
