@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from dosel.compose.docker import PROJECT_LABEL, docker, running, volumes
+from dosel.compose.docker import PROJECT_LABEL, REMOVE, STOP, docker, running, volumes
 from dosel.errors import StartupError
 
 IMAGE = "dosel-app"
@@ -43,10 +43,7 @@ def restore(project: str, folder: Path) -> list[str]:
         raise StartupError(f"{folder} holds no whole backup: there is no {LABELS}")
     copied: dict[str, dict[str, str]] = json.loads((folder / LABELS).read_text())
     if there := sorted(volumes(project).keys() & copied.keys()):
-        raise StartupError(
-            f"the volumes {', '.join(there)} are there: if they may go, remove them with "
-            "`docker-compose -f docker-compose-external.yaml -f docker-compose-p2.yaml down -v`"
-        )
+        raise StartupError(f"the volumes {', '.join(there)} are there: if they may go, remove them with `{REMOVE}`")
     for name, labels in copied.items():
         labelled = [f"--label={key}={value}" for key, value in (labels | {PROJECT_LABEL: project}).items()]
         docker("volume", "create", *labelled, f"{project}_{name}")
@@ -58,20 +55,13 @@ def _stopped(project: str) -> None:
     if names := running(project):
         raise StartupError(
             f"{', '.join(names)} {'run' if len(names) > 1 else 'runs'}: a copy is of one moment only if nothing does; "
-            "`docker-compose -f docker-compose-external.yaml -f docker-compose-p2.yaml stop` first"
+            f"`{STOP}` first"
         )
 
 
 def _tar(project: str, folder: Path, name: str, mode: str) -> None:
     mounts = (f"--volume={project}_{name}:/volume", f"--volume={folder.absolute()}:/backup")
     # As root, who may read and set what belongs to the users of all images.
-    tar = (
-        "tar",
-        "--numeric-owner",
-        "-C",
-        "/volume",
-        mode,
-        f"/backup/{name}.tar.gz",
-        *(["."] if mode == "-czf" else []),
-    )
+    tar = ["tar", "--numeric-owner", "-C", "/volume", mode, f"/backup/{name}.tar.gz"]
+    tar += ["."] if mode == "-czf" else []
     docker("run", "--rm", "--user=0", "--network=none", *mounts, IMAGE, *tar)

@@ -8,6 +8,10 @@ from pathlib import Path
 
 from dosel.errors import StartupError
 
+_BOTH = "docker-compose -f docker-compose-external.yaml -f docker-compose-p2.yaml"
+STOP, REMOVE = f"{_BOTH} stop", f"{_BOTH} down -v"
+"""Of both files at once: the network they share goes only with the last of its users."""
+
 PROJECT_LABEL = "com.docker.compose.project"
 VOLUME_LABEL = "com.docker.compose.volume"
 SECONDS = 3600

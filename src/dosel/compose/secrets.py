@@ -4,10 +4,11 @@ import re
 from pathlib import Path
 
 from dosel.compose import docker
+from dosel.compose.docker import REMOVE
 from dosel.credentials import CREDENTIALS
 from dosel.errors import StartupError
 
-WITHOUT = frozenset({"airflow-logs", "data-api"})
+WITHOUT = frozenset({"airflow-logs", "data-api", "serving"})
 """Volumes that no password of ours was put in."""
 
 
@@ -27,7 +28,7 @@ def write(root: Path, project: str) -> Path:
     if made := sorted(docker.volumes(project).keys() - WITHOUT):
         raise StartupError(
             f"the volumes {', '.join(made)} were made with other passwords, which databases keep: back up what "
-            "matters, remove them with `docker-compose -f docker-compose-p2.yaml down -v`, then try again"
+            f"matters, remove them with `{REMOVE}`, then try again"
         )
     text = (root / ".env").read_text()
     changed = {credential.name: credential.make() for credential in CREDENTIALS}
