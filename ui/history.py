@@ -31,9 +31,9 @@ def show(client: Client, use_case: dict[str, Any]) -> None:
     model = use_case["model_name"]
     try:
         history = client.history(model)
-    except ServiceError as error:
-        # What stands above says how to try again; once is enough.
-        st.caption(f"It cannot be read just now: {error}.")
+    except ServiceError:
+        # Why, and how to try again, stands above; once is enough.
+        st.caption("It cannot be read just now.")
         return
     entries = history["entries"][::-1]
     if not entries:

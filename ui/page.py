@@ -44,9 +44,8 @@ def show() -> None:
         sent = form.show(client, use_case)
     with right:
         answer.show(client, use_case, sent, well)
-    if well:
-        st.divider()
-        history.show(client, use_case)
+    st.divider()
+    history.show(client, use_case)
 
 
 def _chosen(use_cases: list[dict[str, Any]]) -> dict[str, Any]:
