@@ -13,9 +13,6 @@ from dosel.registry.gc import Collected, collect
 from dosel.usecases.covertype import COVERTYPE
 from tests.integration.worlds import FAMILIES, Deliveries, World, batch
 
-RUNS_OF = {"poor": 2, "fair": 3, "good": 2}
-"""A training's run and one a candidate."""
-
 
 def repository(world: World) -> ArtifactRepository:
     experiment = world.client.get_experiment_by_name(COVERTYPE.experiment)
@@ -27,6 +24,12 @@ def objects(of: ArtifactRepository, below: str | None = None) -> list[str]:
     """Every file's path."""
     listed = of.list_artifacts(below)
     return [f.path for f in listed if not f.is_dir] + [p for f in listed if f.is_dir for p in objects(of, f.path)]
+
+
+@pytest.fixture(autouse=True)
+def alone(world: World) -> None:
+    """Tests share the folder of the trained models: what others left there belongs to no run of this one's store."""
+    counts(world, days=1, delete=True)
 
 
 @pytest.fixture

@@ -175,8 +175,9 @@ def test_a_model_that_could_run_code_is_not_loaded(
     registry = world.pipeline().registry
     with pytest.raises(UntrustedModel, match=told):
         registry.load(registry.version(world.name, number))
-    with pytest.raises(UntrustedModel):
-        world.pipeline().challenge(number, "me")
+    outcome = world.pipeline().challenge(number, "me")
+    assert not outcome.promoted
+    assert outcome.reason.startswith("serving: ")
     assert registry.production(world.name) is None
     assert ledger(world).history(world.name) == []
 

@@ -142,7 +142,7 @@ def test_the_report_is_kept_and_read_as_it_was() -> None:
 def test_the_table_has_a_line_for_each_rule() -> None:
     table = judged(BAD, GOOD).table
     assert table.startswith("Candidate, not promoted: not better: accuracy 0.6")
-    assert "| floor | holds | 0.7" in table
+    assert "| floor | holds | 0.6" in table
     assert "| gain | **fails** |" in table
 
 

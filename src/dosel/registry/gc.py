@@ -118,7 +118,7 @@ class _Sweep:
 
     def _orphans(self) -> list[str]:
         """Folders of artifacts that no run or model has: left behind by what was ended while it deleted."""
-        known = {*self._runs, *self._models, MODELS_FOLDER}
+        known = {*self._runs, *self._models, *self._registry.ledger.named_runs(), MODELS_FOLDER}
         return [folder for folder in self._folders if folder.rpartition("/")[2] not in known]
 
     def _listed_folders(self) -> Iterator[str]:
