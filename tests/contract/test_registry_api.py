@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from mlflow import MlflowClient
+from sqlalchemy import text
 
 from app.main import create_app
 from dosel.usecases.covertype import COVERTYPE
+from dosel.warehouse import connect
 from tests.contract.conftest import Installation
 
 NAME = COVERTYPE.model_name
@@ -49,6 +52,38 @@ def test_promote_and_roll_back_change_what_predict_answers(api: TestClient) -> N
     assert (entry["to_version"], entry["actor"], entry["kind"]) == (1, "API key ben", "rollback")
     assert answering(api) == 1
     assert [e["to_version"] for e in api.get(HISTORY).json()["entries"]] == [1, 2, 1]
+
+
+def test_what_nobody_vouched_for_is_not_loaded_and_the_last_good_one_goes_on(
+    api: TestClient, here: Installation
+) -> None:
+    assert answering(api) == 1
+    with connect(here.settings.warehouse_url).begin() as connection:
+        connection.execute(text("DELETE FROM manifests WHERE version = 2"))
+    here.registry.ledger.append(NAME, 2, "somebody with the data store's password", "why")
+    response = api.post("/warmup")
+    assert response.status_code == 503
+    assert "version 2 has no manifest in the ledger" in response.json()["detail"]
+    assert "version 1 goes on answering" in response.json()["detail"]
+    assert api.post("/predict", json=COVERTYPE.example).json()["model"]["version"] == 1
+    assert "no manifest" in api.get("/readyz").json()["use_cases"]["covertype"]["waiting_for"]
+    assert api.get(f"/models/{NAME}/versions/2").json()["manifest"] is None
+    response = api.post(f"/models/{NAME}/promote", headers=KEY, json={"version": 2, "reason": "x"})
+    assert response.status_code == 409
+    assert "dosel vouch" in response.json()["detail"]
+
+
+def test_an_alias_moved_in_mlflow_is_followed_or_put_back_and_told(api: TestClient, here: Installation) -> None:
+    client = MlflowClient(here.store)
+    client.set_registered_model_alias(NAME, "production", "2")
+    assert answering(api) == 2
+    assert api.get(HISTORY).json()["entries"][-1]["kind"] == "followed"
+    unknown = client.create_model_version(NAME, str(client.get_model_version(NAME, "1").source), here.good[0])
+    client.set_registered_model_alias(NAME, "production", unknown.version)
+    assert answering(api) == 2
+    [note] = api.get(HISTORY).json()["notes"]
+    assert (note["after"], "put back" in note["text"]) == (2, True)
+    assert api.get("/models").json()["models"][0]["trouble"] == [note["text"]]
 
 
 @pytest.mark.parametrize(("headers", "status"), [({}, 401), ({"X-API-Key": "wrong"}, 401), ({"X-API-Key": "é"}, 401)])

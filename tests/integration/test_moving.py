@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from mlflow.artifacts import download_artifacts
@@ -314,6 +315,76 @@ class TestRollBack:
         world.register("fair")
         with pytest.raises(PromotionRefused):
             registry_of(world).roll_back(world.name, "me", "bad")
+
+
+class Killed(BaseException):
+    """What nothing catches: the process is gone."""
+
+
+class Mortal:
+    """Passes calls on, until those that are left are used up."""
+
+    def __init__(self, target: Any, left: list[int]) -> None:
+        self._target = target
+        self._left = left
+
+    def __getattr__(self, name: str) -> Any:
+        def step(*arguments: Any, **named: Any) -> Any:
+            if self._left[0] == 0:
+                raise Killed
+            self._left[0] -= 1
+            return getattr(self._target, name)(*arguments, **named)
+
+        return step
+
+
+class TestKills:
+    """Killed before each step in turn. With real processes and signals: `make soak-registry`."""
+
+    @pytest.mark.parametrize("move", ["promote", "roll back", "follow"])
+    def test_the_next_call_brings_mlflow_to_the_ledger(self, move: str, three: World) -> None:
+        registry = registry_of(three)
+        to = {"promote": 3, "roll back": 1, "follow": 3}[move]
+        for steps in range(100):
+            if move == "follow":
+                three.client.set_registered_model_alias(three.name, "production", "3")
+            if self._ended(three, move, steps):
+                break
+            last = registry.last_promotion(three.name)
+            assert last is not None
+            found = registry.reconcile(three.name)
+            assert found.notes == ()
+            in_step(three, moves(three)[-1])
+            if move != "follow":
+                # Either it was recorded before, or it did not happen: reconciling is no move of its own.
+                assert found.entry == last
+            registry.promote(registry.version(three.name, 2), "me", "once more")
+        assert steps > 10
+        assert moves(three)[-1] == to
+        in_step(three, to)
+        kinds = {e.evidence.kind for e in history(three)}
+        assert kinds == {"manual"} | (
+            {"rollback"} if move == "roll back" else {"followed"} if move == "follow" else set()
+        )
+
+    @staticmethod
+    def _ended(world: World, move: str, steps: int) -> bool:
+        """Whether a move came to its end within so many steps."""
+        mortal, left = registry_of(world), [1000]
+        version = mortal.version(world.name, 3)
+        mortal._store, mortal._ledger = Mortal(mortal._store, left), Mortal(mortal._ledger, left)  # type: ignore[assignment]
+        left[0] = steps
+        try:
+            match move:
+                case "promote":
+                    mortal.promote(version, "me", "why")
+                case "roll back":
+                    mortal.roll_back(world.name, "me", "bad")
+                case "follow":
+                    mortal.reconcile(world.name)
+        except Killed:
+            return False
+        return True
 
 
 class TestConflicts:
