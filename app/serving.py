@@ -237,7 +237,8 @@ class Serving:
         registry, use_case = self.registry(), place.use_case
         version = registry.version(use_case.model_name, number)
         kept = self._kept(use_case, number)
-        if kept is not None and kept.version.run_id == version.run_id:
+        # What this disk keeps was checked when it was loaded; that nobody vouches for it any more counts here, too.
+        if kept is not None and kept.version.run_id == version.run_id and registry.manifest(version) is not None:
             place.served = Served(kept.predictor, version, datetime.now(UTC))
         else:
             model = registry.load(version)
