@@ -59,6 +59,10 @@ soak-registry: setup ## 20 processes promote at once, 200 are killed between ste
 	@.venv/bin/python -m benchmarks.soak_registry $(if $(SHARE),--share $(SHARE)) \
 		$(if $(WAREHOUSE_URL),--warehouse-url "$(WAREHOUSE_URL)")
 
+.PHONY: bench-ingest
+bench-ingest: setup ## how fast batches enter the warehouse, beside the usual ways (needs mariadbd)
+	@.venv/bin/python -m benchmarks.ingest
+
 .PHONY: lint
 lint: setup ## style, types, import rules
 	@.venv/bin/ruff check .

@@ -1,0 +1,291 @@
+"""How fast batches enter the warehouse and rows leave it for training, beside the usual ways, on one server.
+
+python -m benchmarks.ingest [--rows 116000] [--total 581012] [--rounds 3]
+"""
+
+import argparse
+import json
+import multiprocessing
+import re
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import track
+from sqlalchemy import Engine, create_engine, text
+
+from benchmarks import mariadb
+from dosel.pipeline import Pipeline
+from dosel.settings import Settings
+from dosel.sources import Batch
+from dosel.usecases.covertype import COVERTYPE
+from dosel.warehouse import connect
+from dosel.warehouse.tables import BATCHES, METADATA, tables_of
+from external.columns import as_words
+from external.generator import generate
+
+ROW_BY_ROW = 5_000
+"""Rows of the slowest way: enough to tell its speed."""
+
+BATCHES_OF_ALL = 10
+
+TABLES = tables_of(COVERTYPE)
+COLUMNS = ", ".join(f"`{name}`" for name in COVERTYPE.columns)
+MARKS = ", ".join(["%s"] * len(COVERTYPE.columns))
+INSERT = f"INSERT INTO bare ({COLUMNS}) VALUES ({MARKS})"
+
+Rows = list[list[str]]
+
+
+class OneByOne:
+    """A source of batches that are made, or read, when they are asked for."""
+
+    def __init__(self, batches: Sequence[Callable[[], Rows]]) -> None:
+        self._batches = batches
+        self._given = 0
+
+    def next_batch(self) -> Batch | None:
+        if self._given == len(self._batches):
+            return None
+        self._given += 1
+        return Batch("benchmark", "group 6", "e1", self._given, self._batches[self._given - 1](), "uci")
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to write or read: how often a second it does a row, over the rounds."""
+
+    name: str
+    rates: list[float]
+
+    @property
+    def rate(self) -> float:
+        return statistics.median(self.rates)
+
+
+class Bench:
+    """The ways, each on empty tables."""
+
+    def __init__(self, server: mariadb.Server, rows: Rows) -> None:
+        self._server = server
+        self._rows = rows
+        self._settings = Settings(warehouse_url=server.url)
+        # Off for everyone else: here it is what the ways without dosel need.
+        self._plain = create_engine(server.url, connect_args={"local_infile": True})
+
+    def bare(self) -> None:
+        """One table of the rows as they are, typed, without keys."""
+        names = {category.name for category in COVERTYPE.categories}
+        columns = ", ".join(f"`{n}` {'VARCHAR(64)' if n in names else 'DOUBLE'} NOT NULL" for n in COVERTYPE.columns)
+        with self._plain.begin() as connection:
+            connection.exec_driver_sql("DROP TABLE IF EXISTS bare")
+            connection.exec_driver_sql(f"CREATE TABLE bare ({columns}) ENGINE=InnoDB CHARSET utf8mb4")
+
+    def ours(self) -> None:
+        """Our tables, empty."""
+        engine = connect(self._server.url)
+        METADATA.drop_all(engine)
+        engine.dispose()
+        Pipeline(COVERTYPE, self._settings)
+
+    def row_by_row(self) -> int:
+        self.bare()
+        with self._plain.begin() as connection:
+            for row in self._rows[:ROW_BY_ROW]:
+                connection.exec_driver_sql(INSERT, tuple(row))
+        return ROW_BY_ROW
+
+    def sqlalchemy_many(self) -> int:
+        marks = ", ".join(f":{name}" for name in COVERTYPE.columns)
+        with self._plain.begin() as connection:
+            values = [dict(zip(COVERTYPE.columns, row, strict=True)) for row in self._rows]
+            connection.execute(text(f"INSERT INTO bare ({COLUMNS}) VALUES ({marks})"), values)
+        return len(self._rows)
+
+    def pymysql_many(self) -> int:
+        with self._plain.begin() as connection:
+            connection.exec_driver_sql(INSERT, [tuple(row) for row in self._rows])
+        return len(self._rows)
+
+    def load_data(self) -> int:
+        """The CSV written, then loaded, into one bare table."""
+        with tempfile.NamedTemporaryFile("w", suffix=".csv") as file, self._plain.begin() as connection:
+            pd.DataFrame(self._rows).to_csv(file.name, index=False, header=False)
+            self._load(connection, file.name, "bare", COLUMNS)
+        return len(self._rows)
+
+    def load_data_same_writes(self) -> int:
+        """The same rows into raw, clean and ledger in one transaction; nothing is checked, keys count up."""
+        with (
+            tempfile.NamedTemporaryFile("w", suffix=".csv") as raw,
+            tempfile.NamedTemporaryFile("w", suffix=".csv") as clean,
+            self._plain.begin() as connection,
+        ):
+            table = pd.DataFrame(self._rows)
+            table.to_csv(raw.name, header=False)
+            table.insert(0, "row_key", pd.util.hash_pandas_object(table, index=False).astype("int64"))
+            table.to_csv(clean.name, header=False)
+            connection.exec_driver_sql(
+                "INSERT INTO batches VALUES (1, 'covertype', 'g', 'e', 1, 'x', NOW(), %s, %s, 0, 0, '')",
+                (len(table), len(table)),
+            )
+            self._load(connection, raw.name, TABLES.raw.name, f"row_no, {COLUMNS}", " SET batch_id = 1")
+            self._load(connection, clean.name, TABLES.clean.name, f"row_no, row_key, {COLUMNS}", " SET batch_id = 1")
+        return len(self._rows)
+
+    def dosel_ingest(self) -> int:
+        """The function that the DAG's task calls, from the parsed JSON on."""
+        Pipeline(COVERTYPE, self._settings).ingest(OneByOne([lambda: self._rows]))
+        return len(self._rows)
+
+    def pandas_read(self) -> int:
+        with connect(self._server.url).begin() as connection:
+            return len(pd.read_sql(f"SELECT batch_id, row_key, {COLUMNS} FROM {TABLES.clean.name}", connection))
+
+    def dosel_read(self) -> int:
+        """What training reads."""
+        return len(Pipeline(COVERTYPE, self._settings).batches.clean())
+
+    @staticmethod
+    def _load(connection: Any, file: str, table: str, columns: str, rest: str = "") -> None:
+        connection.exec_driver_sql(
+            f"LOAD DATA LOCAL INFILE '{file}' INTO TABLE {table} FIELDS TERMINATED BY ',' ({columns}){rest}"
+        )
+
+
+def timed(prepare: Callable[[], None] | None, way: Callable[[], int]) -> float:
+    """Rows a second of one go."""
+    if prepare is not None:
+        prepare()
+    start = time.perf_counter()
+    rows = way()
+    return rows / (time.perf_counter() - start)
+
+
+def measure(bench: Bench, rounds: int) -> dict[str, Way]:
+    """Every way once a round, so that a busy minute hits all of them."""
+    ways: dict[str, tuple[str, Callable[[], None] | None, Callable[[], int]]] = {
+        "row": ("row by row, one bare table", bench.bare, bench.row_by_row),
+        "sqlalchemy": ("SQLAlchemy executemany, one bare table", bench.bare, bench.sqlalchemy_many),
+        "pymysql": ("PyMySQL executemany, one bare table", bench.bare, bench.pymysql_many),
+        "load": ("LOAD DATA LOCAL INFILE, one bare table", bench.bare, bench.load_data),
+        "same": ("LOAD DATA LOCAL INFILE, raw + clean + ledger, unchecked", bench.ours, bench.load_data_same_writes),
+        "dosel": ("**dosel**: checks, raw, clean, quarantine, ledger, audit", bench.ours, bench.dosel_ingest),
+        "pandas": ("reading: pandas over PyMySQL", None, bench.pandas_read),
+        "read": ("reading: **dosel**, for training", None, bench.dosel_read),
+    }
+    rates: dict[str, list[float]] = {key: [] for key in ways}
+    for _ in track(range(rounds), "rounds", console=Console(stderr=True)):
+        for key, (_, prepare, way) in ways.items():
+            rates[key].append(timed(prepare, way))
+    return {key: Way(ways[key][0], rates[key]) for key in ways}
+
+
+def peak_rss_mb() -> float:
+    """Largest memory this process has held so far."""
+    # Not getrusage's figure, which a process inherits from the one that forked it.
+    kib = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert kib is not None
+    return int(kib[1]) / 1024
+
+
+def ingest_all(url: str, files: list[Path], answer: Any) -> None:
+    """In a process of its own: ten answers of the API, parsed and stored one after the other."""
+    start = time.perf_counter()
+    source = OneByOne([lambda f=f: json.loads(f.read_bytes())["data"] for f in files])  # type: ignore[misc]
+    Pipeline(COVERTYPE, Settings(warehouse_url=url)).ingest(source)
+    answer.send((peak_rss_mb(), time.perf_counter() - start))
+
+
+def read_all(url: str, answer: Any) -> None:
+    start = time.perf_counter()
+    Pipeline(COVERTYPE, Settings(warehouse_url=url)).batches.clean()
+    answer.send((peak_rss_mb(), time.perf_counter() - start))
+
+
+def in_a_process(task: Callable[..., None], *args: Any) -> tuple[float, float]:
+    """Peak memory in MB and seconds of a task that starts from nothing."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=task, args=(*args, theirs))
+    process.start()
+    theirs.close()
+    found: tuple[float, float] = ours.recv()
+    process.join()
+    return found
+
+
+def written(rows: Rows, folder: Path) -> list[Path]:
+    """The rows as ten answers of the API, in files."""
+    size = -(-len(rows) // BATCHES_OF_ALL)
+    files = []
+    for i in range(BATCHES_OF_ALL):
+        file = folder / f"{i}.json"
+        file.write_text(json.dumps({"data": rows[i * size : (i + 1) * size]}))
+        files.append(file)
+    return files
+
+
+def counts(engine: Engine) -> dict[str, int]:
+    tables = {"raw": TABLES.raw, "clean": TABLES.clean, "quarantine": TABLES.quarantine, "ledger": BATCHES}
+    with engine.begin() as connection:
+        found = {n: int(connection.scalar(text(f"SELECT COUNT(*) FROM {t.name}")) or 0) for n, t in tables.items()}
+        found["duplicates"] = int(connection.scalar(text("SELECT SUM(rows_duplicate) FROM batches")) or 0)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=116_000)
+    parser.add_argument("--total", type=int, default=581_012)
+    parser.add_argument("--rounds", type=int, default=3)
+    asked = parser.parse_args()
+    rows = as_words(generate(asked.total, seed=0), first_class=1)
+    with mariadb.running() as server, tempfile.TemporaryDirectory() as folder:
+        bench = Bench(server, rows[: asked.rows])
+        ways = measure(bench, asked.rounds)
+        files = written(rows, Path(folder))
+        del rows
+        bench.ours()
+        ingest_mb, ingest_seconds = in_a_process(ingest_all, server.url, files)
+        read_mb, read_seconds = in_a_process(read_all, server.url)
+        held = counts(connect(server.url))
+    report(asked, ways, held, (ingest_mb, ingest_seconds), (read_mb, read_seconds))
+
+
+def report(
+    asked: argparse.Namespace,
+    ways: dict[str, Way],
+    held: dict[str, int],
+    ingest: tuple[float, float],
+    read: tuple[float, float],
+) -> None:
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console.print(f"\n| {asked.rows:,} rows, MariaDB | rows/s | of LOAD DATA, same writes |\n|---|--:|--:|")
+    base = ways["same"].rate
+    for key, way in ways.items():
+        share = "" if key in ("pandas", "read") else f"{way.rate / base:.2f}"
+        console.print(f"| {way.name} | {way.rate:,.0f} | {share} |")
+    console.print(f"\n| {asked.total:,} rows in {BATCHES_OF_ALL} batches | peak memory | seconds |\n|---|--:|--:|")
+    console.print(f"| ingest | {ingest[0]:.0f} MB | {ingest[1]:.1f} |")
+    console.print(f"| reading for training | {read[0]:.0f} MB | {read[1]:.1f} |")
+    console.print("\nrows then: " + ", ".join(f"{name} {count:,}" for name, count in held.items()))
+    result = {
+        "rows_per_s": round(ways["dosel"].rate),
+        "vs_load_data": round(ways["dosel"].rate / base, 3),
+        "read_rows_per_s": round(ways["read"].rate),
+        "ingest_peak_rss_mb": round(ingest[0]),
+        "read_peak_rss_mb": round(read[0]),
+        **held,
+    }
+    console.print(f"RESULT {json.dumps(result)}")
+
+
+if __name__ == "__main__":
+    main()
