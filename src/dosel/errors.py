@@ -6,7 +6,8 @@
     ├── SourceError              rows could not be fetched
     │   └── SourceUnavailable    ... for now: worth another try
     ├── WarehouseError           the data store could not be reached or refused
-    │   └── PromotionConflict    ... since Production was moved by somebody else meanwhile
+    │   ├── PromotionConflict    ... since Production was moved by somebody else meanwhile
+    │   └── AccountingError      ... or does not hold the rows that its ledger says
     ├── QualityError             too many rows of a batch are unacceptable
     ├── TrainingError            there is nothing sensible to train on
     ├── RegistryError            MLflow's registry could not be reached or refused
@@ -54,6 +55,10 @@ class WarehouseError(DoselError):
 
 
 class PromotionConflict(WarehouseError):
+    pass
+
+
+class AccountingError(WarehouseError):
     pass
 
 

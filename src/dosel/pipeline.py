@@ -16,7 +16,7 @@ from dosel.errors import ModelNotFound, PromotionConflict, QualityError, SourceE
 from dosel.quality import check
 from dosel.registry import ModelVersion, Registry, Report, judge
 from dosel.settings import Settings
-from dosel.sources import DataApi, Source
+from dosel.sources import Batch, DataApi, Source, as_text
 from dosel.training.tracking import KEY as TRAINING_KEY
 from dosel.training.train import TrainingData, train, training_key
 from dosel.usecases import UseCase
@@ -81,38 +81,47 @@ class Pipeline:
         Raises:
             SourceError: the source failed; what was pulled before stays.
             QualityError: a batch has too many unacceptable rows; nothing of it is stored.
+            AccountingError: the warehouse does not hold what its ledger says.
         """
         stored: list[BatchRecord] = []
         for _ in range(MAX_BATCHES):
             batch = source.next_batch()
             if batch is None:
                 log.info("the source has no more batches")
-                return stored
-            checked = check(self._use_case, batch.rows, batch.coding)
-            refused, received = len(checked.refused), len(batch.rows)
-            if refused > self._use_case.max_refused_share * received:
-                first = "; ".join(f"row {i}: {why}" for i, why in list(checked.refused.items())[:3])
-                raise QualityError(
-                    f"batch {batch.number} of {batch.stream}: {refused} of {received} rows are unacceptable, "
-                    f"more than {self._use_case.max_refused_share:.0%}; nothing of it is stored. {first}"
-                )
-            record = self._batches.store(batch, checked.accepted, checked.refused)
+                break
+            record = None if self._batches.holds(batch) else self._store(batch)
             if record is None:
                 log.info("batch %d of %s is stored already; nothing is due", batch.number, batch.stream)
-                return stored
+                break
+            stored.append(record)
+            if told is not None:
+                told(record)
+        else:
+            raise SourceError(f"the source gave {MAX_BATCHES} batches and did not end; is it the right one?")
+        self._batches.audit()
+        return stored
+
+    def _store(self, batch: Batch) -> BatchRecord | None:
+        """Checks a batch and stores it; None if somebody else just did."""
+        text = as_text(batch.rows, self._use_case.columns)
+        checked = check(self._use_case, batch.rows, batch.coding, text)
+        refused, received = len(checked.refused), len(batch.rows)
+        if refused > self._use_case.max_refused_share * received:
+            first = "; ".join(f"row {i}: {why}" for i, why in list(checked.refused.items())[:3])
+            raise QualityError(
+                f"batch {batch.number} of {batch.stream}: {refused} of {received} rows are unacceptable, "
+                f"more than {self._use_case.max_refused_share:.0%}; nothing of it is stored. {first}"
+            )
+        record = self._batches.store(batch, checked.accepted, checked.refused, text)
+        if record is not None:
             log.info(
                 "batch %d of %s: %d rows received, %d clean, %d refused, %d duplicates",
                 record.number,
                 record.stream,
                 record.rows_received,
-                record.rows_clean,
-                record.rows_refused,
-                record.rows_duplicate,
+                *record.parts,
             )
-            stored.append(record)
-            if told is not None:
-                told(record)
-        raise SourceError(f"the source gave {MAX_BATCHES} batches and did not end; is it the right one?")
+        return record
 
     def training_due(self) -> bool:
         """Whether the rows, as they are now, have not yet led to a version that has a manifest and was judged."""

@@ -7,7 +7,7 @@ python store_batch.py URL race      waits for a line on its input before it star
 import signal
 import sys
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, Engine, event
 
 from dosel.quality import check
 from dosel.sources import Batch
@@ -27,7 +27,7 @@ def main(url: str, task: str) -> None:
     store = BatchStore(engine, COVERTYPE)
     checked = check(COVERTYPE, ROWS, "uci")
     if task == "stop":
-        event.listen(engine, "commit", wait_to_be_killed)
+        event.listen(Engine, "commit", wait_to_be_killed)
     else:
         print("ready", flush=True)  # noqa: T201
         sys.stdin.readline()

@@ -45,12 +45,17 @@ def test_a_row_of_another_width_is_refused(received: list[Any]) -> None:
     "value",
     [
         *("north", "", " ", "nan", "NaN", "inf", "-inf", "1e999", "0x12", "1_7", "17;", "17,5", "true"),
-        *(None, math.nan, math.inf, -math.inf, True, False, [17], {"a": 17}, 10**400),
+        *(None, math.nan, math.inf, -math.inf, True, False, [17], {"a": 17}),
     ],
     ids=repr,
 )
 def test_what_is_no_number_is_refused_for_one(value: Any) -> None:
     assert reason(row(Slope=value)) == f"Slope: a whole number from 0 to 90 ° expected, got {value!r}"
+
+
+@pytest.mark.parametrize("value", [10**400, "9" * 400, "x" * 100_000], ids=["integer", "digits", "letters"])
+def test_of_a_long_value_the_reason_quotes_the_beginning(value: Any) -> None:
+    assert reason(row(Slope=value)) == f"Slope: a whole number from 0 to 90 ° expected, got {repr(value)[:80]}…"
 
 
 @pytest.mark.parametrize("number", COVERTYPE.numbers, ids=lambda n: n.name)

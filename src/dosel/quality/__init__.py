@@ -1,17 +1,25 @@
 """What makes a row acceptable, decided from the use case's declaration alone."""
 
-from collections.abc import Sequence
+import math
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 
-from dosel.rows import canonical
-from dosel.usecases import UseCase
+from dosel.sources import as_text
+from dosel.usecases import Category, Number, UseCase
 
 __all__ = ["Checked", "check"]
+
+MAX_SHOWN = 80
+"""Characters of an unacceptable value that its reason quotes."""
+
+_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -25,49 +33,67 @@ class Checked:
     refused: dict[int, str]
 
 
-def check(use_case: UseCase, received: Sequence[Sequence[Any]], coding: str) -> Checked:
-    """Decides row by row.
+def check(use_case: UseCase, received: Sequence[Sequence[Any]], coding: str, text: pa.Table | None = None) -> Checked:
+    """Decides row by row; each spelling is judged once, however many rows have it.
 
     Args:
         received: rows as the source sent them, columns in declared order, the target last.
         coding: how the source numbers the classes, a name in the target's `codings`.
+        text: the rows as `as_text` gives them, if the caller has them already.
     """
+    text = as_text(received, use_case.columns) if text is None else text
     width = len(use_case.columns)
     reasons: dict[int, list[str]] = {
         i: [f"{width} values expected, got {len(row)}"] for i, row in enumerate(received) if len(row) != width
     }
-    whole = [i for i, row in enumerate(received) if len(row) == width]
-    text = pd.DataFrame([received[i] for i in whole], index=whole, columns=list(use_case.columns), dtype="object")
+    whole = np.ones(len(received), dtype=bool)
+    whole[list(reasons)] = False
+    good = whole.copy()
 
     def refuse(name: str, bad: npt.NDArray[np.bool_], expected: str) -> None:
-        for i in text.index[bad]:
-            reasons.setdefault(i, []).append(f"{name}: {expected} expected, got {text.at[i, name]!r}")
+        np.logical_and(good, ~bad, out=good)
+        position = use_case.columns.index(name)
+        for i in np.flatnonzero(bad & whole).tolist():
+            reasons.setdefault(i, []).append(f"{name}: {expected} expected, got {_quoted(received[i][position])}")
 
-    data = pd.DataFrame(index=text.index)
-    for number in use_case.numbers:
-        values = _to_number(text[number.name])
-        bad = ~((values >= number.low) & (values <= number.high))
-        if number.whole:
-            bad |= values != np.floor(values)
-        refuse(number.name, bad, number.expected)
-        data[number.name] = values
-    for category in use_case.categories:
-        words = text[category.name].astype("str").str.strip().str.casefold().map(dict(category.spellings))
-        refuse(category.name, words.isna().to_numpy(), category.expected)
-        data[category.name] = words
+    data: dict[str, npt.NDArray[Any]] = {}
+    for feature in use_case.features:
+        match feature:
+            case Number():
+                values = _each(text[feature.name], _number, np.nan, np.float64)
+                bad = ~((values >= feature.low) & (values <= feature.high))
+                if feature.whole:
+                    bad |= values != np.floor(values)
+            case Category():
+                values = _each(text[feature.name], feature.canonical, None, np.object_)
+                bad = values == np.array(None)
+        refuse(feature.name, bad, feature.expected)
+        data[feature.name] = values
     target = use_case.target
-    codes = _to_number(text[target.name]) + target.codings.get(coding, 0)
+    codes = _each(text[target.name], _number, np.nan, np.float64) + target.codings.get(coding, 0)
     refuse(target.name, ~np.isin(codes, list(target.labels)), f"a class, {target.expected},")
-    data[target.name] = codes
 
-    kept = data.drop(index=[i for i in reasons if i in data.index])
-    accepted = canonical(use_case, kept)
-    accepted[target.name] = kept[target.name].astype("int64")
+    kept = np.flatnonzero(good)
+    # As Series, so that words stay objects, which they share: pandas would make text of its own of an array.
+    accepted = pd.DataFrame({name: pd.Series(v[kept], kept, v.dtype) for name, v in data.items()}, index=kept)
+    accepted[target.name] = codes[kept].astype("int64")
     return Checked(accepted, {i: "; ".join(found) for i, found in sorted(reasons.items())})
 
 
-def _to_number(column: pd.Series) -> npt.NDArray[np.float64]:
-    """The values as float64; what is no number, infinities included, as NaN."""
-    # By way of text, as which true is no number and no integer is too long.
-    values = pd.to_numeric(column.astype("str"), errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-    return np.where(np.isfinite(values), values, np.nan)
+def _each(column: pa.ChunkedArray, judge: Callable[[str], Any], absent: Any, dtype: Any) -> npt.NDArray[Any]:
+    """What `judge` makes of each value of a text column; `absent` for a null."""
+    spelled = column.combine_chunks().dictionary_encode()
+    meanings = np.array([*map(judge, spelled.dictionary.to_pylist()), absent], dtype=dtype)
+    positions: npt.NDArray[np.int32] = spelled.indices.fill_null(len(meanings) - 1).to_numpy()
+    return meanings[positions]
+
+
+def _number(text: str) -> float:
+    """The value; NaN for what is no number, infinities included."""
+    value = float(text) if _NUMBER.fullmatch(text) else math.nan
+    return value if math.isfinite(value) else math.nan
+
+
+def _quoted(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}…"

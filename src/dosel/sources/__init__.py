@@ -2,5 +2,6 @@
 
 from dosel.sources.base import Batch, Source
 from dosel.sources.data_api import DataApi
+from dosel.sources.text import SURPLUS, as_text
 
-__all__ = ["Batch", "DataApi", "Source"]
+__all__ = ["SURPLUS", "Batch", "DataApi", "Source", "as_text"]

@@ -1,8 +1,6 @@
 """Batches, stored once each: ledger row, raw rows, clean rows and quarantine in one transaction."""
 
 import hashlib
-import json
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,17 +9,36 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sqlalchemy import Connection, Engine, RowMapping, func, insert, select, update
+import pyarrow as pa
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Double,
+    Engine,
+    Integer,
+    RowMapping,
+    String,
+    Table,
+    func,
+    insert,
+    select,
+)
 from sqlalchemy.exc import IntegrityError
 
-from dosel.errors import WarehouseError
+from dosel.errors import AccountingError, WarehouseError
 from dosel.rows import row_keys
-from dosel.sources import Batch
+from dosel.sources import Batch, as_text
 from dosel.usecases import UseCase
 from dosel.warehouse.engine import transaction
+from dosel.warehouse.loading import Loader, lines
+from dosel.warehouse.reading import read
 from dosel.warehouse.tables import BATCHES, WRITERS, UseCaseTables, create, tables_of
 
-_KEYS_PER_QUERY = 500
+_KEYS_PER_QUERY = 10_000
+"""As literals: 200 kB, which every server reads at once and looks up in its index."""
+
+_ARROW = {String: pa.string(), Double: pa.float64(), Integer: pa.int64(), BigInteger: pa.int64()}
 
 
 @dataclass(frozen=True)
@@ -40,12 +57,18 @@ class BatchRecord:
     rows_duplicate: int
     digest: str
 
+    @property
+    def parts(self) -> tuple[int, int, int]:
+        """Clean, refused, duplicate: they add up to what was received."""
+        return self.rows_clean, self.rows_refused, self.rows_duplicate
+
 
 class BatchStore:
     """The tables of one use case and its part of the batch ledger."""
 
     def __init__(self, engine: Engine, use_case: UseCase) -> None:
         self._engine = engine
+        self._loader = Loader(engine)
         self._use_case = use_case
         self._tables: UseCaseTables = tables_of(use_case)
         with transaction(engine) as connection:
@@ -53,12 +76,20 @@ class BatchStore:
         self._turn = select(WRITERS).where(WRITERS.c.use_case == use_case.name)
         self._join_the_queue()
 
-    def store(self, batch: Batch, accepted: pd.DataFrame, refused: dict[int, str]) -> BatchRecord | None:
+    def holds(self, batch: Batch) -> bool:
+        """Whether the ledger has this batch, whatever rows it was stored with. Costs one short query."""
+        with transaction(self._engine) as connection:
+            return self._stored(connection, batch, self._epoch(connection, batch))
+
+    def store(
+        self, batch: Batch, accepted: pd.DataFrame, refused: dict[int, str], text: pa.Table | None = None
+    ) -> BatchRecord | None:
         """Stores a batch whole, or not at all.
 
         Args:
             accepted: acceptable rows in canonical types with the target, indexed by position in the batch.
             refused: the reason for each other position.
+            text: the batch's rows as `as_text` gives them, if the caller has them already.
 
         Returns:
             The line of the ledger, or None if this batch was stored before.
@@ -66,23 +97,24 @@ class BatchStore:
         Raises:
             WarehouseError: the data store failed, or another batch with a row of this one was stored meanwhile.
         """
+        text = as_text(batch.rows, self._use_case.columns) if text is None else text
         keys = row_keys(self._use_case, accepted)
+        digest = hashlib.sha256(lines(text)).hexdigest()
         try:
-            with transaction(self._engine) as connection:
+            with self._loader.transaction() as connection:
                 connection.execute(self._turn.with_for_update())
-                batch_id = self._open(connection, batch)
+                epoch = self._epoch(connection, batch)
+                if self._stored(connection, batch, epoch):
+                    return None
                 fresh = self._fresh(connection, keys)
-                self._insert(connection, batch_id, batch.rows, accepted[fresh], keys[fresh], refused)
-                counts = {
-                    "rows_clean": int(fresh.sum()),
-                    "rows_refused": len(refused),
-                    "rows_duplicate": int((~fresh).sum()),
-                }
-                connection.execute(update(BATCHES).where(BATCHES.c.id == batch_id).values(counts))
-                row = connection.execute(select(BATCHES).where(BATCHES.c.id == batch_id)).mappings().one()
-                return _record(row)
-        except _StoredBefore:
-            return None
+                record = self._enter(connection, batch, epoch, digest, int(fresh.sum()), len(refused))
+                tables = self._tables
+                self._put(connection, tables.raw, record.id, np.arange(len(batch.rows)), text)
+                clean = self._clean_columns(accepted[fresh], keys[fresh])
+                self._put(connection, tables.clean, record.id, accepted.index[fresh].to_numpy(), clean)
+                reasons = pa.table({"reason": pa.array(refused.values(), pa.string())})
+                self._put(connection, tables.quarantine, record.id, np.fromiter(refused, np.int64), reasons)
+                return record
         except IntegrityError as error:
             raise WarehouseError(
                 f"batch {batch.number} of {batch.stream}: refused by the data store ({error.orig}); "
@@ -99,9 +131,55 @@ class BatchStore:
         """All accepted rows: `batch_id`, `row_key`, the features (float64 and text) and the target (int64)."""
         table = self._tables.clean
         columns = [table.c[name] for name in ("batch_id", "row_key", *self._use_case.columns)]
+        types = {number.name: "float64" for number in self._use_case.numbers}
+        types |= dict.fromkeys(("batch_id", "row_key", self._use_case.target.name), "int64")
+        return read(self._engine, select(*columns).order_by(table.c.batch_id, table.c.row_no), types)
+
+    def audit(self) -> None:
+        """Counts every row that is stored against the ledger.
+
+        Raises:
+            AccountingError: a batch is not whole; the message names it and what is missing.
+        """
         with transaction(self._engine) as connection:
-            data = pd.read_sql(select(*columns).order_by(table.c.batch_id, table.c.row_no), connection)
-        return data.astype({self._use_case.target.name: "int64"})
+            if self._held(connection) != self._owed(connection):
+                raise AccountingError(self._deviations(connection))
+
+    def _held(self, connection: Connection) -> tuple[int, ...]:
+        tables = (self._tables.raw, self._tables.clean, self._tables.quarantine)
+        return tuple(connection.scalar(select(func.count()).select_from(table)) or 0 for table in tables)
+
+    def _owed(self, connection: Connection) -> tuple[int, ...]:
+        """What the ledger says the three tables hold; raw is what the parts of a batch add up to."""
+        clean, refused = func.sum(BATCHES.c.rows_clean), func.sum(BATCHES.c.rows_refused)
+        parts = clean + refused + func.sum(BATCHES.c.rows_duplicate)
+        row = connection.execute(select(parts, clean, refused).where(self._mine)).one()
+        return tuple(int(count or 0) for count in row)
+
+    def _deviations(self, connection: Connection) -> str:
+        """Which batches hold something else than they should, in words."""
+        tables = {"raw": self._tables.raw, "clean": self._tables.clean, "quarantine": self._tables.quarantine}
+        held: dict[str, dict[int, int]] = {}
+        for name, table in tables.items():
+            counted = select(table.c.batch_id, func.count()).group_by(table.c.batch_id)
+            held[name] = {int(batch): int(count) for batch, count in connection.execute(counted)}
+        found = []
+        for row in connection.execute(select(BATCHES).where(self._mine)).mappings():
+            record = _record(row)
+            owed = {"raw": record.rows_received, "clean": record.rows_clean, "quarantine": record.rows_refused}
+            has = {name: held[name].pop(record.id, 0) for name in tables}
+            if has != owed or record.rows_received != sum(record.parts):
+                found.append(
+                    f"batch {record.number} of {record.stream} (id {record.id}): the ledger says "
+                    f"{record.rows_received} received = {' + '.join(map(str, record.parts))} "
+                    f"(clean, refused, duplicates), the tables hold {has}"
+                )
+        for name, left in held.items():
+            found += [
+                f"{name} has {count} rows of batch id {batch}, which no ledger has" for batch, count in left.items()
+            ]
+        shown = "; ".join(found[:3]) + (f"; and {len(found) - 3} more" if len(found) > 3 else "")
+        return f"{self._use_case.name}: the warehouse does not hold the rows its ledger says. {shown}"
 
     def _join_the_queue(self) -> None:
         """Makes the row that writers lock, in a transaction of its own: others may be making it, too."""
@@ -109,32 +187,40 @@ class BatchStore:
             if connection.execute(self._turn).first() is None:
                 connection.execute(insert(WRITERS).values(use_case=self._use_case.name))
 
-    def _open(self, connection: Connection, batch: Batch) -> int:
-        """Writes the ledger row first: its unique key is what lets a batch in once."""
-        values = {
-            "use_case": self._use_case.name,
+    @property
+    def _mine(self) -> ColumnElement[bool]:
+        return BATCHES.c.use_case == self._use_case.name
+
+    def _stored(self, connection: Connection, batch: Batch, epoch: str) -> bool:
+        named = (BATCHES.c.stream == batch.stream) & (BATCHES.c.epoch == epoch) & (BATCHES.c.number == batch.number)
+        return connection.execute(select(BATCHES.c.id).where(self._mine & named)).first() is not None
+
+    def _enter(
+        self, connection: Connection, batch: Batch, epoch: str, digest: str, clean: int, refused: int
+    ) -> BatchRecord:
+        """Writes the line of the ledger; its unique key would stop a batch that got past the queue."""
+        values: dict[str, Any] = {
             "stream": batch.stream,
-            "epoch": batch.epoch or self._epoch(connection, batch),
+            "epoch": epoch,
             "number": batch.number,
             "source": batch.source,
-            "received_at": datetime.now(UTC).replace(tzinfo=None),
+            "received_at": datetime.now(UTC),
             "rows_received": len(batch.rows),
-            "rows_clean": 0,
-            "rows_refused": 0,
-            "rows_duplicate": 0,
-            "digest": hashlib.sha256(json.dumps(batch.rows).encode()).hexdigest(),
+            "rows_clean": clean,
+            "rows_refused": refused,
+            "rows_duplicate": len(batch.rows) - clean - refused,
+            "digest": digest,
         }
-        try:
-            result = connection.execute(insert(BATCHES).values(values))
-        except IntegrityError as error:
-            raise _StoredBefore from error
-        key = result.inserted_primary_key
+        stored = values | {"use_case": self._use_case.name, "received_at": values["received_at"].replace(tzinfo=None)}
+        key = connection.execute(insert(BATCHES).values(stored)).inserted_primary_key
         assert key is not None
-        return int(key[0])
+        return BatchRecord(id=int(key[0]), **values)
 
     def _epoch(self, connection: Connection, batch: Batch) -> str:
-        """The epoch of a source that does not tell: a number lower than the last one starts a new one."""
-        mine = (BATCHES.c.use_case == self._use_case.name) & (BATCHES.c.stream == batch.stream)
+        """The batch's epoch. Where a source does not tell, a number lower than the last one starts a new one."""
+        if batch.epoch:
+            return batch.epoch
+        mine = self._mine & (BATCHES.c.stream == batch.stream)
         last = connection.execute(select(BATCHES).where(mine).order_by(BATCHES.c.id.desc()).limit(1)).first()
         if last is None:
             return "1"
@@ -145,49 +231,30 @@ class BatchStore:
 
     def _fresh(self, connection: Connection, keys: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Which rows are neither stored already nor a repetition within the batch."""
-        column = self._tables.clean.c.row_key
-        stored: set[int] = set()
-        for start in range(0, len(keys), _KEYS_PER_QUERY):
-            some = [int(key) for key in keys[start : start + _KEYS_PER_QUERY]]
-            stored.update(connection.scalars(select(column).where(column.in_(some))))
-        known = np.fromiter(stored, dtype=np.int64, count=len(stored))
-        return ~np.isin(keys, known) & ~pd.Series(keys).duplicated().to_numpy()
+        # In order, so that the server walks its index once instead of jumping about in it.
+        ordered = np.sort(keys)
+        stored: list[int] = []
+        for start in range(0, len(ordered), _KEYS_PER_QUERY):
+            some = ",".join(map(str, ordered[start : start + _KEYS_PER_QUERY].tolist()))
+            query = f"SELECT row_key FROM {self._tables.clean.name} WHERE row_key IN ({some})"
+            stored += connection.exec_driver_sql(query).scalars()
+        return ~np.isin(keys, np.array(stored, np.int64)) & ~pd.Series(keys).duplicated().to_numpy()
 
-    def _insert(
-        self,
-        connection: Connection,
-        batch_id: int,
-        received: Sequence[Sequence[Any]],
-        accepted: pd.DataFrame,
-        keys: npt.NDArray[np.int64],
-        refused: dict[int, str],
+    def _clean_columns(self, accepted: pd.DataFrame, keys: npt.NDArray[np.int64]) -> pa.Table:
+        columns: dict[str, pa.Array] = {"row_key": pa.array(keys)}
+        for column in self._tables.clean.columns:
+            if column.name in accepted:
+                kind = _ARROW[type(column.type)]
+                columns[column.name] = pa.array(accepted[column.name].to_numpy()).cast(kind)
+        return pa.table(columns)
+
+    def _put(
+        self, connection: Connection, table: Table, batch_id: int, row_no: npt.NDArray[np.int64], columns: pa.Table
     ) -> None:
-        def place(row_no: Any) -> dict[str, Any]:
-            return {"batch_id": batch_id, "row_no": int(row_no)}
-
-        raw = [place(i) | self._as_received(row) for i, row in enumerate(received)]
-        names = [str(name) for name in accepted.columns]
-        values = accepted.itertuples(index=False, name=None)
-        clean = [
-            place(i) | {"row_key": int(key)} | dict(zip(names, row, strict=True))
-            for i, key, row in zip(accepted.index, keys, values, strict=True)
-        ]
-        quarantine = [place(i) | {"reason": reason} for i, reason in refused.items()]
-        tables = self._tables
-        for table, rows in ((tables.raw, raw), (tables.clean, clean), (tables.quarantine, quarantine)):
-            if rows:
-                connection.execute(insert(table), rows)
-
-    def _as_received(self, row: Sequence[Any]) -> dict[str, str | None]:
-        names = self._use_case.columns
-        texts = [None if value is None else str(value) for value in row]
-        texts += [None] * (len(names) - len(texts))
-        surplus = json.dumps(texts[len(names) :]) if len(texts) > len(names) else None
-        return dict(zip(names, texts, strict=False)) | {"surplus": surplus}
-
-
-class _StoredBefore(Exception):
-    """The ledger has this batch; leaves the transaction, which rolls back."""
+        """Adds rows of a batch, each with its place."""
+        rows = columns.add_column(0, "row_no", pa.array(row_no, pa.int64()))
+        rows = rows.add_column(0, "batch_id", pa.repeat(batch_id, len(row_no)))
+        self._loader.put(connection, table, rows)
 
 
 def _record(row: RowMapping) -> BatchRecord:

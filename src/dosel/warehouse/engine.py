@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, InternalError, OperationalError
 
 from dosel.errors import SettingsError, WarehouseError
 
@@ -47,16 +47,21 @@ def connect(url: str) -> Engine:
                 parsed.set(drivername="mysql+pymysql"),
                 pool_pre_ping=True,
                 pool_recycle=1800,
-                connect_args={
-                    "charset": "utf8mb4",
-                    "connect_timeout": CONNECT_SECONDS,
-                    "read_timeout": STATEMENT_SECONDS,
-                    "write_timeout": STATEMENT_SECONDS,
-                    "local_infile": False,
-                },
+                connect_args=connect_arguments(),
             )
         case other:
             raise SettingsError(f"DOSEL_WAREHOUSE_URL: {other} is not supported; use mysql+pymysql or sqlite")
+
+
+def connect_arguments() -> dict[str, Any]:
+    """What PyMySQL is told on every connection. Loading files is off: `loading` has connections of its own for it."""
+    return {
+        "charset": "utf8mb4",
+        "connect_timeout": CONNECT_SECONDS,
+        "read_timeout": STATEMENT_SECONDS,
+        "write_timeout": STATEMENT_SECONDS,
+        "local_infile": False,
+    }
 
 
 @contextmanager
@@ -69,7 +74,7 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     try:
         with engine.begin() as connection:
             yield connection
-    except (OperationalError, InterfaceError) as error:
+    except (OperationalError, InterfaceError, InternalError) as error:
         raise WarehouseError(_in_words(engine, error)) from error
 
 

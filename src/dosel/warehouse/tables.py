@@ -3,6 +3,7 @@
 Names, digests and categories compare byte for byte (`utf8mb4_bin`): MySQL's own default ignores case.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -25,7 +26,8 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.schema import CreateColumn, CreateTable
 
-from dosel.usecases import UseCase
+from dosel.sources import SURPLUS
+from dosel.usecases import Category, Feature, Number, UseCase
 
 METADATA = MetaData()
 
@@ -38,7 +40,7 @@ _MOMENT = DateTime().with_variant(DATETIME(fsp=6), "mysql", "mariadb")
 """UTC, without a time zone, to the microsecond."""
 
 _LONG = Text().with_variant(MEDIUMTEXT, "mysql", "mariadb")
-"""JSON that may outgrow the 64 kB of MySQL's own TEXT."""
+"""What may outgrow the 64 kB of MySQL's own TEXT: JSON, and whatever a source may send."""
 
 _ID = BigInteger().with_variant(Integer, "sqlite")
 """SQLite counts up by itself only in a column whose type is exactly INTEGER."""
@@ -157,9 +159,18 @@ class UseCaseTables:
     quarantine: Table
 
 
+_TYPES: Mapping[str, Any] = {
+    "text": String(64),
+    "number": Double,
+    # Half the bytes of a Double, and no decimals to print and read on the way.
+    "whole": Integer,
+    "long": BigInteger,
+}
+
+
 @cache
-def use_case_tables(use_case_name: str, columns: tuple[tuple[str, bool], ...]) -> UseCaseTables:
-    """The tables of a use case, given its columns: name, and whether it is text."""
+def use_case_tables(use_case_name: str, columns: tuple[tuple[str, str], ...]) -> UseCaseTables:
+    """The tables of a use case, given its columns: name, and kind."""
 
     def table(suffix: str, *own: Column[Any] | UniqueConstraint) -> Table:
         return Table(
@@ -172,19 +183,29 @@ def use_case_tables(use_case_name: str, columns: tuple[tuple[str, bool], ...]) -
         )
 
     return UseCaseTables(
-        raw=table("raw", *(Column(name, Text) for name, _ in columns), Column("surplus", Text)),
+        raw=table("raw", *(Column(name, _LONG) for name, _ in columns), Column(SURPLUS, _LONG)),
         clean=table(
             "clean",
             Column("row_key", BigInteger, nullable=False, unique=True),
-            *(Column(name, String(64) if text else Double, nullable=False) for name, text in columns),
+            *(Column(name, _TYPES[kind], nullable=False) for name, kind in columns),
         ),
         quarantine=table("quarantine", Column("reason", Text, nullable=False)),
     )
 
 
 def tables_of(use_case: UseCase) -> UseCaseTables:
-    texts = {category.name for category in use_case.categories}
-    return use_case_tables(use_case.name, tuple((name, name in texts) for name in use_case.columns))
+    kinds = ((feature.name, _kind(feature)) for feature in use_case.features)
+    return use_case_tables(use_case.name, (*kinds, (use_case.target.name, "whole")))
+
+
+def _kind(feature: Feature) -> str:
+    match feature:
+        case Category():
+            return "text"
+        case Number(whole=True, low=low, high=high):
+            return "whole" if max(-low, high) < 2**31 else "long"
+        case _:
+            return "number"
 
 
 def create(connection: Connection, *tables: Table) -> None:
