@@ -84,22 +84,25 @@ class Pipeline:
             AccountingError: the warehouse does not hold what its ledger says.
         """
         stored: list[BatchRecord] = []
-        for _ in range(MAX_BATCHES):
-            batch = source.next_batch()
-            if batch is None:
-                log.info("the source has no more batches")
-                break
-            record = None if self._batches.holds(batch) else self._store(batch)
-            if record is None:
-                log.info("batch %d of %s is stored already; nothing is due", batch.number, batch.stream)
-                break
+        while (record := self._pull(source)) is not None:
             stored.append(record)
             if told is not None:
                 told(record)
-        else:
-            raise SourceError(f"the source gave {MAX_BATCHES} batches and did not end; is it the right one?")
+            if len(stored) == MAX_BATCHES:
+                raise SourceError(f"the source gave {MAX_BATCHES} batches and did not end; is it the right one?")
         self._batches.audit()
         return stored
+
+    def _pull(self, source: Source) -> BatchRecord | None:
+        """The next batch, stored; None if there is none that is new. When it returns, its rows are forgotten."""
+        batch = source.next_batch()
+        if batch is None:
+            log.info("the source has no more batches")
+            return None
+        record = None if self._batches.holds(batch) else self._store(batch)
+        if record is None:
+            log.info("batch %d of %s is stored already; nothing is due", batch.number, batch.stream)
+        return record
 
     def _store(self, batch: Batch) -> BatchRecord | None:
         """Checks a batch and stores it; None if somebody else just did."""

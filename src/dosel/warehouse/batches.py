@@ -99,7 +99,7 @@ class BatchStore:
         """
         text = as_text(batch.rows, self._use_case.columns) if text is None else text
         keys = row_keys(self._use_case, accepted)
-        digest = hashlib.sha256(lines(text)).hexdigest()
+        digest = _digest(text)
         try:
             with self._loader.transaction() as connection:
                 connection.execute(self._turn.with_for_update())
@@ -136,50 +136,38 @@ class BatchStore:
         return read(self._engine, select(*columns).order_by(table.c.batch_id, table.c.row_no), types)
 
     def audit(self) -> None:
-        """Counts every row that is stored against the ledger.
+        """Counts every row that is stored against the ledger, batch by batch.
 
         Raises:
-            AccountingError: a batch is not whole; the message names it and what is missing.
+            AccountingError: a batch is not whole; the message names it and what it holds.
         """
-        with transaction(self._engine) as connection:
-            if self._held(connection) != self._owed(connection):
-                raise AccountingError(self._deviations(connection))
-
-    def _held(self, connection: Connection) -> tuple[int, ...]:
-        tables = (self._tables.raw, self._tables.clean, self._tables.quarantine)
-        return tuple(connection.scalar(select(func.count()).select_from(table)) or 0 for table in tables)
-
-    def _owed(self, connection: Connection) -> tuple[int, ...]:
-        """What the ledger says the three tables hold; raw is what the parts of a batch add up to."""
-        clean, refused = func.sum(BATCHES.c.rows_clean), func.sum(BATCHES.c.rows_refused)
-        parts = clean + refused + func.sum(BATCHES.c.rows_duplicate)
-        row = connection.execute(select(parts, clean, refused).where(self._mine)).one()
-        return tuple(int(count or 0) for count in row)
-
-    def _deviations(self, connection: Connection) -> str:
-        """Which batches hold something else than they should, in words."""
         tables = {"raw": self._tables.raw, "clean": self._tables.clean, "quarantine": self._tables.quarantine}
         held: dict[str, dict[int, int]] = {}
-        for name, table in tables.items():
-            counted = select(table.c.batch_id, func.count()).group_by(table.c.batch_id)
-            held[name] = {int(batch): int(count) for batch, count in connection.execute(counted)}
-        found = []
-        for row in connection.execute(select(BATCHES).where(self._mine)).mappings():
-            record = _record(row)
+        with transaction(self._engine) as connection:
+            ledger = [_record(row) for row in connection.execute(select(BATCHES).where(self._mine)).mappings()]
+            for name, table in tables.items():
+                counted = select(table.c.batch_id, func.count()).group_by(table.c.batch_id)
+                held[name] = {int(batch): int(count) for batch, count in connection.execute(counted)}
+        wrong = []
+        for record in ledger:
+            has = {name: counts.pop(record.id, 0) for name, counts in held.items()}
             owed = {"raw": record.rows_received, "clean": record.rows_clean, "quarantine": record.rows_refused}
-            has = {name: held[name].pop(record.id, 0) for name in tables}
-            if has != owed or record.rows_received != sum(record.parts):
-                found.append(
-                    f"batch {record.number} of {record.stream} (id {record.id}): the ledger says "
-                    f"{record.rows_received} received = {' + '.join(map(str, record.parts))} "
-                    f"(clean, refused, duplicates), the tables hold {has}"
+            if has != owed or sum(record.parts) != record.rows_received:
+                wrong.append(
+                    f"batch {record.number} of {record.stream} (id {record.id}): by the ledger {record.rows_received} "
+                    f"received = {record.rows_clean} clean + {record.rows_refused} refused + {record.rows_duplicate} "
+                    f"duplicates; in the tables {', '.join(f'{name} {count}' for name, count in has.items())}"
                 )
-        for name, left in held.items():
-            found += [
-                f"{name} has {count} rows of batch id {batch}, which no ledger has" for batch, count in left.items()
-            ]
-        shown = "; ".join(found[:3]) + (f"; and {len(found) - 3} more" if len(found) > 3 else "")
-        return f"{self._use_case.name}: the warehouse does not hold the rows its ledger says. {shown}"
+        wrong += [
+            f"{name} has {count} rows of batch id {batch}, which is not in the ledger"
+            for name, counts in held.items()
+            for batch, count in counts.items()
+        ]
+        if wrong:
+            more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+            raise AccountingError(
+                f"{self._use_case.name}: the warehouse does not hold what its ledger says. {'; '.join(wrong[:3])}{more}"
+            )
 
     def _join_the_queue(self) -> None:
         """Makes the row that writers lock, in a transaction of its own: others may be making it, too."""
@@ -255,6 +243,14 @@ class BatchStore:
         rows = columns.add_column(0, "row_no", pa.array(row_no, pa.int64()))
         rows = rows.add_column(0, "batch_id", pa.repeat(batch_id, len(row_no)))
         self._loader.put(connection, table, rows)
+
+
+def _digest(text: pa.Table) -> str:
+    """SHA-256 of the rows as raw keeps them: anyone can compute it again from that table."""
+    digest = hashlib.sha256()
+    for part in lines(text):
+        digest.update(part)
+    return digest.hexdigest()
 
 
 def _record(row: RowMapping) -> BatchRecord:

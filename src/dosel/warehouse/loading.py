@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pymysql
 from pymysql.connections import MySQLResult
-from sqlalchemy import Connection, Engine, NullPool, Table, create_engine, event, insert
+from sqlalchemy import Connection, Engine, NullPool, Table, create_engine, event
 from sqlalchemy.exc import OperationalError
 
 from dosel.errors import WarehouseError
@@ -24,6 +24,7 @@ NAME = "rows of dosel"
 """What we have the server ask for; it gets nothing if it asks for another file."""
 
 _PACKET_BYTES = 1 << 18
+_ROWS_PER_PART = 4096
 _ROWS_PER_INSERT = 10_000
 
 _NOT_ALLOWED = frozenset({1148, 3948, 4166})
@@ -72,25 +73,23 @@ class Loader:
         _insert(connection, table, rows)
 
 
-def lines(rows: pa.Table) -> memoryview:
-    r"""The rows as `LOAD DATA` reads them by default: tabs between values, a line a row, `\N` for a null."""
-    fields = [_field(column.combine_chunks()) for column in rows.columns]
-    text = pc.binary_join_element_wise(pc.binary_join_element_wise(*fields, "\t"), "", "\n")
-    if isinstance(text, pa.ChunkedArray):
-        text = text.combine_chunks()
-    _, offsets, data = text.buffers()
-    end = memoryview(offsets).cast("i")[len(text)]
-    return memoryview(data)[:end]
+def lines(rows: pa.Table) -> Iterator[memoryview]:
+    r"""The rows as `LOAD DATA` reads them by default: tabs between values, a line a row, `\N` for a null.
+
+    In parts, so that the server reads one while the next is made.
+    """
+    for part in rows.combine_chunks().to_batches(_ROWS_PER_PART):
+        text = pc.binary_join_element_wise(*map(_field, part.columns), "\t")
+        _, offsets, data = pc.binary_join_element_wise(text, "", "\n").buffers()
+        yield memoryview(data)[: memoryview(offsets).cast("i")[part.num_rows]]
 
 
 def _field(values: pa.Array) -> pa.Array:
-    text = values
     if not pa.types.is_string(values.type):
         return pc.cast(values, pa.string())
-    data = text.buffers()[2]
-    held = data.to_pybytes() if data is not None else b""
+    text = values
     for character, escape in _ESCAPES.items():
-        if character.encode() in held:
+        if pc.any(pc.match_substring(text, character)).as_py():
             text = pc.replace_substring(text, character, escape)
     return text.fill_null("\\N") if text.null_count else text
 
@@ -114,7 +113,11 @@ def _load(connection: Connection, table: Table, rows: pa.Table) -> None:
 
 
 def _insert(connection: Connection, table: Table, rows: pa.Table) -> None:
-    statement = str(insert(table).compile(dialect=connection.dialect, column_keys=rows.column_names))
+    quote = connection.dialect.identifier_preparer
+    columns = ", ".join(quote.quote(name) for name in rows.column_names)
+    mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
+    marks = ", ".join([mark] * rows.num_columns)
+    statement = f"INSERT INTO {quote.format_table(table)} ({columns}) VALUES ({marks})"
     for part in rows.to_batches(_ROWS_PER_INSERT):
         values = list(zip(*(column.to_pylist() for column in part.columns), strict=True))
         connection.exec_driver_sql(statement, values)
@@ -126,13 +129,15 @@ class _Result(MySQLResult):  # type: ignore[misc]
     def _read_load_local_packet(self, first_packet: Any) -> None:
         sender = self.connection
         asked = first_packet.get_all_data()[1:].decode("utf-8", "replace")
-        held: memoryview | None = sender.held if asked == NAME else None
-        if held is not None:
-            for start in range(0, len(held), _PACKET_BYTES):
-                sender.write_packet(held[start : start + _PACKET_BYTES])
-        # The empty packet ends the file; whatever happens, the server waits for it.
-        sender.write_packet(b"")
-        self._read_ok_packet(sender._read_packet())
+        held: Iterator[memoryview] | None = sender.held if asked == NAME else None
+        try:
+            for part in held or ():
+                for start in range(0, len(part), _PACKET_BYTES):
+                    sender.write_packet(part[start : start + _PACKET_BYTES])
+        finally:
+            # The empty packet ends the file; whatever happens, the server waits for it.
+            sender.write_packet(b"")
+            self._read_ok_packet(sender._read_packet())
         if held is None:
             raise pymysql.err.InternalError(f"the server asked for a file of ours, {asked!r}, and got nothing")
 
@@ -140,10 +145,10 @@ class _Result(MySQLResult):  # type: ignore[misc]
 class _Sender(pymysql.connections.Connection):  # type: ignore[misc]
     """A connection that may load, but only what it holds."""
 
-    held: memoryview | None = None
+    held: Iterator[memoryview] | None = None
 
     @contextmanager
-    def holding(self, data: memoryview) -> Iterator[None]:
+    def holding(self, data: Iterator[memoryview]) -> Iterator[None]:
         self.held = data
         try:
             yield

@@ -1,0 +1,208 @@
+"""Many rows at once: exactly these or none, whatever the server would make of them, and no file of ours besides."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pymysql
+import pytest
+from sqlalchemy import Connection, Engine, make_url, text
+
+from dosel.errors import AccountingError, WarehouseError
+from dosel.quality import check
+from dosel.usecases.covertype import COVERTYPE
+from dosel.warehouse import BatchRecord, BatchStore, connect
+from dosel.warehouse.engine import transaction
+from dosel.warehouse.loading import Loader, _Sender
+from dosel.warehouse.tables import METADATA, tables_of
+from tests.integration.conftest import WAREHOUSES
+from tests.integration.worlds import batch
+
+Received = Callable[..., list[list[str]]]
+Store = Callable[..., BatchRecord | None]
+TABLES = tables_of(COVERTYPE)
+ON_A_SERVER = [name for name in WAREHOUSES if name != "sqlite"]
+
+ODD = [
+    *("", " ", "\\", "\\N", "\\\\N", "N", "NULL", "null", "a\tb", "a\nb", "a\r\nb", "a\0b", "\t", "\n", "\\\t"),
+    *("'", '"', "''", "`", "%", "%s", "%%", ":x", "?", ";", "--", "é", "🌲", "\u2028", "\ufeff", "x" * 100_000),
+]
+
+
+@pytest.fixture(params=ON_A_SERVER)
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
+    """A warehouse with the tables, on a server that loads."""
+    engine = connect(WAREHOUSES[request.param](tmp_path))
+    BatchStore(engine, COVERTYPE)
+    return engine
+
+
+def put(engine: Engine, column: str, *values: Any) -> None:
+    """Loads rows into clean past every check: the example with other values in one column."""
+    row = {**COVERTYPE.example, COVERTYPE.target.name: 3, "batch_id": 1}
+    rows = [row | {"row_no": i, "row_key": i} | {column: value} for i, value in enumerate(values)]
+    loader = Loader(engine)
+    with loader.transaction() as connection:
+        loader.put(connection, TABLES.clean, pa.Table.from_pylist(rows))
+
+
+def held(engine: Engine, table: str = "clean") -> int:
+    with transaction(engine) as connection:
+        return connection.scalar(text(f"SELECT COUNT(*) FROM covertype_{table}")) or 0
+
+
+def test_text_arrives_as_it_was(store: Store, engine: Engine, received: Received) -> None:
+    """In either way, plain and with what a bad row brings."""
+    sent: list[list[Any]] = [[value] * len(COVERTYPE.columns) for value in ODD]
+    store([*received(1), *sent, [None, *ODD[:12]], [*ODD[:13], "\t\\", None]])
+    with transaction(engine) as connection:
+        found = [tuple(row)[2:15] for row in connection.execute(TABLES.raw.select().order_by(TABLES.raw.c.row_no))]
+    assert found[1:-2] == [(value,) * 13 for value in ODD]
+    assert found[-2] == (None, *ODD[:12])
+    assert found[-1] == tuple(ODD[:13])
+
+
+def test_numbers_arrive_to_the_last_bit(engine: Engine) -> None:
+    from sqlalchemy import BigInteger, Column, Double, Table
+
+    values = [0.1, 1 / 3, 1e-300, 1.7976931348623157e308, 5e-324, -0.5, 123456789.987654321, 2.0**53]
+    table = Table(
+        "numbers", METADATA, Column("id", BigInteger, primary_key=True, autoincrement=False), Column("value", Double)
+    )
+    try:
+        loader = Loader(engine)
+        with loader.transaction() as connection:
+            table.create(connection)
+            loader.put(connection, table, pa.table({"id": range(len(values)), "value": values}))
+        with transaction(engine) as connection:
+            assert [row.value for row in connection.execute(table.select().order_by(table.c.id))] == values
+    finally:
+        METADATA.remove(table)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "told"),
+    [
+        ("Slope", ["steep", 1], "Incorrect integer value: 'steep'"),
+        ("Slope", [1, 10**12], "Out of range value"),
+        ("Slope", [None, 1], "NULL"),
+        ("Slope", ["17 degrees", 1], "truncated"),
+        ("Soil_Type", ["C" * 65, "C7745"], "too long|truncated"),
+        ("row_key", [5, 5], "2 rows were sent, 1 arrived .*Duplicate entry '5'"),
+    ],
+    ids=["text", "out of range", "null", "half a number", "too long", "duplicate"],
+)
+def test_what_got_past_the_checks_rolls_the_load_back(
+    column: str, values: list[Any], told: str, server: Engine
+) -> None:
+    """`LOAD DATA` itself would have stored each of these as something else, or left it out, and said nothing."""
+    before, other = held(server), [0, 1] if column == "row_key" else ["C7745"] if column == "Soil_Type" else [1]
+    with pytest.raises(WarehouseError, match=f"covertype_clean: .*{told}.*none of them is kept"):
+        put(server, column, *(str(v) if v is not None else None for v in values))
+    assert held(server) == before
+    put(server, column, *other)
+    assert held(server) == len(other)
+
+
+def test_a_batch_of_which_a_row_got_past_the_checks_is_not_there(server: Engine, received: Received) -> None:
+    sent = received(5)
+    checked = check(COVERTYPE, sent, "uci")
+    checked.accepted.loc[3, "Soil_Type"] = "C" * 65
+    with pytest.raises(WarehouseError, match="none of them is kept"):
+        BatchStore(server, COVERTYPE).store(batch(sent), checked.accepted, checked.refused)
+    assert [held(server, table) for table in ("raw", "clean", "quarantine")] == [0, 0, 0]
+    assert BatchStore(server, COVERTYPE).records() == []
+
+
+def test_only_the_loading_connection_may_load(server: Engine, tmp_path: Path) -> None:
+    file = tmp_path / "rows"
+    file.write_text("1\n")
+    with pytest.raises(WarehouseError), transaction(server) as connection:
+        connection.exec_driver_sql(f"LOAD DATA LOCAL INFILE '{file}' INTO TABLE covertype_raw (row_no)")
+
+
+def test_the_loading_connection_sends_no_file(server: Engine, tmp_path: Path) -> None:
+    """A server may ask for any file, whatever the statement said: this one asks for what we named ourselves."""
+    secret = tmp_path / "secret"
+    secret.write_text("1\t1\n")
+    loader = Loader(server)
+
+    def steal(connection: Connection) -> None:
+        sender = connection.connection.driver_connection
+        assert isinstance(sender, _Sender)
+        with sender.holding(iter([memoryview(b"2\t2\n")])):
+            connection.exec_driver_sql(f"LOAD DATA LOCAL INFILE '{secret}' INTO TABLE covertype_raw (batch_id, row_no)")
+
+    with pytest.raises(WarehouseError, match=r"asked for a file of ours.*secret"), loader.transaction() as connection:
+        steal(connection)
+    assert held(server, "raw") == 0
+
+
+def test_where_loading_is_off_rows_are_inserted_and_that_is_said_once(
+    server: Engine, received: Received, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = make_url(server.url)
+    with pymysql.connect(host=url.host, port=url.port or 0, user=url.username, autocommit=True) as root:
+        root.cursor().execute("SET GLOBAL local_infile = 0")
+        try:
+            store = BatchStore(server, COVERTYPE)
+            with caplog.at_level(logging.WARNING, "dosel"):
+                for number in (1, 2):
+                    sent = received(20, seed=number)
+                    checked = check(COVERTYPE, [*sent, ["bad"]], "uci")
+                    assert store.store(batch([*sent, ["bad"]], number), checked.accepted, checked.refused)
+        finally:
+            root.cursor().execute("SET GLOBAL local_infile = 1")
+    assert [record.message for record in caplog.records if "local_infile is off" in record.message] == [
+        "local_infile is off on the data store's server: rows are inserted, which takes longer"
+    ]
+    assert [held(server, table) for table in ("raw", "clean", "quarantine")] == [42, 40, 2]
+    store.audit()
+
+
+class TestAudit:
+    def test_agrees_with_what_was_stored(self, store: Store, engine: Engine, received: Received) -> None:
+        audited = BatchStore(engine, COVERTYPE)
+        audited.audit()
+        store([*received(5), ["bad"], *received(2)], number=1)
+        store(received(3, seed=1), number=2)
+        audited.audit()
+
+    @pytest.mark.parametrize(
+        ("tampering", "told"),
+        [
+            ("DELETE FROM covertype_raw WHERE row_no = 3", "batch 1 of group 6 .*raw 7, clean 5"),
+            ("DELETE FROM covertype_clean WHERE row_no = 3", "raw 8, clean 4, quarantine 1"),
+            ("DELETE FROM covertype_quarantine", "quarantine 0"),
+            ("UPDATE batches SET rows_duplicate = 1", r"8 received = 5 clean \+ 1 refused \+ 1 "),
+            ("UPDATE covertype_clean SET batch_id = 99 WHERE row_no = 3", "clean has 1 rows of batch id 99"),
+            ("INSERT INTO covertype_raw (batch_id, row_no) VALUES (98, 1)", "raw has 1 rows of batch id 98"),
+            ("DELETE FROM batches", "raw has 8 rows of batch id .*clean has 5 rows.*quarantine has 1 rows"),
+        ],
+    )
+    def test_names_what_is_missing(
+        self, tampering: str, told: str, store: Store, engine: Engine, received: Received
+    ) -> None:
+        store([*received(5), ["bad"], *received(2)], number=1)
+        with transaction(engine) as connection:
+            connection.exec_driver_sql(tampering)
+        with pytest.raises(AccountingError, match=told):
+            BatchStore(engine, COVERTYPE).audit()
+
+    def test_another_use_case_has_an_account_of_its_own(self, store: Store, engine: Engine, received: Received) -> None:
+        import dataclasses
+
+        store(received(5))
+        other = BatchStore(engine, dataclasses.replace(COVERTYPE, name="other"))
+        other.audit()
+
+
+def test_a_batch_that_is_held_is_known_before_it_is_looked_at(store: Store, engine: Engine, received: Received) -> None:
+    batches = BatchStore(engine, COVERTYPE)
+    assert not batches.holds(batch([], 1))
+    store(received(2), number=1)
+    assert batches.holds(batch([], 1))
+    assert not batches.holds(batch([], 2))
+    assert not batches.holds(batch([], 1, epoch="e2"))
