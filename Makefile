@@ -63,6 +63,10 @@ soak-registry: setup ## 20 processes promote at once, 200 are killed between ste
 bench-ingest: setup ## how fast batches enter the warehouse, beside the usual ways (needs mariadbd)
 	@.venv/bin/python -m benchmarks.ingest
 
+.PHONY: soak-ingest
+soak-ingest: setup ## kill -9 worker, data API and database 200 times while batches are stored (needs mariadbd)
+	@.venv/bin/python -m benchmarks.soak_ingest
+
 .PHONY: lint
 lint: setup ## style, types, import rules
 	@.venv/bin/ruff check .

@@ -64,6 +64,18 @@ def test_text_arrives_as_it_was(store: Store, engine: Engine, received: Received
     assert found[-1] == tuple(ODD[:13])
 
 
+def test_the_digest_can_be_computed_again_from_raw(store: Store, engine: Engine, received: Received) -> None:
+    batches = BatchStore(engine, COVERTYPE)
+    odd: list[list[Any]] = [[value] * 13 for value in ODD]
+    for number, sent in enumerate((received(5), [*odd, [None] * 13, [], ODD[:15]], []), 1):
+        record = store(sent, number)
+        assert record is not None
+        assert batches.digest(record.id) == record.digest
+    with transaction(engine) as connection:
+        connection.exec_driver_sql("UPDATE covertype_raw SET Slope = '7' WHERE batch_id = 1 AND row_no = 2")
+    assert batches.digest(1) != batches.records()[0].digest
+
+
 def test_numbers_arrive_to_the_last_bit(engine: Engine) -> None:
     from sqlalchemy import BigInteger, Column, Double, Table
 

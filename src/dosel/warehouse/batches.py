@@ -28,7 +28,7 @@ from sqlalchemy.exc import IntegrityError
 
 from dosel.errors import AccountingError, WarehouseError
 from dosel.rows import row_keys
-from dosel.sources import Batch, as_text
+from dosel.sources import SURPLUS, Batch, as_text
 from dosel.usecases import UseCase
 from dosel.warehouse.engine import transaction
 from dosel.warehouse.loading import Loader, lines
@@ -134,6 +134,17 @@ class BatchStore:
         types = {number.name: "float64" for number in self._use_case.numbers}
         types |= dict.fromkeys(("batch_id", "row_key", self._use_case.target.name), "int64")
         return read(self._engine, select(*columns).order_by(table.c.batch_id, table.c.row_no), types)
+
+    def digest(self, batch_id: int) -> str:
+        """The digest of a batch, computed again from what raw holds of it."""
+        table = self._tables.raw
+        columns = [table.c[name] for name in (*self._use_case.columns, SURPLUS)]
+        query = select(*columns).where(table.c.batch_id == batch_id).order_by(table.c.row_no)
+        with transaction(self._engine) as connection:
+            rows = connection.execute(query).all()
+        values = zip(*rows, strict=True) if rows else [()] * len(columns)
+        names = (column.name for column in columns)
+        return _digest(pa.table({name: pa.array(v, pa.string()) for name, v in zip(names, values, strict=True)}))
 
     def audit(self) -> None:
         """Counts every row that is stored against the ledger, batch by batch.

@@ -1,0 +1,246 @@
+"""What a `kill -9` does to the warehouse: of the worker, the data API and the database, most while a batch is written.
+
+    python -m benchmarks.soak_ingest [--kills 200] [--seed 0]
+
+A worker pulls batches from a real data API into a real MariaDB and notes each that was acknowledged. One of the three
+is killed at a moment drawn from the time a batch's transaction takes; what was killed is started again. In the end
+every acknowledged batch must be there once and whole: its rows as many as the ledger says, and the digest of those in
+raw the one that was acknowledged.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console
+from rich.progress import Progress
+from sqlalchemy import text
+
+from benchmarks import mariadb, soak_worker
+from dosel.errors import AccountingError
+from dosel.pipeline import Pipeline
+from dosel.settings import Settings
+from dosel.usecases.covertype import COVERTYPE
+from dosel.warehouse import connect
+
+GROUP = 6
+VICTIMS = {"worker": 0.8, "database": 0.1, "data API": 0.1}
+PATIENCE_SECONDS = 120
+FIRST_GUESS_SECONDS = 0.05
+
+
+@dataclass
+class Tally:
+    """What was killed, and what that did."""
+
+    kills: Counter[str] = field(default_factory=Counter)
+    in_transaction: int = 0
+    acknowledged: int = 0
+    lost: int = 0
+    doubled: int = 0
+    half: int = 0
+
+
+class DataApi:
+    """The data API as a process, with a small window: each call is the next batch."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self._port = listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self._port}"
+        self._log = folder / "api.log"
+        self._environment = os.environ | {
+            "DATA_API_FETCH": "never",
+            "DATA_API_ROWS": "116203",
+            "DATA_API_SEED": str(seed),
+            "DATA_API_STATE_DIR": str(folder / "api"),
+            "MIN_UPDATE_TIME": "0",
+            "BATCH_FRACTION": "0.3",
+        }
+        self._environment.pop("DATA_API_CSV", None)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "uvicorn", "external.main:app", "--port", str(self._port)]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                httpx.get(f"{self.url}/health", timeout=5).raise_for_status()
+                return
+            except httpx.HTTPError:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+
+    def restart_numbering(self) -> None:
+        url = f"{self.url}/restart_data_generation"
+        httpx.get(url, params={"group_number": GROUP}, timeout=30).raise_for_status()
+
+    def end(self, how: signal.Signals = signal.SIGTERM) -> None:
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(PATIENCE_SECONDS)
+            self._process = None
+
+
+class Soak:
+    """Kills until there were enough."""
+
+    def __init__(self, folder: Path, kills: int, seed: int) -> None:
+        self._kills = kills
+        self._random = random.Random(seed)
+        self._database = mariadb.Server(folder)
+        self._api = DataApi(folder, seed)
+        self._acknowledged = folder / "acknowledged"
+        self._acknowledged.touch()
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["benchmarks.soak_worker"])
+        self._state = self._context.Value("i", soak_worker.IDLE, lock=False)
+        self._took = self._context.Value("d", FIRST_GUESS_SECONDS, lock=False)
+        self.tally = Tally()
+
+    def run(self, progress: Progress) -> Tally:
+        task = progress.add_task("kills", total=self._kills)
+        self._database.start()
+        self._api.start()
+        try:
+            self._finish(self._worker())
+            while self.tally.kills.total() < self._kills:
+                self._once()
+                progress.update(task, completed=self.tally.kills.total())
+            self._api.restart_numbering()
+            worker = self._worker()
+            self._finish(worker)
+            if worker.exitcode:
+                raise SystemExit("the last run, in which nothing was killed, failed")
+            self._judge()
+        finally:
+            self._api.end()
+            self._database.end()
+        return self.tally
+
+    def _worker(self) -> Any:
+        self._state.value = soak_worker.IDLE
+        arguments = (self._database.url, self._api.url, GROUP, str(self._acknowledged), self._state, self._took)
+        worker = self._context.Process(target=soak_worker.work, args=arguments)
+        worker.start()
+        return worker
+
+    def _once(self) -> None:
+        """One worker, and one kill while it writes; none if the source was done before it wrote anything."""
+        victim = self._random.choices(list(VICTIMS), list(VICTIMS.values()))[0]
+        skipped, share = self._random.randrange(3), self._random.random()
+        worker = self._worker()
+        for _ in range(skipped):
+            self._await(worker, soak_worker.OPEN)
+            self._await(worker, soak_worker.IDLE)
+        self._await(worker, soak_worker.OPEN)
+        if worker.is_alive():
+            time.sleep(share * self._took.value)
+            self._kill(victim, worker)
+        self._finish(worker)
+        if worker.exitcode == 0:
+            self._api.restart_numbering()
+
+    def _await(self, worker: Any, state: int) -> None:
+        while worker.is_alive() and self._state.value != state:
+            time.sleep(0.0005)
+
+    def _kill(self, victim: str, worker: Any) -> None:
+        match victim:
+            case "worker":
+                worker.kill()
+                worker.join(PATIENCE_SECONDS)
+                inside = self._state.value == soak_worker.OPEN
+            case "database":
+                inside = self._state.value == soak_worker.OPEN
+                self._database.end(signal.SIGKILL)
+                self._finish(worker)
+                self._database.start()
+            case _:
+                inside = self._state.value == soak_worker.OPEN
+                self._api.end(signal.SIGKILL)
+                self._finish(worker)
+                self._api.start()
+        self.tally.kills[victim] += 1
+        self.tally.in_transaction += inside
+
+    def _finish(self, worker: Any) -> None:
+        worker.join(PATIENCE_SECONDS)
+        if worker.is_alive():
+            worker.kill()
+            raise SystemExit("a worker did not end")
+
+    def _judge(self) -> None:
+        """Holds what was acknowledged against what is there."""
+        tally = self.tally
+        store = Pipeline(COVERTYPE, Settings(warehouse_url=self._database.url)).batches
+        ledger = {record.id: record for record in store.records()}
+        notes = [line.split() for line in self._acknowledged.read_text().splitlines()]
+        tally.acknowledged = len(notes)
+        for number, epoch, batch, digest in notes:
+            record = ledger.get(int(number))
+            if record is None or (record.epoch, str(record.number), record.digest) != (epoch, batch, digest):
+                tally.lost += 1
+        names = Counter((record.stream, record.epoch, record.number) for record in ledger.values())
+        tally.doubled += sum(count - 1 for count in names.values())
+        with connect(self._database.url).begin() as connection:
+            tally.doubled += connection.scalar(text("SELECT COUNT(*) - COUNT(DISTINCT row_key) FROM covertype_clean"))
+        tally.half += sum(store.digest(record.id) != record.digest for record in ledger.values())
+        try:
+            store.audit()
+        except AccountingError as error:
+            Console(stderr=True).print(str(error))
+            tally.half += 1
+
+
+def soak(kills: int, seed: int) -> Tally:
+    """Kills that often, on a server and a data API of its own."""
+    with (
+        tempfile.TemporaryDirectory(prefix="soak-") as folder,
+        Progress(console=Console(stderr=True), transient=True) as progress,
+    ):
+        return Soak(Path(folder), kills, seed).run(progress)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    start = time.monotonic()
+    tally = soak(asked.kills, asked.seed)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print("| killed | times |\n|---|--:|")
+    for victim, count in tally.kills.items():
+        console.print(f"| {victim} | {count} |")
+    console.print(f"\n{tally.acknowledged} batches acknowledged; {time.monotonic() - start:.0f} s")
+    result = {
+        "kills": tally.kills.total(),
+        "in_transaction": tally.in_transaction,
+        "lost": tally.lost,
+        "doubled": tally.doubled,
+        "half": tally.half,
+    }
+    console.print(f"RESULT {json.dumps(result)}")
+    if tally.lost or tally.doubled or tally.half:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

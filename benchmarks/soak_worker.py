@@ -1,0 +1,51 @@
+"""The worker that `soak_ingest` kills: in a process of its own, it does what the DAG's task does."""
+
+import os
+import time
+from typing import Any
+
+from sqlalchemy import Engine, event
+
+from dosel.errors import AccountingError, DoselError
+from dosel.pipeline import Pipeline
+from dosel.settings import Settings
+from dosel.usecases.covertype import COVERTYPE
+from dosel.warehouse import BatchRecord
+
+IDLE, OPEN = 0, 1
+
+
+def work(warehouse_url: str, api_url: str, group: int, acknowledged: str, state: Any, took: Any) -> None:
+    """Pulls until the source is done or something fails.
+
+    Args:
+        acknowledged: a file that gets a line for each batch in the moment it is safe.
+        state: shared; `OPEN` while a batch's transaction has written something and is not committed.
+        took: shared; how many seconds that was, the last time.
+    """
+    opened = 0.0
+
+    @event.listens_for(Engine, "after_cursor_execute")
+    def _writing(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        nonlocal opened
+        if statement.startswith("INSERT INTO batches"):
+            opened = time.monotonic()
+            state.value = OPEN
+
+    def told(record: BatchRecord) -> None:
+        state.value = IDLE
+        took.value = time.monotonic() - opened
+        with open(acknowledged, "a") as notes:
+            notes.write(f"{record.id} {record.epoch} {record.number} {record.digest}\n")
+            notes.flush()
+            os.fsync(notes.fileno())
+
+    settings = Settings(warehouse_url=warehouse_url, data_api_url=api_url, data_api_group=group, source_timeout=10)
+    try:
+        pipeline = Pipeline(COVERTYPE, settings)
+        pipeline.ingest(pipeline.source(), told)
+    except AccountingError:
+        raise
+    except DoselError:
+        # What a killed database or data API does to a worker: its task fails and is run again.
+        raise SystemExit(1) from None
