@@ -29,6 +29,7 @@ TAGS = [
     {"name": "predict", "description": "One row in, one answer out."},
     {"name": "models", "description": "What is registered, what is in Production, what is loaded here."},
     {"name": "registry", "description": "What was in Production when and why; moving it, and back."},
+    {"name": "batches", "description": "What came in, and what of it was refused."},
     {"name": "service", "description": "Whether this service lives, and whether it can answer."},
 ]
 

@@ -7,7 +7,7 @@ import streamlit as st
 from dosel.client import Client
 from dosel.errors import ServiceError
 from dosel.settings import Settings
-from ui import answer, form, history, production, trouble
+from ui import answer, form, history, incoming, production, trouble
 
 TIMEOUT_SECONDS = 10
 
@@ -46,6 +46,8 @@ def show() -> None:
         answer.show(client, use_case, sent, well)
     st.divider()
     history.show(client, use_case)
+    st.divider()
+    incoming.show(client, use_case)
 
 
 def _chosen(use_cases: list[dict[str, Any]]) -> dict[str, Any]:

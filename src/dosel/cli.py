@@ -112,11 +112,45 @@ def pull(name: UseCaseName) -> None:
     """Pull what is due from a use case's source into the warehouse."""
     settings = load_settings()
     from dosel.pipeline import Pipeline
+    from dosel.terminal import Pulling
 
-    with _logging():
+    console = Console()
+    with Pulling(console) as pulling:
         pipeline = Pipeline(named(name), settings)
-        stored = pipeline.ingest(pipeline.source())
-    Console().print(f"{len(stored)} new batches, {sum(b.rows_clean for b in stored):,} rows kept")
+        stored = pipeline.ingest(pipeline.source(), pulling.stored)
+    console.print(f"{len(stored)} new batches, {sum(b.rows_clean for b in stored):,} rows kept", highlight=False)
+
+
+@cli.command()
+def batches(name: UseCaseName) -> None:
+    """Show a use case's batch ledger, and check it against the rows that are stored; exit code 1 if they differ."""
+    settings = load_settings()
+    from dosel.terminal import ledger
+    from dosel.warehouse import BatchStore, connect
+
+    store = BatchStore(connect(settings.warehouse_url), named(name))
+    Console(soft_wrap=True).print(ledger(store.records()))
+    store.audit()
+
+
+@cli.command()
+def quarantine(
+    name: UseCaseName,
+    batch: Annotated[int | None, typer.Option(help="Id of one batch; the newest refused rows if left out.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Most rows to show.")] = 50,
+) -> None:
+    """Show refused rows, with the reason and what was received."""
+    settings = load_settings()
+    from dosel.terminal import refused
+    from dosel.warehouse import BatchStore, connect
+
+    store = BatchStore(connect(settings.warehouse_url), named(name))
+    rows = store.quarantine(limit, batch)
+    total = sum(record.rows_refused for record in store.records() if batch in (None, record.id))
+    console = Console(soft_wrap=True)
+    if rows:
+        console.print(refused(rows))
+    console.print(f"{len(rows):,} of {total:,} refused rows", highlight=False)
 
 
 @cli.command()

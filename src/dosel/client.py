@@ -104,6 +104,18 @@ class Client:
         found: dict[str, Any] = self._repeat("GET", f"/models/{model}/versions/{number}")
         return found
 
+    def batches(self, use_case: str) -> dict[str, Any]:
+        """The batch ledger: its newest lines, and the totals of all."""
+        ledger: dict[str, Any] = self._repeat("GET", f"/use-cases/{use_case}/batches")
+        return ledger
+
+    def quarantine(self, use_case: str, limit: int = 100) -> list[dict[str, Any]]:
+        """Refused rows, newest batch first, with the reason and what was received."""
+        rows: list[dict[str, Any]] = self._repeat("GET", f"/use-cases/{use_case}/quarantine", params={"limit": limit})[
+            "rows"
+        ]
+        return rows
+
     def warm_up(self) -> dict[str, Any]:
         """Has the API look at the registry now; gives what it has loaded, by use case."""
         loaded: dict[str, Any] = self._repeat("POST", "/warmup")

@@ -4,9 +4,8 @@ import gzip
 import json
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
-from threading import Event, Thread
+from collections.abc import AsyncIterator
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 
 from dosel.errors import SourceError, SourceUnavailable
 from dosel.sources import Batch, DataApi, data_api
+from tests.outside import HEAD, Talk, dripping, server, silent
 
 ROWS = [["2544", "39", "3"], ["2600", "40", "2"]]
 BATCH: dict[str, Any] = {"group_number": 6, "batch_number": 2, "data": ROWS}
@@ -202,58 +202,6 @@ def test_the_size_is_that_of_the_unpacked_answer(monkeypatch: pytest.MonkeyPatch
     packed = httpx.Response(200, content=gzip.compress(b" " * 2000), headers={"Content-Encoding": "gzip"})
     with pytest.raises(SourceError, match="more than 1000 bytes"):
         Outside(packed).next_batch()
-
-
-Talk = Callable[[socket.socket, Event], None]
-
-
-@contextmanager
-def server(talk: Talk) -> Iterator[tuple[str, list[int]]]:
-    """A real server that answers each request with `talk`; gives its address and a list of one item a request."""
-    done, served = Event(), list[int]()
-
-    def serve() -> None:
-        while True:
-            try:
-                peer, _ = listener.accept()
-            except OSError:
-                return
-            with peer:
-                served.append(len(served))
-                peer.recv(65536)
-                try:
-                    talk(peer, done)
-                except OSError:
-                    continue
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = Thread(target=serve, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}", served
-        finally:
-            done.set()
-            listener.shutdown(socket.SHUT_RDWR)
-    thread.join()
-
-
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
-
-
-def dripping(first: bytes, byte: bytes) -> Talk:
-    """Sends `first`, then a byte every hundredth of a second, so that no single wait is ever long."""
-
-    def talk(peer: socket.socket, done: Event) -> None:
-        peer.sendall(first)
-        while not done.wait(0.01):
-            peer.sendall(byte)
-
-    return talk
-
-
-def silent(peer: socket.socket, done: Event) -> None:
-    """Never answers, and goes when the client has."""
-    peer.recv(1)
 
 
 @pytest.mark.parametrize(

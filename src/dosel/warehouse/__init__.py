@@ -3,12 +3,13 @@
 MySQL in the full platform, a SQLite file when embedded; the same code for both.
 """
 
-from dosel.warehouse.batches import BatchRecord, BatchStore
+from dosel.warehouse.batches import BatchStore
 from dosel.warehouse.engine import connect
 from dosel.warehouse.locks import Turn
 from dosel.warehouse.manifests import Manifest
 from dosel.warehouse.predictions import PredictionRecord, PredictionStore
 from dosel.warehouse.promotions import Evidence, Kind, Note, Promotion, PromotionLedger
+from dosel.warehouse.records import BatchRecord, RefusedRow
 
 __all__ = [
     "BatchRecord",
@@ -21,6 +22,7 @@ __all__ = [
     "PredictionStore",
     "Promotion",
     "PromotionLedger",
+    "RefusedRow",
     "Turn",
     "connect",
 ]

@@ -2,7 +2,6 @@
 
 import hashlib
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,12 +11,12 @@ import pandas as pd
 import pyarrow as pa
 from sqlalchemy import (
     BigInteger,
+    Column,
     ColumnElement,
     Connection,
     Double,
     Engine,
     Integer,
-    RowMapping,
     String,
     Table,
     func,
@@ -30,37 +29,17 @@ from dosel.errors import AccountingError, WarehouseError
 from dosel.rows import row_keys
 from dosel.sources import SURPLUS, Batch, as_text
 from dosel.usecases import UseCase
+from dosel.warehouse.account import deviations
 from dosel.warehouse.engine import transaction
 from dosel.warehouse.loading import Loader, lines
 from dosel.warehouse.reading import read
+from dosel.warehouse.records import BatchRecord, RefusedRow, as_record, refused_row
 from dosel.warehouse.tables import BATCHES, WRITERS, UseCaseTables, create, tables_of
 
 _KEYS_PER_QUERY = 10_000
 """As literals: 200 kB, which every server reads at once and looks up in its index."""
 
 _ARROW = {String: pa.string(), Double: pa.float64(), Integer: pa.int64(), BigInteger: pa.int64()}
-
-
-@dataclass(frozen=True)
-class BatchRecord:
-    """A line of the batch ledger. `rows_received` is the sum of the other three counts."""
-
-    id: int
-    stream: str
-    epoch: str
-    number: int
-    source: str
-    received_at: datetime
-    rows_received: int
-    rows_clean: int
-    rows_refused: int
-    rows_duplicate: int
-    digest: str
-
-    @property
-    def parts(self) -> tuple[int, int, int]:
-        """Clean, refused, duplicate: they add up to what was received."""
-        return self.rows_clean, self.rows_refused, self.rows_duplicate
 
 
 class BatchStore:
@@ -123,9 +102,25 @@ class BatchStore:
 
     def records(self) -> list[BatchRecord]:
         """The ledger of this use case, oldest first."""
-        query = select(BATCHES).where(BATCHES.c.use_case == self._use_case.name).order_by(BATCHES.c.id)
         with transaction(self._engine) as connection:
-            return [_record(row) for row in connection.execute(query).mappings()]
+            return self._records(connection)
+
+    def quarantine(self, limit: int, batch_id: int | None = None) -> list[RefusedRow]:
+        """Refused rows, those of the newest batch first; of one batch, if it is given."""
+        raw, refused = self._tables.raw, self._tables.quarantine
+        place = (raw.c.batch_id == refused.c.batch_id) & (raw.c.row_no == refused.c.row_no)
+        query = (
+            select(refused, BATCHES.c.stream, BATCHES.c.epoch, BATCHES.c.number, *self._received)
+            .join(BATCHES, BATCHES.c.id == refused.c.batch_id)
+            .join(raw, place)
+            .order_by(refused.c.batch_id.desc(), refused.c.row_no)
+            .limit(limit)
+        )
+        if batch_id is not None:
+            query = query.where(refused.c.batch_id == batch_id)
+        with transaction(self._engine) as connection:
+            rows = connection.execute(query).all()
+        return [refused_row(self._use_case.columns, tuple(row)) for row in rows]
 
     def clean(self) -> pd.DataFrame:
         """All accepted rows: `batch_id`, `row_key`, the features (float64 and text) and the target (int64)."""
@@ -137,8 +132,7 @@ class BatchStore:
 
     def digest(self, batch_id: int) -> str:
         """The digest of a batch, computed again from what raw holds of it."""
-        table = self._tables.raw
-        columns = [table.c[name] for name in (*self._use_case.columns, SURPLUS)]
+        table, columns = self._tables.raw, self._received
         query = select(*columns).where(table.c.batch_id == batch_id).order_by(table.c.row_no)
         with transaction(self._engine) as connection:
             rows = connection.execute(query).all()
@@ -152,28 +146,8 @@ class BatchStore:
         Raises:
             AccountingError: a batch is not whole; the message names it and what it holds.
         """
-        tables = {"raw": self._tables.raw, "clean": self._tables.clean, "quarantine": self._tables.quarantine}
-        held: dict[str, dict[int, int]] = {}
         with transaction(self._engine) as connection:
-            ledger = [_record(row) for row in connection.execute(select(BATCHES).where(self._mine)).mappings()]
-            for name, table in tables.items():
-                counted = select(table.c.batch_id, func.count()).group_by(table.c.batch_id)
-                held[name] = {int(batch): int(count) for batch, count in connection.execute(counted)}
-        wrong = []
-        for record in ledger:
-            has = {name: counts.pop(record.id, 0) for name, counts in held.items()}
-            owed = {"raw": record.rows_received, "clean": record.rows_clean, "quarantine": record.rows_refused}
-            if has != owed or sum(record.parts) != record.rows_received:
-                wrong.append(
-                    f"batch {record.number} of {record.stream} (id {record.id}): by the ledger {record.rows_received} "
-                    f"received = {record.rows_clean} clean + {record.rows_refused} refused + {record.rows_duplicate} "
-                    f"duplicates; in the tables {', '.join(f'{name} {count}' for name, count in has.items())}"
-                )
-        wrong += [
-            f"{name} has {count} rows of batch id {batch}, which is not in the ledger"
-            for name, counts in held.items()
-            for batch, count in counts.items()
-        ]
+            wrong = deviations(connection, self._tables, self._records(connection))
         if wrong:
             more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
             raise AccountingError(
@@ -187,8 +161,17 @@ class BatchStore:
                 connection.execute(insert(WRITERS).values(use_case=self._use_case.name))
 
     @property
+    def _received(self) -> list[Column[Any]]:
+        """Raw's columns of what was received."""
+        return [self._tables.raw.c[name] for name in (*self._use_case.columns, SURPLUS)]
+
+    @property
     def _mine(self) -> ColumnElement[bool]:
         return BATCHES.c.use_case == self._use_case.name
+
+    def _records(self, connection: Connection) -> list[BatchRecord]:
+        query = select(BATCHES).where(self._mine).order_by(BATCHES.c.id)
+        return [as_record(row) for row in connection.execute(query).mappings()]
 
     def _stored(self, connection: Connection, batch: Batch, epoch: str) -> bool:
         named = (BATCHES.c.stream == batch.stream) & (BATCHES.c.epoch == epoch) & (BATCHES.c.number == batch.number)
@@ -262,8 +245,3 @@ def _digest(text: pa.Table) -> str:
     for part in lines(text):
         digest.update(part)
     return digest.hexdigest()
-
-
-def _record(row: RowMapping) -> BatchRecord:
-    values = {name: row[name] for name in BatchRecord.__dataclass_fields__}
-    return BatchRecord(**values | {"received_at": row["received_at"].replace(tzinfo=UTC)})

@@ -1,0 +1,96 @@
+"""What came in, over HTTP: the batch ledger and the quarantine."""
+
+from collections.abc import Callable
+
+import jsonschema
+import pytest
+from fastapi.testclient import TestClient
+
+from app.main import build_app
+from app.serving import Serving
+from dosel.quality import check
+from dosel.settings import Settings
+from dosel.sources import Batch
+from dosel.usecases import ALL, DEFAULT
+from dosel.usecases.covertype import COVERTYPE
+from dosel.warehouse import BatchStore, connect
+from tests.contract.conftest import Installation
+
+LEDGER = "/use-cases/covertype/batches"
+QUARANTINE = "/use-cases/covertype/quarantine"
+BAD = ["many"] * 13
+
+
+def client_of(settings: Settings) -> TestClient:
+    return TestClient(build_app(settings, Serving(settings, ALL), ALL, DEFAULT), raise_server_exceptions=False)
+
+
+@pytest.fixture
+def client(install: Callable[..., Installation], received: Callable[..., list[list[str]]]) -> TestClient:
+    """An installation with two batches: of each, some rows are refused."""
+    settings = install().settings
+    store = BatchStore(connect(settings.warehouse_url), COVERTYPE)
+    for number, bad in ((1, [BAD]), (2, [BAD, ["short"], [*BAD, "surplus"]])):
+        sent = [*received(5), *bad]
+        checked = check(COVERTYPE, sent, "uci")
+        batch = Batch("http://data.test/data", "group 6", "e1", number, sent)
+        assert store.store(batch, checked.accepted, checked.refused)
+    return client_of(settings)
+
+
+def get(client: TestClient, path: str, schema: str) -> dict[str, object]:
+    response = client.get(path)
+    assert response.status_code == 200
+    body: dict[str, object] = response.json()
+    document = client.get("/openapi.json").json()
+    jsonschema.validate(body, {"$ref": f"#/components/schemas/{schema}", "components": document["components"]})
+    return body
+
+
+def test_the_ledger_tells_what_came_in(client: TestClient) -> None:
+    ledger = get(client, LEDGER, "Batches")
+    assert {name: ledger[name] for name in ledger if name != "batches"} == {
+        "count": 2,
+        "rows_received": 14,
+        "rows_clean": 5,
+        "rows_refused": 4,
+        "rows_duplicate": 5,
+    }
+    newest, oldest = ledger["batches"]  # type: ignore[misc]
+    assert (newest["number"], oldest["number"]) == (2, 1)
+    assert (newest["stream"], newest["epoch"], newest["source"]) == ("group 6", "e1", "http://data.test/data")
+    assert len(newest["digest"]) == 64
+    assert len(get(client, f"{LEDGER}?limit=1", "Batches")["batches"]) == 1  # type: ignore[arg-type]
+
+
+def test_the_quarantine_tells_why(client: TestClient) -> None:
+    rows = get(client, QUARANTINE, "Quarantine")["rows"]
+    assert [(row["number"], row["row_no"]) for row in rows] == [(2, 5), (2, 6), (2, 7), (1, 5)]  # type: ignore[attr-defined]
+    first, short, long, _ = rows  # type: ignore[misc]
+    assert first["reason"].startswith("Elevation: a whole number from 1800 to 4000 m expected, got 'many'")
+    assert list(first["values"]) == list(COVERTYPE.columns)
+    assert short["values"] == dict.fromkeys(COVERTYPE.columns) | {"Elevation": "short"}
+    assert long["surplus"] == '["surplus"]'
+    assert len(get(client, f"{QUARANTINE}?limit=2", "Quarantine")["rows"]) == 2  # type: ignore[arg-type]
+    assert len(get(client, f"{QUARANTINE}?batch=1", "Quarantine")["rows"]) == 1  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("path", ["/use-cases/none/batches", "/use-cases/none/quarantine"])
+def test_a_use_case_that_is_not_there_is_404(path: str, client: TestClient) -> None:
+    response = client.get(path)
+    assert (response.status_code, response.headers["content-type"]) == (404, "application/problem+json")
+    assert response.json()["detail"] == "no use case 'none'; there are: covertype"
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "batch=x"])
+def test_what_makes_no_sense_is_422(query: str, client: TestClient) -> None:
+    response = client.get(f"{QUARANTINE}?{query}")
+    assert (response.status_code, response.headers["content-type"]) == (422, "application/problem+json")
+
+
+def test_a_data_store_that_is_not_there_is_503(install: Callable[..., Installation]) -> None:
+    settings = install(warehouse_url="mysql+pymysql://someone:hush@127.0.0.1:1/datadb").settings
+    response = client_of(settings).get(LEDGER)
+    assert response.status_code == 503
+    assert "is it running?" in response.json()["detail"]
+    assert "hush" not in response.text

@@ -1,0 +1,167 @@
+"""A data API that gives one good batch and then misbehaves, on a real socket: what that costs, and what is lost.
+
+Every row ends in a bounded retry or in one clear error; the batch from before is there, and the account is right.
+"""
+
+import gzip
+import json
+import socket
+import time
+from collections.abc import Callable
+from threading import Event
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+
+from dosel.errors import SourceError, SourceUnavailable
+from dosel.pipeline import Pipeline
+from dosel.settings import Settings
+from dosel.sources import DataApi, data_api
+from dosel.usecases.covertype import COVERTYPE
+from tests.outside import Talk, dripping, server, silent
+
+Received = Callable[..., list[list[str]]]
+
+TIMEOUT = 0.5
+MB = 1_000_000
+TRIES = data_api.ATTEMPTS
+
+
+def body(rows: Any, number: int, **changes: Any) -> bytes:
+    return json.dumps({"group_number": 6, "batch_number": number, "data": rows} | changes).encode()
+
+
+def answer(content: bytes, status: str = "200 OK", *headers: str, length: int | None = None) -> bytes:
+    told = len(content) if length is None else length
+    head = [f"HTTP/1.1 {status}", f"Content-Length: {told}", "Connection: close", *headers]
+    return "\r\n".join(head).encode() + b"\r\n\r\n" + content
+
+
+def says(content: bytes) -> Talk:
+    return lambda peer, done: peer.sendall(content)
+
+
+def hangs_up(peer: socket.socket, done: Event) -> None:
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+
+
+def floods(peer: socket.socket, done: Event) -> None:
+    """A hundred megabytes of what begins like a batch."""
+    peer.sendall(answer(b'{"data": [', length=100 * MB))
+    for _ in range(100):
+        peer.sendall(b" " * MB)
+
+
+GOOD = [[str(value) for value in COVERTYPE.example.values()] + ["3"]]
+SECOND = body(GOOD, 2)
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+BEGUN = answer(b"", length=1000)
+
+CASES: dict[str, tuple[Talk, type[SourceError], str, int]] = {
+    "silence": (silent, SourceUnavailable, r"did not finish its answer in 0\.5 s", TRIES),
+    "a byte now and then": (dripping(BEGUN, b" "), SourceUnavailable, "did not finish its answer", TRIES),
+    "a header without end": (
+        dripping(b"HTTP/1.1 200 OK\r\nX-Long: ", b"x"),
+        SourceUnavailable,
+        "did not finish its answer",
+        TRIES,
+    ),
+    "hangs up": (hangs_up, SourceUnavailable, "cannot be reached", TRIES),
+    "cut in the body": (says(answer(SECOND[:-9], length=len(SECOND))), SourceUnavailable, "RemoteProtocol", TRIES),
+    "cut in a chunk": (says(CHUNKED + b"ff\r\n" + SECOND[:50]), SourceUnavailable, "RemoteProtocolError", TRIES),
+    "no HTTP": (says(b"220 mail.example ESMTP\r\n"), SourceUnavailable, "RemoteProtocolError", TRIES),
+    "500": (says(answer(b"Internal Server Error", "500 Oops")), SourceUnavailable, "answered 500", TRIES),
+    "503, come again": (
+        says(answer(b"", "503 Busy", "Retry-After: 7")),
+        SourceUnavailable,
+        "answered 503",
+        TRIES,
+    ),
+    "HTML": (says(answer(b"<h1>It works!</h1>")), SourceUnavailable, "no JSON: b'<h1>It works", TRIES),
+    "truncated JSON": (says(answer(SECOND[:-9])), SourceUnavailable, "no JSON", TRIES),
+    "no gzip": (says(answer(SECOND, "200 OK", "Content-Encoding: gzip")), SourceUnavailable, "DecodingError", TRIES),
+    "another group": (says(answer(body(GOOD, 2, group_number=5))), SourceError, "sent group 5, asked for 6", 1),
+    "no batch number": (says(answer(body(GOOD, 0))), SourceError, "batch_number 0", 1),
+    "no rows but text": (says(answer(body("rows", 2))), SourceError, "no list of rows", 1),
+    "a list": (says(answer(b"[]")), SourceError, "answered 200 with list", 1),
+    "404": (says(answer(b"{}", "404 Not Found")), SourceError, "refused group 6: 404", 1),
+    "elsewhere": (says(answer(b"{}", "302 Found", "Location: http://127.0.0.1:1/")), SourceError, "302", 1),
+    "100 MB": (floods, SourceError, "more than 64000000 bytes", 1),
+    "100 MB, packed": (
+        says(answer(gzip.compress(b" " * 100 * MB), "200 OK", "Content-Encoding: gzip")),
+        SourceError,
+        "more than 64000000 bytes",
+        1,
+    ),
+}
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds between tries; nobody really waits."""
+    waited: list[float] = []
+    monkeypatch.setattr("tenacity.nap.time", SimpleNamespace(sleep=waited.append))
+    return waited
+
+
+@pytest.fixture
+def pipeline(warehouse_url: str, tracking_uri: str) -> Pipeline:
+    return Pipeline(COVERTYPE, Settings(tracking_uri=tracking_uri, warehouse_url=warehouse_url))
+
+
+def after_a_good_batch(rows: list[list[str]], then: Talk) -> Talk:
+    first = iter([answer(body(rows, 1))])
+
+    def talk(peer: socket.socket, done: Event) -> None:
+        good = next(first, None)
+        if good is None:
+            then(peer, done)
+        else:
+            peer.sendall(good)
+
+    return talk
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_ends_in_bounded_tries_or_one_clear_error(
+    case: str, pipeline: Pipeline, received: Received, waits: list[float]
+) -> None:
+    talk, kind, told, tries = CASES[case]
+    before = psutil.Process().memory_info().rss
+    with server(after_a_good_batch(received(20), talk)) as (url, served):
+        timeout = 20 if "MB" in case else TIMEOUT
+        began = time.monotonic()
+        with pytest.raises(SourceError, match=told) as raised:
+            pipeline.ingest(DataApi(url, 6, "uci", timeout))
+        assert time.monotonic() - began < timeout * (tries + 1) + 10
+        assert len(served) == 1 + tries
+    assert type(raised.value) is kind
+    assert f"{url}/data" in str(raised.value)
+    assert len(waits) == tries - 1
+    assert all(wait <= data_api.MAX_WAIT_SECONDS for wait in waits)
+    assert case != "503, come again" or waits == [7.0] * (TRIES - 1)
+    assert psutil.Process().memory_info().rss - before < 300 * MB
+    assert [record.number for record in pipeline.batches.records()] == [1]
+    pipeline.batches.audit()
+
+
+def test_empty_data_is_the_end(pipeline: Pipeline, received: Received, waits: list[float]) -> None:
+    with server(after_a_good_batch(received(20), says(answer(body([], 2))))) as (url, served):
+        assert [record.number for record in pipeline.ingest(DataApi(url, 6, "uci", TIMEOUT))] == [1]
+        assert (len(served), waits) == (2, [])
+
+
+@pytest.mark.parametrize("case", [case for case, (*_, tries) in CASES.items() if tries > 1 and case != "silence"])
+def test_once_it_behaves_again_nothing_is_missing(
+    case: str, pipeline: Pipeline, received: Received, waits: list[float]
+) -> None:
+    """Twice it misbehaves, then it gives the batch that was due and says that there are no more."""
+    bad = CASES[case][0]
+    answers = iter([says(answer(body(received(20), 1))), bad, bad, says(answer(SECOND)), says(answer(body([], 3)))])
+    with server(lambda peer, done: next(answers)(peer, done)) as (url, served):
+        stored = pipeline.ingest(DataApi(url, 6, "uci", TIMEOUT))
+        assert [record.number for record in stored] == [1, 2]
+        assert len(served) == 5
+    assert len(pipeline.batches.clean()) == 21

@@ -1,0 +1,57 @@
+"""A stand-in for the outside world on a real socket, which behaves as badly as one wishes."""
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+
+Talk = Callable[[socket.socket, Event], None]
+
+
+@contextmanager
+def server(talk: Talk) -> Iterator[tuple[str, list[int]]]:
+    """A real server that answers each request with `talk`; gives its address and a list of one item a request."""
+    done, served = Event(), list[int]()
+
+    def serve() -> None:
+        while True:
+            try:
+                peer, _ = listener.accept()
+            except OSError:
+                return
+            with peer:
+                served.append(len(served))
+                peer.recv(65536)
+                try:
+                    talk(peer, done)
+                except OSError:
+                    continue
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}", served
+        finally:
+            done.set()
+            listener.shutdown(socket.SHUT_RDWR)
+    thread.join()
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
+
+
+def dripping(first: bytes, byte: bytes) -> Talk:
+    """Sends `first`, then a byte every hundredth of a second, so that no single wait is ever long."""
+
+    def talk(peer: socket.socket, done: Event) -> None:
+        peer.sendall(first)
+        while not done.wait(0.01):
+            peer.sendall(byte)
+
+    return talk
+
+
+def silent(peer: socket.socket, done: Event) -> None:
+    """Never answers, and goes when the client has."""
+    peer.recv(1)
