@@ -1,14 +1,13 @@
 """Many rows at once: exactly these or none, whatever the server would make of them, and no file of ours besides."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pymysql
 import pytest
-from sqlalchemy import Connection, Engine, make_url, text
+from sqlalchemy import Connection, Engine, text
 
 from dosel.errors import AccountingError, WarehouseError
 from dosel.quality import check
@@ -17,13 +16,12 @@ from dosel.warehouse import BatchRecord, BatchStore, connect
 from dosel.warehouse.engine import transaction
 from dosel.warehouse.loading import Loader, _Sender
 from dosel.warehouse.tables import METADATA, tables_of
-from tests.integration.conftest import WAREHOUSES
+from tests.integration.test_mysql_differences import set_local_infile
 from tests.integration.worlds import batch
 
 Received = Callable[..., list[list[str]]]
 Store = Callable[..., BatchRecord | None]
 TABLES = tables_of(COVERTYPE)
-ON_A_SERVER = [name for name in WAREHOUSES if name != "sqlite"]
 
 ODD = [
     *("", " ", "\\", "\\N", "\\\\N", "N", "NULL", "null", "a\tb", "a\nb", "a\r\nb", "a\0b", "\t", "\n", "\\\t"),
@@ -31,10 +29,28 @@ ODD = [
 ]
 
 
-@pytest.fixture(params=ON_A_SERVER)
-def server(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
+@pytest.fixture
+def loads(schema: str) -> Iterator[str]:
+    """The URL of a schema on a server that loads; elsewhere in these tests it does not, as MySQL by default."""
+    server = connect(schema)
+    set_local_infile(server, 1)
+    yield schema
+    set_local_infile(server, 0)
+    server.dispose()
+
+
+@pytest.fixture
+def engine(kind: str, request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """Each kind of warehouse, loading in the fastest way it has."""
+    engine = connect(request.getfixturevalue("loads" if kind == "servers" else "warehouse_url"))
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def server(loads: str) -> Engine:
     """A warehouse with the tables, on a server that loads."""
-    engine = connect(WAREHOUSES[request.param](tmp_path))
+    engine = connect(loads)
     BatchStore(engine, COVERTYPE)
     return engine
 
@@ -155,18 +171,13 @@ def test_the_loading_connection_sends_no_file(server: Engine, tmp_path: Path) ->
 def test_where_loading_is_off_rows_are_inserted_and_that_is_said_once(
     server: Engine, received: Received, caplog: pytest.LogCaptureFixture
 ) -> None:
-    url = make_url(server.url)
-    with pymysql.connect(host=url.host, port=url.port or 0, user=url.username, autocommit=True) as root:
-        root.cursor().execute("SET GLOBAL local_infile = 0")
-        try:
-            store = BatchStore(server, COVERTYPE)
-            with caplog.at_level(logging.WARNING, "dosel"):
-                for number in (1, 2):
-                    sent = received(20, seed=number)
-                    checked = check(COVERTYPE, [*sent, ["bad"]], "uci")
-                    assert store.store(batch([*sent, ["bad"]], number), checked.accepted, checked.refused)
-        finally:
-            root.cursor().execute("SET GLOBAL local_infile = 1")
+    set_local_infile(server, 0)
+    store = BatchStore(server, COVERTYPE)
+    with caplog.at_level(logging.WARNING, "dosel"):
+        for number in (1, 2):
+            sent = received(20, seed=number)
+            checked = check(COVERTYPE, [*sent, ["bad"]], "uci")
+            assert store.store(batch([*sent, ["bad"]], number), checked.accepted, checked.refused)
     assert [record.message for record in caplog.records if "local_infile is off" in record.message] == [
         "local_infile is off on the data store's server: rows are inserted, which takes longer"
     ]
