@@ -1,7 +1,7 @@
 """Many rows at once: exactly these or none, whatever the server would make of them, and no file of ours besides."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from dosel.warehouse import BatchRecord, BatchStore, connect
 from dosel.warehouse.engine import transaction
 from dosel.warehouse.loading import Loader, _Sender
 from dosel.warehouse.tables import METADATA, tables_of
+from tests.integration.test_mysql_differences import set_local_infile
 from tests.integration.worlds import batch
 
 Received = Callable[..., list[list[str]]]
@@ -29,9 +30,27 @@ ODD = [
 
 
 @pytest.fixture
-def server(schema: str) -> Engine:
+def loads(schema: str) -> Iterator[str]:
+    """The URL of a schema on a server that loads; elsewhere in these tests it does not, as MySQL by default."""
+    server = connect(schema)
+    set_local_infile(server, 1)
+    yield schema
+    set_local_infile(server, 0)
+    server.dispose()
+
+
+@pytest.fixture
+def engine(kind: str, request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """Each kind of warehouse, loading in the fastest way it has."""
+    engine = connect(request.getfixturevalue("loads" if kind == "servers" else "warehouse_url"))
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def server(loads: str) -> Engine:
     """A warehouse with the tables, on a server that loads."""
-    engine = connect(schema)
+    engine = connect(loads)
     BatchStore(engine, COVERTYPE)
     return engine
 
@@ -43,11 +62,6 @@ def put(engine: Engine, column: str, *values: Any) -> None:
     loader = Loader(engine)
     with loader.transaction() as connection:
         loader.put(connection, TABLES.clean, pa.Table.from_pylist(rows))
-
-
-def set_local_infile(engine: Engine, value: int) -> None:
-    with engine.begin() as connection:
-        connection.execute(text(f"SET GLOBAL local_infile = {value}"))
 
 
 def held(engine: Engine, table: str = "clean") -> int:
@@ -158,15 +172,12 @@ def test_where_loading_is_off_rows_are_inserted_and_that_is_said_once(
     server: Engine, received: Received, caplog: pytest.LogCaptureFixture
 ) -> None:
     set_local_infile(server, 0)
-    try:
-        store = BatchStore(server, COVERTYPE)
-        with caplog.at_level(logging.WARNING, "dosel"):
-            for number in (1, 2):
-                sent = received(20, seed=number)
-                checked = check(COVERTYPE, [*sent, ["bad"]], "uci")
-                assert store.store(batch([*sent, ["bad"]], number), checked.accepted, checked.refused)
-    finally:
-        set_local_infile(server, 1)
+    store = BatchStore(server, COVERTYPE)
+    with caplog.at_level(logging.WARNING, "dosel"):
+        for number in (1, 2):
+            sent = received(20, seed=number)
+            checked = check(COVERTYPE, [*sent, ["bad"]], "uci")
+            assert store.store(batch([*sent, ["bad"]], number), checked.accepted, checked.refused)
     assert [record.message for record in caplog.records if "local_infile is off" in record.message] == [
         "local_infile is off on the data store's server: rows are inserted, which takes longer"
     ]

@@ -196,7 +196,7 @@ class MariaDB(Store):
             *(f"--bind-address={HOST}", f"--port={self.port}", "--skip-name-resolve"),
             # In the data folder; its whole path might be longer than a socket's may be.
             *("--socket=mariadb.sock", "--pid-file=mariadb.pid"),
-            *("--character-set-server=utf8mb4", "--collation-server=utf8mb4_general_ci", "--local-infile=1"),
+            *("--character-set-server=utf8mb4", "--collation-server=utf8mb4_general_ci", "--local-infile=0"),
             *self._account(),
             *fast,
         )
