@@ -7,6 +7,7 @@ from benchmarks.soak_ingest import soak
 KILLS = 20
 
 
+@pytest.mark.usefixtures("mariadb")
 @pytest.mark.timeout(1200)
 def test_kills_leave_every_acknowledged_batch_whole() -> None:
     tally = soak(KILLS, seed=1)

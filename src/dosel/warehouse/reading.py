@@ -1,6 +1,5 @@
 """Many rows out of a table, as columns."""
 
-import logging
 from collections.abc import Mapping
 
 import connectorx
@@ -8,9 +7,8 @@ import pandas as pd
 import pyarrow as pa
 from sqlalchemy import Engine, Select
 
+from dosel.errors import WarehouseError
 from dosel.warehouse.engine import transaction
-
-log = logging.getLogger(__name__)
 
 
 def read(engine: Engine, query: Select[*tuple[object, ...]], types: Mapping[str, str]) -> pd.DataFrame:
@@ -29,7 +27,12 @@ def read(engine: Engine, query: Select[*tuple[object, ...]], types: Mapping[str,
         if first.empty or url is None:
             rest = first if first.empty else pd.read_sql(query, connection)
             return _typed(pa.Table.from_pandas(rest, preserve_index=False), types)
-    return _typed(connectorx.read_sql(url, statement, return_type="arrow", protocol="binary"), types)
+    try:
+        table = connectorx.read_sql(url, statement, return_type="arrow", protocol="binary")
+    except RuntimeError as error:
+        address = engine.url.render_as_string(hide_password=True)
+        raise WarehouseError(f"the data store at {address} failed while it was read: {error}") from error
+    return _typed(table, types)
 
 
 def _connectorx_url(engine: Engine) -> str | None:
