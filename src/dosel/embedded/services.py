@@ -153,6 +153,8 @@ def environment(settings: Settings, caller: dict[str, str]) -> dict[str, str]:
         "DOSEL_API_URL": settings.api_url,
         "MLFLOW_TRACKING_URI": settings.tracking_uri,
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        # Runners of jobs that nothing here asks for: eight processes and a gigabyte.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "AIRFLOW_HOME": str(airflow),
         "AIRFLOW__API__BASE_URL": f"http://localhost:{settings.airflow_port}",
         "AIRFLOW__API_AUTH__JWT_SECRET": keys["jwt"],

@@ -36,10 +36,13 @@ def read(engine: Engine, query: Select[*tuple[object, ...]], types: Mapping[str,
 
 
 def _connectorx_url(engine: Engine) -> str | None:
-    """The address as connectorx wants it; None if it has options that only PyMySQL understands."""
-    if engine.dialect.name == "sqlite":
-        return f"sqlite://{engine.url.database}"
-    if engine.url.query:
+    """The address as connectorx wants it; None where it is not to be used.
+
+    That is an address with options that only PyMySQL understands, and SQLite: connectorx brings a SQLite of its own,
+    and two of them in one process take each other's file locks away, after which the database is malformed
+    (https://www.sqlite.org/howtocorrupt.html, 2.2.1).
+    """
+    if engine.dialect.name == "sqlite" or engine.url.query:
         return None
     return engine.url.set(drivername="mysql").render_as_string(hide_password=False)
 
