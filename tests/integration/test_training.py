@@ -80,7 +80,9 @@ def whole_search(searched: tuple[str, str], searched_uri: str) -> Run:
 def test_the_declared_grid_gives_27_candidates_each_a_run(whole_search: Run, searched_uri: str) -> None:
     candidates = children(searched_uri, whole_search.info.run_id)
     grid = list(ParameterGrid({name: list(values) for name, values in COVERTYPE.candidates[0].grid.items()}))
-    assert [run.data.params for run in candidates] == [{n: str(v) for n, v in params.items()} for params in grid]
+    for run, params in zip(candidates, grid, strict=True):
+        searched = {**params, **{f"classifier__{name}": value for name, value in params.items()}}
+        assert {n: str(v) for n, v in searched.items()}.items() <= run.data.params.items()
     assert [run.data.tags["dosel.candidate"] for run in candidates] == [f"{i}/27" for i in range(1, 28)]
     assert {run.info.status for run in candidates} == {"FINISHED"}
     assert all({"mean_test_score", "std_test_score", "split2_test_score"} <= set(r.data.metrics) for r in candidates)
@@ -90,7 +92,7 @@ def test_the_declared_grid_gives_27_candidates_each_a_run(whole_search: Run, sea
     parent = whole_search.data
     best = ranks.index(1)
     assert parent.metrics["best_cv_score"] == scores[best]
-    assert {n: parent.params[f"best_classifier__{n}"] for n in grid[best]} == candidates[best].data.params
+    assert {n: parent.params[f"best_classifier__{n}"] for n in grid[best]} == {n: str(v) for n, v in grid[best].items()}
 
 
 def test_a_score_is_that_of_the_folds_of_the_training_part(
@@ -99,7 +101,8 @@ def test_a_score_is_that_of_the_folds_of_the_training_part(
     part = data.table[~rows.is_test(COVERTYPE, data.table)]
     candidates = children(searched_uri, whole_search.info.run_id)
     for run in (candidates[0], candidates[-3]):
-        forest = COVERTYPE.candidates[0].build(1).set_params(**{n: int(v) for n, v in run.data.params.items()})
+        params = {name: int(run.data.params[name]) for name in COVERTYPE.candidates[0].grid}
+        forest = COVERTYPE.candidates[0].build(1).set_params(**params)
         scores = cross_val_score(
             pipeline(COVERTYPE, forest), rows.canonical(COVERTYPE, part), part["Cover_Type"], cv=3, scoring="accuracy"
         )

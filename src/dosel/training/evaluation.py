@@ -57,12 +57,22 @@ def evaluate(target: Target, truth: Classes, predicted: Classes) -> Evaluation:
     return Evaluation(
         {name: float(value) for name, value in metrics.items()},
         report,
-        confusion_matrix(truth, predicted, labels=codes),
+        counted(target, truth, predicted),
     )
 
 
-def confusion_figure(target: Target, confusion: npt.NDArray[np.int64]) -> "Figure":
-    """The confusion matrix as a picture: colour is the share of the true class, the number a count."""
+def counted(target: Target, truth: Classes, predicted: Classes) -> npt.NDArray[np.int64]:
+    """The confusion matrix: counts, shape (classes, classes), in the target's order."""
+    matrix: npt.NDArray[np.int64] = confusion_matrix(truth, predicted, labels=list(target.labels))
+    return matrix
+
+
+def confusion_figure(target: Target, confusion: npt.NDArray[np.int64], rows: str = "held-out rows") -> "Figure":
+    """The confusion matrix as a picture: colour is the share of the true class, the number a count.
+
+    Args:
+        rows: which rows were counted, for the title.
+    """
     from matplotlib.figure import Figure
 
     names = list(target.labels.values())
@@ -74,7 +84,7 @@ def confusion_figure(target: Target, confusion: npt.NDArray[np.int64]) -> "Figur
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("Predicted")
     axes.set_ylabel("True")
-    axes.set_title(f"{target.title}: held-out rows")
+    axes.set_title(f"{target.title}: {rows}")
     for (row, column), count in np.ndenumerate(confusion):
         colour = "white" if share[row, column] > 0.5 else "black"
         axes.text(column, row, str(count), ha="center", va="center", color=colour)

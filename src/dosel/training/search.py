@@ -1,21 +1,38 @@
-"""scikit-learn's grid search, told as it goes."""
+"""scikit-learn's grid search: the same candidates and scores, for less work, and told as it goes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan, nan
+from time import perf_counter
 from typing import Any
 
 import joblib
 from sklearn import model_selection
+from sklearn.base import clone, is_classifier
+from sklearn.model_selection import ParameterGrid, check_cv
+from sklearn.pipeline import Pipeline
+from sklearn.utils import _safe_indexing, indexable
 
 from dosel.training.preprocessing import CLASSIFIER
+from dosel.training.strategies import Params, Strategy, strategy
+from dosel.usecases import StrategyName
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A candidate after its folds. `metrics` are those of `cv_results_`: scores and times in seconds."""
+    """A candidate after its folds.
+
+    Attributes:
+        number: its place in the grid, from 1; candidates need not come in that order.
+        of: how many there are.
+        done: how many are scored by now, this one counted.
+        score: mean over the folds; `best` is the best of those done.
+        metrics: what `cv_results_` holds of it, times in seconds; without those that have no meaning for it.
+    """
 
     number: int
     of: int
+    done: int
     params: Mapping[str, Any]
     score: float
     best: float
@@ -25,33 +42,117 @@ class Scored:
 Watcher = Callable[[Scored], None]
 
 
-class GridSearchCV(model_selection.GridSearchCV):  # type: ignore[misc]
-    """Scores candidates a few at a time, as many as there are cores, and reports each.
+@dataclass(frozen=True)
+class _Fold:
+    """A fold's rows after the preprocessing that was fitted to its training part; times in seconds."""
 
-    The candidates, their order and their scores are scikit-learn's own; `fit` is inherited, since
-    MLflow's autologging patches that of the parent.
+    train: tuple[Any, Any]
+    test: tuple[Any, Any]
+    fit_seconds: float
+    transform_seconds: float
+
+
+class GridSearchCV(model_selection.GridSearchCV):  # type: ignore[misc]
+    """Preprocesses once a fold rather than once a candidate, and fits candidates by a strategy.
+
+    Candidates, folds, scores, ranks and the refitted model are scikit-learn's own. What differs in
+    `cv_results_` is times: those of a model that came as part of another have no meaning and are NaN.
+    Candidates run in threads: trees are grown outside Python's lock, and a Celery worker may not fork.
+
+    That works where the grid varies nothing but the last step of a pipeline; any other search is left to
+    the parent, which scores as many candidates at once as there are cores.
     """
 
     watcher: Watcher | None = None
+    strategy: StrategyName = "each"
+
+    def fit(self, X: Any, y: Any = None, **params: Any) -> "GridSearchCV":
+        """Searches and refits, as the parent does."""
+        self._told: list[float] = []
+        if params or not self._varies_last_step_only():
+            super().fit(X, y, **params)
+            return self
+        X, y = indexable(X, y)
+        self.scorer_, metric = self._get_scorers()
+        self.multimetric_ = False
+        self._checked_cv_orig = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
+        splits = list(self._checked_cv_orig.split(X, y))
+        self.n_splits_ = len(splits)
+        self.cv_results_ = self._scored(X, y, splits)
+        self.best_index_ = self._select_best_index(self.refit, metric, self.cv_results_)
+        self.best_score_ = self.cv_results_["mean_test_score"][self.best_index_]
+        self.best_params_ = self.cv_results_["params"][self.best_index_]
+        best = clone(self.estimator).set_params(**clone(self.best_params_, safe=False))
+        started = perf_counter()
+        # Trees do not depend on how many are grown at once; the model's own n_jobs stays as it was declared.
+        with joblib.parallel_config(backend="threading", n_jobs=self.n_jobs):
+            self.best_estimator_ = best.fit(X, y)
+        self.refit_time_ = perf_counter() - started
+        if hasattr(best, "feature_names_in_"):
+            self.feature_names_in_ = best.feature_names_in_
+        return self
+
+    def _varies_last_step_only(self) -> bool:
+        pipeline = self.estimator
+        if not isinstance(pipeline, Pipeline) or len(pipeline.steps) < 2 or pipeline.memory is not None:
+            return False
+        last = f"{pipeline.steps[-1][0]}__"
+        plain_settings = (
+            isinstance(self.scoring, str)
+            and self.refit is True
+            and self.error_score == "raise"
+            and not self.return_train_score
+            and not self.verbose
+        )
+        return plain_settings and all(name.startswith(last) for p in ParameterGrid(self.param_grid) for name in p)
+
+    def _scored(self, X: Any, y: Any, splits: Sequence[tuple[Any, Any]]) -> dict[str, Any]:
+        """`cv_results_`, with the watcher told of each group of candidates when the last of its folds is in."""
+        candidates = list(ParameterGrid(self.param_grid))
+        name, model = self.estimator.steps[-1]
+        bare = [{key.removeprefix(f"{name}__"): value for key, value in c.items()} for c in candidates]
+        plan = strategy(self.strategy, model, bare)
+        groups = plan.groups(model, bare)
+        parallel = joblib.Parallel(n_jobs=self.n_jobs, prefer="threads", return_as="generator")
+        folds = list(parallel(joblib.delayed(_fold)(self.estimator[:-1], plan, X, y, *split) for split in splits))
+        scored: Iterator[list[dict[str, float]]] = parallel(
+            joblib.delayed(_score)(plan, model, [bare[i] for i in group], fold, self.scorer_)
+            for group in groups
+            for fold in folds
+        )
+        out: list[list[dict[str, float]]] = [[] for _ in candidates]
+        for group in groups:
+            for _ in folds:
+                for i, figures in zip(group, next(scored), strict=True):
+                    out[i].append(figures)
+            of_group = [figures for i in group for figures in out[i]]
+            results = self._format_results([candidates[i] for i in group], len(folds), of_group)
+            for place, i in enumerate(group):
+                self._tell(i, len(candidates), candidates[i], results, place)
+        flat = [figures for of_candidate in out for figures in of_candidate]
+        return dict(self._format_results(candidates, len(folds), flat))
 
     def _run_search(self, evaluate_candidates: Callable[[Any], Mapping[str, Any]]) -> None:
-        candidates = list(model_selection.ParameterGrid(self.param_grid))
+        """What the parent calls when the search is its own."""
+        candidates = list(ParameterGrid(self.param_grid))
         step = joblib.effective_n_jobs(self.n_jobs)
         for start in range(0, len(candidates), step):
             results = evaluate_candidates(candidates[start : start + step])
-            scores = results["mean_test_score"]
             for i in range(start, min(start + step, len(candidates))):
-                if self.watcher is not None:
-                    self.watcher(
-                        Scored(
-                            number=i + 1,
-                            of=len(candidates),
-                            params=plain(candidates[i]),
-                            score=float(scores[i]),
-                            best=float(max(scores[: i + 1])),
-                            metrics=_metrics(results, i),
-                        )
-                    )
+                self._tell(i, len(candidates), candidates[i], results, i)
+
+    def _tell(self, i: int, of: int, params: Params, results: Mapping[str, Any], place: int) -> None:
+        """Reports candidate `i`, which stands at `place` of `results`; its rank is known only when all are in."""
+        if self.watcher is None:
+            return
+        figures = {
+            name: float(values[place])
+            for name, values in results.items()
+            if name.startswith(("mean_", "std_", "split")) and not isnan(values[place])
+        }
+        score = float(results["mean_test_score"][place])
+        self._told.append(score)
+        self.watcher(Scored(i + 1, of, len(self._told), plain(params), score, max(self._told), figures))
 
 
 def plain(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,7 +160,28 @@ def plain(params: Mapping[str, Any]) -> dict[str, Any]:
     return {name.removeprefix(f"{CLASSIFIER}__"): value for name, value in params.items()}
 
 
-def _metrics(results: Mapping[str, Any], i: int) -> dict[str, float]:
-    """Everything measured about a candidate; its rank only means something once all are in."""
-    measured = ("mean_", "std_", "split")
-    return {name: float(values[i]) for name, values in results.items() if name.startswith(measured)}
+def _fold(preprocessing: Pipeline, plan: Strategy, X: Any, y: Any, train: Any, test: Any) -> _Fold:
+    steps = clone(preprocessing)
+    y_train, y_test = _safe_indexing(y, train), _safe_indexing(y, test)
+    started = perf_counter()
+    x_train = plan.prepared(steps.fit_transform(_safe_indexing(X, train), y_train))
+    fitted = perf_counter()
+    x_test = plan.prepared(steps.transform(_safe_indexing(X, test)))
+    return _Fold((x_train, y_train), (x_test, y_test), fitted - started, perf_counter() - fitted)
+
+
+def _score(plan: Strategy, model: Any, group: Sequence[Params], fold: _Fold, scorer: Any) -> list[dict[str, float]]:
+    """A group's figures on one fold. Times count the fold's preprocessing, as those of a whole pipeline do."""
+    figures = []
+    for fitted in plan.fitted(model, group, *fold.train):
+        started = perf_counter()
+        score = float(scorer(fitted.model, *fold.test))
+        seconds = perf_counter() - started
+        figures.append(
+            {
+                "test_scores": score,
+                "fit_time": nan if fitted.seconds is None else fold.fit_seconds + fitted.seconds,
+                "score_time": fold.transform_seconds + seconds,
+            }
+        )
+    return figures

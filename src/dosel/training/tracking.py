@@ -2,19 +2,21 @@
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Self
 
 import mlflow
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunStatus, RunTag
+from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
 from mlflow.models import infer_signature
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from mlflow.utils.time import get_current_time_millis
 
 from dosel import formats
+from dosel.training.preprocessing import CLASSIFIER
+from dosel.training.record import class_of, params_of
 from dosel.training.search import Scored
 
 KEY = "dosel.training_key"
@@ -22,6 +24,8 @@ KEY = "dosel.training_key"
 
 EXAMPLE_ANSWER = "dosel.example_answer"
 """Tag of a run: what its model answers to the use case's example, by class code, as told by what trained it."""
+
+RANK = "rank_test_score"
 
 log = logging.getLogger(__name__)
 
@@ -45,68 +49,85 @@ def close_abandoned(client: MlflowClient, experiment_id: str, key: str) -> None:
         log.info("run %s was left behind by a training that was killed; it is closed", parent)
 
 
-@contextmanager
-def autologging() -> Iterator[None]:
-    """scikit-learn's autologging for one block: parameters, scores and `cv_results_` of the search.
-
-    It logs no model, since it would log two and name the search, and no child runs, since it would make
-    them only after the fit: `CandidateRuns` makes them while the search goes on.
-    """
-    mlflow.sklearn.autolog(
-        log_models=False, log_datasets=False, log_post_training_metrics=False, max_tuning_runs=0, silent=True
-    )
-    try:
-        yield
-    finally:
-        mlflow.sklearn.autolog(disable=True, silent=True)
-
-
 class CandidateRuns:
-    """A child run for each candidate, made in the moment it was scored."""
+    """A child run for each candidate, made while the search goes on and beside it: MLflow does not hold it up.
 
-    def __init__(self, client: MlflowClient, experiment_id: str, parent: str, family: str) -> None:
+    A context manager: its end waits for the last run. An error of MLflow's is raised by the next call, or at
+    the end.
+    """
+
+    def __init__(self, client: MlflowClient, parent: Run, family: str, estimator: Any) -> None:
         self._client = client
-        self._experiment_id = experiment_id
         self._parent = parent
         self._family = family
-        self._runs: list[str] = []
+        self._params = {param.key: param for param in params_of(estimator, deep=True)}
+        self._tags = {tag.key: tag.value for tag in class_of(estimator)}
+        self._runs: dict[int, str] = {}
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="candidate-runs")
+        self._written: list[Future[None]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._writer.shutdown(cancel_futures=kind is not None)
+        if kind is None:
+            self._raise_errors()
 
     def __call__(self, scored: Scored) -> None:
-        words = " ".join(f"{name}={value}" for name, value in scored.params.items())
         log.info(
             "candidate %d/%d  %s  score %.4f  (best %.4f)",
             scored.number,
             scored.of,
-            words,
+            in_words(scored.params),
             scored.score,
             scored.best,
         )
+        self._raise_errors()
+        self._written.append(self._writer.submit(self._write, scored, get_current_time_millis()))
+
+    def rank(self, ranks: Iterable[int]) -> None:
+        """Adds each candidate's rank, 1 for the best, in the grid's order: known only now that all are scored."""
         now = get_current_time_millis()
+        for number, rank in enumerate(ranks, start=1):
+            self._written.append(self._writer.submit(self._write_rank, number, Metric(RANK, float(rank), now, 0)))
+
+    def _write(self, scored: Scored, now: int) -> None:
         seconds = scored.metrics.get("mean_fit_time", 0) + scored.metrics.get("mean_score_time", 0)
         run = self._client.create_run(
-            self._experiment_id,
+            self._parent.info.experiment_id,
             start_time=now - round(1000 * seconds),
             tags={
-                MLFLOW_PARENT_RUN_ID: self._parent,
-                MLFLOW_RUN_NAME: words,
+                MLFLOW_PARENT_RUN_ID: self._parent.info.run_id,
+                MLFLOW_RUN_NAME: in_words(scored.params),
                 "dosel.family": self._family,
                 "dosel.candidate": f"{scored.number}/{scored.of}",
+                **self._tags,
             },
         )
         run_id = run.info.run_id
+        own = {name: str(value) for name, value in scored.params.items()}
+        whole = {f"{CLASSIFIER}__{name}": value for name, value in own.items()}
+        params = {**self._params, **{n: Param(n, v) for n, v in {**own, **whole}.items()}}
         self._client.log_batch(
             run_id,
             metrics=[Metric(name, value, now, 0) for name, value in scored.metrics.items()],
-            params=[Param(name, str(value)) for name, value in scored.params.items()],
+            params=list(params.values()),
         )
-        self._client.set_terminated(run_id)
-        self._runs.append(run_id)
+        self._client.set_terminated(run_id, end_time=now)
+        self._runs[scored.number] = run_id
 
-    def rank(self, ranks: Any) -> None:
-        """Adds each candidate's rank, 1 for the best: known only now that all are scored."""
-        now = get_current_time_millis()
-        for run_id, rank in zip(self._runs, ranks, strict=True):
-            self._client.log_batch(run_id, metrics=[Metric("rank_test_score", float(rank), now, 0)])
+    def _write_rank(self, number: int, rank: Metric) -> None:
+        self._client.log_batch(self._runs[number], metrics=[rank])
+
+    def _raise_errors(self) -> None:
+        for future in self._written:
+            if future.done():
+                future.result()
+
+
+def in_words(params: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in params.items())
 
 
 def log_rows(rows: pd.DataFrame, name: str, digest: str, target: str) -> None:

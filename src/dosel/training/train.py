@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from dataclasses import dataclass
+from time import perf_counter, process_time
 from typing import Any
 
 import joblib
@@ -14,10 +15,10 @@ from mlflow import MlflowClient
 import dosel
 from dosel import rows
 from dosel.errors import TrainingError
-from dosel.training import tracking
+from dosel.training import record, tracking
 from dosel.training.evaluation import confusion_figure, evaluate
 from dosel.training.preprocessing import CLASSIFIER, pipeline
-from dosel.training.search import GridSearchCV, plain
+from dosel.training.search import GridSearchCV, Scored, Watcher, plain
 from dosel.usecases import Candidate, UseCase
 
 PARALLEL = {"backend": "threading"}
@@ -58,11 +59,19 @@ def training_key(use_case: UseCase, data_digest: str, seed: int) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
-def train(use_case: UseCase, data: TrainingData, tracking_uri: str, seed: int, jobs: int) -> str:
+def train(
+    use_case: UseCase,
+    data: TrainingData,
+    tracking_uri: str,
+    seed: int,
+    jobs: int,
+    told: Watcher | None = None,
+) -> str:
     """Searches, evaluates on the held-out part and logs; done before, the same training is not done again.
 
     Args:
         jobs: cores to use; -1 is all of them.
+        told: is called with each candidate in the moment it is scored.
 
     Returns:
         The id of the finished run.
@@ -105,22 +114,24 @@ def train(use_case: UseCase, data: TrainingData, tracking_uri: str, seed: int, j
         )
         table = features.assign(**{use_case.target.name: classes})
         tracking.log_rows(table[~held_out], f"{use_case.name}_clean", data.digest, use_case.target.name)
-        watcher = tracking.CandidateRuns(client, experiment_id, run_id, candidate.family)
-        search = _search(use_case, candidate, watcher, seed, jobs)
-        with tracking.autologging(), joblib.parallel_config(**PARALLEL):
-            search.fit(features[~held_out], classes[~held_out])
-        watcher.rank(search.cv_results_["rank_test_score"])
-
-        model = search.best_estimator_
-        evaluation = evaluate(use_case.target, classes[held_out], model.predict(features[held_out]))
-        mlflow.log_metrics({f"test_{name}": value for name, value in evaluation.metrics.items()})
-        mlflow.log_dict(evaluation.report, "evaluation/per_class_report.json")
-        mlflow.log_figure(confusion_figure(use_case.target, evaluation.confusion), "evaluation/confusion_matrix.png")
-        # As a client would write it: whole numbers as integers, which is what MLflow then lets in.
-        tracking.log_model(model, pd.DataFrame([use_case.example]))
-        [answer] = model.predict_proba(rows.frame(use_case, [use_case.example]))
-        known = dict(zip(map(int, model.classes_), map(float, answer), strict=True))
-        tracking.tag(client, run_id, {tracking.EXAMPLE_ANSWER: known})
+        search = _search(use_case, candidate, seed, jobs)
+        record.settings(client, run_id, search)
+        with tracking.CandidateRuns(client, run, candidate.family, search.estimator) as watcher:
+            search.watcher = _both(watcher, told)
+            _fit(search, features[~held_out], classes[~held_out])
+            watcher.rank(search.cv_results_["rank_test_score"])
+            record.results(client, run_id, search, use_case.target, features[~held_out], classes[~held_out])
+            model = search.best_estimator_
+            evaluation = evaluate(use_case.target, classes[held_out], model.predict(features[held_out]))
+            mlflow.log_metrics({f"test_{name}": value for name, value in evaluation.metrics.items()})
+            mlflow.log_dict(evaluation.report, "evaluation/per_class_report.json")
+            figure = confusion_figure(use_case.target, evaluation.confusion)
+            mlflow.log_figure(figure, "evaluation/confusion_matrix.png")
+            # As a client would write it: whole numbers as integers, which is what MLflow then lets in.
+            tracking.log_model(model, pd.DataFrame([use_case.example]))
+            [answer] = model.predict_proba(rows.frame(use_case, [use_case.example]))
+            known = dict(zip(map(int, model.classes_), map(float, answer), strict=True))
+            tracking.tag(client, run_id, {tracking.EXAMPLE_ANSWER: known})
         log.info("best: %s, test accuracy %.4f", plain(search.best_params_), evaluation.metrics["accuracy"])
     return run_id
 
@@ -131,9 +142,7 @@ def cores(jobs: int) -> int:
         return int(joblib.effective_n_jobs(jobs))
 
 
-def _search(
-    use_case: UseCase, candidate: Candidate, watcher: tracking.CandidateRuns, seed: int, jobs: int
-) -> GridSearchCV:
+def _search(use_case: UseCase, candidate: Candidate, seed: int, jobs: int) -> GridSearchCV:
     search = GridSearchCV(
         pipeline(use_case, candidate.build(seed)),
         {f"{CLASSIFIER}__{name}": list(values) for name, values in candidate.grid.items()},
@@ -142,8 +151,32 @@ def _search(
         n_jobs=jobs,
         error_score="raise",
     )
-    search.watcher = watcher
+    search.strategy = candidate.strategy
     return search
+
+
+def _both(first: Watcher, second: Watcher | None) -> Watcher:
+    def watch(scored: Scored) -> None:
+        first(scored)
+        if second is not None:
+            second(scored)
+
+    return watch
+
+
+def _fit(search: GridSearchCV, features: pd.DataFrame, classes: Any) -> None:
+    """Searches, and says how many cores that kept busy."""
+    started, burnt = perf_counter(), process_time()
+    with joblib.parallel_config(**PARALLEL):
+        search.fit(features, classes)
+    seconds, busy = perf_counter() - started, process_time() - burnt
+    log.info(
+        "%d candidates in %.1f s; of %d cores %.1f were busy",
+        len(search.cv_results_["params"]),
+        seconds,
+        cores(search.n_jobs),
+        busy / seconds,
+    )
 
 
 def _check(use_case: UseCase, train: Any, test: Any) -> None:

@@ -11,6 +11,7 @@ from dosel.usecases.base import (
     Number,
     Scaling,
     Split,
+    StrategyName,
     Target,
     UseCase,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "Number",
     "Scaling",
     "Split",
+    "StrategyName",
     "Target",
     "UseCase",
     "named",

@@ -14,6 +14,10 @@ Scaling = Literal["standard", "minmax"]
 Metric = Literal["accuracy", "balanced_accuracy", "f1_macro"]
 """What a search maximises and the gate compares, under scikit-learn's names."""
 
+StrategyName = Literal["each", "forest_prefixes"]
+"""How the candidates of a family are fitted: each by itself, or forests of fewer trees as the beginning of
+those with more (`dosel.training.strategies`)."""
+
 
 @dataclass(frozen=True)
 class Number:
@@ -116,12 +120,13 @@ class Candidate:
     """A family of models and the grid to search.
 
     `build` takes a seed and returns an unfitted scikit-learn classifier; the grid's names are its
-    parameters.
+    parameters. `strategy` decides what the search costs, never what it finds.
     """
 
     family: str
     build: Callable[[int], Any]
     grid: Mapping[str, Sequence[Any]]
+    strategy: StrategyName = "each"
 
 
 @dataclass(frozen=True)

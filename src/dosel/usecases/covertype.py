@@ -163,6 +163,7 @@ COVERTYPE = UseCase(
                 "max_depth": (5, 8, 12),
                 "min_samples_split": (2, 5, 10),
             },
+            strategy="forest_prefixes",
         ),
     ),
     split=Split(salt="covertype-1"),

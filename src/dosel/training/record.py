@@ -1,0 +1,85 @@
+"""A search's own record in MLflow: what autologging would have written of scikit-learn's GridSearchCV.
+
+Autologging patches scikit-learn's classes, so a subclass with a `fit` of its own passes it by; and it writes its
+child runs only when the search is over. What it writes otherwise is written here, under the same names.
+"""
+
+import io
+from typing import Any
+
+import mlflow
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.utils.time import get_current_time_millis
+from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
+from sklearn.metrics import accuracy_score, log_loss, precision_recall_fscore_support, roc_auc_score
+from sklearn.utils import estimator_html_repr
+
+from dosel.training.evaluation import confusion_figure, counted
+from dosel.training.search import GridSearchCV
+from dosel.usecases import Target
+
+Classes = npt.NDArray[np.int64]
+
+
+def settings(client: MlflowClient, run_id: str, search: GridSearchCV) -> None:
+    """Before the search: how it was set up, and what class it is."""
+    client.log_batch(run_id, params=params_of(search, deep=False), tags=class_of(search))
+
+
+def results(
+    client: MlflowClient, run_id: str, search: GridSearchCV, target: Target, features: pd.DataFrame, truth: Classes
+) -> None:
+    """After the search: the best candidate, its figures on the rows it was trained on, and `cv_results_`."""
+    now = get_current_time_millis()
+    predicted, figures = training_metrics(search, features, truth)
+    figures["best_cv_score"] = float(search.best_score_)
+    client.log_batch(
+        run_id,
+        metrics=[Metric(name, value, now, 0) for name, value in figures.items()],
+        params=[Param(f"best_{name}", str(value)) for name, value in search.best_params_.items()],
+    )
+    table = io.StringIO()
+    pd.DataFrame(search.cv_results_).to_csv(table, index=False)
+    mlflow.log_text(table.getvalue(), "cv_results.csv")
+    mlflow.log_text(f"<!DOCTYPE html>\n<meta charset='utf-8'>\n{estimator_html_repr(search)}", "estimator.html")
+    confusion = counted(target, truth, predicted)
+    mlflow.log_figure(confusion_figure(target, confusion, "training rows"), "training_confusion_matrix.png")
+
+
+def training_metrics(search: GridSearchCV, features: pd.DataFrame, truth: Classes) -> tuple[Classes, dict[str, float]]:
+    """The best model's predictions for its own training rows, shape (rows,), and autologging's figures of them."""
+    model = search.best_estimator_
+    probabilities = model.predict_proba(features)
+    # What scikit-learn's own predict answers, without asking every tree a second time.
+    predicted = model.classes_.take(probabilities.argmax(axis=1))
+    precision, recall, f1, _ = precision_recall_fscore_support(truth, predicted, average="weighted", zero_division=0)
+    accuracy = float(accuracy_score(truth, predicted))
+    figures = {
+        "training_precision_score": float(precision),
+        "training_recall_score": float(recall),
+        "training_f1_score": float(f1),
+        "training_accuracy_score": accuracy,
+        "training_log_loss": float(log_loss(truth, probabilities, labels=model.classes_)),
+        "training_roc_auc": float(_area(truth, probabilities)),
+        "training_score": accuracy if search.scoring == "accuracy" else float(search.score(features, truth)),
+    }
+    return predicted, figures
+
+
+def params_of(estimator: Any, deep: bool) -> list[Param]:
+    """Parameters as MLflow keeps them: as text, of a length it takes."""
+    return [Param(name, str(value)[:MAX_PARAM_VAL_LENGTH]) for name, value in estimator.get_params(deep).items()]
+
+
+def class_of(estimator: Any) -> list[RunTag]:
+    kind = type(estimator)
+    return [RunTag("estimator_name", kind.__name__), RunTag("estimator_class", f"{kind.__module__}.{kind.__name__}")]
+
+
+def _area(truth: Classes, probabilities: npt.NDArray[np.float64]) -> float:
+    scores = probabilities[:, 1] if probabilities.shape[1] == 2 else probabilities
+    return float(roc_auc_score(truth, scores, average="weighted", multi_class="ovo"))

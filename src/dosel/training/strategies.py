@@ -1,0 +1,127 @@
+"""How the candidates of a search are fitted to one fold's rows: each by itself, or several at the price of one.
+
+A use case names the strategy of each family of candidates. A strategy changes what a search costs, never a
+score: where it does not apply, each candidate is fitted by itself.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Protocol
+
+import joblib
+import numpy as np
+from sklearn.base import clone
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
+
+from dosel.usecases import StrategyName
+
+Params = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted model. `seconds` is what fitting it took; None where it came as part of another."""
+
+    model: Any
+    seconds: float | None
+
+
+class Strategy(Protocol):
+    """Candidates are given by their parameters, under the names the model itself has for them."""
+
+    def groups(self, model: Any, candidates: Sequence[Params]) -> list[list[int]]:
+        """Which candidates are fitted together, by their position; each is in one group."""
+
+    def prepared(self, features: Any) -> Any:
+        """A fold's features in the form the models work on, so that not every fit converts them again."""
+
+    def fitted(self, model: Any, group: Sequence[Params], features: Any, target: Any) -> Iterator[Fitted]:
+        """The models of one group, in its order. `model` is the unfitted one and is left alone."""
+
+
+class Each:
+    """Every candidate by itself."""
+
+    def groups(self, model: Any, candidates: Sequence[Params]) -> list[list[int]]:
+        return [[i] for i in range(len(candidates))]
+
+    def prepared(self, features: Any) -> Any:
+        return features
+
+    def fitted(self, model: Any, group: Sequence[Params], features: Any, target: Any) -> Iterator[Fitted]:
+        for params in group:
+            started = perf_counter()
+            fitted = _with(model, params).fit(features, target)
+            yield Fitted(fitted, perf_counter() - started)
+
+
+class ForestPrefixes:
+    """Forests that differ in their number of trees only are grown once, at the largest number.
+
+    scikit-learn seeds the trees of a forest one after the other from `random_state`, so the first trees of a
+    forest are those of a smaller one. With a fixed seed a forest cut short is thus the smaller forest.
+    """
+
+    def groups(self, model: Any, candidates: Sequence[Params]) -> list[list[int]]:
+        groups: dict[str, list[int]] = {}
+        for i, params in enumerate(candidates):
+            rest = {name: value for name, value in params.items() if name != "n_estimators"}
+            groups.setdefault(joblib.hash(rest), []).append(i)
+        return list(groups.values())
+
+    def prepared(self, features: Any) -> Any:
+        # What every tree compares with its thresholds: the forest would convert to it in each fit.
+        return np.ascontiguousarray(features, dtype=np.float32) if isinstance(features, np.ndarray) else features
+
+    def fitted(self, model: Any, group: Sequence[Params], features: Any, target: Any) -> Iterator[Fitted]:
+        sizes = [_with(model, params).n_estimators for params in group]
+        whole = max(range(len(group)), key=sizes.__getitem__)
+        started = perf_counter()
+        forest = _with(model, group[whole]).fit(features, target)
+        seconds = perf_counter() - started
+        for i, size in enumerate(sizes):
+            yield Fitted(_cut(forest, size), seconds if i == whole else None)
+
+    @staticmethod
+    def applies(model: Any, candidates: Sequence[Params]) -> bool:
+        """Whether every candidate is a forest whose trees depend on nothing but its seed."""
+        return isinstance(model, _FORESTS) and all(_grows_by_seed(_with(model, params)) for params in candidates)
+
+
+_FORESTS = (RandomForestClassifier, RandomForestRegressor, ExtraTreesClassifier, ExtraTreesRegressor)
+
+_STRATEGIES: Mapping[StrategyName, Callable[[Any, Sequence[Params]], Strategy]] = {
+    "each": lambda model, candidates: Each(),
+    "forest_prefixes": lambda model, candidates: (
+        ForestPrefixes() if ForestPrefixes.applies(model, candidates) else Each()
+    ),
+}
+
+
+def strategy(name: StrategyName, model: Any, candidates: Sequence[Params]) -> Strategy:
+    """The declared strategy, or the plain one where that would not give the same scores."""
+    return _STRATEGIES[name](model, candidates)
+
+
+def _with(model: Any, params: Params) -> Any:
+    return clone(model).set_params(**clone(dict(params), safe=False))
+
+
+def _grows_by_seed(forest: Any) -> bool:
+    size, seed = forest.n_estimators, forest.random_state
+    whole = isinstance(size, int) and size > 0
+    return whole and isinstance(seed, int) and not forest.warm_start and not forest.oob_score
+
+
+def _cut(forest: Any, size: int) -> Any:
+    part = copy(forest)
+    part.n_estimators = size
+    part.estimators_ = forest.estimators_[:size]
+    return part
