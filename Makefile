@@ -91,6 +91,11 @@ restore: setup ## make the volumes of a backup (FROM=…)
 bench-serving: setup ## how fast the API answers, side by side with others (needs wrk; about ten minutes)
 	@.venv/bin/python -m benchmarks.serving $(PARTS)
 
+.PHONY: bench-training
+bench-training: setup ## what a tracked search costs beside a bare one, and on more rows (CSV=…, SIZES=…; an hour)
+	@.venv/bin/python -m benchmarks.training $(if $(CSV),--csv "$(CSV)") \
+		$(if $(filter-out undefined,$(origin SIZES)),--sizes $(SIZES))
+
 .PHONY: soak-serving
 soak-serving: setup ## the API while Production changes a thousand times (SWAPS=… for another number)
 	@.venv/bin/python -m benchmarks.soak_serving $(SWAPS)

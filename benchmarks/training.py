@@ -1,0 +1,226 @@
+"""What a search costs with everything that is kept of it, beside one of which nothing is kept; and on more rows.
+
+    make bench-training          CSV=rows.csv for real rows; SIZES="7000 581012" for other sizes, SIZES= for none
+
+Both sides search the same 27 candidates on the same rows, with all cores, from rows in memory. The bare one is
+scikit-learn's GridSearchCV over a pipeline as one would write it by hand: sparse one-hot, preprocessing in every
+fit. Its encoder knows the declared categories, since other columns would make other forests. Ours ends with the
+version registered on an MLflow server of its own. Each side runs once before, on few rows, so that imports and
+starting worker processes do not count.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from time import perf_counter, process_time
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.installation import HOST, free_port, process
+from dosel import rows
+from dosel.training.preprocessing import CLASSIFIER
+from dosel.training.train import TrainingData, cores, train
+from dosel.usecases import UseCase
+from dosel.usecases.covertype import COVERTYPE
+from external.columns import as_words, coded
+from external.generator import generate
+from external.table import read_csv
+
+ROWS = 7_000
+SIZES = (7_000, 35_000, 116_203, 581_012)
+ROUNDS = 3
+WARM_UP_ROWS = 400
+SEED = 42
+MEGABYTE = 1024
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one search took and found."""
+
+    seconds: float
+    params: dict[str, int]
+    accuracy: float
+
+
+def main() -> None:
+    asked = arguments()
+    if asked.only_cost_of:
+        say(json.dumps(cost(asked.only_cost_of)))
+        return
+    table = read(asked.csv) if asked.csv else generated(ROWS)
+    bares, ours = [], []
+    with mlflow_server() as uri:
+        for side in (bare, lambda data: tracked(data, uri, "warm-up")):
+            side(prepared(table.head(WARM_UP_ROWS)))
+        for number in range(asked.rounds):
+            bares.append(bare(prepared(table)))
+            ours.append(tracked(prepared(table), uri, f"round {number}"))
+    result = compared(bares, ours, len(table), asked.csv.name if asked.csv else "generated")
+    if asked.sizes:
+        say("\n| rows | seconds | CPU seconds | peak memory, MB | test accuracy |\n|---:|---:|---:|---:|---:|")
+    for size in asked.sizes:
+        figures = measured_apart(size)
+        say("| {rows:,} | {seconds:.1f} | {cpu_seconds:.0f} | {peak_mb:.0f} | {accuracy:.4f} |".format(**figures))
+        result[f"seconds_{size}"] = figures["seconds"]
+        result[f"peak_mb_{size}"] = figures["peak_mb"]
+    say(f"RESULT {json.dumps(result)}")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--csv", type=Path, help="rows of covertype; generated ones otherwise")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--sizes", type=int, nargs="*", default=SIZES)
+    parser.add_argument("--only-cost-of", type=int, metavar="ROWS", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def compared(bares: Sequence[Outcome], ours: Sequence[Outcome], count: int, source: str) -> dict[str, Any]:
+    """Prints the comparison and gives its figures; the ratio is that of the medians."""
+    sides = {"bare GridSearchCV": bares, "dosel, tracked and registered": ours}
+    seconds = {name: median(o.seconds for o in outcomes) for name, outcomes in sides.items()}
+    base = seconds["bare GridSearchCV"]
+    say(f"{count:,} rows ({source}), 27 candidates, {cores(-1)} cores; medians of {len(ours)} rounds\n")
+    say("| search | seconds | of bare | best | test accuracy |\n|---|---:|---:|---|---:|")
+    for name, outcomes in sides.items():
+        last = outcomes[-1]
+        best = ", ".join(f"{k}={v}" for k, v in sorted(last.params.items()))
+        say(f"| {name} | {seconds[name]:.1f} | {seconds[name] / base:.2f} | {best} | {last.accuracy:.4f} |")
+    return {
+        "vs_bare_gridsearch": round(seconds["dosel, tracked and registered"] / base, 3),
+        "same_best_params": len({tuple(sorted(o.params.items())) for o in (*bares, *ours)}) == 1,
+        "same_accuracy": len({o.accuracy for o in (*bares, *ours)}) == 1,
+        "accuracy": ours[-1].accuracy,
+    }
+
+
+def bare(data: TrainingData) -> Outcome:
+    """scikit-learn's own search in processes, which is what it does by default."""
+    from sklearn.compose import ColumnTransformer
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
+
+    started = perf_counter()
+    held_out = rows.is_test(COVERTYPE, data.table)
+    features, classes = rows.canonical(COVERTYPE, data.table), data.table[COVERTYPE.target.name].to_numpy()
+    categories = [list(category.values) for category in COVERTYPE.categories]
+    steps = [
+        ("one_hot", OneHotEncoder(categories=categories, handle_unknown="ignore"), names(COVERTYPE, "one_hot")),
+        ("minmax", MinMaxScaler(), names(COVERTYPE, "minmax")),
+        ("standard", StandardScaler(), names(COVERTYPE, "standard")),
+    ]
+    [candidate] = COVERTYPE.candidates
+    search = GridSearchCV(
+        Pipeline([("preprocess", ColumnTransformer(steps)), (CLASSIFIER, candidate.build(SEED))]),
+        {f"{CLASSIFIER}__{name}": list(values) for name, values in candidate.grid.items()},
+        scoring=COVERTYPE.gate.metric,
+        cv=COVERTYPE.folds,
+        n_jobs=-1,
+    )
+    search.fit(features[~held_out], classes[~held_out])
+    accuracy = float(np.mean(search.predict(features[held_out]) == classes[held_out]))
+    params = {name.removeprefix(f"{CLASSIFIER}__"): int(value) for name, value in search.best_params_.items()}
+    return Outcome(perf_counter() - started, params, accuracy)
+
+
+def names(use_case: UseCase, treatment: str) -> list[str]:
+    if treatment == "one_hot":
+        return [category.name for category in use_case.categories]
+    return [number.name for number in use_case.numbers if number.scaling == treatment]
+
+
+def tracked(data: TrainingData, uri: str, experiment: str) -> Outcome:
+    """Our training as the DAG's tasks do it: up to the registered version."""
+    from mlflow import MlflowClient
+
+    from dosel.registry import Registry
+    from dosel.warehouse import PromotionLedger, connect
+
+    use_case = replace(COVERTYPE, experiment=experiment)
+    registry = Registry(uri, PromotionLedger(connect("sqlite://")))
+    started = perf_counter()
+    run_id = train(use_case, data, uri, SEED, jobs=-1)
+    registry.register(use_case, run_id)
+    seconds = perf_counter() - started
+    run = MlflowClient(uri).get_run(run_id)
+    [candidate] = use_case.candidates
+    params = {name: int(run.data.params[f"best_{CLASSIFIER}__{name}"]) for name in candidate.grid}
+    return Outcome(seconds, params, run.data.metrics["test_accuracy"])
+
+
+def cost(count: int) -> dict[str, float]:
+    """A whole training on generated rows, in this process: its time, and its memory at the peak."""
+    table = generated(count)
+    with mlflow_server() as uri:
+        tracked(prepared(table.head(WARM_UP_ROWS)), uri, "warm-up")
+        burnt = process_time()
+        outcome = tracked(prepared(table), uri, "cost")
+        burnt = process_time() - burnt
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MEGABYTE
+    figures = {"rows": count, "seconds": outcome.seconds, "cpu_seconds": burnt}
+    return {**figures, "peak_mb": round(peak), "accuracy": outcome.accuracy}
+
+
+def measured_apart(count: int) -> dict[str, float]:
+    """`cost` in a process of its own, since a peak never falls."""
+    command = [sys.executable, "-m", "benchmarks.training", "--only-cost-of", str(count)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+@contextmanager
+def mlflow_server() -> Iterator[str]:
+    """An MLflow of the benchmark's own, over HTTP as everywhere, in a folder that goes away."""
+    with TemporaryDirectory(prefix="dosel-benchmark-") as name:
+        home, port = Path(name), free_port()
+        os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+        command = [
+            *(sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"),
+            *("--backend-store-uri", f"sqlite:///{home / 'mlflow.db'}", "--artifacts-destination", str(home / "files")),
+        ]
+        url = f"http://{HOST}:{port}"
+        with process(command, dict(os.environ), f"{url}/health", home / "mlflow.log"):
+            yield url
+
+
+def read(csv: Path) -> pd.DataFrame:
+    return accepted(read_csv(csv, "uci"))
+
+
+def generated(count: int) -> pd.DataFrame:
+    return accepted(generate(count, seed=1))
+
+
+def accepted(found: pd.DataFrame) -> pd.DataFrame:
+    """Coded rows as the warehouse would give them: canonical values, without duplicates."""
+    words = pd.DataFrame(as_words(coded(found.to_numpy()), first_class=1), columns=list(COVERTYPE.columns))
+    table = rows.canonical(COVERTYPE, words)
+    table[COVERTYPE.target.name] = words[COVERTYPE.target.name].astype("int64")
+    return table.drop_duplicates(ignore_index=True)
+
+
+def prepared(table: pd.DataFrame) -> TrainingData:
+    return TrainingData(table, rows.row_keys(COVERTYPE, table), (1,))
+
+
+def say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
