@@ -122,6 +122,7 @@ def test_the_run_says_what_it_came_from(whole_search: Run, data: TrainingData) -
         "split_version": rows.split_version(COVERTYPE),
         "rows_train": str((~held_out).sum()),
         "rows_test": str(held_out.sum()),
+        "cores": "2",
     }
     assert whole_search.info.status == "FINISHED"
     (dataset,) = whole_search.inputs.dataset_inputs
