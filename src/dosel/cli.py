@@ -4,7 +4,7 @@ import logging
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -158,10 +158,15 @@ def train(name: UseCaseName) -> None:
     """Train on the clean rows, register the result and let the gate decide."""
     settings = load_settings()
     from dosel.pipeline import Pipeline
+    from dosel.training.bar import SearchBar
 
-    with _logging():
-        pipeline = Pipeline(named(name), settings)
-        outcome = pipeline.challenge(pipeline.register(pipeline.train()), _actor())
+    pipeline = Pipeline(named(name), settings)
+    console = Console()
+    # On a terminal a bar says what the log says elsewhere, in lines that stay.
+    with _logging() if not console.is_terminal else nullcontext(), SearchBar(console) as bar:
+        run_id = pipeline.train(bar)
+        bar.say("figures and model are in MLflow; the gate decides")
+        outcome = pipeline.challenge(pipeline.register(run_id), _actor())
     verdict = "in Production" if outcome.promoted else "not promoted"
     Console().print(f"version {outcome.version} {verdict}: {outcome.reason}")
 

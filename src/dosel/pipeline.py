@@ -17,6 +17,7 @@ from dosel.quality import check
 from dosel.registry import ModelVersion, Registry, Report, judge
 from dosel.settings import Settings
 from dosel.sources import Batch, DataApi, Source, as_text
+from dosel.training.search import Watcher
 from dosel.training.tracking import KEY as TRAINING_KEY
 from dosel.training.train import TrainingData, train, training_key
 from dosel.usecases import UseCase
@@ -136,10 +137,14 @@ class Pipeline:
         mine = [v for v in versions if v.tags.get(TRAINING_KEY) == key and JUDGED in v.tags]
         return not any(self._registry.manifest(version) for version in mine)
 
-    def train(self) -> str:
-        """Trains on everything that is clean, and returns the run's id."""
+    def train(self, told: Watcher | None = None) -> str:
+        """Trains on everything that is clean, and returns the run's id.
+
+        Args:
+            told: is called with each candidate in the moment it is scored.
+        """
         s = self._settings
-        return train(self._use_case, self._training_data(), s.tracking_uri, s.seed, s.jobs)
+        return train(self._use_case, self._training_data(), s.tracking_uri, s.seed, s.jobs, told)
 
     def register(self, run_id: str) -> int:
         """Registers what the run logged, and returns the version's number."""

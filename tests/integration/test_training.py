@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import joblib
 import mlflow
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run, RunStatus, ViewType
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from sklearn import model_selection
 from sklearn.model_selection import ParameterGrid, cross_val_score
 
 import dosel
@@ -22,6 +24,7 @@ from dosel import formats, rows
 from dosel.errors import TrainingError
 from dosel.quality import check
 from dosel.training import tracking
+from dosel.training.fingerprint import digest
 from dosel.training.preprocessing import pipeline
 from dosel.training.train import TrainingData, train, training_key
 from dosel.usecases import Candidate, UseCase
@@ -112,6 +115,8 @@ def test_a_score_is_that_of_the_folds_of_the_training_part(
 def test_the_run_says_what_it_came_from(whole_search: Run, data: TrainingData) -> None:
     held_out = rows.is_test(COVERTYPE, data.table)
     tags = {n.removeprefix("dosel."): v for n, v in whole_search.data.tags.items() if n.startswith("dosel.")}
+    assert sum(json.loads(tags.pop("example_answer")).values()) == pytest.approx(1)
+    assert len(tags.pop("model_digest")) == 64
     assert tags == {
         "training_key": training_key(COVERTYPE, data.digest, 1),
         "use_case": "covertype",
@@ -243,6 +248,82 @@ def test_the_seed_decides_the_forest(seed: int, tracking_uri: str, data: Trainin
     run_id = train(TINY, data, tracking_uri, seed=seed, jobs=1)
     model = mlflow.sklearn.load_model(f"runs:/{run_id}/model")
     assert model.named_steps["classifier"].random_state == seed
+
+
+def test_the_same_rows_and_seed_give_the_same_model(
+    whole_search: Run, searched_uri: str, data: TrainingData, empty_mlflow: Path, tmp_path: Path
+) -> None:
+    """In another store and on another number of cores; another seed gives another."""
+    digests = []
+    for seed, jobs in ((1, 1), (2, 2)):
+        uri = f"sqlite:///{shutil.copy(empty_mlflow, tmp_path / f'{seed}.db')}"
+        MlflowClient(uri).create_experiment(COVERTYPE.experiment, str(tmp_path / "artifacts"))
+        run_id = train(COVERTYPE, data, uri, seed=seed, jobs=jobs)
+        digests.append(MlflowClient(uri).get_run(run_id).data.tags["dosel.model_digest"])
+    assert digests[0] == whole_search.data.tags["dosel.model_digest"]
+    assert digests[1] != digests[0]
+    read = mlflow.sklearn.load_model(f"runs:/{run_id}/model")
+    assert digest(read) == digests[1]
+
+
+def test_the_record_is_that_of_autologging(
+    whole_search: Run, searched_uri: str, data: TrainingData, tracking_uri: str, tmp_path: Path
+) -> None:
+    """scikit-learn's own search of the same rows, told by MLflow's own autologging."""
+    part = data.table[~rows.is_test(COVERTYPE, data.table)]
+    grid = {f"classifier__{name}": list(values) for name, values in COVERTYPE.candidates[0].grid.items()}
+    search = model_selection.GridSearchCV(
+        pipeline(COVERTYPE, COVERTYPE.candidates[0].build(1)),
+        grid,
+        scoring="accuracy",
+        cv=3,
+        n_jobs=2,
+        error_score="raise",
+    )
+    mlflow.set_tracking_uri(tracking_uri)
+    mlflow.set_experiment(COVERTYPE.experiment)
+    mlflow.sklearn.autolog(log_models=False, log_datasets=False, max_tuning_runs=None, silent=True)
+    try:
+        with mlflow.start_run() as started, joblib.parallel_config(backend="threading"):
+            search.fit(rows.canonical(COVERTYPE, part), part["Cover_Type"].to_numpy())
+    finally:
+        mlflow.sklearn.autolog(disable=True, silent=True)
+    theirs = MlflowClient(tracking_uri).get_run(started.info.run_id)
+
+    assert whole_search.data.params == theirs.data.params
+    assert theirs.data.metrics.keys() <= whole_search.data.metrics.keys()
+    for name, value in theirs.data.metrics.items():
+        assert whole_search.data.metrics[name] == pytest.approx(value, abs=1e-12), name
+    assert whole_search.data.tags["estimator_name"] == theirs.data.tags["estimator_name"] == "GridSearchCV"
+    artifacts = [
+        {file.path for file in MlflowClient(uri).list_artifacts(run.info.run_id)}
+        for uri, run in ((tracking_uri, theirs), (searched_uri, whole_search))
+    ]
+    assert artifacts[0] <= artifacts[1]
+
+    client = MlflowClient(tracking_uri)
+    query = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{theirs.info.run_id}'"
+    their_children = client.search_runs([theirs.info.experiment_id], query)
+    searched = {
+        tuple(run.data.params[n] for n in grid): run.data for run in children(searched_uri, whole_search.info.run_id)
+    }
+    assert len(their_children) == len(searched) == 27
+    for child in their_children:
+        ours = searched[tuple(child.data.params[n] for n in grid)]
+        assert child.data.params.items() <= ours.params.items()
+        for name in ("estimator_name", "estimator_class"):
+            assert ours.tags[name] == child.data.tags[name]
+        meaningless = {"mean_fit_time", "std_fit_time"} if ours.params["n_estimators"] != "80" else set()
+        assert child.data.metrics.keys() - ours.metrics.keys() == meaningless
+        for name in ("mean_test_score", "std_test_score", "rank_test_score"):
+            assert ours.metrics[name] == child.data.metrics[name]
+    table = [
+        pd.read_csv(MlflowClient(uri).download_artifacts(run.info.run_id, "cv_results.csv", str(tmp_path)))
+        for uri, run in ((tracking_uri, theirs), (searched_uri, whole_search))
+    ]
+    assert sorted(table[0].columns) == sorted(table[1].columns)
+    scores = [name for name in table[0].columns if "test_score" in name]
+    pd.testing.assert_frame_equal(table[0][scores], table[1][scores])
 
 
 @pytest.mark.parametrize(

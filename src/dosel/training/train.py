@@ -17,6 +17,7 @@ from dosel import rows
 from dosel.errors import TrainingError
 from dosel.training import record, tracking
 from dosel.training.evaluation import confusion_figure, evaluate
+from dosel.training.fingerprint import digest
 from dosel.training.preprocessing import CLASSIFIER, pipeline
 from dosel.training.search import GridSearchCV, Scored, Watcher, plain
 from dosel.usecases import Candidate, UseCase
@@ -131,7 +132,7 @@ def train(
             tracking.log_model(model, pd.DataFrame([use_case.example]))
             [answer] = model.predict_proba(rows.frame(use_case, [use_case.example]))
             known = dict(zip(map(int, model.classes_), map(float, answer), strict=True))
-            tracking.tag(client, run_id, {tracking.EXAMPLE_ANSWER: known})
+            tracking.tag(client, run_id, {tracking.EXAMPLE_ANSWER: known, "dosel.model_digest": digest(model)})
         log.info("best: %s, test accuracy %.4f", plain(search.best_params_), evaluation.metrics["accuracy"])
     return run_id
 
