@@ -67,6 +67,7 @@ def main() -> None:
         for number in range(asked.rounds):
             bares.append(bare(prepared(table)))
             ours.append(tracked(prepared(table), uri, f"round {number}"))
+            note(f"round {number + 1}: bare {bares[-1].seconds:.1f} s, ours {ours[-1].seconds:.1f} s")
     result = compared(bares, ours, len(table), asked.csv.name if asked.csv else "generated")
     if asked.sizes:
         say("\n| rows | seconds | CPU seconds | peak memory, MB | test accuracy |\n|---:|---:|---:|---:|---:|")
@@ -187,7 +188,11 @@ def mlflow_server() -> Iterator[str]:
     """An MLflow of the benchmark's own, over HTTP as everywhere, in a folder that goes away."""
     with TemporaryDirectory(prefix="dosel-benchmark-") as name:
         home, port = Path(name), free_port()
-        os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+        os.environ |= {
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+            "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        }
         command = [
             *(sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"),
             *("--backend-store-uri", f"sqlite:///{home / 'mlflow.db'}", "--artifacts-destination", str(home / "files")),
@@ -215,6 +220,10 @@ def accepted(found: pd.DataFrame) -> pd.DataFrame:
 
 def prepared(table: pd.DataFrame) -> TrainingData:
     return TrainingData(table, rows.row_keys(COVERTYPE, table), (1,))
+
+
+def note(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
 
 
 def say(text: str) -> None:

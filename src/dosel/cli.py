@@ -4,11 +4,12 @@ import logging
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.logging import RichHandler
 from rich.markup import escape
 from rich.table import Table
 
@@ -162,10 +163,9 @@ def train(name: UseCaseName) -> None:
 
     pipeline = Pipeline(named(name), settings)
     console = Console()
-    # On a terminal a bar says what the log says elsewhere, in lines that stay.
-    with _logging() if not console.is_terminal else nullcontext(), SearchBar(console) as bar:
+    with _logging(console), SearchBar(console) as bar:
         run_id = pipeline.train(bar)
-        bar.say("figures and model are in MLflow; the gate decides")
+        bar.say("registered, then judged by the gate")
         outcome = pipeline.challenge(pipeline.register(run_id), _actor())
     verdict = "in Production" if outcome.promoted else "not promoted"
     Console().print(f"version {outcome.version} {verdict}: {outcome.reason}")
@@ -353,7 +353,9 @@ def _user() -> str:
 
 
 @contextmanager
-def _logging() -> Iterator[None]:
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+def _logging(console: Console | None = None) -> Iterator[None]:
+    """Shows what dosel logs; given the console of a bar, above that bar."""
+    bare = RichHandler(console=console, show_time=False, show_level=False, show_path=False) if console else None
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[bare] if bare else None)
     logging.getLogger("dosel").setLevel(logging.INFO)
     yield
