@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.markup import escape
 from rich.table import Table
 
@@ -159,13 +158,13 @@ def train(name: UseCaseName) -> None:
     """Train on the clean rows, register the result and let the gate decide."""
     settings = load_settings()
     from dosel.pipeline import Pipeline
-    from dosel.training.bar import SearchBar
+    from dosel.terminal import Searching
 
     pipeline = Pipeline(named(name), settings)
     console = Console()
-    with _logging(console), SearchBar(console) as bar:
-        run_id = pipeline.train(bar)
-        bar.say("registered, then judged by the gate")
+    with Searching(console) as searching:
+        run_id = pipeline.train(searching.scored)
+        searching.say("registered, then judged by the gate")
         outcome = pipeline.challenge(pipeline.register(run_id), _actor())
     verdict = "in Production" if outcome.promoted else "not promoted"
     Console().print(f"version {outcome.version} {verdict}: {outcome.reason}")
@@ -353,9 +352,7 @@ def _user() -> str:
 
 
 @contextmanager
-def _logging(console: Console | None = None) -> Iterator[None]:
-    """Shows what dosel logs; given the console of a bar, above that bar."""
-    bare = RichHandler(console=console, show_time=False, show_level=False, show_path=False) if console else None
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[bare] if bare else None)
+def _logging() -> Iterator[None]:
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("dosel").setLevel(logging.INFO)
     yield

@@ -1,38 +1,35 @@
-"""What a person at a terminal sees of batches: progress while they come, the ledger, the quarantine."""
+"""What a person at a terminal sees: progress of batches and searches, the ledger, the quarantine."""
 
 import logging
 from collections.abc import Iterable
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from dosel.warehouse import BatchRecord, RefusedRow
 
+if TYPE_CHECKING:
+    from dosel.training.search import Scored
 
-class Pulling:
-    """A line that lives while batches are pulled: rows, rows a second, refused; each batch's own line stays above it.
 
-    Where nobody watches, in a file or a pipe, only the lines of the batches are written.
-    """
+class _Live:
+    """A line that lives at the bottom while work goes on, what dosel logs above it. A context manager."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.fields[batches]} batches"),
-            TextColumn("{task.completed:,.0f} rows"),
-            TextColumn("{task.fields[rate]:,.0f} rows/s"),
-            TextColumn("{task.fields[refused]:,} refused"),
-            TextColumn("{task.fields[duplicates]:,} duplicates"),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
-        )
-        self._task = self._progress.add_task("", total=None, batches=0, rate=0.0, refused=0, duplicates=0)
+    def __init__(self, console: Console, *columns: ProgressColumn) -> None:
+        self._progress = Progress(SpinnerColumn(), *columns, console=console, transient=True)
         self._handler = RichHandler(console=console, show_time=False, show_level=False, show_path=False)
 
     def __enter__(self) -> Self:
@@ -46,6 +43,25 @@ class Pulling:
         self._progress.stop()
         logging.getLogger("dosel").removeHandler(self._handler)
 
+
+class Pulling(_Live):
+    """A line that lives while batches are pulled: rows, rows a second, refused; each batch's own line stays above it.
+
+    Where nobody watches, in a file or a pipe, only the lines of the batches are written.
+    """
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(
+            console,
+            TextColumn("{task.fields[batches]} batches"),
+            TextColumn("{task.completed:,.0f} rows"),
+            TextColumn("{task.fields[rate]:,.0f} rows/s"),
+            TextColumn("{task.fields[refused]:,} refused"),
+            TextColumn("{task.fields[duplicates]:,} duplicates"),
+            TimeElapsedColumn(),
+        )
+        self._task = self._progress.add_task("", total=None, batches=0, rate=0.0, refused=0, duplicates=0)
+
     def stored(self, record: BatchRecord) -> None:
         """Tells of a batch that is safe."""
         task = self._progress.tasks[self._task]
@@ -58,6 +74,31 @@ class Pulling:
             duplicates=task.fields["duplicates"] + record.rows_duplicate,
             rate=rows / max(task.elapsed or 0, 1e-3),
         )
+
+
+class Searching(_Live):
+    """A bar that lives while a search goes on: candidates done, the best so far, the time left."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(
+            console,
+            TextColumn("candidates"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+            TimeRemainingColumn(),
+        )
+        self._task = self._progress.add_task("preparing", total=None)
+
+    def scored(self, candidate: "Scored") -> None:
+        """Tells of a candidate that has its score."""
+        self._progress.update(
+            self._task, total=candidate.of, completed=candidate.done, description=f"best {candidate.best:.4f}"
+        )
+
+    def say(self, words: str) -> None:
+        """What goes on when the last candidate is done."""
+        self._progress.update(self._task, description=words)
 
 
 def ledger(records: Iterable[BatchRecord]) -> Table:
