@@ -40,7 +40,7 @@ services-down: ## end what make services started; its data stay
 .PHONY: clean
 clean: down ## end everything and forget all data, models and logs (.venv stays)
 	@if [ -x $(DOSEL) ]; then $(DOSEL) forget; fi
-	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache test-output
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis .import_linter_cache test-output
 
 .PHONY: distclean
 distclean: clean ## also remove .venv and the package cache
