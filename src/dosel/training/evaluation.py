@@ -77,9 +77,12 @@ def confusion_figure(target: Target, confusion: npt.NDArray[np.int64], rows: str
 
     names = list(target.labels.values())
     share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    figure = Figure(figsize=(1.0 * len(names) + 2, 0.9 * len(names) + 1), layout="constrained")
-    axes = figure.subplots()
-    image = axes.imshow(share, cmap="Greens", vmin=0, vmax=1)
+    # Room for the names is reckoned rather than laid out, which would draw everything twice.
+    room = 0.7 + 0.09 * max(map(len, names))
+    width, height = len(names) + room + 1.5, 0.8 * len(names) + room + 0.5
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((room / width, room / height, len(names) / width, 0.8 * len(names) / height))
+    image = axes.imshow(share, cmap="Greens", vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(names)), names, rotation=40, ha="right")
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("Predicted")
@@ -88,5 +91,6 @@ def confusion_figure(target: Target, confusion: npt.NDArray[np.int64], rows: str
     for (row, column), count in np.ndenumerate(confusion):
         colour = "white" if share[row, column] > 0.5 else "black"
         axes.text(column, row, str(count), ha="center", va="center", color=colour)
-    figure.colorbar(image, ax=axes, label="Share of the true class")
+    beside = figure.add_axes(((room + len(names) + 0.2) / width, room / height, 0.2 / width, 0.8 * len(names) / height))
+    figure.colorbar(image, cax=beside, label="Share of the true class")
     return figure
