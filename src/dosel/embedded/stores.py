@@ -196,6 +196,8 @@ class MariaDB(Store):
             *(f"--bind-address={HOST}", f"--port={self.port}", "--skip-name-resolve"),
             # In the data folder; its whole path might be longer than a socket's may be.
             *("--socket=mariadb.sock", "--pid-file=mariadb.pid"),
+            # Twenty processes that race each other have a pool of connections each.
+            "--max-connections=1000",
             *("--character-set-server=utf8mb4", "--collation-server=utf8mb4_general_ci", "--local-infile=0"),
             *self._account(),
             *fast,

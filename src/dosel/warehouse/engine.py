@@ -16,6 +16,7 @@ LOCK_SECONDS = 30
 STATEMENT_SECONDS = 300
 
 _HINTS = {
+    1040: "it has as many connections as its max_connections allows.",
     1045: "are user and password right?",
     1049: "does the schema exist?",
     2003: "is it running?",
