@@ -135,10 +135,18 @@ def as_problems(document: dict[str, Any]) -> dict[str, Any]:
             if schema["$ref"].endswith("/HTTPValidationError"):
                 del operation["responses"][status]
             else:
-                response["content"] = {MEDIA_TYPE: {"schema": schema}}
+                response["content"] = {MEDIA_TYPE: {"schema": schema} | _example(int(status), path)}
     for unused in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(unused, None)
     return document
+
+
+def _example(status: int, path: str) -> dict[str, Any]:
+    """An example of its own for each status but 422, for which the schema has one."""
+    if status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        return {}
+    problem = Problem(title=HTTPStatus(status).phrase, status=status, detail=WHEN[status], instance=path)
+    return {"example": problem.model_dump(exclude_none=True)}
 
 
 def install(app: FastAPI) -> None:

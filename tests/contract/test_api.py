@@ -228,6 +228,8 @@ def test_every_call_has_words_and_no_error_is_fastapis(api: TestClient) -> None:
             for status, response in operation["responses"].items():
                 media_types = [PROBLEM] if int(status) >= 400 else ["application/json", "text/csv"]
                 assert list(response["content"]) == media_types[: len(response["content"])]
+                if int(status) >= 400 and status != "422":
+                    assert response["content"][PROBLEM]["example"]["status"] == int(status)
 
 
 # What is refused.
