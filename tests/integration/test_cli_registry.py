@@ -7,7 +7,7 @@ import re
 import pytest
 from typer.testing import CliRunner, Result
 
-from dosel import cli
+from dosel.cli import cli, common
 from dosel.errors import ModelNotFound, UnknownUseCase
 from tests.integration.worlds import World
 
@@ -19,7 +19,7 @@ class Terminal:
         self.world = world
 
     def __call__(self, *arguments: str, code: int = 0) -> str:
-        result: Result = CliRunner(env={"COLUMNS": "200"}).invoke(cli.cli, arguments, catch_exceptions=False)
+        result: Result = CliRunner(env={"COLUMNS": "200"}).invoke(cli, arguments, catch_exceptions=False)
         assert result.exit_code == code, result.output
         return result.output
 
@@ -27,8 +27,8 @@ class Terminal:
 @pytest.fixture
 def dosel(world: World, monkeypatch: pytest.MonkeyPatch) -> Terminal:
     """Two versions are registered, the first is in Production."""
-    monkeypatch.setattr(cli, "load_settings", lambda: world.settings)
-    monkeypatch.setattr(cli, "_user", lambda: "ana")
+    monkeypatch.setattr(common, "load_settings", lambda: world.settings)
+    monkeypatch.setattr("getpass.getuser", lambda: "ana")
     world.enter("poor")
     world.register("good")
     return Terminal(world)

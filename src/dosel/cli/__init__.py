@@ -1,0 +1,23 @@
+"""`dosel …`, for a person at a terminal."""
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from dosel.cli import models, platform, rows
+from dosel.compose.commands import jobs
+from dosel.errors import DoselError
+
+cli = typer.Typer(no_args_is_help=True, add_completion=False, help="A model registry platform.")
+for part in (platform, rows, models):
+    cli.add_typer(part.commands)
+cli.add_typer(jobs, name="compose")
+
+
+def main() -> None:
+    """The entry point: every error that dosel raises on purpose is one message and exit code 1."""
+    try:
+        cli()
+    except DoselError as error:
+        Console(stderr=True).print(f"[red bold]dosel:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        raise SystemExit(1) from None

@@ -1,0 +1,41 @@
+"""What the commands share: settings, who is asking, names as arguments."""
+
+import getpass
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from dosel.embedded.services import ROOT
+from dosel.settings import Settings
+
+UseCaseName = Annotated[str, typer.Argument(help="Name of the use case.")]
+
+
+def load_settings() -> Settings:
+    """Settings from the environment and, where that is silent, from the project's `.env`."""
+    from dotenv import dotenv_values
+
+    for key, value in dotenv_values(ROOT / ".env").items():
+        if value is not None:
+            os.environ.setdefault(key, value)
+    os.environ.setdefault("DOSEL_HOME", str(ROOT / ".dosel"))
+    # Before anything imports mlflow, which would note this machine in the user's home.
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    return Settings.load()
+
+
+def actor() -> str:
+    """Who asks, for the ledger."""
+    return f"command line, {getpass.getuser()}"
+
+
+@contextmanager
+def logged() -> Iterator[None]:
+    """What dosel logs meanwhile is shown."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("dosel").setLevel(logging.INFO)
+    yield

@@ -1,0 +1,143 @@
+"""Commands on what is in Production: its history, and moving it."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from dosel.cli import common
+from dosel.usecases import ALL, of_model
+
+if TYPE_CHECKING:
+    from dosel.registry import Registry
+    from dosel.warehouse import Promotion
+
+commands = typer.Typer()
+ModelName = Annotated[str, typer.Argument(help="Name of the registered model, or of its use case.")]
+Reason = Annotated[str, typer.Option(help="Why, for the record.")]
+
+
+@commands.command()
+def history(
+    name: ModelName,
+    at: Annotated[str | None, typer.Option(help="Only up to this time, such as 2026-11-21T03:00Z.")] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="As CSV, with everything the ledger keeps.")] = False,
+) -> None:
+    """Show what was in Production when, by whom and why; the last line is what is there."""
+    from dosel.registry.history import as_csv, moment
+
+    model, registry = _registry(name)
+    try:
+        entries = registry.ledger.history(model, moment(at) if at else None)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    if csv:
+        typer.echo(as_csv(entries), nl=False)
+        return
+    if not entries:
+        Console().print(f"nothing was in Production of {model}" + (f" at {at}" if at else " yet"), highlight=False)
+        return
+    table = Table(box=None, pad_edge=False)
+    for title in ("#", "since (UTC)", "version", "by", "why"):
+        table.add_column(title, no_wrap=title in ("#", "since (UTC)", "version"))
+    for entry in entries:
+        moved = f"{entry.from_version or '–'} → {entry.to_version}"
+        table.add_row(
+            str(entry.sequence), f"{entry.at:%Y-%m-%d %H:%M:%S}", moved, escape(entry.actor), escape(entry.reason)
+        )
+    Console(soft_wrap=False).print(table, highlight=False)
+    for note in registry.ledger.notes(model):
+        Console().print(f"{note.at:%Y-%m-%d %H:%M:%S}  after #{note.sequence}: {escape(note.text)}", style="yellow")
+
+
+@commands.command()
+def promote(
+    name: ModelName, version: Annotated[int, typer.Argument(help="The version's number.")], reason: Reason
+) -> None:
+    """Put a version into Production by hand. The gate is not asked; its files must be those that were registered."""
+    model, registry = _registry(name)
+    with common.logged():
+        _tell_moved(registry.promote(registry.version(model, version), common.actor(), reason))
+
+
+@commands.command()
+def rollback(
+    name: ModelName,
+    to: Annotated[int | None, typer.Option(help="A version that was in Production; left out: the one before.")] = None,
+    reason: Reason = "rolled back by hand",
+) -> None:
+    """Put back what was in Production before."""
+    model, registry = _registry(name)
+    with common.logged():
+        _tell_moved(registry.roll_back(model, common.actor(), reason, to))
+
+
+@commands.command()
+def reconcile(name: Annotated[str | None, typer.Argument(help="One model; all if left out.")] = None) -> None:
+    """Bring MLflow's aliases and stage to what the ledger says; exit code 1 if something was found amiss."""
+    amiss = False
+    for model in [name] if name else [use_case.model_name for use_case in ALL]:
+        found, registry = _registry(model)
+        projection = registry.reconcile(found)
+        for note in projection.notes:
+            Console().print(f"[yellow]![/] {escape(note)}", highlight=False, soft_wrap=True)
+        now = f"version {projection.version.version}" if projection.version else "nothing"
+        Console().print(f"{found}: {now} is in Production", highlight=False)
+        amiss = amiss or bool(projection.notes)
+    if amiss:
+        raise typer.Exit(1)
+
+
+@commands.command()
+def vouch(
+    name: ModelName, version: Annotated[int, typer.Argument(help="The version's number.")], reason: Reason
+) -> None:
+    """Write the manifest of a version that dosel did not register, or before it kept manifests: its files as now."""
+    model, registry = _registry(name)
+    manifest = registry.vouch(registry.version(model, version))
+    registry.ledger.note(model, f"{common.actor()} vouched for the files of version {version}: {reason}")
+    Console().print(
+        f"{model} version {version}: {len(manifest.files)} files, manifest {manifest.digest}", soft_wrap=True
+    )
+
+
+@commands.command()
+def gc(
+    days: Annotated[int, typer.Option(min=0, help="Runs of the last so many days are kept, too.")] = 30,
+    delete: Annotated[bool, typer.Option("--delete", help="Really delete; left out, it only says what.")] = False,
+) -> None:
+    """Delete runs and artifacts that neither the registry nor the ledger nor the last days name."""
+    from dosel.registry.gc import collect
+
+    _, registry = _registry(ALL[0].model_name)
+    with common.logged():
+        found = collect(registry, [use_case.experiment for use_case in ALL], days, delete)
+    done = "deleted" if delete else "would be deleted (--delete does it)"
+    Console().print(
+        f"{found.runs} runs, {found.models} models and {found.orphans} folders that belong to no run {done}; "
+        f"{found.kept} runs are kept",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _registry(name: str) -> "tuple[str, Registry]":
+    """The registered model's name, and the registry it is in."""
+    settings = common.load_settings()
+    from dosel.pipeline import bound_mlflow_requests
+    from dosel.registry import Registry
+
+    bound_mlflow_requests()
+    return of_model(name).model_name, Registry.opened(settings)
+
+
+def _tell_moved(entry: "Promotion") -> None:
+    before = f"version {entry.from_version}" if entry.from_version else "nothing"
+    Console().print(
+        f"{entry.model}: version {entry.to_version} is in Production, after {before} (entry {entry.sequence} of the "
+        f"ledger, {entry.at:%Y-%m-%d %H:%M:%S} UTC)",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,88 @@
+"""Commands that start, watch and end what runs on this machine."""
+
+import os
+import subprocess
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from dosel.cli import common
+from dosel.settings import Settings
+
+if TYPE_CHECKING:
+    from dosel.embedded.up import Platform
+
+commands = typer.Typer()
+
+
+@commands.command()
+def up(
+    detach: Annotated[bool, typer.Option(help="Return after the first prediction; the services stay.")] = False,
+) -> None:
+    """Start the embedded platform and wait for its first prediction."""
+    _platform().up(detach)
+
+
+@commands.command()
+def down() -> None:
+    """End everything the embedded platform runs."""
+    _platform().down()
+
+
+@commands.command()
+def status() -> None:
+    """Show each service's state; exit code 1 if one is not well."""
+    if not _platform(as_started=True).status():
+        raise typer.Exit(1)
+
+
+@commands.command()
+def logs(service: Annotated[str | None, typer.Argument(help="One service; all if left out.")] = None) -> None:
+    """Follow the services' logs until Ctrl-C."""
+    files = _platform(as_started=True).logs(service)
+    if not files:
+        Console().print("there are no logs yet: `make up` starts the services")
+        return
+    try:
+        subprocess.run(["tail", "-n", "20", "-F", *map(str, files)], check=False)
+    except KeyboardInterrupt:
+        return
+
+
+@commands.command()
+def forget() -> None:
+    """Remove all data, models and logs of the embedded platform, which must not be running."""
+    _platform().forget()
+
+
+@commands.command()
+def services(
+    detach: Annotated[bool, typer.Option(help="Return at once; they stay.")] = False,
+) -> None:
+    """Start a MariaDB and a MinIO of our own, and tell how to use them."""
+    settings = common.load_settings()
+    from dosel.embedded import own_stores
+
+    own_stores.up(settings.home, dict(os.environ), Console(soft_wrap=True), detach)
+
+
+@commands.command("services-down")
+def services_down() -> None:
+    """End that MariaDB and MinIO; their data stay."""
+    settings = common.load_settings()
+    from dosel.embedded import own_stores
+
+    own_stores.down(settings.home, Console())
+
+
+def _platform(as_started: bool = False) -> "Platform":
+    """The embedded platform, with the settings of now or with those it was last started with."""
+    settings = common.load_settings()
+    from dosel.embedded.home import Home
+    from dosel.embedded.up import Platform
+
+    if as_started and (last := Home(settings.home).last_start()):
+        os.environ.update(last)
+        settings = Settings.load()
+    return Platform(settings, dict(os.environ), Console(soft_wrap=True))
