@@ -1,11 +1,11 @@
 """Connections to the data store, with time limits, and transactions that mean what they say."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Dialect, Engine, Table, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, InternalError, OperationalError
 
@@ -77,6 +77,14 @@ def transaction(engine: Engine) -> Iterator[Connection]:
             yield connection
     except (OperationalError, InterfaceError, InternalError) as error:
         raise WarehouseError(_in_words(engine, error)) from error
+
+
+def insert_text(dialect: Dialect, table: Table, columns: Iterable[str]) -> str:
+    """An INSERT as the driver takes it, for rows that are tuples in the order of `columns`."""
+    quote = dialect.identifier_preparer
+    names = [quote.quote(name) for name in columns]
+    marks = ["?" if dialect.paramstyle == "qmark" else "%s"] * len(names)
+    return f"INSERT INTO {quote.format_table(table)} ({', '.join(names)}) VALUES ({', '.join(marks)})"
 
 
 def _in_words(engine: Engine, error: DBAPIError) -> str:

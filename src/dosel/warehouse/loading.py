@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine, NullPool, Table, create_engine, event
 from sqlalchemy.exc import OperationalError
 
 from dosel.errors import WarehouseError
-from dosel.warehouse.engine import connect_arguments, transaction
+from dosel.warehouse.engine import connect_arguments, insert_text, transaction
 
 NAME = "rows of dosel"
 """What we have the server ask for; it gets nothing if it asks for another file."""
@@ -113,11 +113,7 @@ def _load(connection: Connection, table: Table, rows: pa.Table) -> None:
 
 
 def _insert(connection: Connection, table: Table, rows: pa.Table) -> None:
-    quote = connection.dialect.identifier_preparer
-    columns = ", ".join(quote.quote(name) for name in rows.column_names)
-    mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
-    marks = ", ".join([mark] * rows.num_columns)
-    statement = f"INSERT INTO {quote.format_table(table)} ({columns}) VALUES ({marks})"
+    statement = insert_text(connection.dialect, table, rows.column_names)
     for part in rows.to_batches(_ROWS_PER_INSERT):
         values = list(zip(*(column.to_pylist() for column in part.columns), strict=True))
         connection.exec_driver_sql(statement, values)

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from sqlalchemy import Engine, insert
+from sqlalchemy import Engine
 
-from dosel.warehouse.engine import transaction
+from dosel.warehouse.engine import insert_text, transaction
 from dosel.warehouse.tables import PREDICTIONS, create
 
 
@@ -34,8 +34,7 @@ class PredictionStore:
         self._engine = engine
         self._made = False
         # As text, once: SQLAlchemy's own way with each row takes longer than the prediction took.
-        statement = insert(PREDICTIONS).values(dict.fromkeys(PredictionRecord._fields))
-        self._insert = str(statement.compile(dialect=engine.dialect))
+        self._insert = insert_text(engine.dialect, PREDICTIONS, PredictionRecord._fields)
 
     def append(self, records: Sequence[PredictionRecord]) -> None:
         """Stores all of them, or none.
