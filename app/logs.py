@@ -79,7 +79,10 @@ def write_json() -> None:
     handler.setFormatter(JsonFormatter())
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers.clear()
-        logging.getLogger(name).propagate = True
+        # Our own access log has a line for each answer already.
+        logging.getLogger(name).propagate = name != "uvicorn.access"
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     for name in ("uvicorn", "dosel", "app"):
         logging.getLogger(name).setLevel(logging.INFO)
+    # Each look at an MLflow that is away would have its retries told here; `serving` tells once that it is away.
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)

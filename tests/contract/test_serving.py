@@ -4,6 +4,8 @@ import asyncio
 import hashlib
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -186,6 +188,13 @@ def test_a_log_record_is_a_line_of_json_with_its_traceback() -> None:
     assert "\n" not in line
     assert (json.loads(line)["message"], json.loads(line)["level"]) == ("failed: so", "error")
     assert "ValueError: a\nreason" in json.loads(line)["traceback"]
+
+
+def test_uvicorn_tells_of_itself_in_json_and_of_answers_not_at_all() -> None:
+    said = "write_json(); getLogger('uvicorn.error').info('started'); getLogger('uvicorn.access').info('answered')"
+    program = f"from logging import getLogger; from app.logs import write_json; {said}"
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60).stdout
+    assert [json.loads(line)["message"] for line in out.splitlines()] == ["started"]
 
 
 def test_answers_are_logged_in_the_warehouse(api: TestClient, installed: Installation) -> None:
