@@ -27,6 +27,18 @@ def services() -> dict[str, dict[str, Any]]:
     return found
 
 
+def keys_written_twice(node: yaml.Node) -> list[str]:
+    children: list[yaml.Node] = []
+    found: list[str] = []
+    if isinstance(node, yaml.MappingNode):
+        names = [key.value for key, _ in node.value]
+        found = [name for name in names if names.count(name) > 1]
+        children = [value for _, value in node.value]
+    elif isinstance(node, yaml.SequenceNode):
+        children = node.value
+    return found + [name for child in children for name in keys_written_twice(child)]
+
+
 SERVICES = services()
 LASTING = [name for name, service in SERVICES.items() if service["restart"] != "no"]
 
@@ -45,12 +57,25 @@ def known_defaults() -> dict[str, str]:
     return known
 
 
+@pytest.mark.parametrize("file", FILES)
+def test_no_key_is_written_twice(file: str) -> None:
+    """Compose 1.29 takes the last of them, as PyYAML does; version 2 refuses the file."""
+    assert keys_written_twice(yaml.compose((ROOT / file).read_text())) == []
+
+
+def test_what_the_api_restarts_from_is_in_a_volume() -> None:
+    home = SERVICES["fast_api"]["environment"]["DOSEL_HOME"]
+    assert [volume.partition(":")[2] for volume in SERVICES["fast_api"]["volumes"]] == [home]
+    assert f"RUN install -d -o dosel {home}\n" in (ROOT / "app" / "Dockerfile").read_text()
+
+
 @pytest.mark.parametrize("name", LASTING)
 def test_what_runs_for_long_is_watched_restarted_and_bounded(name: str) -> None:
     service = SERVICES[name]
     assert service["restart"] == "unless-stopped"
     assert service["init"] is True
     assert re.fullmatch(r"\d+[mg]", service["mem_limit"])
+    assert service["logging"]["options"].keys() == {"max-size", "max-file"}
     check = service["healthcheck"]
     assert check["test"][0] in ("CMD", "CMD-SHELL")
     assert not {"curl", "wget", "ps"} & set(re.split(r"\W+", " ".join(check["test"])))

@@ -1,6 +1,7 @@
 """Passwords that everybody knows stay on laptops; new ones fit where they are put and replace nothing in use."""
 
 import base64
+import json
 import shutil
 import stat
 from pathlib import Path
@@ -60,7 +61,7 @@ def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(ROOT / ".env", tmp_path)
     with (tmp_path / ".env").open("a") as file:
         file.write("API_PORT=18989\n")
-    monkeypatch.setattr(docker, "volumes", lambda _: {})
+    monkeypatch.setattr(docker, "filled_volumes", lambda _: set())
     return tmp_path
 
 
@@ -81,7 +82,7 @@ def test_it_is_not_written_twice(installation: Path) -> None:
 
 
 def test_volumes_that_know_other_passwords_come_first(installation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(docker, "volumes", lambda _: {key: {} for key in ("postgres", "minio", "data-api")})
+    monkeypatch.setattr(docker, "filled_volumes", lambda _: {"postgres", "minio", "data-api"})
     with pytest.raises(StartupError, match="the volumes minio, postgres were made with other passwords"):
         secrets.write(installation, "dosel")
     assert not (installation / ".env.secrets").exists()
@@ -104,9 +105,19 @@ def test_docker_tells_the_projects_volumes(tmp_path: Path, monkeypatch: pytest.M
     assert inspection == "volume inspect p_mysql"
 
 
+def test_volumes_that_a_refused_start_left_behind_hold_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"p_mysql": "118.2MB", "p_minio": "0B", "other_mysql": "0B", "p_abroad": "N/A"}
+    monkeypatch.setattr(docker, "volumes", lambda _: {"mysql": {}, "minio": {}, "abroad": {}})
+    monkeypatch.setattr(
+        docker, "docker", lambda *_: json.dumps([{"Name": name, "Size": size} for name, size in sizes.items()])
+    )
+    assert docker.filled_volumes("p") == {"mysql", "abroad"}
+
+
 def test_without_docker_there_are_no_volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert docker.volumes("p") == {}
+    assert docker.filled_volumes("p") == set()
 
 
 @pytest.mark.parametrize(

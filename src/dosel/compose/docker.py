@@ -33,6 +33,16 @@ def volumes(project: str) -> dict[str, dict[str, str]]:
     return {volume["Labels"][VOLUME_LABEL]: volume["Labels"] for volume in found}
 
 
+def filled_volumes(project: str) -> set[str]:
+    """Which of the project's volumes hold anything: a start that is refused leaves them behind empty."""
+    made = {f"{project}_{name}": name for name in volumes(project)}
+    if not made:
+        return set()
+    known = json.loads(docker("system", "df", "--verbose", "--format", "{{json .Volumes}}"))
+    empty = {volume["Name"] for volume in known if volume["Size"] == "0B"}
+    return {name for full, name in made.items() if full not in empty}
+
+
 def running(project: str) -> list[str]:
     """Names of the project's containers that run."""
     return docker("ps", "--filter", f"label={PROJECT_LABEL}={project}", "--format", "{{.Names}}").split()

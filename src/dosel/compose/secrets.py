@@ -25,7 +25,7 @@ def write(root: Path, project: str) -> Path:
     file = root / ".env.secrets"
     if file.exists():
         raise StartupError(f"{file} exists: its values are in use; remove it first if they are not")
-    if made := sorted(docker.volumes(project).keys() - WITHOUT):
+    if made := sorted(docker.filled_volumes(project) - WITHOUT):
         raise StartupError(
             f"the volumes {', '.join(made)} were made with other passwords, which databases keep: back up what "
             f"matters, remove them with `{REMOVE}`, then try again"
