@@ -1,8 +1,8 @@
-"""Writes the parts of README.md that follow from the code: the tables of services and settings, and the
-example call.
+"""Writes the parts of README.md and docs/ that follow from the code: the tables of services, settings and
+credentials, and the example call.
 
-python scripts/readme.py            brings README.md up to date
-python scripts/readme.py --check    fails if it is not
+python scripts/readme.py            brings them up to date
+python scripts/readme.py --check    fails if they are not
 """
 
 import json
@@ -17,7 +17,7 @@ from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
 ROOT = Path(__file__).resolve().parent.parent
-README = ROOT / "README.md"
+PAGES = (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))
 
 
 def parts() -> dict[str, str]:
@@ -79,24 +79,26 @@ def rows(settings: type[BaseSettings]) -> Iterable[str]:
         yield f"| `{variable}` | {shown} | {field.description} |"
 
 
-def rewritten(text: str) -> str:
-    """`text` with every generated part as it should be."""
+def rewritten(pages: dict[Path, str]) -> dict[Path, str]:
+    """The pages with every generated part as it should be, wherever it stands."""
+    found = dict(pages)
     for name, part in parts().items():
-        marked = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
-        if not marked.search(text):
-            raise SystemExit(f"README.md has no part between <!-- {name} --> and <!-- /{name} -->")
-        text = marked.sub(lambda match, part=part: match[1] + part + match[2], text)  # type: ignore[misc]
-    return text
+        marked = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        if not any(marked.search(text) for text in pages.values()):
+            raise SystemExit(f"no page has a part between <!-- {name} --> and <!-- /{name} -->")
+        for page, text in found.items():
+            found[page] = marked.sub(lambda match, part=part: f"{match[1]}{part}\n{match[2]}", text)  # type: ignore[misc]
+    return found
 
 
 def main() -> None:
-    text = README.read_text()
-    current = rewritten(text)
-    if "--check" in sys.argv[1:]:
-        if current != text:
-            raise SystemExit("README.md does not say what the code says: `make docs` brings it up to date")
-    else:
-        README.write_text(current)
+    pages = {page: page.read_text() for page in PAGES}
+    changed = {page: text for page, text in rewritten(pages).items() if text != pages[page]}
+    if "--check" in sys.argv[1:] and changed:
+        names = ", ".join(str(page.relative_to(ROOT)) for page in changed)
+        raise SystemExit(f"{names}: not what the code says; `make docs` brings it up to date")
+    for page, text in changed.items():
+        page.write_text(text)
 
 
 if __name__ == "__main__":

@@ -49,22 +49,29 @@ def docker(*arguments: str) -> str:
 @dataclass
 class Stack:
     environment: dict[str, str]
+    project: str = PROJECT
     command: Sequence[str] = field(default_factory=compose_command)
     token: str = ""
 
     def compose(self, files: Iterable[str], *arguments: str, timeout: float = 300) -> str:
+        done = self.compose_whatever_comes(files, *arguments, timeout=timeout)
+        assert done.returncode == 0, f"{' '.join(arguments)}: {done.stdout[-2000:]}{done.stderr[-4000:]}"
+        return done.stdout
+
+    def compose_whatever_comes(
+        self, files: Iterable[str], *arguments: str, timeout: float = 300
+    ) -> "subprocess.CompletedProcess[str]":
         named = [part for file in files for part in ("-f", file)]
-        done = subprocess.run(
-            [*self.command, "-p", PROJECT, *named, *arguments],
+        return subprocess.run(
+            [*self.command, "-p", self.project, *named, *arguments],
             cwd=ROOT,
             env=os.environ | self.environment,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=timeout,
             check=False,
         )
-        assert done.returncode == 0, f"{' '.join(arguments)}: {done.stdout[-2000:]}{done.stderr[-4000:]}"
-        return done.stdout
 
     def setting(self, name: str) -> str:
         return self.environment.get(name) or str(SETTINGS[name])
@@ -72,12 +79,17 @@ class Stack:
     def url(self, port: str) -> str:
         return f"http://127.0.0.1:{self.environment[port]}"
 
-    def container(self, service: str) -> dict[str, Any]:
-        """What Docker knows of a service's container."""
-        labels = (f"com.docker.compose.project={PROJECT}", f"com.docker.compose.service={service}")
+    def containers(self, service: str = "") -> list[dict[str, Any]]:
+        """What Docker knows of a service's containers, or of all."""
+        labels = [f"com.docker.compose.project={self.project}"]
+        labels += [f"com.docker.compose.service={service}"] if service else []
         filters = [part for label in labels for part in ("--filter", f"label={label}")]
-        (name,) = docker("ps", "--all", "--quiet", *filters).split()
-        found: dict[str, Any] = json.loads(docker("inspect", name))[0]
+        names = docker("ps", "--all", "--quiet", *filters).split()
+        found: list[dict[str, Any]] = json.loads(docker("inspect", *names)) if names else []
+        return found
+
+    def container(self, service: str) -> dict[str, Any]:
+        (found,) = self.containers(service)
         return found
 
     def kill(self, service: str) -> str:
@@ -92,15 +104,14 @@ class Stack:
 
     def left(self) -> dict[str, list[str]]:
         """What Docker still has of this project."""
-        label = ("--filter", f"label=com.docker.compose.project={PROJECT}", "--quiet")
+        label = ("--filter", f"label=com.docker.compose.project={self.project}", "--quiet")
         kinds = {"containers": ("ps", "--all"), "volumes": ("volume", "ls"), "networks": ("network", "ls")}
         return {kind: docker(*listing, *label).split() for kind, listing in kinds.items()}
 
     def unhealthy(self) -> dict[str, str]:
         """Containers that run without being well, or ended although they should run."""
         found = {}
-        for name in self.left()["containers"]:
-            container = json.loads(docker("inspect", name))[0]
+        for container in self.containers():
             state, policy = container["State"], container["HostConfig"]["RestartPolicy"]["Name"]
             well = state.get("Health", {}).get("Status") == "healthy" or (policy == "no" and state["ExitCode"] == 0)
             if not well:

@@ -5,8 +5,11 @@ The tests stand in the order in which they are told, on one platform; they need 
 since they end processes of its containers.
 """
 
+import csv
+import io
 import logging
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,7 +24,9 @@ from fastapi.testclient import TestClient
 from mlflow import MlflowClient
 from sqlalchemy import Engine, text
 
+from dosel.compose import secrets
 from dosel.compose.backup import backup, restore
+from dosel.credentials import CREDENTIALS
 from dosel.errors import StartupError
 from dosel.usecases.covertype import COVERTYPE
 from dosel.warehouse import BatchStore, PromotionLedger, connect
@@ -30,7 +35,7 @@ from external.main import build_app
 from external.settings import Settings as DataApiSettings
 from external.state import State
 from tests.e2e.conftest import free_ports
-from tests.e2e.stack import EXTERNAL, PLATFORM, PROJECT, Stack, have_docker, wait
+from tests.e2e.stack import EXTERNAL, PLATFORM, PROJECT, ROOT, Stack, have_docker, wait
 
 pytestmark = pytest.mark.compose
 log = logging.getLogger(__name__)
@@ -145,9 +150,13 @@ def one_in_production(stack: Stack, engine: Engine) -> int:
     return last.to_version
 
 
-def answer(stack: Stack) -> dict[str, Any]:
+def ask(stack: Stack) -> httpx.Response:
     url = f"{stack.url('API_PORT')}/predict/{COVERTYPE.name}"
-    found: dict[str, Any] = httpx.post(url, json=dict(COVERTYPE.example), timeout=10).raise_for_status().json()
+    return httpx.post(url, json=dict(COVERTYPE.example), timeout=10).raise_for_status()
+
+
+def answer(stack: Stack) -> dict[str, Any]:
+    found: dict[str, Any] = ask(stack).json()
     return found
 
 
@@ -160,6 +169,9 @@ def test_it_reaches_a_first_prediction_by_itself(stack: Stack, warehouse: Engine
         log.info("%s, seconds: %s", dag, {name: round(task["duration"] or 0) for name, task in tasks.items()})
     assert one_in_production(stack, warehouse) == 1
     check_account(warehouse, served)
+    with warehouse.connect() as connection:
+        _, loads = connection.execute(text("SHOW GLOBAL STATUS LIKE 'Com_load'")).one()
+    assert int(loads) >= BATCHES, "batches are inserted row by row, not loaded"
 
 
 def test_every_service_is_well_and_answers(stack: Stack) -> None:
@@ -173,6 +185,41 @@ def test_every_service_is_well_and_answers(stack: Stack) -> None:
         "API_PORT": "/readyz",
     }.items():
         httpx.get(stack.url(port) + path, timeout=20, follow_redirects=True).raise_for_status()
+
+
+def test_it_is_published_to_this_machine_only(stack: Stack) -> None:
+    published = [
+        binding["HostIp"]
+        for container in stack.containers()
+        for bindings in (container["HostConfig"]["PortBindings"] or {}).values()
+        for binding in bindings
+    ]
+    assert len(published) == len(PORTS)
+    assert set(published) == {"127.0.0.1"}
+
+
+def test_answers_are_kept_in_the_prediction_log(stack: Stack, warehouse: Engine) -> None:
+    asked = ask(stack).headers["x-request-id"]
+
+    def kept() -> Any:
+        with warehouse.connect() as connection:
+            return connection.execute(
+                text("SELECT answered, version FROM predictions WHERE request_id = :id"), {"id": asked}
+            ).one_or_none()
+
+    assert tuple(wait("the answer is in the log", kept, 30)) == (str(answer(stack)["prediction"]), 1)
+
+
+def test_the_history_is_told_by_the_api_and_by_the_command(stack: Stack, warehouse: Engine) -> None:
+    name = COVERTYPE.model_name
+    moves = [(entry.to_version, entry.actor) for entry in PromotionLedger(warehouse).history(name)]
+    told = httpx.get(f"{stack.url('API_PORT')}/models/{name}/history", timeout=20).raise_for_status().json()
+    assert [(entry["to_version"], entry["actor"]) for entry in told["entries"]] == moves
+    printed = stack.compose(
+        PLATFORM, "run", "--rm", "-T", "airflow-cli", "python", "-m", "dosel", "history", name, "--csv"
+    )
+    rows = csv.DictReader(io.StringIO(printed))
+    assert [(int(row["to_version"]), row["actor"]) for row in rows] == moves
 
 
 def test_mlflow_answers_to_its_own_names_only(stack: Stack) -> None:
@@ -258,6 +305,43 @@ def test_a_part_killed_in_the_middle_of_a_run_comes_back(
     wait("all are healthy", lambda: not stack.unhealthy(), HEALTHY_SECONDS)
     check_account(warehouse, served)
     assert one_in_production(stack, warehouse) >= 1
+
+
+def test_a_new_api_answers_with_nothing_behind_it_and_says_so(stack: Stack, warehouse: Engine) -> None:
+    version = one_in_production(stack, warehouse)
+    behind = ("mlflow", "minio", "mysql", "mysql-data-store")
+    stack.compose(PLATFORM, "stop", *behind)
+    stack.compose(PLATFORM, "rm", "--stop", "--force", "fast_api")
+    stack.compose(PLATFORM, "up", "-d", "--no-deps", "fast_api")
+    alone = wait("an answer", lambda: ask(stack), HEALTHY_SECONDS)
+    assert alone.json()["model"]["version"] == version
+    assert alone.headers["x-model-stale"] == "true"
+    stack.compose(PLATFORM, "start", *behind)
+    wait("it is sure again", lambda: "x-model-stale" not in ask(stack).headers, HEALTHY_SECONDS)
+    assert one_in_production(stack, warehouse) == version
+
+
+def test_a_second_worker_takes_its_place_beside_the_first(stack: Stack) -> None:
+    for workers in (2, 1):
+        stack.compose(PLATFORM, "up", "-d", "--scale", f"airflow-worker={workers}")
+        assert len(stack.containers("airflow-worker")) == workers
+        wait("all are healthy", lambda: not stack.unhealthy(), HEALTHY_SECONDS)
+
+
+def test_production_refuses_the_passwords_that_everybody_knows(stack: Stack, tmp_path: Path) -> None:
+    settings = {"DOSEL_ENVIRONMENT": "production", "DOSEL_NETWORK": "dosel-e2e-refused"}
+    refused = Stack(stack.environment | settings, project="dosel-e2e-refused")
+    try:
+        assert refused.compose_whatever_comes(PLATFORM, "up", "-d").returncode != 0
+        said = refused.compose(PLATFORM, "logs", "credentials")
+        assert [credential.name for credential in CREDENTIALS if credential.name not in said] == []
+        assert [c["Name"] for c in refused.containers() if c["State"]["Running"]] == []
+        # Its volumes are there and hold nothing, so nothing needs to be removed first.
+        assert refused.left()["volumes"]
+        shutil.copy(ROOT / ".env", tmp_path)
+        assert secrets.write(tmp_path, refused.project).exists()
+    finally:
+        refused.compose(PLATFORM, "down", "-v")
 
 
 def test_a_backup_brings_the_same_version_back(

@@ -10,7 +10,13 @@ from dosel.compose import backup as module
 from dosel.compose.backup import LABELS, backup, restore
 from dosel.errors import StartupError
 
-VOLUMES = {"mysql": {"com.docker.compose.project": "p", "com.docker.compose.volume": "mysql"}}
+VOLUMES = {
+    "mysql": {
+        "com.docker.compose.project": "p",
+        "com.docker.compose.volume": "mysql",
+        "com.docker.compose.config-hash": "of p_mysql",
+    }
+}
 
 
 @pytest.fixture

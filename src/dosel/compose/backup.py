@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from dosel.compose.docker import PROJECT_LABEL, REMOVE, STOP, docker, running, volumes
+from dosel.compose.docker import CONFIG_LABEL, PROJECT_LABEL, REMOVE, STOP, docker, running, volumes
 from dosel.errors import StartupError
 
 IMAGE = "dosel-app"
@@ -45,7 +45,12 @@ def restore(project: str, folder: Path) -> list[str]:
     if there := sorted(volumes(project).keys() & copied.keys()):
         raise StartupError(f"the volumes {', '.join(there)} are there: if they may go, remove them with `{REMOVE}`")
     for name, labels in copied.items():
-        labelled = [f"--label={key}={value}" for key, value in (labels | {PROJECT_LABEL: project}).items()]
+        labelled = [
+            f"--label={key}={value}"
+            for key, value in (labels | {PROJECT_LABEL: project}).items()
+            # A sum over name and settings: under another name, Compose would offer to empty the volume.
+            if key != CONFIG_LABEL
+        ]
         docker("volume", "create", *labelled, f"{project}_{name}")
         _tar(project, folder, name, "-xzf")
     return sorted(copied)

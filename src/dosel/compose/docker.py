@@ -14,6 +14,7 @@ STOP, REMOVE = f"{_BOTH} stop", f"{_BOTH} down -v"
 
 PROJECT_LABEL = "com.docker.compose.project"
 VOLUME_LABEL = "com.docker.compose.volume"
+CONFIG_LABEL = "com.docker.compose.config-hash"
 SECONDS = 3600
 """Time for one command: the longest copies a volume."""
 
