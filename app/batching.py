@@ -192,13 +192,16 @@ class BatchReader:
             bad = ~((values >= number.low) & (values <= number.high))
             if number.whole:
                 bad |= values != np.floor(values)
+            if number.optional:
+                bad &= ~_empty(column)
             self._refuse(number.name, number.expected, column, bad, first, errors)
         for i, category in enumerate(self._use_case.categories):
             column = table.column(category.name)
             encoded = column.dictionary_encode()
             places = np.array([self._place(category.name, word) for word in encoded.dictionary.to_pylist()], np.intp)
             codes[:, i] = found = places[encoded.indices.to_numpy(zero_copy_only=False)]
-            self._refuse(category.name, category.expected, column, found < 0, first, errors)
+            bad = (found < 0) & ~_empty(column) if category.optional else found < 0
+            self._refuse(category.name, category.expected, column, bad, first, errors)
         return numbers, codes
 
     def _place(self, name: str, word: str) -> int:
@@ -229,6 +232,11 @@ def _check_utf8(file: Path) -> None:
             decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:
         raise Unreadable(f"the body is not CSV in UTF-8: {error.reason}") from None
+
+
+def _empty(column: Any) -> npt.NDArray[np.bool_]:
+    """Where a column of text holds nothing."""
+    return np.asarray(pc.equal(pc.utf8_trim_whitespace(column), "").to_numpy(zero_copy_only=False))
 
 
 def _floats(column: Any) -> npt.NDArray[np.float64]:

@@ -4,6 +4,7 @@ What is accepted here, the pydantic model of `app.rows` accepts too, and means t
 that. What is not accepted is only known to be so: `app.rows` and `app.refusals` say why.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -30,7 +31,7 @@ class Read:
     codes: Sequence[Sequence[int]]
 
 
-class Spellings(dict[str, int]):
+class Spellings(dict[str | None, int]):
     """The place of each spelling of a category among its values; a new one is looked into once.
 
     Raises:
@@ -44,9 +45,12 @@ class Spellings(dict[str, int]):
         self._category = category
         super().__init__({value: i for i, value in enumerate(category.values)})
         self._declared = dict(self)
+        if category.optional:
+            # A row without it, as JSON and as CSV write that.
+            self |= {None: -1, "": -1}
 
-    def __missing__(self, text: str) -> int:
-        value = self._category.canonical(text)
+    def __missing__(self, text: str | None) -> int:
+        value = None if text is None else self._category.canonical(text)
         if value is None:
             raise KeyError(text)
         if len(self) < self.MOST:
@@ -58,7 +62,10 @@ class RowReader:
     """Reads rows of a use case from JSON."""
 
     def __init__(self, use_case: UseCase) -> None:
-        fields = [(feature.name, _type(feature)) for feature in use_case.features]
+        # What may be left out has a default, so it comes after what may not; rows are read by name.
+        ordered = sorted(use_case.features, key=lambda feature: feature.optional)
+        fields = [_field(feature) for feature in ordered]
+        self._all_given = not any(feature.optional for feature in use_case.features)
         # Rows hold no cycles, so they need not be looked through for garbage.
         row: Any = msgspec.defstruct("Row", fields, forbid_unknown_fields=True, gc=False)
         asked: Any = msgspec.defstruct("Asked", [("model", str | None, None)], bases=(row,), kw_only=True, gc=False)
@@ -77,7 +84,7 @@ class RowReader:
         """
         row = (self._asked if may_name_model else self._row).decode(body)
         codes = [known[word] for known, word in zip(self._spellings, self._words(row), strict=True)]
-        return self._numbers(row), codes, row.model if may_name_model else None
+        return self._known(self._numbers(row)), codes, row.model if may_name_model else None
 
     def many(self, body: bytes) -> Read:
         """A list of rows.
@@ -88,7 +95,19 @@ class RowReader:
         rows = self._rows.decode(body)
         columns = zip(*map(self._words, rows), strict=True)
         places = [list(map(known.__getitem__, column)) for known, column in zip(self._spellings, columns, strict=False)]
-        return Read(list(map(self._numbers, rows)), list(zip(*places, strict=True)) if places else [()] * len(rows))
+        return Read(
+            [self._known(self._numbers(row)) for row in rows],
+            list(zip(*places, strict=True)) if places else [()] * len(rows),
+        )
+
+    def _known(self, numbers: Sequence[float]) -> Sequence[float]:
+        """Numbers, with NaN where there is none."""
+        return numbers if self._all_given else tuple(math.nan if value is None else value for value in numbers)
+
+
+def _field(feature: Number | Category) -> Any:
+    kind = _type(feature)
+    return (feature.name, kind | None, None) if feature.optional else (feature.name, kind)
 
 
 def _type(feature: Number | Category) -> Any:

@@ -54,31 +54,26 @@ def _field(feature: Feature) -> Any:
     match feature:
         case Number():
             whole: dict[str, Any] = {"multiple_of": 1, "json_schema_extra": {"type": "integer"}}
-            return Annotated[
+            value: Any = Annotated[
                 float,
                 Field(
                     strict=True,
                     allow_inf_nan=False,
                     ge=feature.low,
                     le=feature.high,
-                    title=feature.title,
-                    description=f"{feature.help} {sentence}.",
-                    examples=[feature.example],
                     **(whole if feature.whole else {}),
                 ),
             ]
+            described = f"{feature.help} {sentence}."
         case Category():
-            return Annotated[
+            value = Annotated[
                 str,
-                Field(
-                    strict=True,
-                    title=feature.title,
-                    description=f"{feature.help} {_choices(feature)} Upper or lower case is the same.",
-                    examples=[feature.example],
-                    json_schema_extra={"enum": list(feature.values)},
-                ),
+                Field(strict=True, json_schema_extra={"enum": list(feature.values)}),
                 AfterValidator(lambda text: _canonical(feature, text)),
             ]
+            described = f"{feature.help} {_choices(feature)} Upper or lower case is the same."
+    shown = Field(title=feature.title, description=described, examples=[feature.example])
+    return (Annotated[value | None, shown], None) if feature.optional else Annotated[value, shown]
 
 
 def _canonical(category: Category, text: str) -> str:

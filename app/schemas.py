@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, WithJsonSchema
 
-from dosel.usecases import Feature, Number, UseCase
+from dosel.usecases import DEFAULT, Feature, Number, UseCase
 
 if TYPE_CHECKING:
     from dosel.registry import ModelVersion
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class ModelReference(BaseModel):
     """Which model answered."""
 
-    name: str = Field(description="The registered model.", examples=["modelo_covertype_vf"])
+    name: str = Field(description="The registered model.", examples=[DEFAULT.model_name])
     version: int = Field(description="Its version.", examples=[3])
     run_id: str = Field(description="The MLflow run that trained it.", examples=["0f9a4c1de0b94c6c8d3b7a52f1e6c0aa"])
 
@@ -169,6 +169,7 @@ class NumberInfo(BaseModel):
     low: Value = Field(description="Smallest acceptable value.")
     high: Value = Field(description="Largest acceptable value.")
     whole: bool = Field(description="Whether fractions are refused.")
+    optional: bool = Field(description="Whether a row may do without it, as null or left out.")
     example: Value
     help: str
     expected: str = Field(description="The above in words, as errors say it.")
@@ -184,6 +185,7 @@ class CategoryInfo(BaseModel):
     name: str
     title: str
     choices: list[ChoiceInfo]
+    optional: bool = Field(description="Whether a row may do without it, as null or left out.")
     example: str
     help: str
     expected: str = Field(description="The choices in words, as errors say it.")
@@ -204,6 +206,7 @@ class UseCaseInfo(BaseModel):
     default: bool = Field(description="Whether the bare `POST /predict` means this one.")
     path: str = Field(description="Where a row of it is predicted.")
     model_name: str = Field(description="Its registered model.")
+    families: list[str] = Field(description="Families of models that `?model=` takes: the newest version of each.")
     features: list[Annotated[NumberInfo | CategoryInfo, Field(discriminator="kind")]]
     target: TargetInfo
     example: dict[str, Value | str] = Field(description="A real row, ready to be sent.")
@@ -217,6 +220,7 @@ class UseCaseInfo(BaseModel):
             default=default,
             path=f"/predict/{use_case.name}",
             model_name=use_case.model_name,
+            families=[family.name for family in use_case.families],
             features=[_info(feature) for feature in use_case.features],
             target=TargetInfo(
                 name=use_case.target.name, title=use_case.target.title, labels=dict(use_case.target.labels)

@@ -66,6 +66,8 @@ class _Place:
     """Where a use case's model stands. Written by one look at a time; reading `served` takes no lock."""
 
     use_case: UseCase
+    family: str = ""
+    """Whose newest version it is; "" is what is in Production."""
     served: Served | None = None
     stale: bool = True
     confirmed: bool = False
@@ -95,6 +97,8 @@ class Serving:
         self._open_registry = open_registry or _open
         self._registry: Registry | None = None
         self._places = {use_case.name: _Place(use_case) for use_case in use_cases}
+        self._families: dict[tuple[str, str], _Place] = {}
+        """Those that somebody asked for."""
         self._looking = threading.Lock()
         self._opening = threading.Lock()
         self._stopped = threading.Event()
@@ -131,7 +135,11 @@ class Serving:
         for other in self.use_cases:
             if model == other.model_name:
                 raise ModelNotFound(f"{model} is the model of {other.name}: POST /predict/{other.name} asks it")
-        raise ModelNotFound(f"no registered model {model!r}; for {use_case.name} there is: {use_case.model_name}")
+        families = ", ".join(family.name for family in use_case.families)
+        raise ModelNotFound(
+            f"no registered model {model!r}; for {use_case.name} there is: {use_case.model_name}, of the families "
+            f"{families}"
+        )
 
     def served(self, use_case: UseCase) -> Served:
         """
@@ -141,6 +149,25 @@ class Serving:
         place = self._places[use_case.name]
         if place.served is None:
             raise NotReady(f"no model answers for {use_case.name} yet; waiting for {place.waiting_for}")
+        return place.served
+
+    def of_family(self, use_case: UseCase, family: str) -> Served | None:
+        """A family's newest version, if somebody had it loaded; it is followed since then."""
+        place = self._families.get((use_case.name, family))
+        return place.served if place else None
+
+    def load_family(self, use_case: UseCase, family: str) -> Served:
+        """Loads a family's newest version. Waits for MLflow.
+
+        Raises:
+            NotReady: there is none yet, or it cannot be loaded.
+        """
+        with self._looking:
+            place = self._families.setdefault((use_case.name, family), _Place(use_case, family))
+            if place.served is None:
+                self._follow(place)
+        if place.served is None:
+            raise NotReady(f"no model of the family {family} answers for {use_case.name}: {place.waiting_for}")
         return place.served
 
     def loaded(self, use_case: UseCase) -> Served | None:
@@ -192,7 +219,7 @@ class Serving:
             self._revive(place)
         while not self._stopped.is_set():
             with self._looking:
-                for place in self._places.values():
+                for place in [*self._places.values(), *self._families.values()]:
                     self._follow(place)
             self._stopped.wait(self._settings.poll_seconds)
 
@@ -201,10 +228,12 @@ class Serving:
         name = place.use_case.model_name
         number: int | None = None
         try:
-            number = self.registry().production_number(name)
+            registry = self.registry()
+            number = registry.newest_of(name, place.family) if place.family else registry.production_number(name)
             if number is None:
+                wanted = f"of the family {place.family}" if place.family else "in Production"
                 dags = f"the DAGs {place.use_case.name}_ingest and {place.use_case.name}_train bring one there"
-                self._tell(place, "empty", f"a version of {name} in Production: {dags}", failed=False)
+                self._tell(place, "empty", f"a version of {name} {wanted}: {dags}", failed=False)
             elif place.served is not None and place.served.version.version == number and self._is_same(place):
                 self._tell(place, "", "", failed=False)
             elif number != place.unloadable or time.monotonic() >= place.not_before:
@@ -240,7 +269,8 @@ class Serving:
         version = registry.version(use_case.model_name, number)
         manifest = registry.manifest(version)
         digest = manifest.digest if manifest else ""
-        kept = self._kept(use_case, number)
+        # What is kept on disk is what was in Production: families have no claim on that room.
+        kept = None if place.family else self._kept(use_case, number)
         if kept is not None and digest and (kept.version.run_id, kept.manifest) == (version.run_id, digest):
             place.served = Served(kept.predictor, version, datetime.now(UTC), digest)
         else:
@@ -248,12 +278,15 @@ class Serving:
             predictor = Predictor(use_case, model)
             _warm_up(predictor, use_case)
             place.served = Served(predictor, version, datetime.now(UTC), digest)
-            self._cache().store(version.name, number, Cached(model, predictor.onnx, _about(version, digest)))
-        self._cache().note_last(version.name, number)
+            if not place.family:
+                self._cache().store(version.name, number, Cached(model, predictor.onnx, _about(version, digest)))
+        if not place.family:
+            self._cache().note_last(version.name, number)
         place.confirmed = True
         place.swaps += 1
         _settle()
-        log.info("%s: %s version %d answers, by %s", use_case.name, version.name, number, place.served.predictor.form)
+        what = f"{version.name} version {number}" + (f", {place.family}," if place.family else "")
+        log.info("%s: %s answers, by %s", use_case.name, what, place.served.predictor.form)
 
     def _revive(self, place: _Place) -> None:
         """Answers with what this machine last saw in Production, until the registry has been asked."""

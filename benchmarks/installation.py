@@ -18,7 +18,7 @@ import psutil
 from dosel.pipeline import Pipeline
 from dosel.settings import Settings
 from dosel.sources import Batch
-from dosel.usecases import Candidate, UseCase
+from dosel.usecases import Family, UseCase
 from dosel.usecases.covertype import COVERTYPE
 from external.columns import as_words
 from external.generator import generate
@@ -141,9 +141,9 @@ def _end(started: "subprocess.Popen[bytes]") -> None:
 
 
 def _searching(trees: int, depth: int) -> UseCase:
-    forest = COVERTYPE.candidates[0].build
+    forest = COVERTYPE.families[0].build
     return replace(
-        COVERTYPE, candidates=(Candidate("random_forest", forest, {"n_estimators": (trees,), "max_depth": (depth,)}),)
+        COVERTYPE, families=(Family("random_forest", forest, {"n_estimators": (trees,), "max_depth": (depth,)}),)
     )
 
 

@@ -123,10 +123,10 @@ def bare(data: TrainingData) -> Outcome:
         ("minmax", MinMaxScaler(), names(COVERTYPE, "minmax")),
         ("standard", StandardScaler(), names(COVERTYPE, "standard")),
     ]
-    [candidate] = COVERTYPE.candidates
+    [candidate] = COVERTYPE.families
     search = GridSearchCV(
         Pipeline([("preprocess", ColumnTransformer(steps)), (CLASSIFIER, candidate.build(SEED))]),
-        {f"{CLASSIFIER}__{name}": list(values) for name, values in candidate.grid.items()},
+        {f"{CLASSIFIER}__{name}": list(values) for name, values in candidate.space.items()},
         scoring=COVERTYPE.gate.metric,
         cv=COVERTYPE.folds,
         n_jobs=-1,
@@ -157,8 +157,8 @@ def tracked(data: TrainingData, uri: str, experiment: str) -> Outcome:
     registry.register(use_case, run_id)
     seconds = perf_counter() - started
     run = MlflowClient(uri).get_run(run_id)
-    [candidate] = use_case.candidates
-    params = {name: int(run.data.params[f"best_{CLASSIFIER}__{name}"]) for name in candidate.grid}
+    [candidate] = use_case.families
+    params = {name: int(run.data.params[f"best_{CLASSIFIER}__{name}"]) for name in candidate.space}
     return Outcome(seconds, params, run.data.metrics["test_accuracy"])
 
 

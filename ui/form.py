@@ -5,29 +5,29 @@ from typing import Any
 
 import streamlit as st
 
-from dosel.client import Client
-from dosel.errors import ServiceError
-
 COLUMNS = 2
 ASK_AGAIN = ":material/front_hand:"
 
 
 @dataclass(frozen=True)
 class Sent:
-    """A filled-in form: every field has a value. `model` is the registered model to ask."""
+    """A filled-in form: every field has a value, or may do without. `model` is the one to ask."""
 
     row: dict[str, Any]
     model: str
 
 
-def show(client: Client, use_case: dict[str, Any]) -> Sent | None:
+def show(use_case: dict[str, Any]) -> Sent | None:
     """Draws the form; gives what was sent, in the run that follows the click."""
     st.subheader("A row to ask about")
     st.button("Fill in a real example", on_click=_fill_in, args=(use_case,), icon=":material/edit_note:")
-    models = _models(client, use_case)
+    models = [use_case["model_name"], *use_case["families"]]
     with st.form(f"row-{use_case['name']}", border=False):
         model = st.selectbox(
-            "Registered model", models, index=models.index(use_case["model_name"]), help="Production's is preset."
+            "Model",
+            models,
+            format_func=lambda name: name if name in use_case["families"] else f"{name} (Production)",
+            help="What is in Production is preset; or the newest version of a family.",
         )
         values = {}
         features = use_case["features"]
@@ -40,23 +40,13 @@ def show(client: Client, use_case: dict[str, Any]) -> Sent | None:
     if not clicked:
         return None
     wrong = [said for feature in use_case["features"] if (said := _wrong(feature, values[feature["name"]]))]
-    missing = [f["title"] for f in use_case["features"] if values[f["name"]] is None]
+    missing = [f["title"] for f in use_case["features"] if values[f["name"]] is None and not f["optional"]]
     if missing:
         wrong.append(f"Still empty: {', '.join(missing)}.")
     if wrong:
         st.warning("**The model was not asked.**\n\n" + "\n".join(f"- {said}" for said in wrong), icon=ASK_AGAIN)
         return None
     return Sent({f["name"]: _as_sent(f, values[f["name"]]) for f in use_case["features"]}, model)
-
-
-def _models(client: Client, use_case: dict[str, Any]) -> list[str]:
-    """The registered models; the use case's own is always there to be asked, also while the list cannot be had."""
-    own = str(use_case["model_name"])
-    try:
-        names = client.model_names()
-    except ServiceError:
-        return [own]
-    return names if own in names else [own, *names]
 
 
 def _field(use_case: dict[str, Any], feature: dict[str, Any]) -> Any:
@@ -68,7 +58,7 @@ def _field(use_case: dict[str, Any], feature: dict[str, Any]) -> Any:
             list(titles),
             index=None,
             key=key,
-            placeholder="Choose",
+            placeholder="Unknown" if feature["optional"] else "Choose",
             format_func=lambda value: titles[value],
             help=feature["help"],
         )
@@ -79,7 +69,7 @@ def _field(use_case: dict[str, Any], feature: dict[str, Any]) -> Any:
         step=1.0 if feature["whole"] else None,
         format="%g" if feature["whole"] else None,
         key=key,
-        placeholder=f"{feature['low']:g} to {feature['high']:g}",
+        placeholder=f"{feature['low']:g} to {feature['high']:g}" + (", or unknown" if feature["optional"] else ""),
         help=feature["help"],
     )
 
@@ -100,7 +90,7 @@ def _unit(feature: dict[str, Any]) -> str:
 
 
 def _as_sent(feature: dict[str, Any], value: Any) -> Any:
-    return int(value) if feature["kind"] == "number" and feature["whole"] else value
+    return int(value) if value is not None and feature["kind"] == "number" and feature["whole"] else value
 
 
 def _fill_in(use_case: dict[str, Any]) -> None:

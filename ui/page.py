@@ -41,7 +41,7 @@ def show() -> None:
     st.divider()
     left, right = st.columns([3, 2], gap="large")
     with left:
-        sent = form.show(client, use_case)
+        sent = form.show(use_case)
     with right:
         answer.show(client, use_case, sent, well)
     st.divider()

@@ -18,7 +18,7 @@ from app.deps import ServingDep
 from app.problems import BatchProblem, ProblemResponse, documented
 from app.recording import Entry
 from app.refusals import cut
-from app.routes.predict import ModelQuery, content_type
+from app.routes.predict import ModelQuery, asked_for, content_type
 from app.rows import row_model
 from app.schemas import BatchAnswer
 from app.serving import STALE, Overloaded, Served
@@ -93,13 +93,11 @@ def _add(router: APIRouter, use_case: UseCase, desk: "_Desk") -> None:
 
         All rows are checked before anything is answered; if one is not acceptable, the first 100 such rows are told.
         """
-        if model:
-            serving.check_model(use_case, cut(model))
         declared = request.headers.get("content-type", "")
         kind = content_type(declared) if declared else JSON
         if kind not in (JSON, CSV):
             raise HTTPException(415, f"the body says it is {cut(declared)}; send {JSON} or {CSV}")
-        served = serving.served(use_case)
+        served, stale = await asked_for(serving, use_case, model)
         began, out = time.time(), SpooledTemporaryFile[bytes](IN_MEMORY_BYTES)
         try:
             answered, digest = await desk.work(lambda: _work(request, reader, served, out, kind))
@@ -119,7 +117,7 @@ def _add(router: APIRouter, use_case: UseCase, desk: "_Desk") -> None:
             )
         )
         response = _sent(out, f"{kind}; charset=utf-8" if kind == CSV else kind, served)
-        if serving.stale(use_case):
+        if stale:
             response.headers[STALE] = "true"
         return response
 

@@ -5,6 +5,7 @@ from email.message import Message
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
 
 from app.deps import ServingDep
 from app.problems import documented
@@ -12,14 +13,17 @@ from app.recording import Entry
 from app.refusals import cut
 from app.rows import Row, request_model, row_model
 from app.schemas import Answer, ModelReference
-from app.serving import STALE, Serving
+from app.serving import STALE, Served, Serving
 from dosel.usecases import UseCase
 
 RESPONSES = documented(400, 401, 404, 408, 413, 415, 422, 429, 503)
 
 ModelQuery = Annotated[
     str | None,
-    Query(description="A registered model of the use case; left out: what is in Production."),
+    Query(
+        description="The registered model of the use case, which means what is in Production, as leaving it out does; "
+        "or one of its families: `GET /use-cases` lists them."
+    ),
 ]
 
 
@@ -72,12 +76,10 @@ def _add_default(router: APIRouter, use_case: UseCase) -> None:
 async def _answer(
     request: Request, response: Response, serving: Serving, use_case: UseCase, row: Row, *models: str | None
 ) -> Answer:
-    for model in filter(None, models):
-        serving.check_model(use_case, cut(model))
-    served = serving.served(use_case)
+    served, stale = await asked_for(serving, use_case, *models)
     [answer] = served.predictor.predict([row.model_dump(include=set(use_case.feature_names))])
     version = served.version
-    if serving.stale(use_case):
+    if stale:
         response.headers[STALE] = "true"
     asked = await request.body()
     request.app.state.record.offer(Entry.of(request.scope, use_case, version, asked, answer.prediction))
@@ -87,6 +89,26 @@ async def _answer(
         probabilities=answer.probabilities,
         model=ModelReference(name=version.name, version=version.version, run_id=version.run_id),
     )
+
+
+async def asked_for(serving: Serving, use_case: UseCase, *models: str | None) -> tuple[Served, bool]:
+    """What is to answer, by the names a request has for it, and whether it may be stale.
+
+    Raises:
+        ModelNotFound: a name is neither the use case's registered model nor one of its families.
+        NotReady: nothing of it is loaded.
+    """
+    families = []
+    for model in filter(None, models):
+        if use_case.family(model):
+            families.append(model)
+        else:
+            serving.check_model(use_case, cut(model))
+    if not families:
+        return serving.served(use_case), serving.stale(use_case)
+    family = families[-1]
+    served = serving.of_family(use_case, family)
+    return (served or await run_in_threadpool(serving.load_family, use_case, family)), False
 
 
 def _takes_row_of(use_case: UseCase) -> Callable[[Request], Awaitable[None]]:

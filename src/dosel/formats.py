@@ -13,11 +13,28 @@ from dosel.errors import UntrustedModel
 
 FORMAT = "skops"
 
-TRUSTED_TYPES: tuple[str, ...] = ("sklearn.tree._tree.Tree",)
-"""Beyond what skops itself trusts: plain containers of numbers whose reading runs nothing."""
+TRUSTED_TYPES: tuple[str, ...] = (
+    "collections.OrderedDict",
+    "lightgbm.basic.Booster",
+    "lightgbm.sklearn.LGBMClassifier",
+    "numpy.dtype",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.impute._iterative.IterativeImputer",
+    "sklearn.impute._iterative._ImputerTriplet",
+    "sklearn.metrics._dist_metrics.EuclideanDistance64",
+    "sklearn.neighbors._ball_tree.BallTree",
+    "sklearn.neighbors._kd_tree.KDTree",
+    "sklearn.tree._tree.Tree",
+    "xgboost.core.Booster",
+    "xgboost.sklearn.XGBClassifier",
+)
+"""Beyond what skops itself trusts: containers of numbers whose reading runs nothing, and the two boosters, which read
+trees from a format of their own."""
 
 _FILE = "model.skops"
-_MADE_WITH = ("scikit-learn", "skops", "numpy", "pandas", "scipy")
+_MADE_WITH = ("scikit-learn", "skops", "numpy", "pandas", "scipy", "lightgbm", "xgboost-cpu")
 
 
 def requirements() -> list[str]:

@@ -16,7 +16,8 @@ from dosel.errors import ModelNotFound, PromotionConflict, QualityError, SourceE
 from dosel.quality import check
 from dosel.registry import ModelVersion, Registry, Report, judge
 from dosel.settings import Settings
-from dosel.sources import Batch, DataApi, Source, as_text
+from dosel.sources import Batch, Source, as_text
+from dosel.sources.opened import source_of
 from dosel.training.search import Watcher
 from dosel.training.tracking import KEY as TRAINING_KEY
 from dosel.training.train import TrainingData, train, training_key
@@ -51,6 +52,7 @@ class Pipeline:
 
     def __init__(self, use_case: UseCase, settings: Settings) -> None:
         bound_mlflow_requests()
+        use_case = use_case.with_trials(settings.trials)
         engine = connect(settings.warehouse_url)
         self._use_case = use_case
         self._settings = settings
@@ -67,8 +69,7 @@ class Pipeline:
 
     def source(self) -> Source:
         """Where this use case's rows come from."""
-        s = self._settings
-        return DataApi(s.data_api_url, s.data_api_group, s.data_api_classes, s.source_timeout)
+        return source_of(self._use_case, self._settings)
 
     def ingest(self, source: Source, told: Callable[[BatchRecord], None] | None = None) -> list[BatchRecord]:
         """Pulls what is due: until the source is done, or gives a batch that is stored already.
@@ -138,19 +139,23 @@ class Pipeline:
         return not any(self._registry.manifest(version) for version in mine)
 
     def train(self, told: Watcher | None = None) -> str:
-        """Trains on everything that is clean, and returns the run's id.
+        """Trains on everything that is clean, and returns the id of the run that compares the families.
 
         Args:
             told: is called with each candidate in the moment it is scored.
         """
         s = self._settings
-        return train(self._use_case, self._training_data(), s.tracking_uri, s.seed, s.jobs, told)
+        return train(self._use_case, self._training_data(), s.tracking_uri, s.seed, s.jobs, told, s.studies_url)
 
     def register(self, run_id: str) -> int:
-        """Registers what the run logged, and returns the version's number."""
-        version = self._registry.register(self._use_case, run_id)
-        log.info("run %s is %s version %d", run_id, version.name, version.version)
-        return version.version
+        """Registers each family's model, and returns the number of the best one's version: the one to challenge."""
+        runs, best = self._registry.store.compared(run_id)
+        numbers = {}
+        for family, of_family in runs.items():
+            version = self._registry.register(self._use_case, of_family)
+            log.info("run %s is %s version %d, %s", of_family, version.name, version.version, family)
+            numbers[family] = version.version
+        return numbers[best]
 
     def challenge(self, number: int, actor: str) -> Outcome:
         """Lets a version into Production if every rule of the gate holds against what is in it.
@@ -257,3 +262,4 @@ def bound_mlflow_requests() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

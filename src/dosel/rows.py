@@ -27,10 +27,17 @@ def frame(use_case: UseCase, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def canonical(use_case: UseCase, data: pd.DataFrame) -> pd.DataFrame:
-    """The features of `data`, in declared order and canonical types; other columns are left out."""
+    """The features of `data`, in declared order and canonical types; other columns are left out.
+
+    What is missing is NaN among numbers and "", which is no declared value, among categories.
+    """
     types: dict[str, Any] = {n.name: "float64" for n in use_case.numbers}
     types |= {c.name: "object" for c in use_case.categories}
-    return data[list(use_case.feature_names)].astype(types)
+    made = data[list(use_case.feature_names)].astype(types)
+    for category in use_case.categories:
+        if category.optional:
+            made[category.name] = made[category.name].where(made[category.name].notna(), "")
+    return made
 
 
 def hashes(data: pd.DataFrame, columns: Iterable[str], salt: str) -> Hashes:
@@ -49,7 +56,7 @@ def hashes(data: pd.DataFrame, columns: Iterable[str], salt: str) -> Hashes:
 def row_keys(use_case: UseCase, data: pd.DataFrame) -> npt.NDArray[np.int64]:
     """What makes two rows duplicates: equal features and target. Signed, as databases store it.
 
-    Two different rows among the 581,012 of covertype share a key with a probability of 1e-8.
+    Two different rows among 581,012 share a key with a probability of 1e-8.
     """
     return hashes(data, use_case.columns, "row key").view(np.int64)
 
@@ -74,9 +81,10 @@ def is_test(use_case: UseCase, data: pd.DataFrame) -> npt.NDArray[np.bool_]:
 
 def _column_bits(column: pd.Series) -> Hashes:
     if pd.api.types.is_numeric_dtype(column):
-        # Adding zero turns -0.0 into 0.0, which are one value with two bit patterns.
-        return (column.to_numpy(dtype=np.float64) + 0.0).view(np.uint64)
-    codes, words = pd.factorize(column)
+        # Adding zero turns -0.0 into 0.0, which are one value with two bit patterns; NaN has many.
+        values = column.to_numpy(dtype=np.float64) + 0.0
+        return np.where(np.isnan(values), np.nan, values).view(np.uint64)
+    codes, words = pd.factorize(column.where(column.notna(), ""))
     return np.array([_text_hash(str(word)) for word in words], dtype=np.uint64)[codes]
 
 

@@ -61,6 +61,12 @@ class Settings(BaseSettings):
         description="S3 server that keeps the artifacts (bucket `mlflows3`, keys as in `AWS_ACCESS_KEY_ID` and "
         "`AWS_SECRET_ACCESS_KEY`); empty keeps them in a folder.",
     )
+    lake_endpoint: str = Field(
+        "",
+        validation_alias="AWS_ENDPOINT_URL_S3",
+        description="S3 server of the data lake (buckets `data` and `processed`); empty is that of "
+        "`DOSEL_S3_ENDPOINT`, or, if that is empty too, the folder `lake` of `DOSEL_HOME`.",
+    )
     airflow_port: Port = Field(8080, validation_alias="AIRFLOW_PORT", description="Port of Airflow.")
     mlflow_port: Port = Field(5000, validation_alias="MLFLOW_PORT", description="Port of MLflow.")
     api_port: Port = Field(8989, validation_alias="API_PORT", description="Port of the prediction API.")
@@ -143,6 +149,17 @@ class Settings(BaseSettings):
         validation_alias="DOSEL_PATIENCE",
         description="Seconds `make up` waits for the next sign of progress before it gives up.",
     )
+    files: str = Field(
+        "",
+        validation_alias="DOSEL_FILES",
+        description="Files that use cases take their rows from, as `use-case=path,use-case=path`; for one "
+        "whose rows lie in the lake, what is put there at the first start.",
+    )
+    trials: Annotated[int, Field(ge=0)] = Field(
+        0,
+        validation_alias="DOSEL_TRIALS",
+        description="Trials of each search that Optuna makes; 0 is as many as the use case declares (10).",
+    )
     seed: int = Field(42, validation_alias="DOSEL_SEED", description="Seed of folds, forests and samples.")
     jobs: int = Field(
         -1,
@@ -168,6 +185,25 @@ class Settings(BaseSettings):
         """
         keys = _named_keys("DOSEL_PREDICT_KEYS", self.predict_keys)
         return keys | self.promoters if keys else {}
+
+    @property
+    def studies_url(self) -> str:
+        """The database that keeps the trials of searches: the data store, or a file beside it when that is one."""
+        return self.warehouse_url if "sqlite" not in self.warehouse_url else f"sqlite:///{self.home / 'studies.db'}"
+
+    def file_of(self, use_case: str) -> Path | None:
+        """The file named for a use case's rows; None if there is none.
+
+        Raises:
+            SettingsError: `DOSEL_FILES` is not written as it should be.
+        """
+        named = {}
+        for pair in filter(None, (pair.strip() for pair in self.files.split(","))):
+            name, _, path = pair.partition("=")
+            if not name or not path or name in named:
+                raise SettingsError(f"DOSEL_FILES: use-case=path,use-case=path is expected, got {pair!r}")
+            named[name] = Path(path).expanduser()
+        return named.get(use_case)
 
     @model_validator(mode="after")
     def _fill_addresses(self) -> Self:

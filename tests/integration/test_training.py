@@ -23,11 +23,11 @@ import dosel
 from dosel import formats, rows
 from dosel.errors import TrainingError
 from dosel.quality import check
-from dosel.training import tracking
+from dosel.training import searches, tracking
 from dosel.training.fingerprint import digest
 from dosel.training.preprocessing import pipeline
-from dosel.training.train import TrainingData, train, training_key
-from dosel.usecases import Candidate, UseCase
+from dosel.training.train import TrainingData, family_key, train, training_key
+from dosel.usecases import Family, UseCase
 from dosel.usecases.covertype import COVERTYPE
 from tests.integration.worlds import FAMILIES, World
 
@@ -75,14 +75,65 @@ def searched_uri(searched: tuple[str, str], bare_environment: None) -> Iterator[
     mlflow.set_tracking_uri(None)
 
 
+def family_run(uri: str, comparison: str, family: str = "random_forest") -> Run:
+    client = MlflowClient(uri)
+    return client.get_run(json.loads(client.get_run(comparison).data.tags[tracking.FAMILIES])[family])
+
+
 @pytest.fixture
-def whole_search(searched: tuple[str, str], searched_uri: str) -> Run:
+def comparison(searched: tuple[str, str], searched_uri: str) -> Run:
     return MlflowClient(searched_uri).get_run(searched[1])
+
+
+@pytest.fixture
+def whole_search(comparison: Run, searched_uri: str) -> Run:
+    """The run of the family that the seed had."""
+    return family_run(searched_uri, comparison.info.run_id)
+
+
+def test_families_are_compared_by_their_folds_and_shown_side_by_side(comparison: Run, searched_uri: str) -> None:
+    client = MlflowClient(searched_uri)
+    names = [family.name for family in COVERTYPE.families]
+    of = {name: family_run(searched_uri, comparison.info.run_id, name) for name in names}
+    assert {run.data.tags[MLFLOW_PARENT_RUN_ID] for run in of.values()} == {comparison.info.run_id}
+    scores = {name: run.data.metrics["best_cv_score"] for name, run in of.items()}
+    best = max(scores, key=scores.__getitem__)
+    assert comparison.data.tags[tracking.BEST] == best
+    for name, run in of.items():
+        assert comparison.data.metrics[f"{name}_best_cv_score"] == scores[name]
+        for figure in ("test_f1_macro", "test_precision_macro", "test_recall_macro"):
+            assert comparison.data.metrics[f"{name}_{figure}"] == run.data.metrics[figure]
+    assert comparison.data.metrics["test_accuracy"] == of[best].data.metrics["test_accuracy"]
+    files = {file.path for file in client.list_artifacts(comparison.info.run_id, "comparison")}
+    assert files == {"comparison/families.md", *(f"comparison/{name}_confusion_matrix.png" for name in names)}
+
+
+def test_a_family_that_was_finished_is_taken_over_by_the_next_training(
+    tracking_uri: str, data: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forest = TINY.families[0]
+    two = dataclasses.replace(TINY, families=(forest, dataclasses.replace(forest, name="second")))
+    searched = []
+
+    def ended(use_case: UseCase, family: Family, *arguments: Any) -> Any:
+        searched.append(family.name)
+        if searched == ["random_forest", "second"]:
+            raise KeyboardInterrupt
+        return searches.search_of(use_case, family, *arguments)
+
+    monkeypatch.setattr("dosel.training.train.search_of", ended)
+    with pytest.raises(KeyboardInterrupt):
+        train(two, data, tracking_uri, seed=1, jobs=1)
+    run_id = train(two, data, tracking_uri, seed=1, jobs=1)
+    assert searched == ["random_forest", "second", "second"]
+    first = family_run(tracking_uri, run_id)
+    assert first.data.tags[MLFLOW_PARENT_RUN_ID] == run_id
+    assert first.data.tags[tracking.KEY] == training_key(two, data.digest, 1)
 
 
 def test_the_declared_grid_gives_27_candidates_each_a_run(whole_search: Run, searched_uri: str) -> None:
     candidates = children(searched_uri, whole_search.info.run_id)
-    grid = list(ParameterGrid({name: list(values) for name, values in COVERTYPE.candidates[0].grid.items()}))
+    grid = list(ParameterGrid({name: list(values) for name, values in COVERTYPE.families[0].space.items()}))
     for run, params in zip(candidates, grid, strict=True):
         searched = {**params, **{f"classifier__{name}": value for name, value in params.items()}}
         assert {n: str(v) for n, v in searched.items()}.items() <= run.data.params.items()
@@ -104,8 +155,8 @@ def test_a_score_is_that_of_the_folds_of_the_training_part(
     part = data.table[~rows.is_test(COVERTYPE, data.table)]
     candidates = children(searched_uri, whole_search.info.run_id)
     for run in (candidates[0], candidates[-3]):
-        params = {name: int(run.data.params[name]) for name in COVERTYPE.candidates[0].grid}
-        forest = COVERTYPE.candidates[0].build(1).set_params(**params)
+        params = {name: int(run.data.params[name]) for name in COVERTYPE.families[0].space}
+        forest = COVERTYPE.families[0].build(1).set_params(**params)
         scores = cross_val_score(
             pipeline(COVERTYPE, forest), rows.canonical(COVERTYPE, part), part["Cover_Type"], cv=3, scoring="accuracy"
         )
@@ -119,6 +170,8 @@ def test_the_run_says_what_it_came_from(whole_search: Run, data: TrainingData) -
     assert len(tags.pop("model_digest")) == 64
     assert tags == {
         "training_key": training_key(COVERTYPE, data.digest, 1),
+        "family_key": family_key(COVERTYPE, COVERTYPE.families[0], data.digest, 1),
+        "run": "family",
         "use_case": "covertype",
         "family": "random_forest",
         "code_version": dosel.__version__,
@@ -153,9 +206,9 @@ def test_its_figures_are_those_of_rows_it_has_not_seen(
 
 def test_it_logs_one_model_and_that_is_a_pipeline(whole_search: Run, searched_uri: str) -> None:
     client = MlflowClient(searched_uri)
-    (logged,) = client.search_logged_models([whole_search.info.experiment_id])
     (output,) = whole_search.outputs.model_outputs
-    assert output.model_id == logged.model_id
+    logged = client.get_logged_model(output.model_id)
+    assert logged.source_run_id == whole_search.info.run_id
     model = mlflow.sklearn.load_model(logged.model_uri)
     assert [name for name, _ in model.steps] == ["preprocess", "classifier"]
 
@@ -173,11 +226,11 @@ def test_the_model_says_what_it_takes_and_gives(whole_search: Run, searched_uri:
     assert answered[0] in COVERTYPE.target.labels
 
 
-def test_the_same_training_is_not_done_again(whole_search: Run, searched_uri: str, data: TrainingData) -> None:
+def test_the_same_training_is_not_done_again(comparison: Run, searched_uri: str, data: TrainingData) -> None:
     before = Counter(run.info.status for run in runs(searched_uri))
     shuffled = data.table.sample(frac=1, random_state=0)
     again = TrainingData(shuffled, rows.row_keys(COVERTYPE, shuffled), (7,))
-    assert train(COVERTYPE, again, searched_uri, seed=1, jobs=2) == whole_search.info.run_id
+    assert train(COVERTYPE, again, searched_uri, seed=1, jobs=2) == comparison.info.run_id
     assert Counter(run.info.status for run in runs(searched_uri)) == before
 
 
@@ -192,7 +245,7 @@ def replaced(**changes: Any) -> UseCase:
         (COVERTYPE, "d1", 2),
         (replaced(folds=5), "d1", 1),
         (replaced(split=dataclasses.replace(COVERTYPE.split, salt="2")), "d1", 1),
-        (replaced(candidates=TINY.candidates), "d1", 1),
+        (replaced(families=TINY.families), "d1", 1),
         (replaced(name="other"), "d1", 1),
     ],
     ids=["rows", "seed", "folds", "split", "grid", "use case"],
@@ -202,9 +255,9 @@ def test_whatever_decides_the_result_is_in_the_key(use_case: UseCase, digest: st
 
 
 def test_the_order_in_which_a_grid_is_written_is_not_in_the_key() -> None:
-    (candidate,) = COVERTYPE.candidates
-    turned = dataclasses.replace(candidate, grid=dict(reversed(list(candidate.grid.items()))))
-    assert training_key(replaced(candidates=(turned,)), "d1", 1) == training_key(COVERTYPE, "d1", 1)
+    forest, *others = COVERTYPE.families
+    turned = dataclasses.replace(forest, space=dict(reversed(list(forest.space.items()))))
+    assert training_key(replaced(families=(turned, *others)), "d1", 1) == training_key(COVERTYPE, "d1", 1)
 
 
 def test_what_a_killed_training_left_is_closed(tracking_uri: str, data: TrainingData) -> None:
@@ -224,15 +277,15 @@ def test_what_a_killed_training_left_is_closed(tracking_uri: str, data: Training
 
 def test_a_training_that_failed_is_done_again(tracking_uri: str, data: TrainingData) -> None:
     def no_forest(seed: int) -> Any:
-        return COVERTYPE.candidates[0].build(seed).set_params(criterion="no such thing")
+        return COVERTYPE.families[0].build(seed).set_params(criterion="no such thing")
 
-    grid = TINY.candidates[0].grid
-    broken = replaced(candidates=(Candidate("random_forest", no_forest, grid),))
+    grid = TINY.families[0].space
+    broken = replaced(families=(Family("random_forest", no_forest, grid),))
     with pytest.raises(ValueError, match="criterion"):
         train(broken, data, tracking_uri, seed=1, jobs=1)
-    (failed,) = runs(tracking_uri)
-    assert failed.info.status == "FAILED"
-    assert train(TINY, data, tracking_uri, seed=1, jobs=1) != failed.info.run_id
+    failed = runs(tracking_uri)
+    assert [run.info.status for run in failed] == ["FAILED", "FAILED"]
+    assert train(TINY, data, tracking_uri, seed=1, jobs=1) not in {run.info.run_id for run in failed}
 
 
 def test_autologging_ends_with_the_training(whole_search: Run, searched_uri: str) -> None:
@@ -245,25 +298,28 @@ def test_autologging_ends_with_the_training(whole_search: Run, searched_uri: str
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_seed_decides_the_forest(seed: int, tracking_uri: str, data: TrainingData) -> None:
-    run_id = train(TINY, data, tracking_uri, seed=seed, jobs=1)
-    model = mlflow.sklearn.load_model(f"runs:/{run_id}/model")
+    run = family_run(tracking_uri, train(TINY, data, tracking_uri, seed=seed, jobs=1))
+    model = mlflow.sklearn.load_model(f"runs:/{run.info.run_id}/model")
     assert model.named_steps["classifier"].random_state == seed
 
 
-def test_the_same_rows_and_seed_give_the_same_model(
-    whole_search: Run, searched_uri: str, data: TrainingData, empty_mlflow: Path, tmp_path: Path
+def test_the_same_rows_and_seed_give_the_same_models(
+    comparison: Run, searched_uri: str, data: TrainingData, empty_mlflow: Path, tmp_path: Path
 ) -> None:
     """In another store and on another number of cores; another seed gives another."""
     digests = []
     for seed, jobs in ((1, 1), (2, 2)):
         uri = f"sqlite:///{shutil.copy(empty_mlflow, tmp_path / f'{seed}.db')}"
         MlflowClient(uri).create_experiment(COVERTYPE.experiment, str(tmp_path / "artifacts"))
-        run_id = train(COVERTYPE, data, uri, seed=seed, jobs=jobs)
-        digests.append(MlflowClient(uri).get_run(run_id).data.tags["dosel.model_digest"])
-    assert digests[0] == whole_search.data.tags["dosel.model_digest"]
-    assert digests[1] != digests[0]
-    read = mlflow.sklearn.load_model(f"runs:/{run_id}/model")
-    assert digest(read) == digests[1]
+        made = train(COVERTYPE, data, uri, seed=seed, jobs=jobs)
+        of = {family.name: family_run(uri, made, family.name) for family in COVERTYPE.families}
+        digests.append({name: run.data.tags["dosel.model_digest"] for name, run in of.items()})
+    for name, run in of.items():
+        first = family_run(searched_uri, comparison.info.run_id, name)
+        assert digests[0][name] == first.data.tags["dosel.model_digest"]
+        assert digests[1][name] != digests[0][name]
+        folder = MlflowClient(uri).download_artifacts(run.info.run_id, "model", str(tmp_path))
+        assert digest(formats.read(Path(folder))) == digests[1][name]
 
 
 def test_the_record_is_that_of_autologging(
@@ -271,9 +327,9 @@ def test_the_record_is_that_of_autologging(
 ) -> None:
     """scikit-learn's own search of the same rows, told by MLflow's own autologging."""
     part = data.table[~rows.is_test(COVERTYPE, data.table)]
-    grid = {f"classifier__{name}": list(values) for name, values in COVERTYPE.candidates[0].grid.items()}
+    grid = {f"classifier__{name}": list(values) for name, values in COVERTYPE.families[0].space.items()}
     search = model_selection.GridSearchCV(
-        pipeline(COVERTYPE, COVERTYPE.candidates[0].build(1)),
+        pipeline(COVERTYPE, COVERTYPE.families[0].build(1)),
         grid,
         scoring="accuracy",
         cv=3,
@@ -357,7 +413,7 @@ def two_each(table: pd.DataFrame) -> pd.DataFrame:
 
 def test_categories_are_encoded_as_declared_whatever_the_rows_hold(data: TrainingData) -> None:
     one_area = data.table[data.table["Wilderness_Area"] == "Rawah"]
-    fitted = pipeline(COVERTYPE, COVERTYPE.candidates[0].build(0))[:-1].fit(rows.canonical(COVERTYPE, one_area))
+    fitted = pipeline(COVERTYPE, COVERTYPE.families[0].build(0))[:-1].fit(rows.canonical(COVERTYPE, one_area))
     width = fitted.transform(rows.frame(COVERTYPE, [COVERTYPE.example])).shape[1]
     assert width == 10 + sum(len(category.choices) for category in COVERTYPE.categories)
     assert np.isfinite(fitted.transform(rows.canonical(COVERTYPE, data.table))).all()

@@ -7,9 +7,10 @@ from typing import Any
 from mlflow import MlflowClient
 
 from dosel.pipeline import Pipeline
+from dosel.registry.projection import PREVIOUS, PRODUCTION
 from dosel.settings import Settings
 from dosel.sources import Batch
-from dosel.usecases import Candidate, Gate, UseCase
+from dosel.usecases import Family, Gate, UseCase
 from dosel.usecases.covertype import COVERTYPE
 
 
@@ -38,8 +39,8 @@ LENIENT = Gate(min_gain=0.001, tolerance=0.2, max_class_drop=1.0)
 
 def searching(**grid: Sequence[Any]) -> UseCase:
     """Covertype with a small search of its own, which decides how good its model is."""
-    forest = COVERTYPE.candidates[0].build
-    return dataclasses.replace(COVERTYPE, candidates=(Candidate("random_forest", forest, grid),), gate=LENIENT)
+    forest = COVERTYPE.families[0].build
+    return dataclasses.replace(COVERTYPE, families=(Family("random_forest", forest, grid),), gate=LENIENT)
 
 
 FAMILIES: Mapping[str, UseCase] = {
@@ -82,7 +83,7 @@ class World:
 
     def aliases(self) -> dict[str, int]:
         found = self.client.get_registered_model(self.name).aliases
-        return {alias: int(version) for alias, version in found.items()}
+        return {alias: int(version) for alias, version in found.items() if alias in (PRODUCTION, PREVIOUS)}
 
     def stages(self) -> dict[int, str]:
         return {v.version: v.stage for v in self.pipeline().registry.versions(self.name)}

@@ -43,7 +43,7 @@ def test_a_forest_comes_back_as_it_was(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("use_case", ALL, ids=lambda u: u.name)
 def test_every_candidate_can_be_read_back(use_case: UseCase, tmp_path: Path) -> None:
-    for candidate in use_case.candidates:
+    for candidate in use_case.families:
         formats.read(folder(tmp_path, pipeline(use_case, candidate.build(0))))
 
 

@@ -151,7 +151,7 @@ def test_the_split_version_changes_with_the_rule(other: UseCase) -> None:
 
 
 def test_the_split_version_stays_with_the_rule() -> None:
-    other = dataclasses.replace(COVERTYPE, folds=5, candidates=(), split=Split("covertype-1", 0.3))
+    other = dataclasses.replace(COVERTYPE, folds=5, families=(), split=Split("covertype-1", 0.3))
     assert rows.split_version(other) == rows.split_version(COVERTYPE)
 
 

@@ -83,10 +83,10 @@ def test_every_class_is_called_differently(use_case: UseCase) -> None:
 
 @each
 def test_every_candidate_of_the_grid_can_be_built(use_case: UseCase) -> None:
-    assert use_case.candidates
-    for candidate in use_case.candidates:
+    assert use_case.families
+    for candidate in use_case.families:
         assert candidate.build(11).get_params()["random_state"] == 11
-        for params in ParameterGrid({name: list(values) for name, values in candidate.grid.items()}):
+        for params in ParameterGrid({name: list(values) for name, values in candidate.space.items()}):
             candidate.build(0).set_params(**params)
 
 
@@ -109,7 +109,7 @@ def test_covertype_is_what_its_clients_know() -> None:
     assert [len(category.choices) for category in COVERTYPE.categories] == [4, 40]
     assert list(COVERTYPE.target.labels) == [1, 2, 3, 4, 5, 6, 7]
     assert (COVERTYPE.experiment, COVERTYPE.model_name) == ("covertype_training_experiment", "modelo_covertype_vf")
-    assert len(ParameterGrid(dict(COVERTYPE.candidates[0].grid))) == 27
+    assert len(ParameterGrid(dict(COVERTYPE.families[0].space))) == 27
 
 
 SLOPE = Number("Slope", "Slope", "°", 0, 90, 17, "")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dosel.settings import Settings
 
-PARTS = ("airflow", "cache", "data-api", "logs", "mlflow", "run")
+PARTS = ("airflow", "cache", "data-api", "lake", "logs", "mlflow", "run")
 FORMER = "former"
 SECRET = re.compile("PASSWORD|SECRET|KEY")
 SOURCE = ("BATCH_FRACTION", "DATA_API_CSV", "DATA_API_CSV_CLASSES", "DATA_API_ROWS", "DATA_API_SEED", "SLICE_BY")
@@ -82,7 +82,11 @@ class Home:
         return aside
 
     def _files(self) -> list[Path]:
-        return [*self._folder.glob("warehouse.db*"), *self._folder.glob(f"{self._record.name}*")]
+        return [
+            *self._folder.glob("warehouse.db*"),
+            *self._folder.glob("studies.db*"),
+            *self._folder.glob(f"{self._record.name}*"),
+        ]
 
 
 def _given(environment: Mapping[str, str]) -> dict[str, str]:

@@ -1,7 +1,5 @@
 """What makes a row acceptable, decided from the use case's declaration alone."""
 
-import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,14 +10,12 @@ import pandas as pd
 import pyarrow as pa
 
 from dosel.sources import as_text
-from dosel.usecases import Category, Number, UseCase
+from dosel.usecases import Category, Number, UseCase, as_number
 
 __all__ = ["Checked", "check"]
 
 MAX_SHOWN = 80
 """Characters of an unacceptable value that its reason quotes."""
-
-_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -56,22 +52,31 @@ def check(use_case: UseCase, received: Sequence[Sequence[Any]], coding: str, tex
         for i in np.flatnonzero(bad & whole).tolist():
             reasons.setdefault(i, []).append(f"{name}: {expected} expected, got {_quoted(received[i][position])}")
 
+    tokens = {token.casefold() for token in use_case.missing}
+
+    def missing(name: str) -> npt.NDArray[np.bool_]:
+        return _each(text[name], lambda spelled: spelled.strip().casefold() in tokens, True, np.bool_)
+
     data: dict[str, npt.NDArray[Any]] = {}
     for feature in use_case.features:
         match feature:
             case Number():
-                values = _each(text[feature.name], _number, np.nan, np.float64)
+                values = _each(text[feature.name], as_number, np.nan, np.float64)
                 bad = ~((values >= feature.low) & (values <= feature.high))
                 if feature.whole:
                     bad |= values != np.floor(values)
             case Category():
                 values = _each(text[feature.name], feature.canonical, None, np.object_)
                 bad = values == np.array(None)
+        if feature.optional:
+            gone = missing(feature.name)
+            values[gone] = None
+            bad &= ~gone
         refuse(feature.name, bad, feature.expected)
         data[feature.name] = values
     target = use_case.target
-    codes = _each(text[target.name], _number, np.nan, np.float64) + target.codings.get(coding, 0)
-    refuse(target.name, ~np.isin(codes, list(target.labels)), f"a class, {target.expected},")
+    codes = _each(text[target.name], lambda spelled: target.code(spelled, coding), None, np.object_)
+    refuse(target.name, codes == np.array(None), f"a class, {target.expected},")
 
     kept = np.flatnonzero(good)
     # As Series, so that words stay objects, which they share: pandas would make text of its own of an array.
@@ -86,12 +91,6 @@ def _each(column: pa.ChunkedArray, judge: Callable[[str], Any], absent: Any, dty
     meanings = np.array([*map(judge, spelled.dictionary.to_pylist()), absent], dtype=dtype)
     positions: npt.NDArray[np.int32] = spelled.indices.fill_null(len(meanings) - 1).to_numpy()
     return meanings[positions]
-
-
-def _number(text: str) -> float:
-    """The value; NaN for what is no number, infinities included."""
-    value = float(text) if _NUMBER.fullmatch(text) else math.nan
-    return value if math.isfinite(value) else math.nan
 
 
 def _quoted(value: Any) -> str:

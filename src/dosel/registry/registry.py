@@ -13,6 +13,9 @@ from dosel.settings import Settings
 from dosel.usecases import UseCase
 from dosel.warehouse import Evidence, Manifest, Promotion, PromotionLedger, connect
 
+FAMILY = "dosel.family"
+"""Tag of a run and of its version: which family's model it is."""
+
 log = logging.getLogger(__name__)
 
 
@@ -40,9 +43,17 @@ class Registry:
         return self._store
 
     def register(self, use_case: UseCase, run_id: str) -> ModelVersion:
-        """The version of the model that `run_id` logged, with its manifest; registered before, it is found again."""
+        """The version of the model that `run_id` logged, with its manifest; registered before, it is found again.
+
+        The newest version of a family carries the family's name as an alias.
+        """
         version = self._store.create_version(use_case.model_name, use_case.summary, run_id)
         self.vouch(version)
+        family = version.tags.get(FAMILY)
+        if family is not None:
+            self._store.tag(version, {FAMILY: family})
+            if (self._store.alias(version.name, family) or 0) < version.version:
+                self._store.set_alias(version.name, family, version.version)
         return version
 
     def vouch(self, version: ModelVersion) -> Manifest:
@@ -81,6 +92,10 @@ class Registry:
         """What is in Production; None while nothing is."""
         number = self.production_number(name)
         return None if number is None else self.version(name, number)
+
+    def newest_of(self, name: str, family: str) -> int | None:
+        """The number of a family's newest version; None while it has none."""
+        return self._store.alias(name, family)
 
     def load(self, version: ModelVersion) -> Any:
         """The fitted estimator of a version, read without running code from its files.

@@ -18,6 +18,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from dosel.errors import ModelNotFound, RegistryError
+from dosel.training.tracking import BEST, FAMILIES
 
 STAGE = "Production"
 ARCHIVED = "Archived"
@@ -67,6 +68,19 @@ class Store:
             return self._version(
                 self.client.create_model_version(name, source=source, run_id=run_id, model_id=models[0].model_id)
             )
+
+    def compared(self, run_id: str) -> tuple[dict[str, str], str]:
+        """The families' runs of a training, by family, and the family that was best.
+
+        Raises:
+            RegistryError: the run compares nothing.
+        """
+        with self.speaking():
+            tags = self.client.get_run(run_id).data.tags
+        if FAMILIES not in tags or BEST not in tags:
+            raise RegistryError(f"run {run_id} compares no models; train again")
+        runs: dict[str, str] = json.loads(tags[FAMILIES])
+        return runs, tags[BEST]
 
     def versions(self, name: str) -> list[ModelVersion]:
         """All versions of a model, newest first; none if it is not registered."""

@@ -1,4 +1,4 @@
-"""Where rows come from."""
+"""Where rows come from. What opens them with an installation's settings is imported from `dosel.sources.opened`."""
 
 from dosel.sources.base import Batch, Source
 from dosel.sources.data_api import DataApi

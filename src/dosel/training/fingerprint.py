@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.neighbors import BallTree, KDTree
 from sklearn.tree._tree import Tree
 
 
@@ -35,6 +36,13 @@ def _parts(value: Any) -> Iterator[bytes]:
             for name in nodes.dtype.names:
                 yield from _parts(nodes[name])
             yield from _parts(value.value)
+        case KDTree() | BallTree():
+            # What it learned: where each row lies. What follows is room for counting, never cleared.
+            yield from _parts([np.asarray(part) for part in value.get_arrays()])
+        case np.random.RandomState():
+            yield from _parts(value.get_state(legacy=False))
+        case np.dtype():
+            yield value.str.encode()
         case np.ndarray() if value.dtype == object:
             yield from _parts(value.tolist())
         case np.ndarray():

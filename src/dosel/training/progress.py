@@ -8,6 +8,9 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 MAX_RUNS = 1000
 
+CANDIDATE = "dosel.candidate"
+"""Tag of a candidate's run: which one of how many it is."""
+
 
 @dataclass(frozen=True)
 class CandidateSeen:
@@ -15,6 +18,7 @@ class CandidateSeen:
 
     run_id: str
     search: str
+    family: str
     position: str
     params: str
     score: float
@@ -34,11 +38,12 @@ def candidates_since(client: MlflowClient, experiment: str, since: datetime) -> 
         CandidateSeen(
             run.info.run_id,
             run.data.tags[MLFLOW_PARENT_RUN_ID],
-            run.data.tags.get("dosel.candidate", ""),
+            run.data.tags.get("dosel.family", ""),
+            run.data.tags[CANDIDATE],
             run.data.tags.get(MLFLOW_RUN_NAME, ""),
             run.data.metrics.get("mean_test_score", float("nan")),
         )
         for run in runs
-        if MLFLOW_PARENT_RUN_ID in run.data.tags
+        if MLFLOW_PARENT_RUN_ID in run.data.tags and CANDIDATE in run.data.tags
     ]
     return sorted(seen, key=lambda c: (c.search, int(c.position.partition("/")[0] or 0)))

@@ -19,19 +19,19 @@ from sklearn.metrics import accuracy_score, log_loss, precision_recall_fscore_su
 from sklearn.utils import estimator_html_repr
 
 from dosel.training.evaluation import confusion_figure, counted
-from dosel.training.search import GridSearchCV
+from dosel.training.search import AnySearch
 from dosel.usecases import Target
 
 Classes = npt.NDArray[np.int64]
 
 
-def settings(client: MlflowClient, run_id: str, search: GridSearchCV) -> None:
+def settings(client: MlflowClient, run_id: str, search: AnySearch) -> None:
     """Before the search: how it was set up, and what class it is."""
     client.log_batch(run_id, params=params_of(search, deep=False), tags=class_of(search))
 
 
 def results(
-    client: MlflowClient, run_id: str, search: GridSearchCV, target: Target, features: pd.DataFrame, truth: Classes
+    client: MlflowClient, run_id: str, search: AnySearch, target: Target, features: pd.DataFrame, truth: Classes
 ) -> None:
     """After the search: the best candidate, its figures on the rows it was trained on, and `cv_results_`."""
     now = get_current_time_millis()
@@ -50,7 +50,7 @@ def results(
     mlflow.log_figure(confusion_figure(target, confusion, "training rows"), "training_confusion_matrix.png")
 
 
-def training_metrics(search: GridSearchCV, features: pd.DataFrame, truth: Classes) -> tuple[Classes, dict[str, float]]:
+def training_metrics(search: AnySearch, features: pd.DataFrame, truth: Classes) -> tuple[Classes, dict[str, float]]:
     """The best model's predictions for its own training rows, shape (rows,), and autologging's figures of them."""
     model = search.best_estimator_
     probabilities = model.predict_proba(features)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan, nan
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 import joblib
 from sklearn import model_selection
@@ -28,6 +28,7 @@ class Scored:
         done: how many are scored by now, this one counted.
         score: mean over the folds; `best` is the best of those done.
         metrics: what `cv_results_` holds of it, times in seconds; without those that have no meaning for it.
+        pruned: whether it was given up before its last fold; its score is then that of the folds it had.
     """
 
     number: int
@@ -37,13 +38,33 @@ class Scored:
     score: float
     best: float
     metrics: Mapping[str, float]
+    pruned: bool = False
 
 
 Watcher = Callable[[Scored], None]
 
 
+class AnySearch(Protocol):
+    """What every search here is: an unfitted scikit-learn search with somebody who watches it."""
+
+    watcher: Watcher | None
+    estimator: Any
+    scoring: str
+    n_jobs: int | None
+    best_estimator_: Any
+    best_params_: Mapping[str, Any]
+    best_score_: float
+    cv_results_: Mapping[str, Any]
+
+    def fit(self, X: Any, y: Any = None) -> Any: ...
+
+    def score(self, X: Any, y: Any = None) -> float: ...
+
+    def get_params(self, deep: bool = True) -> Mapping[str, Any]: ...
+
+
 @dataclass(frozen=True)
-class _Fold:
+class Fold:
     """A fold's rows after the preprocessing that was fitted to its training part; times in seconds."""
 
     train: tuple[Any, Any]
@@ -114,9 +135,11 @@ class GridSearchCV(model_selection.GridSearchCV):  # type: ignore[misc]
         plan = strategy(self.strategy, model, bare)
         groups = plan.groups(model, bare)
         parallel = joblib.Parallel(n_jobs=self.n_jobs, prefer="threads", return_as="generator")
-        folds = list(parallel(joblib.delayed(_fold)(self.estimator[:-1], plan, X, y, *split) for split in splits))
+        folds = list(
+            parallel(joblib.delayed(prepared_fold)(self.estimator[:-1], plan, X, y, *split) for split in splits)
+        )
         scored: Iterator[list[dict[str, float]]] = parallel(
-            joblib.delayed(_score)(plan, model, [bare[i] for i in group], fold, self.scorer_)
+            joblib.delayed(scored_on)(plan, model, [bare[i] for i in group], fold, self.scorer_)
             for group in groups
             for fold in folds
         )
@@ -145,14 +168,19 @@ class GridSearchCV(model_selection.GridSearchCV):  # type: ignore[misc]
         """Reports candidate `i`, which stands at `place` of `results`; its rank is known only when all are in."""
         if self.watcher is None:
             return
-        figures = {
-            name: float(values[place])
-            for name, values in results.items()
-            if name.startswith(("mean_", "std_", "split")) and not isnan(values[place])
-        }
+        figures = figures_at(results, place)
         score = float(results["mean_test_score"][place])
         self._told.append(score)
         self.watcher(Scored(i + 1, of, len(self._told), plain(params), score, max(self._told), figures))
+
+
+def figures_at(results: Mapping[str, Any], place: int) -> dict[str, float]:
+    """A candidate's figures in `cv_results_`, without those that have no meaning for it."""
+    return {
+        name: float(values[place])
+        for name, values in results.items()
+        if name.startswith(("mean_", "std_", "split")) and not isnan(values[place])
+    }
 
 
 def plain(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,17 +188,18 @@ def plain(params: Mapping[str, Any]) -> dict[str, Any]:
     return {name.removeprefix(f"{CLASSIFIER}__"): value for name, value in params.items()}
 
 
-def _fold(preprocessing: Pipeline, plan: Strategy, X: Any, y: Any, train: Any, test: Any) -> _Fold:
+def prepared_fold(preprocessing: Pipeline, plan: Strategy, X: Any, y: Any, train: Any, test: Any) -> Fold:
+    """A fold, preprocessed once for all that is fitted on it."""
     steps = clone(preprocessing)
     y_train, y_test = _safe_indexing(y, train), _safe_indexing(y, test)
     started = perf_counter()
     x_train = plan.prepared(steps.fit_transform(_safe_indexing(X, train), y_train))
     fitted = perf_counter()
     x_test = plan.prepared(steps.transform(_safe_indexing(X, test)))
-    return _Fold((x_train, y_train), (x_test, y_test), fitted - started, perf_counter() - fitted)
+    return Fold((x_train, y_train), (x_test, y_test), fitted - started, perf_counter() - fitted)
 
 
-def _score(plan: Strategy, model: Any, group: Sequence[Params], fold: _Fold, scorer: Any) -> list[dict[str, float]]:
+def scored_on(plan: Strategy, model: Any, group: Sequence[Params], fold: Fold, scorer: Any) -> list[dict[str, float]]:
     """A group's figures on one fold. Times count the fold's preprocessing, as those of a whole pipeline do."""
     figures = []
     for fitted in plan.fitted(model, group, *fold.train):

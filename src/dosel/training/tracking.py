@@ -16,6 +16,7 @@ from mlflow.utils.time import get_current_time_millis
 
 from dosel import formats
 from dosel.training.preprocessing import CLASSIFIER
+from dosel.training.progress import CANDIDATE
 from dosel.training.record import class_of, params_of
 from dosel.training.search import Scored
 
@@ -25,17 +26,43 @@ KEY = "dosel.training_key"
 EXAMPLE_ANSWER = "dosel.example_answer"
 """Tag of a run: what its model answers to the use case's example, by class code, as told by what trained it."""
 
+FAMILY_KEY = "dosel.family_key"
+"""Tag of a family's run: names what decides its result, so that one that is finished is not done again."""
+
+KIND = "dosel.run"
+"""Tag that says what a run is: one of these."""
+
+COMPARISON, OF_FAMILY = "comparison", "family"
+
+FAMILIES = "dosel.families"
+"""Tag of a comparison: its families' runs, by the family's name."""
+
+BEST = "dosel.best_family"
+"""Tag of a comparison: the family with the best cross-validated score."""
+
 RANK = "rank_test_score"
 
 log = logging.getLogger(__name__)
 
 
 def finished_run(client: MlflowClient, experiment_id: str, key: str) -> str | None:
-    """The run that did this very training before, if one came to its end."""
-    runs = client.search_runs(
-        [experiment_id], f"tags.`{KEY}` = '{key}' AND attributes.status = 'FINISHED'", max_results=1
-    )
-    return str(runs[0].info.run_id) if runs else None
+    """The comparison that ended this very training before, if one came to its end."""
+    run = _finished(client, experiment_id, f"tags.`{KEY}` = '{key}' AND tags.`{KIND}` = '{COMPARISON}'")
+    return str(run.info.run_id) if run else None
+
+
+def taken_over(client: MlflowClient, experiment_id: str, key: str, parent: Run, training: str) -> str | None:
+    """A family's finished run from a training that was ended before others were done, made part of this one."""
+    run = _finished(client, experiment_id, f"tags.`{FAMILY_KEY}` = '{key}'")
+    if run is None:
+        return None
+    tag(client, run.info.run_id, {MLFLOW_PARENT_RUN_ID: parent.info.run_id, KEY: training})
+    return str(run.info.run_id)
+
+
+def _finished(client: MlflowClient, experiment_id: str, wanted: str) -> Run | None:
+    runs = client.search_runs([experiment_id], f"{wanted} AND attributes.status = 'FINISHED'", max_results=1)
+    return runs[0] if runs else None
 
 
 def close_abandoned(client: MlflowClient, experiment_id: str, key: str) -> None:
@@ -76,12 +103,14 @@ class CandidateRuns:
 
     def __call__(self, scored: Scored) -> None:
         log.info(
-            "candidate %d/%d  %s  score %.4f  (best %.4f)",
+            "%s %d/%d  %s  score %.4f  (best %.4f)%s",
+            self._family,
             scored.number,
             scored.of,
             in_words(scored.params),
             scored.score,
             scored.best,
+            ", given up" if scored.pruned else "",
         )
         self._raise_errors()
         self._written.append(self._writer.submit(self._write, scored, get_current_time_millis()))
@@ -101,7 +130,8 @@ class CandidateRuns:
                 MLFLOW_PARENT_RUN_ID: self._parent.info.run_id,
                 MLFLOW_RUN_NAME: in_words(scored.params),
                 "dosel.family": self._family,
-                "dosel.candidate": f"{scored.number}/{scored.of}",
+                CANDIDATE: f"{scored.number}/{scored.of}",
+                **({"dosel.pruned": "true"} if scored.pruned else {}),
                 **self._tags,
             },
         )

@@ -1,4 +1,4 @@
-"""One training, from clean rows to a finished run with one logged model."""
+"""One training, from clean rows to a finished run that compares each family's best model."""
 
 import hashlib
 import logging
@@ -11,16 +11,18 @@ import mlflow
 import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
 import dosel
 from dosel import rows
 from dosel.errors import TrainingError
 from dosel.training import record, tracking
+from dosel.training.comparison import COUNTS, compared
 from dosel.training.evaluation import confusion_figure, evaluate
 from dosel.training.fingerprint import digest
-from dosel.training.preprocessing import CLASSIFIER, pipeline
-from dosel.training.search import GridSearchCV, Scored, Watcher, plain
-from dosel.usecases import Candidate, UseCase
+from dosel.training.search import AnySearch, Scored, Watcher, plain
+from dosel.training.searches import search_of
+from dosel.usecases import Family, Range, UseCase
 
 PARALLEL = {"backend": "threading"}
 """Threads, not processes: trees are grown outside Python's lock, and a Celery worker may not fork: processes
@@ -45,19 +47,36 @@ class TrainingData:
         return rows.digest(self.keys)
 
 
+@dataclass(frozen=True)
+class Parts:
+    """A training's rows on their two sides: features, canonical, and classes, of shape (rows,)."""
+
+    features: pd.DataFrame
+    classes: Any
+    test_features: pd.DataFrame
+    test_classes: Any
+
+
 def training_key(use_case: UseCase, data_digest: str, seed: int) -> str:
-    """Names a training by what decides its result: rows, split, candidates, seed and our version."""
-    candidates = [(c.family, sorted((n, tuple(v)) for n, v in c.grid.items())) for c in use_case.candidates]
-    parts = (
+    """Names a training by what decides its result: rows, split, families, seed and our version."""
+    return _named(*(family_key(use_case, family, data_digest, seed) for family in use_case.families))
+
+
+def family_key(use_case: UseCase, family: Family, data_digest: str, seed: int) -> str:
+    """Names what a family contributes, by what decides it."""
+    return _named(
         dosel.__version__,
         use_case.name,
         data_digest,
         rows.split_version(use_case),
         use_case.folds,
-        candidates,
+        use_case.gate.metric,
+        use_case.preprocessing,
+        family.name,
+        family.search,
+        sorted((name, values if isinstance(values, Range) else tuple(values)) for name, values in family.space.items()),
         seed,
     )
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
 def train(
@@ -67,15 +86,19 @@ def train(
     seed: int,
     jobs: int,
     told: Watcher | None = None,
+    studies: str = "",
 ) -> str:
-    """Searches, evaluates on the held-out part and logs; done before, the same training is not done again.
+    """Searches each family, compares their best on the held-out part and logs it all; what was done is not done again.
+
+    The held-out part decides nothing here: parameters and families are chosen by their folds.
 
     Args:
         jobs: cores to use; -1 is all of them.
         told: is called with each candidate in the moment it is scored.
+        studies: URL of a database that keeps trials, so that a search that was ended goes on; "" keeps none.
 
     Returns:
-        The id of the finished run.
+        The id of the finished run that compares the families.
 
     Raises:
         TrainingError: the rows are too few, or of one class only.
@@ -92,68 +115,88 @@ def train(
     held_out = rows.is_test(use_case, data.table)
     features = rows.canonical(use_case, data.table)
     classes = data.table[use_case.target.name].to_numpy(dtype=np.int64)
-    _check(use_case, classes[~held_out], classes[held_out])
-    candidate = use_case.candidates[0]
+    parts = Parts(features[~held_out], classes[~held_out], features[held_out], classes[held_out])
+    _check(use_case, parts.classes, parts.test_classes)
+    origin = {
+        tracking.KEY: key,
+        "dosel.use_case": use_case.name,
+        "dosel.code_version": dosel.__version__,
+        "dosel.data_digest": data.digest,
+        "dosel.batch_ids": list(data.batch_ids),
+        "dosel.split_version": rows.split_version(use_case),
+        "dosel.rows_train": len(parts.classes),
+        "dosel.rows_test": len(parts.test_classes),
+        "dosel.cores": cores(jobs),
+    }
 
-    with mlflow.start_run(run_name=f"{use_case.name} {candidate.family}") as run:
-        run_id = str(run.info.run_id)
-        tracking.tag(
-            client,
-            run_id,
-            {
-                tracking.KEY: key,
-                "dosel.use_case": use_case.name,
-                "dosel.family": candidate.family,
-                "dosel.code_version": dosel.__version__,
-                "dosel.data_digest": data.digest,
-                "dosel.batch_ids": list(data.batch_ids),
-                "dosel.split_version": rows.split_version(use_case),
-                "dosel.rows_train": int((~held_out).sum()),
-                "dosel.rows_test": int(held_out.sum()),
-                "dosel.cores": cores(jobs),
-            },
-        )
-        table = features.assign(**{use_case.target.name: classes})
-        tracking.log_rows(table[~held_out], f"{use_case.name}_clean", data.digest, use_case.target.name)
-        search = _search(use_case, candidate, seed, jobs)
-        record.settings(client, run_id, search)
-        with tracking.CandidateRuns(client, run, candidate.family, search.estimator) as watcher:
-            search.watcher = _both(watcher, told)
-            _fit(search, features[~held_out], classes[~held_out])
-            watcher.rank(search.cv_results_["rank_test_score"])
-            record.results(client, run_id, search, use_case.target, features[~held_out], classes[~held_out])
-            model = search.best_estimator_
-            evaluation = evaluate(use_case.target, classes[held_out], model.predict(features[held_out]))
-            mlflow.log_metrics({f"test_{name}": value for name, value in evaluation.metrics.items()})
-            mlflow.log_dict(evaluation.report, "evaluation/per_class_report.json")
-            figure = confusion_figure(use_case.target, evaluation.confusion)
-            mlflow.log_figure(figure, "evaluation/confusion_matrix.png")
-            # As a client would write it: whole numbers as integers, which is what MLflow then lets in.
-            tracking.log_model(model, pd.DataFrame([use_case.example]))
-            [answer] = model.predict_proba(rows.frame(use_case, [use_case.example]))
-            known = dict(zip(map(int, model.classes_), map(float, answer), strict=True))
-            tracking.tag(client, run_id, {tracking.EXAMPLE_ANSWER: known, "dosel.model_digest": digest(model)})
-        log.info("best: %s, test accuracy %.4f", plain(search.best_params_), evaluation.metrics["accuracy"])
-    return run_id
+    with mlflow.start_run(run_name=f"{use_case.name} compared") as parent:
+        tracking.tag(client, parent.info.run_id, origin | {tracking.KIND: tracking.COMPARISON})
+        _log_rows(use_case, data, parts)
+        runs = {}
+        for family in use_case.families:
+            own = family_key(use_case, family, data.digest, seed)
+            if done := tracking.taken_over(client, experiment_id, own, parent, key):
+                log.info("%s was searched before, in run %s", family.name, done)
+                runs[family.name] = done
+                continue
+            with mlflow.start_run(run_name=f"{use_case.name} {family.name}", nested=True) as run:
+                tags = {tracking.FAMILY_KEY: own, "dosel.family": family.name, tracking.KIND: tracking.OF_FAMILY}
+                tracking.tag(client, run.info.run_id, origin | tags)
+                _log_rows(use_case, data, parts)
+                search = search_of(use_case, family, seed, jobs, studies, f"{use_case.name} {own}")
+                _search_family(use_case, family, search, parts, client, run, told)
+                runs[family.name] = str(run.info.run_id)
+        best = compared(client, use_case, parent.info.run_id, runs)
+        tracking.tag(client, parent.info.run_id, {tracking.FAMILIES: runs, tracking.BEST: best})
+    return str(parent.info.run_id)
+
+
+def _search_family(
+    use_case: UseCase,
+    family: Family,
+    search: AnySearch,
+    parts: Parts,
+    client: MlflowClient,
+    run: Run,
+    told: Watcher | None,
+) -> None:
+    """Searches one family in the run that is open, and logs its best model."""
+    run_id = str(run.info.run_id)
+    record.settings(client, run_id, search)
+    with tracking.CandidateRuns(client, run, family.name, search.estimator) as watcher:
+        search.watcher = _both(watcher, told)
+        _fit(search, parts.features, parts.classes)
+        watcher.rank(search.cv_results_["rank_test_score"])
+        record.results(client, run_id, search, use_case.target, parts.features, parts.classes)
+        model = search.best_estimator_
+        evaluation = evaluate(use_case.target, parts.test_classes, model.predict(parts.test_features))
+        mlflow.log_metrics({f"test_{name}": value for name, value in evaluation.metrics.items()})
+        mlflow.log_dict(evaluation.report, "evaluation/per_class_report.json")
+        mlflow.log_dict({"counts": evaluation.confusion.tolist()}, COUNTS)
+        figure = confusion_figure(use_case.target, evaluation.confusion)
+        mlflow.log_figure(figure, "evaluation/confusion_matrix.png")
+        # As a client would write it: whole numbers as integers, which is what MLflow then lets in.
+        tracking.log_model(model, pd.DataFrame([use_case.example]))
+        [answer] = model.predict_proba(rows.frame(use_case, [use_case.example]))
+        known = dict(zip(map(int, model.classes_), map(float, answer), strict=True))
+        tracking.tag(client, run_id, {tracking.EXAMPLE_ANSWER: known, "dosel.model_digest": digest(model)})
+    accuracy = evaluation.metrics["accuracy"]
+    log.info("best of %s: %s, test accuracy %.4f", family.name, plain(search.best_params_), accuracy)
+
+
+def _log_rows(use_case: UseCase, data: TrainingData, parts: Parts) -> None:
+    table = parts.features.assign(**{use_case.target.name: parts.classes})
+    tracking.log_rows(table, f"{use_case.name}_clean", data.digest, use_case.target.name)
+
+
+def _named(*parts: Any) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
 def cores(jobs: int) -> int:
     """How many cores a training that was given `jobs` works on, wherever it runs."""
     with joblib.parallel_config(**PARALLEL):
         return int(joblib.effective_n_jobs(jobs))
-
-
-def _search(use_case: UseCase, candidate: Candidate, seed: int, jobs: int) -> GridSearchCV:
-    search = GridSearchCV(
-        pipeline(use_case, candidate.build(seed)),
-        {f"{CLASSIFIER}__{name}": list(values) for name, values in candidate.grid.items()},
-        scoring=use_case.gate.metric,
-        cv=use_case.folds,
-        n_jobs=jobs,
-        error_score="raise",
-    )
-    search.strategy = candidate.strategy
-    return search
 
 
 def _both(first: Watcher, second: Watcher | None) -> Watcher:
@@ -165,7 +208,7 @@ def _both(first: Watcher, second: Watcher | None) -> Watcher:
     return watch
 
 
-def _fit(search: GridSearchCV, features: pd.DataFrame, classes: Any) -> None:
+def _fit(search: AnySearch, features: pd.DataFrame, classes: Any) -> None:
     """Searches, and says how many cores that kept busy."""
     started, burnt = perf_counter(), process_time()
     with joblib.parallel_config(**PARALLEL):
@@ -175,7 +218,7 @@ def _fit(search: GridSearchCV, features: pd.DataFrame, classes: Any) -> None:
         "%d candidates in %.1f s; of %d cores %.1f were busy",
         len(search.cv_results_["params"]),
         seconds,
-        cores(search.n_jobs),
+        cores(search.n_jobs or 1),
         busy / seconds,
     )
 

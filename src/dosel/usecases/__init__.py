@@ -1,45 +1,90 @@
-"""The use cases this platform serves. A new one is a file in this folder and a line in `ALL`."""
+"""The use cases this platform serves: each file of this folder declares one. A new one is a new file."""
+
+from importlib import import_module
+from pkgutil import iter_modules
 
 from dosel.errors import UnknownUseCase
 from dosel.usecases.base import (
-    Candidate,
     Category,
     Choice,
+    Cuts,
+    DataApiRows,
+    Encoder,
+    Family,
     Feature,
     Gate,
+    Imputer,
+    LakeRows,
+    MadeRows,
     Metric,
     Number,
+    PackageRows,
+    Preprocessing,
+    Range,
+    RowsFrom,
     Scaling,
+    Search,
+    SearchKind,
+    Space,
     Split,
     StrategyName,
     Target,
     UseCase,
+    as_number,
 )
-from dosel.usecases.covertype import COVERTYPE
-
-ALL: tuple[UseCase, ...] = (COVERTYPE,)
-
-DEFAULT: UseCase = COVERTYPE
-"""Which use case the bare `POST /predict` of older clients means."""
 
 __all__ = [
     "ALL",
     "DEFAULT",
-    "Candidate",
     "Category",
     "Choice",
+    "Cuts",
+    "DataApiRows",
+    "Encoder",
+    "Family",
     "Feature",
     "Gate",
+    "Imputer",
+    "LakeRows",
+    "MadeRows",
     "Metric",
     "Number",
+    "PackageRows",
+    "Preprocessing",
+    "Range",
+    "RowsFrom",
     "Scaling",
+    "Search",
+    "SearchKind",
+    "Space",
     "Split",
     "StrategyName",
     "Target",
     "UseCase",
+    "as_number",
     "named",
     "of_model",
 ]
+
+
+def _declared() -> tuple[UseCase, ...]:
+    """What the modules of this folder declare, in the order of their names."""
+    modules = [import_module(f"{__name__}.{found.name}") for found in iter_modules(__path__) if found.name != "base"]
+    return tuple(value for module in modules for value in vars(module).values() if isinstance(value, UseCase))
+
+
+def _the_default(declared: tuple[UseCase, ...]) -> UseCase:
+    marked = [use_case for use_case in declared if use_case.default]
+    if len(marked) != 1:
+        names = ", ".join(use_case.name for use_case in marked) or "none"
+        raise TypeError(f"one use case is to be marked as the default; these are: {names}")
+    return marked[0]
+
+
+ALL: tuple[UseCase, ...] = _declared()
+
+DEFAULT: UseCase = _the_default(ALL)
+"""Which use case the bare `POST /predict` of older clients means."""
 
 
 def named(name: str) -> UseCase:

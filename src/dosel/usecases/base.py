@@ -4,12 +4,24 @@ Declarations are read wherever a use case is touched, also while Airflow parses 
 imports more than the standard library; estimators are built by functions that import when called.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+import re
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
 Scaling = Literal["standard", "minmax"]
+
+Imputer = Literal["none", "median", "iterative"]
+"""What fills a number that is missing: nothing, the column's median, or a regression on the other numbers."""
+
+Encoder = Literal["one_hot", "ordinal"]
+
+SearchKind = Literal["grid", "random", "halving", "optuna"]
+"""How a family's space is searched: every point of it; points drawn at random; every point on few rows and the better
+ones on more; or trial by trial, each proposed from those before (Optuna's TPE, which ends a hopeless trial early)."""
 
 Metric = Literal["accuracy", "balanced_accuracy", "f1_macro"]
 """What a search maximises and the gate compares, under scikit-learn's names."""
@@ -18,10 +30,21 @@ StrategyName = Literal["each", "forest_prefixes"]
 """How the candidates of a family are fitted: each by itself, or forests of fewer trees as the beginning of
 those with more (`dosel.training.strategies`)."""
 
+_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*", re.ASCII | re.IGNORECASE)
+
+
+def as_number(text: str) -> float:
+    """The value a text spells; NaN for what is no number, infinities included."""
+    value = float(text) if _NUMBER.fullmatch(text) else math.nan
+    return value if math.isfinite(value) else math.nan
+
 
 @dataclass(frozen=True)
 class Number:
-    """A numeric feature: `low` and `high` are the inclusive bounds of an acceptable value, in `unit`."""
+    """A numeric feature: `low` and `high` are the inclusive bounds of an acceptable value, in `unit`.
+
+    `optional` lets rows do without it; `aliases` are other names that sources have for the column.
+    """
 
     name: str
     title: str
@@ -32,12 +55,15 @@ class Number:
     help: str
     whole: bool = True
     scaling: Scaling = "standard"
+    optional: bool = False
+    aliases: tuple[str, ...] = ()
 
     @property
     def expected(self) -> str:
         """The bounds in words, for messages and documentation."""
         kind = "whole number" if self.whole else "number"
-        return f"a {kind} from {self.low:g} to {self.high:g}" + (f" {self.unit}" if self.unit else "")
+        bounds = f"a {kind} from {self.low:g} to {self.high:g}" + (f" {self.unit}" if self.unit else "")
+        return bounds + (" or nothing" if self.optional else "")
 
     @property
     def shown(self) -> float:
@@ -60,13 +86,18 @@ class Choice:
 
 @dataclass(frozen=True)
 class Category:
-    """A feature with a closed list of values, matched without regard to case or surrounding blanks."""
+    """A feature with a closed list of values, matched without regard to case or surrounding blanks.
+
+    `optional` and `aliases` as in `Number`.
+    """
 
     name: str
     title: str
     choices: tuple[Choice, ...]
     example: str
     help: str
+    optional: bool = False
+    aliases: tuple[str, ...] = ()
 
     @cached_property
     def spellings(self) -> Mapping[str, str]:
@@ -82,7 +113,7 @@ class Category:
     @property
     def expected(self) -> str:
         """The choices in words, for messages and documentation."""
-        return "one of " + ", ".join(self.values)
+        return "one of " + ", ".join(self.values) + (" or nothing" if self.optional else "")
 
     @property
     def shown(self) -> str:
@@ -98,35 +129,140 @@ Feature = Number | Category
 
 
 @dataclass(frozen=True)
+class Cuts:
+    """A number of the source that is told as classes: each cut is the largest value of the class below it."""
+
+    low: float
+    high: float
+    at: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Target:
     """The column to predict: its integer codes, and what each is called.
 
     `codings` names the ways sources number the classes, each with what to add to a source's code to get
-    ours; which one a source uses is a setting (`DATA_API_CLASSES`), never guessed from what it sends.
+    ours; which one a source uses is a setting (`DATA_API_CLASSES`), never guessed from what it sends. `spellings` are
+    words that sources write instead, without regard to case. With `cuts`, it gives a number, and the classes,
+    in the order of `labels`, are its ranges. `aliases` as in `Number`.
     """
 
     name: str
     title: str
     labels: Mapping[int, str]
     codings: Mapping[str, int] = field(default_factory=dict)
+    spellings: Mapping[str, int] = field(default_factory=dict)
+    cuts: Cuts | None = None
+    aliases: tuple[str, ...] = ()
 
     @property
     def expected(self) -> str:
+        if self.cuts:
+            return f"a number from {self.cuts.low:g} to {self.cuts.high:g}"
         return "one of " + ", ".join(f"{code} ({label})" for code, label in self.labels.items())
+
+    def code(self, text: str, coding: str) -> int | None:
+        """The class that a source's text means, or None."""
+        value = as_number(text)
+        if self.cuts:
+            within = self.cuts.low <= value <= self.cuts.high
+            return list(self.labels)[bisect_left(self.cuts.at, value)] if within else None
+        if math.isnan(value):
+            return self._words.get(text.strip().casefold())
+        value += self.codings.get(coding, 0)
+        return int(value) if value in self.labels else None
+
+    @cached_property
+    def _words(self) -> Mapping[str, int]:
+        return {text.casefold(): code for text, code in self.spellings.items()}
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A family of models and the grid to search.
+class Range:
+    """Any number from `low` to `high`, both inclusive; `log` draws its magnitude evenly."""
 
-    `build` takes a seed and returns an unfitted scikit-learn classifier; the grid's names are its
-    parameters. `strategy` decides what the search costs, never what it finds.
+    low: float
+    high: float
+    log: bool = False
+    whole: bool = False
+
+
+Space = Mapping[str, Sequence[Any] | Range]
+"""What is searched, by the parameter's name: a list of values, or, where points are drawn, a range."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """How a family is searched, and for how long.
+
+    The metric and the folds are the use case's, since families are compared by them.
     """
 
-    family: str
+    kind: SearchKind = "grid"
+    trials: int = 10
+    """Points that are drawn, or trials that are made; a grid has as many as it has."""
+    minutes: float | None = None
+    """No trial is begun after that. How many there are then depends on the machine."""
+    factor: int = 3
+    """Halving goes on with one candidate of so many, on as many times the rows."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Models of one kind, and how their parameters are searched.
+
+    `build` takes a seed and returns an unfitted scikit-learn classifier; the space's names are its parameters.
+    `strategy` decides what a search costs, never what it finds.
+    """
+
+    name: str
     build: Callable[[int], Any]
-    grid: Mapping[str, Sequence[Any]]
+    space: Space
     strategy: StrategyName = "each"
+    search: Search = field(default_factory=Search)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a model's pipeline does to rows before its classifier; how a number is scaled is the number's own."""
+
+    imputer: Imputer = "none"
+    encoder: Encoder = "one_hot"
+
+
+@dataclass(frozen=True)
+class DataApiRows:
+    """Rows come in batches from the outside data API, columns in declared order."""
+
+
+@dataclass(frozen=True)
+class PackageRows:
+    """Rows lie in an installed package: a CSV with a header."""
+
+    package: str
+    path: str
+
+
+@dataclass(frozen=True)
+class MadeRows:
+    """Rows are what `make` gives: mappings by column. `said` tells people where they are from."""
+
+    make: Callable[[], Iterable[Mapping[str, Any]]]
+    said: str
+
+
+@dataclass(frozen=True)
+class LakeRows:
+    """Rows lie in the data lake: a CSV with a header, at `key` in the bucket `data`.
+
+    While the lake has none, the file that `DOSEL_FILES` names is put there, or else what `otherwise` makes.
+    """
+
+    key: str
+    otherwise: MadeRows
+
+
+RowsFrom = DataApiRows | PackageRows | MadeRows | LakeRows
 
 
 @dataclass(frozen=True)
@@ -168,10 +304,18 @@ class UseCase:
     target: Target
     experiment: str
     model_name: str
-    candidates: tuple[Candidate, ...]
+    families: tuple[Family, ...]
     split: Split
     gate: Gate = field(default_factory=Gate)
     folds: int = 3
+    rows: RowsFrom = field(default_factory=DataApiRows)
+    missing: tuple[str, ...] = ()
+    """How sources write that there is no value, beside sending none; without regard to case."""
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    processed: bool = False
+    """Whether the sets a training works on are described in MLflow and kept in the lake."""
+    default: bool = False
+    """Whether the bare `POST /predict` of older clients means this one."""
     max_refused_share: float = 0.05
     """A batch with a larger share of unacceptable rows is refused whole."""
 
@@ -179,6 +323,19 @@ class UseCase:
     def columns(self) -> tuple[str, ...]:
         """All columns, in the source's order: the features, then the target."""
         return (*self.feature_names, self.target.name)
+
+    def with_trials(self, trials: int) -> "UseCase":
+        """The same with so many trials where a search is made of trials; 0 leaves those declared."""
+        if not trials:
+            return self
+        families = (
+            replace(f, search=replace(f.search, trials=trials)) if f.search.kind == "optuna" else f
+            for f in self.families
+        )
+        return replace(self, families=tuple(families))
+
+    def family(self, name: str) -> Family | None:
+        return next((family for family in self.families if family.name == name), None)
 
     @property
     def feature_names(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ where the cell lies below it. Soil types are the four-digit codes of the USFS ec
 
 from typing import Any
 
-from dosel.usecases.base import Candidate, Category, Choice, Gate, Number, Split, Target, UseCase
+from dosel.usecases.base import Category, Choice, Family, Gate, Number, Split, Target, UseCase
 
 _SOILS = {
     2702: "Cathedral family - Rock outcrop complex, extremely stony",
@@ -56,6 +56,19 @@ def _forest(seed: int) -> Any:
     from sklearn.ensemble import RandomForestClassifier
 
     return RandomForestClassifier(random_state=seed)
+
+
+def _extra_trees(seed: int) -> Any:
+    from sklearn.ensemble import ExtraTreesClassifier
+
+    return ExtraTreesClassifier(random_state=seed)
+
+
+def _lightgbm(seed: int) -> Any:
+    from lightgbm import LGBMClassifier
+
+    # Folds run beside each other; threads of its own would only get in their way.
+    return LGBMClassifier(random_state=seed, n_jobs=1, verbose=-1, deterministic=True, force_row_wise=True)
 
 
 def _hillshade(name: str, when: str, example: int) -> Number:
@@ -154,8 +167,8 @@ COVERTYPE = UseCase(
     ),
     experiment="covertype_training_experiment",
     model_name="modelo_covertype_vf",
-    candidates=(
-        Candidate(
+    families=(
+        Family(
             "random_forest",
             _forest,
             {
@@ -165,7 +178,15 @@ COVERTYPE = UseCase(
             },
             strategy="forest_prefixes",
         ),
+        Family(
+            "extra_trees",
+            _extra_trees,
+            {"n_estimators": (40, 80), "max_features": ("sqrt", 0.3)},
+            strategy="forest_prefixes",
+        ),
+        Family("lightgbm", _lightgbm, {"n_estimators": (100,), "num_leaves": (15, 31), "learning_rate": (0.2,)}),
     ),
     split=Split(salt="covertype-1"),
+    default=True,
     gate=Gate("accuracy", min_gain=0.001, tolerance=0.01, max_class_drop=0.10, floor=0.55),
 )

@@ -227,7 +227,7 @@ class BatchStore:
         for column in self._tables.clean.columns:
             if column.name in accepted:
                 kind = _ARROW[type(column.type)]
-                columns[column.name] = pa.array(accepted[column.name].to_numpy()).cast(kind)
+                columns[column.name] = pa.array(accepted[column.name].to_numpy(), from_pandas=True).cast(kind)
         return pa.table(columns)
 
     def _put(

@@ -85,9 +85,10 @@ def lines(rows: pa.Table) -> Iterator[memoryview]:
 
 
 def _field(values: pa.Array) -> pa.Array:
-    if not pa.types.is_string(values.type):
-        return pc.cast(values, pa.string())
     text = values
+    if not pa.types.is_string(values.type):
+        text = pc.cast(values, pa.string())
+        return text.fill_null("\\N") if text.null_count else text
     for character, escape in _ESCAPES.items():
         if pc.any(pc.match_substring(text, character)).as_py():
             text = pc.replace_substring(text, character, escape)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import connectorx
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 from sqlalchemy import Engine, Select
@@ -55,6 +56,8 @@ def _typed(table: pa.Table, types: Mapping[str, str]) -> pd.DataFrame:
             columns[name] = pd.Series(column.to_numpy().astype(types[name], copy=False), copy=False)
         else:
             words = column.cast(pa.string()).combine_chunks().dictionary_encode()
-            spelled = words.dictionary.to_numpy(zero_copy_only=False)
-            columns[name] = pd.Series(spelled[words.indices.to_numpy()], dtype=object)
+            # One more at the end: the place of a null.
+            spelled = np.array([*words.dictionary.to_pylist(), None], dtype=object)
+            places = words.indices.fill_null(len(spelled) - 1)
+            columns[name] = pd.Series(spelled[places.to_numpy()], dtype=object)
     return pd.DataFrame(columns, copy=False)

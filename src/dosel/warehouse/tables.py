@@ -169,8 +169,8 @@ _TYPES: Mapping[str, Any] = {
 
 
 @cache
-def use_case_tables(use_case_name: str, columns: tuple[tuple[str, str], ...]) -> UseCaseTables:
-    """The tables of a use case, given its columns: name, and kind."""
+def use_case_tables(use_case_name: str, columns: tuple[tuple[str, str, bool], ...]) -> UseCaseTables:
+    """The tables of a use case, given its columns: name, kind, and whether a row may do without."""
 
     def table(suffix: str, *own: Column[Any] | UniqueConstraint) -> Table:
         return Table(
@@ -183,19 +183,19 @@ def use_case_tables(use_case_name: str, columns: tuple[tuple[str, str], ...]) ->
         )
 
     return UseCaseTables(
-        raw=table("raw", *(Column(name, _LONG) for name, _ in columns), Column(SURPLUS, _LONG)),
+        raw=table("raw", *(Column(name, _LONG) for name, _, _ in columns), Column(SURPLUS, _LONG)),
         clean=table(
             "clean",
             Column("row_key", BigInteger, nullable=False, unique=True),
-            *(Column(name, _TYPES[kind], nullable=False) for name, kind in columns),
+            *(Column(name, _TYPES[kind], nullable=optional) for name, kind, optional in columns),
         ),
         quarantine=table("quarantine", Column("reason", Text, nullable=False)),
     )
 
 
 def tables_of(use_case: UseCase) -> UseCaseTables:
-    kinds = ((feature.name, _kind(feature)) for feature in use_case.features)
-    return use_case_tables(use_case.name, (*kinds, (use_case.target.name, "whole")))
+    kinds = ((feature.name, _kind(feature), feature.optional) for feature in use_case.features)
+    return use_case_tables(use_case.name, (*kinds, (use_case.target.name, "whole", False)))
 
 
 def _kind(feature: Feature) -> str:

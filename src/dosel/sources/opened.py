@@ -1,0 +1,25 @@
+"""The source that a use case declares, opened with one installation's settings."""
+
+from dosel.settings import Settings
+from dosel.sources.base import Source
+from dosel.sources.data_api import DataApi
+from dosel.sources.lake import lake_table, open_lake
+from dosel.sources.table import file_table, made_table, package_table
+from dosel.usecases import DataApiRows, LakeRows, MadeRows, PackageRows, UseCase
+
+
+def source_of(use_case: UseCase, settings: Settings) -> Source:
+    """Where the rows of a use case come from here. `DOSEL_FILES` wins over what is declared, but not over the lake."""
+    named = settings.file_of(use_case.name)
+    match use_case.rows:
+        case LakeRows() as declared:
+            return lake_table(use_case, declared, open_lake(settings), named)
+        case _ if named is not None:
+            return file_table(use_case, named)
+        case PackageRows() as declared:
+            return package_table(use_case, declared)
+        case MadeRows() as declared:
+            return made_table(use_case, declared)
+        case DataApiRows():
+            s = settings
+            return DataApi(s.data_api_url, s.data_api_group, s.data_api_classes, s.source_timeout)

@@ -1,0 +1,202 @@
+"""A search by trials, each proposed from those before: Optuna's TPE (Bergstra et al. 2011), as a scikit-learn search.
+
+Same rows and seed, same trials: one is made after the other, and what is proposed depends on those before and on the
+seed alone, not on whether the process was ended between. Folds are preprocessed once and go to the cores.
+"""
+
+import logging
+from collections.abc import Sequence
+from math import inf
+from time import perf_counter
+from typing import Any
+
+import joblib
+import numpy as np
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.samplers import TPESampler
+from optuna.trial import FrozenTrial, Trial, TrialState
+from scipy.stats import rankdata
+from sklearn.base import BaseEstimator, clone, is_classifier
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import check_cv
+from sklearn.utils import indexable
+
+from dosel.training.preprocessing import CLASSIFIER
+from dosel.training.search import Fold, Scored, Watcher, figures_at, plain, prepared_fold, scored_on
+from dosel.training.strategies import Each
+from dosel.usecases import Range, Space
+
+UNPRUNED = 3
+"""Trials that always get all their folds, so that there is something to compare with."""
+
+FIGURES = "figures"
+"""Attribute of a trial: its figures, a list of each over the folds it had."""
+
+log = logging.getLogger(__name__)
+
+
+class TrialSearchCV(BaseEstimator):  # type: ignore[misc]
+    """Looks for the best parameters of a pipeline's last step.
+
+    Args:
+        space: by parameter, the values or the range to draw from.
+        trials: how many are made in all; `minutes`, if given, ends the search earlier.
+
+    Attributes:
+        storage: the URL of a database that keeps trials, so that a search that was ended goes on; "" keeps none.
+        study: names the search there.
+        best_estimator_, best_params_, best_score_, cv_results_: as scikit-learn's searches have them. Folds that a
+            pruned trial did not have are NaN, and no pruned trial is the best.
+    """
+
+    watcher: Watcher | None = None
+    storage: str = ""
+    study: str = "search"
+
+    def __init__(
+        self,
+        estimator: Any,
+        space: Space,
+        *,
+        scoring: str,
+        cv: int,
+        trials: int,
+        minutes: float | None = None,
+        n_jobs: int | None = None,
+        random_state: int = 0,
+    ) -> None:
+        self.estimator = estimator
+        self.space = space
+        self.scoring = scoring
+        self.cv = cv
+        self.trials = trials
+        self.minutes = minutes
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None) -> "TrialSearchCV":
+        """Makes the trials that are not made yet, and fits the best one's parameters to all rows."""
+        X, y = indexable(X, y)
+        self.scorer_ = check_scoring(self.estimator, self.scoring)
+        splits = list(check_cv(self.cv, y, classifier=is_classifier(self.estimator)).split(X, y))
+        parallel = joblib.Parallel(n_jobs=self.n_jobs, prefer="threads")
+        folds = parallel(joblib.delayed(prepared_fold)(self.estimator[:-1], Each(), X, y, *s) for s in splits)
+        study = self._opened()
+        made = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
+        made = [trial for trial in made if trial.state != TrialState.FAIL]
+        if made:
+            log.info("%d trials of %s were made before; the search goes on from there", len(made), self.study)
+        for number, trial in enumerate(made, 1):
+            self._tell(number, trial, made[:number])
+        began = perf_counter()
+        while len(made) < self.trials and (not made or perf_counter() - began < 60 * (self.minutes or inf)):
+            # By the count of those that count: where one was ended half-way, the next one proposes the same.
+            study.sampler = TPESampler(seed=self.random_state + len(made), n_startup_trials=UNPRUNED)
+            made.append(self._made(study, study.ask(self._distributions()), folds, parallel))
+            self._tell(len(made), made[-1], made)
+        self.cv_results_ = self._results(made, len(folds))
+        best = min((i for i, trial in enumerate(made) if trial.state == TrialState.COMPLETE), key=self._rank)
+        self.best_index_ = best
+        self.best_score_ = float(self.cv_results_["mean_test_score"][best])
+        self.best_params_ = self.cv_results_["params"][best]
+        started = perf_counter()
+        with joblib.parallel_config(backend="threading", n_jobs=self.n_jobs):
+            self.best_estimator_ = clone(self.estimator).set_params(**self.best_params_).fit(X, y)
+        self.refit_time_ = perf_counter() - started
+        return self
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """The best model's score, by the metric of the search."""
+        return float(self.scorer_(self.best_estimator_, X, y))
+
+    def _rank(self, i: int) -> int:
+        return int(self.cv_results_["rank_test_score"][i])
+
+    def _opened(self) -> optuna.Study:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        study = optuna.create_study(
+            storage=self.storage or None,
+            study_name=self.study,
+            load_if_exists=True,
+            direction="maximize",
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED),
+        )
+        for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+            # One search at a time has this name, so whoever made it was ended.
+            study.tell(trial.number, state=TrialState.FAIL)
+        return study
+
+    def _distributions(self) -> dict[str, BaseDistribution]:
+        return {name: _distribution(values) for name, values in self.space.items()}
+
+    def _made(self, study: optuna.Study, trial: Trial, folds: Sequence[Fold], parallel: joblib.Parallel) -> FrozenTrial:
+        """Scores a trial: the first fold decides whether the others are worth it."""
+        model = self.estimator.steps[-1][1]
+        figures: dict[str, list[float]] = {}
+        pruned = False
+        for some in (folds[:1], folds[1:]):
+            found = parallel(
+                joblib.delayed(scored_on)(Each(), model, [trial.params], fold, self.scorer_) for fold in some
+            )
+            for [of_fold] in found:
+                for name, value in of_fold.items():
+                    figures.setdefault(name, []).append(value)
+            trial.report(float(np.mean(figures["test_scores"])), step=len(figures["test_scores"]))
+            if len(figures["test_scores"]) < len(folds) and trial.should_prune():
+                pruned = True
+                break
+        trial.set_user_attr(FIGURES, figures)
+        if pruned:
+            return study.tell(trial, state=TrialState.PRUNED)
+        return study.tell(trial, float(np.mean(figures["test_scores"])))
+
+    def _results(self, made: Sequence[FrozenTrial], folds: int) -> dict[str, Any]:
+        """`cv_results_`, as scikit-learn would write it of these candidates."""
+        columns = {"fit_time": "fit_time", "score_time": "score_time"}
+        results: dict[str, Any] = {}
+        for name in columns:
+            values = [trial.user_attrs[FIGURES][name] for trial in made]
+            results[f"mean_{name}"] = np.array([np.mean(v) for v in values])
+            results[f"std_{name}"] = np.array([np.std(v) for v in values])
+        for name in self.space:
+            results[f"param_{CLASSIFIER}__{name}"] = np.array([trial.params[name] for trial in made], dtype=object)
+        results["params"] = [{f"{CLASSIFIER}__{n}": trial.params[n] for n in self.space} for trial in made]
+        scores = np.full((len(made), folds), np.nan)
+        for i, trial in enumerate(made):
+            had = trial.user_attrs[FIGURES]["test_scores"]
+            scores[i, : len(had)] = had
+        for fold in range(folds):
+            results[f"split{fold}_test_score"] = scores[:, fold]
+        complete = np.array([trial.state == TrialState.COMPLETE for trial in made])
+        mean = np.where(complete, scores.mean(axis=1), np.nan)
+        results["mean_test_score"] = mean
+        results["std_test_score"] = np.where(complete, scores.std(axis=1), np.nan)
+        # As scikit-learn: what has no score comes last.
+        known = np.where(complete, mean, -inf)
+        results["rank_test_score"] = rankdata(-known, method="min").astype(np.int32)
+        return results
+
+    def _tell(self, number: int, trial: FrozenTrial, made: Sequence[FrozenTrial]) -> None:
+        if self.watcher is None:
+            return
+        had = trial.user_attrs[FIGURES]["test_scores"]
+        best = max((t.value for t in made if t.state == TrialState.COMPLETE and t.value is not None), default=-inf)
+        figures = figures_at(self._results([trial], len(had)), 0)
+        figures |= {"mean_test_score": float(np.mean(had))}
+        pruned = trial.state == TrialState.PRUNED
+        params = plain({name: trial.params[name] for name in self.space})
+        self.watcher(Scored(number, self.trials, number, params, float(np.mean(had)), best, figures, pruned))
+
+
+def _distribution(values: Sequence[Any] | Range) -> BaseDistribution:
+    if not isinstance(values, Range):
+        return CategoricalDistribution(list(values))
+    if values.whole:
+        return IntDistribution(int(values.low), int(values.high), log=values.log)
+    return FloatDistribution(values.low, values.high, log=values.log)

@@ -1,0 +1,100 @@
+"""Palmer penguins (Horst, Hill and Gorman 2020, CC0): three species of the Palmer Archipelago, by their measurements.
+
+Bounds are those of the 344 published birds, with about a quarter of the range on either side.
+"""
+
+from typing import Any
+
+from dosel.usecases.base import Category, Choice, Family, Gate, Number, PackageRows, Split, Target, UseCase
+
+
+def _neighbours(seed: int) -> Any:
+    from sklearn.neighbors import KNeighborsClassifier
+
+    return KNeighborsClassifier()
+
+
+def _logistic(seed: int) -> Any:
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(random_state=seed, max_iter=1000)
+
+
+def _forest(seed: int) -> Any:
+    from sklearn.ensemble import RandomForestClassifier
+
+    return RandomForestClassifier(random_state=seed)
+
+
+def _xgboost(seed: int) -> Any:
+    from xgboost import XGBClassifier
+
+    return XGBClassifier(random_state=seed, n_jobs=1)
+
+
+PENGUINS = UseCase(
+    name="penguins",
+    title="Palmer penguins",
+    summary="Which species a penguin of the Palmer Archipelago is, from its measurements, sex and island.",
+    features=(
+        Category(
+            "island",
+            "Island",
+            (Choice("Biscoe", "Biscoe"), Choice("Dream", "Dream"), Choice("Torgersen", "Torgersen")),
+            "Torgersen",
+            "Island on which the penguin was met.",
+        ),
+        Number(
+            "bill_length_mm",
+            "Bill length",
+            "mm",
+            25,
+            70,
+            39.1,
+            "Length of the bill's upper ridge.",
+            whole=False,
+            aliases=("culmen_length_mm",),
+        ),
+        Number(
+            "bill_depth_mm",
+            "Bill depth",
+            "mm",
+            10,
+            25,
+            18.7,
+            "Depth of the bill's upper ridge.",
+            whole=False,
+            aliases=("culmen_depth_mm",),
+        ),
+        Number("flipper_length_mm", "Flipper length", "mm", 150, 250, 181, "Length of the flipper."),
+        Number("body_mass_g", "Body mass", "g", 2000, 8000, 3750, "Weight of the penguin."),
+        Category(
+            "sex",
+            "Sex",
+            (Choice("female", "Female", ("f",)), Choice("male", "Male", ("m",))),
+            "male",
+            "Sex of the penguin.",
+        ),
+    ),
+    # Counted from 0, as XGBoost wants classes to be.
+    target=Target(
+        "species",
+        "Species",
+        {0: "Adelie", 1: "Chinstrap", 2: "Gentoo"},
+        spellings={"Adelie": 0, "Chinstrap": 1, "Gentoo": 2},
+    ),
+    experiment="penguins_training_experiment",
+    model_name="penguins_species",
+    rows=PackageRows("palmerpenguins", "data/penguins.csv"),
+    missing=("", "NA", "."),
+    families=(
+        Family("knn", _neighbours, {"n_neighbors": (3, 5, 9), "weights": ("uniform", "distance")}),
+        Family("logistic_regression", _logistic, {"C": (0.1, 1.0, 10.0)}),
+        Family("random_forest", _forest, {"n_estimators": (50, 100), "max_depth": (4, None)}, "forest_prefixes"),
+        Family("xgboost", _xgboost, {"n_estimators": (50, 100), "max_depth": (2, 4)}),
+    ),
+    split=Split(salt="penguins-1"),
+    # A hundred held-out birds: one of them is a hundredth.
+    gate=Gate("accuracy", min_gain=0.001, tolerance=0.03, max_class_drop=0.10, floor=0.90),
+    folds=5,
+)
