@@ -20,7 +20,8 @@ from rich.console import Console
 from rich.progress import track
 from sqlalchemy import Engine, create_engine, text
 
-from benchmarks import mariadb
+from benchmarks.installation import mariadb
+from dosel.embedded.stores import MariaDB
 from dosel.pipeline import Pipeline
 from dosel.settings import Settings
 from dosel.sources import Batch
@@ -72,12 +73,12 @@ class Way:
 class Bench:
     """The ways, each on empty tables."""
 
-    def __init__(self, server: mariadb.Server, rows: Rows) -> None:
-        self._server = server
+    def __init__(self, server: MariaDB, rows: Rows) -> None:
+        self._url = server.url()
         self._rows = rows
-        self._settings = Settings(warehouse_url=server.url)
-        # Off for everyone else: here it is what the ways without dosel need.
-        self._plain = create_engine(server.url, connect_args={"local_infile": True})
+        self._settings = Settings(warehouse_url=self._url)
+        # What the ways without dosel need; dosel's own connections are without it, but one.
+        self._plain = create_engine(self._url, connect_args={"local_infile": True})
 
     def bare(self) -> None:
         """One table of the rows as they are, typed, without keys."""
@@ -89,7 +90,7 @@ class Bench:
 
     def ours(self) -> None:
         """Our tables, empty."""
-        engine = connect(self._server.url)
+        engine = connect(self._url)
         METADATA.drop_all(engine)
         engine.dispose()
         self._pipeline = Pipeline(COVERTYPE, self._settings)
@@ -145,7 +146,7 @@ class Bench:
         return len(self._rows)
 
     def pandas_read(self) -> int:
-        with connect(self._server.url).begin() as connection:
+        with connect(self._url).begin() as connection:
             return len(pd.read_sql(f"SELECT batch_id, row_key, {COLUMNS} FROM {TABLES.clean.name}", connection))
 
     def dosel_read(self) -> int:
@@ -248,14 +249,14 @@ def main() -> None:
     parser.add_argument("--total", type=int, default=581_012)
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
-    with mariadb.running() as server, tempfile.TemporaryDirectory() as folder:
+    with mariadb() as server, tempfile.TemporaryDirectory() as folder:
         bench = Bench(server, as_words(generate(asked.rows, seed=0), first_class=1))
         ways = measure(bench, asked.rounds)
         files = written(as_words(generate(asked.total, seed=0), first_class=1), Path(folder))
         bench.ours()
-        ingest_mb, ingest_seconds = in_a_process(ingest_all, server.url, files)
-        read_mb, read_seconds = in_a_process(read_all, server.url)
-        held = counts(connect(server.url))
+        ingest_mb, ingest_seconds = in_a_process(ingest_all, server.url(), files)
+        read_mb, read_seconds = in_a_process(read_all, server.url())
+        held = counts(connect(server.url()))
     report(asked, ways, held, (ingest_mb, ingest_seconds), (read_mb, read_seconds))
 
 

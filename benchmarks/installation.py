@@ -1,4 +1,4 @@
-"""A private MLflow with registered models, in a folder that goes away: what the benchmarks of serving stand on."""
+"""What the benchmarks stand on: servers and models of their own, in folders that go away."""
 
 import os
 import socket
@@ -15,6 +15,9 @@ from typing import IO
 import httpx
 import psutil
 
+from dosel.embedded.guard import guarded
+from dosel.embedded.stores import MariaDB
+from dosel.errors import ProgramMissing
 from dosel.pipeline import Pipeline
 from dosel.settings import Settings
 from dosel.sources import Batch
@@ -74,6 +77,18 @@ def installation(*forests: tuple[int, int]) -> Iterator[Installation]:
         made = Installation(settings, pipeline, tuple(versions))
         made.promote(versions[0])
         yield made
+
+
+@contextmanager
+def mariadb() -> Iterator[MariaDB]:
+    """A MariaDB that keeps what it is told as a real one does; it does not outlive this process."""
+    with TemporaryDirectory(prefix="dosel-benchmark-") as name, guarded(Path(name)):
+        try:
+            server = MariaDB(Path(name), os.environ)
+        except ProgramMissing as error:
+            raise SystemExit(str(error)) from None
+        server.start()
+        yield server
 
 
 @contextmanager

@@ -17,7 +17,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -29,7 +28,10 @@ from rich.console import Console
 from rich.progress import Progress
 from sqlalchemy import text
 
-from benchmarks import mariadb, soak_worker
+from benchmarks import soak_worker
+from benchmarks.installation import mariadb
+from dosel.embedded.processes import Processes
+from dosel.embedded.stores import MariaDB
 from dosel.errors import AccountingError
 from dosel.pipeline import Pipeline
 from dosel.settings import Settings
@@ -101,10 +103,11 @@ class DataApi:
 class Soak:
     """Kills until there were enough."""
 
-    def __init__(self, folder: Path, kills: int, seed: int) -> None:
+    def __init__(self, database: MariaDB, kills: int, seed: int) -> None:
+        folder = database.home
         self._kills = kills
         self._random = random.Random(seed)
-        self._database = mariadb.Server(folder)
+        self._database = database
         self._api = DataApi(folder, seed)
         self._acknowledged = folder / "acknowledged"
         self._acknowledged.touch()
@@ -116,7 +119,6 @@ class Soak:
 
     def run(self, progress: Progress) -> Tally:
         task = progress.add_task("kills", total=self._kills)
-        self._database.start()
         self._api.start()
         try:
             self._finish(self._worker())
@@ -131,12 +133,11 @@ class Soak:
             self._judge()
         finally:
             self._api.end()
-            self._database.end()
         return self.tally
 
     def _worker(self) -> Any:
         self._state.value = soak_worker.IDLE
-        arguments = (self._database.url, self._api.url, GROUP, str(self._acknowledged), self._state, self._took)
+        arguments = (self._database.url(), self._api.url, GROUP, str(self._acknowledged), self._state, self._took)
         worker = self._context.Process(target=soak_worker.work, args=arguments)
         worker.start()
         return worker
@@ -169,7 +170,10 @@ class Soak:
                 inside = self._state.value == soak_worker.OPEN
             case "database":
                 inside = self._state.value == soak_worker.OPEN
-                self._database.end(signal.SIGKILL)
+                leader = Processes(self._database.home).leader(self._database.name)
+                assert leader is not None
+                leader.kill()
+                leader.wait(PATIENCE_SECONDS)
                 self._finish(worker)
                 self._database.start()
             case _:
@@ -189,7 +193,7 @@ class Soak:
     def _judge(self) -> None:
         """Holds what was acknowledged against what is there."""
         tally = self.tally
-        store = Pipeline(COVERTYPE, Settings(warehouse_url=self._database.url)).batches
+        store = Pipeline(COVERTYPE, Settings(warehouse_url=self._database.url())).batches
         ledger = {record.id: record for record in store.records()}
         notes = [line.split() for line in self._acknowledged.read_text().splitlines()]
         tally.acknowledged = len(notes)
@@ -199,7 +203,7 @@ class Soak:
                 tally.lost += 1
         names = Counter((record.stream, record.epoch, record.number) for record in ledger.values())
         tally.doubled += sum(count - 1 for count in names.values())
-        with connect(self._database.url).begin() as connection:
+        with connect(self._database.url()).begin() as connection:
             tally.doubled += connection.scalar(text("SELECT COUNT(*) - COUNT(DISTINCT row_key) FROM covertype_clean"))
         tally.half += sum(store.digest(record.id) != record.digest for record in ledger.values())
         try:
@@ -211,11 +215,8 @@ class Soak:
 
 def soak(kills: int, seed: int) -> Tally:
     """Kills that often, on a server and a data API of its own."""
-    with (
-        tempfile.TemporaryDirectory(prefix="soak-") as folder,
-        Progress(console=Console(stderr=True), transient=True) as progress,
-    ):
-        return Soak(Path(folder), kills, seed).run(progress)
+    with mariadb() as database, Progress(console=Console(stderr=True), transient=True) as progress:
+        return Soak(database, kills, seed).run(progress)
 
 
 def main() -> None:

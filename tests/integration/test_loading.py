@@ -16,7 +16,6 @@ from dosel.warehouse import BatchRecord, BatchStore, connect
 from dosel.warehouse.engine import transaction
 from dosel.warehouse.loading import Loader, _Sender
 from dosel.warehouse.tables import METADATA, tables_of
-from tests.integration.test_mysql_differences import set_local_infile
 from tests.integration.worlds import batch
 
 Received = Callable[..., list[list[str]]]
@@ -30,29 +29,25 @@ ODD = [
 
 
 @pytest.fixture
-def loads(schema: str) -> Iterator[str]:
-    """The URL of a schema on a server that loads; elsewhere in these tests it does not, as MySQL by default."""
-    server = connect(schema)
-    set_local_infile(server, 1)
-    yield schema
-    set_local_infile(server, 0)
-    server.dispose()
-
-
-@pytest.fixture
-def engine(kind: str, request: pytest.FixtureRequest) -> Iterator[Engine]:
-    """Each kind of warehouse, loading in the fastest way it has."""
-    engine = connect(request.getfixturevalue("loads" if kind == "servers" else "warehouse_url"))
+def server(schema: str) -> Iterator[Engine]:
+    """A warehouse with the tables, on a server that loads."""
+    engine = connect(schema)
+    BatchStore(engine, COVERTYPE)
     yield engine
     engine.dispose()
 
 
 @pytest.fixture
-def server(loads: str) -> Engine:
-    """A warehouse with the tables, on a server that loads."""
-    engine = connect(loads)
-    BatchStore(engine, COVERTYPE)
-    return engine
+def refusing(server: Engine) -> Iterator[Engine]:
+    """The same, on a server that does not, as MySQL by default."""
+    _allow(server, 0)
+    yield server
+    _allow(server, 1)
+
+
+def _allow(engine: Engine, value: int) -> None:
+    with transaction(engine) as connection:
+        connection.execute(text(f"SET GLOBAL local_infile = {value}"))
 
 
 def put(engine: Engine, column: str, *values: Any) -> None:
@@ -169,19 +164,21 @@ def test_the_loading_connection_sends_no_file(server: Engine, tmp_path: Path) ->
 
 
 def test_where_loading_is_off_rows_are_inserted_and_that_is_said_once(
-    server: Engine, received: Received, caplog: pytest.LogCaptureFixture
+    refusing: Engine, received: Received, caplog: pytest.LogCaptureFixture
 ) -> None:
-    set_local_infile(server, 0)
-    store = BatchStore(server, COVERTYPE)
+    store, odd = BatchStore(refusing, COVERTYPE), [[value] * 13 for value in ODD]
     with caplog.at_level(logging.WARNING, "dosel"):
         for number in (1, 2):
-            sent = received(20, seed=number)
-            checked = check(COVERTYPE, [*sent, ["bad"]], "uci")
-            assert store.store(batch([*sent, ["bad"]], number), checked.accepted, checked.refused)
+            sent = [*received(20, seed=number), *odd]
+            checked = check(COVERTYPE, sent, "uci")
+            record = store.store(batch(sent, number), checked.accepted, checked.refused)
+            assert record is not None
+            assert store.digest(record.id) == record.digest
     assert [record.message for record in caplog.records if "local_infile is off" in record.message] == [
         "local_infile is off on the data store's server: rows are inserted, which takes longer"
     ]
-    assert [held(server, table) for table in ("raw", "clean", "quarantine")] == [42, 40, 2]
+    refused = 2 * len(odd)
+    assert [held(refusing, table) for table in ("raw", "clean", "quarantine")] == [40 + refused, 40, refused]
     store.audit()
 
 
