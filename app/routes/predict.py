@@ -108,7 +108,9 @@ async def asked_for(serving: Serving, use_case: UseCase, *models: str | None) ->
         return serving.served(use_case), serving.stale(use_case)
     family = families[-1]
     served = serving.of_family(use_case, family)
-    return (served or await run_in_threadpool(serving.load_family, use_case, family)), False
+    if served is None:
+        served = await run_in_threadpool(serving.load_family, use_case, family)
+    return served, False
 
 
 def _takes_row_of(use_case: UseCase) -> Callable[[Request], Awaitable[None]]:
