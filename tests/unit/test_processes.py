@@ -116,7 +116,7 @@ def test_a_stubborn_grandchild_is_ended_by_force(home: Home, anew: bool) -> None
     grandchild = home.start(STUBBORN_GRANDCHILD)
     leader = home.processes.leader("fake")
     assert leader is not None
-    until(lambda: grandchild.cmdline()[0] == "airflow worker -- renamed")
+    until(lambda: grandchild.cmdline()[:1] == ["airflow worker -- renamed"])
     assert grandchild.ppid() != leader.pid
     stopping = Processes(home.folder) if anew else home.processes
     assert stopping.stop() == ["fake"]
