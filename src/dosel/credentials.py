@@ -13,8 +13,8 @@ from dosel.errors import SettingsError
 
 
 def _password() -> str:
-    # Fit for a URL as it is: letters, digits, - and _.
-    return secrets.token_urlsafe(24)
+    # Fit for a URL, and for a command line, where a leading - would make an option of it.
+    return secrets.token_hex(24)
 
 
 def _signing_key() -> str:
