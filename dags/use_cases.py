@@ -49,6 +49,12 @@ def pull(use_case_name: str) -> list[int]:
     return [batch.id for batch in batches]
 
 
+@task(execution_timeout=timedelta(minutes=30))
+def process(use_case_name: str) -> str | None:
+    """Describes the sets a training works on, and keeps them in the lake; gives the MLflow run's id."""
+    return opened(use_case_name).process()
+
+
 @task(execution_timeout=timedelta(minutes=5))
 def announce(use_case_name: str) -> None:
     """Updates the asset that starts the training; skipped when every row was trained on and judged."""
@@ -98,7 +104,11 @@ def dags_of(use_case: UseCase, ingest_every: timedelta) -> tuple[DAG, DAG]:
     )
     def ingest() -> None:
         announced = announce.override(outlets=[clean_rows], trigger_rule="none_failed")(use_case.name)
-        pull(use_case.name) >> announced
+        pulled = pull(use_case.name)
+        if use_case.processed:
+            pulled >> process.override(trigger_rule="none_failed")(use_case.name) >> announced
+        else:
+            pulled >> announced
 
     @dag(
         dag_id=f"{use_case.name}_train",

@@ -17,7 +17,9 @@ from dosel.quality import check
 from dosel.registry import ModelVersion, Registry, Report, judge
 from dosel.settings import Settings
 from dosel.sources import Batch, Source, as_text
+from dosel.sources.lake import open_lake
 from dosel.sources.opened import source_of
+from dosel.sources.table import Table
 from dosel.training.search import Watcher
 from dosel.training.tracking import KEY as TRAINING_KEY
 from dosel.training.train import TrainingData, train, training_key
@@ -127,6 +129,26 @@ class Pipeline:
                 *record.parts,
             )
         return record
+
+    def process(self) -> str | None:
+        """Describes the sets a training works on and keeps them in the lake, where that is declared; the run's id."""
+        data = self._training_data()
+        if not self._use_case.processed or data.table.empty:
+            return None
+        from dosel.training.processed import process
+
+        records = self._batches.records()
+        counts = {
+            "received": sum(record.rows_received for record in records),
+            "clean": sum(record.rows_clean for record in records),
+            "refused": sum(record.rows_refused for record in records),
+            "duplicate": sum(record.rows_duplicate for record in records),
+        }
+        source = self.source()
+        said: dict[str, str] = {"source": records[-1].source}
+        if isinstance(source, Table):
+            said["columns_left_out"] = ", ".join(source.left_out())
+        return process(self._use_case, data, counts, said, open_lake(self._settings), self._settings.tracking_uri)
 
     def training_due(self) -> bool:
         """Whether the rows, as they are now, have not yet led to a version that has a manifest and was judged."""

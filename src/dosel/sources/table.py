@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import io
-import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.resources import files
@@ -15,8 +14,6 @@ from dosel.sources.base import Batch
 from dosel.usecases import MadeRows, PackageRows, UseCase
 
 STREAM = "table"
-
-log = logging.getLogger(__name__)
 
 
 class Table:
@@ -40,6 +37,12 @@ class Table:
         rows = rows_of(self._use_case, content, self._place)
         self._given = True
         return Batch(self._place[-255:], STREAM, hashlib.sha256(content).hexdigest(), 1, rows)
+
+    def left_out(self) -> list[str]:
+        """The table's columns that the use case does not declare, which are not stored."""
+        header = _lines(self._read(), self._place)[0]
+        places = _places(self._use_case, header, self._place)
+        return [name for i, name in enumerate(header) if i not in places]
 
 
 def file_table(use_case: UseCase, path: Path) -> Table:
@@ -76,22 +79,17 @@ def rows_of(use_case: UseCase, content: bytes, place: str) -> Sequence[Sequence[
     Raises:
         SourceError: it is no CSV in UTF-8, or lacks a column.
     """
+    header, *lines = _lines(content, place)
+    places = _places(use_case, header, place)
+    return [[line[i] for i in places] if len(line) == len(header) else line for line in lines if line]
+
+
+def _lines(content: bytes, place: str) -> list[list[str]]:
     try:
-        lines = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
-        header = next(lines, [])
-        places = _places(use_case, header, place)
-        left_out = [name for i, name in enumerate(header) if i not in places]
-        if left_out:
-            log.info("%s: left out %s", place, ", ".join(left_out))
-        return [[line[i] for i in places] if len(line) == len(header) else line for line in lines if line]
+        read = list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
         raise SourceError(f"{place} is no CSV in UTF-8: {error}") from error
-
-
-def columns_left_out(use_case: UseCase, header: Sequence[str]) -> list[str]:
-    """The columns of a table that the use case does not declare."""
-    places = set(_places(use_case, header, "the table"))
-    return [name for i, name in enumerate(header) if i not in places]
+    return read or [[]]
 
 
 def _places(use_case: UseCase, header: Sequence[str], place: str) -> list[int]:

@@ -1,0 +1,223 @@
+"""The sets a training works on, described in an MLflow run of their own and kept in the lake as Parquet.
+
+Preprocessing belongs to the model's pipeline, which fits it again: what is kept here is for people, and shows what the
+models saw. Done before, the same is not done again.
+"""
+
+import hashlib
+import io
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow import MlflowClient
+
+import dosel
+from dosel import rows
+from dosel.sources.lake import PROCESSED, Lake
+from dosel.training import tracking
+from dosel.training.preprocessing import pipeline
+from dosel.training.train import TrainingData
+from dosel.usecases import UseCase
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+KEY = "dosel.processed_key"
+"""Tag that names a run by everything that decides what it describes."""
+
+ETL = "etl"
+
+log = logging.getLogger(__name__)
+
+
+def process(
+    use_case: UseCase,
+    data: TrainingData,
+    counts: Mapping[str, int],
+    source: Mapping[str, Any],
+    lake: Lake,
+    tracking_uri: str,
+) -> str:
+    """Splits and preprocesses the clean rows, keeps both parts in the lake, and logs what became of them.
+
+    Args:
+        counts: rows by what became of them when they came in.
+        source: what is to be said of where they came from, for the run's parameters.
+
+    Returns:
+        The id of the finished run.
+    """
+    mlflow.set_tracking_uri(tracking_uri)
+    client = MlflowClient(tracking_uri)
+    experiment_id = mlflow.set_experiment(use_case.experiment).experiment_id
+    key = _key(use_case, data, counts)
+    done = client.search_runs([experiment_id], f"tags.`{KEY}` = '{key}' AND attributes.status = 'FINISHED'", "1", 1)
+    if done:
+        log.info("these rows were processed before, in run %s; nothing to do", done[0].info.run_id)
+        return str(done[0].info.run_id)
+    held_out = rows.is_test(use_case, data.table)
+    features = rows.canonical(use_case, data.table)
+    classes = data.table[use_case.target.name].to_numpy(dtype=np.int64)
+    steps = pipeline(use_case, "passthrough")[:-1].fit(features[~held_out], classes[~held_out])
+    with mlflow.start_run(run_name=f"{use_case.name} etl") as run:
+        tracking.tag(
+            client,
+            run.info.run_id,
+            {
+                KEY: key,
+                tracking.KIND: ETL,
+                "dosel.use_case": use_case.name,
+                "dosel.code_version": dosel.__version__,
+                "dosel.data_digest": data.digest,
+                "dosel.batch_ids": list(data.batch_ids),
+                "dosel.split_version": rows.split_version(use_case),
+            },
+        )
+        mlflow.log_params({**source, **_params(use_case)})
+        figures: dict[str, float] = {f"rows_{name}": count for name, count in counts.items()}
+        digests = {}
+        for part, chosen in (("train", ~held_out), ("test", held_out)):
+            made = pd.DataFrame(steps.transform(features[chosen]), columns=_names(use_case, steps))
+            made[use_case.target.name] = classes[chosen]
+            digests[part] = _kept(lake, use_case, data.digest, part, made)
+            figures[f"rows_{part}"] = len(made)
+            figures |= {f"{part}_missing_before_{n}": int(c) for n, c in _missing(use_case, features[chosen]).items()}
+            figures |= {f"{part}_missing_after_{name}": int(made[name].isna().sum()) for name in made}
+            figures |= {f"{part}_mean_{name}": float(made[name].mean()) for name in made}
+            figures |= {f"{part}_std_{name}": float(made[name].std(ddof=0)) for name in made}
+        mlflow.log_metrics(figures)
+        tracking.tag(client, run.info.run_id, {"dosel.processed": digests})
+        mlflow.log_dict(_statistics(use_case, features, classes), "statistics.json")
+        mlflow.log_figure(_class_figure(use_case, classes, held_out), "figures/classes.png")
+        mlflow.log_figure(_missing_figure(use_case, features), "figures/missing.png")
+        mlflow.log_figure(_number_figure(use_case, features, classes), "figures/numbers.png")
+    return str(run.info.run_id)
+
+
+def _key(use_case: UseCase, data: TrainingData, counts: Mapping[str, int]) -> str:
+    parts = (
+        dosel.__version__,
+        use_case.name,
+        data.digest,
+        sorted(counts.items()),
+        rows.split_version(use_case),
+        use_case.preprocessing,
+        [(number.name, number.scaling) for number in use_case.numbers],
+    )
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+
+
+def _kept(lake: Lake, use_case: UseCase, digest: str, part: str, made: pd.DataFrame) -> dict[str, str]:
+    """Puts a part into the lake, under a name that only these rows have."""
+    content = io.BytesIO()
+    made.to_parquet(content, index=False)
+    key = f"{use_case.name}/{digest[:16]}/{part}.parquet"
+    lake.put(PROCESSED, key, content.getvalue())
+    found = {"address": lake.address(PROCESSED, key), "sha256": hashlib.sha256(content.getvalue()).hexdigest()}
+    log.info("%s rows are at %s (SHA-256 %s)", part, found["address"], found["sha256"])
+    return found
+
+
+def _params(use_case: UseCase) -> dict[str, Any]:
+    chosen = use_case.preprocessing
+    params: dict[str, Any] = {
+        "imputer": chosen.imputer,
+        "encoder": chosen.encoder,
+        "missing_tokens": json.dumps(use_case.missing),
+        "test_share": use_case.split.test_share,
+        "split": rows.split_version(use_case),
+        "classes": json.dumps(dict(use_case.target.labels)),
+    }
+    for scaling in ("standard", "minmax"):
+        params[f"scaled_{scaling}"] = ", ".join(n.name for n in use_case.numbers if n.scaling == scaling)
+    if use_case.target.cuts:
+        params["class_cuts"] = json.dumps(use_case.target.cuts.at)
+    return params
+
+
+def _names(use_case: UseCase, steps: Any) -> list[str]:
+    """Columns after preprocessing: numbers and ordinal codes keep their names, one-hot columns name their value."""
+    fitted = steps[0]
+    width = max(place.stop for place in fitted.output_indices_.values())
+    names = [""] * width
+    for name, _, columns in fitted.transformers_:
+        place = fitted.output_indices_[name]
+        names[place] = _of_step(use_case, name, columns, place.stop - place.start)
+    return names
+
+
+def _of_step(use_case: UseCase, name: str, columns: Sequence[str], width: int) -> list[str]:
+    if name == "one_hot":
+        return [f"{c.name}_{value}" for c in use_case.categories for value in c.values]
+    if name != "numbers":
+        return list(columns)[:width]
+    ordered = (n.name for by in ("minmax", "standard") for n in use_case.numbers if n.scaling == by)
+    return list(ordered)
+
+
+def _missing(use_case: UseCase, features: pd.DataFrame) -> dict[str, int]:
+    """How many values of each feature there are not."""
+    gone = {n.name: int(features[n.name].isna().sum()) for n in use_case.numbers}
+    return gone | {c.name: int((features[c.name] == "").sum()) for c in use_case.categories}
+
+
+def _statistics(use_case: UseCase, features: pd.DataFrame, classes: Any) -> dict[str, Any]:
+    """Each feature as it came in, and how often each class."""
+    numbers = {
+        n.name: {name: float(value) for name, value in features[n.name].describe().items()} for n in use_case.numbers
+    }
+    words = {
+        c.name: {str(value): int(count) for value, count in features[c.name].value_counts().items()}
+        for c in use_case.categories
+    }
+    found = {label: int((classes == code).sum()) for code, label in use_case.target.labels.items()}
+    return {"numbers": numbers, "categories": words, "classes": found}
+
+
+def _class_figure(use_case: UseCase, classes: Any, held_out: Any) -> "Figure":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    labels = list(use_case.target.labels.values())
+    for part, chosen, side in (("train", ~held_out, -0.2), ("test", held_out, 0.2)):
+        counts = [int((classes[chosen] == code).sum()) for code in use_case.target.labels]
+        axes.bar(np.arange(len(labels)) + side, counts, 0.4, label=part)
+    axes.set_xticks(range(len(labels)), labels)
+    axes.set_ylabel("Rows")
+    axes.set_title(use_case.target.title)
+    axes.legend()
+    return figure
+
+
+def _missing_figure(use_case: UseCase, features: pd.DataFrame) -> "Figure":
+    from matplotlib.figure import Figure
+
+    gone = _missing(use_case, features)
+    figure = Figure(figsize=(7, 0.3 * len(gone) + 1), layout="constrained")
+    axes = figure.subplots()
+    axes.barh(list(gone), [count / max(len(features), 1) for count in gone.values()])
+    axes.invert_yaxis()
+    axes.set_xlabel("Share of rows without a value")
+    return figure
+
+
+def _number_figure(use_case: UseCase, features: pd.DataFrame, classes: Any) -> "Figure":
+    """How each number is distributed in each class, as it came in."""
+    from matplotlib.figure import Figure
+
+    across = 3
+    down = -(-len(use_case.numbers) // across)
+    figure = Figure(figsize=(4 * across, 2.6 * down), layout="constrained")
+    for axes, number in zip(figure.subplots(down, across, squeeze=False).flat, use_case.numbers, strict=False):
+        values = features[number.name].to_numpy()
+        parts = [values[(classes == code) & ~np.isnan(values)] for code in use_case.target.labels]
+        axes.hist(parts, bins=20, stacked=True, label=list(use_case.target.labels.values()))
+        axes.set_title(number.title)
+    figure.axes[0].legend()
+    return figure
