@@ -10,7 +10,7 @@ import re
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,29 +115,23 @@ class Bench:
         return len(self._rows)
 
     def load_data(self) -> int:
-        """The CSV written, then loaded, into one bare table."""
-        with tempfile.NamedTemporaryFile("w", suffix=".csv") as file, self._plain.begin() as connection:
-            pd.DataFrame(self._rows).to_csv(file.name, index=False, header=False)
-            self._load(connection, file.name, "bare", COLUMNS)
+        """A file written, in the quickest way there is, then loaded into one bare table."""
+        with self._plain.begin() as connection:
+            self._load(connection, map("\t".join, self._rows), "bare", COLUMNS)
         return len(self._rows)
 
     def load_data_same_writes(self) -> int:
-        """The same rows into raw, clean and ledger in one transaction; nothing is checked, keys count up."""
-        with (
-            tempfile.NamedTemporaryFile("w", suffix=".csv") as raw,
-            tempfile.NamedTemporaryFile("w", suffix=".csv") as clean,
-            self._plain.begin() as connection,
-        ):
-            table = pd.DataFrame(self._rows)
-            table.to_csv(raw.name, header=False)
-            table.insert(0, "row_key", pd.util.hash_pandas_object(table, index=False).astype("int64"))
-            table.to_csv(clean.name, header=False)
+        """The same rows into raw, clean and ledger in one transaction; nothing is checked, keys are Python's hashes."""
+        lines = [*map("\t".join, self._rows)]
+        numbered = (f"{i}\t{line}" for i, line in enumerate(lines))
+        keyed = (f"{i}\t{hash(line)}\t{line}" for i, line in enumerate(lines))
+        with self._plain.begin() as connection:
             connection.exec_driver_sql(
                 "INSERT INTO batches VALUES (1, 'covertype', 'g', 'e', 1, 'x', NOW(), %s, %s, 0, 0, '')",
-                (len(table), len(table)),
+                (len(lines), len(lines)),
             )
-            self._load(connection, raw.name, TABLES.raw.name, f"row_no, {COLUMNS}", " SET batch_id = 1")
-            self._load(connection, clean.name, TABLES.clean.name, f"row_no, row_key, {COLUMNS}", " SET batch_id = 1")
+            self._load(connection, numbered, TABLES.raw.name, f"row_no, {COLUMNS}", " SET batch_id = 1")
+            self._load(connection, keyed, TABLES.clean.name, f"row_no, row_key, {COLUMNS}", " SET batch_id = 1")
         return len(self._rows)
 
     def dosel_ingest(self) -> int:
@@ -154,10 +148,11 @@ class Bench:
         return len(self._pipeline.batches.clean())
 
     @staticmethod
-    def _load(connection: Any, file: str, table: str, columns: str, rest: str = "") -> None:
-        connection.exec_driver_sql(
-            f"LOAD DATA LOCAL INFILE '{file}' INTO TABLE {table} FIELDS TERMINATED BY ',' ({columns}){rest}"
-        )
+    def _load(connection: Any, lines: Iterable[str], table: str, columns: str, rest: str = "") -> None:
+        with tempfile.NamedTemporaryFile("w", suffix=".tsv") as file:
+            file.write("\n".join(lines))
+            file.flush()
+            connection.exec_driver_sql(f"LOAD DATA LOCAL INFILE '{file.name}' INTO TABLE {table} ({columns}){rest}")
 
 
 def timed(prepare: Callable[[], None] | None, way: Callable[[], int]) -> float:

@@ -1,23 +1,17 @@
 """What a person at a terminal sees: progress of batches and searches, the ledger, the quarantine."""
 
 import logging
+import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
+from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column, Table
+from rich.text import Text
 
 from dosel.warehouse import BatchRecord, RefusedRow
 
@@ -25,80 +19,144 @@ if TYPE_CHECKING:
     from dosel.training.search import Scored
 
 
-class _Live:
-    """A line that lives at the bottom while work goes on, what dosel logs above it. A context manager."""
+@dataclass(frozen=True)
+class Bar:
+    """Something that goes on, in a line: how much of it is done, if that can be known, and what there is to tell."""
 
-    def __init__(self, console: Console, *columns: ProgressColumn) -> None:
-        self._progress = Progress(SpinnerColumn(), *columns, console=console, transient=True)
+    title: str
+    told: str
+    done: int = 0
+    of: int | None = None
+
+
+@dataclass
+class Tally:
+    """Batches that were stored one after the other, counted."""
+
+    batches: int = 0
+    rows: int = 0
+    refused: int = 0
+    duplicates: int = 0
+
+    def add(self, record: BatchRecord) -> None:
+        self.batches += 1
+        self.rows += record.rows_received
+        self.refused += record.rows_refused
+        self.duplicates += record.rows_duplicate
+
+    def in_words(self, rows_per_second: float | None) -> str:
+        rate = f"{rows_per_second:,.0f} rows/s  " if rows_per_second is not None else ""
+        batches = f"{self.batches} batch{'' if self.batches == 1 else 'es'}"
+        left_out = f"{self.refused:,} refused  {self.duplicates:,} duplicates"
+        return f"{batches}  {self.rows:,} rows  {rate}{left_out}"
+
+
+class Bars:
+    """Lines that live at the bottom of a terminal, one for each thing that goes on; other output stays above them.
+
+    A context manager. Where nobody watches, in a file or a pipe, nothing is drawn.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            _Share(bar_width=20),
+            TextColumn("{task.fields[told]}", markup=False, table_column=Column(no_wrap=True)),
+            _Left(compact=True),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, bars: Iterable[Bar]) -> None:
+        """Draws these; a bar keeps its place and its clock as long as its title is among them."""
+        wanted = {bar.title: bar for bar in bars}
+        for title in self._tasks.keys() - wanted.keys():
+            self._progress.remove_task(self._tasks.pop(title))
+        for title, bar in wanted.items():
+            if title not in self._tasks:
+                self._tasks[title] = self._progress.add_task(escape(title), total=bar.of, told=bar.told)
+            self._progress.update(self._tasks[title], completed=bar.done, total=bar.of, told=bar.told)
+        self._progress.refresh()
+
+
+class _Share(BarColumn):
+    """A bar for what has an end that is known; nothing else."""
+
+    def render(self, task: Task) -> Any:
+        return super().render(task) if task.total is not None else Text()
+
+
+class _Left(TimeRemainingColumn):
+    """The time left, where that can be known."""
+
+    def render(self, task: Task) -> Text:
+        return super().render(task) if task.total is not None and not task.finished else Text()
+
+
+class _Live:
+    """Bars while work goes on in this process, and what dosel logs above them. A context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self._bars = Bars(console)
         self._handler = RichHandler(console=console, show_time=False, show_level=False, show_path=False)
 
     def __enter__(self) -> Self:
         log = logging.getLogger("dosel")
         log.addHandler(self._handler)
         log.setLevel(logging.INFO)
-        self._progress.start()
+        self._bars.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        self._bars.__exit__()
         logging.getLogger("dosel").removeHandler(self._handler)
 
 
 class Pulling(_Live):
-    """A line that lives while batches are pulled: rows, rows a second, refused; each batch's own line stays above it.
-
-    Where nobody watches, in a file or a pipe, only the lines of the batches are written.
-    """
+    """A line that lives while batches are pulled: rows, rows a second, refused; each batch's own line is above it."""
 
     def __init__(self, console: Console) -> None:
-        super().__init__(
-            console,
-            TextColumn("{task.fields[batches]} batches"),
-            TextColumn("{task.completed:,.0f} rows"),
-            TextColumn("{task.fields[rate]:,.0f} rows/s"),
-            TextColumn("{task.fields[refused]:,} refused"),
-            TextColumn("{task.fields[duplicates]:,} duplicates"),
-            TimeElapsedColumn(),
-        )
-        self._task = self._progress.add_task("", total=None, batches=0, rate=0.0, refused=0, duplicates=0)
+        super().__init__(console)
+        self._tally = Tally()
+        self._began = time.monotonic()
+        self._bars.show([Bar("pulling", "")])
 
     def stored(self, record: BatchRecord) -> None:
         """Tells of a batch that is safe."""
-        task = self._progress.tasks[self._task]
-        rows = task.completed + record.rows_received
-        self._progress.update(
-            self._task,
-            completed=rows,
-            batches=task.fields["batches"] + 1,
-            refused=task.fields["refused"] + record.rows_refused,
-            duplicates=task.fields["duplicates"] + record.rows_duplicate,
-            rate=rows / max(task.elapsed or 0, 1e-3),
-        )
+        self._tally.add(record)
+        rate = self._tally.rows / max(time.monotonic() - self._began, 1e-3)
+        self._bars.show([Bar("pulling", self._tally.in_words(rate))])
 
 
 class Searching(_Live):
     """A bar that lives while a search goes on: candidates done, the best so far, the time left."""
 
     def __init__(self, console: Console) -> None:
-        super().__init__(
-            console,
-            TextColumn("candidates"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.description}"),
-            TimeRemainingColumn(),
-        )
-        self._task = self._progress.add_task("preparing", total=None)
+        super().__init__(console)
+        self._bars.show([Bar("preparing", "")])
 
     def scored(self, candidate: "Scored") -> None:
         """Tells of a candidate that has its score."""
-        self._progress.update(
-            self._task, total=candidate.of, completed=candidate.done, description=f"best {candidate.best:.4f}"
-        )
+        self._bars.show([searching("search", candidate.done, candidate.of, candidate.best)])
 
     def say(self, words: str) -> None:
         """What goes on when the last candidate is done."""
-        self._progress.update(self._task, description=words)
+        self._bars.show([Bar(words, "")])
+
+
+def searching(title: str, done: int, of: int, best: float) -> Bar:
+    """Candidates done, and the best so far."""
+    return Bar(title, f"{done}/{of}  best {best:.4f}", done, of)
 
 
 def ledger(records: Iterable[BatchRecord]) -> Table:

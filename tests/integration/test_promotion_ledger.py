@@ -5,6 +5,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from threading import Barrier
 
+import pytest
 from sqlalchemy import Engine
 
 from dosel.errors import WarehouseError
@@ -93,3 +94,12 @@ def test_a_race_for_the_same_version_enters_it_once(engine: Engine, warehouse_ur
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(promote, range(6)))
     assert len(PromotionLedger(engine).history("m")) == 1
+
+
+def test_who_cannot_take_a_turn_is_told_what_is_wrong(schema: str) -> None:
+    nowhere = connect(f"{schema}_that_is_not_there")
+    with (
+        pytest.raises(WarehouseError, match="schema exist"),
+        PromotionLedger(nowhere).turn("m"),
+    ):
+        pass

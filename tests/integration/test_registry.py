@@ -40,6 +40,17 @@ def test_a_run_is_registered_once(world: World) -> None:
     assert world.client.get_registered_model(world.name).description == COVERTYPE.summary
 
 
+def test_the_list_says_of_each_version_what_it_says_itself(world: World) -> None:
+    for family in ("poor", "fair", "good"):
+        world.enter(family)
+    world.client.create_model_version(world.name, "file:///made/by/hand")
+    registry = world.pipeline().registry
+    by_hand, *ours = registry.versions(world.name)
+    assert ours == [registry.version(world.name, number) for number in (3, 2, 1)]
+    assert "production" in ours[0].aliases
+    assert (by_hand.version, by_hand.metrics) == (4, {})
+
+
 def test_a_version_knows_its_run(world: World) -> None:
     world.register("fair")
     version = world.pipeline().registry.version(world.name, 1)

@@ -1,6 +1,7 @@
 """What is told of the pipeline at work, read off a real warehouse and MLflow store and a stand-in for Airflow."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +20,7 @@ from dosel.errors import StartupError
 from dosel.quality import check
 from dosel.settings import Settings
 from dosel.sources import Batch
+from dosel.terminal import Bar
 from dosel.training.progress import candidates_since
 from dosel.usecases.covertype import COVERTYPE
 from dosel.warehouse import BatchStore, PromotionLedger, connect
@@ -100,10 +102,13 @@ def client(tracking_uri: str) -> MlflowClient:
     return MlflowClient(tracking_uri)
 
 
-def candidate(client: MlflowClient, position: str, score: float, parent: str = "search", **run: Any) -> str:
+def candidate(
+    client: MlflowClient, position: str, score: float, parent: str = "search", family: str = "forest", **run: Any
+) -> str:
     experiment = client.get_experiment_by_name(COVERTYPE.experiment)
     assert experiment
     tags = {MLFLOW_PARENT_RUN_ID: parent, MLFLOW_RUN_NAME: f"try={position}", "dosel.candidate": position}
+    tags["dosel.family"] = family
     run_id: str = client.create_run(experiment.experiment_id, tags=tags if parent else {}, **run).info.run_id
     client.log_metric(run_id, "mean_test_score", score)
     return run_id
@@ -161,8 +166,8 @@ def test_batches_are_told_once_and_only_new_ones(settings: Settings, received: R
     rows = received(1200, seed=2)
     store(settings, 2, [*rows, rows[0], ["short"]])
     (news,) = progress.look()
-    assert news.line == "covertype   batch  2   1,200 of 1,202 rows kept, 1 refused, 1 duplicates"
-    assert news.stage == "pulling batches"
+    assert news == "covertype   batch  2   1,200 of 1,202 rows kept, 1 refused, 1 duplicates"
+    assert progress.stage == "pulling batches"
     assert progress.look() == []
     assert set(progress.phases) == {"batches"}
 
@@ -172,11 +177,54 @@ def test_candidates_are_told_with_the_best_so_far(settings: Settings, client: Ml
     for position, score in (("1/3", 0.7), ("2/3", 0.6)):
         client.set_terminated(candidate(client, position, score))
     first, second = progress.look()
-    assert first.line.endswith("0.7000   best 0.7000")
-    assert second.line.endswith("0.6000   best 0.7000")
+    assert first.endswith("0.7000   best 0.7000")
+    assert second.endswith("0.6000   best 0.7000")
     client.set_terminated(candidate(client, "3/3", 0.8))
     client.set_terminated(candidate(client, "1/3", 0.1, parent="another search"))
-    assert [news.line.split()[-1] for news in progress.look()] == ["0.1000", "0.8000"]
+    assert [news.split()[-1] for news in progress.look()] == ["0.1000", "0.8000"]
+
+
+def test_batches_that_come_one_after_the_other_are_one_bar(settings: Settings, received: Received) -> None:
+    progress = Progress(COVERTYPE, settings)
+    assert progress.bars() == []
+    store(settings, 1, received(3, seed=1))
+    progress.look()
+    (bar,) = progress.bars()
+    assert (bar.title, bar.told, bar.of) == ("covertype batches", "1 batch  3 rows  0 refused  0 duplicates", None)
+    store(settings, 2, [*received(1200, seed=2), ["short"]])
+    progress.look()
+    (bar,) = progress.bars()
+    assert re.fullmatch(r"2 batches  1,204 rows  [\d,]+ rows/s  1 refused  0 duplicates", bar.told)
+
+
+def test_batches_of_a_while_ago_are_no_bar_any_more(
+    settings: Settings, received: Received, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    progress = Progress(COVERTYPE, settings)
+    store(settings, 1, received(3))
+    progress.look()
+    monkeypatch.setattr("dosel.embedded.progress.LULL_SECONDS", 0)
+    assert progress.bars() == []
+
+
+def test_each_family_that_is_searched_has_a_bar_until_it_is_done(settings: Settings, client: MlflowClient) -> None:
+    progress = Progress(COVERTYPE, settings)
+    for position, score, parent, family in (
+        ("1/3", 0.7, "a", "forest"),
+        ("2/3", 0.6, "a", "forest"),
+        ("1/2", 0.8, "b", "boosting"),
+    ):
+        client.set_terminated(candidate(client, position, score, parent, family))
+    progress.look()
+    assert progress.bars() == [
+        Bar("covertype forest", "2/3  best 0.7000", 2, 3),
+        Bar("covertype boosting", "1/2  best 0.8000", 1, 2),
+    ]
+    client.set_terminated(candidate(client, "2/2", 0.1, "b", "boosting"))
+    # A search that was killed is tried again: a run of its own.
+    client.set_terminated(candidate(client, "1/3", 0.5, "c", "forest"))
+    progress.look()
+    assert progress.bars() == [Bar("covertype forest", "1/3  best 0.5000", 1, 3)]
 
 
 def test_production_is_told_with_its_reason(settings: Settings, client: MlflowClient) -> None:
@@ -189,7 +237,7 @@ def test_production_is_told_with_its_reason(settings: Settings, client: MlflowCl
     client.set_registered_model_alias(name, "production", "1")
     PromotionLedger(connect(settings.warehouse_url)).append(name, 1, "me", "accuracy 0.9")
     (news,) = progress.look()
-    assert news.line == f"covertype   Production   {name} version 1: accuracy 0.9"
+    assert news == f"covertype   Production   {name} version 1: accuracy 0.9"
     assert progress.production == 1
     assert progress.look() == []
 
@@ -199,12 +247,11 @@ def test_a_task_that_failed_is_told_once_a_try(settings: Settings, airflow: Airf
     write_log(settings, {"error_detail": [{"exc_type": "SourceUnavailable", "exc_value": "answered 500"}]})
     airflow.failed = [failure()]
     (news,) = progress.look()
-    assert news.line == (
-        "covertype_ingest: task pull failed, try 1 of 3: SourceUnavailable: answered 500; trying again"
-    )
+    assert news == ("covertype_ingest: task pull failed, try 1 of 3: SourceUnavailable: answered 500; trying again")
     assert progress.look() == []
     airflow.failed = [failure(attempt=2)]
-    assert [n.stage for n in progress.look()] == ["trying again"]
+    assert len(progress.look()) == 1
+    assert progress.stage == "trying again"
 
 
 def test_a_task_that_failed_for_good_ends_the_waiting(settings: Settings, airflow: Airflow) -> None:

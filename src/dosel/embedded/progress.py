@@ -1,8 +1,8 @@
 """The pipeline at work, read off its own records: the batch ledger, MLflow's runs, the promotion ledger."""
 
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
 import httpx
 from mlflow import MlflowClient
@@ -11,16 +11,48 @@ from dosel.embedded.airflow_runs import AirflowRuns, Trouble
 from dosel.errors import DoselError, StartupError
 from dosel.pipeline import Pipeline
 from dosel.settings import Settings
-from dosel.training.progress import candidates_since
+from dosel.terminal import Bar, Tally, searching
+from dosel.training.progress import CandidateSeen, candidates_since
 from dosel.usecases import UseCase
+from dosel.warehouse import BatchRecord
+
+LULL_SECONDS = 10
+"""After so long without a batch, a pull is taken to be over."""
 
 
-@dataclass(frozen=True)
-class News:
-    """Something that happened, in a line; `stage` is what the platform is busy with since."""
+@dataclass
+class Pull:
+    """Batches that came one soon after the other."""
 
-    line: str
-    stage: str
+    first: datetime
+    last: datetime
+    tally: Tally = field(default_factory=Tally)
+    first_rows: int = 0
+
+    def add(self, record: BatchRecord) -> None:
+        self.tally.add(record)
+        self.first_rows = self.first_rows or record.rows_received
+        self.last = record.received_at
+
+    def in_words(self) -> str:
+        seconds = (self.last - self.first).total_seconds()
+        # The first batch came before the clock started.
+        return self.tally.in_words((self.tally.rows - self.first_rows) / seconds if seconds > 0 else None)
+
+
+@dataclass
+class Search:
+    """A search that goes on: how many of its candidates are done, and the best score so far."""
+
+    family: str
+    of: int = 0
+    done: int = 0
+    best: float = 0.0
+
+    def add(self, seen: CandidateSeen) -> None:
+        self.of = seen.of
+        self.done += 1
+        self.best = max(self.best, seen.score)
 
 
 class Progress:
@@ -34,7 +66,11 @@ class Progress:
         self._airflow = AirflowRuns(settings)
         self._batches = {record.id for record in self._pipeline.batches.records()}
         self._candidates: set[str] = set()
-        self._best: dict[str, float] = {}
+        self._searches: dict[str, Search] = {}
+        self._pull: Pull | None = None
+        self._now: dict[str, str] = {}
+        self.stage = "waiting for Airflow to start the first run"
+        """What the use case is busy with, in words."""
         self._production: int | None = None
         self._troubles: set[tuple[str, str, int]] = set()
         self.phases: dict[str, float] = {}
@@ -45,19 +81,29 @@ class Progress:
         """The version in Production, as of the last look."""
         return self._production
 
+    def bars(self) -> list[Bar]:
+        """What goes on, as of the last look: batches coming in, and each family's search that is not done."""
+        name = self._use_case.name
+        # A search that was killed is never done; what was tried again instead of it takes its place.
+        searches = (self._searches[run] for run in self._now.values())
+        bars = [searching(f"{name} {s.family}", s.done, s.of, s.best) for s in searches if s.done < s.of]
+        if self._pull and datetime.now(UTC) - self._pull.last < timedelta(seconds=LULL_SECONDS):
+            bars.insert(0, Bar(f"{name} batches", self._pull.in_words()))
+        return bars
+
     def nudge(self) -> None:
         """Has the ingest run now if nothing is in Production: what an earlier start left half-done goes on."""
         with suppress(DoselError, httpx.HTTPError):
             if self._pipeline.registry.production_number(self._use_case.model_name) is None:
                 self._airflow.start_run(f"{self._use_case.name}_ingest")
 
-    def look(self) -> list[News]:
-        """What is new.
+    def look(self) -> list[str]:
+        """What is new, a line each.
 
         Raises:
             StartupError: a task failed for good; the message has the reason and the log's place.
         """
-        news: list[News] = []
+        news: list[str] = []
         # A service that does not answer this second is news for the one who watches services, not here.
         with suppress(DoselError, httpx.HTTPError):
             news += self._new_batches()
@@ -69,12 +115,15 @@ class Progress:
             news += self._new_troubles()
         return news
 
-    def _new_batches(self) -> list[News]:
+    def _new_batches(self) -> list[str]:
         news = []
         for record in self._pipeline.batches.records():
             if record.id in self._batches:
                 continue
             self._batches.add(record.id)
+            if self._pull is None or record.received_at - self._pull.last > timedelta(seconds=LULL_SECONDS):
+                self._pull = Pull(record.received_at, record.received_at)
+            self._pull.add(record)
             kept = f"{record.rows_clean:,} of {record.rows_received:,} rows kept"
             left_out = [
                 f"{count:,} {word}"
@@ -85,28 +134,30 @@ class Progress:
             news.append(self._say(line, "batches", "pulling batches"))
         return news
 
-    def _new_candidates(self) -> list[News]:
+    def _new_candidates(self) -> list[str]:
         news = []
         for seen in candidates_since(self._client, self._use_case.experiment, self._since):
             if seen.run_id in self._candidates:
                 continue
             self._candidates.add(seen.run_id)
-            best = max(self._best.get(seen.search, 0.0), seen.score)
-            self._best[seen.search] = best
-            line = f"candidate {seen.position:>5}   {seen.params:<52} {seen.score:.4f}   best {best:.4f}"
-            news.append(self._say(line, "search", f"searching, {seen.position} done, best {best:.4f}"))
+            self._now[seen.family] = seen.search
+            search = self._searches.setdefault(seen.search, Search(seen.family))
+            search.add(seen)
+            line = f"candidate {seen.position:>5}   {seen.params:<52} {seen.score:.4f}   best {search.best:.4f}"
+            news.append(self._say(line, "search", f"searched, best {search.best:.4f}; the gate decides"))
         return news
 
-    def _new_version(self) -> list[News]:
+    def _new_version(self) -> list[str]:
         number = self._pipeline.registry.production_number(self._use_case.model_name)
         if number is None or number == self._production:
             return []
         self._production = number
+        self._pull = None
         last = self._pipeline.registry.last_promotion(self._use_case.model_name)
         line = f"Production   {self._use_case.model_name} version {number}" + (f": {last.reason}" if last else "")
         return [self._say(line, "production", "waiting for the API to load it")]
 
-    def _new_troubles(self) -> list[News]:
+    def _new_troubles(self) -> list[str]:
         news = []
         for dag in (f"{self._use_case.name}_ingest", f"{self._use_case.name}_train"):
             for trouble in self._airflow.troubles(dag, self._since):
@@ -115,13 +166,15 @@ class Progress:
                     raise StartupError(_in_words(trouble) + f"\nIts log: {trouble.log}")
                 if key not in self._troubles:
                     self._troubles.add(key)
-                    news.append(News(f"{_in_words(trouble)}; trying again", "trying again"))
+                    self.stage = "trying again"
+                    news.append(f"{_in_words(trouble)}; {self.stage}")
         return news
 
-    def _say(self, line: str, phase: str, stage: str) -> News:
+    def _say(self, line: str, phase: str, stage: str) -> str:
         before = sum(seconds for name, seconds in self.phases.items() if name != phase)
         self.phases[phase] = (datetime.now(UTC) - self._since).total_seconds() - before
-        return News(f"{self._use_case.name}   {line}", stage)
+        self.stage = stage
+        return f"{self._use_case.name}   {line}"
 
 
 def _in_words(trouble: Trouble) -> str:

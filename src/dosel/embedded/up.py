@@ -30,6 +30,7 @@ from dosel.embedded.services import (
 )
 from dosel.errors import ServiceError, StartupError
 from dosel.settings import Settings
+from dosel.terminal import Bar, Bars
 from dosel.usecases import ALL, DEFAULT
 
 POLL_SECONDS = 0.5
@@ -221,17 +222,18 @@ class Platform:
         client = Client(self._settings.api_url, timeout=10, attempts=1)
         answers: dict[str, dict[str, Any]] = {}
         last_news = time.monotonic()
-        with self._console.status("waiting for Airflow to start the first run") as status:
+        with Bars(self._console) as bars:
             while len(answers) < len(ALL):
                 for use_case in ALL:
                     progress = following[use_case.name]
-                    for news in progress.look():
+                    for line in progress.look():
                         last_news = time.monotonic()
-                        status.update(f"{use_case.name}: {news.stage}")
-                        self._console.print(f"[dim]{self._seconds():>6}[/]  {escape(news.line)}", highlight=False)
+                        self._console.print(f"[dim]{self._seconds():>6}[/]  {escape(line)}", highlight=False)
                     if progress.production is not None and use_case.name not in answers:
                         with suppress(ServiceError):
                             answers[use_case.name] = client.predict(use_case.name, use_case.example)
+                            progress.stage = "answers"
+                bars.show(bar for name, p in following.items() for bar in p.bars() or [Bar(name, p.stage)])
                 self._check_alive()
                 if time.monotonic() - last_news > self._settings.patience:
                     raise StartupError(
@@ -245,12 +247,14 @@ class Platform:
         following = [Progress(use_case, self._settings) for use_case in ALL]
         for progress in following:
             progress.look()
-        while True:
-            time.sleep(5 * POLL_SECONDS)
-            self._check_alive()
-            for progress in following:
-                for news in progress.look():
-                    self._console.print(escape(news.line), highlight=False)
+        with Bars(self._console) as bars:
+            while True:
+                time.sleep(5 * POLL_SECONDS)
+                self._check_alive()
+                for progress in following:
+                    for line in progress.look():
+                        self._console.print(escape(line), highlight=False)
+                bars.show(bar for progress in following for bar in progress.bars())
 
     def _tell_source(self) -> None:
         with suppress(httpx.HTTPError, ValueError):

@@ -3,7 +3,7 @@
 import json
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +13,7 @@ from typing import Any
 import requests
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
+from mlflow.entities import Run, RunData, ViewType
 from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
@@ -59,15 +60,14 @@ class Store:
             # Only those of the run's own model: in MLflow's interface, a version may name any run and any files.
             known = [v for v in self._search(f"name = '{name}' AND run_id = '{run_id}'") if v.source == source]
             if known:
-                return self._version(min(known, key=lambda v: int(v.version)))
+                return self._version(name, min(int(v.version) for v in known))
             try:
                 self.client.create_registered_model(name, description=description)
             except MlflowException as error:
                 if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
                     raise
-            return self._version(
-                self.client.create_model_version(name, source=source, run_id=run_id, model_id=models[0].model_id)
-            )
+            made = self.client.create_model_version(name, source=source, run_id=run_id, model_id=models[0].model_id)
+            return self._version(name, int(made.version))
 
     def compared(self, run_id: str) -> tuple[dict[str, str], str]:
         """The families' runs of a training, by family, and the family that was best.
@@ -85,8 +85,15 @@ class Store:
     def versions(self, name: str) -> list[ModelVersion]:
         """All versions of a model, newest first; none if it is not registered."""
         with self.speaking():
-            ordered = sorted(self._search(f"name = '{name}'"), key=lambda v: int(v.version), reverse=True)
-            return [self._version(v) for v in ordered]
+            found = sorted(self._search(f"name = '{name}'"), key=lambda v: int(v.version), reverse=True)
+            if not found:
+                return []
+            # A search of versions leaves the aliases out; the model has them all.
+            aliases, runs = self.client.get_registered_model(name).aliases, self._runs(v.run_id for v in found)
+            return [
+                _version(v, runs.get(v.run_id), [a for a, n in aliases.items() if int(n) == int(v.version)])
+                for v in found
+            ]
 
     def version(self, name: str, number: int) -> ModelVersion:
         """One version.
@@ -95,7 +102,7 @@ class Store:
             ModelNotFound: there is none of that number.
         """
         with self.speaking(missing=f"{name} has no version {number}"):
-            return self._version(self.client.get_model_version(name, str(number)))
+            return self._version(name, number)
 
     def alias(self, name: str, alias: str) -> int | None:
         """The number of the version that carries an alias; None if none does."""
@@ -185,21 +192,23 @@ class Store:
             token = page.token or ""
         return found
 
-    def _version(self, version: MlflowVersion) -> ModelVersion:
-        run = self.client.get_run(version.run_id)
-        # A search leaves the aliases out; only asking for the version itself gives them.
-        aliases = self.client.get_model_version(version.name, version.version).aliases
-        return ModelVersion(
-            name=version.name,
-            version=int(version.version),
-            run_id=version.run_id,
-            created_at=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
-            stage=version.current_stage,
-            aliases=tuple(sorted(aliases)),
-            metrics=dict(run.data.metrics),
-            params=dict(run.data.params),
-            tags={name: value for name, value in run.data.tags.items() if name.startswith("dosel.")},
-        )
+    def _version(self, name: str, number: int) -> ModelVersion:
+        version = self.client.get_model_version(name, str(number))
+        return _version(version, self.client.get_run(version.run_id), version.aliases)
+
+    def _runs(self, ids: Iterable[str]) -> dict[str, Run]:
+        """Runs by their id, in one query; those that are gone are left out."""
+        experiments = [e.experiment_id for e in self.client.search_experiments(view_type=ViewType.ALL)]
+        wanted = ", ".join(f"'{run_id}'" for run_id in ids)
+        found: dict[str, Run] = {}
+        token = None
+        while token != "":
+            page = self.client.search_runs(
+                experiments, f"attributes.run_id IN ({wanted})", ViewType.ALL, page_token=token
+            )
+            found |= {run.info.run_id: run for run in page}
+            token = page.token or ""
+        return found
 
     @contextmanager
     def speaking(self, missing: str = "") -> Iterator[None]:
@@ -220,3 +229,18 @@ class Store:
 
     def _unreachable(self, error: requests.RequestException) -> RegistryError:
         return RegistryError(f"MLflow at {self.uri} cannot be reached ({error}); is it running?")
+
+
+def _version(version: MlflowVersion, run: Run | None, aliases: Iterable[str]) -> ModelVersion:
+    data = run.data if run else RunData()
+    return ModelVersion(
+        name=version.name,
+        version=int(version.version),
+        run_id=version.run_id,
+        created_at=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
+        stage=version.current_stage,
+        aliases=tuple(sorted(aliases)),
+        metrics=dict(data.metrics),
+        params=dict(data.params),
+        tags={name: value for name, value in data.tags.items() if name.startswith("dosel.")},
+    )

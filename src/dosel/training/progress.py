@@ -23,6 +23,11 @@ class CandidateSeen:
     params: str
     score: float
 
+    @property
+    def of(self) -> int:
+        """How many candidates its search has."""
+        return int(self.position.partition("/")[2] or 0)
+
 
 def candidates_since(client: MlflowClient, experiment: str, since: datetime) -> list[CandidateSeen]:
     """Candidates scored since then, in the order they were tried; none while the experiment is not there."""

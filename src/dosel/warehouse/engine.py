@@ -76,7 +76,7 @@ def transaction(engine: Engine) -> Iterator[Connection]:
         with engine.begin() as connection:
             yield connection
     except (OperationalError, InterfaceError, InternalError) as error:
-        raise WarehouseError(_in_words(engine, error)) from error
+        raise WarehouseError(in_words(engine, error)) from error
 
 
 def insert_text(dialect: Dialect, table: Table, columns: Iterable[str]) -> str:
@@ -87,7 +87,8 @@ def insert_text(dialect: Dialect, table: Table, columns: Iterable[str]) -> str:
     return f"INSERT INTO {quote.format_table(table)} ({', '.join(names)}) VALUES ({', '.join(marks)})"
 
 
-def _in_words(engine: Engine, error: DBAPIError) -> str:
+def in_words(engine: Engine, error: DBAPIError) -> str:
+    """What failed, where, and what to look at."""
     address = engine.url.render_as_string(hide_password=True)
     code = error.orig.args[0] if error.orig is not None and error.orig.args else None
     hint = _HINTS.get(code, "") if isinstance(code, int) else "is there disk to spare, and nobody holding a lock?"

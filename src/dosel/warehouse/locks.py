@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from dosel.errors import WarehouseError
+from dosel.warehouse.engine import in_words
 
 WAIT_SECONDS = 120
 """How long a process waits for its turn."""
@@ -65,13 +66,13 @@ def _mysql_turn(engine: Engine, what: str) -> Iterator[Turn]:
     try:
         connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
     except DBAPIError as error:
-        raise WarehouseError(f"the data store failed: {error.orig}; is it running?") from error
+        raise WarehouseError(in_words(engine, error)) from error
     try:
         try:
             connection.execute(text(f"SET SESSION wait_timeout = {IDLE_SECONDS}"))
             mine = connection.scalar(text("SELECT GET_LOCK(:name, :wait)"), {"name": name, "wait": WAIT_SECONDS})
         except DBAPIError as error:
-            raise WarehouseError(f"the data store failed: {error.orig}; is it running?") from error
+            raise WarehouseError(in_words(engine, error)) from error
         if not mine:
             raise _not_my_turn(what)
         yield Turn(name, connection)
