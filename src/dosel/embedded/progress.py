@@ -93,8 +93,9 @@ class Progress:
             self._candidates.add(seen.run_id)
             best = max(self._best.get(seen.search, 0.0), seen.score)
             self._best[seen.search] = best
-            line = f"candidate {seen.position:>5}   {seen.params:<52} {seen.score:.4f}   best {best:.4f}"
-            news.append(self._say(line, "search", f"searching, {seen.position} done, best {best:.4f}"))
+            tried = f"{seen.family} {seen.position}"
+            line = f"candidate {tried:>5}   {seen.params:<52} {seen.score:.4f}   best {best:.4f}"
+            news.append(self._say(line, "search", f"searching, {tried} done, best {best:.4f}"))
         return news
 
     def _new_version(self) -> list[News]:
