@@ -119,7 +119,8 @@ def dags_of(use_case: UseCase, ingest_every: timedelta) -> tuple[DAG, DAG]:
         **BY_ITSELF,
     )
     def training() -> None:
-        version = register(use_case.name, train(use_case.name))
+        trained = train.override(priority_weight=use_case.urgency)(use_case.name)
+        version = register(use_case.name, trained)
         challenge(use_case.name, version) >> warm_up()
 
     return ingest(), training()

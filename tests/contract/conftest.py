@@ -1,7 +1,7 @@
 """A small real installation for the prediction API: models fitted on a few rows, in a real MLflow store."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from dosel.registry import Registry
 from dosel.settings import Settings
 from dosel.training import tracking
 from dosel.training.preprocessing import pipeline
+from dosel.usecases import ALL, UseCase, named
 from dosel.usecases.covertype import COVERTYPE
 from dosel.warehouse import PromotionLedger, connect
 
@@ -27,20 +28,26 @@ EXPERIMENT = "small"
 
 @dataclass
 class Installation:
-    """A store with three runs: two of models that answer, and `strange`, whose classes covertype has not."""
+    """A store of runs: two of covertype's that answer, `strange`, whose classes it has not, and one of each other."""
 
     settings: Settings
     store: str
     registry: Registry
     good: tuple[str, str]
     strange: str
+    others: Mapping[str, str]
 
-    def promote(self, run_id: str) -> int:
+    def promote(self, run_id: str, use_case: UseCase = COVERTYPE) -> int:
         # A store that is a file, and not a server, finds a run's model by this setting of the process.
         mlflow.set_tracking_uri(self.store)
-        version = self.registry.register(COVERTYPE, run_id)
+        version = self.registry.register(use_case, run_id)
         self.registry.promote(version, "a test", "to see it answer")
         return version.version
+
+    def promote_others(self) -> None:
+        """Puts a model of every other use case into Production."""
+        for name, run_id in self.others.items():
+            self.promote(run_id, named(name))
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +58,7 @@ def install(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
         # Set here, so that the app does not set them for every test that comes after.
         for name, value in MLFLOW_DEFAULTS.items():
             environment.setenv(name, value)
-        good, strange = _train(template)
+        good, strange, others = _train(template)
 
         def made(**changed: Any) -> Installation:
             folder = tmp_path_factory.mktemp("installation")
@@ -60,26 +67,34 @@ def install(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
             settings = Settings.model_validate(
                 {"home": folder, "tracking_uri": store, "warehouse_url": warehouse, "poll_seconds": 0.05} | changed
             )
-            return Installation(settings, store, Registry(store, PromotionLedger(connect(warehouse))), good, strange)
+            return Installation(
+                settings, store, Registry(store, PromotionLedger(connect(warehouse))), good, strange, others
+            )
 
         yield made
 
 
-def _train(folder: Path) -> tuple[tuple[str, str], str]:
-    """Logs three models; gives their runs."""
+def _train(folder: Path) -> tuple[tuple[str, str], str, dict[str, str]]:
+    """Logs the models; gives their runs."""
     mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
     mlflow.create_experiment(EXPERIMENT, artifact_location=(folder / "artifacts").as_uri())
     mlflow.set_experiment(EXPERIMENT)
-    features, classes = _rows(200)
+    features, classes = _rows(COVERTYPE, 200)
     trees = [DecisionTreeClassifier(max_depth=depth, random_state=0) for depth in (2, 5)]
     first, second = (_log(pipeline(COVERTYPE, tree).fit(features, classes)) for tree in trees)
     strange = _log(pipeline(COVERTYPE, DummyClassifier()).fit(features, classes + 90))
-    return (first, second), strange
+    others = {}
+    for use_case in ALL:
+        if use_case is not COVERTYPE:
+            model = pipeline(use_case, DecisionTreeClassifier(max_depth=2, random_state=0))
+            others[use_case.name] = _log(model.fit(*_rows(use_case, 200)), use_case)
+    return (first, second), strange, others
 
 
-def _log(model: Any) -> str:
+def _log(model: Any, use_case: UseCase = COVERTYPE) -> str:
     with mlflow.start_run() as run:
-        tracking.log_model(model, rows.frame(COVERTYPE, [COVERTYPE.example]))
+        tracking.log_model(model, rows.frame(use_case, [use_case.example]))
+        mlflow.set_tag("dosel.family", use_case.families[0].name)
         mlflow.log_metrics({"test_accuracy": 0.5, "test_undefined": float("nan")})
         mlflow.log_param("seed", 0)
         mlflow.set_tags(
@@ -94,10 +109,12 @@ def _log(model: Any) -> str:
     return str(run.info.run_id)
 
 
-def _rows(count: int) -> tuple[pd.DataFrame, Any]:
-    """Acceptable rows, and classes that follow from the elevation."""
+def _rows(use_case: UseCase, count: int) -> tuple[pd.DataFrame, Any]:
+    """Acceptable rows, and classes that follow from the first number."""
     rng = np.random.default_rng(0)
-    columns: dict[str, Any] = {n.name: rng.integers(int(n.low), int(n.high) + 1, count) for n in COVERTYPE.numbers}
-    columns |= {c.name: rng.choice(c.values, count) for c in COVERTYPE.categories}
-    table = rows.canonical(COVERTYPE, pd.DataFrame(columns))
-    return table, 1 + ((table["Elevation"].to_numpy() - 1800) * 7 // 2201).astype(int)
+    columns: dict[str, Any] = {n.name: rng.integers(int(n.low), int(n.high) + 1, count) for n in use_case.numbers}
+    columns |= {c.name: rng.choice(c.values, count) for c in use_case.categories}
+    table = rows.canonical(use_case, pd.DataFrame(columns))
+    first, codes = use_case.numbers[0], np.array(list(use_case.target.labels))
+    share = (table[first.name].to_numpy() - first.low) / (first.high - first.low + 1)
+    return table, codes[(share * len(codes)).astype(int)]

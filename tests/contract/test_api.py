@@ -86,6 +86,7 @@ def version_of(client: TestClient) -> int | None:
 def installed(install: Install) -> Installation:
     made = install()
     made.promote(made.good[0])
+    made.promote_others()
     return made
 
 
@@ -94,6 +95,7 @@ def api(installed: Installation) -> Iterator[TestClient]:
     """An API that answers with version 1."""
     with running(create_app(installed.settings)) as client:
         wait_until(lambda: client.get("/readyz").is_success)
+        wait_until(lambda: all(state["ready"] for state in client.get("/readyz").json()["use_cases"].values()))
         yield client
 
 
@@ -137,11 +139,12 @@ def test_json_is_read_whatever_kind_of_json_it_says_it_is(api: TestClient, conte
 
 
 def test_models_are_listed_with_metrics_gate_and_lineage(api: TestClient, installed: Installation) -> None:
-    [model] = api.get("/models").raise_for_status().json()["models"]
-    assert (model["name"], model["use_case"]) == (NAME, "covertype")
+    models = api.get("/models").raise_for_status().json()["models"]
+    assert [(model["name"], model["use_case"]) for model in models] == [(u.model_name, u.name) for u in ALL]
+    [model] = (model for model in models if model["name"] == NAME)
     [version] = model["versions"]
     assert (version["version"], version["run_id"], version["in_production"]) == (1, installed.good[0], True)
-    assert (version["stage"], version["aliases"]) == ("Production", ["production"])
+    assert (version["stage"], version["aliases"]) == ("Production", ["production", "random_forest"])
     assert version["metrics"] == {"test_accuracy": 0.5}
     assert version["params"] == {"seed": "0"}
     assert version["gate"] == {"verdict": "passed", "reason": "accuracy 0.5000; nothing was in Production"}
@@ -151,8 +154,9 @@ def test_models_are_listed_with_metrics_gate_and_lineage(api: TestClient, instal
 
 
 def test_older_clients_get_the_names_they_may_ask_for(api: TestClient) -> None:
-    [name] = api.get("/listar_modelos").raise_for_status().json()["modelos"]
-    assert api.post("/predict", json=EXAMPLE | {"model": name}).is_success
+    names = api.get("/listar_modelos").raise_for_status().json()["modelos"]
+    assert names == [use_case.model_name for use_case in ALL]
+    assert api.post("/predict", json=EXAMPLE | {"model": NAME}).is_success
 
 
 @pytest.mark.parametrize("query", ["", "?use_case=covertype", f"?model={NAME}"])
@@ -202,12 +206,16 @@ def test_every_field_is_documented_and_the_example_works(api: TestClient, use_ca
     document = api.get("/openapi.json").json()
     body = document["paths"][f"/predict/{use_case.name}"]["post"]["requestBody"]["content"]["application/json"]
     schema = document["components"]["schemas"][body["schema"]["$ref"].rpartition("/")[2]]
-    assert schema["required"] == list(use_case.feature_names)
+    assert schema["required"] == [feature.name for feature in use_case.features if not feature.optional]
     assert schema["additionalProperties"] is False
     for feature in use_case.features:
         field = schema["properties"][feature.name]
         assert feature.help in field["description"]
         assert field["examples"] == [feature.example]
+        if feature.optional:
+            value, nothing = field["anyOf"]
+            assert nothing == {"type": "null"}
+            field |= value
         match feature:
             case Number():
                 assert (field["minimum"], field["maximum"]) == (feature.low, feature.high)
@@ -230,6 +238,42 @@ def test_every_call_has_words_and_no_error_is_fastapis(api: TestClient) -> None:
                 assert list(response["content"]) == media_types[: len(response["content"])]
                 if int(status) >= 400 and status != "422":
                     assert response["content"][PROBLEM]["example"]["status"] == int(status)
+
+
+@pytest.mark.parametrize("use_case", ALL, ids=lambda u: u.name)
+def test_a_family_is_asked_by_its_name(api: TestClient, use_case: UseCase) -> None:
+    first, *rest = (family.name for family in use_case.families)
+    path = f"/predict/{use_case.name}"
+    production = api.post(path, json=use_case.example).json()
+    for where in (path, f"{path}/batch"):
+        rows = use_case.example if where == path else [use_case.example]
+        answer = api.post(where, params={"model": first}, json=rows).raise_for_status().json()
+        assert answer["model"] == production["model"]
+        for unknown, status in ((rest[0], 503), ("nobody", 404)):
+            response = api.post(where, params={"model": unknown}, json=rows)
+            assert response.status_code == status
+            assert unknown in response.json()["detail"]
+
+
+OPTIONAL = [(use_case, feature) for use_case in ALL for feature in use_case.features if feature.optional]
+
+
+@pytest.mark.parametrize(("use_case", "feature"), OPTIONAL, ids=lambda x: x.name)
+def test_what_a_row_may_do_without_is_null_or_left_out(api: TestClient, use_case: UseCase, feature: Any) -> None:
+    path, row = f"/predict/{use_case.name}", use_case.example
+    without = {name: value for name, value in row.items() if name != feature.name}
+    null = api.post(path, json=row | {feature.name: None}).raise_for_status().json()
+    assert api.post(path, json=without).raise_for_status().json() == null
+    # The long way, around the short one, and as a batch of either kind.
+    assert api.post(path, params={"model": ""}, json=without).raise_for_status().json() == null
+    [listed] = api.post(f"{path}/batch", json=[without]).raise_for_status().json()["predictions"]
+    assert listed["probabilities"] == null["probabilities"]
+    lines = [",".join(row), ",".join("" if name == feature.name else str(value) for name, value in row.items())]
+    told = api.post(f"{path}/batch", content="\n".join(lines), headers={"Content-Type": "text/csv"}).raise_for_status()
+    assert null["label"] in told.text
+    # What may be left out may still not be nonsense.
+    response = api.post(path, json=row | {feature.name: "nonsense"})
+    assert [error["field"] for error in response.json()["errors"]] == [feature.name]
 
 
 # What is refused.
@@ -299,6 +343,44 @@ def test_what_is_not_acceptable_is_named(api: TestClient, path: str, case: str) 
     assert error["message"] in problem["detail"]
 
 
+@pytest.mark.parametrize("use_case", ALL, ids=lambda u: u.name)
+@pytest.mark.parametrize("value", ["nothing", None, True, [1], {"value": 1}, "nonsense", "", 1e300, "x" * 1000])
+def test_every_field_of_every_use_case_is_refused_by_name(api: TestClient, use_case: UseCase, value: Any) -> None:
+    for feature in use_case.features:
+        row = use_case.example | {feature.name: value}
+        if value == "nothing":
+            del row[feature.name]
+        if feature.optional and value in ("nothing", None):
+            continue
+        for path, sent in ((f"/predict/{use_case.name}", row), (f"/predict/{use_case.name}/batch", [row])):
+            response = api.post(path, json=sent)
+            assert response.status_code == 422
+            [error] = response.json()["errors"]
+            assert (error["field"], error["expected"]) == (feature.name, feature.expected)
+
+
+@pytest.mark.parametrize("use_case", ALL, ids=lambda u: u.name)
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (b'{"a": 1,', {}, 400),
+        (b"a=1", {}, 400),
+        (b"[" * 100_000, {}, 400),
+        (b"[]", {}, 422),
+        (b"null", {}, 422),
+        (b"", {}, 422),
+        (b'{"unknown": 1}', {}, 422),
+        (b"{}", {"Content-Type": "text/plain"}, 415),
+        (b" " * 10_000_000, {}, 413),
+    ],
+)
+def test_every_use_case_refuses_the_same_bodies(
+    api: TestClient, use_case: UseCase, body: bytes, headers: dict[str, str], status: int
+) -> None:
+    response = api.post(f"/predict/{use_case.name}", content=body, headers=JSON | headers)
+    assert response.status_code == status
+
+
 def test_all_that_is_wrong_is_said_at_once(api: TestClient) -> None:
     problem = api.post("/predict", json=EXAMPLE | {"Slope": 91, "Soil_Type": "C1"}).json()
     assert [error["field"] for error in problem["errors"]] == ["Slope", "Soil_Type"]
@@ -312,7 +394,7 @@ def test_bounds_are_inclusive(api: TestClient, use_case: UseCase) -> None:
     for number in use_case.numbers:
         for value in (number.low, number.high):
             assert api.post(f"/predict/{use_case.name}", json=use_case.example | {number.name: value}).is_success
-        for value in (number.low - 1, number.high + 1):
+        for value in (number.low - 1, number.high + 1) if number.whole else (number.low - 0.1, number.high + 0.1):
             response = api.post(f"/predict/{use_case.name}", json=use_case.example | {number.name: value})
             assert [e["field"] for e in response.json()["errors"]] == [number.name]
 

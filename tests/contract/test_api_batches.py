@@ -79,7 +79,7 @@ def test_the_quarantine_tells_why(client: TestClient) -> None:
 def test_a_use_case_that_is_not_there_is_404(path: str, client: TestClient) -> None:
     response = client.get(path)
     assert (response.status_code, response.headers["content-type"]) == (404, "application/problem+json")
-    assert response.json()["detail"] == "no use case 'none'; there are: covertype"
+    assert response.json()["detail"] == f"no use case 'none'; there are: {', '.join(u.name for u in ALL)}"
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "batch=x"])

@@ -13,8 +13,11 @@ from dosel.settings import Settings
 PARTS = ("airflow", "cache", "data-api", "lake", "logs", "mlflow", "run")
 FORMER = "former"
 SECRET = re.compile("PASSWORD|SECRET|KEY")
-SOURCE = ("BATCH_FRACTION", "DATA_API_CSV", "DATA_API_CSV_CLASSES", "DATA_API_ROWS", "DATA_API_SEED", "SLICE_BY")
-"""Settings of the data API that decide which rows it serves."""
+SOURCE = (
+    *("BATCH_FRACTION", "DATA_API_CSV", "DATA_API_CSV_CLASSES", "DATA_API_ROWS", "DATA_API_SEED", "SLICE_BY"),
+    "DOSEL_FILES",
+)
+"""Settings that decide which rows there are: of the data API, and files that are taken instead."""
 
 
 class Home:

@@ -143,8 +143,9 @@ class Progress:
             self._now[seen.family] = seen.search
             search = self._searches.setdefault(seen.search, Search(seen.family))
             search.add(seen)
-            line = f"candidate {seen.position:>5}   {seen.params:<52} {seen.score:.4f}   best {search.best:.4f}"
-            news.append(self._say(line, "search", f"searched, best {search.best:.4f}; the gate decides"))
+            tried = f"{seen.family} {seen.position}"
+            line = f"candidate {tried:>5}   {seen.params:<52} {seen.score:.4f}   best {search.best:.4f}"
+            news.append(self._say(line, "search", f"{tried} done, best {search.best:.4f}; the gate decides"))
         return news
 
     def _new_version(self) -> list[str]:

@@ -31,7 +31,7 @@ from dosel.embedded.services import (
 from dosel.errors import ServiceError, StartupError
 from dosel.settings import Settings
 from dosel.terminal import Bar, Bars
-from dosel.usecases import ALL, DEFAULT
+from dosel.usecases import ALL
 
 POLL_SECONDS = 0.5
 HEALTH_SECONDS = 180
@@ -221,6 +221,7 @@ class Platform:
             progress.nudge()
         client = Client(self._settings.api_url, timeout=10, attempts=1)
         answers: dict[str, dict[str, Any]] = {}
+        answered: list[tuple[str, str]] = []
         last_news = time.monotonic()
         with Bars(self._console) as bars:
             while len(answers) < len(ALL):
@@ -232,6 +233,7 @@ class Platform:
                     if progress.production is not None and use_case.name not in answers:
                         with suppress(ServiceError):
                             answers[use_case.name] = client.predict(use_case.name, use_case.example)
+                            answered.append((use_case.name, self._seconds()))
                             progress.stage = "answers"
                 bars.show(bar for name, p in following.items() for bar in p.bars() or [Bar(name, p.stage)])
                 self._check_alive()
@@ -240,7 +242,7 @@ class Platform:
                         f"nothing has happened for {self._settings.patience:g} s.\n{self._tail('airflow-scheduler')}"
                     )
                 time.sleep(POLL_SECONDS)
-        self._summary(following[DEFAULT.name], answers)
+        self._summary(following[answered[0][0]], answers, answered)
 
     def _watch(self) -> None:
         """Goes on showing what happens, until a signal ends it."""
@@ -296,7 +298,8 @@ class Platform:
             for name in names:
                 self._console.print(f"{name:<24} ended" + (" by force" if name in forced else ""))
 
-    def _summary(self, progress: Progress, answers: dict[str, dict[str, Any]]) -> None:
+    def _summary(self, first: Progress, answers: dict[str, dict[str, Any]], answered: list[tuple[str, str]]) -> None:
+        """What there is to open, what each use case answers, and how long that took; `first` answered first."""
         settings = self._settings
         table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
         credentials = f"user {settings.airflow_user}, password {settings.airflow_password}"
@@ -315,10 +318,11 @@ class Platform:
                 f"(probability {probability:.2f}), says {model['name']} version {model['version']}",
                 highlight=False,
             )
-        phases = {"services": self._followed - self._began} | progress.phases
-        phases["answer"] = time.monotonic() - self._began - sum(phases.values())
+        phases = {"services": self._followed - self._began} | first.phases
         times = " · ".join(f"{phase} {seconds:.0f} s" for phase, seconds in phases.items())
-        self._console.print(f"[dim]first prediction after {self._seconds()} ({times})")
+        (name, seconds), *others = answered
+        later = "".join(f", {other} after {after}" for other, after in others)
+        self._console.print(f"[dim]first prediction after {seconds} ({name}: {times}){later}", highlight=False)
 
     def _seconds(self) -> str:
         return f"{time.monotonic() - self._began:.0f} s"

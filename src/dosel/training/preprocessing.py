@@ -53,4 +53,4 @@ def _imputer(use_case: UseCase) -> Any:
     from sklearn.experimental import enable_iterative_imputer  # noqa: F401
     from sklearn.impute import IterativeImputer
 
-    return IterativeImputer(random_state=0, keep_empty_features=True, skip_complete=True)
+    return IterativeImputer(random_state=0, skip_complete=True)

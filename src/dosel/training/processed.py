@@ -56,7 +56,8 @@ def process(
     client = MlflowClient(tracking_uri)
     experiment_id = mlflow.set_experiment(use_case.experiment).experiment_id
     key = _key(use_case, data, counts)
-    done = client.search_runs([experiment_id], f"tags.`{KEY}` = '{key}' AND attributes.status = 'FINISHED'", "1", 1)
+    wanted = f"tags.`{KEY}` = '{key}' AND attributes.status = 'FINISHED'"
+    done = client.search_runs([experiment_id], wanted, max_results=1)
     if done:
         log.info("these rows were processed before, in run %s; nothing to do", done[0].info.run_id)
         return str(done[0].info.run_id)

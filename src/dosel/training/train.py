@@ -116,7 +116,7 @@ def train(
     features = rows.canonical(use_case, data.table)
     classes = data.table[use_case.target.name].to_numpy(dtype=np.int64)
     parts = Parts(features[~held_out], classes[~held_out], features[held_out], classes[held_out])
-    _check(use_case, parts.classes, parts.test_classes)
+    _check(use_case, parts)
     origin = {
         tracking.KEY: key,
         "dosel.use_case": use_case.name,
@@ -223,11 +223,13 @@ def _fit(search: AnySearch, features: pd.DataFrame, classes: Any) -> None:
     )
 
 
-def _check(use_case: UseCase, train: Any, test: Any) -> None:
+def _check(use_case: UseCase, parts: Parts) -> None:
     """Refuses what could only give a meaningless model, before anything is logged."""
-    counts = np.unique_counts(train)
-    if len(test) == 0 or len(counts.values) < 2 or counts.counts.max() < use_case.folds:
+    counts = np.unique_counts(parts.classes)
+    if len(parts.test_classes) == 0 or len(counts.values) < 2 or counts.counts.max() < use_case.folds:
         raise TrainingError(
-            f"{use_case.name}: {len(train)} rows of {len(counts.values)} classes to train on and {len(test)} "
-            f"to test on are too few; pull more batches first"
+            f"{use_case.name}: {len(parts.classes)} rows of {len(counts.values)} classes to train on and "
+            f"{len(parts.test_classes)} to test on are too few; pull more batches first"
         )
+    if empty := [name for name in use_case.feature_names if parts.features[name].isna().all()]:
+        raise TrainingError(f"{use_case.name}: no row to train on has a value of {', '.join(empty)}")

@@ -314,6 +314,8 @@ class UseCase:
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     processed: bool = False
     """Whether the sets a training works on are described in MLflow and kept in the lake."""
+    urgency: int = 1
+    """Whose training goes first where several wait: the one with more."""
     default: bool = False
     """Whether the bare `POST /predict` of older clients means this one."""
     max_refused_share: float = 0.05

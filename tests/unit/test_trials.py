@@ -1,0 +1,144 @@
+"""A search by trials: the same whatever happens between, given up early where hopeless, and never on the test part."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier
+
+from dosel.training.halving import HalvingSearchCV
+from dosel.training.search import GridSearchCV, Scored
+from dosel.training.searches import search_of
+from dosel.training.trials import TrialSearchCV
+from dosel.usecases import Family, Range, Search
+from dosel.usecases.covertype import COVERTYPE
+
+SPACE = {
+    "max_depth": Range(1, 12, whole=True),
+    "criterion": ("gini", "entropy"),
+    "ccp_alpha": Range(1e-5, 0.5, log=True),
+}
+
+
+@pytest.fixture(scope="module")
+def rows() -> tuple[Any, Any]:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(300, 4))
+    return features, (features[:, 0] * features[:, 1] > 0).astype(int) + (features[:, 2] > 1)
+
+
+def searched(rows: tuple[Any, Any], trials: int, folder: Path | None = None, watcher: Any = None, jobs: int = 1) -> Any:
+    model = make_pipeline(StandardScaler(), DecisionTreeClassifier(random_state=0))
+    model.steps[-1] = ("classifier", model.steps[-1][1])
+    search = TrialSearchCV(model, SPACE, scoring="accuracy", cv=3, trials=trials, n_jobs=jobs, random_state=7)
+    search.storage = f"sqlite:///{folder / 'studies.db'}" if folder else ""
+    search.watcher = watcher
+    return search.fit(*rows)
+
+
+def shown(search: Any) -> list[tuple[dict[str, Any], float]]:
+    return list(zip(search.cv_results_["params"], np.nan_to_num(search.cv_results_["mean_test_score"]), strict=True))
+
+
+def test_the_seed_decides_the_trials_and_the_cores_do_not(rows: tuple[Any, Any]) -> None:
+    one, other = searched(rows, 8), searched(rows, 8, jobs=2)
+    assert shown(one) == shown(other)
+    assert one.best_params_ == other.best_params_
+
+
+def test_a_search_that_was_ended_goes_on_as_if_nothing_had_been(rows: tuple[Any, Any], tmp_path: Path) -> None:
+    """Ended in the middle of a trial, which is then made again."""
+
+    def ends(scored: Scored) -> None:
+        if scored.number == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        searched(rows, 8, tmp_path, ends)
+    told: list[Scored] = []
+    resumed = searched(rows, 8, tmp_path, told.append)
+    assert shown(resumed) == shown(searched(rows, 8))
+    assert [scored.number for scored in told] == list(range(1, 9))
+
+
+def test_a_trial_that_was_running_is_not_counted(rows: tuple[Any, Any], tmp_path: Path) -> None:
+    import optuna
+
+    study = optuna.create_study(
+        storage=f"sqlite:///{tmp_path / 'studies.db'}", study_name="search", direction="maximize"
+    )
+    study.ask()
+    assert shown(searched(rows, 4, tmp_path)) == shown(searched(rows, 4))
+
+
+def test_hopeless_trials_are_given_up_and_are_never_the_best(rows: tuple[Any, Any]) -> None:
+    told: list[Scored] = []
+    search = searched(rows, 20, watcher=told.append)
+    pruned = [scored for scored in told if scored.pruned]
+    assert pruned
+    assert not any(scored.number - 1 == search.best_index_ for scored in pruned)
+    for scored in pruned:
+        assert "split1_test_score" not in scored.metrics
+    scores = search.cv_results_["mean_test_score"]
+    assert np.isnan(scores).sum() == len(pruned)
+    assert search.best_score_ == np.nanmax(scores) == told[-1].best
+
+
+def test_a_score_is_that_of_scikit_learn(rows: tuple[Any, Any]) -> None:
+    from sklearn.model_selection import cross_val_score
+
+    search = searched(rows, 4)
+    for params, score in shown(search)[:3]:
+        expected = cross_val_score(search.estimator.set_params(**params), *rows, cv=3, scoring="accuracy").mean()
+        assert score == pytest.approx(expected, abs=1e-12)
+
+
+def test_minutes_end_a_search_but_not_before_its_first_trial(rows: tuple[Any, Any]) -> None:
+    model = make_pipeline(StandardScaler(), DecisionTreeClassifier(random_state=0))
+    model.steps[-1] = ("classifier", model.steps[-1][1])
+    search = TrialSearchCV(model, SPACE, scoring="accuracy", cv=3, trials=50, minutes=1e-9).fit(*rows)
+    assert len(search.cv_results_["params"]) == 1
+
+
+def neighbours(seed: int) -> Any:
+    return KNeighborsClassifier()
+
+
+DECLARED: dict[str, tuple[Search, type[Any], Callable[[int], bool]]] = {
+    "grid": (Search("grid"), GridSearchCV, lambda count: count == 6),
+    "random": (Search("random", trials=4), GridSearchCV, lambda count: count == 4),
+    "halving": (Search("halving", factor=2), HalvingSearchCV, lambda count: count > 6),
+    "optuna": (Search("optuna", trials=4), TrialSearchCV, lambda count: count == 4),
+}
+
+
+@pytest.mark.parametrize("kind", DECLARED)
+def test_every_kind_of_search_finds_something_and_tells_it_live(kind: str, received: Any) -> None:
+    from dosel import rows as canonical
+    from dosel.quality import check
+
+    declared, made, expected = DECLARED[kind]
+    table = check(COVERTYPE, received(300), "uci").accepted
+    family = Family("knn", neighbours, {"n_neighbors": (1, 5, 9), "weights": ("uniform", "distance")}, search=declared)
+    search = search_of(COVERTYPE, family, seed=1, jobs=1)
+    assert isinstance(search, made)
+    told: list[Scored] = []
+    search.watcher = told.append
+    search.fit(canonical.canonical(COVERTYPE, table), table["Cover_Type"].to_numpy())
+    assert expected(len(told))
+    assert [scored.number for scored in told] == list(range(1, len(told) + 1))
+    assert {"n_neighbors", "weights"} <= told[0].params.keys()
+    assert len(search.cv_results_["params"]) == len(told)
+    assert search.best_estimator_.predict(canonical.frame(COVERTYPE, [COVERTYPE.example]))[0] in range(1, 8)
+
+
+@pytest.mark.parametrize("kind", ["grid", "halving"])
+def test_a_range_needs_points_that_are_drawn(kind: Any) -> None:
+    family = Family("knn", neighbours, {"n_neighbors": Range(1, 9, whole=True)}, search=Search(kind))
+    with pytest.raises(TypeError, match="name the values of n_neighbors"):
+        search_of(COVERTYPE, family, seed=1, jobs=1)
