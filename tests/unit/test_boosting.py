@@ -2,14 +2,13 @@
 
 from typing import Any
 
+import lightgbm
 import numpy as np
 import pytest
+import xgboost
 
 from dosel.predictor.boosting import NotConvertible, from_lightgbm, from_xgboost
 from dosel.predictor.compiled import Compiled
-
-lightgbm = pytest.importorskip("lightgbm")
-xgboost = pytest.importorskip("xgboost")
 
 WIDTH = 6
 
