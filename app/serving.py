@@ -275,7 +275,7 @@ class Serving:
             place.served = Served(kept.predictor, version, datetime.now(UTC), digest)
         else:
             model = registry.load(version)
-            predictor = Predictor(use_case, model)
+            predictor = Predictor(use_case, model, refused=_refused(version))
             _warm_up(predictor, use_case)
             place.served = Served(predictor, version, datetime.now(UTC), digest)
             if not place.family:
@@ -311,9 +311,9 @@ class Serving:
         if cached is None:
             return None
         about = msgspec.json.decode(cached.about)
-        predictor = Predictor(use_case, cached.model, cached.onnx)
-        _warm_up(predictor, use_case)
         version = msgspec.convert(about["version"], ModelVersion)
+        predictor = Predictor(use_case, cached.model, cached.onnx, _refused(version))
+        _warm_up(predictor, use_case)
         return Served(predictor, version, datetime.now(UTC), about["manifest"])
 
     def _is_same(self, place: _Place) -> bool:
@@ -337,6 +337,13 @@ class Serving:
 def _warm_up(predictor: "Predictor", use_case: UseCase) -> None:
     for _ in range(WARM_UP_ROWS):
         predictor.predict([use_case.example])
+
+
+def _refused(version: "ModelVersion") -> str:
+    """Why the model itself is to answer, if the proof at registration found so."""
+    from dosel.predictor import FORM, FORM_BECAUSE
+
+    return version.tags.get(FORM_BECAUSE, "") if version.tags.get(FORM) == "scikit-learn" else ""
 
 
 def _settle() -> None:

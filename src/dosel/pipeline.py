@@ -196,6 +196,8 @@ class Pipeline:
             if now.entry is not None and now.version is not None and now.version.version == number:
                 return self._judged_before(version, now.entry)
             report = self._judge(version, now.version)
+            # Before it enters: serving heeds these as it loads the version.
+            self._registry.tag_run(version, report.form)
             if report.passed:
                 try:
                     after = now.entry.sequence if now.entry else 0

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from mlflow import MlflowClient
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import select
 
@@ -19,6 +20,7 @@ from app.logs import JsonFormatter
 from app.main import build_app, create_app
 from app.serving import Serving
 from dosel.errors import WarehouseError
+from dosel.predictor import FORM, FORM_BECAUSE
 from dosel.registry import Registry
 from dosel.settings import Settings
 from dosel.usecases import ALL, DEFAULT
@@ -135,8 +137,21 @@ def test_figures_count_answers_refusals_rows_and_what_answers(api: TestClient) -
 
 
 def test_models_say_what_computes_the_answers(api: TestClient) -> None:
-    [model] = api.get("/models").json()["models"]
+    [model, *_] = api.get("/models").json()["models"]
     assert (model["loaded"]["version"], model["loaded"]["form"], model["loaded"]["fallback"]) == (1, "onnx", None)
+
+
+def test_what_registration_found_to_differ_is_answered_by_scikit_learn(install: Install) -> None:
+    here = install()
+    why = "ONNX differs: 34,861 rows: 3 get another label, probabilities are off by 5.0e-01 at most"
+    for name, value in ((FORM, "scikit-learn"), (FORM_BECAUSE, why)):
+        MlflowClient(here.store).set_tag(here.good[0], name, value)
+    here.promote(here.good[0])
+    with running(create_app(here.settings)) as client:
+        wait_until(lambda: version_of(client) == 1)
+        [model, *_] = client.get("/models").json()["models"]
+        assert (model["loaded"]["form"], model["loaded"]["fallback"]) == ("scikit-learn", why)
+        assert figure(client, "dosel_model_fallback") == 1
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import ExtraTreesClassifier, GradientBoostingClassifier, RandomForestClassifier
+from sklearn.experimental import enable_iterative_imputer  # noqa: F401
+from sklearn.impute import IterativeImputer, SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import MinMaxScaler, OrdinalEncoder, StandardScaler
+from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
 from dosel import rows
@@ -32,7 +39,7 @@ def table(count: int, seed: int) -> pd.DataFrame:
 
 def fitted(classifier: Any) -> Any:
     features = table(400, seed=1)
-    return pipeline(COVERTYPE, classifier).fit(features, 1 + features["Elevation"].to_numpy() // 10 % 7)
+    return pipeline(COVERTYPE, clone(classifier)).fit(features, 1 + features["Elevation"].to_numpy() // 10 % 7)
 
 
 def given(features: pd.DataFrame) -> list[dict[str, Any]]:
@@ -51,7 +58,9 @@ CLASSIFIERS = {
     "boosted": GradientBoostingClassifier(n_estimators=3, random_state=0),
     "linear": LogisticRegression(max_iter=300),
     "neighbours": KNeighborsClassifier(4),
+    "vectors": CalibratedClassifierCV(SVC(), ensemble=False),
 }
+ONNX = list(CLASSIFIERS)
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
@@ -70,7 +79,7 @@ def test_every_answer_is_the_pipelines_own(name: str) -> None:
         assert alone.probabilities == pytest.approx(answer.probabilities, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", ["forest", "extra trees", "tree", "boosted", "neighbours"])
+@pytest.mark.parametrize("name", ONNX)
 def test_these_are_answered_by_onnx(name: str) -> None:
     predictor = Predictor(COVERTYPE, fitted(CLASSIFIERS[name]))
     assert (predictor.form, predictor.fallback) == ("onnx", "")
@@ -120,6 +129,57 @@ def test_the_encoding_is_the_preprocessings_to_the_last_bit() -> None:
             assert values == pytest.approx(features[NUMBERS[number]].to_numpy())
 
 
+def test_rows_held_out_can_overrule_what_trial_rows_have_shown(caplog: pytest.LogCaptureFixture) -> None:
+    model, other = fitted(CLASSIFIERS["forest"]), fitted(RandomForestClassifier(20, max_depth=12, random_state=5))
+    held_out = table(300, seed=6)
+    agreed = Predictor(COVERTYPE, model)
+    proof = agreed.prove(held_out)
+    assert proof is not None
+    assert (proof.rows, proof.differ, agreed.form) == (300, 0, "onnx")
+    # A form that was taken on trust, and is another model's.
+    overruled = Predictor(COVERTYPE, model, Predictor(COVERTYPE, other).onnx)
+    overruled.prove(held_out)
+    assert (overruled.form, overruled.onnx) == ("scikit-learn", None)
+    assert "300 rows" in overruled.fallback
+    assert overruled.fallback in caplog.text
+    assert [a.prediction for a in overruled.predict(given(held_out))] == list(model.predict(held_out))
+    again = Predictor(COVERTYPE, model, refused=overruled.fallback)
+    assert (again.form, again.fallback) == ("scikit-learn", overruled.fallback)
+
+
+def filling(imputer: Any) -> Any:
+    """A pipeline that fills what is missing, over ordinal categories."""
+    at = [list(range(len(NUMBERS)))]
+    scaling = ColumnTransformer([("minmax", MinMaxScaler(), at[0][:4]), ("standard", StandardScaler(), at[0][4:])])
+    known = [list(category.values) for category in COVERTYPE.categories]
+    ordinal = OrdinalEncoder(categories=known, handle_unknown="use_encoded_value", unknown_value=-1, dtype=np.float32)
+    words = [category.name for category in COVERTYPE.categories]
+    numbers = Pipeline([("impute", imputer), ("scale", scaling)])
+    steps = ColumnTransformer([("ordinal", ordinal, words), ("numbers", numbers, NUMBERS)])
+    return Pipeline([("preprocess", steps), ("classifier", CLASSIFIERS["forest"])])
+
+
+def with_gaps(count: int, seed: int) -> pd.DataFrame:
+    features, rng = table(count, seed), np.random.default_rng(seed)
+    for name in NUMBERS:
+        features.loc[rng.random(count) < 0.1, name] = np.nan
+    return features
+
+
+@pytest.mark.parametrize("imputer", [SimpleImputer(strategy="median"), IterativeImputer(random_state=0)], ids=str)
+def test_what_a_pipeline_fills_in_itself_may_be_missing(imputer: Any) -> None:
+    features = with_gaps(400, seed=1)
+    model = filling(imputer).fit(features, 1 + np.arange(400) % 7)
+    predictor = Predictor(COVERTYPE, model)
+    assert (predictor.form, predictor.fallback) == ("onnx", "")
+    asked = with_gaps(200, seed=2)
+    scores = predictor.scores(*numbers_and_codes(asked))
+    assert np.abs(scores.probabilities - model.predict_proba(asked)).max() <= 1e-6
+    numbers, codes = (part[:20].tolist() for part in numbers_and_codes(asked))
+    alone = [predictor.one(number, code).prediction for number, code in zip(numbers, codes, strict=True)]
+    assert alone == list(model.predict(asked[:20]))
+
+
 class Own(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A classifier that no converter knows."""
 
@@ -135,7 +195,7 @@ def test_what_cannot_be_converted_is_answered_by_scikit_learn_and_says_so(caplog
     with caplog.at_level(logging.WARNING):
         predictor = Predictor(COVERTYPE, fitted(Own()))
     assert (predictor.form, predictor.onnx) == ("scikit-learn", None)
-    assert "cannot convert Own" in predictor.fallback
+    assert "Own cannot be converted" in predictor.fallback
     assert predictor.fallback in caplog.text
     assert predictor.predict([COVERTYPE.example])[0].prediction == 7
 
@@ -144,12 +204,12 @@ def test_a_conversion_that_answers_otherwise_is_refused(monkeypatch: pytest.Monk
     from dosel.predictor import predictor as module
 
     other = fitted(RandomForestClassifier(20, max_depth=12, random_state=5))
-    convert = module.compiled
-    monkeypatch.setattr(module, "compiled", lambda _, width: convert(other[-1], width))
+    convert = module.forms
+    monkeypatch.setattr(module, "forms", lambda _, width: convert(other[-1], width))
     model = fitted(CLASSIFIERS["forest"])
     predictor = Predictor(COVERTYPE, model)
     assert predictor.form == "scikit-learn"
-    assert "trial rows get another label" in predictor.fallback
+    assert "get another label" in predictor.fallback
     assert predictor.predict([COVERTYPE.example])[0].prediction == model.predict(
         rows.frame(COVERTYPE, [COVERTYPE.example])
     )

@@ -1,6 +1,6 @@
 """A model turned into the fastest thing that gives the same answers."""
 
 from dosel.predictor.cache import Cached, ModelCache
-from dosel.predictor.predictor import Form, Prediction, Predictor, Scores
+from dosel.predictor.predictor import FORM, FORM_BECAUSE, Form, Prediction, Predictor, Scores
 
-__all__ = ["Cached", "Form", "ModelCache", "Prediction", "Predictor", "Scores"]
+__all__ = ["FORM", "FORM_BECAUSE", "Cached", "Form", "ModelCache", "Prediction", "Predictor", "Scores"]

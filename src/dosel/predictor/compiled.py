@@ -1,13 +1,15 @@
 """A fitted classifier in ONNX Runtime, which walks a forest of 80 trees in ten microseconds."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Float32s = npt.NDArray[np.float32]
+from dosel.predictor import boosting
+
+Floats = npt.NDArray[np.float64]
 
 
 class Compiled:
@@ -26,40 +28,71 @@ class Compiled:
         options.log_severity_level = 3
         self.onnx = onnx
         self._session = InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
-        self._input = self._session.get_inputs()[0].name
-        self._outputs = [self._session.get_outputs()[1].name]
+        [given] = self._session.get_inputs()
+        self._input = given.name
+        # Some give a label before the probabilities.
+        self._outputs = [self._session.get_outputs()[-1].name]
+        self.dtype = np.float64 if given.type == "tensor(double)" else np.float32
+        """What it takes rows in."""
 
-    def probabilities(self, encoded: Float32s) -> Float32s:
-        """Of shape (rows, classes), the classes in the estimator's order."""
+    def probabilities(self, encoded: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Of shape (rows, classes), the classes in the estimator's order, for rows of `dtype`."""
         [found] = self._session.run(self._outputs, {self._input: encoded})
-        result: Float32s = found
+        result: npt.NDArray[Any] = found
         return result
 
-    def thresholds(self) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:
+    def thresholds(self) -> Iterator[tuple[int, Floats]]:
         """Each encoded column that trees split on, with the thresholds; none for models without trees."""
         from onnx import load_from_string
+        from onnx.numpy_helper import to_array
 
         for node in load_from_string(self.onnx).graph.node:
             attributes = {a.name: a for a in node.attribute}
             if "nodes_featureids" not in attributes:
                 continue
-            splits = np.array([mode != b"LEAF" for mode in attributes["nodes_modes"].strings])
-            columns = np.array(attributes["nodes_featureids"].ints)[splits]
-            values = np.array(attributes["nodes_values"].floats, dtype=np.float64)[splits]
+            columns = np.array(attributes["nodes_featureids"].ints)
+            if "nodes_splits" in attributes:
+                values = to_array(attributes["nodes_splits"].t).astype(np.float64)
+            elif "nodes_values_as_tensor" in attributes:
+                values = to_array(attributes["nodes_values_as_tensor"].t).astype(np.float64)
+            else:
+                values = np.array(attributes["nodes_values"].floats, dtype=np.float64)
+            if "nodes_modes" in attributes and attributes["nodes_modes"].strings:
+                splits = np.array([mode != b"LEAF" for mode in attributes["nodes_modes"].strings])
+                columns, values = columns[splits], values[splits]
             for column in np.unique(columns):
                 yield int(column), np.unique(values[columns == column])
 
 
-def compiled(estimator: Any, width: int) -> Compiled:
-    """Converts a fitted classifier over `width` encoded columns.
+_TREES = ("DecisionTree", "ExtraTree", "RandomForest", "ExtraTrees", "GradientBoosting")
+"""Of scikit-learn, which compares in float32 in these."""
 
-    Raises:
-        Exception: skl2onnx knows no such estimator, or fails on it in any of its ways.
+
+def forms(estimator: Any, width: int) -> list[Callable[[], Compiled]]:
+    """The ways to compile a fitted classifier over `width` encoded columns, the best first.
+
+    Each raises whatever its converter raises: it knows no such estimator, or fails on it in any of its ways.
     """
-    from skl2onnx import convert_sklearn
-    from skl2onnx.common.data_types import FloatTensorType
+    name = type(estimator).__name__
+    match name:
+        case "LGBMClassifier":
+            return [lambda: Compiled(boosting.from_lightgbm(estimator, width))]
+        case "XGBClassifier":
+            return [lambda: Compiled(boosting.from_xgboost(estimator, width))]
+        case "KNeighborsClassifier":
+            # Without this operator of ONNX Runtime's own it is slower than scikit-learn.
+            return [lambda: _by_skl2onnx(estimator, width, np.float64, optim="cdist")]
+    if name.removesuffix("Classifier") in _TREES:
+        return [lambda: _by_skl2onnx(estimator, width, np.float32)]
+    return [lambda: _by_skl2onnx(estimator, width, np.float64), lambda: _by_skl2onnx(estimator, width, np.float32)]
 
+
+def _by_skl2onnx(estimator: Any, width: int, dtype: Any, **options: Any) -> Compiled:
+    from skl2onnx import convert_sklearn
+    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+
+    rows = (DoubleTensorType if dtype is np.float64 else FloatTensorType)([None, width])
     model = convert_sklearn(
-        estimator, initial_types=[("rows", FloatTensorType([None, width]))], options={id(estimator): {"zipmap": False}}
+        estimator, initial_types=[("rows", rows)], options={id(estimator): {"zipmap": False} | options}
     )
     return Compiled(model.SerializeToString())

@@ -4,6 +4,8 @@ scikit-learn scales in float64, and so does this, operation by operation, so tha
 pipeline converted whole to ONNX scales in float32, and rows beside a tree's threshold change sides.)
 """
 
+from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,41 +48,69 @@ class Encoder:
     its declared values, of shape (rows, declared categories); -1 is a value that is not declared.
 
     Raises:
-        NotEncodable: a step is none of StandardScaler, MinMaxScaler and OneHotEncoder as they are by default.
+        NotEncodable: a step is none of the imputers, StandardScaler, MinMaxScaler, OneHotEncoder and OrdinalEncoder as
+            `dosel.training.preprocessing` has them.
     """
 
     def __init__(self, use_case: UseCase, fitted: Any) -> None:
         self._scaled: list[_Scaled] = []
         self._places: list[tuple[int, Codes]] = []
-        numbers = [number.name for number in use_case.numbers]
-        categories = {category.name: (i, category) for i, category in enumerate(use_case.categories)}
+        self._ordinals: list[tuple[int, int, Floats]] = []
+        self._fillers: list[tuple[Codes, Any]] = []
+        self._numbers = [number.name for number in use_case.numbers]
+        self._categories = {category.name: (i, category) for i, category in enumerate(use_case.categories)}
         self.width = 0
         if type(fitted).__name__ != "ColumnTransformer":
             raise NotEncodable(f"preprocessing by {type(fitted).__name__}")
-        for name, step, columns in fitted.transformers_:
-            place = fitted.output_indices_[name]
-            self.width = max(self.width, place.stop)
-            if not len(columns) or step == "drop":
-                continue
-            match type(step).__name__:
-                case "StandardScaler" | "MinMaxScaler" if set(columns) <= set(numbers):
-                    self._scaled.append(_scaling(step, [numbers.index(column) for column in columns], place))
-                case "OneHotEncoder" if set(columns) <= set(categories) and _is_plain(step):
-                    start = place.start
-                    for column, known in zip(columns, step.categories_, strict=True):
-                        i, category = categories[column]
-                        found = {value: start + k for k, value in enumerate(known)}
-                        # One more at the end: the place of code -1.
-                        self._places.append((i, np.array([*(found.get(v, -1) for v in category.values), -1])))
-                        start += len(known)
-                case other:
-                    raise NotEncodable(f"{other} of {', '.join(map(str, columns))}")
+        self._take(fitted, use_case.feature_names, slice(0, 0))
+        filled = {int(column) for columns, _ in self._fillers for column in columns}
+        self.fills = bool(self._numbers) and len(filled) == len(self._numbers)
+        """Whether any number may be missing (NaN)."""
+
+    def _take(self, step: Any, columns: Sequence[str], place: slice) -> None:
+        """Takes over a fitted step whose input is `columns`, and whose output begins where `place` does."""
+        self.width = max(self.width, place.stop)
+        match type(step).__name__:
+            case "ColumnTransformer":
+                for name, inner, picked in step.transformers_:
+                    names = [columns[column] if isinstance(column, int) else column for column in picked]
+                    within = step.output_indices_[name]
+                    if names and inner != "drop":
+                        self._take(inner, names, slice(place.start + within.start, place.start + within.stop))
+            case "Pipeline" if len(step) == 2 and set(columns) <= set(self._numbers):
+                self._fillers.append((np.array([self._numbers.index(c) for c in columns]), _filler(step[0])))
+                self._take(step[1], columns, place)
+            case "StandardScaler" | "MinMaxScaler" if set(columns) <= set(self._numbers):
+                self._scaled.append(_scaling(step, [self._numbers.index(column) for column in columns], place))
+            case "OneHotEncoder" if set(columns) <= set(self._categories) and _is_plain(step):
+                start = place.start
+                for column, known in zip(columns, step.categories_, strict=True):
+                    i, category = self._categories[column]
+                    found = {value: start + k for k, value in enumerate(known)}
+                    # One more at the end: the place of code -1.
+                    self._places.append((i, np.array([*(found.get(v, -1) for v in category.values), -1])))
+                    start += len(known)
+            case "OrdinalEncoder" if set(columns) <= set(self._categories):
+                if step.handle_unknown != "use_encoded_value":
+                    raise NotEncodable("OrdinalEncoder, which fails on unknown values")
+                unknown = float(step.unknown_value)
+                for at, (column, known) in enumerate(zip(columns, step.categories_, strict=True), place.start):
+                    i, category = self._categories[column]
+                    ordinal = {value: float(k) for k, value in enumerate(known)}
+                    values = np.array([*(ordinal.get(v, unknown) for v in category.values), unknown])
+                    self._ordinals.append((i, at, values))
+            case other:
+                raise NotEncodable(f"{other} of {', '.join(map(str, columns))}")
 
     def encode(self, numbers: Floats, codes: Codes, dtype: Any = np.float64) -> npt.NDArray[Any]:
         """The encoded rows, of shape (rows, `width`): scaled in float64, then rounded to `dtype`."""
         encoded = np.zeros((len(numbers), self.width), dtype)
+        for columns, filler in self._fillers:
+            numbers = _filled(numbers, columns, filler)
         for scaled in self._scaled:
             encoded[:, scaled.place] = scaled.apply(numbers)
+        for i, at, values in self._ordinals:
+            encoded[:, at] = values[codes[:, i]]
         if len(numbers) == 1:
             for i, places in self._places:
                 if (place := places[codes[0, i]]) >= 0:
@@ -100,6 +130,27 @@ class Encoder:
                 source = scaled.source.start + k if isinstance(scaled.source, slice) else int(scaled.source[k])
                 return source, scaled.undo(k, values)
         return None
+
+
+def _filler(step: Any) -> Any:
+    """A fitted imputer that takes plain arrays."""
+    if type(step).__name__ not in ("SimpleImputer", "IterativeImputer") or step.add_indicator:
+        raise NotEncodable(f"numbers filled by {type(step).__name__}")
+    bare = copy(step)
+    # It would warn, for each row, that these have no names.
+    vars(bare).pop("feature_names_in_", None)
+    return bare
+
+
+def _filled(numbers: Floats, columns: Codes, filler: Any) -> Floats:
+    """The rows with what is missing in `columns` filled in; those that are whole are left alone, as imputers do."""
+    given = numbers[:, columns]
+    lacking = np.isnan(given).any(axis=1)
+    if not lacking.any():
+        return numbers
+    filled = numbers.copy()
+    filled[np.ix_(lacking, columns)] = filler.transform(given[lacking])
+    return filled
 
 
 def _scaling(step: Any, source: list[int], place: slice) -> _Scaled:

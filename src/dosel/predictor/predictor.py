@@ -10,12 +10,18 @@ import numpy as np
 import numpy.typing as npt
 
 from dosel.errors import RegistryError
-from dosel.predictor.compiled import Compiled, compiled
+from dosel.predictor.compiled import Compiled, forms
 from dosel.predictor.encoding import Codes, Encoder, Floats, NotEncodable
-from dosel.predictor.proof import TOLERANCE, trial_rows
+from dosel.predictor.proof import TOLERANCE, Proof, compared, trial_rows
 from dosel.usecases import UseCase
 
 Form = Literal["onnx", "scikit-learn"]
+
+FORM = "dosel.form"
+"""Tag of a run whose model was proven at registration, on the held-out rows: the form that is to answer."""
+
+FORM_BECAUSE = "dosel.form_because"
+"""What that proof gave, in words."""
 
 DECIMALS = 7
 """Decimals of a probability: what a float32, in which ONNX Runtime computes, can hold."""
@@ -52,12 +58,13 @@ class Predictor:
 
     Args:
         onnx: the classifier's ONNX form from an earlier proof of this same model, which is then trusted.
+        refused: why no form but the model's own is to answer, if an earlier proof found so.
 
     Raises:
         RegistryError: the model knows a class that the use case does not declare.
     """
 
-    def __init__(self, use_case: UseCase, model: Any, onnx: bytes | None = None) -> None:
+    def __init__(self, use_case: UseCase, model: Any, onnx: bytes | None = None, refused: str = "") -> None:
         self._use_case = use_case
         self._model = model
         self.classes = tuple(int(code) for code in model.classes_)
@@ -70,9 +77,10 @@ class Predictor:
         self._compiled: Compiled | None = None
         self.fallback = ""
         """Why scikit-learn answers; "" if ONNX Runtime does."""
-        self._choose(onnx)
-        if self.fallback:
-            log.warning("%s: scikit-learn answers, which is slow: %s", use_case.name, self.fallback)
+        self.proof: Proof | None = None
+        """How ONNX Runtime compared with the model, on the rows it was tried with last; None if it never was."""
+        self._choose(onnx, refused)
+        self._warn()
 
     @property
     def form(self) -> Form:
@@ -95,8 +103,8 @@ class Predictor:
     def one(self, numbers: Sequence[float], codes: Sequence[int]) -> Prediction:
         """The answer for one row, in microseconds. `numbers` and `codes` are as in `scores`, for one row."""
         row, known = np.array([numbers], dtype=np.float64), np.array([codes], dtype=np.intp)
-        if self._compiled is not None and self._encoder is not None and isfinite(sum(numbers)):
-            found = self._compiled.probabilities(self._encoder.encode(row, known, np.float32))[0].tolist()
+        if self._compiled is not None and self._encoder is not None and (self._encoder.fills or isfinite(sum(numbers))):
+            found = self._compiled.probabilities(self._encoder.encode(row, known, self._compiled.dtype))[0].tolist()
             best = max(found)
             # On seven numbers Python is faster than numpy; another class within reach is left to `scores`.
             if sum(best - p < 2 * TOLERANCE for p in found) == 1:
@@ -116,10 +124,11 @@ class Predictor:
         """
         if self._compiled is None or self._encoder is None:
             return _chosen(self._exact(numbers, codes))
-        if not np.isfinite(numbers).all():
+        if not (self._encoder.fills or np.isfinite(numbers).all()):
             # What is missing is the model's own affair; comparing with NaN in two libraries is not the same.
             return _chosen(self._exact(numbers, codes))
-        found = self._compiled.probabilities(self._encoder.encode(numbers, codes, np.float32)).astype(np.float64)
+        encoded = self._encoder.encode(numbers, codes, self._compiled.dtype)
+        found = self._compiled.probabilities(encoded).astype(np.float64)
         scores = _chosen(found)
         if found.shape[1] > 1:
             best = np.partition(found, -2, axis=1)
@@ -149,41 +158,81 @@ class Predictor:
             columns[category.name] = np.array([*category.values, ""], dtype=object)[codes[:, i]]
         return pd.DataFrame(columns)[list(self._use_case.feature_names)]
 
-    def _choose(self, onnx: bytes | None) -> None:
+    def prove(self, features: Any) -> Proof | None:
+        """Compares with the model on rows of one's own; where they differ, scikit-learn answers from now on.
+
+        Args:
+            features: rows as `dosel.rows.canonical` gives them, such as those held out from training.
+
+        Returns:
+            How they compared; None if scikit-learn answers anyway.
+        """
+        if self._compiled is None:
+            return None
+        numbers = features[[number.name for number in self._use_case.numbers]].to_numpy(dtype=np.float64)
+        categories = zip(self._use_case.categories, self._code_of, strict=True)
+        codes = [[known.get(word, -1) for word in features[c.name]] for c, known in categories]
+        self._compare(numbers, np.array(codes, np.intp).reshape(-1, len(features)).T)
+        self._warn()
+        return self.proof
+
+    def _choose(self, onnx: bytes | None, refused: str) -> None:
         """Settles on the fastest form that agrees with the model."""
         try:
             encoder = Encoder(self._use_case, self._model[:-1][0] if len(self._model) == 2 else self._model[:-1])
         except (NotEncodable, TypeError, AttributeError) as error:
             self.fallback = f"its preprocessing cannot be taken over ({error})"
             return
+        if refused:
+            self._check_encoder(encoder)
+            self.fallback = self.fallback or refused
+            return
         if onnx is not None:
             self._encoder, self._compiled = encoder, Compiled(onnx)
             return
-        candidate: Compiled | None = None
-        try:
-            candidate = compiled(self._model[-1], encoder.width)
-        except Exception as error:  # noqa: BLE001  skl2onnx raises whatever it likes; scikit-learn still answers
-            self.fallback = f"skl2onnx cannot convert {type(self._model[-1]).__name__} ({str(error).splitlines()[0]})"
-        numbers, codes = trial_rows(self._use_case, encoder, candidate)
+        for compile_form in forms(self._model[-1], encoder.width):
+            try:
+                candidate = compile_form()
+            except Exception as error:  # noqa: BLE001  converters raise whatever they like; scikit-learn still answers
+                words = (str(error).splitlines() or [type(error).__name__])[0]
+                self.fallback = self.fallback or f"{type(self._model[-1]).__name__} cannot be converted ({words})"
+                continue
+            self._encoder, self._compiled, self.fallback = encoder, candidate, ""
+            numbers, codes = trial_rows(self._use_case, encoder, candidate)
+            if self._encodes(encoder, numbers, codes):
+                self._compare(numbers, codes)
+            if self._compiled is not None:
+                log.info("%s: ONNX agrees on %s", self._use_case.name, self.proof)
+                return
+        if self._encoder is None:
+            self._check_encoder(encoder)
+
+    def _check_encoder(self, encoder: Encoder) -> None:
+        """Has `encoder` used if it is right."""
+        self._encodes(encoder, *trial_rows(self._use_case, encoder, None))
+
+    def _encodes(self, encoder: Encoder, numbers: Floats, codes: Codes) -> bool:
+        """Whether the encoder gives the preprocessing's own numbers; only then it is used."""
+        truth, found = self._model[:-1].transform(self._frame(numbers, codes)), encoder.encode(numbers, codes)
+        whole = np.isfinite(numbers).all(axis=1)
+        # What an imputer fills in depends, in its last bits, on how many rows it is given at once.
+        right = np.array_equal(truth[whole], found[whole]) and np.allclose(truth, found, rtol=1e-9, atol=1e-12)
+        self._encoder = encoder if right else None
+        if not right:
+            self._compiled, self.fallback = None, "its preprocessing gives other numbers when taken over"
+        return right
+
+    def _compare(self, numbers: Floats, codes: Codes) -> None:
+        """Has ONNX Runtime answer no more if it does not agree on these rows."""
         truth = self._model.predict_proba(self._frame(numbers, codes))
-        if not np.array_equal(self._model[:-1].transform(self._frame(numbers, codes)), encoder.encode(numbers, codes)):
-            self.fallback = "its preprocessing gives other numbers when taken over"
-            return
-        self._encoder = encoder
-        if candidate is None:
-            return
-        self._compiled = candidate
         found = self.scores(numbers, codes)
-        furthest = float(np.abs(found.probabilities - truth).max())
-        differ = int((found.chosen != truth.argmax(axis=1)).sum())
-        if differ or not furthest <= TOLERANCE:
-            self._compiled = None
-            self.fallback = (
-                f"in ONNX, {differ} of {len(numbers)} trial rows get another label, and probabilities are off by "
-                f"{furthest:.1e}"
-            )
-            return
-        log.info("%s: ONNX agrees on %d trial rows, to %.1e", self._use_case.name, len(numbers), furthest)
+        self.proof = compared(truth, found.probabilities, found.chosen)
+        if not self.proof.holds:
+            self._compiled, self.fallback = None, f"ONNX differs: {self.proof}"
+
+    def _warn(self) -> None:
+        if self.fallback:
+            log.warning("%s: scikit-learn answers, which is slow: %s", self._use_case.name, self.fallback)
 
 
 def _chosen(probabilities: Floats) -> Scores:

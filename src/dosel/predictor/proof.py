@@ -1,6 +1,10 @@
 """Rows on which a model's fast form must answer as the model does, before anybody gets its answers."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from dosel.predictor.compiled import Compiled
 from dosel.predictor.encoding import Codes, Encoder, Floats
@@ -11,6 +15,30 @@ TOLERANCE = 1e-6
 
 SAMPLED_ROWS = 4_096
 THRESHOLD_ROWS = 12_288
+
+
+@dataclass(frozen=True)
+class Proof:
+    """How a fast form compared with its model: rows asked, labels that differ, the furthest probability's distance."""
+
+    rows: int
+    differ: int
+    furthest: float
+
+    @property
+    def holds(self) -> bool:
+        # A distance that is no number does not hold either.
+        return not self.differ and self.furthest <= TOLERANCE
+
+    def __str__(self) -> str:
+        labels = "no label differs" if not self.differ else f"{self.differ:,} get another label"
+        return f"{self.rows:,} rows: {labels}, probabilities are off by {self.furthest:.1e} at most"
+
+
+def compared(truth: Floats, found: Floats, chosen: npt.NDArray[Any]) -> Proof:
+    """The proof of probabilities `found`, of shape (rows, classes), and the classes `chosen`, against `truth`."""
+    furthest = float(np.abs(found - truth).max()) if len(truth) else 0.0
+    return Proof(len(truth), int((chosen != truth.argmax(axis=1)).sum()), furthest)
 
 
 def trial_rows(use_case: UseCase, encoder: Encoder, compiled: Compiled | None) -> tuple[Floats, Codes]:
@@ -29,6 +57,9 @@ def trial_rows(use_case: UseCase, encoder: Encoder, compiled: Compiled | None) -
     for number, values in edges:
         numbers[start : start + len(values), number] = values
         start += len(values)
+    if encoder.fills:
+        lacking = rng.choice(len(numbers), len(numbers) // 16, replace=False)
+        numbers[lacking, rng.integers(0, numbers.shape[1], len(lacking))] = np.nan
     # One unknown value a category: the model has its own way with it.
     for i in range(codes.shape[1]):
         codes[i, i] = -1

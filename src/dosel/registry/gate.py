@@ -31,6 +31,7 @@ class Shown:
         example: probabilities by class code, for the use case's example: `answered` by serving, `recorded` by the
             training; None what there is not.
         latency_ms: median time of an answer for one row.
+        form: tags that say what is to answer, and why, after a proof on all held-out rows.
     """
 
     version: int
@@ -40,6 +41,7 @@ class Shown:
     answered: Mapping[int, float] | None = None
     recorded: Mapping[int, float] | None = None
     latency_ms: float | None = None
+    form: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Report:
     split: str
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     latency_ms: Mapping[str, float] = field(default_factory=dict)
+    form: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -112,6 +115,7 @@ def judge(
         split,
         {side: figures for side, figures in metrics.items() if figures},
         {side: milliseconds for side, milliseconds in latency.items() if milliseconds is not None},
+        challenger.form,
     )
 
 

@@ -175,6 +175,10 @@ class Registry:
         last = self._ledger.last(name)
         return [note.text for note in self._ledger.notes(name) if note.sequence == (last.sequence if last else 0)]
 
+    def tag_run(self, version: ModelVersion, tags: Mapping[str, str]) -> None:
+        """Writes tags to a version's run; they are then among the version's own."""
+        self._store.tag_run(version, tags)
+
     def note(self, version: ModelVersion, tags: Mapping[str, str], metrics: Mapping[str, float], text: str) -> None:
         """Writes what became of a version to its run, and in words to its description."""
         self._store.note(version, tags, metrics, text)

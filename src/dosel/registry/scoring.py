@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from dosel.errors import UntrustedModel
-from dosel.predictor import Predictor
+from dosel.predictor import FORM, FORM_BECAUSE, Predictor
 from dosel.registry.gate import Shown
 from dosel.registry.registry import Registry
 from dosel.registry.store import ModelVersion
@@ -44,9 +44,17 @@ def shown(registry: Registry, use_case: UseCase, version: ModelVersion, features
         known["answered"] = {codes[label]: p for label, p in answer.probabilities.items()}
         known["latency_ms"] = _latency_ms(predictor, use_case)
         predicted = np.asarray(model.predict(features), dtype=np.int64)
+        known["form"] = proven(predictor, features)
     except Exception as error:  # noqa: BLE001  a model may fail in any way; whichever it is, it does not enter
         return Shown(version.version, None, f"it fails when asked: {type(error).__name__}: {error}", **known)
     return Shown(version.version, predicted, **known)
+
+
+def proven(predictor: Predictor, features: pd.DataFrame) -> dict[str, str]:
+    """What is to answer, as tags of the run, after a proof on all held-out rows; serving heeds them."""
+    proof = predictor.prove(features)
+    words = f"held-out rows: {proof}" if proof else predictor.fallback
+    return {FORM: predictor.form, FORM_BECAUSE: words}
 
 
 def _latency_ms(predictor: Predictor, use_case: UseCase) -> float:

@@ -147,6 +147,11 @@ class Store:
             for name, value in tags.items():
                 self.client.set_model_version_tag(version.name, str(version.version), name, value)
 
+    def tag_run(self, version: ModelVersion, tags: Mapping[str, str]) -> None:
+        with self.speaking():
+            for name, value in tags.items():
+                self.client.set_tag(version.run_id, name, value)
+
     def note(self, version: ModelVersion, tags: Mapping[str, str], metrics: Mapping[str, float], text: str) -> None:
         """Writes what became of a version to its run, and in words to its description."""
         with self.speaking():

@@ -1,0 +1,71 @@
+"""Boosted trees in ONNX against the libraries that grew them, on rows at their very thresholds."""
+
+from typing import Any
+
+import lightgbm
+import numpy as np
+import pytest
+import xgboost
+
+from dosel.predictor.boosting import NotConvertible, from_lightgbm, from_xgboost
+from dosel.predictor.compiled import Compiled
+
+WIDTH = 6
+
+
+def rows(count: int, seed: int) -> Any:
+    return np.random.default_rng(seed).normal(size=(count, WIDTH)) * 100
+
+
+def classes(x: Any, kinds: int) -> Any:
+    return (np.floor(x[:, 0] / 20) + (x[:, 1] > 0)).astype(int) % kinds
+
+
+def beside(compiled: Compiled) -> Any:
+    """For each threshold a row exactly at it, and the nearest ones on either side."""
+    at = [(column, value) for column, values in compiled.thresholds() for value in values]
+    made = rows(3 * len(at), seed=5)
+    for i, (column, value) in enumerate(at):
+        inf = compiled.dtype(np.inf)
+        threshold = compiled.dtype(value)
+        made[3 * i : 3 * i + 3, column] = [np.nextafter(threshold, -inf), threshold, np.nextafter(threshold, inf)]
+    return made
+
+
+@pytest.mark.parametrize("kinds", [2, 5])
+@pytest.mark.parametrize(
+    ("build", "convert", "furthest"),
+    [
+        (lambda: lightgbm.LGBMClassifier(n_estimators=40, num_leaves=20, n_jobs=1, verbose=-1), from_lightgbm, 1e-12),
+        (lambda: xgboost.XGBClassifier(n_estimators=40, n_jobs=1), from_xgboost, 1e-6),
+        # So few rows a leaf must have that some trees do not split at all.
+        (lambda: lightgbm.LGBMClassifier(min_child_samples=250, n_jobs=1, verbose=-1), from_lightgbm, 1e-12),
+        (lambda: xgboost.XGBClassifier(n_estimators=30, min_child_weight=80, n_jobs=1), from_xgboost, 1e-6),
+    ],
+    ids=["lightgbm", "xgboost", "lightgbm stumps", "xgboost stumps"],
+)
+def test_boosted_trees_are_the_librarys_own(build: Any, convert: Any, furthest: float, kinds: int) -> None:
+    x = rows(600, seed=1)
+    model = build().fit(x, classes(x, kinds))
+    compiled = Compiled(convert(model, WIDTH))
+    for asked in (rows(500, seed=2), beside(compiled)):
+        expected = model.predict_proba(asked)
+        found = compiled.probabilities(asked.astype(compiled.dtype))
+        assert found.argmax(axis=1).tolist() == expected.argmax(axis=1).tolist()
+        assert np.abs(found - expected).max() <= furthest
+
+
+@pytest.mark.parametrize(
+    ("build", "convert", "words"),
+    [
+        (lambda: lightgbm.LGBMClassifier(objective="multiclassova", verbose=-1), from_lightgbm, "multiclassova"),
+        (lambda: lightgbm.LGBMClassifier(zero_as_missing=True, verbose=-1), from_lightgbm, "zero for what is missing"),
+        (lambda: lightgbm.LGBMClassifier(linear_tree=True, verbose=-1), from_lightgbm, "linear trees"),
+        (lambda: xgboost.XGBClassifier(booster="gblinear"), from_xgboost, "gblinear"),
+    ],
+)
+def test_what_is_not_taken_over_says_what_it_is(build: Any, convert: Any, words: str) -> None:
+    x = rows(300, seed=1)
+    model = build().fit(x, classes(x, 3))
+    with pytest.raises(NotConvertible, match=words):
+        convert(model, WIDTH)
