@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from dosel.errors import DoselError, ModelNotFound, RegistryError, UnknownUseCase
+from dosel.errors import DoselError, ModelNotFound, NotExplainable, RegistryError, UnknownUseCase
 from dosel.settings import Settings
 from dosel.usecases import UseCase
 
 if TYPE_CHECKING:
     # Importing these takes seconds, in which the app can already say that it is alive.
+    from dosel.explain import Explainer
     from dosel.predictor import ModelCache, Predictor
     from dosel.registry import ModelVersion, Registry
 
@@ -52,6 +53,18 @@ class Served:
     loaded_at: datetime
     manifest: str = ""
     """Digest of the version's files by the ledger, as it was when they were verified."""
+    make_explainer: "Callable[[], Explainer] | None" = None
+
+    @cached_property
+    def explainer(self) -> "Explainer":
+        """Made when somebody first asks: it takes time and memory that predicting does without. For one thread only.
+
+        Raises:
+            NotExplainable: the version has no training rows with it.
+        """
+        if self.make_explainer is None:
+            raise NotExplainable(f"{self.version.name} version {self.version.version} has no training rows with it")
+        return self.make_explainer()
 
     @cached_property
     def signature(self) -> bytes:
@@ -272,14 +285,15 @@ class Serving:
         # What is kept on disk is what was in Production: families have no claim on that room.
         kept = None if place.family else self._kept(use_case, number)
         if kept is not None and digest and (kept.version.run_id, kept.manifest) == (version.run_id, digest):
-            place.served = Served(kept.predictor, version, datetime.now(UTC), digest)
+            place.served = self._serving(use_case, kept.predictor, version, digest)
         else:
-            model = registry.load(version)
+            model, reference = registry.load_with_reference(version)
             predictor = Predictor(use_case, model)
             _warm_up(predictor, use_case)
-            place.served = Served(predictor, version, datetime.now(UTC), digest)
+            place.served = self._serving(use_case, predictor, version, digest, reference if place.family else None)
             if not place.family:
-                self._cache().store(version.name, number, Cached(model, predictor.onnx, _about(version, digest)))
+                kept_now = Cached(model, predictor.onnx, _about(version, digest), reference)
+                self._cache().store(version.name, number, kept_now)
         if not place.family:
             self._cache().note_last(version.name, number)
         place.confirmed = True
@@ -314,7 +328,28 @@ class Serving:
         predictor = Predictor(use_case, cached.model, cached.onnx)
         _warm_up(predictor, use_case)
         version = msgspec.convert(about["version"], ModelVersion)
-        return Served(predictor, version, datetime.now(UTC), about["manifest"])
+        return self._serving(use_case, predictor, version, about["manifest"])
+
+    def _serving(
+        self,
+        use_case: UseCase,
+        predictor: "Predictor",
+        version: "ModelVersion",
+        manifest: str,
+        reference: bytes | None = None,
+    ) -> Served:
+        """
+        Args:
+            reference: the rows it was trained on, of a version that the disk does not keep.
+        """
+
+        def make_explainer() -> "Explainer":
+            from dosel.explain import Explainer
+
+            seen = reference or self._cache().reference(version.name, version.version)
+            return Explainer(use_case, predictor, seen)
+
+        return Served(predictor, version, datetime.now(UTC), manifest, make_explainer)
 
     def _is_same(self, place: _Place) -> bool:
         """Whether what was revived from disk is what the registry means by that number."""

@@ -13,7 +13,7 @@ from dosel.errors import RegistryError
 from dosel.predictor.compiled import Compiled, compiled
 from dosel.predictor.encoding import Codes, Encoder, Floats, NotEncodable
 from dosel.predictor.proof import TOLERANCE, trial_rows
-from dosel.usecases import UseCase
+from dosel.usecases import Number, UseCase
 
 Form = Literal["onnx", "scikit-learn"]
 
@@ -79,6 +79,11 @@ class Predictor:
         return "scikit-learn" if self._compiled is None else "onnx"
 
     @property
+    def model(self) -> Any:
+        """The fitted pipeline."""
+        return self._model
+
+    @property
     def onnx(self) -> bytes | None:
         """The proven ONNX form, to be kept beside the model; None if scikit-learn answers."""
         return self._compiled.onnx if self._compiled else None
@@ -127,6 +132,22 @@ class Predictor:
             if near.any():
                 scores.chosen[near] = self._exact(numbers[near], codes[near]).argmax(axis=1)
         return scores
+
+    def matrix(self, rows: Iterable[Mapping[str, Any]]) -> Floats:
+        """Rows as numbers, of shape (rows, features): a category as its value's place, -1 if that is unknown."""
+        known = iter(self._code_of)
+        codes_of = [None if isinstance(feature, Number) else next(known) for feature in self._use_case.features]
+        read = list(zip(self._use_case.feature_names, codes_of, strict=True))
+        listed = [[row[name] if codes is None else codes.get(row[name], -1) for name, codes in read] for row in rows]
+        return np.array(listed, dtype=np.float64).reshape(-1, len(read))
+
+    def probabilities(self, matrix: Floats) -> Floats:
+        """What `scores` has as probabilities, for rows as `matrix` gives them."""
+        is_number = np.array([isinstance(feature, Number) for feature in self._use_case.features])
+        numbers, codes = matrix[:, is_number], matrix[:, ~is_number].astype(np.intp)
+        if self._compiled is None or self._encoder is None or not np.isfinite(numbers).all():
+            return self._exact(numbers, codes)
+        return self._compiled.probabilities(self._encoder.encode(numbers, codes, np.float32)).astype(np.float64)
 
     def _prediction(self, best: int, probabilities: list[float]) -> Prediction:
         rounded = [round(p, DECIMALS) for p in probabilities]
