@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -53,7 +53,8 @@ class Served:
     loaded_at: datetime
     manifest: str = ""
     """Digest of the version's files by the ledger, as it was when they were verified."""
-    make_explainer: "Callable[[], Explainer] | None" = None
+    reference: Callable[[], bytes | None] = lambda: None
+    """Gives the rows it was trained on, as `dosel.training.reference` wrote them; None if it came without."""
 
     @cached_property
     def explainer(self) -> "Explainer":
@@ -62,9 +63,15 @@ class Served:
         Raises:
             NotExplainable: the version has no training rows with it.
         """
-        if self.make_explainer is None:
-            raise NotExplainable(f"{self.version.name} version {self.version.version} has no training rows with it")
-        return self.make_explainer()
+        from dosel.explain import Explainer
+
+        content = self.reference()
+        if content is None:
+            raise NotExplainable(
+                f"{self.version.name} version {self.version.version} was registered without its training rows, before "
+                "dosel could explain; the next version that is trained has them"
+            )
+        return Explainer(self.predictor, content)
 
     @cached_property
     def signature(self) -> bytes:
@@ -285,12 +292,12 @@ class Serving:
         # What is kept on disk is what was in Production: families have no claim on that room.
         kept = None if place.family else self._kept(use_case, number)
         if kept is not None and digest and (kept.version.run_id, kept.manifest) == (version.run_id, digest):
-            place.served = self._serving(use_case, kept.predictor, version, digest)
+            place.served = Served(kept.predictor, version, datetime.now(UTC), digest, kept.reference)
         else:
             model, reference = registry.load_with_reference(version)
             predictor = Predictor(use_case, model)
             _warm_up(predictor, use_case)
-            place.served = self._serving(use_case, predictor, version, digest, reference if place.family else None)
+            place.served = Served(predictor, version, datetime.now(UTC), digest, lambda: reference)
             if not place.family:
                 kept_now = Cached(model, predictor.onnx, _about(version, digest), reference)
                 self._cache().store(version.name, number, kept_now)
@@ -328,28 +335,8 @@ class Serving:
         predictor = Predictor(use_case, cached.model, cached.onnx)
         _warm_up(predictor, use_case)
         version = msgspec.convert(about["version"], ModelVersion)
-        return self._serving(use_case, predictor, version, about["manifest"])
-
-    def _serving(
-        self,
-        use_case: UseCase,
-        predictor: "Predictor",
-        version: "ModelVersion",
-        manifest: str,
-        reference: bytes | None = None,
-    ) -> Served:
-        """
-        Args:
-            reference: the rows it was trained on, of a version that the disk does not keep.
-        """
-
-        def make_explainer() -> "Explainer":
-            from dosel.explain import Explainer
-
-            seen = reference or self._cache().reference(version.name, version.version)
-            return Explainer(use_case, predictor, seen)
-
-        return Served(predictor, version, datetime.now(UTC), manifest, make_explainer)
+        reference = partial(self._cache().reference, version.name, number)
+        return Served(predictor, version, datetime.now(UTC), about["manifest"], reference)
 
     def _is_same(self, place: _Place) -> bool:
         """Whether what was revived from disk is what the registry means by that number."""

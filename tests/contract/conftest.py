@@ -17,7 +17,7 @@ from app.main import MLFLOW_DEFAULTS
 from dosel import rows
 from dosel.registry import Registry
 from dosel.settings import Settings
-from dosel.training import tracking
+from dosel.training import reference, tracking
 from dosel.training.preprocessing import pipeline
 from dosel.usecases.covertype import COVERTYPE
 from dosel.warehouse import PromotionLedger, connect
@@ -27,7 +27,10 @@ EXPERIMENT = "small"
 
 @dataclass
 class Installation:
-    """A store with three runs: two of models that answer, and `strange`, whose classes covertype has not."""
+    """A store with three runs: two of models that answer, and `strange`, whose classes covertype has not.
+
+    The first of the good ones has its training rows with it, the second has not, as before dosel could explain.
+    """
 
     settings: Settings
     store: str
@@ -72,14 +75,18 @@ def _train(folder: Path) -> tuple[tuple[str, str], str]:
     mlflow.set_experiment(EXPERIMENT)
     features, classes = _rows(200)
     trees = [DecisionTreeClassifier(max_depth=depth, random_state=0) for depth in (2, 5)]
-    first, second = (_log(pipeline(COVERTYPE, tree).fit(features, classes)) for tree in trees)
+    seen = reference.write(COVERTYPE, features, classes, folder)
+    first, second = (
+        _log(pipeline(COVERTYPE, tree).fit(features, classes), *beside)
+        for tree, beside in zip(trees, ([seen], []), strict=True)
+    )
     strange = _log(pipeline(COVERTYPE, DummyClassifier()).fit(features, classes + 90))
     return (first, second), strange
 
 
-def _log(model: Any) -> str:
+def _log(model: Any, *beside: Path) -> str:
     with mlflow.start_run() as run:
-        tracking.log_model(model, rows.frame(COVERTYPE, [COVERTYPE.example]))
+        tracking.log_model(model, rows.frame(COVERTYPE, [COVERTYPE.example]), *beside)
         mlflow.log_metrics({"test_accuracy": 0.5, "test_undefined": float("nan")})
         mlflow.log_param("seed", 0)
         mlflow.set_tags(

@@ -11,7 +11,6 @@ from dosel.explain.exact import Exact, Floats, Unit, exact
 from dosel.explain.sampling import sampled
 from dosel.predictor import Predictor
 from dosel.training.reference import Reference
-from dosel.usecases import UseCase
 
 BACKGROUND = 1_000
 """Training rows a contribution is measured against."""
@@ -52,8 +51,8 @@ class Contributions:
 class Contributor:
     """Explains the answers of one model."""
 
-    def __init__(self, use_case: UseCase, predictor: Predictor, reference: Reference) -> None:
-        model = predictor.model
+    def __init__(self, predictor: Predictor, reference: Reference) -> None:
+        use_case, model = predictor.use_case, predictor.model
         rng = np.random.default_rng(0)
         drawn = rng.choice(len(reference), min(BACKGROUND, len(reference)), replace=False)
         background = reference.frame(drawn)

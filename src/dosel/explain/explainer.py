@@ -11,7 +11,6 @@ from dosel.explain.contributions import Contributions, Contributor
 from dosel.explain.space import Neighbour, Projection, Space
 from dosel.predictor import Prediction, Predictor
 from dosel.training.reference import read
-from dosel.usecases import UseCase
 
 
 @dataclass(frozen=True)
@@ -35,13 +34,13 @@ class Explainer:
         NotExplainable: `content` is of another declaration.
     """
 
-    def __init__(self, use_case: UseCase, predictor: Predictor, content: bytes) -> None:
-        self._use_case = use_case
+    def __init__(self, predictor: Predictor, content: bytes) -> None:
+        self._use_case = use_case = predictor.use_case
         self._predictor = predictor
         self._encode = predictor.model[:-1].transform
         self._reference = read(use_case, content)
         self._space = Space(self._encode, self._reference)
-        self._contributor = Contributor(use_case, predictor, self._reference)
+        self._contributor = Contributor(predictor, self._reference)
 
     def explain(self, row: Mapping[str, Any], neighbours: int, budget: float) -> Explanation:
         """Explains the answer for one acceptable row.

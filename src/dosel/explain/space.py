@@ -19,6 +19,9 @@ SHOWN = 500
 PICTURED = 50_000
 """Training rows the principal components are computed from, at most."""
 
+DECIMALS = 4
+"""Decimals of a place in the picture."""
+
 PIECE = 50_000
 """Rows that are encoded at once."""
 
@@ -112,7 +115,9 @@ class Space:
     def _projected(self, encoded: Floats) -> list[list[float]]:
         found = self._pca.transform(encoded)
         # A single column has one component.
-        return np.column_stack([found, np.zeros((len(found), 2 - found.shape[1]))]).tolist()  # type: ignore[no-any-return]
+        both = np.column_stack([found, np.zeros((len(found), 2 - found.shape[1]))])
+        listed: list[list[float]] = both.round(DECIMALS).tolist()
+        return listed
 
 
 def _drawn(rng: np.random.Generator, count: int, most: int) -> npt.NDArray[np.intp]:

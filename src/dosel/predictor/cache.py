@@ -96,26 +96,26 @@ class ModelCache:
             return None
         return cached
 
-    def reference(self, name: str, number: int) -> bytes:
-        """The rows a version was trained on.
+    def reference(self, name: str, number: int) -> bytes | None:
+        """The rows a version was trained on; None if it came without them.
 
         Raises:
-            NotExplainable: it came without them, or they are not here any more.
+            NotExplainable: they are damaged, or not here any more.
         """
         folder, file = self._folder / quote(name, safe="") / str(number), reference.FILE
         try:
             sums = json.loads((folder / _SUMS).read_text())["sha256"]
             if file not in sums:
-                raise NotExplainable(
-                    f"{name} version {number} was registered without its training rows, as dosel did before it could "
-                    "explain; the next version that is trained has them"
-                )
+                return None
             content = (folder / file).read_bytes()
             if hashlib.sha256(content).hexdigest() == sums[file]:
                 return content
         except (OSError, ValueError, KeyError):
             log.warning("the training rows of %s version %d cannot be read from disk", name, number, exc_info=True)
-        raise NotExplainable(f"the training rows of {name} version {number} are not on this machine's disk, or damaged")
+        raise NotExplainable(
+            f"the training rows of {name} version {number}, which explaining needs, are damaged or gone from this "
+            "machine's disk; restart the API to fetch them anew"
+        )
 
     def last(self, name: str) -> int | None:
         """The version that was last seen in Production; None if none was."""

@@ -58,7 +58,7 @@ class Predictor:
     """
 
     def __init__(self, use_case: UseCase, model: Any, onnx: bytes | None = None) -> None:
-        self._use_case = use_case
+        self.use_case = use_case
         self._model = model
         self.classes = tuple(int(code) for code in model.classes_)
         labels = use_case.target.labels
@@ -91,8 +91,8 @@ class Predictor:
     def predict(self, rows: Iterable[Mapping[str, Any]]) -> list[Prediction]:
         """One answer a row, in order. Rows hold every feature; a category's value that is not declared is unknown."""
         listed = list(rows)
-        numbers = np.array([[row[n.name] for n in self._use_case.numbers] for row in listed], dtype=np.float64)
-        categories = list(zip(self._use_case.categories, self._code_of, strict=True))
+        numbers = np.array([[row[n.name] for n in self.use_case.numbers] for row in listed], dtype=np.float64)
+        categories = list(zip(self.use_case.categories, self._code_of, strict=True))
         codes = np.array([[codes.get(row[c.name], -1) for c, codes in categories] for row in listed], dtype=np.intp)
         scores = self.scores(numbers.reshape(len(listed), -1), codes.reshape(len(listed), -1))
         return [self._prediction(i, row) for i, row in zip(scores.chosen, scores.probabilities.tolist(), strict=True)]
@@ -136,14 +136,14 @@ class Predictor:
     def matrix(self, rows: Iterable[Mapping[str, Any]]) -> Floats:
         """Rows as numbers, of shape (rows, features): a category as its value's place, -1 if that is unknown."""
         known = iter(self._code_of)
-        codes_of = [None if isinstance(feature, Number) else next(known) for feature in self._use_case.features]
-        read = list(zip(self._use_case.feature_names, codes_of, strict=True))
+        codes_of = [None if isinstance(feature, Number) else next(known) for feature in self.use_case.features]
+        read = list(zip(self.use_case.feature_names, codes_of, strict=True))
         listed = [[row[name] if codes is None else codes.get(row[name], -1) for name, codes in read] for row in rows]
         return np.array(listed, dtype=np.float64).reshape(-1, len(read))
 
     def probabilities(self, matrix: Floats) -> Floats:
         """What `scores` has as probabilities, for rows as `matrix` gives them."""
-        is_number = np.array([isinstance(feature, Number) for feature in self._use_case.features])
+        is_number = np.array([isinstance(feature, Number) for feature in self.use_case.features])
         numbers, codes = matrix[:, is_number], matrix[:, ~is_number].astype(np.intp)
         if self._compiled is None or self._encoder is None or not np.isfinite(numbers).all():
             return self._exact(numbers, codes)
@@ -164,16 +164,16 @@ class Predictor:
     def _frame(self, numbers: Floats, codes: Codes) -> Any:
         import pandas as pd
 
-        columns: dict[str, Any] = {n.name: numbers[:, i] for i, n in enumerate(self._use_case.numbers)}
-        for i, category in enumerate(self._use_case.categories):
+        columns: dict[str, Any] = {n.name: numbers[:, i] for i, n in enumerate(self.use_case.numbers)}
+        for i, category in enumerate(self.use_case.categories):
             # An unknown value has to be some text that is not declared.
             columns[category.name] = np.array([*category.values, ""], dtype=object)[codes[:, i]]
-        return pd.DataFrame(columns)[list(self._use_case.feature_names)]
+        return pd.DataFrame(columns)[list(self.use_case.feature_names)]
 
     def _choose(self, onnx: bytes | None) -> None:
         """Settles on the fastest form that agrees with the model."""
         try:
-            encoder = Encoder(self._use_case, self._model[:-1][0] if len(self._model) == 2 else self._model[:-1])
+            encoder = Encoder(self.use_case, self._model[:-1][0] if len(self._model) == 2 else self._model[:-1])
         except (NotEncodable, TypeError, AttributeError) as error:
             self.fallback = f"its preprocessing cannot be taken over ({error})"
             return
@@ -185,7 +185,7 @@ class Predictor:
             candidate = compiled(self._model[-1], encoder.width)
         except Exception as error:  # noqa: BLE001  skl2onnx raises whatever it likes; scikit-learn still answers
             self.fallback = f"skl2onnx cannot convert {type(self._model[-1]).__name__} ({str(error).splitlines()[0]})"
-        numbers, codes = trial_rows(self._use_case, encoder, candidate)
+        numbers, codes = trial_rows(self.use_case, encoder, candidate)
         truth = self._model.predict_proba(self._frame(numbers, codes))
         if not np.array_equal(self._model[:-1].transform(self._frame(numbers, codes)), encoder.encode(numbers, codes)):
             self.fallback = "its preprocessing gives other numbers when taken over"
@@ -204,7 +204,7 @@ class Predictor:
                 f"{furthest:.1e}"
             )
             return
-        log.info("%s: ONNX agrees on %d trial rows, to %.1e", self._use_case.name, len(numbers), furthest)
+        log.info("%s: ONNX agrees on %d trial rows, to %.1e", self.use_case.name, len(numbers), furthest)
 
 
 def _chosen(probabilities: Floats) -> Scores:
