@@ -78,8 +78,8 @@ def _told(parts: dict[str, Any]) -> str:
     """How the contributions are to be read, and how far they can be trusted."""
     if parts["unit"] == "probability":
         sums = (
-            f"On average over training rows the model gives {parts['label']} {parts['base']:.0%}; the values of this row "
-            f"make it {parts['output']:.0%}."
+            f"On average over training rows the model gives {parts['label']} {parts['base']:.0%}; this row's values make "
+            f"it {parts['output']:.0%}."
         )
     else:
         sums = (
@@ -89,8 +89,8 @@ def _told(parts: dict[str, Any]) -> str:
     if parts["exact"]:
         return f"{sums} Exact, by {parts['method']}."
     return (
-        f"{sums} An approximation, by {parts['method']}: {parts['draws']:,} draws in {parts['seconds']:.2f} s; the lines "
-        "show two standard errors."
+        f"{sums} An approximation, by {parts['method']}: {parts['draws']:,} draws in {parts['seconds']:.2f} s; the "
+        "lines show two standard errors."
     )
 
 
@@ -120,8 +120,8 @@ def _picture(use_case: dict[str, Any], found: dict[str, Any]) -> None:
     )
     st.altair_chart(chart.properties(height=HEIGHT), width="stretch")
     st.caption(
-        f"A sample of {len(projection['sample']):,} training rows by their first two principal components. The cross is "
-        "the row; rings are its nearest neighbours, which are near in all dimensions and need not look so in two."
+        f"A sample of {len(projection['sample']):,} training rows by their first two principal components. The cross "
+        "is the row; rings are its nearest neighbours, which are near in all dimensions and need not look so in two."
     )
 
 
