@@ -20,13 +20,15 @@ Answers with the model that is in Production, and says which one that was.
 
 1. `GET /readyz` says whether a model answers yet, and what it waits for.
 2. `POST /predict` takes one row: open it below, press *Try it out*, then *Execute*. The example is a real row.
-3. `GET /use-cases` lists every field with its unit, bounds and choices; `GET /models` what is registered.
+3. `POST /explain/…` takes the same row and says why the model answers so.
+4. `GET /use-cases` lists every field with its unit, bounds and choices; `GET /models` what is registered.
 
 Errors are problem documents (RFC 9457, `application/problem+json`) that say what was wrong and where.
 """
 
 TAGS = [
     {"name": "predict", "description": "One row in, one answer out."},
+    {"name": "explain", "description": "Why the model answered so."},
     {"name": "models", "description": "What is registered, what is in Production, what is loaded here."},
     {"name": "registry", "description": "What was in Production when and why; moving it, and back."},
     {"name": "batches", "description": "What came in, and what of it was refused."},

@@ -13,6 +13,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.logs import AccessLog
 from app.problems import ALWAYS_ANSWERED, problem_response
 
+ASKED = ("/predict", "/explain")
+"""Where the paths begin that need a key, if there are keys."""
+
 Layer = Callable[[ASGIApp], ASGIApp]
 Headers = list[tuple[bytes, bytes]]
 
@@ -160,7 +163,7 @@ class Keys:
             await self._app(scope, receive, send)
             return
         caller = (scope.get("client") or ("nobody",))[0]
-        if self._keys and scope["path"].startswith("/predict"):
+        if self._keys and scope["path"].startswith(ASKED):
             name = self._keys.get(_header(scope, b"x-api-key") or b"")
             if name is None:
                 response = problem_response(scope, 401, "predicting needs a key, in the header X-API-Key")

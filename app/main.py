@@ -16,7 +16,7 @@ from app.limits import JsonUnlessToldOtherwise, LimitedBodies
 from app.logs import AccessLog, write_json
 from app.metrics import Counted, Metrics
 from app.recording import PredictionLog
-from app.routes import batch, batches, models, predict, registry, service
+from app.routes import batch, batches, explain, models, predict, registry, service
 from app.serving import Serving
 from dosel.errors import SettingsError
 from dosel.settings import Settings
@@ -84,6 +84,7 @@ def build_app(settings: Settings, serving: Serving, use_cases: Sequence[UseCase]
     problems.install(app)
     app.include_router(predict.router(use_cases, default))
     app.include_router(batch.router(use_cases))
+    app.include_router(explain.router(use_cases, settings))
     app.include_router(models.router(use_cases, default))
     app.include_router(registry.router(use_cases))
     app.include_router(batches.router(use_cases, settings))

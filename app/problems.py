@@ -17,6 +17,7 @@ from app.refusals import FieldError, RowError, cut, refusals
 from dosel.errors import (
     DoselError,
     ModelNotFound,
+    NotExplainable,
     PromotionRefused,
     RegistryError,
     UnknownUseCase,
@@ -32,6 +33,7 @@ STATUS: tuple[tuple[type[DoselError], HTTPStatus], ...] = (
     (ModelNotFound, HTTPStatus.NOT_FOUND),
     (UntrustedModel, HTTPStatus.CONFLICT),
     (PromotionRefused, HTTPStatus.CONFLICT),
+    (NotExplainable, HTTPStatus.CONFLICT),
     (RegistryError, HTTPStatus.SERVICE_UNAVAILABLE),
     (WarehouseError, HTTPStatus.SERVICE_UNAVAILABLE),
 )

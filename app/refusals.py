@@ -50,7 +50,9 @@ def _refusal(error: Mapping[str, Any], use_case: UseCase | None) -> FieldError:
     field = cut(str(location[0])) if location else None
     missing = error["type"] == "missing"
     got = "nothing" if missing else shown(error["input"])
-    expected = _expected(field, error, use_case)
+    # A parameter of the path's query is not the use case's, so it has the framework's words.
+    asked = use_case if error["loc"][0] == "body" else None
+    expected = _expected(field, error, asked)
     subject = f"{field}: " if field is not None else "the body: "
     return FieldError(field=field, expected=expected, got=got, message=f"{subject}expected {expected}, got {got}")
 

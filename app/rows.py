@@ -31,7 +31,7 @@ def row_model(use_case: UseCase) -> type[Row]:
     """The request body for one row of `use_case`."""
     fields: dict[str, Any] = {feature.name: _field(feature) for feature in use_case.features}
     return create_model(
-        f"{_camel(use_case.name)}Row",
+        f"{camel(use_case.name)}Row",
         __base__=Row,
         __doc__=use_case.summary,
         __cls_kwargs__={"json_schema_extra": {"examples": [use_case.example]}},
@@ -46,7 +46,7 @@ def request_model(use_case: UseCase) -> type[Row]:
         Field(description="A registered model of the use case; left out, null or empty: what is in Production."),
     ]
     model: dict[str, Any] = {"model": (named, None)}
-    return create_model(f"{_camel(use_case.name)}Request", __base__=row_model(use_case), __doc__=None, **model)
+    return create_model(f"{camel(use_case.name)}Request", __base__=row_model(use_case), __doc__=None, **model)
 
 
 def _field(feature: Feature) -> Any:
@@ -91,5 +91,5 @@ def _choices(category: Category) -> str:
     )
 
 
-def _camel(name: str) -> str:
+def camel(name: str) -> str:
     return "".join(part.capitalize() for part in name.split("_"))

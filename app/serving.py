@@ -9,17 +9,18 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from dosel.errors import DoselError, ModelNotFound, RegistryError, UnknownUseCase
+from dosel.errors import DoselError, ModelNotFound, NotExplainable, RegistryError, UnknownUseCase
 from dosel.settings import Settings
 from dosel.usecases import UseCase
 
 if TYPE_CHECKING:
     # Importing these takes seconds, in which the app can already say that it is alive.
+    from dosel.explain import Explainer
     from dosel.predictor import ModelCache, Predictor
     from dosel.registry import ModelVersion, Registry
 
@@ -52,6 +53,25 @@ class Served:
     loaded_at: datetime
     manifest: str = ""
     """Digest of the version's files by the ledger, as it was when they were verified."""
+    reference: Callable[[], bytes | None] = lambda: None
+    """Gives the rows it was trained on, as `dosel.training.reference` wrote them; None if it came without."""
+
+    @cached_property
+    def explainer(self) -> "Explainer":
+        """Made when somebody first asks: it takes time and memory that predicting does without. For one thread only.
+
+        Raises:
+            NotExplainable: the version has no training rows with it.
+        """
+        from dosel.explain import Explainer
+
+        content = self.reference()
+        if content is None:
+            raise NotExplainable(
+                f"{self.version.name} version {self.version.version} was registered without its training rows, before "
+                "dosel could explain; the next version that is trained has them"
+            )
+        return Explainer(self.predictor, content)
 
     @cached_property
     def signature(self) -> bytes:
@@ -272,14 +292,15 @@ class Serving:
         # What is kept on disk is what was in Production: families have no claim on that room.
         kept = None if place.family else self._kept(use_case, number)
         if kept is not None and digest and (kept.version.run_id, kept.manifest) == (version.run_id, digest):
-            place.served = Served(kept.predictor, version, datetime.now(UTC), digest)
+            place.served = Served(kept.predictor, version, datetime.now(UTC), digest, kept.reference)
         else:
-            model = registry.load(version)
+            model, reference = registry.load_with_reference(version)
             predictor = Predictor(use_case, model, refused=_refused(version))
             _warm_up(predictor, use_case)
-            place.served = Served(predictor, version, datetime.now(UTC), digest)
+            place.served = Served(predictor, version, datetime.now(UTC), digest, lambda: reference)
             if not place.family:
-                self._cache().store(version.name, number, Cached(model, predictor.onnx, _about(version, digest)))
+                kept_now = Cached(model, predictor.onnx, _about(version, digest), reference)
+                self._cache().store(version.name, number, kept_now)
         if not place.family:
             self._cache().note_last(version.name, number)
         place.confirmed = True
@@ -314,7 +335,8 @@ class Serving:
         version = msgspec.convert(about["version"], ModelVersion)
         predictor = Predictor(use_case, cached.model, cached.onnx, _refused(version))
         _warm_up(predictor, use_case)
-        return Served(predictor, version, datetime.now(UTC), about["manifest"])
+        reference = partial(self._cache().reference, version.name, number)
+        return Served(predictor, version, datetime.now(UTC), about["manifest"], reference)
 
     def _is_same(self, place: _Place) -> bool:
         """Whether what was revived from disk is what the registry means by that number."""

@@ -12,25 +12,26 @@ from ui import trouble
 from ui.form import Sent
 
 
-def show(client: Client, use_case: dict[str, Any], sent: Sent | None, well: bool) -> None:
-    """Asks the model if a row was sent and all is well so far, and shows its answer."""
+def show(client: Client, use_case: dict[str, Any], sent: Sent | None, well: bool) -> dict[str, Any] | None:
+    """Asks the model if a row was sent and all is well so far; shows its answer and gives it."""
     st.subheader("The answer")
     if sent is None:
         st.caption("Fill in the form and press Predict.")
-        return
+        return None
     if not well:
         st.caption("No answer, for the reason above. What you filled in is kept.")
-        return
+        return None
     try:
         with st.spinner("asking the model"):
             answer = client.predict(use_case["name"], sent.row, model=sent.model)
     except ServiceError as error:
         trouble.show(error, "answer")
-        return
+        return None
     model, label = answer["model"], answer["label"]
     st.metric(use_case["target"]["title"], label, help=f"Code {answer['prediction']}")
     st.caption(f"{answer['probabilities'][label]:.0%} sure, says {model['name']} version {model['version']}")
     st.altair_chart(_chart(answer["probabilities"], label), width="stretch")
+    return answer
 
 
 def _chart(probabilities: dict[str, float], label: str) -> alt.Chart:

@@ -7,7 +7,7 @@ import streamlit as st
 from dosel.client import Client
 from dosel.errors import ServiceError
 from dosel.settings import Settings
-from ui import answer, form, history, incoming, production, trouble
+from ui import answer, explain, form, history, incoming, production, trouble
 
 TIMEOUT_SECONDS = 10
 
@@ -43,7 +43,10 @@ def show() -> None:
     with left:
         sent = form.show(use_case)
     with right:
-        answer.show(client, use_case, sent, well)
+        answered = answer.show(client, use_case, sent, well)
+    if sent and answered:
+        st.divider()
+        explain.show(client, use_case, sent, answered)
     st.divider()
     history.show(client, use_case)
     st.divider()

@@ -1,10 +1,8 @@
 """Many rows in, as JSON or CSV; as many answers out, in the same format and order."""
 
-import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import NamedTemporaryFile, SpooledTemporaryFile
 from typing import IO, Any
@@ -15,13 +13,14 @@ from starlette.types import Scope
 
 from app.batching import Answered, BadRows, BatchReader
 from app.deps import ServingDep
+from app.desk import Desk
 from app.problems import BatchProblem, ProblemResponse, documented
 from app.recording import Entry
 from app.refusals import cut
 from app.routes.predict import ModelQuery, asked_for, content_type
 from app.rows import row_model
 from app.schemas import BatchAnswer
-from app.serving import STALE, Overloaded, Served
+from app.serving import STALE, Served
 from dosel.settings import Settings
 from dosel.usecases import UseCase
 
@@ -55,7 +54,7 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
         tags=["predict"],
         responses=documented(400, 401, 404, 408, 413, 415, 429, 503) | {422: {"model": BatchProblem}},
     )
-    desk = _Desk()
+    desk = Desk("batches", AT_ONCE, WAITING)
     for use_case in use_cases:
         _add(made, use_case, desk)
 
@@ -70,7 +69,7 @@ def _path(use_case: UseCase) -> str:
     return f"/predict/{use_case.name}/batch"
 
 
-def _add(router: APIRouter, use_case: UseCase, desk: "_Desk") -> None:
+def _add(router: APIRouter, use_case: UseCase, desk: Desk) -> None:
     Row = row_model(use_case)
     reader = BatchReader(use_case, Row)
     header = ",".join(use_case.feature_names)
@@ -120,29 +119,6 @@ def _add(router: APIRouter, use_case: UseCase, desk: "_Desk") -> None:
         if stale:
             response.headers[STALE] = "true"
         return response
-
-
-class _Desk:
-    """Threads for batches, and a bounded queue before them."""
-
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="batch")
-        self._inside = 0
-
-    async def work(self, work: "Callable[[], Awaitable[Callable[[], tuple[Answered, str]]]]") -> tuple[Answered, str]:
-        """Takes the batch in, then has a thread work on it.
-
-        Raises:
-            Overloaded: too many batches wait.
-        """
-        if self._inside >= AT_ONCE + WAITING:
-            raise Overloaded(f"{self._inside} batches wait already, which is as many as may")
-        self._inside += 1
-        try:
-            job = await work()
-            return await asyncio.get_running_loop().run_in_executor(self._threads, job)
-        finally:
-            self._inside -= 1
 
 
 async def _work(

@@ -49,7 +49,7 @@ def _add(router: APIRouter, use_case: UseCase) -> None:
         summary=use_case.title,
         description=_described(use_case),
         operation_id=f"predict_{use_case.name}",
-        dependencies=[Depends(_takes_row_of(use_case))],
+        dependencies=[Depends(takes_row_of(use_case))],
     )
     async def predict(
         row: Body, request: Request, response: Response, serving: ServingDep, model: ModelQuery = None
@@ -65,7 +65,7 @@ def _add_default(router: APIRouter, use_case: UseCase) -> None:
         summary=f"{use_case.title}, as older clients ask",
         description=_described(use_case),
         operation_id="predict",
-        dependencies=[Depends(_takes_row_of(use_case))],
+        dependencies=[Depends(takes_row_of(use_case))],
     )
     async def predict(
         row: Body, request: Request, response: Response, serving: ServingDep, model: ModelQuery = None
@@ -113,7 +113,7 @@ async def asked_for(serving: Serving, use_case: UseCase, *models: str | None) ->
     return served, False
 
 
-def _takes_row_of(use_case: UseCase) -> Callable[[Request], Awaitable[None]]:
+def takes_row_of(use_case: UseCase) -> Callable[[Request], Awaitable[None]]:
     async def takes_row(request: Request) -> None:
         # What a refused field is explained with: a validation error does not say which route it came from.
         request.state.use_case = use_case

@@ -70,6 +70,19 @@ class Client:
         )
         return answer
 
+    def explain(
+        self, use_case: str, row: Mapping[str, Any], model: str | None = None, version: int | None = None
+    ) -> dict[str, Any]:
+        """Why the model answers the row so: by the one that `predict` asks, or else by `version` or not at all."""
+        explanation: dict[str, Any] = self._ask(
+            "POST",
+            f"/explain/{use_case}",
+            content=json.dumps(dict(row)),
+            headers={"Content-Type": "application/json"},
+            params={name: value for name, value in {"model": model, "version": version}.items() if value},
+        )
+        return explanation
+
     def use_cases(self) -> list[dict[str, Any]]:
         """What the installation serves, with all that a form needs."""
         found: list[dict[str, Any]] = self._repeat("GET", "/use-cases")["use_cases"]

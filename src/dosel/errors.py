@@ -10,6 +10,7 @@
     │   └── AccountingError      ... or does not hold the rows that its ledger says
     ├── QualityError             too many rows of a batch are unacceptable
     ├── TrainingError            there is nothing sensible to train on
+    ├── NotExplainable           a version was registered without what explaining it needs
     ├── RegistryError            MLflow's registry could not be reached or refused
     │   ├── ModelNotFound        no model of that name, or no version of it in Production
     │   ├── UntrustedModel       nobody vouched for its files, or they are not what they were
@@ -67,6 +68,10 @@ class QualityError(DoselError):
 
 
 class TrainingError(DoselError):
+    pass
+
+
+class NotExplainable(DoselError):
     pass
 
 

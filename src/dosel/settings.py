@@ -139,6 +139,11 @@ class Settings(BaseSettings):
         validation_alias="DOSEL_RATE_LIMIT",
         description="Requests a second that each key, or else each address, may send; 0 is any number.",
     )
+    explain_budget: Annotated[float, Field(gt=0, le=10)] = Field(
+        0.25,
+        validation_alias="DOSEL_EXPLAIN_BUDGET",
+        description="Seconds in which `/explain` approximates contributions, for models that have no exact way.",
+    )
     cors_origins: str = Field(
         "",
         validation_alias="DOSEL_CORS_ORIGINS",

@@ -17,7 +17,7 @@ from app.main import MLFLOW_DEFAULTS
 from dosel import rows
 from dosel.registry import Registry
 from dosel.settings import Settings
-from dosel.training import tracking
+from dosel.training import reference, tracking
 from dosel.training.preprocessing import pipeline
 from dosel.usecases import ALL, UseCase, named
 from dosel.usecases.covertype import COVERTYPE
@@ -28,7 +28,10 @@ EXPERIMENT = "small"
 
 @dataclass
 class Installation:
-    """A store of runs: two of covertype's that answer, `strange`, whose classes it has not, and one of each other."""
+    """A store of runs: two of covertype's that answer, `strange`, whose classes it has not, and one of each other.
+
+    The first of the good ones has its training rows with it, the second has not, as before dosel could explain.
+    """
 
     settings: Settings
     store: str
@@ -81,19 +84,23 @@ def _train(folder: Path) -> tuple[tuple[str, str], str, dict[str, str]]:
     mlflow.set_experiment(EXPERIMENT)
     features, classes = _rows(COVERTYPE, 200)
     trees = [DecisionTreeClassifier(max_depth=depth, random_state=0) for depth in (2, 5)]
-    first, second = (_log(pipeline(COVERTYPE, tree).fit(features, classes)) for tree in trees)
+    seen = reference.write(COVERTYPE, features, classes, folder)
+    first, second = (
+        _log(pipeline(COVERTYPE, tree).fit(features, classes), *beside)
+        for tree, beside in zip(trees, ([seen], []), strict=True)
+    )
     strange = _log(pipeline(COVERTYPE, DummyClassifier()).fit(features, classes + 90))
     others = {}
     for use_case in ALL:
         if use_case is not COVERTYPE:
             model = pipeline(use_case, DecisionTreeClassifier(max_depth=2, random_state=0))
-            others[use_case.name] = _log(model.fit(*_rows(use_case, 200)), use_case)
+            others[use_case.name] = _log(model.fit(*_rows(use_case, 200)), use_case=use_case)
     return (first, second), strange, others
 
 
-def _log(model: Any, use_case: UseCase = COVERTYPE) -> str:
+def _log(model: Any, *beside: Path, use_case: UseCase = COVERTYPE) -> str:
     with mlflow.start_run() as run:
-        tracking.log_model(model, rows.frame(use_case, [use_case.example]))
+        tracking.log_model(model, rows.frame(use_case, [use_case.example]), *beside)
         mlflow.set_tag("dosel.family", use_case.families[0].name)
         mlflow.log_metrics({"test_accuracy": 0.5, "test_undefined": float("nan")})
         mlflow.log_param("seed", 0)

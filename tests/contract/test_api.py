@@ -497,9 +497,9 @@ class Moody(Registry):
             raise RegistryError("MLflow cannot be reached")
         return super().production_number(name)
 
-    def load(self, version: ModelVersion) -> Any:
+    def load_with_reference(self, version: ModelVersion) -> tuple[Any, bytes | None]:
         self.loads += 1
-        return super().load(version)
+        return super().load_with_reference(version)
 
 
 def moody(settings: Settings) -> Moody:

@@ -19,7 +19,8 @@ from typing import Any
 from urllib.parse import quote
 
 from dosel import formats
-from dosel.errors import UntrustedModel
+from dosel.errors import NotExplainable, UntrustedModel
+from dosel.training import reference
 
 KEPT = 3
 """Versions of a model that are kept: what is in Production, and what somebody may roll back to."""
@@ -34,11 +35,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Cached:
-    """A model as it was verified, its ONNX form if that was proven, and what its keeper wrote about it."""
+    """A model as it was verified, its ONNX form if that was proven, and what its keeper wrote about it.
+
+    `reference` are the rows it was trained on, to be kept; they are not read back with the rest: see
+    `ModelCache.reference`.
+    """
 
     model: Any
     onnx: bytes | None
     about: bytes
+    reference: bytes | None = None
 
 
 class ModelCache:
@@ -57,6 +63,8 @@ class ModelCache:
             if cached.onnx is not None:
                 (half / _ONNX).write_bytes(cached.onnx)
             (half / _ABOUT).write_bytes(cached.about)
+            if cached.reference is not None:
+                (half / reference.FILE).write_bytes(cached.reference)
             sums = {file.name: _sha256(file) for file in half.iterdir()}
             (half / _SUMS).write_text(json.dumps({"made_with": _made_with(), "sha256": sums}))
             shutil.rmtree(home / str(number), ignore_errors=True)
@@ -87,6 +95,27 @@ class ModelCache:
             log.warning("%s version %d on disk cannot be read; it is not used", name, number, exc_info=True)
             return None
         return cached
+
+    def reference(self, name: str, number: int) -> bytes | None:
+        """The rows a version was trained on; None if it came without them.
+
+        Raises:
+            NotExplainable: they are damaged, or not here any more.
+        """
+        folder, file = self._folder / quote(name, safe="") / str(number), reference.FILE
+        try:
+            sums = json.loads((folder / _SUMS).read_text())["sha256"]
+            if file not in sums:
+                return None
+            content = (folder / file).read_bytes()
+            if hashlib.sha256(content).hexdigest() == sums[file]:
+                return content
+        except (OSError, ValueError, KeyError):
+            log.warning("the training rows of %s version %d cannot be read from disk", name, number, exc_info=True)
+        raise NotExplainable(
+            f"the training rows of {name} version {number}, which explaining needs, are damaged or gone from this "
+            "machine's disk; restart the API to fetch them anew"
+        )
 
     def last(self, name: str) -> int | None:
         """The version that was last seen in Production; None if none was."""

@@ -13,7 +13,7 @@ from dosel.errors import RegistryError
 from dosel.predictor.compiled import Compiled, forms
 from dosel.predictor.encoding import Codes, Encoder, Floats, NotEncodable
 from dosel.predictor.proof import TOLERANCE, Proof, compared, trial_rows
-from dosel.usecases import UseCase
+from dosel.usecases import Number, UseCase
 
 Form = Literal["onnx", "scikit-learn"]
 
@@ -65,7 +65,7 @@ class Predictor:
     """
 
     def __init__(self, use_case: UseCase, model: Any, onnx: bytes | None = None, refused: str = "") -> None:
-        self._use_case = use_case
+        self.use_case = use_case
         self._model = model
         self.classes = tuple(int(code) for code in model.classes_)
         labels = use_case.target.labels
@@ -87,6 +87,11 @@ class Predictor:
         return "scikit-learn" if self._compiled is None else "onnx"
 
     @property
+    def model(self) -> Any:
+        """The fitted pipeline."""
+        return self._model
+
+    @property
     def onnx(self) -> bytes | None:
         """The proven ONNX form, to be kept beside the model; None if scikit-learn answers."""
         return self._compiled.onnx if self._compiled else None
@@ -94,8 +99,8 @@ class Predictor:
     def predict(self, rows: Iterable[Mapping[str, Any]]) -> list[Prediction]:
         """One answer a row, in order. Rows hold every feature; a category's value that is not declared is unknown."""
         listed = list(rows)
-        numbers = np.array([[row[n.name] for n in self._use_case.numbers] for row in listed], dtype=np.float64)
-        categories = list(zip(self._use_case.categories, self._code_of, strict=True))
+        numbers = np.array([[row[n.name] for n in self.use_case.numbers] for row in listed], dtype=np.float64)
+        categories = list(zip(self.use_case.categories, self._code_of, strict=True))
         codes = np.array([[codes.get(row[c.name], -1) for c, codes in categories] for row in listed], dtype=np.intp)
         scores = self.scores(numbers.reshape(len(listed), -1), codes.reshape(len(listed), -1))
         return [self._prediction(i, row) for i, row in zip(scores.chosen, scores.probabilities.tolist(), strict=True)]
@@ -137,6 +142,22 @@ class Predictor:
                 scores.chosen[near] = self._exact(numbers[near], codes[near]).argmax(axis=1)
         return scores
 
+    def matrix(self, rows: Iterable[Mapping[str, Any]]) -> Floats:
+        """Rows as numbers, of shape (rows, features): a category as its value's place, -1 if that is unknown."""
+        known = iter(self._code_of)
+        codes_of = [None if isinstance(feature, Number) else next(known) for feature in self.use_case.features]
+        read = list(zip(self.use_case.feature_names, codes_of, strict=True))
+        listed = [[row[name] if codes is None else codes.get(row[name], -1) for name, codes in read] for row in rows]
+        return np.array(listed, dtype=np.float64).reshape(-1, len(read))
+
+    def probabilities(self, matrix: Floats) -> Floats:
+        """What `scores` has as probabilities, for rows as `matrix` gives them."""
+        is_number = np.array([isinstance(feature, Number) for feature in self.use_case.features])
+        numbers, codes = matrix[:, is_number], matrix[:, ~is_number].astype(np.intp)
+        if self._compiled is None or self._encoder is None or not np.isfinite(numbers).all():
+            return self._exact(numbers, codes)
+        return self._compiled.probabilities(self._encoder.encode(numbers, codes, np.float32)).astype(np.float64)
+
     def _prediction(self, best: int, probabilities: list[float]) -> Prediction:
         rounded = [round(p, DECIMALS) for p in probabilities]
         return Prediction(self.classes[best], self.names[best], dict(zip(self.names, rounded, strict=True)))
@@ -152,11 +173,11 @@ class Predictor:
     def _frame(self, numbers: Floats, codes: Codes) -> Any:
         import pandas as pd
 
-        columns: dict[str, Any] = {n.name: numbers[:, i] for i, n in enumerate(self._use_case.numbers)}
-        for i, category in enumerate(self._use_case.categories):
+        columns: dict[str, Any] = {n.name: numbers[:, i] for i, n in enumerate(self.use_case.numbers)}
+        for i, category in enumerate(self.use_case.categories):
             # An unknown value has to be some text that is not declared.
             columns[category.name] = np.array([*category.values, ""], dtype=object)[codes[:, i]]
-        return pd.DataFrame(columns)[list(self._use_case.feature_names)]
+        return pd.DataFrame(columns)[list(self.use_case.feature_names)]
 
     def prove(self, features: Any) -> Proof | None:
         """Compares with the model on rows of one's own; where they differ, scikit-learn answers from now on.
@@ -169,8 +190,8 @@ class Predictor:
         """
         if self._compiled is None:
             return None
-        numbers = features[[number.name for number in self._use_case.numbers]].to_numpy(dtype=np.float64)
-        categories = zip(self._use_case.categories, self._code_of, strict=True)
+        numbers = features[[number.name for number in self.use_case.numbers]].to_numpy(dtype=np.float64)
+        categories = zip(self.use_case.categories, self._code_of, strict=True)
         codes = [[known.get(word, -1) for word in features[c.name]] for c, known in categories]
         self._compare(numbers, np.array(codes, np.intp).reshape(-1, len(features)).T)
         self._warn()
@@ -179,7 +200,7 @@ class Predictor:
     def _choose(self, onnx: bytes | None, refused: str) -> None:
         """Settles on the fastest form that agrees with the model."""
         try:
-            encoder = Encoder(self._use_case, self._model[:-1][0] if len(self._model) == 2 else self._model[:-1])
+            encoder = Encoder(self.use_case, self._model[:-1][0] if len(self._model) == 2 else self._model[:-1])
         except (NotEncodable, TypeError, AttributeError) as error:
             self.fallback = f"its preprocessing cannot be taken over ({error})"
             return
@@ -198,18 +219,18 @@ class Predictor:
                 self.fallback = self.fallback or f"{type(self._model[-1]).__name__} cannot be converted ({words})"
                 continue
             self._encoder, self._compiled, self.fallback = encoder, candidate, ""
-            numbers, codes = trial_rows(self._use_case, encoder, candidate)
+            numbers, codes = trial_rows(self.use_case, encoder, candidate)
             if self._encodes(encoder, numbers, codes):
                 self._compare(numbers, codes)
             if self._compiled is not None:
-                log.info("%s: ONNX agrees on %s", self._use_case.name, self.proof)
+                log.info("%s: ONNX agrees on %s", self.use_case.name, self.proof)
                 return
         if self._encoder is None:
             self._check_encoder(encoder)
 
     def _check_encoder(self, encoder: Encoder) -> None:
         """Has `encoder` used if it is right."""
-        self._encodes(encoder, *trial_rows(self._use_case, encoder, None))
+        self._encodes(encoder, *trial_rows(self.use_case, encoder, None))
 
     def _encodes(self, encoder: Encoder, numbers: Floats, codes: Codes) -> bool:
         """Whether the encoder gives the preprocessing's own numbers; only then it is used."""
@@ -232,7 +253,7 @@ class Predictor:
 
     def _warn(self) -> None:
         if self.fallback:
-            log.warning("%s: scikit-learn answers, which is slow: %s", self._use_case.name, self.fallback)
+            log.warning("%s: scikit-learn answers, which is slow: %s", self.use_case.name, self.fallback)
 
 
 def _chosen(probabilities: Floats) -> Scores:

@@ -10,6 +10,7 @@ from dosel.registry.projection import PRODUCTION, Projection, brought_in_step, e
 from dosel.registry.store import ModelVersion, Store
 from dosel.registry.trust import trusted_files, vouch
 from dosel.settings import Settings
+from dosel.training import reference
 from dosel.usecases import UseCase
 from dosel.warehouse import Evidence, Manifest, Promotion, PromotionLedger, connect
 
@@ -103,8 +104,12 @@ class Registry:
         Raises:
             UntrustedModel: its files are not those that were registered, or not in a form that can be read so.
         """
+        return self.load_with_reference(version)[0]
+
+    def load_with_reference(self, version: ModelVersion) -> tuple[Any, bytes | None]:
+        """The same, with the file of the rows it was trained on (`dosel.training.reference`); None if it has none."""
         with trusted_files(self._store, self._ledger, version) as folder:
-            return formats.read(folder)
+            return formats.read(folder), reference.beside(folder)
 
     def check(self, version: ModelVersion) -> None:
         """

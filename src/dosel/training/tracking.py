@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Self
 
 import mlflow
@@ -167,8 +168,8 @@ def log_rows(rows: pd.DataFrame, name: str, digest: str, target: str) -> None:
     mlflow.log_input(dataset, context="training")
 
 
-def log_model(model: Any, example: pd.DataFrame) -> None:
-    """Logs the model as `model`, with what it takes and gives."""
+def log_model(model: Any, example: pd.DataFrame, *beside: Path) -> None:
+    """Logs the model as `model`, with what it takes and gives, and the files that are to lie `beside` it."""
     mlflow.sklearn.log_model(
         model,
         name="model",
@@ -177,6 +178,7 @@ def log_model(model: Any, example: pd.DataFrame) -> None:
         serialization_format=formats.FORMAT,
         skops_trusted_types=list(formats.TRUSTED_TYPES),
         pip_requirements=formats.requirements(),
+        extra_files=[str(file) for file in beside] or None,
     )
 
 

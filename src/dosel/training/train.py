@@ -3,6 +3,8 @@
 import hashlib
 import logging
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import perf_counter, process_time
 from typing import Any
 
@@ -16,7 +18,7 @@ from mlflow.entities import Run
 import dosel
 from dosel import rows
 from dosel.errors import TrainingError
-from dosel.training import record, tracking
+from dosel.training import record, reference, tracking
 from dosel.training.comparison import COUNTS, compared
 from dosel.training.evaluation import confusion_figure, evaluate
 from dosel.training.fingerprint import digest
@@ -176,7 +178,9 @@ def _search_family(
         figure = confusion_figure(use_case.target, evaluation.confusion)
         mlflow.log_figure(figure, "evaluation/confusion_matrix.png")
         # As a client would write it: whole numbers as integers, which is what MLflow then lets in.
-        tracking.log_model(model, pd.DataFrame([use_case.example]))
+        with TemporaryDirectory(prefix="dosel-reference-") as folder:
+            seen = reference.write(use_case, parts.features, parts.classes, Path(folder))
+            tracking.log_model(model, pd.DataFrame([use_case.example]), seen)
         [answer] = model.predict_proba(rows.frame(use_case, [use_case.example]))
         known = dict(zip(map(int, model.classes_), map(float, answer), strict=True))
         tracking.tag(client, run_id, {tracking.EXAMPLE_ANSWER: known, "dosel.model_digest": digest(model)})

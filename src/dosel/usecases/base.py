@@ -320,6 +320,8 @@ class UseCase:
     """Whether the bare `POST /predict` of older clients means this one."""
     max_refused_share: float = 0.05
     """A batch with a larger share of unacceptable rows is refused whole."""
+    open_rows: bool = False
+    """Whether training rows may be shown to whoever asks why the model answered so."""
 
     @property
     def columns(self) -> tuple[str, ...]:

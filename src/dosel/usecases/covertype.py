@@ -189,4 +189,5 @@ COVERTYPE = UseCase(
     split=Split(salt="covertype-1"),
     default=True,
     gate=Gate("accuracy", min_gain=0.001, tolerance=0.01, max_class_drop=0.10, floor=0.55),
+    open_rows=True,
 )

@@ -97,6 +97,7 @@ PENGUINS = UseCase(
     # A hundred held-out birds: one of them is a hundredth.
     gate=Gate("accuracy", min_gain=0.001, tolerance=0.03, max_class_drop=0.10, floor=0.90),
     folds=5,
+    open_rows=True,
     # The quickest: somebody who has just started the platform sees something soon.
     urgency=10,
 )

@@ -1,0 +1,122 @@
+"""What each declared feature contributed to the answer: exactly where the model allows, else drawn within a budget."""
+
+import logging
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+import numpy as np
+
+from dosel.explain.columns import NOBODYS, owners
+from dosel.explain.exact import Exact, Floats, Unit, exact
+from dosel.explain.sampling import sampled
+from dosel.predictor import Predictor
+from dosel.training.reference import Reference
+
+BACKGROUND = 1_000
+"""Training rows a contribution is measured against."""
+
+AGREES = 1e-3
+"""How far an exact explanation may be from the probability it explains: they are computed in different libraries."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What a feature contributed, in `Contributions.unit`. `error` is its standard error; None if it is exact."""
+
+    feature: str
+    contribution: float
+    error: float | None
+
+
+@dataclass(frozen=True)
+class Contributions:
+    """`base` and the contributions add up to `output`; in order of their size, the largest first.
+
+    `base` is the output over training rows; `seconds` what it took, `draws` out of how many orders it was drawn (None
+    if it is exact).
+    """
+
+    method: str
+    exact: bool
+    unit: Unit
+    base: float
+    output: float
+    features: tuple[Contribution, ...]
+    draws: int | None
+    seconds: float
+
+
+class Contributor:
+    """Explains the answers of one model."""
+
+    def __init__(self, predictor: Predictor, reference: Reference) -> None:
+        use_case, model = predictor.use_case, predictor.model
+        rng = np.random.default_rng(0)
+        drawn = rng.choice(len(reference), min(BACKGROUND, len(reference)), replace=False)
+        background = reference.frame(drawn)
+        self._use_case = use_case
+        self._predictor = predictor
+        self._background = predictor.matrix(reference.shown(drawn))
+        self._exact: Exact | None = None
+        self._owners = owners(use_case, model[:-1].transform)
+        if self._owners is not None:
+            self._exact = exact(model[-1], np.asarray(model[:-1].transform(background), np.float64))
+
+    def explain(self, row: Floats, encoded: Floats, chosen: int, budget: float) -> Contributions:
+        """What led to the class at place `chosen`.
+
+        Args:
+            row: as `Predictor.matrix` has it, of shape (1, features).
+            encoded: the same after the model's preprocessing, of shape (1, width).
+            budget: seconds for what is not exact.
+        """
+        began = perf_counter()
+        found = self._exactly(row, encoded, chosen) or self._drawn(row, chosen, budget)
+        return replace(found, seconds=perf_counter() - began)
+
+    def _exactly(self, row: Floats, encoded: Floats, chosen: int) -> Contributions | None:
+        if self._exact is None or self._owners is None:
+            return None
+        columns = self._exact.of(encoded, chosen)
+        answered = float(self._predictor.probabilities(row)[0, chosen])
+        if not abs(columns.probability - answered) <= AGREES:
+            log.warning(
+                "%s explains a probability of %.4f where the model answers %.4f; it is not used",
+                self._exact.method,
+                columns.probability,
+                answered,
+            )
+            return None
+        values = np.zeros(len(self._use_case.features))
+        owned = self._owners != NOBODYS
+        np.add.at(values, self._owners[owned], columns.values[owned])
+        return self._made(self._exact.method, self._exact.unit, columns.base, values)
+
+    def _drawn(self, row: Floats, chosen: int, budget: float) -> Contributions:
+        def output(rows: Floats) -> Floats:
+            return self._predictor.probabilities(rows)[:, chosen]
+
+        found = sampled(output, row[0], self._background, budget)
+        return self._made(
+            "sampled Shapley values", "probability", found.base, found.values, found.errors, 2 * found.pairs
+        )
+
+    def _made(
+        self,
+        method: str,
+        unit: Unit,
+        base: float,
+        values: Floats,
+        errors: Floats | None = None,
+        draws: int | None = None,
+    ) -> Contributions:
+        by_size = np.argsort(-np.abs(values), kind="stable")
+        names = self._use_case.feature_names
+        features = tuple(
+            Contribution(names[i], float(values[i]), None if errors is None else float(errors[i])) for i in by_size
+        )
+        return Contributions(
+            method, errors is None, unit, base, base + float(values.sum()), features, draws, seconds=0.0
+        )

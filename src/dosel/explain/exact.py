@@ -1,0 +1,124 @@
+"""Shapley values that a model has a formula for: exact, in milliseconds, column by column of what it is given."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from dosel.explain import forests
+
+Floats = npt.NDArray[np.float64]
+
+Unit = Literal["probability", "log-odds"]
+"""What contributions add up to: the class's probability, or the score that the model makes probabilities of."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Contributions of encoded columns, of shape (width,): with `base` they add up to the output.
+
+    `probability` is what the model then answers for the class: a check on where they come from.
+    """
+
+    values: Floats
+    base: float
+    probability: float
+
+
+@dataclass(frozen=True)
+class Exact:
+    """A way to explain a classifier: `of` takes one encoded row, of shape (1, width), and the place of a class."""
+
+    method: str
+    unit: Unit
+    of: Callable[[Floats, int], Columns]
+
+
+def exact(classifier: Any, background: Floats) -> Exact | None:
+    """How a fitted classifier is explained exactly; None if no way is known, or it would take too long.
+
+    Args:
+        background: encoded training rows, of shape (rows, width): what a linear model's base is the mean of.
+    """
+    trees = forests.trees_of(classifier)
+    if trees is not None:
+        if forests.steps(trees) > forests.MOST_STEPS:
+            return None
+        return Exact("TreeSHAP", "probability", _forest(trees))
+    match type(classifier).__name__:
+        case "LGBMClassifier":
+            return Exact("TreeSHAP (LightGBM's own)", "log-odds", _raw(_lightgbm(classifier)))
+        case "XGBClassifier":
+            return Exact("TreeSHAP (XGBoost's own)", "log-odds", _raw(_xgboost(classifier)))
+        case "LogisticRegression":
+            return Exact("linear SHAP", "log-odds", _raw(_linear(classifier, background.mean(axis=0))))
+    return None
+
+
+def _forest(trees: list[Any]) -> Callable[[Floats, int], Columns]:
+    # A class's trees are written in LightGBM's form when somebody first asks about it.
+    booster = lru_cache(maxsize=None)(lambda chosen: forests.booster(trees, chosen))
+
+    def of(encoded: Floats, chosen: int) -> Columns:
+        single = encoded.astype(np.float32).astype(np.float64)
+        [found] = booster(chosen).predict(single, pred_contrib=True)
+        return Columns(found[:-1], float(found[-1]), float(found.sum()))
+
+    return of
+
+
+Scores = Callable[[Floats], Floats]
+"""Of one encoded row, the contributions to each class's score and, last, its base: shape (classes, width + 1).
+
+Of two classes only the second may have a score.
+"""
+
+
+def _raw(scores: Scores) -> Callable[[Floats, int], Columns]:
+    def of(encoded: Floats, chosen: int) -> Columns:
+        found = scores(encoded)
+        if len(found) == 1:
+            # The first of two classes has the same evidence with the opposite sign.
+            found = np.stack([-found[0], found[0]]) / 2
+            unhalved = 2 * found[chosen]
+        else:
+            unhalved = found[chosen]
+        totals = found.sum(axis=1)
+        odds = np.exp(totals - totals.max())
+        return Columns(unhalved[:-1], float(unhalved[-1]), float(odds[chosen] / odds.sum()))
+
+    return of
+
+
+def _lightgbm(classifier: Any) -> Scores:
+    booster = classifier.booster_
+
+    def scores(encoded: Floats) -> Floats:
+        found: Floats = np.asarray(booster.predict(encoded, pred_contrib=True), np.float64)
+        return found.reshape(-1, encoded.shape[1] + 1)
+
+    return scores
+
+
+def _xgboost(classifier: Any) -> Scores:
+    import xgboost
+
+    booster = classifier.get_booster()
+
+    def scores(encoded: Floats) -> Floats:
+        found: Floats = np.asarray(booster.predict(xgboost.DMatrix(encoded), pred_contribs=True), np.float64)
+        return found.reshape(-1, encoded.shape[1] + 1)
+
+    return scores
+
+
+def _linear(classifier: Any, mean: Floats) -> Scores:
+    weights, intercept = classifier.coef_, classifier.intercept_
+
+    def scores(encoded: Floats) -> Floats:
+        return np.column_stack([weights * (encoded - mean), weights @ mean + intercept])
+
+    return scores

@@ -1,0 +1,64 @@
+"""All there is to say about one row's answer, by the model that gave it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dosel import rows
+from dosel.explain.contributions import Contributions, Contributor
+from dosel.explain.space import Neighbour, Projection, Space
+from dosel.predictor import Prediction, Predictor
+from dosel.training.reference import read
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """`rows` are the neighbours' own, in their order; empty where the use case does not show training rows."""
+
+    prediction: Prediction
+    neighbours: tuple[Neighbour, ...]
+    rows: tuple[dict[str, Any], ...]
+    projection: Projection
+    contributions: Contributions
+
+
+class Explainer:
+    """Explains what `predictor` answers. To make one takes seconds with many training rows, and memory for them.
+
+    Args:
+        content: what `dosel.training.reference` wrote when the model was trained.
+
+    Raises:
+        NotExplainable: `content` is of another declaration.
+    """
+
+    def __init__(self, predictor: Predictor, content: bytes) -> None:
+        self._use_case = use_case = predictor.use_case
+        self._predictor = predictor
+        self._encode = predictor.model[:-1].transform
+        self._reference = read(use_case, content)
+        self._space = Space(self._encode, self._reference)
+        self._contributor = Contributor(predictor, self._reference)
+
+    def explain(self, row: Mapping[str, Any], neighbours: int, budget: float) -> Explanation:
+        """Explains the answer for one acceptable row.
+
+        Args:
+            neighbours: how many; as many as there are training rows, if that is less.
+            budget: seconds that contributions may take where they are not exact.
+        """
+        [prediction] = self._predictor.predict([row])
+        encoded = np.asarray(self._encode(rows.frame(self._use_case, [row])), np.float64)
+        nearest = self._space.nearest(encoded, neighbours)
+        shown = self._reference.shown([n.place for n in nearest]) if self._use_case.open_rows else []
+        return Explanation(
+            prediction=prediction,
+            neighbours=nearest,
+            rows=tuple(shown),
+            projection=self._space.projection(encoded),
+            contributions=self._contributor.explain(
+                self._predictor.matrix([row]), encoded, self._predictor.classes.index(prediction.prediction), budget
+            ),
+        )

@@ -1,0 +1,220 @@
+"""Explanations over HTTP: one model for all of an answer, and every refusal that a prediction has."""
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.main import build_app, create_app
+from app.serving import Serving
+from dosel.errors import WarehouseError
+from dosel.registry import Registry
+from dosel.settings import Settings
+from dosel.usecases import ALL, DEFAULT, UseCase
+from dosel.usecases.covertype import COVERTYPE
+from tests.contract.conftest import Installation
+from tests.contract.test_api import EXAMPLE, JSON, NAME, PROBLEM, UNACCEPTABLE, Install, running, version_of, wait_until
+
+PATH = f"/explain/{COVERTYPE.name}"
+
+
+@pytest.fixture(scope="module")
+def installed(install: Install) -> Installation:
+    made = install()
+    made.promote(made.good[0])
+    return made
+
+
+@pytest.fixture(scope="module")
+def api(installed: Installation) -> Iterator[TestClient]:
+    with running(create_app(installed.settings)) as client:
+        wait_until(lambda: client.get("/readyz").is_success)
+        yield client
+
+
+def test_an_explanation_is_of_the_prediction_and_names_its_model(api: TestClient) -> None:
+    predicted = api.post("/predict", json=EXAMPLE).json()
+    found = api.post(PATH, json=EXAMPLE).raise_for_status().json()
+    assert {name: found[name] for name in predicted} == predicted
+    parts = found["contributions"]
+    assert (parts["label"], parts["exact"], parts["unit"]) == (predicted["label"], True, "probability")
+    assert parts["output"] == pytest.approx(predicted["probabilities"][predicted["label"]], abs=1e-6)
+    assert parts["base"] + sum(c["contribution"] for c in parts["features"]) == pytest.approx(parts["output"])
+    titles = {feature.name: feature.title for feature in COVERTYPE.features}
+    assert {c["feature"]: c["title"] for c in parts["features"]} == titles
+    assert {c["feature"]: c["value"] for c in parts["features"]} == EXAMPLE
+
+
+@pytest.mark.parametrize("count", [1, 5, 50])
+def test_the_nearest_rows_are_listed_with_their_classes_and_places(api: TestClient, count: int) -> None:
+    found = api.post(PATH, params={"neighbours": count}, json=EXAMPLE).raise_for_status().json()
+    near = found["neighbours"]
+    assert len(near) == count
+    assert [n["distance"] for n in near] == sorted(n["distance"] for n in near)
+    assert all(n["label"] == COVERTYPE.target.labels[n["prediction"]] for n in near)
+    assert all(list(n["row"]) == list(COVERTYPE.feature_names) for n in near)
+    assert all(isinstance(n["row"][COVERTYPE.numbers[0].name], int) for n in near)
+    # All 200 training rows are in the picture, so the neighbours are, too.
+    pictured = [(point["x"], point["y"], point["label"]) for point in found["projection"]["sample"]]
+    assert len(pictured) == 200
+    assert {(n["x"], n["y"], n["label"]) for n in near} <= set(pictured)
+
+
+def test_other_spellings_of_a_value_get_the_same_explanation(api: TestClient) -> None:
+    answers = [api.post(PATH, json=EXAMPLE | {"Soil_Type": soil}).json() for soil in ("C7102", " c7102 ")]
+    for answer in answers:
+        del answer["contributions"]["seconds"]
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("case", UNACCEPTABLE)
+def test_what_is_not_acceptable_is_named_as_it_is_for_a_prediction(api: TestClient, case: str) -> None:
+    body = UNACCEPTABLE[case][0]
+    answers = [api.post(path, content=body, headers=JSON) for path in (f"/predict/{COVERTYPE.name}", PATH)]
+    assert [answer.status_code for answer in answers] == [422, 422]
+    for name in ("detail", "errors"):
+        assert answers[0].json()[name] == answers[1].json()[name]
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "content_type", "status", "words"),
+    [
+        (PATH, '{"Slope": 1,', "application/json", 400, "at line 1"),
+        (PATH, json.dumps(EXAMPLE), "text/plain", 415, "Content-Type: application/json"),
+        (PATH, " " * 2_000_000, "application/json", 413, "1,000,000 bytes"),
+        (f"{PATH}?model=nobody", json.dumps(EXAMPLE), "application/json", 404, NAME),
+        ("/explain/nothing", json.dumps(EXAMPLE), "application/json", 404, COVERTYPE.name),
+        (f"{PATH}?neighbours=0", json.dumps(EXAMPLE), "application/json", 422, "greater than or equal to 1"),
+        (f"{PATH}?neighbours=51", json.dumps(EXAMPLE), "application/json", 422, "less than or equal to 50"),
+        (f"{PATH}?neighbours=few", json.dumps(EXAMPLE), "application/json", 422, "a valid integer"),
+        (f"{PATH}?version=7", json.dumps(EXAMPLE), "application/json", 409, "predict again"),
+    ],
+)
+def test_every_refusal_is_a_problem_document(
+    api: TestClient, path: str, content: str, content_type: str, status: int, words: str
+) -> None:
+    response = api.post(path, content=content, headers={"Content-Type": content_type})
+    assert (response.status_code, response.headers["content-type"]) == (status, PROBLEM)
+    assert words in response.json()["detail"]
+
+
+def test_a_version_may_be_named_so_that_no_other_is_explained(api: TestClient) -> None:
+    assert api.post(PATH, params={"version": 1}, json=EXAMPLE).raise_for_status().json()["model"]["version"] == 1
+
+
+def test_without_a_model_it_says_what_to_wait_for(install: Install) -> None:
+    with running(create_app(install().settings)) as client:
+        wait_until(lambda: "in Production" in client.get("/readyz").json()["detail"])
+        response = client.post(PATH, json=EXAMPLE)
+        assert response.status_code == 503
+        assert response.headers["retry-after"]
+        assert f"{COVERTYPE.name}_train" in response.json()["detail"]
+
+
+def test_a_version_without_its_training_rows_predicts_and_says_why_it_cannot_explain(install: Install) -> None:
+    here = install()
+    here.promote(here.good[1])
+    with running(create_app(here.settings)) as client:
+        wait_until(lambda: version_of(client) == 1)
+        response = client.post(PATH, json=EXAMPLE)
+        assert response.status_code == 409
+        assert "registered without its training rows" in response.json()["detail"]
+        assert version_of(client) == 1
+
+
+def nothing_behind(_: Settings) -> Registry:
+    raise WarehouseError("all of it is gone")
+
+
+def test_a_restarted_api_explains_from_its_own_disk_and_says_that_it_may_be_stale(install: Install) -> None:
+    here = install()
+    here.promote(here.good[0])
+    with running(create_app(here.settings)) as client:
+        wait_until(lambda: version_of(client) == 1)
+        wait_until(lambda: client.post(PATH, json=EXAMPLE).is_success)
+        fresh = client.post(PATH, json=EXAMPLE)
+    assert "x-model-stale" not in fresh.headers
+    app = build_app(here.settings, Serving(here.settings, ALL, nothing_behind), ALL, DEFAULT)
+    with running(app) as client:
+        wait_until(lambda: client.get("/readyz").is_success)
+        again = client.post(PATH, json=EXAMPLE).raise_for_status()
+        assert again.headers["x-model-stale"] == "true"
+        assert again.json()["neighbours"] == fresh.json()["neighbours"]
+
+        [rows] = here.settings.home.glob("serving/*/*/1/reference.parquet")
+        rows.write_bytes(rows.read_bytes() + b"\0")
+    with running(build_app(here.settings, Serving(here.settings, ALL, nothing_behind), ALL, DEFAULT)) as client:
+        # What was tampered with is not used: neither to explain nor to predict.
+        wait_until(lambda: "all of it is gone" in client.get("/readyz").text)
+        assert client.post(PATH, json=EXAMPLE).status_code == 503
+
+
+def test_values_of_training_rows_are_neither_answered_nor_documented_where_they_are_not_to_be_shown(
+    install: Install,
+) -> None:
+    here = install()
+    here.promote(here.good[0])
+    closed = (replace(COVERTYPE, open_rows=False),)
+    app = build_app(here.settings, Serving(here.settings, closed), closed, closed[0])
+    with running(app) as client:
+        wait_until(lambda: version_of(client) == 1)
+        wait_until(lambda: client.post(PATH, json=EXAMPLE).is_success)
+        near = client.post(PATH, json=EXAMPLE).json()["neighbours"]
+        assert all("row" not in n and n["label"] for n in near)
+        schemas = client.get("/openapi.json").json()["components"]["schemas"]
+        assert "CovertypeValues" not in schemas
+        assert "row" not in schemas["Neighbour"]["properties"]
+
+
+def test_a_key_opens_explaining_as_it_does_predicting(install: Install) -> None:
+    here = install(predict_keys="somebody:a-key-of-sixteen-characters")
+    here.promote(here.good[0])
+    with running(create_app(here.settings)) as client:
+        assert client.post(PATH, json=EXAMPLE).status_code == 401
+
+
+def test_those_beyond_the_queue_are_told_so(
+    installed: Installation, api: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dosel.explain import Explainer
+
+    inside, go_on = threading.Event(), threading.Event()
+    explain = Explainer.explain
+
+    def slow(self: Explainer, *asked: Any) -> Any:
+        inside.set()
+        go_on.wait(20)
+        return explain(self, *asked)
+
+    monkeypatch.setattr(Explainer, "explain", slow)
+    monkeypatch.setattr("app.routes.explain.WAITING", 0)
+    with running(create_app(installed.settings)) as client:
+        wait_until(lambda: version_of(client) == 1)
+        first: list[int] = []
+        asking = threading.Thread(target=lambda: first.append(client.post(PATH, json=EXAMPLE).status_code))
+        asking.start()
+        assert inside.wait(20)
+        response = client.post(PATH, json=EXAMPLE)
+        go_on.set()
+        asking.join()
+    assert (response.status_code, response.headers["retry-after"]) == (503, "5")
+    assert "1 explanations wait already" in response.json()["detail"]
+    assert first == [200]
+
+
+@pytest.mark.parametrize("use_case", ALL, ids=lambda u: u.name)
+def test_each_use_case_has_a_documented_route_derived_from_its_declaration(api: TestClient, use_case: UseCase) -> None:
+    document = api.get("/openapi.json").json()
+    operation = document["paths"][f"/explain/{use_case.name}"]["post"]
+    [body] = operation["requestBody"]["content"].values()
+    row = document["components"]["schemas"][body["schema"]["$ref"].rpartition("/")[2]]
+    assert row["examples"] == [use_case.example]
+    assert {"400", "401", "404", "408", "409", "413", "415", "422", "429", "503"} < set(operation["responses"])
+    shown = use_case.name.capitalize() + "Values"
+    assert (shown in document["components"]["schemas"]) == use_case.open_rows
+    if use_case.open_rows:
+        assert list(document["components"]["schemas"][shown]["properties"]) == list(use_case.feature_names)

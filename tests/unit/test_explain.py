@@ -1,0 +1,336 @@
+"""Explanations against what they claim to be: scikit-learn's neighbours, Shapley's own formula, the model's output."""
+
+from dataclasses import replace
+from itertools import combinations
+from math import comb
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from lightgbm import LGBMClassifier
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.decomposition import PCA
+from sklearn.ensemble import ExtraTreesClassifier, GradientBoostingClassifier, RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
+from sklearn.pipeline import Pipeline
+from sklearn.tree import DecisionTreeClassifier
+from xgboost import XGBClassifier
+
+from dosel import rows
+from dosel.errors import NotExplainable
+from dosel.explain import Explainer, Explanation, forests
+from dosel.explain.columns import owners
+from dosel.explain.sampling import sampled
+from dosel.predictor import Predictor
+from dosel.training import reference
+from dosel.training.preprocessing import pipeline
+from dosel.usecases.covertype import COVERTYPE
+from dosel.usecases.penguins import PENGUINS
+from tests.unit.test_predictor import Own, table
+
+BUDGET = 0.1
+ROWS = 400
+FEATURES = len(COVERTYPE.features)
+
+
+def classes(features: pd.DataFrame) -> Any:
+    """Classes from 1 without a gap, for XGBoost counts them."""
+    return 1 + (features["Elevation"].to_numpy() // 300 + features["Slope"].to_numpy() // 30).astype(int) % 4
+
+
+def explainer(classifier: Any, tmp_path: Path, seen: pd.DataFrame | None = None) -> Explainer:
+    features = table(ROWS, seed=1) if seen is None else seen
+    model = pipeline(COVERTYPE, classifier).fit(features, classes(features))
+    content = reference.write(COVERTYPE, features, classes(features), tmp_path).read_bytes()
+    return Explainer(Predictor(COVERTYPE, model), content)
+
+
+def explained(made: Explainer, neighbours: int = 5) -> Explanation:
+    return made.explain(COVERTYPE.example, neighbours, BUDGET)
+
+
+@pytest.fixture(scope="module")
+def of_tree(tmp_path_factory: pytest.TempPathFactory) -> Explainer:
+    """For what does not depend on the model."""
+    return explainer(DecisionTreeClassifier(random_state=0), tmp_path_factory.mktemp("tree"))
+
+
+def space_of(features: pd.DataFrame) -> Any:
+    return pipeline(COVERTYPE, DecisionTreeClassifier()).fit(features, classes(features))[:-1]
+
+
+EXACT = {
+    "forest": (RandomForestClassifier(10, max_depth=6, random_state=0), "TreeSHAP"),
+    "weighted forest": (
+        RandomForestClassifier(10, max_depth=6, class_weight="balanced_subsample", random_state=0),
+        "TreeSHAP",
+    ),
+    "extra trees": (ExtraTreesClassifier(10, random_state=0), "TreeSHAP"),
+    "tree": (DecisionTreeClassifier(random_state=0), "TreeSHAP"),
+    "boosted": (LGBMClassifier(n_estimators=5, verbose=-1), "TreeSHAP (LightGBM's own)"),
+    "linear": (LogisticRegression(max_iter=300), "linear SHAP"),
+}
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_exact_contributions_add_up_to_what_the_model_answers(name: str, tmp_path: Path) -> None:
+    classifier, method = EXACT[name]
+    found = explained(explainer(classifier, tmp_path))
+    parts = found.contributions
+    assert (parts.exact, parts.method, parts.draws) == (True, method, None)
+    assert parts.base + sum(c.contribution for c in parts.features) == pytest.approx(parts.output)
+    if parts.unit == "probability":
+        assert parts.output == pytest.approx(found.prediction.probabilities[found.prediction.label], abs=1e-6)
+    assert {c.feature for c in parts.features} == set(COVERTYPE.feature_names)
+    sizes = [abs(c.contribution) for c in parts.features]
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_xgboost_explains_itself(tmp_path: Path) -> None:
+    """Whose classes are counted from 0, for which another declaration is needed."""
+    rng = np.random.default_rng(0)
+    columns: dict[str, Any] = {n.name: rng.uniform(n.low, n.high, 200).round() for n in PENGUINS.numbers}
+    columns |= {c.name: rng.choice(c.values, 200) for c in PENGUINS.categories}
+    features = rows.canonical(PENGUINS, pd.DataFrame(columns))
+    species = np.arange(200) % 3
+    model = pipeline(PENGUINS, XGBClassifier(n_estimators=5, max_depth=2)).fit(features, species)
+    content = reference.write(PENGUINS, features, species, tmp_path).read_bytes()
+    parts = Explainer(Predictor(PENGUINS, model), content).explain(PENGUINS.example, 5, BUDGET).contributions
+    assert (parts.exact, parts.method, parts.unit) == (True, "TreeSHAP (XGBoost's own)", "log-odds")
+    assert parts.base + sum(c.contribution for c in parts.features) == pytest.approx(parts.output)
+
+
+@pytest.mark.parametrize("kind", [LGBMClassifier, LogisticRegression])
+def test_of_two_classes_one_score_explains_both(kind: Any, tmp_path: Path) -> None:
+    quiet = {"verbose": -1} if kind is LGBMClassifier else {}
+    features = table(ROWS, seed=1)
+    two = 1 + (features["Elevation"].to_numpy() > 2900)
+    content = reference.write(COVERTYPE, features, two, tmp_path).read_bytes()
+    model = pipeline(COVERTYPE, kind(**quiet)).fit(features, two)
+    made = Explainer(Predictor(COVERTYPE, model), content)
+    for elevation in (2000, 3800):
+        found = made.explain(COVERTYPE.example | {"Elevation": elevation}, 1, BUDGET)
+        probability = found.prediction.probabilities[found.prediction.label]
+        assert found.contributions.exact
+        assert 1 / (1 + np.exp(-found.contributions.output)) == pytest.approx(probability, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "classifier",
+    [GradientBoostingClassifier(n_estimators=2, random_state=0), KNeighborsClassifier(4), Own()],
+    ids=lambda c: type(c).__name__,
+)
+def test_others_are_drawn_and_say_so_and_add_up_as_well(classifier: Any, tmp_path: Path) -> None:
+    found = explained(explainer(classifier, tmp_path))
+    parts = found.contributions
+    assert (parts.exact, parts.unit) == (False, "probability")
+    assert parts.draws
+    assert all(c.error is not None and c.error >= 0 for c in parts.features)
+    assert parts.base + sum(c.contribution for c in parts.features) == pytest.approx(parts.output)
+    assert parts.output == pytest.approx(found.prediction.probabilities[found.prediction.label], abs=1e-6)
+
+
+def shapley(value: Any, players: int) -> list[float]:
+    """By the formula: the mean change over all coalitions, weighted by how many orders lead there."""
+    found = []
+    for player in range(players):
+        others = [p for p in range(players) if p != player]
+        gains = (
+            (value({*some, player}) - value(set(some))) / (players * comb(players - 1, size))
+            for size in range(players)
+            for some in combinations(others, size)
+        )
+        found.append(sum(gains))
+    return found
+
+
+def down(tree: Any, node: int, row: Any, known: set[int], place: int) -> float:
+    """What a tree answers on average when only some columns are known: the game that TreeSHAP is the solution of."""
+    left, right = tree.children_left[node], tree.children_right[node]
+    if left == -1:
+        return float(tree.value[node, 0, place])
+    if tree.feature[node] in known:
+        return down(tree, left if row[tree.feature[node]] <= tree.threshold[node] else right, row, known, place)
+    weight = tree.weighted_n_node_samples
+    parts = [weight[child] / weight[node] * down(tree, child, row, known, place) for child in (left, right)]
+    return sum(parts)
+
+
+@pytest.mark.parametrize("weights", [None, "balanced"])
+def test_a_forest_in_lightgbms_form_has_shapleys_own_values(weights: str | None) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 5)).astype(np.float32)
+    y = (x[:, 0] + x[:, 1] * x[:, 2] > 0.3).astype(int) + (x[:, 3] > 1)
+    forest = RandomForestClassifier(4, max_depth=5, class_weight=weights, random_state=0).fit(x, y)
+    trees = forests.trees_of(forest)
+    assert trees
+    for place in range(3):
+        booster = forests.booster(trees, place)
+        assert booster.predict(x) == pytest.approx(forest.predict_proba(x)[:, place], abs=1e-12)
+        for row in x[:3]:
+            [found] = booster.predict(row[np.newaxis].astype(np.float64), pred_contrib=True)
+            expected = np.mean(
+                [shapley(lambda s, t=t: down(t, 0, row, s, place), 5) for t in trees],  # noqa: B023
+                axis=0,
+            )
+            assert found[:-1] == pytest.approx(expected, abs=1e-7)
+
+
+def test_a_tree_without_a_split_contributes_nothing() -> None:
+    x, y = np.zeros((10, 2)), np.array([0, 1] * 5)
+    trees = forests.trees_of(RandomForestClassifier(2, bootstrap=False).fit(x, y))
+    assert trees
+    assert forests.booster(trees, 1).predict(x[:1], pred_contrib=True)[0] == pytest.approx([0, 0, 0.5])
+
+
+def test_a_forest_that_would_take_too_long_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forest = RandomForestClassifier(10, max_depth=6, random_state=0)
+    exact = explained(explainer(forest, tmp_path)).contributions
+    monkeypatch.setattr(forests, "MOST_STEPS", 10)
+    assert not explained(explainer(forest, tmp_path)).contributions.exact
+    assert exact.exact
+
+
+def test_drawn_values_come_as_near_shapleys_as_they_say() -> None:
+    """Against the formula, for a function whose features interact; the background is what it is averaged over."""
+    rng = np.random.default_rng(0)
+    background, row = rng.normal(size=(40, 4)), np.array([1.0, -2.0, 0.5, 3.0])
+
+    def output(x: Any) -> Any:
+        return x[:, 0] * x[:, 1] + np.where(x[:, 2] > 0, x[:, 3], 0)
+
+    def value(known: set[int]) -> float:
+        return float(output(np.where(np.isin(np.arange(4), list(known)), row, background)).mean())
+
+    found = sampled(output, row, background, seconds=5)
+    assert found.pairs == 4096
+    assert (np.abs(found.values - shapley(value, 4)) < 4 * found.errors + 1e-9).all()
+    assert found.base + found.values.sum() == pytest.approx(output(row[np.newaxis])[0])
+
+
+def test_a_slow_model_is_drawn_from_no_longer_than_its_budget() -> None:
+    asked = 0
+
+    def output(x: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return x.sum(axis=1)
+
+    assert sampled(output, np.ones(3), np.zeros((5, 3)), seconds=0).pairs == 2
+    assert asked == 2
+
+
+@pytest.mark.parametrize("count", [1, 7, ROWS, ROWS + 10])
+def test_neighbours_are_those_of_scikit_learn(of_tree: Explainer, count: int) -> None:
+    features = table(ROWS, seed=1)
+    preprocess = space_of(features)
+    space = preprocess.transform(features)
+    row = preprocess.transform(rows.frame(COVERTYPE, [COVERTYPE.example]))
+    [distances], [places] = NearestNeighbors(n_neighbors=min(count, ROWS)).fit(space).kneighbors(row)
+    found = explained(of_tree, count)
+    assert [n.place for n in found.neighbours] == list(places)
+    assert [n.distance for n in found.neighbours] == pytest.approx(distances, abs=1e-6)
+    assert [n.point.code for n in found.neighbours] == list(classes(features)[places])
+    expected = features.iloc[places].to_dict("records")
+    assert [dict(row) for row in found.rows] == expected
+
+
+def test_a_training_row_is_its_own_nearest_neighbour_and_of_twins_the_first_comes_first(tmp_path: Path) -> None:
+    features = table(ROWS, seed=1)
+    twins = pd.concat([features, features.iloc[[17, 17]]], ignore_index=True)
+    made = explainer(DecisionTreeClassifier(random_state=0), tmp_path, twins)
+    found = made.explain(features.iloc[17].to_dict(), 4, BUDGET)
+    assert [n.place for n in found.neighbours][:3] == [17, ROWS, ROWS + 1]
+    assert [n.distance for n in found.neighbours][:3] == [0, 0, 0]
+    assert found.neighbours[3].distance > 0
+
+
+def test_the_picture_is_that_of_principal_components(of_tree: Explainer) -> None:
+    features = table(ROWS, seed=1)
+    space = space_of(features).transform(features)
+    pca = PCA(2).fit(space)
+    found = of_tree.explain(features.iloc[3].to_dict(), 1, BUDGET)
+    expected = pca.transform(space)
+    signs = np.sign(expected[3] * found.projection.row)
+    assert found.projection.row == pytest.approx(signs * expected[3], abs=2e-4)
+    assert found.projection.explained == pytest.approx(pca.explained_variance_ratio_, abs=1e-5)
+    assert len(found.projection.sample) == ROWS
+    # A training row lies where it is pictured.
+    [itself] = found.neighbours
+    assert (itself.point.x, itself.point.y) == found.projection.row
+
+
+def test_each_column_is_known_to_come_from_one_feature() -> None:
+    features = table(ROWS, seed=1)
+    preprocess = space_of(features)
+    found = owners(COVERTYPE, preprocess.transform)
+    assert found is not None
+    names = [name.split("__")[1] for name in preprocess.get_feature_names_out()]
+    assert all(name.startswith(COVERTYPE.feature_names[owner]) for name, owner in zip(names, found, strict=True))
+    assert set(found) == set(range(FEATURES))
+
+
+class Mixed(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Adds every column to the first."""
+
+    def fit(self, x: Any, y: Any = None) -> "Mixed":
+        self.fitted_ = True
+        return self
+
+    def transform(self, x: Any) -> Any:
+        return np.column_stack([np.asarray(x).sum(axis=1), np.asarray(x)[:, 1:]])
+
+
+def test_where_columns_mix_features_contributions_are_drawn_feature_by_feature(tmp_path: Path) -> None:
+    features = table(ROWS, seed=1)
+    plain = pipeline(COVERTYPE, RandomForestClassifier(5, max_depth=4, random_state=0))
+    model = Pipeline([*plain.steps[:-1], ("mixed", Mixed()), plain.steps[-1]]).fit(features, classes(features))
+    assert owners(COVERTYPE, model[:-1].transform) is None
+    content = reference.write(COVERTYPE, features, classes(features), tmp_path).read_bytes()
+    found = explained(Explainer(Predictor(COVERTYPE, model), content))
+    assert not found.contributions.exact
+
+
+def test_an_explanation_of_another_answer_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    made = explainer(RandomForestClassifier(5, max_depth=4, random_state=0), tmp_path)
+    other = explainer(RandomForestClassifier(5, max_depth=1, random_state=1), tmp_path)
+    made._contributor._exact = other._contributor._exact
+    assert not explained(made).contributions.exact
+    assert "it is not used" in caplog.text
+
+
+def test_rows_are_shown_only_where_the_declaration_allows(tmp_path: Path) -> None:
+    features = table(50, seed=1)
+    closed = replace(COVERTYPE, open_rows=False)
+    model = pipeline(closed, DecisionTreeClassifier()).fit(features, classes(features))
+    content = reference.write(closed, features, classes(features), tmp_path).read_bytes()
+    found = explained(Explainer(Predictor(closed, model), content))
+    assert len(found.neighbours) == 5
+    assert found.rows == ()
+
+
+def test_reference_rows_come_back_as_they_were(tmp_path: Path) -> None:
+    features = table(ROWS, seed=1)
+    file = reference.write(COVERTYPE, features, classes(features), tmp_path)
+    found = reference.read(COVERTYPE, file.read_bytes())
+    pd.testing.assert_frame_equal(found.frame(np.arange(ROWS)), features)
+    assert (found.classes == classes(features)).all()
+    assert file.stat().st_size < 20_000
+
+
+def test_of_too_many_rows_a_sample_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reference, "MOST_ROWS", 100)
+    features = table(ROWS, seed=1)
+    found = reference.read(COVERTYPE, reference.write(COVERTYPE, features, classes(features), tmp_path).read_bytes())
+    assert len(found) == 100
+
+
+def test_rows_of_another_declaration_are_refused(tmp_path: Path) -> None:
+    features = table(50, seed=1)
+    content = reference.write(COVERTYPE, features, classes(features), tmp_path).read_bytes()
+    other = replace(COVERTYPE, features=COVERTYPE.features[1:])
+    with pytest.raises(NotExplainable, match=COVERTYPE.features[0].name):
+        reference.read(other, content)
