@@ -1,0 +1,129 @@
+"""A process of the API's own: too many at once, the end of it, and two workers that follow Production each."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from http.client import HTTPConnection
+
+import httpx
+from sqlalchemy import func, select
+
+from dosel.embedded.services import API_FLAGS
+from dosel.warehouse import connect
+from dosel.warehouse.tables import PREDICTIONS
+from tests.contract.conftest import Installation
+from tests.contract.test_api import EXAMPLE, wait_until
+
+Install = Callable[..., Installation]
+BODY = json.dumps(EXAMPLE).encode()
+DEPTH = 3
+
+
+@contextmanager
+def served(here: Installation, *flags: str, **environment: str) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
+    """The API as `make up` starts it, with a model that answers; gives its process and port."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        "--factory",
+        "app.main:create_app",
+        "--port",
+        str(port),
+        *API_FLAGS,
+        *flags,
+    ]
+    leading = {
+        "DOSEL_HOME": str(here.settings.home),
+        "DOSEL_WAREHOUSE_URL": here.settings.warehouse_url,
+        "MLFLOW_TRACKING_URI": here.store,
+    }
+    log = (here.settings.home / "api.log").open("wb")
+    with log, subprocess.Popen(command, env=os.environ | leading | environment, stdout=log, stderr=log) as process:
+        try:
+            wait_until(lambda: answers(port), 120)
+            yield process, port
+        finally:
+            process.terminate()
+
+
+def answers(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=5).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def begun(port: int) -> HTTPConnection:
+    """A request of which half has arrived."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.putrequest("POST", "/predict")
+    connection.putheader("Content-Type", "application/json")
+    connection.putheader("Content-Length", str(len(BODY)))
+    connection.endheaders(BODY[:20])
+    return connection
+
+
+def finished(connection: HTTPConnection) -> int:
+    """The status of a request once the other half is sent."""
+    connection.send(BODY[20:])
+    response = connection.getresponse()
+    response.read()
+    return response.status
+
+
+def test_too_many_are_refused_at_once_and_what_has_begun_is_finished_at_the_end(install: Install) -> None:
+    here = install()
+    here.promote(here.good[0])
+    with served(here, DOSEL_QUEUE_DEPTH=str(DEPTH)) as (process, port), ExitStack() as stack:
+        url = f"http://127.0.0.1:{port}"
+        waiting = [begun(port) for _ in range(DEPTH)]
+        for connection in waiting:
+            stack.callback(connection.close)
+        wait_until(lambda: httpx.post(f"{url}/predict", json=EXAMPLE).status_code == 503)
+        refused = httpx.post(f"{url}/predict", json=EXAMPLE)
+        assert refused.headers["retry-after"] == "1"
+        assert f"{DEPTH} requests wait already" in refused.json()["detail"]
+        assert httpx.get(f"{url}/healthz").is_success
+        assert "dosel_shed_requests_total 0.0" not in httpx.get(f"{url}/metrics").text
+        assert finished(waiting.pop()) == 200
+        assert httpx.post(f"{url}/predict", json=EXAMPLE).is_success
+
+        process.send_signal(signal.SIGTERM)
+        wait_until(lambda: not answers(port))
+        assert [finished(connection) for connection in waiting] == [200] * len(waiting)
+        assert process.wait(timeout=30) == -signal.SIGTERM
+    with connect(here.settings.warehouse_url).connect() as connection:
+        logged = connection.execute(select(func.count()).select_from(PREDICTIONS)).scalar_one()
+    # What was answered last is in the log, too; what was refused is not.
+    assert logged == DEPTH + 1
+
+
+def test_each_worker_follows_production_by_itself(install: Install) -> None:
+    here = install()
+    here.promote(here.good[0])
+    with served(here, "--workers", "2") as (_, port):
+
+        def seen() -> set[tuple[str, int]]:
+            """Processes and versions, by connections of their own: the system gives these to either worker."""
+            found = set()
+            for _ in range(20):
+                with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+                    answer = client.post("/predict", json=EXAMPLE)
+                    if answer.is_success:
+                        prefix = answer.headers["x-request-id"].partition("-")[0]
+                        found.add((prefix, answer.json()["model"]["version"]))
+            return found
+
+        wait_until(lambda: len(seen()) == 2, 60)
+        before = seen()
+        number = here.promote(here.good[1])
+        wait_until(lambda: {version for _, version in seen()} == {number}, 30)
+        assert {process for process, _ in seen()} == {process for process, _ in before}
