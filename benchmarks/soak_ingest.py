@@ -14,7 +14,6 @@ import multiprocessing
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -29,7 +28,7 @@ from rich.progress import Progress
 from sqlalchemy import text
 
 from benchmarks import soak_worker
-from benchmarks.installation import mariadb
+from benchmarks.installation import HOST, free_port, mariadb
 from dosel.embedded.processes import Processes
 from dosel.embedded.stores import MariaDB
 from dosel.errors import AccountingError
@@ -40,7 +39,7 @@ from dosel.warehouse import connect
 
 GROUP = 6
 VICTIMS = {"worker": 0.8, "database": 0.1, "data API": 0.1}
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 300
 FIRST_GUESS_SECONDS = 0.05
 
 
@@ -60,9 +59,7 @@ class DataApi:
     """The data API as a process, with a small window: each call is the next batch."""
 
     def __init__(self, folder: Path, seed: int) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self._port = listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self._port}"
+        self.url = ""
         self._log = folder / "api.log"
         self._environment = os.environ | {
             "DATA_API_FETCH": "never",
@@ -76,7 +73,10 @@ class DataApi:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "uvicorn", "external.main:app", "--port", str(self._port)]
+        """Starts it at a port that is free now: somebody else may have taken that of the one that was killed."""
+        port = free_port()
+        self.url = f"http://{HOST}:{port}"
+        command = [sys.executable, "-m", "uvicorn", "external.main:app", "--host", HOST, "--port", str(port)]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
         deadline = time.monotonic() + PATIENCE_SECONDS
@@ -86,7 +86,7 @@ class DataApi:
                 return
             except httpx.HTTPError:
                 if self._process.poll() is not None or time.monotonic() > deadline:
-                    raise
+                    raise SystemExit(f"the data API did not start:\n{self._log.read_text()[-2000:]}") from None
                 time.sleep(0.05)
 
     def restart_numbering(self) -> None:

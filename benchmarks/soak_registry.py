@@ -204,7 +204,7 @@ def main() -> None:
     parser.add_argument("--warehouse-url", help="an empty schema; left out: a SQLite file")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
     # Forked from a process that has imported everything and opened nothing.
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["mlflow", "dosel.registry", "dosel.pipeline"])

@@ -20,8 +20,11 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
+from dosel.pipeline import Pipeline
+from dosel.settings import Settings
 from dosel.usecases import DEFAULT, Number
 from tests.e2e.conftest import ROOT, Installation, free_ports
+from tests.integration.worlds import Deliveries, batch
 
 pytestmark = pytest.mark.e2e
 
@@ -246,6 +249,33 @@ def test_an_api_without_a_model_says_what_to_wait_for(browser: Browser, tmp_path
         expect(page.get_by_text("Not ready yet.")).to_be_visible()
         expect(page.get_by_role("button", name="Try again")).to_be_visible()
         keep(page, "page-not-ready")
+
+
+def test_batches_and_quarantine_are_there_for_who_asks(
+    browser: Browser, received: Callable[..., list[list[str]]], tmp_path: Path
+) -> None:
+    home, rows = tmp_path / "dosel", received(40)
+    refused = ["steep", *rows[1][1:]]
+    pipeline = Pipeline(DEFAULT, Settings(home=home, tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}"))
+    pipeline.ingest(Deliveries(batch([*rows, rows[0], refused])))
+    environment = os.environ | {
+        "DOSEL_HOME": str(home),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}",
+    }
+    [port] = free_ports(1)
+    with api(port, environment), page_of(browser, f"http://127.0.0.1:{port}", tmp_path, height=2200) as page:
+        asked = page.get_by_text("What came in: batches and quarantine")
+        expect(asked).to_be_visible()
+        expect(page.get_by_text("Quarantine", exact=True)).to_have_count(0)
+        asked.click()
+        for title, count in {"Batches": 1, "Rows received": 42, "Clean": 40, "Refused": 1, "Duplicates": 1}.items():
+            metric = page.get_by_test_id("stMetric").filter(has=page.get_by_text(title, exact=True))
+            expect(metric.get_by_test_id("stMetricValue")).to_have_text(str(count))
+        expect(page.get_by_text("The newest 1 of 1 refused rows, as they were received.")).to_be_visible()
+        # The cells are drawn; what a screen reader is given stands beside the picture.
+        reason = page.locator("[role=gridcell]", has_text=f"{DEFAULT.features[0].name}:")
+        expect(reason).to_contain_text("got 'steep'")
+        keep(page, "page-incoming")
 
 
 def test_the_history_has_the_gates_table_and_the_lineage(

@@ -1,4 +1,4 @@
-"""A tenth of `make soak-registry`: many at once, and kills between any two steps."""
+"""A tenth of `make soak-registry` where it is hardest, on servers: many at once, and kills between any two steps."""
 
 import json
 import os
@@ -9,8 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_whatever_happens_one_version_is_in_production(warehouse_url: str, bare_environment: None) -> None:
-    command = [sys.executable, "-m", "benchmarks.soak_registry", "--share", "0.1", "--warehouse-url", warehouse_url]
+def test_whatever_happens_one_version_is_in_production(schema: str, bare_environment: None) -> None:
+    command = [sys.executable, "-m", "benchmarks.soak_registry", "--share", "0.1", "--warehouse-url", schema]
     done = subprocess.run(command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, timeout=540)
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout.splitlines()[-1].removeprefix("RESULT "))
