@@ -78,8 +78,8 @@ def _told(parts: dict[str, Any]) -> str:
     """How the contributions are to be read, and how far they can be trusted."""
     if parts["unit"] == "probability":
         sums = (
-            f"On average over training rows the model gives {parts['label']} {parts['base']:.0%}; "
-            f"this row's values make it {parts['output']:.0%}."
+            f"On average over training rows the model gives {parts['label']} {parts['base']:.0%}; this row's values "
+            f"make it {parts['output']:.0%}."
         )
     else:
         sums = (

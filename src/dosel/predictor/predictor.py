@@ -152,11 +152,22 @@ class Predictor:
 
     def probabilities(self, matrix: Floats) -> Floats:
         """What `scores` has as probabilities, for rows as `matrix` gives them."""
-        is_number = np.array([isinstance(feature, Number) for feature in self.use_case.features])
-        numbers, codes = matrix[:, is_number], matrix[:, ~is_number].astype(np.intp)
+        numbers, codes = self._parted(matrix)
         if self._compiled is None or self._encoder is None or not np.isfinite(numbers).all():
             return self._exact(numbers, codes)
         return self._compiled.probabilities(self._encoder.encode(numbers, codes, np.float32)).astype(np.float64)
+
+    def encoded(self, matrix: Floats) -> Floats:
+        """What the model's preprocessing makes of rows as `matrix` gives them: shape (rows, width)."""
+        numbers, codes = self._parted(matrix)
+        if self._encoder is not None:
+            return self._encoder.encode(numbers, codes)
+        found: Floats = np.asarray(self._model[:-1].transform(self._frame(numbers, codes)), np.float64)
+        return found
+
+    def _parted(self, matrix: Floats) -> tuple[Floats, Codes]:
+        is_number = np.array([isinstance(feature, Number) for feature in self.use_case.features])
+        return matrix[:, is_number], matrix[:, ~is_number].astype(np.intp)
 
     def _prediction(self, best: int, probabilities: list[float]) -> Prediction:
         rounded = [round(p, DECIMALS) for p in probabilities]
