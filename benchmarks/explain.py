@@ -3,8 +3,8 @@
     make bench-explain           CSV=… for rows of covertype instead of generated ones
 
 In this process, without HTTP; CPU is the time of all threads, which others on the machine change less. Models are
-trained on the training part of the rows given, the reference rows of the
-larger sizes are generated; queries are rows the models have not seen.
+trained on the training part of the rows given, the reference rows of the larger sizes are generated; queries are rows
+the models have not seen.
 """
 
 import argparse

@@ -133,7 +133,7 @@ def fill_in_and_send(page: Page) -> None:
 @pytest.mark.parametrize("width", [400, 1600])
 def test_the_way_to_an_answer(browser: Browser, running: tuple[Installation, str], tmp_path: Path, width: int) -> None:
     platform, _ = running
-    with page_of(browser, platform.url("API_PORT"), tmp_path, width, height=4200 if width == 400 else 2000) as page:
+    with page_of(browser, platform.url("API_PORT"), tmp_path, width, height=4400 if width == 400 else 2400) as page:
         expect(page.get_by_role("heading", name=DEFAULT.title)).to_be_visible()
         expect(page.get_by_text("In Production", exact=True)).to_be_visible()
         expect(page.get_by_text("version 1", exact=True).first).to_be_visible()
