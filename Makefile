@@ -96,6 +96,10 @@ bench-training: setup ## what a tracked search costs beside a bare one, and on m
 	@.venv/bin/python -m benchmarks.training $(if $(CSV),--csv "$(CSV)") \
 		$(if $(filter-out undefined,$(origin SIZES)),--sizes $(SIZES))
 
+.PHONY: bench-explain
+bench-explain: setup ## what an explanation costs, by training rows and model (CSV=… for rows of your own)
+	@.venv/bin/python -m benchmarks.explain $(if $(CSV),--csv "$(CSV)")
+
 .PHONY: soak-serving
 soak-serving: setup ## the API while Production changes a thousand times (SWAPS=… for another number)
 	@.venv/bin/python -m benchmarks.soak_serving $(SWAPS)

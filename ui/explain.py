@@ -12,7 +12,7 @@ from ui import trouble
 from ui.form import Sent
 
 FOR, AGAINST = "#2f6b3a", "#b3623b"
-HEIGHT = 380
+HEIGHT = 420
 CONFLICT = 409
 """The version came without what explaining needs, or another has taken over since it answered."""
 
@@ -52,13 +52,15 @@ def _contributions(use_case: dict[str, Any], parts: dict[str, Any]) -> None:
         for c in parts["features"]
     )
     number_format = "+.1%" if parts["unit"] == "probability" else "+.2f"
-    title = "Share of the probability" if parts["unit"] == "probability" else "Log-odds"
-    place = alt.Y("value:N", sort=None, title=None, axis=alt.Axis(labelLimit=240))
+    title = "Probability" if parts["unit"] == "probability" else "Log-odds"
+    place = alt.Y("value:N", sort=None, title=None, axis=alt.Axis(labelLimit=170))
     bars = (
         alt.Chart(data)
         .mark_bar(cornerRadiusEnd=2)
         .encode(
-            x=alt.X("contribution:Q", axis=alt.Axis(format=number_format, title=title)),
+            x=alt.X(
+                "contribution:Q", axis=alt.Axis(format=number_format.replace(".1", ".0"), title=title, tickCount=4)
+            ),
             y=place,
             color=alt.condition(alt.datum["contribution"] > 0, alt.value(FOR), alt.value(AGAINST)),
             tooltip=[
@@ -78,8 +80,8 @@ def _told(parts: dict[str, Any]) -> str:
     """How the contributions are to be read, and how far they can be trusted."""
     if parts["unit"] == "probability":
         sums = (
-            f"On average over training rows the model gives {parts['label']} {parts['base']:.0%}; "
-            f"this row's values make it {parts['output']:.0%}."
+            f"On average over training rows the model gives {parts['label']} {parts['base']:.0%}; this row's values "
+            f"make it {parts['output']:.0%}."
         )
     else:
         sums = (
@@ -103,11 +105,11 @@ def _picture(use_case: dict[str, Any], found: dict[str, Any]) -> None:
         "label:N",
         title=None,
         scale=alt.Scale(domain=classes, scheme="tableau10"),
-        legend=alt.Legend(orient="bottom", columns=3, labelLimit=140, symbolOpacity=1),
+        legend=alt.Legend(orient="bottom", columns=2, labelLimit=130, symbolOpacity=1),
     )
     x, y = alt.X("x:Q", title=first), alt.Y("y:Q", title=second)
     sample = alt.Chart(pd.DataFrame(projection["sample"])).mark_circle(size=28, opacity=0.45)
-    near = alt.Chart(pd.DataFrame(found["neighbours"])).mark_point(size=110, strokeWidth=2.5, filled=False)
+    near = alt.Chart(pd.DataFrame(found["neighbours"])).mark_circle(size=110, stroke="black", strokeWidth=2, opacity=1)
     itself = alt.Chart(pd.DataFrame([projection["row"]])).mark_point(
         shape="cross", size=260, filled=True, color="black", stroke="white", strokeWidth=1.5
     )
@@ -121,7 +123,8 @@ def _picture(use_case: dict[str, Any], found: dict[str, Any]) -> None:
     st.altair_chart(chart.properties(height=HEIGHT), width="stretch")
     st.caption(
         f"A sample of {len(projection['sample']):,} training rows by their first two principal components. The cross "
-        "is the row; rings are its nearest neighbours, which are near in all dimensions and need not look so in two."
+        "is the row; circles with a rim are its nearest neighbours, which are near in all dimensions and need not look "
+        "so in two."
     )
 
 

@@ -136,7 +136,7 @@ def fill_in_and_send(page: Page) -> None:
 @pytest.mark.parametrize("width", [400, 1600])
 def test_the_way_to_an_answer(browser: Browser, running: tuple[Installation, str], tmp_path: Path, width: int) -> None:
     platform, _ = running
-    with page_of(browser, platform.url("API_PORT"), tmp_path, width, height=2600 if width == 400 else 1250) as page:
+    with page_of(browser, platform.url("API_PORT"), tmp_path, width, height=4400 if width == 400 else 2400) as page:
         expect(page.get_by_role("heading", name=DEFAULT.title)).to_be_visible()
         expect(page.get_by_text("In Production", exact=True)).to_be_visible()
         expect(page.get_by_text("version 1", exact=True).first).to_be_visible()
@@ -144,7 +144,12 @@ def test_the_way_to_an_answer(browser: Browser, running: tuple[Installation, str
         keep(page, f"page-{width}-empty")
         fill_in_and_send(page)
         expect(page.get_by_text(f"says {DEFAULT.model_name} version 1")).to_be_visible()
-        expect(page.locator("[data-testid='stVegaLiteChart']")).to_be_visible()
+        # Why it answered so: by the version that did, with what speaks for it, the picture and the neighbours.
+        expect(page.get_by_text(f"{DEFAULT.model_name} version 1, which gave the answer")).to_be_visible()
+        expect(page.locator("[data-testid='stVegaLiteChart']")).to_have_count(3)
+        expect(page.get_by_text("make it")).to_contain_text("On average over training rows")
+        expect(page.get_by_text("The cross is the row")).to_be_visible()
+        expect(page.get_by_text("nearest training rows")).to_be_visible()
         # Nothing is wider than the screen.
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
         keep(page, f"page-{width}-answer")

@@ -265,10 +265,10 @@ def test_the_picture_is_that_of_principal_components(of_tree: Explainer) -> None
 
 def test_each_column_is_known_to_come_from_one_feature() -> None:
     features = table(ROWS, seed=1)
-    preprocess = space_of(features)
-    found = owners(COVERTYPE, preprocess.transform)
+    model = pipeline(COVERTYPE, DecisionTreeClassifier()).fit(features, classes(features))
+    found = owners(Predictor(COVERTYPE, model))
     assert found is not None
-    names = [name.split("__")[1] for name in preprocess.get_feature_names_out()]
+    names = [name.split("__")[1] for name in model[:-1].get_feature_names_out()]
     assert all(name.startswith(COVERTYPE.feature_names[owner]) for name, owner in zip(names, found, strict=True))
     assert set(found) == set(range(FEATURES))
 
@@ -288,7 +288,7 @@ def test_where_columns_mix_features_contributions_are_drawn_feature_by_feature(t
     features = table(ROWS, seed=1)
     plain = pipeline(COVERTYPE, RandomForestClassifier(5, max_depth=4, random_state=0))
     model = Pipeline([*plain.steps[:-1], ("mixed", Mixed()), plain.steps[-1]]).fit(features, classes(features))
-    assert owners(COVERTYPE, model[:-1].transform) is None
+    assert owners(Predictor(COVERTYPE, model)) is None
     content = reference.write(COVERTYPE, features, classes(features), tmp_path).read_bytes()
     found = explained(Explainer(Predictor(COVERTYPE, model), content))
     assert not found.contributions.exact
@@ -316,7 +316,9 @@ def test_reference_rows_come_back_as_they_were(tmp_path: Path) -> None:
     features = table(ROWS, seed=1)
     file = reference.write(COVERTYPE, features, classes(features), tmp_path)
     found = reference.read(COVERTYPE, file.read_bytes())
-    pd.testing.assert_frame_equal(found.frame(np.arange(ROWS)), features)
+    assert found.shown(np.arange(ROWS)) == features.to_dict("records")
+    predictor = Predictor(COVERTYPE, pipeline(COVERTYPE, DecisionTreeClassifier()).fit(features, classes(features)))
+    assert (found.matrix(np.arange(ROWS)) == predictor.matrix(features.to_dict("records"))).all()
     assert (found.classes == classes(features)).all()
     assert file.stat().st_size < 20_000
 

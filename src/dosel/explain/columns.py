@@ -1,28 +1,27 @@
 """Which declared feature each encoded column comes from, seen by trying: whatever the preprocessing is made of."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
-from dosel import rows
-from dosel.usecases import Feature, Number, UseCase
+from dosel.predictor import Predictor
+from dosel.usecases import Feature, Number
 
 NOBODYS = -1
 """The owner of a column that never changes."""
 
 
-def owners(use_case: UseCase, encode: Callable[[pd.DataFrame], Any]) -> npt.NDArray[np.intp] | None:
+def owners(predictor: Predictor) -> npt.NDArray[np.intp] | None:
     """Each encoded column's feature, by its place in the declaration; None if a column mixes several features."""
+    use_case = predictor.use_case
     example = use_case.example
     changed = [
         (place, example | {feature.name: value})
         for place, feature in enumerate(use_case.features)
         for value in _values(feature)
     ]
-    encoded = np.asarray(encode(rows.frame(use_case, [example, *(row for _, row in changed)])), np.float64)
+    encoded = predictor.encoded(predictor.matrix([example, *(row for _, row in changed)]))
     differs = encoded[1:] != encoded[0]
     found = np.full(encoded.shape[1], NOBODYS, np.intp)
     for (place, _), moved in zip(changed, differs, strict=True):

@@ -52,17 +52,14 @@ class Contributor:
     """Explains the answers of one model."""
 
     def __init__(self, predictor: Predictor, reference: Reference) -> None:
-        use_case, model = predictor.use_case, predictor.model
-        rng = np.random.default_rng(0)
-        drawn = rng.choice(len(reference), min(BACKGROUND, len(reference)), replace=False)
-        background = reference.frame(drawn)
-        self._use_case = use_case
+        drawn = np.random.default_rng(0).choice(len(reference), min(BACKGROUND, len(reference)), replace=False)
+        self._names = predictor.use_case.feature_names
         self._predictor = predictor
-        self._background = predictor.matrix(reference.shown(drawn))
+        self._background = reference.matrix(drawn)
         self._exact: Exact | None = None
-        self._owners = owners(use_case, model[:-1].transform)
+        self._owners = owners(predictor)
         if self._owners is not None:
-            self._exact = exact(model[-1], np.asarray(model[:-1].transform(background), np.float64))
+            self._exact = exact(predictor.model[-1], predictor.encoded(self._background))
 
     def explain(self, row: Floats, encoded: Floats, chosen: int, budget: float) -> Contributions:
         """What led to the class at place `chosen`.
@@ -89,7 +86,7 @@ class Contributor:
                 answered,
             )
             return None
-        values = np.zeros(len(self._use_case.features))
+        values = np.zeros(len(self._names))
         owned = self._owners != NOBODYS
         np.add.at(values, self._owners[owned], columns.values[owned])
         return self._made(self._exact.method, self._exact.unit, columns.base, values)
@@ -113,9 +110,9 @@ class Contributor:
         draws: int | None = None,
     ) -> Contributions:
         by_size = np.argsort(-np.abs(values), kind="stable")
-        names = self._use_case.feature_names
         features = tuple(
-            Contribution(names[i], float(values[i]), None if errors is None else float(errors[i])) for i in by_size
+            Contribution(self._names[i], float(values[i]), None if errors is None else float(errors[i]))
+            for i in by_size
         )
         return Contributions(
             method, errors is None, unit, base, base + float(values.sum()), features, draws, seconds=0.0

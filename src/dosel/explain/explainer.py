@@ -4,9 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from dosel import rows
 from dosel.explain.contributions import Contributions, Contributor
 from dosel.explain.space import Neighbour, Projection, Space
 from dosel.predictor import Prediction, Predictor
@@ -35,11 +32,9 @@ class Explainer:
     """
 
     def __init__(self, predictor: Predictor, content: bytes) -> None:
-        self._use_case = use_case = predictor.use_case
         self._predictor = predictor
-        self._encode = predictor.model[:-1].transform
-        self._reference = read(use_case, content)
-        self._space = Space(self._encode, self._reference)
+        self._reference = read(predictor.use_case, content)
+        self._space = Space(predictor.encoded, self._reference)
         self._contributor = Contributor(predictor, self._reference)
 
     def explain(self, row: Mapping[str, Any], neighbours: int, budget: float) -> Explanation:
@@ -50,15 +45,16 @@ class Explainer:
             budget: seconds that contributions may take where they are not exact.
         """
         [prediction] = self._predictor.predict([row])
-        encoded = np.asarray(self._encode(rows.frame(self._use_case, [row])), np.float64)
+        numbers = self._predictor.matrix([row])
+        encoded = self._predictor.encoded(numbers)
         nearest = self._space.nearest(encoded, neighbours)
-        shown = self._reference.shown([n.place for n in nearest]) if self._use_case.open_rows else []
+        shown = self._reference.shown([n.place for n in nearest]) if self._predictor.use_case.open_rows else []
         return Explanation(
             prediction=prediction,
             neighbours=nearest,
             rows=tuple(shown),
             projection=self._space.projection(encoded),
             contributions=self._contributor.explain(
-                self._predictor.matrix([row]), encoded, self._predictor.classes.index(prediction.prediction), budget
+                numbers, encoded, self._predictor.classes.index(prediction.prediction), budget
             ),
         )

@@ -2,11 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from dosel.training.reference import Reference
 
@@ -60,15 +58,15 @@ class Space:
     """Reference rows in the space of a fitted preprocessing, in float32.
 
     Args:
-        encode: what the preprocessing makes of canonical rows: shape (rows, width).
+        encode: what the preprocessing makes of rows as numbers: shape (rows, width).
     """
 
-    def __init__(self, encode: Callable[[pd.DataFrame], Any], reference: Reference) -> None:
+    def __init__(self, encode: Callable[[Floats], Floats], reference: Reference) -> None:
         from sklearn.decomposition import PCA
 
         self._classes = reference.classes
         pieces = [
-            np.asarray(encode(reference.frame(np.arange(start, min(start + PIECE, len(reference))))), np.float32)
+            encode(reference.matrix(np.arange(start, min(start + PIECE, len(reference))))).astype(np.float32)
             for start in range(0, len(reference), PIECE)
         ]
         self._rows: Singles = np.concatenate(pieces)

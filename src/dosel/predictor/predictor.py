@@ -127,13 +127,9 @@ class Predictor:
         Raises:
             ValueError: a number is missing (NaN) and the model cannot do without.
         """
-        if self._compiled is None or self._encoder is None:
+        found = self._fast(numbers, codes)
+        if found is None:
             return _chosen(self._exact(numbers, codes))
-        if not (self._encoder.fills or np.isfinite(numbers).all()):
-            # What is missing is the model's own affair; comparing with NaN in two libraries is not the same.
-            return _chosen(self._exact(numbers, codes))
-        encoded = self._encoder.encode(numbers, codes, self._compiled.dtype)
-        found = self._compiled.probabilities(encoded).astype(np.float64)
         scores = _chosen(found)
         if found.shape[1] > 1:
             best = np.partition(found, -2, axis=1)
@@ -152,15 +148,35 @@ class Predictor:
 
     def probabilities(self, matrix: Floats) -> Floats:
         """What `scores` has as probabilities, for rows as `matrix` gives them."""
+        numbers, codes = self._parted(matrix)
+        found = self._fast(numbers, codes)
+        return self._exact(numbers, codes) if found is None else found
+
+    def encoded(self, matrix: Floats) -> Floats:
+        """What the model's preprocessing makes of rows as `matrix` gives them: shape (rows, width)."""
+        numbers, codes = self._parted(matrix)
+        if self._encoder is not None:
+            return self._encoder.encode(numbers, codes)
+        found: Floats = np.asarray(self._model[:-1].transform(self._frame(numbers, codes)), np.float64)
+        return found
+
+    def _parted(self, matrix: Floats) -> tuple[Floats, Codes]:
         is_number = np.array([isinstance(feature, Number) for feature in self.use_case.features])
-        numbers, codes = matrix[:, is_number], matrix[:, ~is_number].astype(np.intp)
-        if self._compiled is None or self._encoder is None or not np.isfinite(numbers).all():
-            return self._exact(numbers, codes)
-        return self._compiled.probabilities(self._encoder.encode(numbers, codes, np.float32)).astype(np.float64)
+        return matrix[:, is_number], matrix[:, ~is_number].astype(np.intp)
 
     def _prediction(self, best: int, probabilities: list[float]) -> Prediction:
         rounded = [round(p, DECIMALS) for p in probabilities]
         return Prediction(self.classes[best], self.names[best], dict(zip(self.names, rounded, strict=True)))
+
+    def _fast(self, numbers: Floats, codes: Codes) -> Floats | None:
+        """What ONNX Runtime answers: probabilities of shape (rows, classes). None where the model has to be asked."""
+        if self._compiled is None or self._encoder is None:
+            return None
+        if not (self._encoder.fills or np.isfinite(numbers).all()):
+            # What is missing is the model's own affair; comparing with NaN in two libraries is not the same.
+            return None
+        encoded = self._encoder.encode(numbers, codes, self._compiled.dtype)
+        return self._compiled.probabilities(encoded).astype(np.float64)
 
     def _exact(self, numbers: Floats, codes: Codes) -> Floats:
         """What scikit-learn answers: probabilities of shape (rows, classes)."""

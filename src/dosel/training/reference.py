@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dosel import rows
 from dosel.errors import NotExplainable
-from dosel.usecases import Number, UseCase
+from dosel.usecases import Feature, Number, UseCase
 
 FILE = "reference.parquet"
 
@@ -45,10 +45,11 @@ class Reference:
         found: npt.NDArray[np.int64] = self.table[self.use_case.target.name].to_numpy().astype(np.int64)
         return found
 
-    def frame(self, places: Any) -> pd.DataFrame:
-        """The rows at these places, canonical."""
-        taken = self.table.take(pa.array(places)).select(list(self.use_case.feature_names))
-        return rows.canonical(self.use_case, taken.to_pandas())
+    def matrix(self, places: Any) -> npt.NDArray[np.float64]:
+        """The rows at these places as `dosel.predictor` has rows as numbers: shape (rows, features)."""
+        taken = self.table.take(pa.array(places))
+        columns = [_as_numbers(feature, taken[feature.name]) for feature in self.use_case.features]
+        return np.column_stack(columns)
 
     def shown(self, places: Any) -> list[dict[str, Any]]:
         """The rows at these places, as a client would write them; None where a value is missing."""
@@ -98,3 +99,13 @@ def read(use_case: UseCase, content: bytes) -> Reference:
         )
     categories = [category.name for category in use_case.categories]
     return Reference(use_case, pq.read_table(BytesIO(content), read_dictionary=categories))
+
+
+def _as_numbers(feature: Feature, column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+    """A number as it is, a category as its value's place; NaN and -1 where there is none."""
+    if isinstance(feature, Number):
+        found: npt.NDArray[np.float64] = column.cast(pa.float64()).to_numpy()
+        return found
+    places = pc.index_in(column.cast(pa.string()), value_set=pa.array(feature.values))
+    codes: npt.NDArray[np.float64] = places.cast(pa.float64()).fill_null(-1.0).to_numpy()
+    return codes
