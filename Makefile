@@ -100,6 +100,10 @@ bench-training: setup ## what a tracked search costs beside a bare one, and on m
 soak-serving: setup ## the API while Production changes a thousand times (SWAPS=… for another number)
 	@.venv/bin/python -m benchmarks.soak_serving $(SWAPS)
 
+.PHONY: outage
+outage: setup ## the API while MLflow, MinIO and MariaDB end and come back (needs mariadbd and minio)
+	@.venv/bin/python -m benchmarks.outage
+
 .PHONY: fuzz
 fuzz: setup ## requests nobody thought of: 10,000 against the API, and the readers of JSON and CSV (CASES=… for less)
 	@.venv/bin/python -m benchmarks.fuzz $(CASES)
