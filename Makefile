@@ -104,6 +104,10 @@ bench-explain: setup ## what an explanation costs, by training rows and model (C
 soak-serving: setup ## the API while Production changes a thousand times (SWAPS=… for another number)
 	@.venv/bin/python -m benchmarks.soak_serving $(SWAPS)
 
+.PHONY: outage
+outage: setup ## the API while MLflow, MinIO and MariaDB end and come back (needs mariadbd and minio)
+	@.venv/bin/python -m benchmarks.outage
+
 .PHONY: fuzz
 fuzz: setup ## requests nobody thought of: 10,000 against the API, and the readers of JSON and CSV (CASES=… for less)
 	@.venv/bin/python -m benchmarks.fuzz $(CASES)

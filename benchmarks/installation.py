@@ -14,9 +14,10 @@ from typing import IO
 
 import httpx
 import psutil
+from minio import Minio as S3
 
 from dosel.embedded.guard import guarded
-from dosel.embedded.stores import MariaDB
+from dosel.embedded.stores import MariaDB, Minio
 from dosel.errors import ProgramMissing
 from dosel.pipeline import Pipeline
 from dosel.settings import Settings
@@ -29,6 +30,36 @@ from external.generator import generate
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = 7_000
 HOST = "127.0.0.1"
+BUCKET = "mlflows3"
+
+
+class Mlflow:
+    """An MLflow server on a port of its own, which can be ended and started again."""
+
+    def __init__(self, home: Path, records: str, artifacts: str, environment: dict[str, str]) -> None:
+        port = free_port()
+        self.url = f"http://{HOST}:{port}"
+        self._command = [
+            *(sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"),
+            *("--backend-store-uri", records, "--artifacts-destination", artifacts),
+        ]
+        self._environment = os.environ | environment
+        self._log = home / "mlflow.log"
+
+    @contextmanager
+    def running(self) -> Iterator[psutil.Process]:
+        with process(self._command, self._environment, f"{self.url}/health", self._log) as (running, _):
+            yield running
+
+
+@dataclass(frozen=True)
+class Behind:
+    """Where an installation keeps rows, MLflow's records and artifacts, and the keys to them."""
+
+    warehouse_url: str
+    records: str
+    artifacts: str
+    environment: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -38,6 +69,7 @@ class Installation:
     settings: Settings
     pipeline: Pipeline
     versions: tuple[int, ...]
+    mlflow: "Mlflow"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -55,28 +87,47 @@ class Installation:
 
 
 @contextmanager
-def installation(*forests: tuple[int, int]) -> Iterator[Installation]:
-    """Trains a forest of each (trees, depth) on generated rows; the first one is in Production."""
+def installation(*forests: tuple[int, int], behind: Behind | None = None) -> Iterator[Installation]:
+    """Trains a forest of each (trees, depth) on generated rows; the first one is in Production.
+
+    Args:
+        behind: servers to use instead of files.
+    """
     with TemporaryDirectory(prefix="dosel-benchmark-") as name, ExitStack() as stack:
         home = Path(name)
-        port = free_port()
-        command = [
-            *(sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"),
-            *("--backend-store-uri", f"sqlite:///{home / 'mlflow.db'}", "--artifacts-destination", str(home / "files")),
-        ]
+        stores = behind or Behind(
+            f"sqlite:///{home / 'warehouse.db'}", f"sqlite:///{home / 'mlflow.db'}", str(home / "files"), {}
+        )
         os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
-        url = f"http://{HOST}:{port}"
-        stack.enter_context(process(command, dict(os.environ), f"{url}/health", home / "mlflow.log"))
-        settings = Settings(home=home, tracking_uri=url, warehouse_url=f"sqlite:///{home / 'warehouse.db'}", jobs=2)
+        mlflow = Mlflow(home, stores.records, stores.artifacts, stores.environment)
+        stack.enter_context(mlflow.running())
+        settings = Settings(home=home, tracking_uri=mlflow.url, warehouse_url=stores.warehouse_url, jobs=2)
         rows = as_words(generate(ROWS, seed=1), first_class=1)
         versions = []
         for trees, depth in forests:
             pipeline = Pipeline(_searching(trees, depth), settings)
             pipeline.ingest(_Once(rows))
             versions.append(pipeline.register(pipeline.train()))
-        made = Installation(settings, pipeline, tuple(versions))
+        made = Installation(settings, pipeline, tuple(versions), mlflow)
         made.promote(versions[0])
         yield made
+
+
+@contextmanager
+def minio() -> Iterator[Minio]:
+    """A MinIO with an empty bucket; it does not outlive this process."""
+    with TemporaryDirectory(prefix="dosel-benchmark-") as name, guarded(Path(name)):
+        try:
+            server = Minio(Path(name), os.environ)
+        except ProgramMissing as error:
+            raise SystemExit(str(error)) from None
+        server.start()
+        keys = server.settings
+        client = S3(
+            server.url.removeprefix("http://"), keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"], secure=False
+        )
+        client.make_bucket(BUCKET)
+        yield server
 
 
 @contextmanager

@@ -89,7 +89,7 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
     @made.post(
         "/models/{name}/promote",
         summary="Put a version into Production by hand",
-        responses=documented(401, 403, 404, 409, 422, 503),
+        responses=documented(400, 401, 403, 404, 408, 409, 413, 422, 503),
     )
     def promote(name: str, body: Promote, holder: KeyHolder, serving: ServingDep) -> Entry:
         """The gate is not asked; the version's files must be those that were registered."""
@@ -100,7 +100,7 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
     @made.post(
         "/models/{name}/rollback",
         summary="Put back what was in Production before",
-        responses=documented(401, 403, 404, 409, 422, 503),
+        responses=documented(400, 401, 403, 404, 408, 409, 413, 422, 503),
     )
     def roll_back(name: str, body: RollBack, holder: KeyHolder, serving: ServingDep) -> Entry:
         model = of_model(name).model_name

@@ -1,0 +1,129 @@
+"""MLflow, MinIO and MariaDB all end under a running API, and come back.
+
+    make outage                  a few minutes (needs mariadbd and minio)
+
+The API goes on answering; started anew meanwhile it answers from its own disk, and says that it may be stale.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import httpx
+import psutil
+from sqlalchemy import create_engine
+
+from benchmarks.installation import BUCKET, Behind, Installation, installation, mariadb, minio, wait_until
+from benchmarks.serving import say, uvicorn
+from benchmarks.soak_serving import SENDERS, Soak
+from dosel.embedded.stores import Store
+from dosel.usecases.covertype import COVERTYPE
+
+SECONDS = 30
+"""How long the API is asked while nothing is behind it."""
+
+
+def main() -> None:
+    with mariadb() as database, minio() as files:
+        with create_engine(database.url()).begin() as connection:
+            connection.exec_driver_sql("CREATE DATABASE mlflow")
+        behind = Behind(
+            database.url(),
+            database.url("mlflow"),
+            f"s3://{BUCKET}",
+            files.settings | {"MLFLOW_S3_ENDPOINT_URL": files.url},
+        )
+        with installation((20, 8), behind=behind) as here:
+            result = outage(here, [database, files])
+    say(f"RESULT {json.dumps(result)}")
+
+
+def outage(here: Installation, stores: list[Store]) -> dict[str, float | bool]:
+    with uvicorn(here, "app.main:create_app", "/readyz") as (url, _, _):
+        wait_until(lambda: not stale(url), 30, lambda: "the first look at the registry")
+        time.sleep(3)
+        whole = ask(url)
+        with asked_meanwhile(url) as found:
+            end_everything(here, stores)
+            gone = time.monotonic()
+            wait_until(lambda: stale(url), 60, lambda: "the API to notice")
+            noticed = time.monotonic() - gone
+            say(f"everything is gone; /readyz says stale after {noticed:.1f} s")
+            time.sleep(SECONDS)
+        say(f"{len(found.answers)} answers with nothing behind the API, {len(found.failed)} failed")
+        same = ask(url).json() == whole.json()
+    with uvicorn(here, "app.main:create_app", "/readyz") as (url, _, seconds):
+        again = ask(url)
+        say(f"started anew: ready after {seconds:.1f} s, stale: {again.headers.get('x-model-stale')}")
+        told = again.headers.get("x-model-stale") == "true" and stale(url) and "dosel_model_stale{" in metrics(url)
+        same = same and again.json() == whole.json()
+        with asked_meanwhile(url) as later, ExitStack() as stack:
+            for store in stores:
+                store.start()
+            stack.enter_context(here.mlflow.running())
+            back = time.monotonic()
+            wait_until(lambda: not stale(url), 90, lambda: "the API to find that everything is back")
+            recovered = time.monotonic() - back
+            # What was asked in the outage reaches the log then, too.
+            wait_until(lambda: figure(url, "dosel_prediction_log_waiting") < 100, 90, lambda: "the prediction log")
+            say(f"everything is back; no longer stale after {recovered:.1f} s")
+            dropped = figure(url, "dosel_prediction_log_dropped_total")
+    return {
+        "requests": len(found.answers) + len(later.answers) + len(found.failed) + len(later.failed),
+        "failed": len(found.failed) + len(later.failed),
+        "same_answer": same,
+        "stale_after_s": round(noticed, 1),
+        "restart_s": round(seconds, 1),
+        "restarted_is_marked_stale": told,
+        "in_step_again_after_s": round(recovered, 1),
+        "log_dropped": dropped,
+    }
+
+
+@contextmanager
+def asked_meanwhile(url: str) -> Iterator[Soak]:
+    """Asks fifty times a second until the end of the block."""
+    soak = Soak()
+    senders = [threading.Thread(target=soak.send, args=(url,)) for _ in range(SENDERS)]
+    for sender in senders:
+        sender.start()
+    try:
+        yield soak
+    finally:
+        soak.stopped.set()
+        for sender in senders:
+            sender.join()
+
+
+def end_everything(here: Installation, stores: list[Store]) -> None:
+    """Nobody is told beforehand."""
+    port = int(here.mlflow.url.rpartition(":")[2])
+    for process in psutil.process_iter(["cmdline"]):
+        if "mlflow" in " ".join(process.info["cmdline"] or []) and str(port) in (process.info["cmdline"] or []):
+            for child in process.children(recursive=True):
+                child.kill()
+            process.kill()
+    for store in stores:
+        store.stop()
+
+
+def ask(url: str) -> httpx.Response:
+    return httpx.post(f"{url}/predict", json=COVERTYPE.example, timeout=10).raise_for_status()
+
+
+def stale(url: str) -> bool:
+    return bool(httpx.get(f"{url}/readyz", timeout=10).raise_for_status().json()["stale"])
+
+
+def metrics(url: str) -> str:
+    return httpx.get(f"{url}/metrics", timeout=10).raise_for_status().text
+
+
+def figure(url: str, name: str) -> float:
+    return sum(float(line.rpartition(" ")[2]) for line in metrics(url).splitlines() if line.startswith(name))
+
+
+if __name__ == "__main__":
+    main()
