@@ -292,22 +292,24 @@ class Serving:
         # What is kept on disk is what was in Production: families have no claim on that room.
         kept = None if place.family else self._kept(use_case, number)
         if kept is not None and digest and (kept.version.run_id, kept.manifest) == (version.run_id, digest):
-            place.served = Served(kept.predictor, version, datetime.now(UTC), digest, kept.reference)
+            served = Served(kept.predictor, version, datetime.now(UTC), digest, kept.reference)
         else:
             model, reference = registry.load_with_reference(version)
             predictor = Predictor(use_case, model, refused=_refused(version))
             _warm_up(predictor, use_case)
-            place.served = Served(predictor, version, datetime.now(UTC), digest, lambda: reference)
+            served = Served(predictor, version, datetime.now(UTC), digest, lambda: reference)
             if not place.family:
                 kept_now = Cached(model, predictor.onnx, _about(version, digest), reference)
                 self._cache().store(version.name, number, kept_now)
         if not place.family:
             self._cache().note_last(version.name, number)
-        place.confirmed = True
+        # In this order: an answer in between is by what was just confirmed.
+        place.confirmed, place.stale = True, False
+        place.served = served
         place.swaps += 1
         _settle()
         what = f"{version.name} version {number}" + (f", {place.family}," if place.family else "")
-        log.info("%s: %s answers, by %s", use_case.name, what, place.served.predictor.form)
+        log.info("%s: %s answers, by %s", use_case.name, what, served.predictor.form)
 
     def _revive(self, place: _Place) -> None:
         """Answers with what this machine last saw in Production, until the registry has been asked."""
