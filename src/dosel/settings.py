@@ -140,7 +140,7 @@ class Settings(BaseSettings):
         description="Requests a second that each key, or else each address, may send; 0 is any number.",
     )
     explain_budget: Annotated[float, Field(gt=0, le=10)] = Field(
-        0.25,
+        1.0,
         validation_alias="DOSEL_EXPLAIN_BUDGET",
         description="Seconds in which `/explain` approximates contributions, for models that have no exact way.",
     )

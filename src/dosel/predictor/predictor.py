@@ -146,10 +146,14 @@ class Predictor:
         listed = [[row[name] if codes is None else codes.get(row[name], -1) for name, codes in read] for row in rows]
         return np.array(listed, dtype=np.float64).reshape(-1, len(read))
 
-    def probabilities(self, matrix: Floats) -> Floats:
-        """What `scores` has as probabilities, for rows as `matrix` gives them."""
+    def probabilities(self, matrix: Floats, by: Form = "onnx") -> Floats:
+        """What `scores` has as probabilities, for rows as `matrix` gives them.
+
+        Args:
+            by: who is to answer if it can; of many rows at once, the model itself may be faster.
+        """
         numbers, codes = self._parted(matrix)
-        found = self._fast(numbers, codes)
+        found = self._fast(numbers, codes) if by == "onnx" else None
         return self._exact(numbers, codes) if found is None else found
 
     def encoded(self, matrix: Floats) -> Floats:
