@@ -147,7 +147,7 @@ def test_the_way_to_an_answer(browser: Browser, running: tuple[Installation, str
         # Why it answered so: by the version that did, with what speaks for it, the picture and the neighbours.
         expect(page.get_by_text(f"{DEFAULT.model_name} version 1, which gave the answer")).to_be_visible()
         expect(page.locator("[data-testid='stVegaLiteChart']")).to_have_count(3)
-        expect(page.get_by_text("make it")).to_contain_text("On average over training rows")
+        expect(page.get_by_text("on average over training rows")).to_be_visible()
         expect(page.get_by_text("The cross is the row")).to_be_visible()
         expect(page.get_by_text("nearest training rows")).to_be_visible()
         # Nothing is wider than the screen.
