@@ -105,7 +105,7 @@ def _picture(use_case: dict[str, Any], found: dict[str, Any]) -> None:
         "label:N",
         title=None,
         scale=alt.Scale(domain=classes, scheme="tableau10"),
-        legend=alt.Legend(orient="bottom", columns=2, labelLimit=130, symbolOpacity=1),
+        legend=alt.Legend(orient="bottom", columns=2, labelLimit=130, symbolOpacity=1, symbolStrokeWidth=0),
     )
     x, y = alt.X("x:Q", title=first), alt.Y("y:Q", title=second)
     sample = alt.Chart(pd.DataFrame(projection["sample"])).mark_circle(size=28, opacity=0.45)
