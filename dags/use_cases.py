@@ -93,6 +93,7 @@ def warm_up() -> None:
 def dags_of(use_case: UseCase, ingest_every: timedelta) -> tuple[DAG, DAG]:
     clean_rows = Asset(name=f"{use_case.name}_clean", uri=f"dosel://warehouse/{use_case.name}_clean")
     tags = ["dosel", use_case.name]
+    by_itself = BY_ITSELF | {"default_args": BY_ITSELF["default_args"] | {"priority_weight": use_case.urgency}}
 
     @dag(
         dag_id=f"{use_case.name}_ingest",
@@ -100,7 +101,7 @@ def dags_of(use_case: UseCase, ingest_every: timedelta) -> tuple[DAG, DAG]:
         tags=tags,
         description=f"Pulls what is due of {use_case.title} into the warehouse",
         doc_md=f"Pulls the batches of **{use_case.title}** that are due into the warehouse.",
-        **BY_ITSELF,
+        **by_itself,
     )
     def ingest() -> None:
         announced = announce.override(outlets=[clean_rows], trigger_rule="none_failed")(use_case.name)
@@ -116,11 +117,10 @@ def dags_of(use_case: UseCase, ingest_every: timedelta) -> tuple[DAG, DAG]:
         tags=tags,
         description=f"Searches, evaluates and lets the winner for {use_case.title} into Production if it earned it",
         doc_md=f"Trains on the clean rows of **{use_case.title}**; the winner enters Production if it earned it.",
-        **BY_ITSELF,
+        **by_itself,
     )
     def training() -> None:
-        trained = train.override(priority_weight=use_case.urgency)(use_case.name)
-        version = register(use_case.name, trained)
+        version = register(use_case.name, train(use_case.name))
         challenge(use_case.name, version) >> warm_up()
 
     return ingest(), training()

@@ -104,7 +104,7 @@ def store(engine: Engine) -> Callable[..., BatchRecord | None]:
 @pytest.fixture(scope="session")
 def trained(mlflow_store: MlflowStore, tmp_path_factory: pytest.TempPathFactory, received: Received) -> Trained:
     folder = tmp_path_factory.mktemp("trained")
-    runs = {}
+    trainings, runs = {}, {}
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)
         set_environment(patched, mlflow_store)
@@ -112,8 +112,9 @@ def trained(mlflow_store: MlflowStore, tmp_path_factory: pytest.TempPathFactory,
         for name, use_case in FAMILIES.items():
             pipeline = Pipeline(use_case, Settings(home=folder, tracking_uri=uri, seed=1, jobs=1))
             pipeline.ingest(Deliveries(batch(received(ROWS))))
-            runs[name] = pipeline.train()
-    return Trained(mlflow_store.keep(uri), runs)
+            trainings[name] = pipeline.train()
+            [runs[name]] = pipeline.registry.store.compared(trainings[name])[0].values()
+    return Trained(mlflow_store.keep(uri), trainings, runs)
 
 
 @pytest.fixture
@@ -130,7 +131,7 @@ def world(
     set_environment(monkeypatch, mlflow_store)
     uri = mlflow_store.restored(trained.kept, tmp_path)
     settings = Settings(home=tmp_path, tracking_uri=uri, warehouse_url=warehouse_url, seed=1, jobs=1)
-    made = World(settings, received(ROWS), trained.runs)
+    made = World(settings, received(ROWS), trained)
     made.pipeline().ingest(Deliveries(batch(made.rows)))
     mlflow.set_tracking_uri(uri)
     yield made

@@ -53,8 +53,8 @@ def counts(world: World, days: int = 0, delete: bool = False) -> Collected:
 def test_a_dry_run_deletes_nothing_and_says_what_would_go(crowded: World) -> None:
     before = objects(repository(crowded))
     # "good" of the shared store and the one trained here.
-    assert counts(crowded) == Collected(runs=4, models=2, orphans=0, kept=5)
-    assert counts(crowded, days=1) == Collected(runs=0, models=0, orphans=0, kept=9)
+    assert counts(crowded) == Collected(runs=6, models=2, orphans=0, kept=7)
+    assert counts(crowded, days=1) == Collected(runs=0, models=0, orphans=0, kept=13)
     assert objects(repository(crowded)) == before
 
 
@@ -64,7 +64,7 @@ def test_what_the_registry_names_answers_as_before(crowded: World, monkeypatch: 
     _keep(world.client, monkeypatch, shared.info.run_id)
     before = objects(repository(world))
     found = counts(world, delete=True)
-    assert (found.runs, found.models) == (2, 1)
+    assert (found.runs, found.models) == (3, 1)
     after = objects(repository(world))
     gone = set(before) - set(after)
     assert gone
@@ -86,7 +86,7 @@ def test_folders_that_no_run_has_go_too(world: World, tmp_path: Path, monkeypatc
     for folder in ("0123456789abcdef/artifacts", "models/m-gone/artifacts"):
         repository(world).log_artifact(str(tmp_path / "left.txt"), folder)
     before = objects(repository(world))
-    assert counts(world, delete=True) == Collected(runs=0, models=0, orphans=2, kept=7)
+    assert counts(world, delete=True) == Collected(runs=0, models=0, orphans=2, kept=10)
     assert sorted(set(before) - set(objects(repository(world)))) == [
         "0123456789abcdef/artifacts/left.txt",
         "models/m-gone/artifacts/left.txt",
@@ -103,7 +103,7 @@ def test_a_run_that_is_registered_at_the_last_moment_stays(crowded: World, monke
 
 def test_what_still_runs_stays(crowded: World) -> None:
     with mlflow.start_run(experiment_id=crowded.client.get_experiment_by_name(COVERTYPE.experiment).experiment_id):  # type: ignore[union-attr]
-        assert counts(crowded).kept == 6
+        assert counts(crowded).kept == 8
 
 
 def _keep(client: MlflowClient, monkeypatch: pytest.MonkeyPatch, run_id: str) -> None:

@@ -53,19 +53,24 @@ FAMILIES: Mapping[str, UseCase] = {
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """What an MLflow store held after each family was trained on the same rows."""
+    """What an MLflow store held after each family was trained on the same rows.
+
+    `trainings` are the runs that compare, `runs` those of the models.
+    """
 
     kept: str
+    trainings: Mapping[str, str]
     runs: Mapping[str, str]
 
 
 class World:
     """An installation with its rows in the warehouse and the families' runs in MLflow, none registered."""
 
-    def __init__(self, settings: Settings, rows: list[list[str]], runs: Mapping[str, str]) -> None:
+    def __init__(self, settings: Settings, rows: list[list[str]], trained: Trained) -> None:
         self.settings = settings
         self.rows = rows
-        self.runs = runs
+        self.trainings = trained.trainings
+        self.runs = trained.runs
         self.name = COVERTYPE.model_name
         self.client = MlflowClient(settings.tracking_uri)
 
@@ -73,7 +78,7 @@ class World:
         return Pipeline(FAMILIES[family], self.settings)
 
     def register(self, family: str) -> int:
-        return self.pipeline(family).register(self.runs[family])
+        return self.pipeline(family).register(self.trainings[family])
 
     def enter(self, family: str) -> int:
         """Registers a family's model and lets the gate judge it."""

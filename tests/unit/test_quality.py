@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dosel import rows
 from dosel.quality import check
 from dosel.usecases import Number, UseCase
 from dosel.usecases.covertype import COVERTYPE
@@ -166,3 +167,23 @@ def test_a_batch_may_be_empty() -> None:
 def test_numbers_may_come_as_json_numbers() -> None:
     as_numbers = json.loads(json.dumps([[*COVERTYPE.example.values(), 3]]))
     assert check(COVERTYPE, as_numbers, "uci").accepted.equals(check(COVERTYPE, [GOOD], "uci").accepted)
+
+
+def test_what_may_be_missing_is_kept_as_missing_however_that_is_written() -> None:
+    use_case = dataclasses.replace(
+        COVERTYPE,
+        features=tuple(dataclasses.replace(f, optional=f.name in ("Slope", "Soil_Type")) for f in COVERTYPE.features),
+        missing=("NA", "-"),
+    )
+    spelled = ["NA", " na ", "-", None, "17", "", "91"]
+    checked = check(use_case, [row(Slope=text, Soil_Type=text) for text in spelled[:4]], "uci")
+    assert checked.refused == {}
+    assert checked.accepted["Slope"].isna().all()
+    assert checked.accepted["Soil_Type"].isna().all()
+    checked = check(use_case, [row(Slope=text) for text in spelled[4:]], "uci")
+    assert set(checked.refused) == {1, 2}
+    assert "a whole number from 0 to 90 ° or nothing expected, got ''" in checked.refused[1]
+    # The same row with and without a value are two rows, and a missing value is like itself.
+    table = check(use_case, [row(), row(Slope=None), row(Slope="NA"), row(Soil_Type=None)], "uci").accepted
+    assert len(set(rows.row_keys(use_case, table).tolist())) == 3
+    assert rows.canonical(use_case, table)["Soil_Type"].tolist()[-1] == ""

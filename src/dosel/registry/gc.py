@@ -95,15 +95,21 @@ class _Sweep:
         named_runs, named_models = self._registry.store.named()
         named_runs |= self._registry.ledger.named_runs()
         named_runs |= {self._models[m].source_run_id for m in named_models if m in self._models}
-        parents = {i: run.data.tags.get(MLFLOW_PARENT_RUN_ID, i) for i, run in self._runs.items()}
-        searches = {parents[i] for i, run in self._runs.items() if i in named_runs or self._is_young(run)}
-        kept = {i for i, parent in parents.items() if parent in searches}
+        trainings = {i: self._training(i) for i in self._runs}
+        needed = {trainings[i] for i, run in self._runs.items() if i in named_runs or self._is_young(run)}
+        kept = {i for i, training in trainings.items() if training in needed}
         models = {
             name
             for name, model in self._models.items()
             if name in named_models or model.source_run_id in kept or model.creation_timestamp >= self._young
         }
         return kept, models
+
+    def _training(self, run_id: str) -> str:
+        """The run at the top of a run's family and candidates: a training is kept or goes as a whole."""
+        while (run := self._runs.get(run_id)) and (parent := run.data.tags.get(MLFLOW_PARENT_RUN_ID)):
+            run_id = parent
+        return run_id
 
     def _is_young(self, run: Run) -> bool:
         last = run.info.end_time or run.info.start_time

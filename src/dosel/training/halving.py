@@ -15,7 +15,7 @@ class HalvingSearchCV(HalvingGridSearchCV):  # type: ignore[misc]
 
     watcher: Watcher | None = None
 
-    def _run_search(self, evaluate_candidates: Callable[..., Mapping[str, Any]], **context: Any) -> None:
+    def _run_search(self, evaluate_candidates: Callable[..., Mapping[str, Any]], *, callback_ctx: Any) -> None:
         told: list[float] = []
 
         def evaluate(candidates: Sequence[Mapping[str, Any]], *arguments: Any, **named: Any) -> Mapping[str, Any]:
@@ -29,7 +29,7 @@ class HalvingSearchCV(HalvingGridSearchCV):  # type: ignore[misc]
                     self.watcher(Scored(i + 1, self._expected(len(told)), i + 1, params, told[i], max(told), figures))
             return results
 
-        super()._run_search(evaluate, **context)
+        super()._run_search(evaluate, callback_ctx=callback_ctx)
 
     def _expected(self, least: int) -> int:
         """How many there will be, as far as the rounds planned so far tell."""

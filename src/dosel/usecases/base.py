@@ -315,7 +315,7 @@ class UseCase:
     processed: bool = False
     """Whether the sets a training works on are described in MLflow and kept in the lake."""
     urgency: int = 1
-    """Whose training goes first where several wait: the one with more."""
+    """Whose tasks go first where several wait: those with more."""
     default: bool = False
     """Whether the bare `POST /predict` of older clients means this one."""
     max_refused_share: float = 0.05
