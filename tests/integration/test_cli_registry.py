@@ -61,6 +61,8 @@ def test_reconcile_says_what_was_amiss(dosel: Terminal) -> None:
     assert "moved to version 3 outside dosel and is put back" in told
     assert "version 1 is in Production" in told
     assert "put back" in dosel("history", world.name)
+    before = world.pipeline().registry.ledger.history(world.name)[-1].at.isoformat()
+    assert "put back" not in dosel("history", world.name, "--at", before)
     assert "manifest" in dosel("vouch", world.name, "3", "--reason", "made it myself")
     assert "ana vouched for the files of version 3: made it myself" in " ".join(dosel("history", world.name).split())
     dosel("promote", world.name, "3", "--reason", "now it may")

@@ -30,9 +30,10 @@ def history(
 
     model, registry = _registry(name)
     try:
-        entries = registry.ledger.history(model, moment(at) if at else None)
+        until = moment(at) if at else None
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+    entries = registry.ledger.history(model, until)
     if csv:
         typer.echo(as_csv(entries), nl=False)
         return
@@ -49,6 +50,8 @@ def history(
         )
     Console(soft_wrap=False).print(table, highlight=False)
     for note in registry.ledger.notes(model):
+        if until is not None and note.at > until:
+            continue
         Console().print(f"{note.at:%Y-%m-%d %H:%M:%S}  after #{note.sequence}: {escape(note.text)}", style="yellow")
 
 
