@@ -163,17 +163,18 @@ class Keys:
             await self._app(scope, receive, send)
             return
         caller = (scope.get("client") or ("nobody",))[0]
-        if self._keys and scope["path"].startswith(ASKED):
-            name = self._keys.get(_header(scope, b"x-api-key") or b"")
-            if name is None:
-                response = problem_response(scope, 401, "predicting needs a key, in the header X-API-Key")
-                await response(scope, receive, send)
-                return
-            caller = f"key {name}"
-        wait = self._wait(caller) if self._per_second else 0.0
+        asks = bool(self._keys) and scope["path"].startswith("/predict")
+        name = self._keys.get(_header(scope, b"x-api-key") or b"") if asks else None
+        # Who guesses keys is held to the rate of the address.
+        wait = self._wait(f"key {name}" if name else caller) if self._per_second else 0.0
         if wait:
             told = f"more than {self._per_second:g} requests a second"
             response = problem_response(scope, 429, told, {"Retry-After": str(ceil(wait))})
+            await response(scope, receive, send)
+            return
+        if asks and name is None:
+            told = "predicting needs a key, in the header X-API-Key"
+            response = problem_response(scope, 401, told, {"WWW-Authenticate": "Key"})
             await response(scope, receive, send)
             return
         await self._app(scope, receive, send)

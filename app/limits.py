@@ -1,6 +1,7 @@
 """How much of a request is read."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 
 from fastapi import HTTPException
@@ -11,6 +12,9 @@ DRAINED_BYTES = 64 * 1024 * 1024
 
 PATIENCE_SECONDS = 30.0
 """How long nothing of a body may come."""
+
+SLOWEST_BYTES_PER_SECOND = 50_000
+"""Slower than this on the whole, and a body is not waited for: one that drips would hold a place for days."""
 
 
 class LimitedBodies:
@@ -30,20 +34,25 @@ class LimitedBodies:
             return
         limit = self._limit(scope)
         declared = max(_content_lengths(scope), default=0)
-        read = 0
+        read, whole = 0, False
+        until = time.monotonic() + PATIENCE_SECONDS + limit / SLOWEST_BYTES_PER_SECOND
 
         async def limited() -> Message:
-            nonlocal read
+            nonlocal read, whole
+            if whole:
+                # What comes now is the client's going away, for which a long answer listens.
+                return await receive()
             if declared > limit:
                 # A client that asked whether to go on sending is told no by the answer alone.
                 if b"expect" not in dict(scope["headers"]):
                     await _drain(receive)
                 raise _too_large(f"{declared:,} bytes, more", limit)
             try:
-                async with asyncio.timeout(PATIENCE_SECONDS):
+                async with asyncio.timeout(min(PATIENCE_SECONDS, until - time.monotonic())):
                     message = await receive()
             except TimeoutError:
-                raise HTTPException(408, f"nothing of the body came for {PATIENCE_SECONDS:g} s") from None
+                raise HTTPException(408, "the body did not come, or too slowly to wait for the rest of it") from None
+            whole = not message.get("more_body", False)
             read += len(message.get("body", b""))
             if read > limit:
                 if message.get("more_body", False):

@@ -42,7 +42,7 @@ def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
     @made.get(
         "/use-cases/{name}/batches",
         summary="The batch ledger, newest first, with the totals of all",
-        responses=documented(404, 503),
+        responses=documented(404, 422, 503),
     )
     def list_batches(name: Name, limit: Limit = 100) -> Batches:
         records = store(name).records()
@@ -58,7 +58,7 @@ def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
     @made.get(
         "/use-cases/{name}/quarantine",
         summary="Rows that were refused, with the reason and what was received, newest batch first",
-        responses=documented(404, 503),
+        responses=documented(404, 422, 503),
     )
     def list_refused(
         name: Name,

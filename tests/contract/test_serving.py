@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from fastapi import HTTPException
 from fastapi.testclient import TestClient
 from mlflow import MlflowClient
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import select
 
+from app import limits
 from app.layers import Shedding
 from app.logs import JsonFormatter
 from app.main import build_app, create_app
@@ -282,6 +284,54 @@ def test_more_than_the_rate_is_429_and_says_when_to_go_on(installed: Installatio
         assert response.status_code == 429
         assert int(response.headers["retry-after"]) <= 100
         assert client.get("/healthz").is_success
+
+
+def test_each_key_has_a_rate_of_its_own_and_who_guesses_has_one_too(installed: Installation) -> None:
+    keys = {name: {"X-API-Key": f"{name}-{KEY}"} for name in ("one", "other")}
+    written = ",".join(f"{name}:{header['X-API-Key']}" for name, header in keys.items())
+    settings = installed.settings.model_copy(update={"predict_keys": written, "rate_limit": 0.01})
+    with running(create_app(settings)) as client:
+        wait_until(lambda: client.get("/readyz").is_success)
+        for header in keys.values():
+            assert client.post("/predict", json=EXAMPLE, headers=header).is_success
+            assert client.post("/predict", json=EXAMPLE, headers=header).status_code == 429
+        guesses = [client.post("/predict", json=EXAMPLE, headers={"X-API-Key": str(i)}).status_code for i in range(3)]
+        assert guesses == [401, 429, 429]
+
+
+@pytest.mark.parametrize("pause", [0.15, 0.01], ids=["stops", "drips"])
+def test_a_body_that_does_not_come_is_not_waited_for(pause: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "PATIENCE_SECONDS", 0.1)
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.sleep(pause)
+        return {"type": "http.request", "body": b" ", "more_body": True}
+
+    async def reading(scope: Any, receive: Any, send: Any) -> None:
+        while True:
+            await receive()
+
+    layer: Any = limits.LimitedBodies(reading, lambda _: 1000)
+    with pytest.raises(HTTPException) as refused:
+        asyncio.run(layer({"type": "http", "headers": []}, receive, None))
+    assert refused.value.status_code == 408
+
+
+def test_a_long_answer_may_take_longer_than_a_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "PATIENCE_SECONDS", 0.05)
+    messages = [{"type": "http.disconnect"}, {"type": "http.request", "body": b"{}"}]
+
+    async def receive() -> dict[str, Any]:
+        if len(messages) == 1:
+            await asyncio.sleep(0.2)
+        return messages.pop()
+
+    async def answering(scope: Any, receive: Any, send: Any) -> None:
+        assert (await receive())["body"] == b"{}"
+        assert (await receive())["type"] == "http.disconnect"
+
+    layer: Any = limits.LimitedBodies(answering, lambda _: 1000)
+    asyncio.run(layer({"type": "http", "headers": []}, receive, None))
 
 
 def test_what_would_wait_behind_too_many_is_shed() -> None:

@@ -1,0 +1,51 @@
+"""Every family that a use case declares is answered by its fast form, values missing where they may be."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dosel import rows
+from dosel.predictor import Predictor
+from dosel.training.preprocessing import pipeline
+from dosel.usecases import ALL, Family, UseCase
+
+ROWS, HELD_OUT, MISSING = 600, 200, 0.1
+
+
+def table(use_case: UseCase) -> tuple[pd.DataFrame, Any]:
+    """Acceptable rows, and classes that follow from their numbers."""
+    rng, count = np.random.default_rng(0), ROWS + HELD_OUT
+    columns: dict[str, Any] = {}
+    for number in use_case.numbers:
+        values = rng.uniform(number.low, number.high, count)
+        columns[number.name] = np.rint(values).clip(number.low, number.high) if number.whole else values
+    places = (
+        np.mean([(columns[n.name] - n.low) / (n.high - n.low) for n in use_case.numbers], axis=0).argsort().argsort()
+    )
+    for category in use_case.categories:
+        columns[category.name] = rng.choice(category.values, count).astype(object)
+    for feature in use_case.features:
+        if feature.optional:
+            columns[feature.name][rng.random(count) < MISSING] = None
+    codes = np.array(list(use_case.target.labels))
+    return rows.canonical(use_case, pd.DataFrame(columns)), codes[places * len(codes) // count]
+
+
+@pytest.mark.parametrize(
+    ("use_case", "family"),
+    [
+        pytest.param(use_case, family, id=f"{use_case.name} {family.name}")
+        for use_case in ALL
+        for family in use_case.families
+    ],
+)
+def test_a_declared_family_is_answered_by_onnx(use_case: UseCase, family: Family) -> None:
+    features, classes = table(use_case)
+    model = pipeline(use_case, family.build(0)).fit(features[:ROWS], classes[:ROWS])
+    predictor = Predictor(use_case, model)
+    proof = predictor.prove(features[ROWS:])
+    assert (predictor.form, predictor.fallback) == ("onnx", "")
+    assert proof is not None
+    assert proof.rows == HELD_OUT
