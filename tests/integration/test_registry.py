@@ -60,7 +60,15 @@ def test_a_version_knows_its_run(world: World) -> None:
     assert version.params == run.data.params
     assert version.tags["dosel.data_digest"] == run.data.tags["dosel.data_digest"]
     assert all(name.startswith("dosel.") for name in version.tags)
-    assert (version.stage, version.aliases) == ("None", ())
+    assert (version.stage, version.aliases) == ("None", ("random_forest",))
+
+
+def test_a_familys_alias_stays_with_its_newest_version(world: World) -> None:
+    for family in ("poor", "fair", "good", "fair"):
+        world.register(family)
+    registry = world.pipeline().registry
+    assert registry.newest_of(world.name, "random_forest") == 3
+    assert registry.newest_of(world.name, "lightgbm") is None
 
 
 def test_a_run_without_a_model_cannot_be_registered(world: World) -> None:
@@ -68,6 +76,8 @@ def test_a_run_without_a_model_cannot_be_registered(world: World) -> None:
     assert experiment
     empty = world.client.create_run(experiment.experiment_id).info.run_id
     with pytest.raises(RegistryError, match=f"run {empty} logged no model; train again"):
+        world.pipeline().registry.register(COVERTYPE, empty)
+    with pytest.raises(RegistryError, match=f"run {empty} compares no models; train again"):
         world.pipeline().register(empty)
     with pytest.raises(RegistryError, match="refused"):
         world.pipeline().register("no such run")
@@ -182,8 +192,8 @@ def test_a_model_that_could_run_code_is_not_loaded(
             pip_requirements=["scikit-learn"],
             **own_list,
         )
-    number = world.pipeline().register(run.info.run_id)
     registry = world.pipeline().registry
+    number = registry.register(COVERTYPE, run.info.run_id).version
     with pytest.raises(UntrustedModel, match=told):
         registry.load(registry.version(world.name, number))
     outcome = world.pipeline().challenge(number, "me")
