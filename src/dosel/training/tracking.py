@@ -158,7 +158,10 @@ class CandidateRuns:
 
 
 def in_words(params: Mapping[str, Any]) -> str:
-    return " ".join(f"{name}={value}" for name, value in params.items())
+    """Parameters in a line; numbers that were drawn have more digits than anybody reads."""
+    return " ".join(
+        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in params.items()
+    )
 
 
 def log_rows(rows: pd.DataFrame, name: str, digest: str, target: str) -> None:
