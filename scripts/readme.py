@@ -1,5 +1,5 @@
-"""Writes the parts of README.md and docs/ that follow from the code: the tables of services, settings and
-credentials, and the example call.
+"""Writes the parts of README.md and docs/ that follow from the code: the tables of services, use cases,
+settings and credentials, and the example call.
 
 python scripts/readme.py            brings them up to date
 python scripts/readme.py --check    fails if they are not
@@ -33,6 +33,7 @@ def parts() -> dict[str, str]:
     call = f"curl -s localhost:8989/predict -H 'Content-Type: application/json' -d {shlex.quote(body)}"
     return {
         "services": services_table(),
+        "use-cases": use_cases_table(),
         "settings": table(Settings),
         "data-api-settings": table(DataApiSettings),
         "credentials": "\n".join(
@@ -45,17 +46,15 @@ def parts() -> dict[str, str]:
 def services_table() -> str:
     from dosel.embedded.services import services
     from dosel.settings import Settings
-    from dosel.usecases import ALL, DEFAULT
 
-    dags = ", ".join(f"`{use_case.name}_ingest` and `{use_case.name}_train`" for use_case in ALL)
     shows = {
         "page": ("", "what is in Production, a form to ask it, the answer"),
         "api": ("/docs", "every call, with each field's unit, bounds and an example to try"),
-        "mlflow": (
+        "mlflow": ("", "an experiment for each use case: its searches with their candidates; its model's versions"),
+        "airflow-api-server": (
             "",
-            f"experiment `{DEFAULT.experiment}`: each search with its candidates; the model `{DEFAULT.model_name}`",
+            "two DAGs for each use case, `…_ingest` and `…_train`; the user is in `.env`, the password too",
         ),
-        "airflow-api-server": ("", f"the DAGs {dags}; the user is in `.env`, the password too"),
         "data-api": ("/docs", "the outside source of the batches"),
     }
     defaults = {field.validation_alias: field.default for field in Settings.model_fields.values()}
@@ -65,6 +64,16 @@ def services_table() -> str:
         service = found[name]
         # The default's port, whatever the environment of whoever runs this says.
         lines.append(f"| {service.title} | http://localhost:{defaults[service.port_setting]}{path} | {words} |")
+    return "\n".join(lines)
+
+
+def use_cases_table() -> str:
+    from dosel.usecases import ALL
+
+    lines = ["| use case | what it tells | families that are searched | model in MLflow |", "|---|---|---|---|"]
+    for use_case in ALL:
+        families = ", ".join(family.name for family in use_case.families)
+        lines.append(f"| `{use_case.name}` | {use_case.summary} | {families} | `{use_case.model_name}` |")
     return "\n".join(lines)
 
 

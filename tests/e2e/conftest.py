@@ -12,6 +12,8 @@ from dosel.embedded.preflight import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 PORTS = ("AIRFLOW_PORT", "MLFLOW_PORT", "API_PORT", "DATA_API_PORT", "STREAMLIT_PORT")
+TRIALS = 3
+"""Of each search that is made of trials."""
 
 
 @dataclass
@@ -45,7 +47,12 @@ def installation(folder: Path) -> Installation:
     # MLflow sends no telemetry where it sees CI or pytest at work; what a user's machine would do is what counts.
     ours += ("PYTEST_", "CI", "GITHUB_ACTIONS")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    environment |= {"HOME": str(user_home), "DOSEL_HOME": str(folder / "dosel"), "DATA_API_FETCH": "never"}
+    environment |= {
+        "HOME": str(user_home),
+        "DOSEL_HOME": str(folder / "dosel"),
+        "DATA_API_FETCH": "never",
+        "DOSEL_TRIALS": str(TRIALS),
+    }
     environment |= dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
     return Installation(folder / "dosel", user_home, environment)
 

@@ -1,7 +1,9 @@
 """The main job, for real: Airflow pulls, MLflow records, a model enters Production, the API answers."""
 
 import os
+import re
 import socket
+from math import prod
 from typing import Any
 
 import httpx
@@ -10,13 +12,25 @@ import psutil
 import pytest
 from mlflow import MlflowClient, pyfunc, set_tracking_uri, sklearn
 
-from dosel.usecases import COVERTYPE, DEFAULT
+from dosel.training.tracking import CANDIDATE
+from dosel.usecases import ALL, DEFAULT, Family, UseCase
 from dosel.warehouse import BatchStore, PromotionLedger, connect
-from tests.e2e.conftest import PORTS, Installation
+from tests.e2e.conftest import PORTS, TRIALS, Installation
 
 pytestmark = pytest.mark.e2e
 
 Running = tuple[Installation, str]
+
+each_use_case = pytest.mark.parametrize("use_case", ALL, ids=lambda use_case: use_case.name)
+
+
+def answering(output: str) -> dict[str, int]:
+    """Which version of each model answered, as `make up` tells it."""
+    return {name: int(number) for name, number in re.findall(r"says (\w+) version (\d+)", output)}
+
+
+def candidates(family: Family) -> int:
+    return TRIALS if family.search.kind == "optuna" else prod(len(values) for values in family.space.values())  # type: ignore[arg-type]
 
 
 def of_ours(home: str) -> list[psutil.Process]:
@@ -32,51 +46,77 @@ def of_ours(home: str) -> list[psutil.Process]:
     return found
 
 
-def test_it_tells_what_happens_and_ends_with_a_prediction(running: Running) -> None:
+def test_it_tells_what_happens_and_ends_with_a_prediction_of_each_use_case(running: Running) -> None:
     _, output = running
     assert "4,000 rows, generated" in output
     for number in range(1, 11):
-        assert f"batch {number:>2}" in output
-    for number in range(1, 28):
-        assert f"{number}/27" in output
-    assert f"{COVERTYPE.model_name} version 1: accuracy" in output
+        assert re.search(rf"{DEFAULT.name} +batch {number:>2}", output)
+    for use_case in ALL:
+        for family in use_case.families:
+            of = candidates(family)
+            for number in range(1, of + 1):
+                assert f"{use_case.name}   candidate {family.name} {number}/{of} " in output
+        assert re.search(rf"Production   {use_case.model_name} version \d+: {use_case.gate.metric} [01]\.\d+", output)
     assert "user admin, password admin" in output
-    assert f"says {COVERTYPE.model_name} version 1" in output
+    assert set(answering(output)) == {use_case.model_name for use_case in ALL}
 
 
-def test_the_example_of_the_docs_is_answered(running: Running) -> None:
-    platform, _ = running
+@each_use_case
+def test_the_example_of_the_docs_is_answered(running: Running, use_case: UseCase) -> None:
+    platform, output = running
     document = httpx.get(platform.url("API_PORT") + "/openapi.json").json()
-    body = document["paths"]["/predict/covertype"]["post"]["requestBody"]["content"]["application/json"]
+    path = f"/predict/{use_case.name}"
+    body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
     schema = document["components"]["schemas"][body["schema"]["$ref"].rpartition("/")[2]]
-    answer = httpx.post(platform.url("API_PORT") + "/predict", json=schema["examples"][0]).raise_for_status().json()
-    assert answer["prediction"] in COVERTYPE.target.labels
-    assert answer["label"] == COVERTYPE.target.labels[answer["prediction"]]
-    assert answer["model"]["version"] == 1
+    for address in (path, "/predict") if use_case is DEFAULT else (path,):
+        answer = httpx.post(platform.url("API_PORT") + address, json=schema["examples"][0]).raise_for_status().json()
+        assert answer["label"] == use_case.target.labels[answer["prediction"]]
+        assert answer["model"]["version"] == answering(output)[use_case.model_name]
 
 
+@each_use_case
+def test_a_familys_best_answers_when_it_is_named(running: Running, use_case: UseCase) -> None:
+    platform, _ = running
+    versions = set()
+    for family in use_case.families:
+        path = f"/predict/{use_case.name}?model={family.name}"
+        answer = httpx.post(platform.url("API_PORT") + path, json=use_case.example, timeout=60)
+        versions.add(answer.raise_for_status().json()["model"]["version"])
+    assert versions == set(range(1, len(use_case.families) + 1))
+
+
+@each_use_case
 @pytest.mark.parametrize("address", ["models:/{}/Production", "models:/{}@production"])
-def test_plain_mlflow_loads_what_is_in_production(running: Running, address: str) -> None:
+def test_plain_mlflow_loads_what_is_in_production(running: Running, use_case: UseCase, address: str) -> None:
     platform, _ = running
     set_tracking_uri(platform.url("MLFLOW_PORT"))
-    row = pd.DataFrame([COVERTYPE.example])
-    uri = address.format(COVERTYPE.model_name)
-    assert sklearn.load_model(uri).predict(row)[0] in COVERTYPE.target.labels
-    assert pyfunc.load_model(uri).predict(row)[0] in COVERTYPE.target.labels
+    row = pd.DataFrame([use_case.example])
+    uri = address.format(use_case.model_name)
+    assert sklearn.load_model(uri).predict(row)[0] in use_case.target.labels
+    assert pyfunc.load_model(uri).predict(row)[0] in use_case.target.labels
 
 
-def test_the_search_is_in_mlflow_with_all_its_candidates(running: Running) -> None:
+@each_use_case
+def test_the_searches_are_in_mlflow_with_all_their_candidates(running: Running, use_case: UseCase) -> None:
     platform, _ = running
     client = MlflowClient(platform.url("MLFLOW_PORT"))
-    version = client.get_model_version_by_alias(COVERTYPE.model_name, "production")
-    experiment = client.get_experiment_by_name(COVERTYPE.experiment)
-    children = client.search_runs([experiment.experiment_id], f"tags.mlflow.parentRunId = '{version.run_id}'")
-    assert len(children) == 27
-    assert sorted(child.data.metrics["rank_test_score"] for child in children)[0] == 1
-    assert 0.65 < client.get_run(version.run_id).data.metrics["test_accuracy"] < 0.99
+    experiment = client.get_experiment_by_name(use_case.experiment)
+
+    def below(run_id: str) -> list[Any]:
+        return list(client.search_runs([experiment.experiment_id], f"tags.mlflow.parentRunId = '{run_id}'"))
+
+    best = client.get_run(client.get_model_version_by_alias(use_case.model_name, "production").run_id)
+    assert best.data.metrics[f"test_{use_case.gate.metric}"] > use_case.gate.floor
+    searched = {run.data.tags["dosel.family"]: run for run in below(best.data.tags["mlflow.parentRunId"])}
+    assert set(searched) == {family.name for family in use_case.families}
+    for family in use_case.families:
+        tried = [run for run in below(searched[family.name].info.run_id) if CANDIDATE in run.data.tags]
+        assert len(tried) == candidates(family)
+        assert min(run.data.metrics["rank_test_score"] for run in tried) == 1
 
 
-def test_airflow_ran_both_dags_by_itself(running: Running) -> None:
+@each_use_case
+def test_airflow_ran_both_dags_by_itself(running: Running, use_case: UseCase) -> None:
     platform, _ = running
     login = {"username": "admin", "password": "admin"}
     with httpx.Client(base_url=platform.url("AIRFLOW_PORT")) as airflow:
@@ -87,29 +127,32 @@ def test_airflow_ran_both_dags_by_itself(running: Running) -> None:
             runs = airflow.get(f"/api/v2/dags/{dag}/dagRuns").raise_for_status().json()["dag_runs"]
             return [run["state"] for run in runs]
 
-        assert states("covertype_ingest")[0] == "success"
+        assert states(f"{use_case.name}_ingest")[0] == "success"
         # The last task tells the API, whose own look may have been first; so the run may still be ending.
-        assert states("covertype_train") in (["success"], ["running"])
+        assert states(f"{use_case.name}_train") in (["success"], ["running"])
 
 
-def test_the_warehouse_accounts_for_every_row(running: Running) -> None:
-    platform, _ = running
+@each_use_case
+def test_the_warehouse_accounts_for_every_row(running: Running, use_case: UseCase) -> None:
+    platform, output = running
     engine = connect(f"sqlite:///{platform.home / 'warehouse.db'}")
-    store = BatchStore(engine, COVERTYPE)
+    store = BatchStore(engine, use_case)
     records = store.records()
-    assert [record.number for record in records] == list(range(1, 11))
     assert all(r.rows_received == r.rows_clean + r.rows_refused + r.rows_duplicate for r in records)
-    assert sum(r.rows_received for r in records) == 4000
-    assert len(store.clean()) == sum(r.rows_clean for r in records)
-    assert [entry.to_version for entry in PromotionLedger(engine).history(DEFAULT.model_name)] == [1]
+    assert len(store.clean()) == sum(r.rows_clean for r in records) > 0
+    if use_case is DEFAULT:
+        assert [record.number for record in records] == list(range(1, 11))
+        assert sum(r.rows_received for r in records) == 4000
+    name = use_case.model_name
+    assert [entry.to_version for entry in PromotionLedger(engine).history(name)] == [answering(output)[name]]
 
 
 def test_a_second_start_resumes_on_what_is_there(running: Running) -> None:
-    platform, _ = running
+    platform, output = running
     again = platform.make("up", "DETACH=1")
     assert again.returncode == 0
     assert "everything is running already" in again.stdout
-    assert f"says {COVERTYPE.model_name} version 1" in again.stdout
+    assert answering(again.stdout) == answering(output)
     assert platform.make("status").returncode == 0
 
 
@@ -157,7 +200,7 @@ def test_down_leaves_no_process_and_no_port_and_up_comes_back(fresh: Installatio
 
     second = fresh.make("up", "DETACH=1", **settings)
     assert second.returncode == 0, second.stdout + second.stderr
-    assert f"says {COVERTYPE.model_name} version 1" in second.stdout
+    assert answering(second.stdout) == answering(first.stdout)
     assert "batch  1" not in second.stdout
 
 
