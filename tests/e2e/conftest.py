@@ -36,6 +36,18 @@ class Installation:
             check=False,
         )
 
+    def started(self, *targets: str, **settings: str) -> "subprocess.Popen[str]":
+        """The same, not waited for: its output can be read as it comes."""
+        return subprocess.Popen(
+            ["make", *targets],
+            cwd=ROOT,
+            env=self.environment | settings,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
     def url(self, port: str) -> str:
         return f"http://127.0.0.1:{self.environment[port]}"
 
