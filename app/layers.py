@@ -163,7 +163,7 @@ class Keys:
             await self._app(scope, receive, send)
             return
         caller = (scope.get("client") or ("nobody",))[0]
-        asks = bool(self._keys) and scope["path"].startswith("/predict")
+        asks = bool(self._keys) and scope["path"].startswith(ASKED)
         name = self._keys.get(_header(scope, b"x-api-key") or b"") if asks else None
         # Who guesses keys is held to the rate of the address.
         wait = self._wait(f"key {name}" if name else caller) if self._per_second else 0.0
@@ -173,7 +173,7 @@ class Keys:
             await response(scope, receive, send)
             return
         if asks and name is None:
-            told = "predicting needs a key, in the header X-API-Key"
+            told = "this needs a key, in the header X-API-Key"
             response = problem_response(scope, 401, told, {"WWW-Authenticate": "Key"})
             await response(scope, receive, send)
             return

@@ -78,7 +78,8 @@ def test_from_the_source_to_production(
     assert outcome.promoted
     version = pipeline.registry.production(COVERTYPE.model_name)
     assert version is not None
-    assert (version.version, version.aliases, version.stage) == (1, ("production",), "Production")
+    family = COVERTYPE.families[0].name
+    assert (version.version, set(version.aliases), version.stage) == (1, {"production", family}, "Production")
     listed = s3(minio).list_objects_v2(Bucket=ARTIFACT_BUCKET)["Contents"]
     names = {Path(entry["Key"]).name for entry in listed}
     assert {"MLmodel", "model.skops", "input_example.json", "confusion_matrix.png"} <= names
