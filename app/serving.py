@@ -99,6 +99,12 @@ class _Place:
     pause: float = 0.0
     not_before: float = 0.0
 
+    @property
+    def kept_as(self) -> str:
+        """What its versions are kept as on disk."""
+        name = self.use_case.model_name
+        return f"{name}@{self.family}" if self.family else name
+
 
 class Serving:
     """Follows what is in Production, from a thread of its own; a model that answers stays until the next one does.
@@ -185,6 +191,7 @@ class Serving:
         with self._looking:
             place = self._families.setdefault((use_case.name, family), _Place(use_case, family))
             if place.served is None:
+                self._revive(place)
                 self._follow(place)
         if place.served is None:
             raise NotReady(f"no model of the family {family} answers for {use_case.name}: {place.waiting_for}")
@@ -289,33 +296,31 @@ class Serving:
         version = registry.version(use_case.model_name, number)
         manifest = registry.manifest(version)
         digest = manifest.digest if manifest else ""
-        # What is kept on disk is what was in Production: families have no claim on that room.
-        kept = None if place.family else self._kept(use_case, number)
+        kept, new = self._kept(place, number), None
         if kept is not None and digest and (kept.version.run_id, kept.manifest) == (version.run_id, digest):
             served = Served(kept.predictor, version, datetime.now(UTC), digest, kept.reference)
         else:
-            model, reference = registry.load_with_reference(version)
-            predictor = Predictor(use_case, model, refused=_refused(version))
+            loaded = registry.loaded(version)
+            predictor = Predictor(use_case, loaded.model, loaded.form.onnx, _refused(version) or loaded.form.refused)
             _warm_up(predictor, use_case)
-            served = Served(predictor, version, datetime.now(UTC), digest, lambda: reference)
-            if not place.family:
-                kept_now = Cached(model, predictor.onnx, _about(version, digest), reference)
-                self._cache().store(version.name, number, kept_now)
-        if not place.family:
-            self._cache().note_last(version.name, number)
+            served = Served(predictor, version, datetime.now(UTC), digest, lambda: loaded.reference)
+            new = Cached(loaded.model, predictor.onnx, _about(version, digest), loaded.reference)
         # In this order: an answer in between is by what was just confirmed.
         place.confirmed, place.stale = True, False
         place.served = served
         place.swaps += 1
         _settle()
+        if new is not None:
+            self._cache().store(place.kept_as, number, new)
+        self._cache().note_last(place.kept_as, number)
         what = f"{version.name} version {number}" + (f", {place.family}," if place.family else "")
         log.info("%s: %s answers, by %s", use_case.name, what, served.predictor.form)
 
     def _revive(self, place: _Place) -> None:
         """Answers with what this machine last saw in Production, until the registry has been asked."""
         try:
-            number = self._cache().last(place.use_case.model_name)
-            kept = self._kept(place.use_case, number) if number is not None else None
+            number = self._cache().last(place.kept_as)
+            kept = self._kept(place, number) if number is not None else None
         except Exception:
             log.exception("%s: what is kept on disk cannot be used", place.use_case.name)
             return
@@ -325,19 +330,19 @@ class Serving:
             version = kept.version
             log.info("%s: %s version %d answers, from disk", place.use_case.name, version.name, version.version)
 
-    def _kept(self, use_case: UseCase, number: int) -> Served | None:
+    def _kept(self, place: _Place, number: int) -> Served | None:
         """A version from this machine's disk, warm; None if it is not there."""
         from dosel.predictor import Predictor
         from dosel.registry import ModelVersion
 
-        cached = self._cache().load(use_case.model_name, number)
+        cached = self._cache().load(place.kept_as, number)
         if cached is None:
             return None
         about = msgspec.json.decode(cached.about)
         version = msgspec.convert(about["version"], ModelVersion)
-        predictor = Predictor(use_case, cached.model, cached.onnx, _refused(version))
-        _warm_up(predictor, use_case)
-        reference = partial(self._cache().reference, version.name, number)
+        predictor = Predictor(place.use_case, cached.model, cached.onnx, _refused(version))
+        _warm_up(predictor, place.use_case)
+        reference = partial(self._cache().reference, place.kept_as, number)
         return Served(predictor, version, datetime.now(UTC), about["manifest"], reference)
 
     def _is_same(self, place: _Place) -> bool:

@@ -78,7 +78,7 @@ class Bench:
         self._rows = rows
         self._settings = Settings(warehouse_url=self._url)
         # What the ways without dosel need; dosel's own connections are without it, but one.
-        self._plain = create_engine(self._url, connect_args={"local_infile": True})
+        self._plain = create_engine(server.url(dialect="mysql+pymysql"), connect_args={"local_infile": True})
 
     def bare(self) -> None:
         """One table of the rows as they are, typed, without keys."""

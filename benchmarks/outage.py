@@ -31,7 +31,7 @@ def main() -> None:
             connection.exec_driver_sql("CREATE DATABASE mlflow")
         behind = Behind(
             database.url(),
-            database.url("mlflow"),
+            database.url("mlflow", "mysql+pymysql"),
             f"s3://{BUCKET}",
             files.settings | {"MLFLOW_S3_ENDPOINT_URL": files.url},
         )

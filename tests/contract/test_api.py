@@ -19,7 +19,7 @@ from fastapi.testclient import TestClient
 from app.main import build_app, create_app
 from app.serving import Served, Serving
 from dosel.errors import RegistryError, WarehouseError
-from dosel.registry import ModelVersion, Registry
+from dosel.registry import Loaded, ModelVersion, Registry
 from dosel.settings import Settings
 from dosel.usecases import ALL, DEFAULT, Category, Number, UseCase
 from dosel.usecases.covertype import COVERTYPE
@@ -497,9 +497,9 @@ class Moody(Registry):
             raise RegistryError("MLflow cannot be reached")
         return super().production_number(name)
 
-    def load_with_reference(self, version: ModelVersion) -> tuple[Any, bytes | None]:
+    def loaded(self, version: ModelVersion) -> Loaded:
         self.loads += 1
-        return super().load_with_reference(version)
+        return super().loaded(version)
 
 
 def moody(settings: Settings) -> Moody:

@@ -45,7 +45,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 def schema(mariadb: MariaDB) -> Iterator[str]:
     """The URL of a schema of the test's own; as MySQL's own default does, its collation ignores case."""
     name = f"test_{uuid4().hex}"
-    server = create_engine(mariadb.url())
+    server = create_engine(mariadb.url(dialect="mysql+pymysql"))
     with server.begin() as connection:
         connection.exec_driver_sql(f"CREATE DATABASE {name} COLLATE utf8mb4_general_ci")
     yield mariadb.url(name)

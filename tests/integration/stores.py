@@ -59,8 +59,8 @@ class MariadbAndMinio:
     """One schema, whose rows are exchanged: MLflow makes its tables once, which takes seconds."""
 
     def __init__(self, mariadb: MariaDB, minio: Minio) -> None:
-        self._uri = mariadb.url("mlflow")
-        self._engine = create_engine(mariadb.url())
+        self._uri = mariadb.url("mlflow", "mysql+pymysql")
+        self._engine = create_engine(mariadb.url(dialect="mysql+pymysql"))
         self.environment = minio.settings | {"MLFLOW_S3_ENDPOINT_URL": minio.url}
         s3(minio).create_bucket(Bucket=BUCKET)
         with self._engine.begin() as connection:

@@ -31,7 +31,12 @@ def server(schema: str, minio: Minio, bare_environment: None, tmp_path: Path) ->
     [port] = free_ports(1)
     command = (
         *(sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"),
-        *("--backend-store-uri", schema, "--artifacts-destination", f"s3://{ARTIFACT_BUCKET}"),
+        *(
+            "--backend-store-uri",
+            schema.replace("mysql:", "mysql+pymysql:"),
+            "--artifacts-destination",
+            f"s3://{ARTIFACT_BUCKET}",
+        ),
     )
     service = Service("mlflow", "MLflow", command, port)
     processes = Processes(tmp_path)

@@ -139,8 +139,9 @@ class MariaDB(Store):
     title = "MariaDB"
     ports_needed = 1
 
-    def url(self, schema: str = SCHEMA) -> str:
-        return f"mysql+pymysql://{USER}:{self.password}@{HOST}:{self.port}/{schema}"
+    def url(self, schema: str = SCHEMA, dialect: str = "mysql") -> str:
+        """As the data store is named in Compose; SQLAlchemy by itself, or MLflow, need the driver with the dialect."""
+        return f"{dialect}://{USER}:{self.password}@{HOST}:{self.port}/{schema}"
 
     @property
     def settings(self) -> dict[str, str]:

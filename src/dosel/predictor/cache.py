@@ -12,7 +12,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -20,6 +19,7 @@ from urllib.parse import quote
 
 from dosel import formats
 from dosel.errors import NotExplainable, UntrustedModel
+from dosel.predictor.stored import made_with
 from dosel.training import reference
 
 KEPT = 3
@@ -66,7 +66,7 @@ class ModelCache:
             if cached.reference is not None:
                 (half / reference.FILE).write_bytes(cached.reference)
             sums = {file.name: _sha256(file) for file in half.iterdir()}
-            (half / _SUMS).write_text(json.dumps({"made_with": _made_with(), "sha256": sums}))
+            (half / _SUMS).write_text(json.dumps({"made_with": made_with(), "sha256": sums}))
             shutil.rmtree(home / str(number), ignore_errors=True)
             half.replace(home / str(number))
         except OSError:
@@ -83,7 +83,7 @@ class ModelCache:
         try:
             manifest = json.loads((folder / _SUMS).read_text())
             sums = manifest["sha256"]
-            if manifest["made_with"] != _made_with() or any(_sha256(folder / file) != sums[file] for file in sums):
+            if manifest["made_with"] != made_with() or any(_sha256(folder / file) != sums[file] for file in sums):
                 log.warning("%s version %d on disk is damaged, or of other libraries; it is not used", name, number)
                 return None
             onnx = (folder / _ONNX).read_bytes() if _ONNX in sums else None
@@ -140,10 +140,6 @@ class ModelCache:
 
 def _versions(home: Path) -> Iterator[Path]:
     return (folder for folder in home.iterdir() if folder.name.isdigit())
-
-
-def _made_with() -> list[str]:
-    return [*formats.requirements(), f"onnxruntime=={version('onnxruntime')}"]
 
 
 def _sha256(file: Path) -> str:

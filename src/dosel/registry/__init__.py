@@ -7,7 +7,7 @@
 
 from dosel.registry.gate import Report, Rule, judge
 from dosel.registry.projection import Projection
-from dosel.registry.registry import Registry
+from dosel.registry.registry import Loaded, Registry
 from dosel.registry.store import ModelVersion
 
-__all__ = ["ModelVersion", "Projection", "Registry", "Report", "Rule", "judge"]
+__all__ = ["Loaded", "ModelVersion", "Projection", "Registry", "Report", "Rule", "judge"]

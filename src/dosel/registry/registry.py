@@ -2,7 +2,10 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 from dosel import formats
 from dosel.errors import ModelNotFound, PromotionRefused, UntrustedModel
@@ -14,10 +17,25 @@ from dosel.training import reference
 from dosel.usecases import UseCase
 from dosel.warehouse import Evidence, Manifest, Promotion, PromotionLedger, connect
 
+if TYPE_CHECKING:
+    from dosel.predictor import StoredForm
+
 FAMILY = "dosel.family"
 """Tag of a run and of its version: which family's model it is."""
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A version as it was read: the fitted estimator, and what was kept beside it.
+
+    `reference` are the rows it was trained on (`dosel.training.reference`), None if there are none.
+    """
+
+    model: Any
+    reference: bytes | None
+    form: "StoredForm"
 
 
 class Registry:
@@ -46,9 +64,12 @@ class Registry:
     def register(self, use_case: UseCase, run_id: str) -> ModelVersion:
         """The version of the model that `run_id` logged, with its manifest; registered before, it is found again.
 
-        The newest version of a family carries the family's name as an alias.
+        The form that is to answer for it is made here and kept beside the model. The newest version of a family
+        carries the family's name as an alias.
         """
         version = self._store.create_version(use_case.model_name, use_case.summary, run_id)
+        if self.manifest(version) is None:
+            self._compile(use_case, version)
         self.vouch(version)
         family = version.tags.get(FAMILY)
         if family is not None:
@@ -104,12 +125,14 @@ class Registry:
         Raises:
             UntrustedModel: its files are not those that were registered, or not in a form that can be read so.
         """
-        return self.load_with_reference(version)[0]
+        return self.loaded(version).model
 
-    def load_with_reference(self, version: ModelVersion) -> tuple[Any, bytes | None]:
-        """The same, with the file of the rows it was trained on (`dosel.training.reference`); None if it has none."""
+    def loaded(self, version: ModelVersion) -> Loaded:
+        """The same, with what was kept beside it."""
+        from dosel.predictor import stored
+
         with trusted_files(self._store, self._ledger, version) as folder:
-            return formats.read(folder), reference.beside(folder)
+            return Loaded(formats.read(folder), reference.beside(folder), stored.beside(folder))
 
     def check(self, version: ModelVersion) -> None:
         """
@@ -187,6 +210,20 @@ class Registry:
     def note(self, version: ModelVersion, tags: Mapping[str, str], metrics: Mapping[str, float], text: str) -> None:
         """Writes what became of a version to its run, and in words to its description."""
         self._store.note(version, tags, metrics, text)
+
+    def _compile(self, use_case: UseCase, version: ModelVersion) -> None:
+        """Makes and proves the form that is to answer, and lays it beside the model, unless it is there."""
+        from dosel.predictor import Predictor, StoredForm, stored
+
+        with self._store.files(version) as files, TemporaryDirectory(prefix="dosel-form-") as folder:
+            if stored.beside(files) != StoredForm():
+                return
+            try:
+                stored.write(Predictor(use_case, formats.read(files)), Path(folder))
+            except Exception as error:  # noqa: BLE001  whatever is wrong with a model, the gate is to find and to tell
+                log.warning("%s version %d cannot answer: %s", version.name, version.version, error)
+                return
+            self._store.add_files(version, Path(folder), stored.FOLDER)
 
     def _asked_back(self, history: Sequence[Promotion], name: str, number: int) -> ModelVersion:
         entries = [entry for entry in history if entry.to_version == number]

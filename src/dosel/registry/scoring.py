@@ -34,16 +34,16 @@ def shown(registry: Registry, use_case: UseCase, version: ModelVersion, features
         "recorded": {int(code): p for code, p in json.loads(recorded).items()} if recorded else None,
     }
     try:
-        model = registry.load(version)
+        loaded = registry.loaded(version)
     except UntrustedModel as error:
         return Shown(version.version, None, str(error), **known)
     try:
-        predictor = Predictor(use_case, model)
+        predictor = Predictor(use_case, loaded.model, loaded.form.onnx, loaded.form.refused)
         [answer] = predictor.predict([use_case.example])
         codes = {label: code for code, label in use_case.target.labels.items()}
         known["answered"] = {codes[label]: p for label, p in answer.probabilities.items()}
         known["latency_ms"] = _latency_ms(predictor, use_case)
-        predicted = np.asarray(model.predict(features), dtype=np.int64)
+        predicted = np.asarray(loaded.model.predict(features), dtype=np.int64)
         known["form"] = proven(predictor, features)
     except Exception as error:  # noqa: BLE001  a model may fail in any way; whichever it is, it does not enter
         return Shown(version.version, None, f"it fails when asked: {type(error).__name__}: {error}", **known)

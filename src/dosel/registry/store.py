@@ -141,6 +141,12 @@ class Store:
                 path = download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=self.uri)
             yield Path(path)
 
+    def add_files(self, version: ModelVersion, folder: Path, under: str) -> None:
+        """Lays the files of a folder beside the version's own."""
+        with self.speaking():
+            source: str = self.client.get_model_version(version.name, str(version.version)).source
+            self.client.log_model_artifacts(source.removeprefix("models:/"), str(folder), under)
+
     def tag(self, version: ModelVersion, tags: Mapping[str, str]) -> None:
         """Sets tags of a version itself, for readers of MLflow."""
         with self.speaking():

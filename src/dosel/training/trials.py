@@ -20,6 +20,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.samplers import TPESampler
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from scipy.stats import rankdata
 from sklearn.base import BaseEstimator, clone, is_classifier
@@ -31,6 +32,7 @@ from dosel.training.preprocessing import CLASSIFIER
 from dosel.training.search import Fold, Scored, Watcher, figures_at, plain, prepared_fold, scored_on
 from dosel.training.strategies import Each
 from dosel.usecases import Range, Space
+from dosel.warehouse import engine_arguments
 
 UNPRUNED = 3
 """Trials that always get all their folds, so that there is something to compare with."""
@@ -121,7 +123,7 @@ class TrialSearchCV(BaseEstimator):  # type: ignore[misc]
     def _opened(self) -> optuna.Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(
-            storage=self.storage or None,
+            storage=_kept_in(self.storage) if self.storage else None,
             study_name=self.study,
             load_if_exists=True,
             direction="maximize",
@@ -192,6 +194,11 @@ class TrialSearchCV(BaseEstimator):  # type: ignore[misc]
         pruned = trial.state == TrialState.PRUNED
         params = plain({name: trial.params[name] for name in self.space})
         self.watcher(Scored(number, self.trials, number, params, float(np.mean(had)), best, figures, pruned))
+
+
+def _kept_in(url: str) -> RDBStorage:
+    address, arguments = engine_arguments(url)
+    return RDBStorage(address.render_as_string(hide_password=False), engine_kwargs=arguments)
 
 
 def _distribution(values: Sequence[Any] | Range) -> BaseDistribution:

@@ -4,7 +4,7 @@ MySQL in the full platform, a SQLite file when embedded; the same code for both.
 """
 
 from dosel.warehouse.batches import BatchStore
-from dosel.warehouse.engine import connect
+from dosel.warehouse.engine import connect, engine_arguments
 from dosel.warehouse.locks import Turn
 from dosel.warehouse.manifests import Manifest
 from dosel.warehouse.predictions import PredictionRecord, PredictionStore
@@ -25,4 +25,5 @@ __all__ = [
     "RefusedRow",
     "Turn",
     "connect",
+    "engine_arguments",
 ]

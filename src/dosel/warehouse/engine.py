@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Engine, Table, create_engine, event
+from sqlalchemy import URL, Connection, Dialect, Engine, Table, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, InternalError, OperationalError
 
@@ -32,24 +32,31 @@ def connect(url: str) -> Engine:
     Raises:
         SettingsError: `url` is no SQLAlchemy URL of a database that is supported.
     """
+    address, arguments = engine_arguments(url)
+    engine = create_engine(address, **arguments)
+    if engine.dialect.name == "sqlite":
+        if address.database:
+            Path(address.database).parent.mkdir(parents=True, exist_ok=True)
+        _make_sqlite_transactional(engine)
+    return engine
+
+
+def engine_arguments(url: str) -> tuple[URL, dict[str, Any]]:
+    """What `create_engine` is to be given for `url`: our driver, and time limits on all it does.
+
+    Raises:
+        SettingsError: `url` is no SQLAlchemy URL of a database that is supported.
+    """
     try:
         parsed = make_url(url)
     except ArgumentError:
         raise SettingsError("DOSEL_WAREHOUSE_URL: an SQLAlchemy URL is expected, such as mysql+pymysql://…") from None
     match parsed.get_backend_name():
         case "sqlite":
-            if parsed.database:
-                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-            engine = create_engine(parsed, connect_args={"timeout": LOCK_SECONDS})
-            _make_sqlite_transactional(engine)
-            return engine
+            return parsed, {"connect_args": {"timeout": LOCK_SECONDS}}
         case "mysql" | "mariadb":
-            return create_engine(
-                parsed.set(drivername="mysql+pymysql"),
-                pool_pre_ping=True,
-                pool_recycle=1800,
-                connect_args=connect_arguments(),
-            )
+            pool = {"pool_pre_ping": True, "pool_recycle": 1800}
+            return parsed.set(drivername="mysql+pymysql"), pool | {"connect_args": connect_arguments()}
         case other:
             raise SettingsError(f"DOSEL_WAREHOUSE_URL: {other} is not supported; use mysql+pymysql or sqlite")
 

@@ -1,0 +1,51 @@
+"""A model's fast form, kept beside it from its registration on: whoever loads the version need not make it anew.
+
+It is one of the version's files, so that the manifest covers it as it does the model. Other versions of the
+libraries may compute otherwise: what they left is passed over, and the form is made and proven again.
+"""
+
+import json
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from dosel import formats
+from dosel.predictor.predictor import Predictor
+
+FOLDER = "serving"
+"""Where it lies among a version's files."""
+
+_ONNX = "classifier.onnx"
+_ABOUT = "form.json"
+
+
+@dataclass(frozen=True)
+class StoredForm:
+    """What is known of a form: proven ONNX, or why the model itself is to answer; neither, if it is to be found out."""
+
+    onnx: bytes | None = None
+    refused: str = ""
+
+
+def made_with() -> list[str]:
+    """The libraries whose versions decide what a form computes."""
+    return [*formats.requirements(), f"onnxruntime=={version('onnxruntime')}"]
+
+
+def write(predictor: Predictor, folder: Path) -> None:
+    """Writes the form that `predictor` settled on; the same model gives the same files."""
+    about = {"made_with": made_with(), "refused": predictor.fallback, "proof": str(predictor.proof or "")}
+    (folder / _ABOUT).write_text(json.dumps(about, indent=1))
+    if predictor.onnx is not None:
+        (folder / _ONNX).write_bytes(predictor.onnx)
+
+
+def beside(folder: Path) -> StoredForm:
+    """What the folder of a version's files says; nothing, if other libraries said it."""
+    about, onnx = folder / FOLDER / _ABOUT, folder / FOLDER / _ONNX
+    if not about.is_file():
+        return StoredForm()
+    known = json.loads(about.read_text())
+    if known["made_with"] != made_with():
+        return StoredForm()
+    return StoredForm(onnx.read_bytes() if onnx.is_file() else None, known["refused"])
