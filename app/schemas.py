@@ -153,6 +153,9 @@ class ModelInfo(BaseModel):
     since: datetime | None = Field(
         description="When it entered Production, by the ledger; null if that cannot be read."
     )
+    family: Version | None = Field(
+        description="The newest version of the family that `model` names; null if it names none."
+    )
     loaded: Loaded
     read_at: datetime = Field(description="When `production` was read; not now, if MLflow cannot be reached.")
 

@@ -205,9 +205,10 @@ class Serving:
         """What keeps the use case from following Production; "" while it does."""
         return self._places[use_case.name].waiting_for
 
-    def stale(self, use_case: UseCase) -> bool:
-        """Whether the last look could not confirm that what answers is what is in Production."""
-        return self._places[use_case.name].stale
+    def stale(self, use_case: UseCase, family: str = "") -> bool:
+        """Whether the last look could not confirm that what answers is in Production, or a family's newest version."""
+        place = self._families[use_case.name, family] if family else self._places[use_case.name]
+        return place.stale
 
     def swaps(self, use_case: UseCase) -> int:
         """How many versions have taken over so far."""

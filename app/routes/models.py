@@ -52,10 +52,16 @@ def router(use_cases: Sequence[UseCase], default: UseCase) -> APIRouter:
     def show_model(
         serving: ServingDep,
         use_case: Annotated[str, Query(description="Name of the use case.")] = default.name,
-        model: Annotated[str | None, Query(description="Its registered model, as a check.")] = None,
+        model: Annotated[
+            str | None, Query(description="One of its families, to be told of that, too; or its registered model.")
+        ] = None,
     ) -> ModelInfo:
         asked = serving.named(cut(use_case))
-        if model:
+        family = None
+        if model and asked.family(model):
+            served = serving.of_family(asked, model) or serving.load_family(asked, model)
+            family = Version.of(served.version)
+        elif model:
             serving.check_model(asked, cut(model))
         served = serving.served(asked)
         production, read_at, since = served.version, served.loaded_at, None
@@ -73,6 +79,7 @@ def router(use_cases: Sequence[UseCase], default: UseCase) -> APIRouter:
             name=asked.model_name,
             production=Version.of(production),
             since=since,
+            family=family,
             loaded=_loaded_now(serving, asked, served),
             read_at=read_at,
         )

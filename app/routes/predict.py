@@ -110,7 +110,7 @@ async def asked_for(serving: Serving, use_case: UseCase, *models: str | None) ->
     served = serving.of_family(use_case, family)
     if served is None:
         served = await run_in_threadpool(serving.load_family, use_case, family)
-    return served, False
+    return served, serving.stale(use_case, family)
 
 
 def takes_row_of(use_case: UseCase) -> Callable[[Request], Awaitable[None]]:

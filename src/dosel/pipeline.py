@@ -172,12 +172,20 @@ class Pipeline:
     def register(self, run_id: str) -> int:
         """Registers each family's model, and returns the number of the best one's version: the one to challenge."""
         runs, best = self._registry.store.compared(run_id)
-        numbers = {}
+        versions = {}
         for family, of_family in runs.items():
-            version = self._registry.register(self._use_case, of_family)
+            versions[family] = version = self._registry.register(self._use_case, of_family)
             log.info("run %s is %s version %d, %s", of_family, version.name, version.version, family)
-            numbers[family] = version.version
-        return numbers[best]
+        number, metric = versions[best].version, self._use_case.gate.metric
+        for family, version in versions.items():
+            if family != best and JUDGED not in version.tags:
+                score = version.metrics["best_cv_score"]
+                text = (
+                    f"The best {family} of its training: {metric} {score:.4f} over the folds. "
+                    f"Version {number}, {best}, had the best folds and went to the gate in its stead."
+                )
+                self._registry.note(version, {}, {}, text)
+        return number
 
     def challenge(self, number: int, actor: str) -> Outcome:
         """Lets a version into Production if every rule of the gate holds against what is in it.

@@ -249,6 +249,9 @@ def test_a_family_is_asked_by_its_name(api: TestClient, use_case: UseCase) -> No
         rows = use_case.example if where == path else [use_case.example]
         answer = api.post(where, params={"model": first}, json=rows).raise_for_status().json()
         assert answer["model"] == production["model"]
+        info = api.get("/model-info", params={"use_case": use_case.name, "model": first}).raise_for_status().json()
+        assert info["family"]["version"] == answer["model"]["version"]
+        assert info["family"]["lineage"]["family"] == first
         for unknown, status in ((rest[0], 503), ("nobody", 404)):
             response = api.post(where, params={"model": unknown}, json=rows)
             assert response.status_code == status

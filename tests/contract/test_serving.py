@@ -69,7 +69,7 @@ def restarted(here: Installation) -> TestClient:
     return TestClient(build_app(here.settings, Serving(here.settings, ALL, nothing_behind), ALL, DEFAULT))
 
 
-@pytest.mark.parametrize("path", ["/predict", "/predict?model=" + NAME])
+@pytest.mark.parametrize("path", ["/predict", *(f"/predict?model={m}" for m in (NAME, COVERTYPE.families[0].name))])
 def test_a_restarted_api_answers_with_nothing_behind_it_and_says_so(install: Install, path: str) -> None:
     here = install()
     here.promote(here.good[0])
