@@ -9,6 +9,9 @@ PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3 python; d
 	then echo $$name; break; fi; done)
 DOSEL := .venv/bin/dosel
 
+# LightGBM looks for the system's OpenMP runtime; setup links scikit-learn's there, for systems that have none.
+export LD_LIBRARY_PATH := $(CURDIR)/.venv/lib/openmp$(addprefix :,$(LD_LIBRARY_PATH))
+
 .PHONY: help
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -26,7 +26,8 @@ OLDEST, NEWEST = (3, 11), (3, 13)
 
 
 def main() -> None:
-    stamp = hashlib.sha256(b"".join(file.read_bytes() for file in (*LOCKS, ROOT / "pyproject.toml"))).hexdigest()
+    made_from = (*LOCKS, ROOT / "pyproject.toml", Path(__file__))
+    stamp = hashlib.sha256(b"".join(file.read_bytes() for file in made_from)).hexdigest()
     if STAMP.exists() and STAMP.read_text() == stamp and python().exists():
         return
     check_python()
@@ -46,6 +47,7 @@ def main() -> None:
     target = ["--python", str(python()), "--quiet"]
     run([*uv, "sync", *target, "--require-hashes", "--compile-bytecode", *map(str, LOCKS)], environment)
     run([*uv, "install", *target, "--no-deps", "--no-build-isolation", "--editable", str(ROOT)], environment)
+    link_openmp()
     STAMP.write_text(stamp)
     print(f"set up in {time.monotonic() - began:.0f} s", flush=True)
 
@@ -71,6 +73,13 @@ def check_disk() -> None:
     free = shutil.disk_usage(ROOT).free
     if free < NEEDED_BYTES:
         stop(f"{free / 1e9:.1f} GB are left on the disk of {ROOT}, {NEEDED_BYTES / 1e9:.0f} GB are needed: make room")
+
+
+def link_openmp() -> None:
+    """Gives scikit-learn's OpenMP runtime the name by which LightGBM looks for the system's, which may have none."""
+    for runtime in VENV.glob("lib/python*/site-packages/scikit_learn.libs/libgomp-*.so.*"):
+        (VENV / "lib" / "openmp").mkdir()
+        (VENV / "lib" / "openmp" / "libgomp.so.1").symlink_to(runtime)
 
 
 def pinned(package: str) -> str:
