@@ -132,10 +132,14 @@ class Stack:
         found: dict[str, Any] = answer.json()
         return found
 
+    def runs(self, dag: str) -> list[dict[str, Any]]:
+        """Runs of a DAG, the newest first."""
+        found = self.airflow("GET", f"dags/{dag}/dagRuns", params={"order_by": "-run_after"})
+        runs: list[dict[str, Any]] = found["dag_runs"]
+        return runs
+
     def newest_run(self, dag: str) -> dict[str, Any]:
-        runs = self.airflow("GET", f"dags/{dag}/dagRuns", params={"order_by": "-run_after", "limit": 1})["dag_runs"]
-        newest: dict[str, Any] = runs[0]
-        return newest
+        return self.runs(dag)[0]
 
     def tasks(self, dag: str, run: str) -> dict[str, dict[str, Any]]:
         found = self.airflow("GET", f"dags/{dag}/dagRuns/{run}/taskInstances")["task_instances"]
