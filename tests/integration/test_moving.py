@@ -62,14 +62,15 @@ def tamper(world: World) -> Iterator[Tamper]:
     written: list[tuple[ArtifactRepository, str, bytes | None]] = []
 
     def write(repository: ArtifactRepository, file: str, content: bytes) -> None:
+        path = Path(file)
         with TemporaryDirectory() as folder:
-            Path(folder, file).write_bytes(content)
-            repository.log_artifact(str(Path(folder, file)))
+            Path(folder, path.name).write_bytes(content)
+            repository.log_artifact(str(Path(folder, path.name)), str(path.parent) if path.parent.name else None)
 
     def act(number: int, file: str = "model.skops", content: bytes = b"another model") -> None:
         location = world.client.get_model_version_download_uri(world.name, str(number))
         repository = get_artifact_repository(location, tracking_uri=world.settings.tracking_uri)
-        there = file in {listed.path for listed in repository.list_artifacts()}
+        there = file in {listed.path for listed in repository.list_artifacts(str(Path(file).parent).strip("."))}
         written.append((repository, file, Path(repository.download_artifacts(file)).read_bytes() if there else None))
         write(repository, file, content)
 
@@ -101,7 +102,12 @@ class TestTrust:
 
     @pytest.mark.parametrize(
         ("file", "told"),
-        [("model.skops", "model.skops changed"), ("MLmodel", "MLmodel changed"), ("extra.py", "not in the manifest")],
+        [
+            ("model.skops", "model.skops changed"),
+            ("MLmodel", "MLmodel changed"),
+            ("extra.py", "not in the manifest"),
+            ("serving/classifier.onnx", "classifier.onnx changed"),
+        ],
     )
     def test_files_that_differ_are_never_loaded(self, file: str, told: str, three: World, tamper: Tamper) -> None:
         tamper(3, file)

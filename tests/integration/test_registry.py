@@ -9,6 +9,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from dosel import rows
 from dosel.errors import ModelNotFound, RegistryError, UntrustedModel
+from dosel.predictor import Predictor, StoredForm, stored
 from dosel.registry import Registry
 from dosel.usecases.covertype import COVERTYPE
 from dosel.warehouse import PromotionLedger, connect
@@ -158,6 +159,18 @@ def test_plain_mlflow_finds_what_is_in_production(world: World) -> None:
     expected = registry.load(registry.version(world.name, 1)).predict_proba(features)
     for address in (f"models:/{world.name}/Production", f"models:/{world.name}@production"):
         assert (mlflow.sklearn.load_model(address).predict_proba(features) == expected).all()
+
+
+def test_what_is_to_answer_is_kept_beside_the_model(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    number, registry = world.register("fair"), world.pipeline().registry
+    version = registry.version(world.name, number)
+    loaded, manifest = registry.loaded(version), registry.manifest(version)
+    assert manifest is not None
+    assert {f"{stored.FOLDER}/form.json", f"{stored.FOLDER}/classifier.onnx"} < set(manifest.files)
+    # Made anew, it is the same to the last bit: two registrations at once do not spoil each other's manifest.
+    assert Predictor(COVERTYPE, loaded.model).onnx == loaded.form.onnx is not None
+    monkeypatch.setattr(stored, "made_with", lambda: ["a library of tomorrow"])
+    assert registry.loaded(version).form == StoredForm()
 
 
 class Foreign(BaseEstimator):  # type: ignore[misc]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dosel.predictor import boosting
+from dosel.predictor import boosting, forests
 
 Floats = npt.NDArray[np.float64]
 
@@ -64,8 +64,7 @@ class Compiled:
                 yield int(column), np.unique(values[columns == column])
 
 
-_TREES = ("DecisionTree", "ExtraTree", "RandomForest", "ExtraTrees", "GradientBoosting")
-"""Of scikit-learn, which compares in float32 in these."""
+_FORESTS = ("DecisionTree", "ExtraTree", "RandomForest", "ExtraTrees")
 
 
 def forms(estimator: Any, width: int) -> list[Callable[[], Compiled]]:
@@ -82,8 +81,11 @@ def forms(estimator: Any, width: int) -> list[Callable[[], Compiled]]:
         case "KNeighborsClassifier":
             # Without this operator of ONNX Runtime's own it is slower than scikit-learn.
             return [lambda: _by_skl2onnx(estimator, width, np.float64, optim="cdist")]
-    if name.removesuffix("Classifier") in _TREES:
-        return [lambda: _by_skl2onnx(estimator, width, np.float32)]
+        case "GradientBoostingClassifier":
+            # It compares in float32, as scikit-learn's trees all do.
+            return [lambda: _by_skl2onnx(estimator, width, np.float32)]
+    if name.removesuffix("Classifier") in _FORESTS:
+        return [lambda: Compiled(forests.from_forest(estimator, width))]
     return [lambda: _by_skl2onnx(estimator, width, np.float64), lambda: _by_skl2onnx(estimator, width, np.float32)]
 
 

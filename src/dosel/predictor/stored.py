@@ -32,12 +32,18 @@ def made_with() -> list[str]:
     return [*formats.requirements(), f"onnxruntime=={version('onnxruntime')}"]
 
 
-def write(predictor: Predictor, folder: Path) -> None:
-    """Writes the form that `predictor` settled on; the same model gives the same files."""
+def write(predictor: Predictor, files: Path) -> Path:
+    """Writes the form that `predictor` settled on beside a version's files; gives its folder there.
+
+    The same model gives the same content.
+    """
+    folder = files / FOLDER
+    folder.mkdir(exist_ok=True)
     about = {"made_with": made_with(), "refused": predictor.fallback, "proof": str(predictor.proof or "")}
     (folder / _ABOUT).write_text(json.dumps(about, indent=1))
     if predictor.onnx is not None:
         (folder / _ONNX).write_bytes(predictor.onnx)
+    return folder
 
 
 def beside(folder: Path) -> StoredForm:

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from dosel import formats
@@ -68,9 +67,7 @@ class Registry:
         carries the family's name as an alias.
         """
         version = self._store.create_version(use_case.model_name, use_case.summary, run_id)
-        if self.manifest(version) is None:
-            self._compile(use_case, version)
-        self.vouch(version)
+        vouch(self._store, self._ledger, version, lambda files: self._compile(use_case, version, files))
         family = version.tags.get(FAMILY)
         if family is not None:
             self._store.tag(version, {FAMILY: family})
@@ -211,19 +208,18 @@ class Registry:
         """Writes what became of a version to its run, and in words to its description."""
         self._store.note(version, tags, metrics, text)
 
-    def _compile(self, use_case: UseCase, version: ModelVersion) -> None:
+    def _compile(self, use_case: UseCase, version: ModelVersion, files: Path) -> None:
         """Makes and proves the form that is to answer, and lays it beside the model, unless it is there."""
         from dosel.predictor import Predictor, StoredForm, stored
 
-        with self._store.files(version) as files, TemporaryDirectory(prefix="dosel-form-") as folder:
-            if stored.beside(files) != StoredForm():
-                return
-            try:
-                stored.write(Predictor(use_case, formats.read(files)), Path(folder))
-            except Exception as error:  # noqa: BLE001  whatever is wrong with a model, the gate is to find and to tell
-                log.warning("%s version %d cannot answer: %s", version.name, version.version, error)
-                return
-            self._store.add_files(version, Path(folder), stored.FOLDER)
+        if stored.beside(files) != StoredForm():
+            return
+        try:
+            folder = stored.write(Predictor(use_case, formats.read(files)), files)
+        except Exception as error:  # noqa: BLE001  whatever is wrong with a model, the gate is to find and to tell
+            log.warning("%s version %d cannot answer: %s", version.name, version.version, error)
+            return
+        self._store.add_files(version, folder, stored.FOLDER)
 
     def _asked_back(self, history: Sequence[Promotion], name: str, number: int) -> ModelVersion:
         entries = [entry for entry in history if entry.to_version == number]

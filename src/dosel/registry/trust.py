@@ -1,7 +1,7 @@
 """Which files a version may be loaded from: those whose manifest the ledger has kept since registration."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,11 +16,18 @@ def hashed(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
 
 
-def vouch(store: Store, ledger: PromotionLedger, version: ModelVersion) -> Manifest:
-    """Keeps the manifest of a version's files as they are now; one that is kept already stays."""
+def vouch(
+    store: Store, ledger: PromotionLedger, version: ModelVersion, add: Callable[[Path], None] = lambda _: None
+) -> Manifest:
+    """Keeps the manifest of a version's files as they are now; one that is kept already stays.
+
+    Args:
+        add: may lay more files beside them, in the copy that it is given and in the store.
+    """
     kept = ledger.manifest(version.name, version.version, version.run_id)
     if kept is None:
         with store.files(version) as folder:
+            add(folder)
             kept = ledger.vouch(Manifest(version.name, version.version, version.run_id, hashed(folder)))
     # For readers of MLflow; nothing here believes them.
     store.tag(version, {"dosel.manifest": kept.digest})

@@ -18,7 +18,7 @@ from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
 from sklearn.metrics import accuracy_score, log_loss, precision_recall_fscore_support, roc_auc_score
 from sklearn.utils import estimator_html_repr
 
-from dosel.training.evaluation import confusion_figure, counted
+from dosel.training.evaluation import counted
 from dosel.training.search import AnySearch
 from dosel.usecases import Target
 
@@ -32,8 +32,12 @@ def settings(client: MlflowClient, run_id: str, search: AnySearch) -> None:
 
 def results(
     client: MlflowClient, run_id: str, search: AnySearch, target: Target, features: pd.DataFrame, truth: Classes
-) -> None:
-    """After the search: the best candidate, its figures on the rows it was trained on, and `cv_results_`."""
+) -> npt.NDArray[np.int64]:
+    """After the search: the best candidate, its figures on the rows it was trained on, and `cv_results_`.
+
+    Returns:
+        The confusion matrix of those rows, which is still to be drawn.
+    """
     now = get_current_time_millis()
     predicted, figures = training_metrics(search, features, truth)
     figures["best_cv_score"] = float(search.best_score_)
@@ -46,8 +50,7 @@ def results(
     pd.DataFrame(search.cv_results_).to_csv(table, index=False)
     mlflow.log_text(table.getvalue(), "cv_results.csv")
     mlflow.log_text(f"<!DOCTYPE html>\n<meta charset='utf-8'>\n{estimator_html_repr(search)}", "estimator.html")
-    confusion = counted(target, truth, predicted)
-    mlflow.log_figure(confusion_figure(target, confusion, "training rows"), "training_confusion_matrix.png")
+    return counted(target, truth, predicted)
 
 
 def training_metrics(search: AnySearch, features: pd.DataFrame, truth: Classes) -> tuple[Classes, dict[str, float]]:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import joblib
 import numpy as np
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
 from sklearn.ensemble import (
     ExtraTreesClassifier,
     ExtraTreesRegressor,
@@ -86,8 +86,9 @@ class ForestPrefixes:
         started = perf_counter()
         forest = _with(model, group[whole]).fit(features, target)
         seconds = perf_counter() - started
+        votes = _Votes(forest)
         for i, size in enumerate(sizes):
-            yield Fitted(_cut(forest, size), seconds if i == whole else None)
+            yield Fitted(_cut(forest, size, votes), seconds if i == whole else None)
 
     @staticmethod
     def applies(model: Any, candidates: Sequence[Params]) -> bool:
@@ -120,8 +121,30 @@ def _grows_by_seed(forest: Any) -> bool:
     return whole and isinstance(seed, int) and not forest.warm_start and not forest.oob_score
 
 
-def _cut(forest: Any, size: int) -> Any:
+def _cut(forest: Any, size: int, votes: "_Votes") -> Any:
     part = copy(forest)
     part.n_estimators = size
     part.estimators_ = forest.estimators_[:size]
+    if is_classifier(forest):
+        part.predict_proba = lambda features: votes.of_first(size, features)
     return part
+
+
+class _Votes:
+    """The votes of a forest's trees, added up in their order: a larger forest goes on where a smaller one ended."""
+
+    def __init__(self, forest: Any) -> None:
+        self._trees = forest.estimators_
+        self._features: Any = None
+        self._counted = 0
+        self._sum: Any = 0.0
+
+    def of_first(self, size: int, features: Any) -> Any:
+        """What the forest of the first `size` trees gives as `predict_proba`."""
+        if features is not self._features or size < self._counted:
+            self._features, self._counted, self._sum = features, 0, 0.0
+        is_checked = isinstance(features, np.ndarray) and features.dtype == np.float32
+        for tree in self._trees[self._counted : size]:
+            self._sum = self._sum + tree.predict_proba(features, check_input=not is_checked)
+        self._counted = size
+        return self._sum / size

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
@@ -92,7 +92,7 @@ class CandidateRuns:
         self._tags = {tag.key: tag.value for tag in class_of(estimator)}
         self._runs: dict[int, str] = {}
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="candidate-runs")
-        self._written: list[Future[None]] = []
+        self._written: list[Future[Any]] = []
 
     def __enter__(self) -> Self:
         return self
@@ -115,6 +115,10 @@ class CandidateRuns:
         )
         self._raise_errors()
         self._written.append(self._writer.submit(self._write, scored, get_current_time_millis()))
+
+    def beside(self, write: Callable[[], object]) -> None:
+        """Has something written from the same thread, after all that waits there."""
+        self._written.append(self._writer.submit(write))
 
     def rank(self, ranks: Iterable[int]) -> None:
         """Adds each candidate's rank, 1 for the best, in the grid's order: known only now that all are scored."""

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter, process_time
@@ -169,14 +170,18 @@ def _search_family(
         search.watcher = _both(watcher, told)
         _fit(search, parts.features, parts.classes)
         watcher.rank(search.cv_results_["rank_test_score"])
-        record.results(client, run_id, search, use_case.target, parts.features, parts.classes)
+        on_training_rows = record.results(client, run_id, search, use_case.target, parts.features, parts.classes)
         model = search.best_estimator_
         evaluation = evaluate(use_case.target, parts.test_classes, model.predict(parts.test_features))
         mlflow.log_metrics({f"test_{name}": value for name, value in evaluation.metrics.items()})
         mlflow.log_dict(evaluation.report, "evaluation/per_class_report.json")
         mlflow.log_dict({"counts": evaluation.confusion.tolist()}, COUNTS)
-        figure = confusion_figure(use_case.target, evaluation.confusion)
-        mlflow.log_figure(figure, "evaluation/confusion_matrix.png")
+        # Drawn beside what follows, which mostly waits for MLflow.
+        for confusion, of, file in (
+            (on_training_rows, "training rows", "training_confusion_matrix.png"),
+            (evaluation.confusion, "held-out rows", "evaluation/confusion_matrix.png"),
+        ):
+            watcher.beside(partial(_draw, client, run_id, use_case, confusion, of, file))
         # As a client would write it: whole numbers as integers, which is what MLflow then lets in.
         with TemporaryDirectory(prefix="dosel-reference-") as folder:
             seen = reference.write(use_case, parts.features, parts.classes, Path(folder))
@@ -186,6 +191,10 @@ def _search_family(
         tracking.tag(client, run_id, {tracking.EXAMPLE_ANSWER: known, "dosel.model_digest": digest(model)})
     accuracy = evaluation.metrics["accuracy"]
     log.info("best of %s: %s, test accuracy %.4f", family.name, plain(search.best_params_), accuracy)
+
+
+def _draw(client: MlflowClient, run_id: str, use_case: UseCase, confusion: Any, of: str, file: str) -> None:
+    client.log_figure(run_id, confusion_figure(use_case.target, confusion, of), file)
 
 
 def _log_rows(use_case: UseCase, data: TrainingData, parts: Parts) -> None:
