@@ -66,10 +66,29 @@ def refuse_defaults(environment: Mapping[str, str]) -> None:
     Raises:
         SettingsError: a password or key that is set is empty or the laptop's; the message names each.
     """
-    known = [c.name for c in CREDENTIALS if environment.get(c.name) in ("", c.default)]
-    if known:
+    if known := _known(environment):
         raise SettingsError(
             f"DOSEL_ENVIRONMENT=production, but {', '.join(known)} "
             f"{'is a default' if len(known) == 1 else 'are defaults'} that everybody knows: "
             "`make secrets` writes new ones to .env.secrets, to be named with --env-file"
         )
+
+
+def refuse_forgotten(environment: Mapping[str, str], generated: str) -> None:
+    """Notices a command that lacks `--env-file`: it would put the laptop's passwords back where others were in use.
+
+    Args:
+        generated: the file of generated ones, as `make secrets` writes it; it need not be readable from here.
+
+    Raises:
+        SettingsError: it is there, and passwords or keys are the laptop's all the same.
+    """
+    if _known(environment) and os.path.exists(generated):
+        raise SettingsError(
+            ".env.secrets is there, but these are the laptop's passwords: add --env-file .env.secrets to the command "
+            "(nothing was changed), or move that file away if they are meant"
+        )
+
+
+def _known(environment: Mapping[str, str]) -> list[str]:
+    return [c.name for c in CREDENTIALS if environment.get(c.name) in ("", c.default)]

@@ -10,7 +10,7 @@ import pytest
 from dotenv import dotenv_values
 
 from dosel.compose import docker, secrets
-from dosel.credentials import CREDENTIALS, refuse_defaults
+from dosel.credentials import CREDENTIALS, refuse_defaults, refuse_forgotten
 from dosel.embedded.services import ROOT
 from dosel.errors import SettingsError, StartupError
 from dosel.settings import Settings
@@ -44,6 +44,15 @@ def test_on_a_laptop_they_do(bare_environment: None, monkeypatch: pytest.MonkeyP
 
 def test_what_is_not_set_is_not_asked_for() -> None:
     refuse_defaults({})
+
+
+def test_a_command_that_forgets_the_generated_ones_is_ended(tmp_path: Path) -> None:
+    generated = tmp_path / ".env.secrets"
+    refuse_forgotten(DEFAULTS, str(generated))
+    generated.touch(mode=0)
+    with pytest.raises(SettingsError, match="add --env-file"):
+        refuse_forgotten(DEFAULTS, str(generated))
+    refuse_forgotten({credential.name: credential.make() for credential in CREDENTIALS}, str(generated))
 
 
 def test_new_values_are_new_and_fit_into_a_url() -> None:

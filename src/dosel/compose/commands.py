@@ -10,17 +10,22 @@ import typer
 
 from dosel.compose import backup, secrets
 from dosel.compose.docker import project_name
+from dosel.credentials import refuse_forgotten
 from dosel.embedded.services import PREPARATION, ROOT, write_airflow_password
 from dosel.errors import SettingsError, StartupError
 from dosel.settings import Settings
 
 jobs = typer.Typer(no_args_is_help=True, help="Jobs of the platform in Compose.")
+CHECKOUT_SECRETS = "/checkout/.env.secrets"
+"""Where the project's folder is mounted for the check."""
+
 Folder = Annotated[Path, typer.Argument(help="Folder of the backup.")]
 
 
 @jobs.command("check-credentials")
 def check_credentials() -> None:
-    """Fail if this is production and a password or key is a default."""
+    """Fail if a password or key is a default, in production or although others were generated."""
+    refuse_forgotten(os.environ, CHECKOUT_SECRETS)
     Settings.load()
 
 
