@@ -86,7 +86,7 @@ def refuse_forgotten(environment: Mapping[str, str], generated: str) -> None:
     if _known(environment) and os.path.exists(generated):
         raise SettingsError(
             ".env.secrets is there, but these are the laptop's passwords: add --env-file .env.secrets to the command "
-            "(nothing was changed), or move that file away if they are meant"
+            "(no password was changed), or move that file away if they are meant"
         )
 
 
