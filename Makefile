@@ -17,7 +17,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: up
-up: setup ## the main job: start everything, show the pipeline at work (DETACH=1 returns when a model answers)
+up: setup ## the main job: start everything, show the pipeline at work (DETACH=1 returns when each use case answers)
 	@$(DOSEL) up $(if $(filter-out 0,$(DETACH)),--detach)
 
 .PHONY: status

@@ -77,7 +77,7 @@ class Explanation(BaseModel):
     label: str = Field(description="What that class is called.")
     probabilities: dict[str, float] = Field(description="Each class the model knows, with its probability.")
     projection: Projection
-    contributions: Contributions
+    contributions: Contributions | None = Field(description="Null if they were not asked for.")
     model: ModelReference
 
 
@@ -116,7 +116,8 @@ def explained(
                 "explained": projection.explained,
                 "sample": [{"x": p.x, "y": p.y, "label": labels[p.code]} for p in projection.sample],
             },
-            "contributions": _contributions(use_case, found.contributions, row, found.prediction.label),
+            "contributions": found.contributions
+            and _contributions(use_case, found.contributions, row, found.prediction.label),
             "model": {"name": version.name, "version": version.version, "run_id": version.run_id},
         }
     )

@@ -194,7 +194,9 @@ class Serving:
                 self._revive(place)
                 self._follow(place)
         if place.served is None:
-            raise NotReady(f"no model of the family {family} answers for {use_case.name}: {place.waiting_for}")
+            raise NotReady(
+                f"no model of the family {family} answers for {use_case.name} yet; waiting for {place.waiting_for}"
+            )
         return place.served
 
     def loaded(self, use_case: UseCase) -> Served | None:

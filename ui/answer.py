@@ -41,7 +41,7 @@ def _chart(probabilities: dict[str, float], label: str) -> alt.Chart:
         .mark_bar(cornerRadiusEnd=3)
         .encode(
             x=alt.X("probability:Q", axis=alt.Axis(format="%", title="Probability"), scale=alt.Scale(domain=[0, 1])),
-            y=alt.Y("class:N", sort="-x", title=None, axis=alt.Axis(labelLimit=160)),
+            y=alt.Y("class:N", sort="-x", title=None, axis=alt.Axis(labelLimit=160, labelOverlap=False)),
             color=alt.condition(alt.datum["class"] == label, alt.value("#2f6b3a"), alt.value("#b9cdb9")),
             tooltip=[alt.Tooltip("class:N", title="Class"), alt.Tooltip("probability:Q", format=".1%")],
         )

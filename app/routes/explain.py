@@ -33,6 +33,9 @@ RESPONSES = documented(400, 401, 404, 408, 413, 415, 422, 429, 503) | {
 NeighboursQuery = Annotated[
     int, Query(ge=1, le=MOST_NEIGHBOURS, description="How many of the nearest training rows to list.")
 ]
+ContributionsQuery = Annotated[
+    bool, Query(description="Whether to find contributions; without them the answer takes milliseconds.")
+]
 VersionQuery = Annotated[
     int | None,
     Query(description="Explain this version's answer or nothing: what a prediction named. Left out: what answers now."),
@@ -72,14 +75,16 @@ def _add(router: APIRouter, use_case: UseCase, desk: Desk, budget: float) -> Non
         model: ModelQuery = None,
         version: VersionQuery = None,
         neighbours: NeighboursQuery = NEIGHBOURS,
+        contributions: ContributionsQuery = True,
     ) -> Any:
         served, stale = await asked_for(serving, use_case, model)
         _check(served, version)
         values = row.model_dump(include=set(use_case.feature_names))
 
         async def taken_in() -> Callable[[], Any]:
+            within = budget if contributions else None
             return lambda: explained(
-                Explanation, use_case, served.version, values, served.explainer.explain(values, neighbours, budget)
+                Explanation, use_case, served.version, values, served.explainer.explain(values, neighbours, within)
             )
 
         answer = await desk.work(taken_in)

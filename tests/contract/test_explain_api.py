@@ -49,6 +49,16 @@ def test_an_explanation_is_of_the_prediction_and_names_its_model(api: TestClient
     assert {c["feature"]: c["value"] for c in parts["features"]} == EXAMPLE
 
 
+def test_contributions_which_take_time_can_be_left_out(api: TestClient) -> None:
+    whole, found = (
+        api.post(PATH, params={"contributions": wanted}, json=EXAMPLE).raise_for_status().json()
+        for wanted in (True, False)
+    )
+    assert found.pop("contributions") is None
+    del whole["contributions"]
+    assert found == whole
+
+
 @pytest.mark.parametrize("count", [1, 5, 50])
 def test_the_nearest_rows_are_listed_with_their_classes_and_places(api: TestClient, count: int) -> None:
     found = api.post(PATH, params={"neighbours": count}, json=EXAMPLE).raise_for_status().json()

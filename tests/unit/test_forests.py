@@ -37,6 +37,7 @@ def test_it_answers_as_scikit_learn_does(name: str, classes: int) -> None:
     every = np.concatenate(asked)
     expected, found = model.predict_proba(every), compiled.probabilities(every)
     np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert found.max() <= 1
     assert (found.argmax(axis=1) == expected.argmax(axis=1)).all()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dosel.settings import Settings
 
-PARTS = ("airflow", "cache", "data-api", "lake", "logs", "mlflow", "run")
+PARTS = ("airflow", "cache", "data-api", "lake", "logs", "mlflow", "run", "serving")
 FORMER = "former"
 SECRET = re.compile("PASSWORD|SECRET|KEY")
 SOURCE = (

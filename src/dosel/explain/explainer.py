@@ -18,7 +18,7 @@ class Explanation:
     neighbours: tuple[Neighbour, ...]
     rows: tuple[dict[str, Any], ...]
     projection: Projection
-    contributions: Contributions
+    contributions: Contributions | None
 
 
 class Explainer:
@@ -37,12 +37,12 @@ class Explainer:
         self._space = Space(predictor.encoded, self._reference)
         self._contributor = Contributor(predictor, self._reference)
 
-    def explain(self, row: Mapping[str, Any], neighbours: int, budget: float) -> Explanation:
+    def explain(self, row: Mapping[str, Any], neighbours: int, budget: float | None) -> Explanation:
         """Explains the answer for one acceptable row.
 
         Args:
             neighbours: how many; as many as there are training rows, if that is less.
-            budget: seconds that contributions may take where they are not exact.
+            budget: seconds that contributions may take where they are not exact; None leaves them out.
         """
         [prediction] = self._predictor.predict([row])
         numbers = self._predictor.matrix([row])
@@ -54,7 +54,9 @@ class Explainer:
             neighbours=nearest,
             rows=tuple(shown),
             projection=self._space.projection(encoded),
-            contributions=self._contributor.explain(
+            contributions=None
+            if budget is None
+            else self._contributor.explain(
                 numbers, encoded, self._predictor.classes.index(prediction.prediction), budget
             ),
         )

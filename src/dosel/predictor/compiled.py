@@ -38,7 +38,8 @@ class Compiled:
     def probabilities(self, encoded: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Of shape (rows, classes), the classes in the estimator's order, for rows of `dtype`."""
         [found] = self._session.run(self._outputs, {self._input: encoded})
-        result: npt.NDArray[Any] = found
+        # Shares that are added up in float32 can come out a little above the whole.
+        result: npt.NDArray[Any] = np.minimum(found, 1, out=found)
         return result
 
     def thresholds(self) -> Iterator[tuple[int, Floats]]:
