@@ -111,8 +111,10 @@ class BatchReader:
         if errors:
             listed = sorted({error.row or 0 for error in errors})[:LISTED_ROWS]
             raise BadRows(sorted((e for e in errors if (e.row or 0) in listed), key=lambda e: e.row or 0))
-        if writer is not None:
-            writer.close()
+        if writer is None:
+            none = _arrow_rows(predictor, Scores(np.empty(0, np.intp), np.empty((0, len(predictor.classes)))))
+            writer = csv.CSVWriter(out, none.schema, write_options=csv.WriteOptions(quoting_style="needed"))
+        writer.close()
         return answered
 
     def _explained(self, body: bytes) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.intp]]:
@@ -177,7 +179,8 @@ class BatchReader:
         expected = f"a header with the columns {', '.join(names)}"
         if sorted(found) != sorted(names):
             missing = [name for name in names if name not in found]
-            told = f"lacks {', '.join(missing)}" if missing else "one with others beside"
+            beside = ", ".join(name for name in found if name not in names) or "a name twice"
+            told = f"lacks {', '.join(missing)}" if missing else f"one with {shown(beside)} beside"
             raise BadRows([RowError.of(None, _whole(expected, told))])
 
     def _columns(

@@ -102,6 +102,11 @@ WRONG: dict[str, dict[str, Any]] = {
 }
 
 
+def test_no_rows_are_answered_by_a_header(api: TestClient) -> None:
+    answers = [api.post(PATH, content=as_csv(rows), headers=CSV).raise_for_status().text for rows in ([], [EXAMPLE])]
+    assert answers[0].splitlines() == answers[1].splitlines()[:1]
+
+
 @pytest.mark.parametrize("case", WRONG)
 @pytest.mark.parametrize("kind", ["json", "csv"])
 def test_a_row_that_is_not_acceptable_is_named(api: TestClient, some: Rows, case: str, kind: str) -> None:
@@ -151,6 +156,7 @@ def test_rows_after_a_line_of_another_width_keep_their_numbers(api: TestClient, 
         (b"\xff\xfe,1\n", "text/csv", 400, "not CSV"),
         (b"Slope\n1\n", "text/csv", 422, "a header with the columns"),
         (as_csv([]).replace(b"Slope", b"Aspect"), "text/csv", 422, "a header with the columns"),
+        (as_csv([]).replace(b"Slope", b"Slope,Cover_Type"), "text/csv", 422, 'one with "Cover_Type" beside'),
         (as_csv([EXAMPLE]).replace(b"C7102", b"\xe9"), "text/csv", 400, "not CSV"),
         (as_csv([EXAMPLE]) + b"\xe9,1\n", "text/csv", 400, "not CSV in UTF-8"),
         (as_csv([]) + b"1" * 2_000_000, "text/csv", 422, "row 1: expected 12 values, got 1"),

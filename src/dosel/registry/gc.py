@@ -72,6 +72,7 @@ class _Sweep:
         """Runs, models and orphaned folders that went, and runs that stay."""
         models = [m for m in self._models.values() if m.model_id not in self._kept_models]
         for model in models:
+            self._tell(f"model {model.model_id} of run {model.source_run_id}")
             if self._may_delete(model.source_run_id):
                 self._remove(model.artifact_location)
                 self._client.delete_logged_model(model.model_id)
@@ -81,15 +82,21 @@ class _Sweep:
             if run.info.lifecycle_stage == "deleted" and not self._files(run.info.artifact_uri):
                 continue
             gone += 1
+            self._tell(f"run {run.info.run_id}, {run.info.run_name}")
             if self._may_delete(run.info.run_id):
                 self._remove(run.info.artifact_uri)
                 if run.info.lifecycle_stage != "deleted":
                     self._client.delete_run(run.info.run_id)
         orphans = self._orphans()
         for folder in orphans:
+            self._tell(folder)
             if self._delete:
                 self._remove(folder)
         return gone, len(models), len(orphans), len(self._kept_runs)
+
+    def _tell(self, what: str) -> None:
+        if not self._delete:
+            log.info("would delete %s", what)
 
     def _needed(self) -> tuple[set[str], set[str]]:
         named_runs, named_models = self._registry.store.named()
