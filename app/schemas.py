@@ -65,7 +65,9 @@ class Lineage(BaseModel):
     rows_test: int | None = Field(description="Rows held out, on which its metrics rest.")
     split_version: str | None = Field(description="The rule that held them out.")
     family: str | None = Field(description="Family of models.")
-    code_version: str | None = Field(description="Version of dosel that trained it.")
+    code_version: str | None = Field(
+        description="Version of dosel that trained it, and a digest of its source and declarations."
+    )
 
 
 class Version(BaseModel):

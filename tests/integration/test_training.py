@@ -19,12 +19,11 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from sklearn import model_selection
 from sklearn.model_selection import ParameterGrid, cross_val_score
 
-import dosel
 from dosel import formats, rows
 from dosel.errors import TrainingError
 from dosel.quality import check
 from dosel.training import searches, tracking
-from dosel.training.fingerprint import digest
+from dosel.training.fingerprint import code_version, digest
 from dosel.training.preprocessing import pipeline
 from dosel.training.train import TrainingData, family_key, train, training_key
 from dosel.usecases import Family, UseCase
@@ -174,7 +173,7 @@ def test_the_run_says_what_it_came_from(whole_search: Run, data: TrainingData) -
         "run": "family",
         "use_case": "covertype",
         "family": "random_forest",
-        "code_version": dosel.__version__,
+        "code_version": code_version(),
         "data_digest": data.digest,
         "batch_ids": "[1, 2]",
         "split_version": rows.split_version(COVERTYPE),

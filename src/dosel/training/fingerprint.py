@@ -1,4 +1,4 @@
-"""A name for what a fitted model is, the same wherever and whenever it was fitted.
+"""Names for what a fitted model is, the same wherever and whenever it was fitted, and for the code that fitted it.
 
 The file of a model cannot be that name: it holds the time of its writing and addresses in memory.
 """
@@ -6,12 +6,23 @@ The file of a model cannot be that name: it holds the time of its writing and ad
 import hashlib
 import pickle
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.neighbors import BallTree, KDTree
 from sklearn.tree._tree import Tree
+
+import dosel
+
+
+def code_version() -> str:
+    """dosel's version and a digest of its source, of which the declarations are a part: one line more is another."""
+    root, state = Path(dosel.__file__).parent, hashlib.sha256()
+    for file in sorted(root.rglob("*.py")):
+        state.update(f"{file.relative_to(root).as_posix()}\n".encode() + file.read_bytes())
+    return f"{dosel.__version__}+{state.hexdigest()[:12]}"
 
 
 def digest(model: Any) -> str:

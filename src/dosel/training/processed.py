@@ -20,6 +20,7 @@ import dosel
 from dosel import rows
 from dosel.sources.lake import PROCESSED, Lake
 from dosel.training import tracking
+from dosel.training.fingerprint import code_version
 from dosel.training.preprocessing import pipeline
 from dosel.training.train import TrainingData
 from dosel.usecases import UseCase
@@ -73,7 +74,7 @@ def process(
                 KEY: key,
                 tracking.KIND: ETL,
                 "dosel.use_case": use_case.name,
-                "dosel.code_version": dosel.__version__,
+                "dosel.code_version": code_version(),
                 "dosel.data_digest": data.digest,
                 "dosel.batch_ids": list(data.batch_ids),
                 "dosel.split_version": rows.split_version(use_case),

@@ -22,7 +22,7 @@ from dosel.errors import TrainingError
 from dosel.training import record, reference, tracking
 from dosel.training.comparison import COUNTS, compared
 from dosel.training.evaluation import confusion_figure, evaluate
-from dosel.training.fingerprint import digest
+from dosel.training.fingerprint import code_version, digest
 from dosel.training.search import AnySearch, Scored, Watcher, plain
 from dosel.training.searches import search_of
 from dosel.usecases import Family, Range, UseCase
@@ -123,7 +123,7 @@ def train(
     origin = {
         tracking.KEY: key,
         "dosel.use_case": use_case.name,
-        "dosel.code_version": dosel.__version__,
+        "dosel.code_version": code_version(),
         "dosel.data_digest": data.digest,
         "dosel.batch_ids": list(data.batch_ids),
         "dosel.split_version": rows.split_version(use_case),
