@@ -67,6 +67,10 @@ class Platform:
             raise StartupError(
                 f"the platform is running with other settings ({'; '.join(differences)}): end it with `make down` first"
             )
+        if all(service.name != "api" for service in missing) and (unknown := self._unknown_to_the_api()):
+            raise StartupError(
+                f"the platform was started before {', '.join(unknown)} was declared: end it with `make down` first"
+            )
         # What a service that was killed has left behind would be in the way of the next one.
         self._processes.stop(service.name for service in missing)
         preflight.check(self._settings, missing)
@@ -156,6 +160,14 @@ class Platform:
             f"What there was is kept: DOSEL_HOME={escape(str(aside))} make up goes on with it, make clean removes it.",
             highlight=False,
         )
+
+    def _unknown_to_the_api(self) -> list[str]:
+        """Use cases that were declared since the API started."""
+        try:
+            told = Client(self._settings.api_url, timeout=5, attempts=1).use_cases()
+        except ServiceError:
+            return []
+        return sorted({use_case.name for use_case in ALL} - {use_case["name"] for use_case in told})
 
     def _any_running(self) -> bool:
         return any(self._processes.leader(service.name) for service in self._services)
