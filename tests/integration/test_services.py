@@ -9,10 +9,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import text
 
 from dosel.embedded.processes import Processes
 from dosel.embedded.stores import MariaDB, Minio
+from dosel.warehouse import connect
 from tests.conftest import until
 
 SECONDS = 120
@@ -80,14 +81,14 @@ def test_a_signal_ends_them(number: signal.Signals, home: Home) -> None:
 def test_another_terminal_ends_them_and_their_data_stay(home: Home) -> None:
     assert home.dosel("services", "--detach").returncode == 0
     before = home.settings()
-    with create_engine(before["DOSEL_WAREHOUSE_URL"]).begin() as connection:
+    with connect(before["DOSEL_WAREHOUSE_URL"]).begin() as connection:
         connection.execute(text("CREATE TABLE kept (x INT)"))
     assert home.dosel("services-down").returncode == 0
     assert home.servers() == []
 
     process = home.attached()
     assert home.settings() == before
-    with create_engine(before["DOSEL_WAREHOUSE_URL"]).begin() as connection:
+    with connect(before["DOSEL_WAREHOUSE_URL"]).begin() as connection:
         assert connection.execute(text("SELECT COUNT(*) FROM kept")).scalar() == 0
     assert home.dosel("services-down").returncode == 0
     process.communicate(timeout=SECONDS)
