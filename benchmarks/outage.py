@@ -27,7 +27,7 @@ SECONDS = 30
 
 def main() -> None:
     with mariadb() as database, minio() as files:
-        with create_engine(database.url()).begin() as connection:
+        with create_engine(database.url(dialect="mysql+pymysql")).begin() as connection:
             connection.exec_driver_sql("CREATE DATABASE mlflow")
         behind = Behind(
             database.url(),
