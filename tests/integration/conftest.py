@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import mlflow
 import pytest
+from mlflow import MlflowClient
 from sqlalchemy import Engine, create_engine
 
 from dosel.embedded.stores import MariaDB
@@ -114,6 +115,9 @@ def trained(mlflow_store: MlflowStore, tmp_path_factory: pytest.TempPathFactory,
             pipeline.ingest(Deliveries(batch(received(ROWS))))
             trainings[name] = pipeline.train()
             [runs[name]] = pipeline.registry.store.compared(trainings[name])[0].values()
+            # Registered once, so that what answers for it lies beside it and is not made again in each test.
+            pipeline.registry.register(use_case, runs[name])
+        MlflowClient(uri).delete_registered_model(COVERTYPE.model_name)
     return Trained(mlflow_store.keep(uri), trainings, runs)
 
 
