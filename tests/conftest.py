@@ -20,6 +20,15 @@ Rows = list[list[str]]
 SETTINGS = ("DOSEL_", "MLFLOW_", "AIRFLOW", "DATA_API_", "API_PORT", "STREAMLIT_", "MIN_UPDATE_TIME")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def nothing_beside() -> Iterator[None]:
+    """What MLflow knows no place for it keeps where the tests are run, instead of in the store they are about."""
+    beside = Path(__file__).resolve().parent.parent / "mlruns"
+    before = set(beside.glob("**/*"))
+    yield
+    assert set(beside.glob("**/*")) == before, f"tests wrote into {beside}"
+
+
 @pytest.fixture
 def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the caller's decides what a test sees; MLflow does not report home."""

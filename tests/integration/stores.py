@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from sqlalchemy import create_engine, inspect
 
 from dosel.embedded.stores import MariaDB, Minio
-from dosel.usecases.covertype import COVERTYPE
+from dosel.usecases import ALL
 
 BUCKET = "stores"
 
@@ -23,13 +23,19 @@ class MlflowStore(Protocol):
     """What a client of it must be started with."""
 
     def fresh(self, folder: Path) -> str:
-        """The address of a store with the use case's experiment and no runs."""
+        """The address of a store with the use cases' experiments and no runs."""
 
     def keep(self, uri: str) -> str:
         """Keeps what is in the store, and returns under which name."""
 
     def restored(self, kept: str, folder: Path) -> str:
         """The address of a store with what was kept."""
+
+
+def make_experiments(uri: str, artifacts: str) -> None:
+    """Every use case's, below `artifacts`: without a server to ask, MLflow would put them where the tests are run."""
+    for use_case in ALL:
+        MlflowClient(uri).create_experiment(use_case.experiment, f"{artifacts}/{use_case.name}")
 
 
 class SqliteAndFolder:
@@ -42,7 +48,7 @@ class SqliteAndFolder:
 
     def fresh(self, folder: Path) -> str:
         uri = f"sqlite:///{shutil.copy(self._empty, folder / 'mlflow.db')}"
-        MlflowClient(uri).create_experiment(COVERTYPE.experiment, str(folder / "artifacts"))
+        make_experiments(uri, str(folder / "artifacts"))
         return uri
 
     def keep(self, uri: str) -> str:
@@ -70,7 +76,7 @@ class MariadbAndMinio:
 
     def fresh(self, folder: Path) -> str:
         uri = self.restored(self._empty, folder)
-        MlflowClient(uri).create_experiment(COVERTYPE.experiment, f"s3://{BUCKET}/{uuid4().hex}")
+        make_experiments(uri, f"s3://{BUCKET}/{uuid4().hex}")
         return uri
 
     def keep(self, uri: str) -> str:
