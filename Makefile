@@ -126,4 +126,4 @@ lock: setup ## write the locks anew from pyproject.toml
 .PHONY: setup
 setup:
 	@if [ -z "$(PYTHON)" ]; then echo "dosel: Python 3.11, 3.12 or 3.13 is needed and none was found" >&2; exit 1; fi
-	@$(PYTHON) scripts/bootstrap.py
+	@$(PYTHON) scripts/setup_venv.py

@@ -19,15 +19,14 @@ import pyarrow.compute as pc
 from pyarrow import csv
 from pydantic import ValidationError
 
-from app.reading import REFUSED, RowReader, Spellings, Unreadable
-from app.refusals import FieldError, RowError, cut, refusals, shown
-from app.rows import Row
-from app.serving import Served
-from dosel.predictor import Predictor, Scores
-from dosel.predictor.predictor import DECIMALS
+from app.http.validation_errors import FieldError, RowError, cut, refusals, shown
+from app.reading import REFUSED, RowReader, Spellings, UnreadableBody
+from app.schemas.rows import Row
+from app.serving.follower import LoadedModel
+from dosel.model.predictor import DECIMALS, Predictor, Scores
 from dosel.usecases import UseCase
 
-LISTED_ROWS = 100
+MAX_REPORTED_ROWS = 100
 """Bad rows that are told; reading stops there."""
 
 CHUNK_ROWS = 8_192
@@ -35,8 +34,8 @@ BLOCK_BYTES = 1 << 20
 """What is read of a CSV at a time; no line may be longer."""
 
 
-class BadRows(Exception):
-    """Rows that are not acceptable: the first `LISTED_ROWS` of them, numbered from 1; None is the body as a whole."""
+class InvalidRows(Exception):
+    """Invalid rows: the first `MAX_REPORTED_ROWS` of them, numbered from 1; None means the body as a whole."""
 
     def __init__(self, errors: Sequence[RowError]) -> None:
         super().__init__("; ".join(error.message for error in errors[:3]))
@@ -65,12 +64,12 @@ class BatchReader:
         self._reader = RowReader(use_case)
         self._spellings = {category.name: Spellings(category) for category in use_case.categories}
 
-    def answer_json(self, body: bytes, served: Served, out: IO[bytes]) -> Answered:
+    def answer_json(self, body: bytes, served: LoadedModel, out: IO[bytes]) -> Answered:
         """Answers a JSON list of rows.
 
         Raises:
-            Unreadable: it is not JSON.
-            BadRows: it is no list of acceptable rows.
+            UnreadableBody: it is not JSON.
+            InvalidRows: it is no list of acceptable rows.
         """
         try:
             read = self._reader.many(body)
@@ -86,19 +85,19 @@ class BatchReader:
         out.write(b"]" + served.signature)
         return answered
 
-    def answer_csv(self, file: Path, served: Served, out: IO[bytes]) -> Answered:
+    def answer_csv(self, file: Path, served: LoadedModel, out: IO[bytes]) -> Answered:
         """Answers the CSV in `file`: a header with the features' names in any order, then a row a line.
 
         Raises:
-            Unreadable: it is not CSV, or not in UTF-8.
-            BadRows: a row is not acceptable.
+            UnreadableBody: it is not CSV, or not in UTF-8.
+            InvalidRows: a row is not acceptable.
         """
         answered, predictor = Answered(), served.predictor
         errors: list[RowError] = []
         writer: Any = None
         for first, table in self._tables(file, errors):
             numbers, codes = self._columns(table, first, errors)
-            if len({error.row for error in errors}) >= LISTED_ROWS:
+            if len({error.row for error in errors}) >= MAX_REPORTED_ROWS:
                 break
             if errors:
                 continue
@@ -109,8 +108,8 @@ class BatchReader:
                 writer = csv.CSVWriter(out, answers.schema, write_options=csv.WriteOptions(quoting_style="needed"))
             writer.write_table(answers)
         if errors:
-            listed = sorted({error.row or 0 for error in errors})[:LISTED_ROWS]
-            raise BadRows(sorted((e for e in errors if (e.row or 0) in listed), key=lambda e: e.row or 0))
+            listed = sorted({error.row or 0 for error in errors})[:MAX_REPORTED_ROWS]
+            raise InvalidRows(sorted((e for e in errors if (e.row or 0) in listed), key=lambda e: e.row or 0))
         if writer is None:
             none = _arrow_rows(predictor, Scores(np.empty(0, np.intp), np.empty((0, len(predictor.classes)))))
             writer = csv.CSVWriter(out, none.schema, write_options=csv.WriteOptions(quoting_style="needed"))
@@ -122,9 +121,9 @@ class BatchReader:
         try:
             rows = json.loads(body)
         except (ValueError, RecursionError) as error:
-            raise Unreadable(f"the body is not JSON: {cut(str(error))}") from None
+            raise UnreadableBody(f"the body is not JSON: {cut(str(error))}") from None
         if not isinstance(rows, list):
-            raise BadRows([RowError.of(None, _whole("a JSON list of rows", shown(rows)))])
+            raise InvalidRows([RowError.of(None, _whole("a JSON list of rows", shown(rows)))])
         good, errors, bad = [], [], 0
         for number, row in enumerate(rows, 1):
             try:
@@ -134,10 +133,10 @@ class BatchReader:
                 found = [e | {"loc": ("body", *e["loc"])} for e in error.errors(include_url=False)]
                 errors += [RowError.of(number, e) for e in refusals(found, self._use_case)]
                 bad += 1
-                if bad == LISTED_ROWS:
+                if bad == MAX_REPORTED_ROWS:
                     break
         if errors:
-            raise BadRows(errors)
+            raise InvalidRows(errors)
         numbers = [[row[n.name] for n in self._use_case.numbers] for row in good]
         codes = [[self._spellings[c.name][row[c.name]] for c in self._use_case.categories] for row in good]
         return np.array(numbers, dtype=np.float64), np.array(codes, dtype=np.intp)
@@ -152,7 +151,7 @@ class BatchReader:
             # Counted from 1 with the header, which is no row.
             number = row.number - 1
             skipped.append(number)
-            if len(errors) < LISTED_ROWS:
+            if len(errors) < MAX_REPORTED_ROWS:
                 expected, got = f"{row.expected_columns} values", f"{row.actual_columns}"
                 errors.append(RowError.of(number, _whole(expected, got)))
             return "skip"
@@ -172,7 +171,7 @@ class BatchReader:
                 yield rows + 1 + len(skipped), batch
                 rows += batch.num_rows
         except pa.ArrowInvalid as error:
-            raise Unreadable(f"the body is not CSV: {cut(str(error))}") from None
+            raise UnreadableBody(f"the body is not CSV: {cut(str(error))}") from None
 
     def _check_header(self, found: Sequence[str]) -> None:
         names = self._use_case.feature_names
@@ -181,7 +180,7 @@ class BatchReader:
             missing = [name for name in names if name not in found]
             beside = ", ".join(name for name in found if name not in names) or "a name twice"
             told = f"lacks {', '.join(missing)}" if missing else f"one with {shown(beside)} beside"
-            raise BadRows([RowError.of(None, _whole(expected, told))])
+            raise InvalidRows([RowError.of(None, _whole(expected, told))])
 
     def _columns(
         self, table: Any, first: int, errors: list[RowError]
@@ -192,19 +191,19 @@ class BatchReader:
         for i, number in enumerate(self._use_case.numbers):
             column = table.column(number.name)
             numbers[:, i] = values = _floats(column)
-            bad = ~((values >= number.low) & (values <= number.high))
-            if number.whole:
+            bad = ~((values >= number.minimum) & (values <= number.maximum))
+            if number.integer:
                 bad |= values != np.floor(values)
             if number.optional:
                 bad &= ~_empty(column)
-            self._refuse(number.name, number.expected, column, bad, first, errors)
+            self._refuse(number.name, number.describe_expected(), column, bad, first, errors)
         for i, category in enumerate(self._use_case.categories):
             column = table.column(category.name)
             encoded = column.dictionary_encode()
             places = np.array([self._place(category.name, word) for word in encoded.dictionary.to_pylist()], np.intp)
             codes[:, i] = found = places[encoded.indices.to_numpy(zero_copy_only=False)]
             bad = (found < 0) & ~_empty(column) if category.optional else found < 0
-            self._refuse(category.name, category.expected, column, bad, first, errors)
+            self._refuse(category.name, category.describe_expected(), column, bad, first, errors)
         return numbers, codes
 
     def _place(self, name: str, word: str) -> int:
@@ -216,7 +215,7 @@ class BatchReader:
     def _refuse(
         self, name: str, expected: str, column: Any, bad: npt.NDArray[np.bool_], first: int, errors: list[RowError]
     ) -> None:
-        for i in np.flatnonzero(bad)[:LISTED_ROWS].tolist():
+        for i in np.flatnonzero(bad)[:MAX_REPORTED_ROWS].tolist():
             text = column[i].as_py()
             got = shown(text) if text else "nothing"
             error = FieldError(
@@ -234,7 +233,7 @@ def _check_utf8(file: Path) -> None:
                 decoder.decode(block)
             decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:
-        raise Unreadable(f"the body is not CSV in UTF-8: {error.reason}") from None
+        raise UnreadableBody(f"the body is not CSV in UTF-8: {error.reason}") from None
 
 
 def _empty(column: Any) -> npt.NDArray[np.bool_]:

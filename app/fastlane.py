@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.limits import PATIENCE_SECONDS
+from app.http.body_limits import BODY_TIMEOUT_SECONDS
 from app.reading import REFUSED, RowReader
-from app.recording import Entry, PredictionLog
-from app.serving import STALE, Serving
+from app.serving.follower import STALE, ModelFollower
+from app.serving.prediction_log import LogEntry, PredictionLog
 from dosel.usecases import UseCase
 
 log = logging.getLogger("uvicorn.error")
@@ -34,14 +34,14 @@ class FastLane:
     def __init__(
         self,
         app: ASGIApp,
-        serving: Serving,
+        follower: ModelFollower,
         use_cases: Sequence[UseCase],
         default: UseCase,
         limit: int,
         record: PredictionLog,
     ) -> None:
         self._app = app
-        self._serving = serving
+        self._follower = follower
         self._limit = limit
         self._record = record
         self._lanes = {f"/predict/{u.name}": _Lane(u, RowReader(u), may_name_model=False) for u in use_cases}
@@ -53,7 +53,7 @@ class FastLane:
             await self._app(scope, receive, send)
             return
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
                 message = await receive()
         except TimeoutError:
             # The long way would wait as long again: the client is gone for all we know.
@@ -63,7 +63,7 @@ class FastLane:
             if answer is not None:
                 scope["dosel.route"] = scope["path"]
                 headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
-                if self._serving.stale(lane.use_case):
+                if self._follower.stale(lane.use_case):
                     headers.append((STALE.lower().encode(), b"true"))
                 await send({"type": "http.response.start", "status": 200, "headers": headers})
                 await send({"type": "http.response.body", "body": answer})
@@ -81,7 +81,7 @@ class FastLane:
         return 0 < length <= self._limit
 
     def _answer(self, lane: _Lane, body: bytes, scope: Scope) -> bytes | None:
-        served = self._serving.loaded(lane.use_case)
+        served = self._follower.loaded(lane.use_case)
         if served is None:
             return None
         try:
@@ -94,7 +94,7 @@ class FastLane:
         except Exception:
             log.exception("the short way failed where the long one may not; that is a fault")
             return None
-        self._record.offer(Entry.of(scope, lane.use_case, served.version, body, prediction.prediction))
+        self._record.offer(LogEntry.of(scope, lane.use_case, served.version, body, prediction.prediction))
         # The object without its closing brace, then which model it was, encoded once a version.
         return b"".join((msgspec.json.encode(prediction)[:-1], served.signature))
 

@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from app import problems
-from app.docs import Api, add_docs_page
 from app.fastlane import FastLane
-from app.layers import AccessLines, Keys, Layer, RequestIds, SecurityHeaders, Shedding
-from app.limits import JsonUnlessToldOtherwise, LimitedBodies
-from app.logs import AccessLog, write_json
-from app.metrics import Counted, Metrics
-from app.recording import PredictionLog
-from app.routes import batch, batches, explain, models, predict, registry, service
-from app.serving import Serving
+from app.http import problems
+from app.http.body_limits import JsonUnlessToldOtherwise, LimitedBodies
+from app.http.docs import Api, add_docs_page
+from app.http.logs import AccessLog, write_json
+from app.http.metrics import Counted, Metrics
+from app.http.middleware import AccessLines, Keys, Middleware, QueueLimit, RequestIds, SecurityHeaders
+from app.routes import bulk_predict, explain, ingested_batches, models, predict, registry, service
+from app.serving.follower import ModelFollower
+from app.serving.prediction_log import PredictionLog
 from dosel.errors import SettingsError
 from dosel.settings import Settings
 from dosel.usecases import ALL, DEFAULT, UseCase
 
 if TYPE_CHECKING:
-    from dosel.warehouse import PredictionStore
+    from dosel.warehouse.predictions import PredictionStore
 
 MLFLOW_DEFAULTS = {
     # A request of ours waits for these; MLflow's own defaults would have it wait for minutes.
@@ -39,7 +39,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if settings is None:
         try:
             settings = Settings.load()
-            _ = settings.promoters, settings.askers
+            _ = settings.promote_key_names, settings.predict_key_names
         except SettingsError as error:
             raise SystemExit(f"prediction API: {error}") from None
         write_json()
@@ -47,47 +47,47 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for name, value in MLFLOW_DEFAULTS.items():
         os.environ.setdefault(name, value)
     try:
-        return build_app(settings, Serving(settings, ALL), ALL, DEFAULT)
+        return build_app(settings, ModelFollower(settings, ALL), ALL, DEFAULT)
     except SettingsError as error:
         raise SystemExit(f"prediction API: {error}") from None
 
 
-def build_app(settings: Settings, serving: Serving, use_cases: Sequence[UseCase], default: UseCase) -> FastAPI:
-    """The app over a `Serving`, which it starts and stops.
+def build_app(settings: Settings, follower: ModelFollower, use_cases: Sequence[UseCase], default: UseCase) -> FastAPI:
+    """The app over a `ModelFollower`, which it starts and stops.
 
     Args:
         default: the use case that a bare `POST /predict` means.
     """
 
     record = PredictionLog(settings.prediction_log, lambda: _open_log(settings))
-    metrics = Metrics(serving, record)
+    metrics = Metrics(follower, record)
     access_log = AccessLog()
-    layers = stack(settings, serving, use_cases, default, record, metrics, access_log)
+    middleware = stack(settings, follower, use_cases, default, record, metrics, access_log)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        serving.start()
+        follower.start()
         record.start()
         yield
-        serving.stop()
+        follower.stop()
         record.stop()
         access_log.flush()
 
     # A body without a content type is read as JSON; one that says it is something else is answered 415.
-    app = Api([layer for _, layer in layers], lifespan=lifespan, strict_content_type=False)
-    app.state.serving = serving
-    app.state.promoters = settings.promoters
+    app = Api([layer for _, layer in middleware], lifespan=lifespan, strict_content_type=False)
+    app.state.follower = follower
+    app.state.promote_key_names = settings.promote_key_names
     app.state.record = record
     app.state.metrics = metrics
     app.add_middleware(JsonUnlessToldOtherwise)
-    app.add_middleware(LimitedBodies, limit=batch.limits(settings, use_cases))
+    app.add_middleware(LimitedBodies, limit=bulk_predict.limits(settings, use_cases))
     problems.install(app)
     app.include_router(predict.router(use_cases, default))
-    app.include_router(batch.router(use_cases))
+    app.include_router(bulk_predict.router(use_cases))
     app.include_router(explain.router(use_cases, settings))
     app.include_router(models.router(use_cases, default))
     app.include_router(registry.router(use_cases))
-    app.include_router(batches.router(use_cases, settings))
+    app.include_router(ingested_batches.router(use_cases, settings))
     app.include_router(service.router())
     add_docs_page(app)
     return app
@@ -95,32 +95,35 @@ def build_app(settings: Settings, serving: Serving, use_cases: Sequence[UseCase]
 
 def stack(
     settings: Settings,
-    serving: Serving,
+    follower: ModelFollower,
     use_cases: Sequence[UseCase],
     default: UseCase,
     record: PredictionLog,
     metrics: Metrics,
     access_log: AccessLog,
-) -> list[tuple[str, Layer]]:
+) -> list[tuple[str, Middleware]]:
     """What every request passes through before the framework sees it, by name, outermost first."""
     # Read now: a key that makes no sense ends the start, not the first request.
-    askers = settings.askers
-    layers: list[tuple[str, Layer]] = [
+    predict_key_names = settings.predict_key_names
+    middleware: list[tuple[str, Middleware]] = [
         ("request ids", RequestIds),
         ("access log", lambda app: AccessLines(app, access_log)),
         ("metrics", lambda app: Counted(app, metrics)),
         ("security headers", SecurityHeaders),
-        ("shedding", lambda app: Shedding(app, settings.queue_depth, metrics.shed)),
-        ("keys and rates", lambda app: Keys(app, askers, settings.rate_limit)),
-        ("fast lane", lambda app: FastLane(app, serving, use_cases, default, settings.max_body_bytes, record)),
+        ("shedding", lambda app: QueueLimit(app, settings.queue_depth, metrics.shed)),
+        ("keys and rates", lambda app: Keys(app, predict_key_names, settings.rate_limit)),
+        ("fast lane", lambda app: FastLane(app, follower, use_cases, default, settings.max_body_bytes, record)),
     ]
     if origins := [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]:
         # Outside of the keys: a browser asks whether it may ask without showing one.
-        layers.insert(4, ("cors", lambda app: CORSMiddleware(app, origins, allow_methods=["*"], allow_headers=["*"])))
-    return layers
+        middleware.insert(
+            4, ("cors", lambda app: CORSMiddleware(app, origins, allow_methods=["*"], allow_headers=["*"]))
+        )
+    return middleware
 
 
 def _open_log(settings: Settings) -> "PredictionStore":
-    from dosel.warehouse import PredictionStore, connect
+    from dosel.db.engine import connect
+    from dosel.warehouse.predictions import PredictionStore
 
     return PredictionStore(connect(settings.warehouse_url))

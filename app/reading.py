@@ -1,7 +1,7 @@
 """Rows read from JSON in well under a microsecond each: the declaration's checks, compiled by msgspec.
 
-What is accepted here, the pydantic model of `app.rows` accepts too, and means the same; a test holds the two to
-that. What is not accepted is only known to be so: `app.rows` and `app.refusals` say why.
+What is accepted here, the pydantic model of `app.schemas.rows` accepts too, and means the same; a test holds the two to
+that. What is not accepted is only known to be so: `app.schemas.rows` and `app.http.validation_errors` say why.
 """
 
 import math
@@ -19,7 +19,7 @@ REFUSED = (msgspec.DecodeError, UnicodeDecodeError, KeyError)
 """What reading raises for a body that is not acceptable."""
 
 
-class Unreadable(DoselError):
+class UnreadableBody(DoselError):
     """The body is not in the format it says it is in; the message says where it breaks."""
 
 
@@ -113,8 +113,8 @@ def _field(feature: Number | Category) -> Any:
 def _type(feature: Number | Category) -> Any:
     if isinstance(feature, Category):
         return str
-    whole = 1.0 if feature.whole else None
-    return Annotated[float, msgspec.Meta(ge=feature.low, le=feature.high, multiple_of=whole)]
+    whole = 1.0 if feature.integer else None
+    return Annotated[float, msgspec.Meta(ge=feature.minimum, le=feature.maximum, multiple_of=whole)]
 
 
 def _tuple_of(names: Sequence[str]) -> Any:

@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from app.rows import request_model
+from app.schemas.rows import request_model
 from dosel.usecases import DEFAULT
 
 ANSWER = {

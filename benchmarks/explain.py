@@ -26,12 +26,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 from benchmarks.training import generated, read
-from dosel import rows
 from dosel.explain.contributions import Contributor
 from dosel.explain.space import Space
-from dosel.predictor import Predictor
+from dosel.model import reference
+from dosel.model.predictor import Predictor
+from dosel.rows import frames, hashing
 from dosel.settings import Settings
-from dosel.training import reference
 from dosel.training.preprocessing import pipeline
 from dosel.usecases.covertype import COVERTYPE
 
@@ -60,8 +60,8 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, help="rows of covertype; generated ones otherwise")
     asked = parser.parse_args()
     table = read(asked.csv) if asked.csv else generated(ROWS)
-    held_out = rows.is_test(COVERTYPE, table)
-    seen, unseen = table[~held_out], rows.canonical(COVERTYPE, table[held_out].head(QUERIES))
+    held_out = hashing.is_test(COVERTYPE, table)
+    seen, unseen = table[~held_out], frames.canonical(COVERTYPE, table[held_out].head(QUERIES))
     result = spaces(seen, unseen) | contributions(seen, unseen.head(EXPLAINED))
     say(f"RESULT {json.dumps(result)}")
 
@@ -140,13 +140,13 @@ def timed(work: Callable[[dict[str, Any]], None], unseen: pd.DataFrame) -> tuple
 
 
 def fitted(classifier: Any, seen: pd.DataFrame) -> Any:
-    return pipeline(COVERTYPE, classifier).fit(rows.canonical(COVERTYPE, seen), seen[COVERTYPE.target.name])
+    return pipeline(COVERTYPE, classifier).fit(frames.canonical(COVERTYPE, seen), seen[COVERTYPE.target.name])
 
 
 def written(table: pd.DataFrame) -> bytes:
     with TemporaryDirectory(prefix="dosel-benchmark-") as folder:
         classes = table[COVERTYPE.target.name].to_numpy(np.int64)
-        return reference.write(COVERTYPE, rows.canonical(COVERTYPE, table), classes, Path(folder)).read_bytes()
+        return reference.write(COVERTYPE, frames.canonical(COVERTYPE, table), classes, Path(folder)).read_bytes()
 
 
 def memory_mb() -> float:

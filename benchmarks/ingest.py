@@ -21,13 +21,13 @@ from rich.progress import track
 from sqlalchemy import Engine, create_engine, text
 
 from benchmarks.installation import mariadb
-from dosel.embedded.stores import MariaDB
+from dosel.db.engine import connect
+from dosel.db.tables import BATCHES, METADATA, tables_of
+from dosel.embedded.local_servers import MariaDB
 from dosel.pipeline import Pipeline
 from dosel.settings import Settings
 from dosel.sources import Batch
 from dosel.usecases.covertype import COVERTYPE
-from dosel.warehouse import connect
-from dosel.warehouse.tables import BATCHES, METADATA, tables_of
 from external.columns import as_words
 from external.generator import generate
 

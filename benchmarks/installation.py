@@ -17,7 +17,7 @@ import psutil
 from minio import Minio as S3
 
 from dosel.embedded.guard import guarded
-from dosel.embedded.stores import MariaDB, Minio
+from dosel.embedded.local_servers import MariaDB, Minio
 from dosel.errors import ProgramMissing
 from dosel.pipeline import Pipeline
 from dosel.settings import Settings

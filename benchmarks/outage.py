@@ -18,7 +18,7 @@ from sqlalchemy import create_engine
 from benchmarks.installation import BUCKET, Behind, Installation, installation, mariadb, minio, wait_until
 from benchmarks.serving import say, uvicorn
 from benchmarks.soak_serving import SENDERS, Soak
-from dosel.embedded.stores import Store
+from dosel.embedded.local_servers import LocalServer
 from dosel.usecases.covertype import COVERTYPE
 
 SECONDS = 30
@@ -40,7 +40,7 @@ def main() -> None:
     say(f"RESULT {json.dumps(result)}")
 
 
-def outage(here: Installation, stores: list[Store]) -> dict[str, float | bool]:
+def outage(here: Installation, stores: list[LocalServer]) -> dict[str, float | bool]:
     with uvicorn(here, "app.main:create_app", "/readyz") as (url, _, _):
         wait_until(lambda: not stale(url), 30, lambda: "the first look at the registry")
         time.sleep(3)
@@ -97,7 +97,7 @@ def asked_meanwhile(url: str) -> Iterator[Soak]:
             sender.join()
 
 
-def end_everything(here: Installation, stores: list[Store]) -> None:
+def end_everything(here: Installation, stores: list[LocalServer]) -> None:
     """Nobody is told beforehand."""
     port = int(here.mlflow.url.rpartition(":")[2])
     for process in psutil.process_iter(["cmdline"]):

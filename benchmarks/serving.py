@@ -1,6 +1,6 @@
 """How fast the API answers, beside other ways to serve the same model and beside one that only checks the body.
 
-    make bench-serving           PARTS="rows batches" for some of it: rows, layers, batches, starts
+    make bench-serving           PARTS="rows batches" for some of it: rows, middleware, batches, starts
 
 Needs wrk. All services run on this machine, one worker each, with the same flags; the API with everything on.
 """
@@ -117,10 +117,10 @@ def single_rows(here: Installation) -> dict[str, float]:
     }
 
 
-def layers(here: Installation) -> dict[str, float]:
-    """What each layer costs: the time of a request with all of them, less that without this one."""
+def middleware(here: Installation) -> dict[str, float]:
+    """What each middleware costs: the time of a request with all of them, less that without this one."""
     row = json.dumps(COVERTYPE.example).encode()
-    say("\n| layer | µs a request |\n|---|---:|")
+    say("\n| middleware | µs a request |\n|---|---:|")
     for name in LAYERS:
         with (
             uvicorn(here, "app.main:create_app", "/readyz") as (whole, _, _),
@@ -215,7 +215,7 @@ def cold_starts(here: Installation) -> dict[str, float]:
     return times
 
 
-PARTS = {"rows": single_rows, "layers": layers, "batches": batches, "starts": cold_starts}
+PARTS = {"rows": single_rows, "middleware": middleware, "batches": batches, "starts": cold_starts}
 """What is measured; arguments name some of it."""
 
 

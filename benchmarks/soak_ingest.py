@@ -29,17 +29,17 @@ from sqlalchemy import text
 
 from benchmarks import soak_worker
 from benchmarks.installation import HOST, free_port, mariadb
+from dosel.db.engine import connect
+from dosel.embedded.local_servers import MariaDB
 from dosel.embedded.processes import Processes
-from dosel.embedded.stores import MariaDB
 from dosel.errors import AccountingError
 from dosel.pipeline import Pipeline
 from dosel.settings import Settings
 from dosel.usecases.covertype import COVERTYPE
-from dosel.warehouse import connect
 
 GROUP = 6
 VICTIMS = {"worker": 0.8, "database": 0.1, "data API": 0.1}
-PATIENCE_SECONDS = 300
+BODY_TIMEOUT_SECONDS = 300
 FIRST_GUESS_SECONDS = 0.05
 
 
@@ -79,7 +79,7 @@ class DataApi:
         command = [sys.executable, "-m", "uvicorn", "external.main:app", "--host", HOST, "--port", str(port)]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + BODY_TIMEOUT_SECONDS
         while True:
             try:
                 httpx.get(f"{self.url}/health", timeout=5).raise_for_status()
@@ -96,7 +96,7 @@ class DataApi:
     def end(self, how: signal.Signals = signal.SIGTERM) -> None:
         if self._process is not None:
             self._process.send_signal(how)
-            self._process.wait(PATIENCE_SECONDS)
+            self._process.wait(BODY_TIMEOUT_SECONDS)
             self._process = None
 
 
@@ -166,14 +166,14 @@ class Soak:
         match victim:
             case "worker":
                 worker.kill()
-                worker.join(PATIENCE_SECONDS)
+                worker.join(BODY_TIMEOUT_SECONDS)
                 inside = self._state.value == soak_worker.OPEN
             case "database":
                 inside = self._state.value == soak_worker.OPEN
                 leader = Processes(self._database.home).leader(self._database.name)
                 assert leader is not None
                 leader.kill()
-                leader.wait(PATIENCE_SECONDS)
+                leader.wait(BODY_TIMEOUT_SECONDS)
                 self._finish(worker)
                 self._database.start()
             case _:
@@ -185,7 +185,7 @@ class Soak:
         self.tally.in_transaction += inside
 
     def _finish(self, worker: Any) -> None:
-        worker.join(PATIENCE_SECONDS)
+        worker.join(BODY_TIMEOUT_SECONDS)
         if worker.is_alive():
             worker.kill()
             raise SystemExit("a worker did not end")

@@ -76,8 +76,9 @@ class Mortal:
 
 
 def opened(place: Place) -> Any:
-    from dosel.registry import Registry
-    from dosel.warehouse import PromotionLedger, connect
+    from dosel.db.engine import connect
+    from dosel.registry.ledger import PromotionLedger
+    from dosel.registry.registry import Registry
 
     return Registry(place.tracking_uri, PromotionLedger(connect(place.warehouse_url)))
 
@@ -123,7 +124,7 @@ def prepare(place: Place, folder: Path) -> None:
     import mlflow
     from sklearn.tree import DecisionTreeClassifier
 
-    from dosel.rows import frame
+    from dosel.rows.frames import frame
     from dosel.training import tracking
     from dosel.training.preprocessing import pipeline
     from dosel.usecases import DEFAULT

@@ -10,7 +10,7 @@ from dosel.errors import AccountingError, DoselError
 from dosel.pipeline import Pipeline
 from dosel.settings import Settings
 from dosel.usecases.covertype import COVERTYPE
-from dosel.warehouse import BatchRecord
+from dosel.warehouse.records import BatchRecord
 
 IDLE, OPEN = 0, 1
 

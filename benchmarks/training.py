@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.installation import HOST, free_port, process
-from dosel import rows
+from dosel.rows import frames, hashing
 from dosel.settings import Settings
 from dosel.training.preprocessing import CLASSIFIER
 from dosel.training.train import TrainingData, cores, train
@@ -120,8 +120,8 @@ def bare(data: TrainingData) -> Outcome:
     from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 
     started = perf_counter()
-    held_out = rows.is_test(COVERTYPE, data.table)
-    features, classes = rows.canonical(COVERTYPE, data.table), data.table[COVERTYPE.target.name].to_numpy()
+    held_out = hashing.is_test(COVERTYPE, data.table)
+    features, classes = frames.canonical(COVERTYPE, data.table), data.table[COVERTYPE.target.name].to_numpy()
     categories = [list(category.values) for category in COVERTYPE.categories]
     steps = [
         ("one_hot", OneHotEncoder(categories=categories, handle_unknown="ignore"), names(COVERTYPE, "one_hot")),
@@ -214,13 +214,13 @@ def generated(count: int) -> pd.DataFrame:
 def accepted(found: pd.DataFrame) -> pd.DataFrame:
     """Coded rows as the warehouse would give them: canonical values, without duplicates."""
     words = pd.DataFrame(as_words(coded(found.to_numpy()), first_class=1), columns=list(COVERTYPE.columns))
-    table = rows.canonical(COVERTYPE, words)
+    table = frames.canonical(COVERTYPE, words)
     table[COVERTYPE.target.name] = words[COVERTYPE.target.name].astype("int64")
     return table.drop_duplicates(ignore_index=True)
 
 
 def prepared(table: pd.DataFrame) -> TrainingData:
-    return TrainingData(table, rows.row_keys(COVERTYPE, table), (1,))
+    return TrainingData(table, hashing.row_keys(COVERTYPE, table), (1,))
 
 
 def note(text: str) -> None:

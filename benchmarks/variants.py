@@ -1,22 +1,22 @@
-"""Our API with one of its layers left out, to see what that layer costs."""
+"""Our API with one of its middleware left out, to see what that middleware costs."""
 
 import os
 
 from fastapi import FastAPI
 
 from app import main
-from app.layers import Layer
+from app.http.middleware import Middleware
 
 
 def create_app() -> FastAPI:
-    """The app without the layer that `DOSEL_BENCHMARK_WITHOUT` names."""
+    """The app without the middleware that `DOSEL_BENCHMARK_WITHOUT` names."""
     left_out = os.environ["DOSEL_BENCHMARK_WITHOUT"]
     whole = main.stack
 
-    def stack(*given: object) -> list[tuple[str, Layer]]:
-        layers: list[tuple[str, Layer]] = whole(*given)  # type: ignore[arg-type]
-        assert left_out in [name for name, _ in layers]
-        return [(name, layer) for name, layer in layers if name != left_out]
+    def stack(*given: object) -> list[tuple[str, Middleware]]:
+        middleware: list[tuple[str, Middleware]] = whole(*given)  # type: ignore[arg-type]
+        assert left_out in [name for name, _ in middleware]
+        return [(name, middleware) for name, middleware in middleware if name != left_out]
 
     main.stack = stack  # type: ignore[assignment]
     return main.create_app()

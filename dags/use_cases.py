@@ -93,7 +93,7 @@ def warm_up() -> None:
 def dags_of(use_case: UseCase, ingest_every: timedelta) -> tuple[DAG, DAG]:
     clean_rows = Asset(name=f"{use_case.name}_clean", uri=f"dosel://warehouse/{use_case.name}_clean")
     tags = ["dosel", use_case.name]
-    by_itself = BY_ITSELF | {"default_args": BY_ITSELF["default_args"] | {"priority_weight": use_case.urgency}}
+    by_itself = BY_ITSELF | {"default_args": BY_ITSELF["default_args"] | {"priority_weight": use_case.priority}}
 
     @dag(
         dag_id=f"{use_case.name}_ingest",

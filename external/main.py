@@ -17,7 +17,7 @@ from external.columns import as_words
 from external.data import DataSet, load
 from external.sampling import draw
 from external.settings import FIRST_CLASS, Settings, StartError, read_settings
-from external.state import GROUPS, Exhausted, State, Turn
+from external.state import GROUPS, Exhausted, Position, State
 
 PROJECT = "Extracción de datos, entrenamiento de modelos."
 NO_SUCH_GROUP = "Número de grupo inválido"
@@ -58,7 +58,7 @@ def build_app(settings: Settings, state: State, data: DataSet) -> FastAPI:
     app = FastAPI(title="Data API", lifespan=lifespan)
     first_class = FIRST_CLASS[settings.data_api_classes]
 
-    def answer(turn: Turn) -> Response:
+    def answer(turn: Position) -> Response:
         tenth = (turn.batch if settings.slice_by == "batch" else turn.group) - 1
         seed = (settings.data_api_seed, turn.group, turn.restarts, turn.batch, turn.draw)
         rows = draw(data.rows, tenth, settings.batch_fraction, seed)

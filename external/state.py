@@ -33,7 +33,7 @@ class Exhausted(Exception):
         self.epoch = epoch
 
 
-class Turn(NamedTuple):
+class Position(NamedTuple):
     """What one call is to be answered with.
 
     Attributes:
@@ -108,7 +108,7 @@ class State:
             self.close()
             raise StartError(f"DATA_API_STATE_DIR: {folder} cannot be used: {error.strerror}") from None
 
-    def take(self, group: int, make: Callable[[Turn], Result]) -> Result:
+    def take(self, group: int, make: Callable[[Position], Result]) -> Result:
         """Answers one call: makes the answer first and counts it afterwards, so that a failure costs no batch.
 
         Args:
@@ -128,7 +128,7 @@ class State:
             # With no window at all, two calls within one tick of the clock are still two batches.
             if batch < 1 or self._window == 0 or now - timestamp > self._window:
                 timestamp, batch, draws = now, max(batch, 0) + 1, 0
-            answer = make(Turn(group, batch, progress.restarts, draws, self._epoch(group)))
+            answer = make(Position(group, batch, progress.restarts, draws, self._epoch(group)))
             self._move(group, (timestamp, batch), _Progress(restarts=progress.restarts, draws=draws + 1))
             return answer
 

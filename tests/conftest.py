@@ -11,7 +11,7 @@ from typing import TypeVar
 import pytest
 
 from dosel.embedded.guard import guarded
-from dosel.embedded.stores import MariaDB, Minio, Store
+from dosel.embedded.local_servers import LocalServer, MariaDB, Minio
 from dosel.errors import ProgramMissing
 from dosel.usecases import Category, Number
 from dosel.usecases.covertype import COVERTYPE
@@ -56,7 +56,7 @@ def _row(rng: random.Random) -> list[str]:
             case Category():
                 values.append(rng.choice(feature.values))
             case Number():
-                values.append(str(rng.randint(int(feature.low), int(feature.high))))
+                values.append(str(rng.randint(int(feature.minimum), int(feature.maximum))))
     elevation = int(values[0])
     return [*values, str(1 + min(6, (elevation - 1800) * 7 // 2200))]
 
@@ -110,7 +110,7 @@ def minio(servers: Path) -> Iterator[Minio]:
     yield from started(Minio, servers)
 
 
-S = TypeVar("S", bound=Store)
+S = TypeVar("S", bound=LocalServer)
 
 
 def started(kind: type[S], folder: Path) -> Iterator[S]:

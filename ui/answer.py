@@ -8,7 +8,7 @@ import streamlit as st
 
 from dosel.client import Client
 from dosel.errors import ServiceError
-from ui import trouble
+from ui import errors
 from ui.form import Sent
 
 
@@ -25,7 +25,7 @@ def show(client: Client, use_case: dict[str, Any], sent: Sent | None, well: bool
         with st.spinner("asking the model"):
             answer = client.predict(use_case["name"], sent.row, model=sent.model)
     except ServiceError as error:
-        trouble.show(error, "answer")
+        errors.show(error, "answer")
         return None
     model, label = answer["model"], answer["label"]
     st.metric(use_case["target"]["title"], label, help=f"Code {answer['prediction']}")

@@ -8,7 +8,7 @@ import streamlit as st
 
 from dosel.client import ApiProblem, Client
 from dosel.errors import ServiceError
-from ui import trouble
+from ui import errors
 from ui.form import Sent
 
 FOR, AGAINST = "#2f6b3a", "#b3623b"
@@ -28,7 +28,7 @@ def show(client: Client, use_case: dict[str, Any], sent: Sent, answer: dict[str,
         if isinstance(error, ApiProblem) and error.status == CONFLICT:
             st.info(f"**No explanation.** {error.detail[:1].upper()}{error.detail[1:]}.", icon=":material/info:")
         else:
-            trouble.show(error, "explain")
+            errors.show(error, "explain")
         return
     left, right = st.columns(2, gap="large")
     with left:

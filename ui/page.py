@@ -7,7 +7,7 @@ import streamlit as st
 from dosel.client import Client
 from dosel.errors import ServiceError
 from dosel.settings import Settings
-from ui import answer, explain, form, history, incoming, production, trouble
+from ui import answer, batches, errors, explain, form, production, timeline
 
 TIMEOUT_SECONDS = 10
 
@@ -29,7 +29,7 @@ def show() -> None:
     except ServiceError as error:
         if "use_cases" not in st.session_state:
             st.title("dosel")
-            trouble.show(error, "page")
+            errors.show(error, "page")
             return
         # The API has gone since: the form stays, with what was typed, and the parts below say so.
     use_cases = st.session_state.use_cases
@@ -48,9 +48,9 @@ def show() -> None:
         st.divider()
         explain.show(client, use_case, sent, answered)
     st.divider()
-    history.show(client, use_case)
+    timeline.show(client, use_case)
     st.divider()
-    incoming.show(client, use_case)
+    batches.show(client, use_case)
 
 
 def _chosen(use_cases: list[dict[str, Any]]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import streamlit as st
 
 from dosel.client import Client
 from dosel.errors import ServiceError
-from ui import trouble
+from ui import errors
 
 SCORES = {
     "test_accuracy": ("Accuracy", "Share of held-out rows it got right."),
@@ -21,7 +21,7 @@ def show(client: Client, use_case: dict[str, Any]) -> bool:
     try:
         info = client.model_info(use_case["name"])
     except ServiceError as error:
-        trouble.show(error, "production")
+        errors.show(error, "production")
         return False
     version = info["production"]
     with st.container(border=True):

@@ -5,14 +5,14 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
 
-from app.deps import ServingDep
-from app.desk import Desk
-from app.explanations import explained, explanation_model
-from app.problems import Problem, documented
-from app.refusals import cut
+from app.http.problems import Problem, documented
+from app.http.validation_errors import cut
+from app.routes.dependencies import FollowerDep
 from app.routes.predict import ModelQuery, asked_for, takes_row_of
-from app.rows import row_model
-from app.serving import STALE, Served
+from app.schemas.explanations import explained, explanation_model
+from app.schemas.rows import row_model
+from app.serving.follower import STALE, LoadedModel
+from app.serving.work_queue import WorkQueue
 from dosel.errors import NotExplainable
 from dosel.settings import Settings
 from dosel.usecases import UseCase
@@ -45,18 +45,18 @@ VersionQuery = Annotated[
 def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
     made = APIRouter(tags=["explain"], responses=RESPONSES)
     # One at a time: the libraries underneath use all cores for one already, and predictions want some.
-    desk = Desk("explanations", 1, WAITING)
+    queue = WorkQueue("explanations", 1, WAITING)
     for use_case in use_cases:
-        _add(made, use_case, desk, settings.explain_budget)
+        _add(made, use_case, queue, settings.explain_budget)
 
     @made.post("/explain/{use_case}", include_in_schema=False)
-    async def unknown(use_case: str, serving: ServingDep) -> None:
-        serving.named(cut(use_case))
+    async def unknown(use_case: str, follower: FollowerDep) -> None:
+        follower.named(cut(use_case))
 
     return made
 
 
-def _add(router: APIRouter, use_case: UseCase, desk: Desk, budget: float) -> None:
+def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, budget: float) -> None:
     Body: Any = row_model(use_case)
     Explanation: Any = explanation_model(use_case)
 
@@ -71,13 +71,13 @@ def _add(router: APIRouter, use_case: UseCase, desk: Desk, budget: float) -> Non
     async def explain(
         row: Body,
         response: Response,
-        serving: ServingDep,
+        follower: FollowerDep,
         model: ModelQuery = None,
         version: VersionQuery = None,
         neighbours: NeighboursQuery = NEIGHBOURS,
         contributions: ContributionsQuery = True,
     ) -> Any:
-        served, stale = await asked_for(serving, use_case, model)
+        served, stale = await asked_for(follower, use_case, model)
         _check(served, version)
         values = row.model_dump(include=set(use_case.feature_names))
 
@@ -87,13 +87,13 @@ def _add(router: APIRouter, use_case: UseCase, desk: Desk, budget: float) -> Non
                 Explanation, use_case, served.version, values, served.explainer.explain(values, neighbours, within)
             )
 
-        answer = await desk.work(taken_in)
+        answer = await queue.run(taken_in)
         if stale:
             response.headers[STALE] = "true"
         return answer
 
 
-def _check(served: Served, asked: int | None) -> None:
+def _check(served: LoadedModel, asked: int | None) -> None:
     """
     Raises:
         NotExplainable: another version has taken over since.
@@ -105,7 +105,11 @@ def _check(served: Served, asked: int | None) -> None:
 
 
 def _described(use_case: UseCase, budget: float) -> str:
-    shown = "and their values" if use_case.open_rows else "but not their values, which this use case does not show"
+    shown = (
+        "and their values"
+        if use_case.expose_training_rows
+        else "but not their values, which this use case does not show"
+    )
     return (
         "Takes the row that `/predict` takes and says, by one and the same model: the prediction; the nearest training "
         f"rows, in the space the model works in, with their classes {shown}; where the row lies among a sample of the "

@@ -6,11 +6,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from app.deps import ServingDep
-from app.problems import documented
-from app.refusals import cut
-from app.schemas import Loaded, Model, ModelInfo, ModelNames, Models, UseCaseInfo, UseCases, Version
-from app.serving import Served, Serving
+from app.http.problems import documented
+from app.http.validation_errors import cut
+from app.routes.dependencies import FollowerDep
+from app.schemas.models import Loaded, Model, ModelInfo, ModelNames, Models, Version
+from app.schemas.use_cases import UseCaseInfo, UseCases
+from app.serving.follower import LoadedModel, ModelFollower
 from dosel.errors import RegistryError, WarehouseError
 from dosel.usecases import UseCase
 
@@ -24,14 +25,14 @@ def router(use_cases: Sequence[UseCase], default: UseCase) -> APIRouter:
         return known
 
     @made.get("/models", summary="What is registered, version by version", responses=documented(503))
-    def list_models(serving: ServingDep) -> Models:
-        registry = serving.registry()
+    def list_models(follower: FollowerDep) -> Models:
+        registry = follower.registry()
         return Models(
             models=[
                 Model(
                     name=use_case.model_name,
                     use_case=use_case.name,
-                    loaded=_loaded(serving, use_case),
+                    loaded=_loaded(follower, use_case),
                     versions=[Version.of(version) for version in registry.versions(use_case.model_name)],
                     trouble=registry.trouble(use_case.model_name),
                 )
@@ -40,8 +41,8 @@ def router(use_cases: Sequence[UseCase], default: UseCase) -> APIRouter:
         )
 
     @made.get("/listar_modelos", summary="Names of the registered models, for older clients", responses=documented(503))
-    def list_names(serving: ServingDep) -> ModelNames:
-        registry = serving.registry()
+    def list_names(follower: FollowerDep) -> ModelNames:
+        registry = follower.registry()
         return ModelNames(modelos=[u.model_name for u in use_cases if registry.versions(u.model_name)])
 
     @made.get(
@@ -50,23 +51,23 @@ def router(use_cases: Sequence[UseCase], default: UseCase) -> APIRouter:
         responses=documented(404, 503),
     )
     def show_model(
-        serving: ServingDep,
+        follower: FollowerDep,
         use_case: Annotated[str, Query(description="Name of the use case.")] = default.name,
         model: Annotated[
             str | None, Query(description="One of its families, to be told of that, too; or its registered model.")
         ] = None,
     ) -> ModelInfo:
-        asked = serving.named(cut(use_case))
+        asked = follower.named(cut(use_case))
         family = None
         if model and asked.family(model):
-            served = serving.of_family(asked, model) or serving.load_family(asked, model)
+            served = follower.of_family(asked, model) or follower.load_family(asked, model)
             family = Version.of(served.version)
         elif model:
-            serving.check_model(asked, cut(model))
-        served = serving.served(asked)
+            follower.check_model(asked, cut(model))
+        served = follower.served(asked)
         production, read_at, since = served.version, served.loaded_at, None
         try:
-            registry = serving.registry()
+            registry = follower.registry()
             production = registry.production(asked.model_name) or production
             read_at = datetime.now(UTC)
             entry = registry.last_promotion(asked.model_name)
@@ -80,7 +81,7 @@ def router(use_cases: Sequence[UseCase], default: UseCase) -> APIRouter:
             production=Version.of(production),
             since=since,
             family=family,
-            loaded=_loaded_now(serving, asked, served),
+            loaded=_loaded_now(follower, asked, served),
             read_at=read_at,
         )
 
@@ -90,30 +91,30 @@ def router(use_cases: Sequence[UseCase], default: UseCase) -> APIRouter:
         responses=documented(404, 503),
     )
     def warm_up(
-        serving: ServingDep,
+        follower: FollowerDep,
         use_case: Annotated[str | None, Query(description="Name of one use case; left out: all of them.")] = None,
     ) -> dict[str, Loaded]:
         """Answers what is loaded, by use case."""
-        asked = [serving.named(cut(use_case))] if use_case else list(use_cases)
-        serving.look(asked)
-        return {u.name: loaded for u in asked if (loaded := _loaded(serving, u))}
+        asked = [follower.named(cut(use_case))] if use_case else list(use_cases)
+        follower.look(asked)
+        return {u.name: loaded for u in asked if (loaded := _loaded(follower, u))}
 
     return made
 
 
-def _loaded(serving: Serving, use_case: UseCase) -> Loaded | None:
-    served = serving.loaded(use_case)
-    return None if served is None else _loaded_now(serving, use_case, served)
+def _loaded(follower: ModelFollower, use_case: UseCase) -> Loaded | None:
+    served = follower.loaded(use_case)
+    return None if served is None else _loaded_now(follower, use_case, served)
 
 
-def _loaded_now(serving: Serving, use_case: UseCase, served: Served) -> Loaded:
+def _loaded_now(follower: ModelFollower, use_case: UseCase, served: LoadedModel) -> Loaded:
     version, predictor = served.version, served.predictor
     return Loaded(
         model=version.name,
         version=version.version,
         run_id=version.run_id,
         loaded_at=served.loaded_at,
-        form=predictor.form,
-        fallback=predictor.fallback or None,
-        stale=serving.stale(use_case),
+        form=predictor.backend,
+        fallback=predictor.fallback_reason or None,
+        stale=follower.stale(use_case),
     )

@@ -7,13 +7,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from app.deps import ServingDep
-from app.problems import documented
-from app.recording import Entry
-from app.refusals import cut
-from app.rows import Row, request_model, row_model
-from app.schemas import Answer, ModelReference
-from app.serving import STALE, Served, Serving
+from app.http.problems import documented
+from app.http.validation_errors import cut
+from app.routes.dependencies import FollowerDep
+from app.schemas.answers import Answer, ModelReference
+from app.schemas.rows import Row, request_model, row_model
+from app.serving.follower import STALE, LoadedModel, ModelFollower
+from app.serving.prediction_log import LogEntry
 from dosel.usecases import UseCase
 
 RESPONSES = documented(400, 401, 404, 408, 413, 415, 422, 429, 503)
@@ -35,8 +35,8 @@ def router(use_cases: Sequence[UseCase], default: UseCase) -> APIRouter:
         _add(made, use_case)
 
     @made.post("/predict/{use_case}", include_in_schema=False)
-    async def unknown(use_case: str, serving: ServingDep) -> None:
-        serving.named(cut(use_case))
+    async def unknown(use_case: str, follower: FollowerDep) -> None:
+        follower.named(cut(use_case))
 
     return made
 
@@ -52,9 +52,9 @@ def _add(router: APIRouter, use_case: UseCase) -> None:
         dependencies=[Depends(takes_row_of(use_case))],
     )
     async def predict(
-        row: Body, request: Request, response: Response, serving: ServingDep, model: ModelQuery = None
+        row: Body, request: Request, response: Response, follower: FollowerDep, model: ModelQuery = None
     ) -> Answer:
-        return await _answer(request, response, serving, use_case, row, model)
+        return await _answer(request, response, follower, use_case, row, model)
 
 
 def _add_default(router: APIRouter, use_case: UseCase) -> None:
@@ -68,21 +68,21 @@ def _add_default(router: APIRouter, use_case: UseCase) -> None:
         dependencies=[Depends(takes_row_of(use_case))],
     )
     async def predict(
-        row: Body, request: Request, response: Response, serving: ServingDep, model: ModelQuery = None
+        row: Body, request: Request, response: Response, follower: FollowerDep, model: ModelQuery = None
     ) -> Answer:
-        return await _answer(request, response, serving, use_case, row, row.model, model)
+        return await _answer(request, response, follower, use_case, row, row.model, model)
 
 
 async def _answer(
-    request: Request, response: Response, serving: Serving, use_case: UseCase, row: Row, *models: str | None
+    request: Request, response: Response, follower: ModelFollower, use_case: UseCase, row: Row, *models: str | None
 ) -> Answer:
-    served, stale = await asked_for(serving, use_case, *models)
+    served, stale = await asked_for(follower, use_case, *models)
     [answer] = served.predictor.predict([row.model_dump(include=set(use_case.feature_names))])
     version = served.version
     if stale:
         response.headers[STALE] = "true"
     asked = await request.body()
-    request.app.state.record.offer(Entry.of(request.scope, use_case, version, asked, answer.prediction))
+    request.app.state.record.offer(LogEntry.of(request.scope, use_case, version, asked, answer.prediction))
     return Answer(
         prediction=answer.prediction,
         label=answer.label,
@@ -91,7 +91,7 @@ async def _answer(
     )
 
 
-async def asked_for(serving: Serving, use_case: UseCase, *models: str | None) -> tuple[Served, bool]:
+async def asked_for(follower: ModelFollower, use_case: UseCase, *models: str | None) -> tuple[LoadedModel, bool]:
     """What is to answer, by the names a request has for it, and whether it may be stale.
 
     Raises:
@@ -103,14 +103,14 @@ async def asked_for(serving: Serving, use_case: UseCase, *models: str | None) ->
         if use_case.family(model):
             families.append(model)
         else:
-            serving.check_model(use_case, cut(model))
+            follower.check_model(use_case, cut(model))
     if not families:
-        return serving.served(use_case), serving.stale(use_case)
+        return follower.served(use_case), follower.stale(use_case)
     family = families[-1]
-    served = serving.of_family(use_case, family)
+    served = follower.of_family(use_case, family)
     if served is None:
-        served = await run_in_threadpool(serving.load_family, use_case, family)
-    return served, serving.stale(use_case, family)
+        served = await run_in_threadpool(follower.load_family, use_case, family)
+    return served, follower.stale(use_case, family)
 
 
 def takes_row_of(use_case: UseCase) -> Callable[[Request], Awaitable[None]]:

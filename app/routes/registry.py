@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, HTTPException, Path, Query, Request
 from fastapi.responses import Response
 
-from app.deps import KeyHolder, ServingDep
-from app.history import Entry, GateInfo, History, ManifestInfo, NoteInfo, Promote, RollBack, VersionDetail
-from app.problems import documented
-from app.refusals import cut
-from app.schemas import Version
+from app.http.problems import documented
+from app.http.validation_errors import cut
+from app.routes.dependencies import FollowerDep, KeyHolder
+from app.schemas.history import GateInfo, History, LedgerEntry, ManifestInfo, NoteInfo, Promote, RollBack, VersionDetail
+from app.schemas.models import Version
 from dosel.errors import UnknownUseCase
 from dosel.usecases import UseCase
 
@@ -37,21 +37,21 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
     def show_history(
         name: str,
         request: Request,
-        serving: ServingDep,
+        follower: FollowerDep,
         at: Annotated[str | None, Query(description="Up to this time, ISO 8601; UTC if it names no zone.")] = None,
         format: Annotated[
             Literal["json", "csv"] | None, Query(description="Left out: what the header Accept asks for.")
         ] = None,
     ) -> History | Response:
         """With `at`, the last entry is what was in Production at that time."""
-        from dosel.registry.history import as_csv, moment
+        from dosel.registry.export import as_csv, moment
 
         model = of_model(name).model_name
         try:
             until = moment(at) if at else None
         except ValueError as error:
             raise HTTPException(422, f"at: {cut(str(error))}") from None
-        ledger = serving.registry().ledger
+        ledger = follower.registry().ledger
         entries = ledger.history(model, until)
         if format == "csv" or (format is None and CSV in request.headers.get("accept", "")):
             named = {"Content-Disposition": f'attachment; filename="{model}-history.csv"'}
@@ -60,7 +60,7 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
             model=model,
             at=until,
             production=entries[-1].to_version if entries else None,
-            entries=[Entry.of(entry) for entry in entries],
+            entries=[LedgerEntry.of(entry) for entry in entries],
             notes=[NoteInfo.of(note) for note in ledger.notes(model) if until is None or note.at <= until],
         )
 
@@ -69,9 +69,9 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
         summary="A version and all it came from: run, data, batches, code, manifest, gate",
         responses=documented(404, 422, 503),
     )
-    def show_version(name: str, version: VersionNumber, serving: ServingDep) -> VersionDetail:
+    def show_version(name: str, version: VersionNumber, follower: FollowerDep) -> VersionDetail:
         use_case = of_model(name)
-        registry = serving.registry()
+        registry = follower.registry()
         found = registry.version(use_case.model_name, version)
         return VersionDetail(
             model=use_case.model_name,
@@ -80,7 +80,7 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
             manifest=ManifestInfo.of(registry.manifest(found)),
             gate=GateInfo.of(registry.store.read_report(found)),
             in_production=[
-                Entry.of(entry)
+                LedgerEntry.of(entry)
                 for entry in registry.ledger.history(use_case.model_name)
                 if entry.to_version == version and entry.evidence.to_run in (None, found.run_id)
             ],
@@ -91,19 +91,19 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
         summary="Put a version into Production by hand",
         responses=documented(400, 401, 403, 404, 408, 409, 413, 422, 503),
     )
-    def promote(name: str, body: Promote, holder: KeyHolder, serving: ServingDep) -> Entry:
+    def promote(name: str, body: Promote, holder: KeyHolder, follower: FollowerDep) -> LedgerEntry:
         """The gate is not asked; the version's files must be those that were registered."""
         model = of_model(name).model_name
-        registry = serving.registry()
-        return Entry.of(registry.promote(registry.version(model, body.version), f"API key {holder}", body.reason))
+        registry = follower.registry()
+        return LedgerEntry.of(registry.promote(registry.version(model, body.version), f"API key {holder}", body.reason))
 
     @made.post(
         "/models/{name}/rollback",
         summary="Put back what was in Production before",
         responses=documented(400, 401, 403, 404, 408, 409, 413, 422, 503),
     )
-    def roll_back(name: str, body: RollBack, holder: KeyHolder, serving: ServingDep) -> Entry:
+    def roll_back(name: str, body: RollBack, holder: KeyHolder, follower: FollowerDep) -> LedgerEntry:
         model = of_model(name).model_name
-        return Entry.of(serving.registry().roll_back(model, f"API key {holder}", body.reason, body.to))
+        return LedgerEntry.of(follower.registry().roll_back(model, f"API key {holder}", body.reason, body.to))
 
     return made

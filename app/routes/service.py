@@ -2,11 +2,11 @@
 
 from fastapi import APIRouter, Request, Response
 
-from app.deps import ServingDep
-from app.metrics import MEDIA_TYPE
-from app.problems import documented
-from app.schemas import Greeting, Health, Readiness, Ready
-from app.serving import NotReady
+from app.http.metrics import MEDIA_TYPE
+from app.http.problems import documented
+from app.routes.dependencies import FollowerDep
+from app.schemas.service import Greeting, Health, Readiness, Ready
+from app.serving.follower import NotReady
 
 
 class MetricsText(Response):
@@ -29,20 +29,20 @@ def router() -> APIRouter:
         return MetricsText(request.app.state.metrics.text())
 
     @made.get("/readyz", summary="Whether a model answers", responses=documented(503))
-    async def ready(serving: ServingDep) -> Ready:
+    async def ready(follower: FollowerDep) -> Ready:
         """Ready as soon as one use case has a model: another one that still waits must not take that from it."""
         states = {}
-        for use_case in serving.use_cases:
-            served = serving.loaded(use_case)
+        for use_case in follower.use_cases:
+            served = follower.loaded(use_case)
             states[use_case.name] = Readiness(
                 ready=served is not None,
                 version=served.version.version if served else None,
-                waiting_for=serving.waiting_for(use_case) or None,
+                waiting_for=follower.waiting_for(use_case) or None,
             )
         if not any(state.ready for state in states.values()):
             waits = "; ".join(f"{name} waits for {state.waiting_for}" for name, state in states.items())
             raise NotReady(f"no model answers yet: {waits}")
-        stale = [u.name for u in serving.use_cases if serving.loaded(u) and serving.stale(u)]
+        stale = [u.name for u in follower.use_cases if follower.loaded(u) and follower.stale(u)]
         return Ready(use_cases=states, stale=stale)
 
     return made

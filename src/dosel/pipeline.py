@@ -11,20 +11,26 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dosel import rows
+from dosel.db.engine import connect
 from dosel.errors import ModelNotFound, PromotionConflict, QualityError, SourceError
 from dosel.quality import check
-from dosel.registry import ModelVersion, Registry, Report, judge
+from dosel.registry.gate import Report, judge
+from dosel.registry.ledger import Evidence, Promotion, PromotionLedger
+from dosel.registry.registry import Registry
+from dosel.registry.store import ModelVersion
+from dosel.rows import frames, hashing
+from dosel.rows.text import as_text
 from dosel.settings import Settings
-from dosel.sources import Batch, Source, as_text
+from dosel.sources import Batch, Source
 from dosel.sources.lake import open_lake
 from dosel.sources.opened import source_of
 from dosel.sources.table import Table
-from dosel.training.search import Watcher
+from dosel.training.search import CandidateCallback
 from dosel.training.tracking import KEY as TRAINING_KEY
 from dosel.training.train import TrainingData, train, training_key
 from dosel.usecases import UseCase
-from dosel.warehouse import BatchRecord, BatchStore, Evidence, Promotion, PromotionLedger, connect
+from dosel.warehouse.batches import BatchStore
+from dosel.warehouse.records import BatchRecord
 
 MAX_BATCHES = 1000
 """A source that never says it is done ends the run here instead of never."""
@@ -160,7 +166,7 @@ class Pipeline:
         mine = [v for v in versions if v.tags.get(TRAINING_KEY) == key and JUDGED in v.tags]
         return not any(self._registry.manifest(version) for version in mine)
 
-    def train(self, told: Watcher | None = None) -> str:
+    def train(self, told: CandidateCallback | None = None) -> str:
         """Trains on everything that is clean, and returns the id of the run that compares the families.
 
         Args:
@@ -205,7 +211,7 @@ class Pipeline:
                 return self._judged_before(version, now.entry)
             report = self._judge(version, now.version)
             # Before it enters: serving heeds these as it loads the version.
-            self._registry.tag_run(version, report.form)
+            self._registry.tag_run(version, report.backend_tags)
             if report.passed:
                 try:
                     after = now.entry.sequence if now.entry else 0
@@ -224,19 +230,19 @@ class Pipeline:
         return Outcome(version.version, True, entry.reason)
 
     def _judge(self, challenger: ModelVersion, champion: ModelVersion | None) -> Report:
-        from dosel.registry.scoring import shown
+        from dosel.registry.scoring import evaluate_version
 
         use_case = self._use_case
         table = self._training_data().table
-        held_out = table[rows.is_test(use_case, table)]
-        features = rows.canonical(use_case, held_out)
-        sides = [shown(self._registry, use_case, v, features) if v else None for v in (challenger, champion)]
+        held_out = table[hashing.is_test(use_case, table)]
+        features = frames.canonical(use_case, held_out)
+        sides = [evaluate_version(self._registry, use_case, v, features) if v else None for v in (challenger, champion)]
         assert sides[0] is not None
         return judge(
             use_case.gate,
             use_case.target,
             held_out[use_case.target.name].to_numpy(dtype=np.int64),
-            rows.split_version(use_case),
+            hashing.split_version(use_case),
             sides[0],
             sides[1],
             self._settings.seed,

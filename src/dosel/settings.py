@@ -173,7 +173,7 @@ class Settings(BaseSettings):
     )
 
     @property
-    def promoters(self) -> dict[str, str]:
+    def promote_key_names(self) -> dict[str, str]:
         """The names of those who may move Production over HTTP, by their keys.
 
         Raises:
@@ -182,14 +182,14 @@ class Settings(BaseSettings):
         return _named_keys("DOSEL_PROMOTE_KEYS", self.promote_keys)
 
     @property
-    def askers(self) -> dict[str, str]:
+    def predict_key_names(self) -> dict[str, str]:
         """The names of those who may predict, by their keys: also whoever may do more. Empty lets everybody.
 
         Raises:
-            SettingsError: as `promoters`.
+            SettingsError: as `promote_key_names`.
         """
         keys = _named_keys("DOSEL_PREDICT_KEYS", self.predict_keys)
-        return keys | self.promoters if keys else {}
+        return keys | self.promote_key_names if keys else {}
 
     @property
     def studies_url(self) -> str:

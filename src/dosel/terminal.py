@@ -13,10 +13,10 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TaskID, Text
 from rich.table import Column, Table
 from rich.text import Text
 
-from dosel.warehouse import BatchRecord, RefusedRow
+from dosel.warehouse.records import BatchRecord, RefusedRow
 
 if TYPE_CHECKING:
-    from dosel.training.search import Scored
+    from dosel.training.search import ScoredCandidate
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class Searching(_Live):
         super().__init__(console)
         self._bars.show([Bar("preparing", "")])
 
-    def scored(self, candidate: "Scored") -> None:
+    def scored(self, candidate: "ScoredCandidate") -> None:
         """Tells of a candidate that has its score."""
         self._bars.show([searching("search", candidate.done, candidate.of, candidate.best)])
 

@@ -14,14 +14,16 @@ from sklearn.dummy import DummyClassifier
 from sklearn.tree import DecisionTreeClassifier
 
 from app.main import MLFLOW_DEFAULTS
-from dosel import rows
-from dosel.registry import Registry
+from dosel.db.engine import connect
+from dosel.model import reference
+from dosel.registry.ledger import PromotionLedger
+from dosel.registry.registry import Registry
+from dosel.rows import frames
 from dosel.settings import Settings
-from dosel.training import reference, tracking
+from dosel.training import tracking
 from dosel.training.preprocessing import pipeline
 from dosel.usecases import ALL, UseCase, named
 from dosel.usecases.covertype import COVERTYPE
-from dosel.warehouse import PromotionLedger, connect
 
 EXPERIMENT = "small"
 
@@ -100,7 +102,7 @@ def _train(folder: Path) -> tuple[tuple[str, str], str, dict[str, str]]:
 
 def _log(model: Any, *beside: Path, use_case: UseCase = COVERTYPE) -> str:
     with mlflow.start_run() as run:
-        tracking.log_model(model, rows.frame(use_case, [use_case.example]), *beside)
+        tracking.log_model(model, frames.frame(use_case, [use_case.example]), *beside)
         mlflow.set_tag("dosel.family", use_case.families[0].name)
         mlflow.log_metrics({"test_accuracy": 0.5, "test_undefined": float("nan")})
         mlflow.log_param("seed", 0)
@@ -119,9 +121,11 @@ def _log(model: Any, *beside: Path, use_case: UseCase = COVERTYPE) -> str:
 def _rows(use_case: UseCase, count: int) -> tuple[pd.DataFrame, Any]:
     """Acceptable rows, and classes that follow from the first number."""
     rng = np.random.default_rng(0)
-    columns: dict[str, Any] = {n.name: rng.integers(int(n.low), int(n.high) + 1, count) for n in use_case.numbers}
+    columns: dict[str, Any] = {
+        n.name: rng.integers(int(n.minimum), int(n.maximum) + 1, count) for n in use_case.numbers
+    }
     columns |= {c.name: rng.choice(c.values, count) for c in use_case.categories}
-    table = rows.canonical(use_case, pd.DataFrame(columns))
+    table = frames.canonical(use_case, pd.DataFrame(columns))
     first, codes = use_case.numbers[0], np.array(list(use_case.target.labels))
-    share = (table[first.name].to_numpy() - first.low) / (first.high - first.low + 1)
+    share = (table[first.name].to_numpy() - first.minimum) / (first.maximum - first.minimum + 1)
     return table, codes[(share * len(codes)).astype(int)]

@@ -17,13 +17,15 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from app.main import build_app, create_app
-from app.serving import Served, Serving
+from app.serving.follower import LoadedModel, ModelFollower
+from dosel.db.engine import connect
 from dosel.errors import RegistryError, WarehouseError
-from dosel.registry import Loaded, ModelVersion, Registry
+from dosel.registry.ledger import PromotionLedger
+from dosel.registry.registry import Loaded, Registry
+from dosel.registry.store import ModelVersion
 from dosel.settings import Settings
 from dosel.usecases import ALL, DEFAULT, Category, Number, UseCase
 from dosel.usecases.covertype import COVERTYPE
-from dosel.warehouse import PromotionLedger, connect
 from tests.contract.conftest import Installation
 
 Install = Callable[..., Installation]
@@ -183,7 +185,11 @@ def test_use_cases_tell_all_that_a_form_needs(api: TestClient) -> None:
             assert (field["title"], field["help"], field["example"]) == (feature.title, feature.help, feature.example)
             match feature:
                 case Number():
-                    assert (field["low"], field["high"], field["unit"]) == (feature.low, feature.high, feature.unit)
+                    assert (field["low"], field["high"], field["unit"]) == (
+                        feature.minimum,
+                        feature.maximum,
+                        feature.unit,
+                    )
                 case Category():
                     assert [(c["value"], c["title"]) for c in field["choices"]] == [
                         (c.value, c.title) for c in feature.choices
@@ -218,8 +224,8 @@ def test_every_field_is_documented_and_the_example_works(api: TestClient, use_ca
             field |= value
         match feature:
             case Number():
-                assert (field["minimum"], field["maximum"]) == (feature.low, feature.high)
-                assert field["type"] == ("integer" if feature.whole else "number")
+                assert (field["minimum"], field["maximum"]) == (feature.minimum, feature.maximum)
+                assert field["type"] == ("integer" if feature.integer else "number")
                 assert feature.unit in field["description"]
             case Category():
                 assert field["enum"] == list(feature.values)
@@ -359,7 +365,7 @@ def test_every_field_of_every_use_case_is_refused_by_name(api: TestClient, use_c
             response = api.post(path, json=sent)
             assert response.status_code == 422
             [error] = response.json()["errors"]
-            assert (error["field"], error["expected"]) == (feature.name, feature.expected)
+            assert (error["field"], error["expected"]) == (feature.name, feature.describe_expected())
 
 
 @pytest.mark.parametrize("use_case", ALL, ids=lambda u: u.name)
@@ -395,9 +401,11 @@ def test_all_that_is_wrong_is_said_at_once(api: TestClient) -> None:
 @pytest.mark.parametrize("use_case", ALL, ids=lambda u: u.name)
 def test_bounds_are_inclusive(api: TestClient, use_case: UseCase) -> None:
     for number in use_case.numbers:
-        for value in (number.low, number.high):
+        for value in (number.minimum, number.maximum):
             assert api.post(f"/predict/{use_case.name}", json=use_case.example | {number.name: value}).is_success
-        for value in (number.low - 1, number.high + 1) if number.whole else (number.low - 0.1, number.high + 0.1):
+        for value in (
+            (number.minimum - 1, number.maximum + 1) if number.integer else (number.minimum - 0.1, number.maximum + 0.1)
+        ):
             response = api.post(f"/predict/{use_case.name}", json=use_case.example | {number.name: value})
             assert [e["field"] for e in response.json()["errors"]] == [number.name]
 
@@ -474,8 +482,8 @@ def test_what_there_is_not_says_what_there_is(
 
 
 def test_a_fault_of_ours_tells_nothing_of_itself(installed: Installation) -> None:
-    class Broken(Serving):
-        def served(self, use_case: UseCase) -> Served:
+    class Broken(ModelFollower):
+        def served(self, use_case: UseCase) -> LoadedModel:
             raise RuntimeError("a secret")
 
     app = build_app(installed.settings, Broken(installed.settings, ALL), ALL, DEFAULT)
@@ -564,7 +572,7 @@ def test_while_mlflow_is_away_the_last_model_answers(install: Install) -> None:
     here = install()
     here.promote(here.good[0])
     registry = moody(here.settings)
-    app = build_app(here.settings, Serving(here.settings, ALL, lambda _: registry), ALL, DEFAULT)
+    app = build_app(here.settings, ModelFollower(here.settings, ALL, lambda _: registry), ALL, DEFAULT)
     with running(app) as client:
         wait_until(lambda: version_of(client) == 1)
         registry.away = True
@@ -591,7 +599,7 @@ def test_a_failing_load_is_not_repeated_at_every_look(install: Install) -> None:
     def opened(_: Settings) -> Registry:
         return registry
 
-    class Counting(Serving):
+    class Counting(ModelFollower):
         def registry(self) -> Registry:
             nonlocal looks
             looks += 1
@@ -631,7 +639,7 @@ def test_it_starts_while_the_data_store_is_down_and_tries_again(install: Install
             raise WarehouseError("the data store failed")
         return moody(settings)
 
-    with running(build_app(here.settings, Serving(here.settings, ALL, opened), ALL, DEFAULT)) as client:
+    with running(build_app(here.settings, ModelFollower(here.settings, ALL, opened), ALL, DEFAULT)) as client:
         wait_until(lambda: version_of(client) == 1)
     assert tries == 3
 
@@ -640,7 +648,7 @@ def test_a_use_case_without_a_model_takes_nothing_from_the_others(install: Insta
     here = install()
     here.promote(here.good[0])
     both = (COVERTYPE, OTHER)
-    with running(build_app(here.settings, Serving(here.settings, both), both, COVERTYPE)) as client:
+    with running(build_app(here.settings, ModelFollower(here.settings, both), both, COVERTYPE)) as client:
         wait_until(lambda: client.get("/readyz").is_success)
         assert list(client.post("/warmup").raise_for_status().json()) == ["covertype"]
         states = client.get("/readyz").json()["use_cases"]

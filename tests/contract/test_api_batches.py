@@ -7,13 +7,14 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.main import build_app
-from app.serving import Serving
+from app.serving.follower import ModelFollower
+from dosel.db.engine import connect
 from dosel.quality import check
 from dosel.settings import Settings
 from dosel.sources import Batch
 from dosel.usecases import ALL, DEFAULT
 from dosel.usecases.covertype import COVERTYPE
-from dosel.warehouse import BatchStore, connect
+from dosel.warehouse.batches import BatchStore
 from tests.contract.conftest import Installation
 
 LEDGER = "/use-cases/covertype/batches"
@@ -22,7 +23,7 @@ BAD = ["many"] * 13
 
 
 def client_of(settings: Settings) -> TestClient:
-    return TestClient(build_app(settings, Serving(settings, ALL), ALL, DEFAULT), raise_server_exceptions=False)
+    return TestClient(build_app(settings, ModelFollower(settings, ALL), ALL, DEFAULT), raise_server_exceptions=False)
 
 
 @pytest.fixture

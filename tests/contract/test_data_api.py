@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from external.settings import Settings, StartError
-from external.state import Exhausted, State, Turn
+from external.state import Exhausted, Position, State
 
 ROOT = Path(__file__).parents[2]
 EXHAUSTED = {"detail": "Ya se recolectó toda la información minima necesaria"}
@@ -283,12 +283,12 @@ def test_what_cannot_start_says_so_in_one_line(tmp_path: Path, variable: str, va
     assert said.count("\n") == 1
 
 
-def number(turn: Turn) -> int:
+def number(turn: Position) -> int:
     return turn.batch
 
 
 def test_a_sample_that_fails_is_not_counted(tmp_path: Path) -> None:
-    def fail(turn: Turn) -> int:
+    def fail(turn: Position) -> int:
         raise RuntimeError(turn)
 
     state = State(tmp_path, 0)

@@ -10,9 +10,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.main import build_app, create_app
-from app.serving import Serving
+from app.serving.follower import ModelFollower
 from dosel.errors import WarehouseError
-from dosel.registry import Registry
+from dosel.registry.registry import Registry
 from dosel.settings import Settings
 from dosel.usecases import ALL, DEFAULT, UseCase
 from dosel.usecases.covertype import COVERTYPE
@@ -148,7 +148,7 @@ def test_a_restarted_api_explains_from_its_own_disk_and_says_that_it_may_be_stal
         wait_until(lambda: client.post(PATH, json=EXAMPLE).is_success)
         fresh = client.post(PATH, json=EXAMPLE)
     assert "x-model-stale" not in fresh.headers
-    app = build_app(here.settings, Serving(here.settings, ALL, nothing_behind), ALL, DEFAULT)
+    app = build_app(here.settings, ModelFollower(here.settings, ALL, nothing_behind), ALL, DEFAULT)
     with running(app) as client:
         wait_until(lambda: client.get("/readyz").is_success)
         again = client.post(PATH, json=EXAMPLE).raise_for_status()
@@ -157,7 +157,7 @@ def test_a_restarted_api_explains_from_its_own_disk_and_says_that_it_may_be_stal
 
         [rows] = here.settings.home.glob("serving/*/*/1/reference.parquet")
         rows.write_bytes(rows.read_bytes() + b"\0")
-    with running(build_app(here.settings, Serving(here.settings, ALL, nothing_behind), ALL, DEFAULT)) as client:
+    with running(build_app(here.settings, ModelFollower(here.settings, ALL, nothing_behind), ALL, DEFAULT)) as client:
         # What was tampered with is not used: neither to explain nor to predict.
         wait_until(lambda: "all of it is gone" in client.get("/readyz").text)
         assert client.post(PATH, json=EXAMPLE).status_code == 503
@@ -168,8 +168,8 @@ def test_values_of_training_rows_are_neither_answered_nor_documented_where_they_
 ) -> None:
     here = install()
     here.promote(here.good[0])
-    closed = (replace(COVERTYPE, open_rows=False),)
-    app = build_app(here.settings, Serving(here.settings, closed), closed, closed[0])
+    closed = (replace(COVERTYPE, expose_training_rows=False),)
+    app = build_app(here.settings, ModelFollower(here.settings, closed), closed, closed[0])
     with running(app) as client:
         wait_until(lambda: version_of(client) == 1)
         wait_until(lambda: client.post(PATH, json=EXAMPLE).is_success)
@@ -227,6 +227,6 @@ def test_each_use_case_has_a_documented_route_derived_from_its_declaration(api: 
     assert row["examples"] == [use_case.example]
     assert {"400", "401", "404", "408", "409", "413", "415", "422", "429", "503"} < set(operation["responses"])
     shown = use_case.name.capitalize() + "Values"
-    assert (shown in document["components"]["schemas"]) == use_case.open_rows
-    if use_case.open_rows:
+    assert (shown in document["components"]["schemas"]) == use_case.expose_training_rows
+    if use_case.expose_training_rows:
         assert list(document["components"]["schemas"][shown]["properties"]) == list(use_case.feature_names)

@@ -13,9 +13,9 @@ from http.client import HTTPConnection
 import httpx
 from sqlalchemy import func, select
 
+from dosel.db.engine import connect
+from dosel.db.tables import PREDICTIONS
 from dosel.embedded.services import API_FLAGS
-from dosel.warehouse import connect
-from dosel.warehouse.tables import PREDICTIONS
 from tests.contract.conftest import Installation
 from tests.contract.test_api import EXAMPLE, wait_until
 

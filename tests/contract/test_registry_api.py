@@ -12,8 +12,8 @@ from mlflow import MlflowClient
 from sqlalchemy import text
 
 from app.main import create_app
+from dosel.db.engine import connect
 from dosel.usecases.covertype import COVERTYPE
-from dosel.warehouse import connect
 from tests.contract.conftest import Installation
 
 NAME = COVERTYPE.model_name

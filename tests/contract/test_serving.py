@@ -16,19 +16,19 @@ from mlflow import MlflowClient
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import select
 
-from app import limits
-from app.layers import Shedding
-from app.logs import JsonFormatter
+from app.http import body_limits
+from app.http.logs import JsonFormatter
+from app.http.middleware import QueueLimit
 from app.main import build_app, create_app
-from app.serving import Serving
+from app.serving.follower import ModelFollower
+from dosel.db.engine import connect
+from dosel.db.tables import PREDICTIONS
 from dosel.errors import WarehouseError
-from dosel.predictor import FORM, FORM_BECAUSE
-from dosel.registry import Registry
+from dosel.model.predictor import BACKEND_REASON_TAG, BACKEND_TAG
+from dosel.registry.registry import Registry
 from dosel.settings import Settings
 from dosel.usecases import ALL, DEFAULT
 from dosel.usecases.covertype import COVERTYPE
-from dosel.warehouse import connect
-from dosel.warehouse.tables import PREDICTIONS
 from tests.contract.conftest import Installation
 from tests.contract.test_api import EXAMPLE, NAME, running, version_of, wait_until
 
@@ -66,7 +66,7 @@ def nothing_behind(_: Settings) -> Registry:
 
 def restarted(here: Installation) -> TestClient:
     """The same API on the same disk, with nothing behind it."""
-    return TestClient(build_app(here.settings, Serving(here.settings, ALL, nothing_behind), ALL, DEFAULT))
+    return TestClient(build_app(here.settings, ModelFollower(here.settings, ALL, nothing_behind), ALL, DEFAULT))
 
 
 @pytest.mark.parametrize("path", ["/predict", *(f"/predict?model={m}" for m in (NAME, COVERTYPE.families[0].name))])
@@ -146,7 +146,7 @@ def test_models_say_what_computes_the_answers(api: TestClient) -> None:
 def test_what_registration_found_to_differ_is_answered_by_scikit_learn(install: Install) -> None:
     here = install()
     why = "ONNX differs: 34,861 rows: 3 get another label, probabilities are off by 5.0e-01 at most"
-    for name, value in ((FORM, "scikit-learn"), (FORM_BECAUSE, why)):
+    for name, value in ((BACKEND_TAG, "scikit-learn"), (BACKEND_REASON_TAG, why)):
         MlflowClient(here.store).set_tag(here.good[0], name, value)
     here.promote(here.good[0])
     with running(create_app(here.settings)) as client:
@@ -209,7 +209,7 @@ def test_a_log_record_is_a_line_of_json_with_its_traceback() -> None:
 
 def test_uvicorn_tells_of_itself_in_json_and_of_answers_not_at_all() -> None:
     said = "write_json(); getLogger('uvicorn.error').info('started'); getLogger('uvicorn.access').info('answered')"
-    program = f"from logging import getLogger; from app.logs import write_json; {said}"
+    program = f"from logging import getLogger; from app.http.logs import write_json; {said}"
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60).stdout
     assert [json.loads(line)["message"] for line in out.splitlines()] == ["started"]
 
@@ -301,7 +301,7 @@ def test_each_key_has_a_rate_of_its_own_and_who_guesses_has_one_too(installed: I
 
 @pytest.mark.parametrize("pause", [0.15, 0.01], ids=["stops", "drips"])
 def test_a_body_that_does_not_come_is_not_waited_for(pause: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(body_limits, "BODY_TIMEOUT_SECONDS", 0.1)
 
     async def receive() -> dict[str, Any]:
         await asyncio.sleep(pause)
@@ -311,14 +311,14 @@ def test_a_body_that_does_not_come_is_not_waited_for(pause: float, monkeypatch: 
         while True:
             await receive()
 
-    layer: Any = limits.LimitedBodies(reading, lambda _: 1000)
+    middleware: Any = body_limits.LimitedBodies(reading, lambda _: 1000)
     with pytest.raises(HTTPException) as refused:
-        asyncio.run(layer({"type": "http", "headers": []}, receive, None))
+        asyncio.run(middleware({"type": "http", "headers": []}, receive, None))
     assert refused.value.status_code == 408
 
 
 def test_a_long_answer_may_take_longer_than_a_body(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(body_limits, "BODY_TIMEOUT_SECONDS", 0.05)
     messages = [{"type": "http.disconnect"}, {"type": "http.request", "body": b"{}"}]
 
     async def receive() -> dict[str, Any]:
@@ -330,8 +330,8 @@ def test_a_long_answer_may_take_longer_than_a_body(monkeypatch: pytest.MonkeyPat
         assert (await receive())["body"] == b"{}"
         assert (await receive())["type"] == "http.disconnect"
 
-    layer: Any = limits.LimitedBodies(answering, lambda _: 1000)
-    asyncio.run(layer({"type": "http", "headers": []}, receive, None))
+    middleware: Any = body_limits.LimitedBodies(answering, lambda _: 1000)
+    asyncio.run(middleware({"type": "http", "headers": []}, receive, None))
 
 
 def test_what_would_wait_behind_too_many_is_shed() -> None:
@@ -346,7 +346,7 @@ def test_what_would_wait_behind_too_many_is_shed() -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
     async def ten() -> list[dict[str, Any]]:
-        layer, sent = Shedding(app, 4, told), []
+        middleware, sent = QueueLimit(app, 4, told), []
 
         async def send(message: dict[str, Any]) -> None:
             sent.append(message)
@@ -354,7 +354,7 @@ def test_what_would_wait_behind_too_many_is_shed() -> None:
         scope = {"type": "http", "path": "/predict", "method": "POST", "headers": []}
         async with asyncio.TaskGroup() as group:
             for _ in range(10):
-                group.create_task(layer(scope, None, send))  # type: ignore[arg-type]
+                group.create_task(middleware(scope, None, send))  # type: ignore[arg-type]
         return sent
 
     starts = [message for message in asyncio.run(ten()) if message["type"] == "http.response.start"]

@@ -27,11 +27,13 @@ from sqlalchemy import Engine, text
 from dosel.compose import secrets
 from dosel.compose.backup import backup, restore
 from dosel.credentials import CREDENTIALS
+from dosel.db.engine import connect
 from dosel.errors import StartupError
+from dosel.registry.ledger import PromotionLedger
 from dosel.usecases import ALL, LakeRows, UseCase
 from dosel.usecases.covertype import COVERTYPE
 from dosel.usecases.employees import EMPLOYEES
-from dosel.warehouse import BatchStore, PromotionLedger, connect
+from dosel.warehouse.batches import BatchStore
 from external.data import load
 from external.main import build_app
 from external.settings import Settings as DataApiSettings

@@ -164,7 +164,7 @@ def test_the_form_has_every_field_with_its_help_and_presets_nothing(
             field = field_of(page, number)
             expect(field).to_be_visible()
             expect(field).to_have_value("")
-            expect(field).to_have_attribute("placeholder", f"{number.low:g} to {number.high:g}")
+            expect(field).to_have_attribute("placeholder", f"{number.minimum:g} to {number.maximum:g}")
         category = DEFAULT.categories[0]
         page.get_by_role("combobox", name=category.title).click()
         for choice in category.choices:
@@ -187,7 +187,7 @@ NUMBER = DEFAULT.numbers[2]
 
 @pytest.mark.parametrize(
     ("value", "said"),
-    [(NUMBER.high + 1, f"got {NUMBER.high + 1:,g}"), (NUMBER.low + 0.5, f"got {NUMBER.low + 0.5:,g}")],
+    [(NUMBER.maximum + 1, f"got {NUMBER.maximum + 1:,g}"), (NUMBER.minimum + 0.5, f"got {NUMBER.minimum + 0.5:,g}")],
     ids=["out of bounds", "not whole"],
 )
 def test_a_value_that_would_be_refused_is_named_and_not_sent(
@@ -204,7 +204,7 @@ def test_a_value_that_would_be_refused_is_named_and_not_sent(
         expect(field).to_have_value(f"{NUMBER.example:g}")
         field.fill(f"{value:g}")
         page.get_by_role("button", name="Predict").click()
-        words = page.get_by_text(f"a whole number from {NUMBER.low:g} to {NUMBER.high:g}")
+        words = page.get_by_text(f"a whole number from {NUMBER.minimum:g} to {NUMBER.maximum:g}")
         expect(words).to_contain_text(said)
         keep(page, "page-out-of-bounds")
         assert asked == []

@@ -12,9 +12,11 @@ import psutil
 import pytest
 from mlflow import MlflowClient, pyfunc, set_tracking_uri, sklearn
 
+from dosel.db.engine import connect
+from dosel.registry.ledger import PromotionLedger
 from dosel.training.tracking import CANDIDATE
 from dosel.usecases import ALL, DEFAULT, Family, UseCase
-from dosel.warehouse import BatchStore, PromotionLedger, connect
+from dosel.warehouse.batches import BatchStore
 from tests.e2e.conftest import PORTS, TRIALS, Installation
 
 pytestmark = pytest.mark.e2e

@@ -10,12 +10,14 @@ import pytest
 from mlflow import MlflowClient
 from sqlalchemy import Engine, create_engine
 
-from dosel.embedded.stores import MariaDB
+from dosel.db.engine import connect
+from dosel.embedded.local_servers import MariaDB
 from dosel.pipeline import Pipeline
 from dosel.quality import check
 from dosel.settings import Settings
 from dosel.usecases.covertype import COVERTYPE
-from dosel.warehouse import BatchRecord, BatchStore, connect
+from dosel.warehouse.batches import BatchStore
+from dosel.warehouse.records import BatchRecord
 from tests.integration.stores import MariadbAndMinio, MlflowStore, SqliteAndFolder
 from tests.integration.worlds import FAMILIES, Deliveries, Trained, World, batch
 

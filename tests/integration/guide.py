@@ -14,10 +14,10 @@ from sqlalchemy import inspect
 from streamlit.testing.v1 import AppTest
 
 from app.main import create_app
+from dosel.db.engine import connect
 from dosel.pipeline import Pipeline
 from dosel.settings import Settings
 from dosel.usecases import UseCase, named
-from dosel.warehouse import connect
 from tests.conftest import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,8 +56,8 @@ def answers(use_case: UseCase, settings: Settings) -> dict[str, Any]:
         until(lambda: client.post(path, json=use_case.example).is_success, 60)
         assert client.post(path, json=use_case.example).json()["label"] in use_case.target.labels.values()
         first = use_case.numbers[0]
-        refused = client.post(path, json=use_case.example | {first.name: first.high + 1})
-        assert [error["expected"] for error in refused.json()["errors"]] == [first.expected]
+        refused = client.post(path, json=use_case.example | {first.name: first.maximum + 1})
+        assert [error["expected"] for error in refused.json()["errors"]] == [first.describe_expected()]
         for family in use_case.families:
             assert client.post(path, params={"model": family.name}, json=use_case.example).is_success
         assert path in client.get("/openapi.json").json()["paths"]

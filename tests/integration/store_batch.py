@@ -9,10 +9,11 @@ import sys
 
 from sqlalchemy import Connection, Engine, event
 
+from dosel.db.engine import connect
 from dosel.quality import check
 from dosel.sources import Batch
 from dosel.usecases.covertype import COVERTYPE
-from dosel.warehouse import BatchStore, connect
+from dosel.warehouse.batches import BatchStore
 
 ROWS = [[str(v) for v in (COVERTYPE.example | {"Elevation": 2000 + i}).values()] + ["3"] for i in range(50)]
 

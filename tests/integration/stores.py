@@ -12,7 +12,7 @@ import boto3
 from mlflow import MlflowClient
 from sqlalchemy import create_engine, inspect
 
-from dosel.embedded.stores import MariaDB, Minio
+from dosel.embedded.local_servers import MariaDB, Minio
 from dosel.usecases import ALL
 
 BUCKET = "stores"

@@ -12,15 +12,16 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
+from dosel.db.engine import connect
+from dosel.model.predictor import Predictor
 from dosel.pipeline import Pipeline
-from dosel.predictor import Predictor
 from dosel.settings import Settings
 from dosel.sources.lake import PROCESSED, open_lake
 from dosel.training import tracking
-from dosel.usecases import MadeRows, UseCase
+from dosel.usecases import GeneratedRows, UseCase
 from dosel.usecases.employees import EMPLOYEES
 from dosel.usecases.penguins import PENGUINS
-from dosel.warehouse import BatchStore, connect
+from dosel.warehouse.batches import BatchStore
 
 MADE = 600
 
@@ -34,7 +35,7 @@ def settings(tracking_uri: str, warehouse_url: str, tmp_path: Path) -> Settings:
 def fewer(use_case: UseCase) -> UseCase:
     """With the first rows of those that are made for it."""
     declared: Any = use_case.rows
-    made = MadeRows(lambda: islice(declared.otherwise.make(), MADE), "fewer rows")
+    made = GeneratedRows(lambda: islice(declared.otherwise.make(), MADE), "fewer rows")
     return replace(use_case, rows=replace(declared, otherwise=made))
 
 

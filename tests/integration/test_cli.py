@@ -9,9 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from dosel.cli import cli
+from dosel.db.engine import connect
 from dosel.errors import AccountingError
 from dosel.usecases.covertype import COVERTYPE
-from dosel.warehouse import connect
 from tests.outside import server
 
 Received = Callable[..., list[list[str]]]

@@ -108,7 +108,7 @@ def test_what_still_runs_stays(crowded: World) -> None:
 
 def _keep(client: MlflowClient, monkeypatch: pytest.MonkeyPatch, run_id: str) -> None:
     """Has a run of the shared store stay: its artifacts are other tests', too."""
-    from dosel.warehouse import PromotionLedger
+    from dosel.registry.ledger import PromotionLedger
 
     named = PromotionLedger.named_runs
     monkeypatch.setattr(PromotionLedger, "named_runs", lambda self: named(self) | {run_id})

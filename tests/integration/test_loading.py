@@ -9,13 +9,14 @@ import pyarrow as pa
 import pytest
 from sqlalchemy import Connection, Engine, text
 
+from dosel.db.engine import connect, transaction
+from dosel.db.loading import Loader, _Sender
+from dosel.db.tables import METADATA, tables_of
 from dosel.errors import AccountingError, WarehouseError
 from dosel.quality import check
 from dosel.usecases.covertype import COVERTYPE
-from dosel.warehouse import BatchRecord, BatchStore, connect
-from dosel.warehouse.engine import transaction
-from dosel.warehouse.loading import Loader, _Sender
-from dosel.warehouse.tables import METADATA, tables_of
+from dosel.warehouse.batches import BatchStore
+from dosel.warehouse.records import BatchRecord
 from tests.integration.worlds import batch
 
 Received = Callable[..., list[list[str]]]

@@ -9,13 +9,13 @@ import httpx
 import mlflow
 import pytest
 
-from dosel import rows
 from dosel.embedded.guard import guarded
+from dosel.embedded.local_servers import Minio
 from dosel.embedded.preflight import free_ports
 from dosel.embedded.processes import Processes
 from dosel.embedded.services import ARTIFACT_BUCKET, HOST, Service, make_bucket
-from dosel.embedded.stores import Minio
 from dosel.pipeline import Pipeline
+from dosel.rows import frames
 from dosel.settings import Settings
 from dosel.usecases.covertype import COVERTYPE
 from tests.conftest import until
@@ -88,7 +88,7 @@ def test_from_the_source_to_production(
     listed = s3(minio).list_objects_v2(Bucket=ARTIFACT_BUCKET)["Contents"]
     names = {Path(entry["Key"]).name for entry in listed}
     assert {"MLmodel", "model.skops", "input_example.json", "confusion_matrix.png"} <= names
-    features = rows.canonical(COVERTYPE, pipeline.batches.clean())
+    features = frames.canonical(COVERTYPE, pipeline.batches.clean())
     expected = pipeline.registry.load(version).predict_proba(features)
     plain = mlflow.sklearn.load_model(f"models:/{COVERTYPE.model_name}/Production")
     assert (plain.predict_proba(features) == expected).all()

@@ -12,11 +12,12 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from sqlalchemy import Engine, text
 
+from dosel.db.engine import connect
 from dosel.errors import PromotionConflict, PromotionRefused, UntrustedModel
-from dosel.registry import Registry
+from dosel.registry.ledger import Evidence, Promotion, PromotionLedger
+from dosel.registry.registry import Registry
 from dosel.registry.trust import hashed
 from dosel.usecases.covertype import COVERTYPE
-from dosel.warehouse import Evidence, Promotion, PromotionLedger, connect
 from tests.integration.test_promotion_ledger import assert_is_chain
 from tests.integration.worlds import World
 

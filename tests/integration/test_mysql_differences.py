@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator
 import pytest
 from sqlalchemy import Engine, inspect, select, text
 
+from dosel.db.engine import connect, transaction
+from dosel.db.tables import METADATA, PROMOTIONS
 from dosel.errors import WarehouseError
 from dosel.quality import check
+from dosel.registry.ledger import PromotionLedger
 from dosel.sources import Batch
 from dosel.usecases.covertype import COVERTYPE
-from dosel.warehouse import BatchStore, PromotionLedger, connect
-from dosel.warehouse.engine import transaction
-from dosel.warehouse.tables import METADATA, PROMOTIONS
+from dosel.warehouse.batches import BatchStore
 
 Received = Callable[..., list[list[str]]]
 

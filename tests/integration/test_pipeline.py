@@ -7,14 +7,16 @@ import pytest
 from sklearn.metrics import accuracy_score
 
 from dosel import pipeline as room
-from dosel import rows
+from dosel.db.engine import connect
 from dosel.errors import ModelNotFound, QualityError, SourceError, SourceUnavailable
 from dosel.pipeline import Pipeline, production_model
+from dosel.registry.ledger import PromotionLedger
+from dosel.rows import frames, hashing
 from dosel.settings import Settings
 from dosel.sources import DataApi
 from dosel.usecases import Gate
 from dosel.usecases.covertype import COVERTYPE
-from dosel.warehouse import BatchRecord, PromotionLedger, connect
+from dosel.warehouse.records import BatchRecord
 from tests.integration.worlds import FAMILIES, Deliveries, World, batch
 
 Received = Callable[..., list[list[str]]]
@@ -159,8 +161,8 @@ class TestChallenge:
         world.enter("good")
         registry = world.pipeline().registry
         clean = world.pipeline().batches.clean()
-        held_out = clean[rows.is_test(COVERTYPE, clean)]
-        features = rows.canonical(COVERTYPE, held_out)
+        held_out = clean[hashing.is_test(COVERTYPE, clean)]
+        features = frames.canonical(COVERTYPE, held_out)
         champion, challenger = (
             accuracy_score(
                 held_out["Cover_Type"], registry.load(registry.version(world.name, number)).predict(features)
@@ -226,4 +228,4 @@ def test_training_uses_every_clean_row_and_names_its_batches(empty: Pipeline, re
     ids = [record.id for record in empty.batches.records()]
     assert tags["dosel.batch_ids"] == str(ids)
     assert int(tags["dosel.rows_train"]) + int(tags["dosel.rows_test"]) == 160
-    assert tags["dosel.data_digest"] == rows.digest(empty.batches.clean()["row_key"].to_numpy())
+    assert tags["dosel.data_digest"] == hashing.digest(empty.batches.clean()["row_key"].to_numpy())

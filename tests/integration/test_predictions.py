@@ -2,8 +2,8 @@
 
 from sqlalchemy import Engine, select
 
-from dosel.warehouse import PredictionRecord, PredictionStore
-from dosel.warehouse.tables import PREDICTIONS
+from dosel.db.tables import PREDICTIONS
+from dosel.warehouse.predictions import PredictionRecord, PredictionStore
 
 
 def test_what_was_asked_and_answered_is_stored_as_it_was(engine: Engine) -> None:

@@ -8,8 +8,9 @@ from threading import Barrier
 import pytest
 from sqlalchemy import Engine
 
+from dosel.db.engine import connect
 from dosel.errors import WarehouseError
-from dosel.warehouse import Promotion, PromotionLedger, connect
+from dosel.registry.ledger import Promotion, PromotionLedger
 
 
 def assert_is_chain(history: list[Promotion]) -> None:
@@ -100,6 +101,6 @@ def test_who_cannot_take_a_turn_is_told_what_is_wrong(schema: str) -> None:
     nowhere = connect(f"{schema}_that_is_not_there")
     with (
         pytest.raises(WarehouseError, match="schema exist"),
-        PromotionLedger(nowhere).turn("m"),
+        PromotionLedger(nowhere).lock("m"),
     ):
         pass

@@ -7,12 +7,15 @@ from sklearn.base import BaseEstimator
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.preprocessing import FunctionTransformer
 
-from dosel import rows
+from dosel.db.engine import connect
 from dosel.errors import ModelNotFound, RegistryError, UntrustedModel
-from dosel.predictor import Predictor, StoredForm, stored
-from dosel.registry import Registry
+from dosel.model import stored
+from dosel.model.predictor import Predictor
+from dosel.model.stored import StoredBackend
+from dosel.registry.ledger import PromotionLedger
+from dosel.registry.registry import Registry
+from dosel.rows import frames
 from dosel.usecases.covertype import COVERTYPE
-from dosel.warehouse import PromotionLedger, connect
 from tests.integration.worlds import World
 
 
@@ -154,7 +157,7 @@ def test_a_model_nobody_promoted_has_no_projection(world: World) -> None:
 
 def test_plain_mlflow_finds_what_is_in_production(world: World) -> None:
     world.enter("fair")
-    features = rows.canonical(COVERTYPE, world.pipeline().batches.clean())
+    features = frames.canonical(COVERTYPE, world.pipeline().batches.clean())
     registry = world.pipeline().registry
     expected = registry.load(registry.version(world.name, 1)).predict_proba(features)
     for address in (f"models:/{world.name}/Production", f"models:/{world.name}@production"):
@@ -168,9 +171,9 @@ def test_what_is_to_answer_is_kept_beside_the_model(world: World, monkeypatch: p
     assert manifest is not None
     assert {f"{stored.FOLDER}/form.json", f"{stored.FOLDER}/classifier.onnx"} < set(manifest.files)
     # Made anew, it is the same to the last bit: two registrations at once do not spoil each other's manifest.
-    assert Predictor(COVERTYPE, loaded.model).onnx == loaded.form.onnx is not None
+    assert Predictor(COVERTYPE, loaded.model).onnx == loaded.backend.onnx is not None
     monkeypatch.setattr(stored, "made_with", lambda: ["a library of tomorrow"])
-    assert registry.loaded(version).form == StoredForm()
+    assert registry.loaded(version).backend == StoredBackend()
 
 
 class Foreign(BaseEstimator):  # type: ignore[misc]

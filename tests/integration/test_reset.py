@@ -7,10 +7,12 @@ from sqlalchemy import Engine, insert, select
 from typer.testing import CliRunner
 
 from dosel.cli import cli
+from dosel.db.tables import BATCHES
+from dosel.registry.ledger import PromotionLedger
 from dosel.usecases.covertype import COVERTYPE
-from dosel.warehouse import BatchRecord, BatchStore, PromotionLedger
+from dosel.warehouse.batches import BatchStore
+from dosel.warehouse.records import BatchRecord
 from dosel.warehouse.reset import clear, held
-from dosel.warehouse.tables import BATCHES
 
 Store = Callable[..., BatchRecord | None]
 Received = Callable[..., list[list[str]]]

@@ -11,9 +11,9 @@ import psutil
 import pytest
 from sqlalchemy import text
 
+from dosel.db.engine import connect
+from dosel.embedded.local_servers import MariaDB, Minio
 from dosel.embedded.processes import Processes
-from dosel.embedded.stores import MariaDB, Minio
-from dosel.warehouse import connect
 from tests.conftest import until
 
 SECONDS = 120

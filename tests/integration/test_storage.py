@@ -10,7 +10,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from dosel.compose.storage import User, prepare
-from dosel.embedded.stores import Minio
+from dosel.embedded.local_servers import Minio
 from dosel.errors import StartupError
 
 Client = Callable[[str, str], Any]

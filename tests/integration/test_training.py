@@ -19,9 +19,10 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from sklearn import model_selection
 from sklearn.model_selection import ParameterGrid, cross_val_score
 
-from dosel import formats, rows
 from dosel.errors import TrainingError
+from dosel.model import formats
 from dosel.quality import check
+from dosel.rows import frames, hashing
 from dosel.training import searches, tracking
 from dosel.training.fingerprint import code_version, digest
 from dosel.training.preprocessing import pipeline
@@ -36,7 +37,7 @@ TINY = FAMILIES["poor"]
 
 def training_data(received: list[list[str]], batch_ids: tuple[int, ...] = (1, 2)) -> TrainingData:
     table = check(COVERTYPE, received, "uci").accepted
-    return TrainingData(table, rows.row_keys(COVERTYPE, table), batch_ids)
+    return TrainingData(table, hashing.row_keys(COVERTYPE, table), batch_ids)
 
 
 def runs(uri: str, conditions: str = "") -> list[Run]:
@@ -151,19 +152,19 @@ def test_the_declared_grid_gives_27_candidates_each_a_run(whole_search: Run, sea
 def test_a_score_is_that_of_the_folds_of_the_training_part(
     whole_search: Run, searched_uri: str, data: TrainingData
 ) -> None:
-    part = data.table[~rows.is_test(COVERTYPE, data.table)]
+    part = data.table[~hashing.is_test(COVERTYPE, data.table)]
     candidates = children(searched_uri, whole_search.info.run_id)
     for run in (candidates[0], candidates[-3]):
         params = {name: int(run.data.params[name]) for name in COVERTYPE.families[0].space}
         forest = COVERTYPE.families[0].build(1).set_params(**params)
         scores = cross_val_score(
-            pipeline(COVERTYPE, forest), rows.canonical(COVERTYPE, part), part["Cover_Type"], cv=3, scoring="accuracy"
+            pipeline(COVERTYPE, forest), frames.canonical(COVERTYPE, part), part["Cover_Type"], cv=3, scoring="accuracy"
         )
         assert run.data.metrics["mean_test_score"] == pytest.approx(scores.mean(), abs=1e-12)
 
 
 def test_the_run_says_what_it_came_from(whole_search: Run, data: TrainingData) -> None:
-    held_out = rows.is_test(COVERTYPE, data.table)
+    held_out = hashing.is_test(COVERTYPE, data.table)
     tags = {n.removeprefix("dosel."): v for n, v in whole_search.data.tags.items() if n.startswith("dosel.")}
     assert sum(json.loads(tags.pop("example_answer")).values()) == pytest.approx(1)
     assert len(tags.pop("model_digest")) == 64
@@ -176,7 +177,7 @@ def test_the_run_says_what_it_came_from(whole_search: Run, data: TrainingData) -
         "code_version": code_version(),
         "data_digest": data.digest,
         "batch_ids": "[1, 2]",
-        "split_version": rows.split_version(COVERTYPE),
+        "split_version": hashing.split_version(COVERTYPE),
         "rows_train": str((~held_out).sum()),
         "rows_test": str(held_out.sum()),
         "cores": "2",
@@ -189,9 +190,9 @@ def test_the_run_says_what_it_came_from(whole_search: Run, data: TrainingData) -
 def test_its_figures_are_those_of_rows_it_has_not_seen(
     whole_search: Run, searched_uri: str, data: TrainingData, tmp_path: Path
 ) -> None:
-    held_out = data.table[rows.is_test(COVERTYPE, data.table)]
+    held_out = data.table[hashing.is_test(COVERTYPE, data.table)]
     model = mlflow.sklearn.load_model(f"runs:/{whole_search.info.run_id}/model")
-    right = model.predict(rows.canonical(COVERTYPE, held_out)) == held_out["Cover_Type"]
+    right = model.predict(frames.canonical(COVERTYPE, held_out)) == held_out["Cover_Type"]
     metrics = whole_search.data.metrics
     assert metrics["test_accuracy"] == right.mean()
     figures = {f"test_{n}_{a}" for n in ("precision", "recall", "f1") for a in ("macro", "weighted")}
@@ -228,7 +229,7 @@ def test_the_model_says_what_it_takes_and_gives(whole_search: Run, searched_uri:
 def test_the_same_training_is_not_done_again(comparison: Run, searched_uri: str, data: TrainingData) -> None:
     before = Counter(run.info.status for run in runs(searched_uri))
     shuffled = data.table.sample(frac=1, random_state=0)
-    again = TrainingData(shuffled, rows.row_keys(COVERTYPE, shuffled), (7,))
+    again = TrainingData(shuffled, hashing.row_keys(COVERTYPE, shuffled), (7,))
     assert train(COVERTYPE, again, searched_uri, seed=1, jobs=2) == comparison.info.run_id
     assert Counter(run.info.status for run in runs(searched_uri)) == before
 
@@ -325,7 +326,7 @@ def test_the_record_is_that_of_autologging(
     whole_search: Run, searched_uri: str, data: TrainingData, tracking_uri: str, tmp_path: Path
 ) -> None:
     """scikit-learn's own search of the same rows, told by MLflow's own autologging."""
-    part = data.table[~rows.is_test(COVERTYPE, data.table)]
+    part = data.table[~hashing.is_test(COVERTYPE, data.table)]
     grid = {f"classifier__{name}": list(values) for name, values in COVERTYPE.families[0].space.items()}
     search = model_selection.GridSearchCV(
         pipeline(COVERTYPE, COVERTYPE.families[0].build(1)),
@@ -340,7 +341,7 @@ def test_the_record_is_that_of_autologging(
     mlflow.sklearn.autolog(log_models=False, log_datasets=False, max_tuning_runs=None, silent=True)
     try:
         with mlflow.start_run() as started, joblib.parallel_config(backend="threading"):
-            search.fit(rows.canonical(COVERTYPE, part), part["Cover_Type"].to_numpy())
+            search.fit(frames.canonical(COVERTYPE, part), part["Cover_Type"].to_numpy())
     finally:
         mlflow.sklearn.autolog(disable=True, silent=True)
     theirs = MlflowClient(tracking_uri).get_run(started.info.run_id)
@@ -385,11 +386,13 @@ def test_the_record_is_that_of_autologging(
     ("table", "counted"),
     [
         (lambda t: t[:0], "0 rows of 0 classes to train on and 0 to test on"),
-        (lambda t: t[~rows.is_test(COVERTYPE, t)], "and 0 to test on"),
-        (lambda t: t[rows.is_test(COVERTYPE, t)], "0 rows of 0 classes to train on"),
+        (lambda t: t[~hashing.is_test(COVERTYPE, t)], "and 0 to test on"),
+        (lambda t: t[hashing.is_test(COVERTYPE, t)], "0 rows of 0 classes to train on"),
         (lambda t: t[t["Cover_Type"] == 1], "of 1 classes"),
         (
-            lambda t: pd.concat([t[~rows.is_test(COVERTYPE, t)].drop_duplicates("Cover_Type"), t[-9:]]).pipe(two_each),
+            lambda t: pd.concat([t[~hashing.is_test(COVERTYPE, t)].drop_duplicates("Cover_Type"), t[-9:]]).pipe(
+                two_each
+            ),
             "",
         ),
     ],
@@ -400,22 +403,22 @@ def test_rows_that_are_too_few_are_refused_before_a_run_is_made(
 ) -> None:
     few = table(data.table)
     with pytest.raises(TrainingError, match=f"covertype: .*{counted}.*too few; pull more batches first"):
-        train(TINY, TrainingData(few, rows.row_keys(COVERTYPE, few), ()), tracking_uri, seed=1, jobs=1)
+        train(TINY, TrainingData(few, hashing.row_keys(COVERTYPE, few), ()), tracking_uri, seed=1, jobs=1)
     assert runs(tracking_uri) == []
 
 
 def two_each(table: pd.DataFrame) -> pd.DataFrame:
     """At most two rows a class to train on, and whatever there is to test on."""
-    held_out = rows.is_test(COVERTYPE, table)
+    held_out = hashing.is_test(COVERTYPE, table)
     return pd.concat([table[~held_out].groupby("Cover_Type").head(2), table[held_out]])
 
 
 def test_categories_are_encoded_as_declared_whatever_the_rows_hold(data: TrainingData) -> None:
     one_area = data.table[data.table["Wilderness_Area"] == "Rawah"]
-    fitted = pipeline(COVERTYPE, COVERTYPE.families[0].build(0))[:-1].fit(rows.canonical(COVERTYPE, one_area))
-    width = fitted.transform(rows.frame(COVERTYPE, [COVERTYPE.example])).shape[1]
+    fitted = pipeline(COVERTYPE, COVERTYPE.families[0].build(0))[:-1].fit(frames.canonical(COVERTYPE, one_area))
+    width = fitted.transform(frames.frame(COVERTYPE, [COVERTYPE.example])).shape[1]
     assert width == 10 + sum(len(category.choices) for category in COVERTYPE.categories)
-    assert np.isfinite(fitted.transform(rows.canonical(COVERTYPE, data.table))).all()
+    assert np.isfinite(fitted.transform(frames.canonical(COVERTYPE, data.table))).all()
 
 
 def test_families_differ_as_the_other_tests_take_for_granted(world: World) -> None:

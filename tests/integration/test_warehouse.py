@@ -14,14 +14,15 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, func, select
 
-from dosel import rows
+from dosel.db.engine import connect, transaction
+from dosel.db.tables import BATCHES, tables_of
 from dosel.errors import SettingsError, WarehouseError
 from dosel.quality import check
+from dosel.rows import hashing
 from dosel.sources import Batch
 from dosel.usecases.covertype import COVERTYPE
-from dosel.warehouse import BatchRecord, BatchStore, connect
-from dosel.warehouse.engine import transaction
-from dosel.warehouse.tables import BATCHES, tables_of
+from dosel.warehouse.batches import BatchStore
+from dosel.warehouse.records import BatchRecord
 
 Received = Callable[..., list[list[str]]]
 Store = Callable[..., BatchRecord | None]
@@ -140,8 +141,8 @@ def test_clean_rows_come_back_as_they_were_checked(store: Store, engine: Engine,
     assert [str(clean[n.name].dtype) for n in COVERTYPE.numbers] == ["float64"] * 10
     assert str(clean["Cover_Type"].dtype) == str(clean["row_key"].dtype) == "int64"
     assert clean[list(COVERTYPE.columns)].to_dict("records") == checked.to_dict("records")
-    assert (clean["row_key"] == rows.row_keys(COVERTYPE, clean)).all()
-    assert (rows.is_test(COVERTYPE, clean) == rows.is_test(COVERTYPE, checked)).all()
+    assert (clean["row_key"] == hashing.row_keys(COVERTYPE, clean)).all()
+    assert (hashing.is_test(COVERTYPE, clean) == hashing.is_test(COVERTYPE, checked)).all()
 
 
 def test_a_warehouse_without_rows_has_a_clean_table_too(engine: Engine) -> None:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import xgboost
 
-from dosel.predictor.boosting import NotConvertible, from_lightgbm, from_xgboost
-from dosel.predictor.compiled import Compiled
+from dosel.model.onnx.boosted_trees import NotConvertible, from_lightgbm, from_xgboost
+from dosel.model.onnx.classifier import OnnxClassifier
 
 WIDTH = 6
 
@@ -21,7 +21,7 @@ def classes(x: Any, kinds: int) -> Any:
     return (np.floor(x[:, 0] / 20) + (x[:, 1] > 0)).astype(int) % kinds
 
 
-def beside(compiled: Compiled) -> Any:
+def beside(compiled: OnnxClassifier) -> Any:
     """For each threshold a row exactly at it, and the nearest ones on either side."""
     at = [(column, value) for column, values in compiled.thresholds() for value in values]
     made = rows(3 * len(at), seed=5)
@@ -47,7 +47,7 @@ def beside(compiled: Compiled) -> Any:
 def test_boosted_trees_are_the_librarys_own(build: Any, convert: Any, furthest: float, kinds: int) -> None:
     x = rows(600, seed=1)
     model = build().fit(x, classes(x, kinds))
-    compiled = Compiled(convert(model, WIDTH))
+    compiled = OnnxClassifier(convert(model, WIDTH))
     for asked in (rows(500, seed=2), beside(compiled)):
         expected = model.predict_proba(asked)
         found = compiled.probabilities(asked.astype(compiled.dtype))

@@ -19,13 +19,13 @@ from sklearn.pipeline import Pipeline
 from sklearn.tree import DecisionTreeClassifier
 from xgboost import XGBClassifier
 
-from dosel import rows
 from dosel.errors import NotExplainable
-from dosel.explain import Explainer, Explanation, forests
+from dosel.explain import Explainer, Explanation, lightgbm_forests
 from dosel.explain.columns import owners
 from dosel.explain.sampling import sampled
-from dosel.predictor import Predictor
-from dosel.training import reference
+from dosel.model import reference
+from dosel.model.predictor import Predictor
+from dosel.rows import frames
 from dosel.training.preprocessing import pipeline
 from dosel.usecases.covertype import COVERTYPE
 from dosel.usecases.penguins import PENGUINS
@@ -92,9 +92,9 @@ def test_exact_contributions_add_up_to_what_the_model_answers(name: str, tmp_pat
 def test_xgboost_explains_itself(tmp_path: Path) -> None:
     """Whose classes are counted from 0, for which another declaration is needed."""
     rng = np.random.default_rng(0)
-    columns: dict[str, Any] = {n.name: rng.uniform(n.low, n.high, 200).round() for n in PENGUINS.numbers}
+    columns: dict[str, Any] = {n.name: rng.uniform(n.minimum, n.maximum, 200).round() for n in PENGUINS.numbers}
     columns |= {c.name: rng.choice(c.values, 200) for c in PENGUINS.categories}
-    features = rows.canonical(PENGUINS, pd.DataFrame(columns))
+    features = frames.canonical(PENGUINS, pd.DataFrame(columns))
     species = np.arange(200) % 3
     model = pipeline(PENGUINS, XGBClassifier(n_estimators=5, max_depth=2)).fit(features, species)
     content = reference.write(PENGUINS, features, species, tmp_path).read_bytes()
@@ -165,10 +165,10 @@ def test_a_forest_in_lightgbms_form_has_shapleys_own_values(weights: str | None)
     x = rng.normal(size=(300, 5)).astype(np.float32)
     y = (x[:, 0] + x[:, 1] * x[:, 2] > 0.3).astype(int) + (x[:, 3] > 1)
     forest = RandomForestClassifier(4, max_depth=5, class_weight=weights, random_state=0).fit(x, y)
-    trees = forests.trees_of(forest)
+    trees = lightgbm_forests.trees_of(forest)
     assert trees
     for place in range(3):
-        booster = forests.booster(trees, place)
+        booster = lightgbm_forests.booster(trees, place)
         assert booster.predict(x) == pytest.approx(forest.predict_proba(x)[:, place], abs=1e-12)
         for row in x[:3]:
             [found] = booster.predict(row[np.newaxis].astype(np.float64), pred_contrib=True)
@@ -181,15 +181,15 @@ def test_a_forest_in_lightgbms_form_has_shapleys_own_values(weights: str | None)
 
 def test_a_tree_without_a_split_contributes_nothing() -> None:
     x, y = np.zeros((10, 2)), np.array([0, 1] * 5)
-    trees = forests.trees_of(RandomForestClassifier(2, bootstrap=False).fit(x, y))
+    trees = lightgbm_forests.trees_of(RandomForestClassifier(2, bootstrap=False).fit(x, y))
     assert trees
-    assert forests.booster(trees, 1).predict(x[:1], pred_contrib=True)[0] == pytest.approx([0, 0, 0.5])
+    assert lightgbm_forests.booster(trees, 1).predict(x[:1], pred_contrib=True)[0] == pytest.approx([0, 0, 0.5])
 
 
 def test_a_forest_that_would_take_too_long_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     forest = RandomForestClassifier(10, max_depth=6, random_state=0)
     exact = explained(explainer(forest, tmp_path)).contributions
-    monkeypatch.setattr(forests, "MOST_STEPS", 10)
+    monkeypatch.setattr(lightgbm_forests, "MOST_STEPS", 10)
     assert not explained(explainer(forest, tmp_path)).contributions.exact
     assert exact.exact
 
@@ -228,7 +228,7 @@ def test_neighbours_are_those_of_scikit_learn(of_tree: Explainer, count: int) ->
     features = table(ROWS, seed=1)
     preprocess = space_of(features)
     space = preprocess.transform(features)
-    row = preprocess.transform(rows.frame(COVERTYPE, [COVERTYPE.example]))
+    row = preprocess.transform(frames.frame(COVERTYPE, [COVERTYPE.example]))
     [distances], [places] = NearestNeighbors(n_neighbors=min(count, ROWS)).fit(space).kneighbors(row)
     found = explained(of_tree, count)
     assert [n.place for n in found.neighbours] == list(places)
@@ -304,7 +304,7 @@ def test_an_explanation_of_another_answer_is_not_used(tmp_path: Path, caplog: py
 
 def test_rows_are_shown_only_where_the_declaration_allows(tmp_path: Path) -> None:
     features = table(50, seed=1)
-    closed = replace(COVERTYPE, open_rows=False)
+    closed = replace(COVERTYPE, expose_training_rows=False)
     model = pipeline(closed, DecisionTreeClassifier()).fit(features, classes(features))
     content = reference.write(closed, features, classes(features), tmp_path).read_bytes()
     found = explained(Explainer(Predictor(closed, model), content))

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dosel import rows
-from dosel.predictor import Predictor
+from dosel.model.predictor import Predictor
+from dosel.rows import frames
 from dosel.training.preprocessing import pipeline
 from dosel.usecases import ALL, Family, UseCase
 
@@ -19,10 +19,12 @@ def table(use_case: UseCase) -> tuple[pd.DataFrame, Any]:
     rng, count = np.random.default_rng(0), ROWS + HELD_OUT
     columns: dict[str, Any] = {}
     for number in use_case.numbers:
-        values = rng.uniform(number.low, number.high, count)
-        columns[number.name] = np.rint(values).clip(number.low, number.high) if number.whole else values
+        values = rng.uniform(number.minimum, number.maximum, count)
+        columns[number.name] = np.rint(values).clip(number.minimum, number.maximum) if number.integer else values
     places = (
-        np.mean([(columns[n.name] - n.low) / (n.high - n.low) for n in use_case.numbers], axis=0).argsort().argsort()
+        np.mean([(columns[n.name] - n.minimum) / (n.maximum - n.minimum) for n in use_case.numbers], axis=0)
+        .argsort()
+        .argsort()
     )
     for category in use_case.categories:
         columns[category.name] = rng.choice(category.values, count).astype(object)
@@ -30,7 +32,7 @@ def table(use_case: UseCase) -> tuple[pd.DataFrame, Any]:
         if feature.optional:
             columns[feature.name][rng.random(count) < MISSING] = None
     codes = np.array(list(use_case.target.labels))
-    return rows.canonical(use_case, pd.DataFrame(columns)), codes[places * len(codes) // count]
+    return frames.canonical(use_case, pd.DataFrame(columns)), codes[places * len(codes) // count]
 
 
 @pytest.mark.parametrize(
@@ -45,7 +47,7 @@ def test_a_declared_family_is_answered_by_onnx(use_case: UseCase, family: Family
     features, classes = table(use_case)
     model = pipeline(use_case, family.build(0)).fit(features[:ROWS], classes[:ROWS])
     predictor = Predictor(use_case, model)
-    proof = predictor.prove(features[ROWS:])
-    assert (predictor.form, predictor.fallback) == ("onnx", "")
+    proof = predictor.check_parity(features[ROWS:])
+    assert (predictor.backend, predictor.fallback_reason) == ("onnx", "")
     assert proof is not None
     assert proof.rows == HELD_OUT

@@ -8,8 +8,8 @@ from sklearn.datasets import make_classification, make_multilabel_classification
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
 
-from dosel.predictor.compiled import Compiled
-from dosel.predictor.forests import NotAForest, from_forest
+from dosel.model.onnx.classifier import OnnxClassifier
+from dosel.model.onnx.forests import NotAForest, from_forest
 
 COLUMNS = 6
 TREES = {
@@ -27,7 +27,7 @@ TREES = {
 def test_it_answers_as_scikit_learn_does(name: str, classes: int) -> None:
     rows, truth = make_classification(500, COLUMNS, n_informative=5, n_redundant=0, n_classes=classes, random_state=1)
     model = TREES[name].fit(rows, truth)
-    compiled = Compiled(from_forest(model, COLUMNS))
+    compiled = OnnxClassifier(from_forest(model, COLUMNS))
     asked = [rows.astype(np.float32)]
     for column, thresholds in compiled.thresholds():
         beside = np.repeat(rows[:1].astype(np.float32), 3 * len(thresholds), axis=0)

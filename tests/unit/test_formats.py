@@ -11,8 +11,8 @@ import skops.io
 from sklearn.base import BaseEstimator
 from sklearn.ensemble import RandomForestClassifier
 
-from dosel import formats
 from dosel.errors import UntrustedModel
+from dosel.model import formats
 from dosel.training.preprocessing import pipeline
 from dosel.usecases import ALL, UseCase
 

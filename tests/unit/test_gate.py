@@ -9,9 +9,8 @@ import pytest
 from sklearn.metrics import get_scorer
 from sklearn.utils import resample
 
-from dosel.registry import Report, judge
-from dosel.registry.bootstrap import METRICS, confusion, difference_interval
-from dosel.registry.gate import Shown
+from dosel.registry.gate import ModelEvaluation, Report, judge
+from dosel.registry.intervals import METRICS, confusion, difference_interval
 from dosel.usecases import Gate, Target
 
 TARGET = Target("kind", "Kind", {1: "One", 2: "Two", 3: "Three"})
@@ -30,12 +29,12 @@ def right(share: float, seed: int = 1) -> Any:
     return np.where(wrong, TRUTH % 3 + 1, TRUTH)
 
 
-def showing(predicted: Any, version: int = 2, **changed: Any) -> Shown:
+def showing(predicted: Any, version: int = 2, **changed: Any) -> ModelEvaluation:
     answers = {"split": SPLIT, "answered": ANSWER, "recorded": ANSWER, "latency_ms": 1.5} | changed
-    return Shown(version, predicted, **answers)
+    return ModelEvaluation(version, predicted, **answers)
 
 
-def judged(challenger: Shown, champion: Shown | None, **gate: Any) -> Report:
+def judged(challenger: ModelEvaluation, champion: ModelEvaluation | None, **gate: Any) -> Report:
     return judge(Gate(**gate), TARGET, TRUTH, SPLIT, challenger, champion, seed=0)
 
 
@@ -69,7 +68,7 @@ def test_the_first_one_needs_nobody_to_beat_but_a_floor_and_the_majority() -> No
 @pytest.mark.parametrize(
     ("rule", "challenger", "champion", "gate"),
     [
-        pytest.param("serving", Shown(2, None, "its files differ", SPLIT), BAD, {}, id="cannot be loaded"),
+        pytest.param("serving", ModelEvaluation(2, None, "its files differ", SPLIT), BAD, {}, id="cannot be loaded"),
         pytest.param("example", showing(right(0.9), answered=ANSWER | {2: 0.69}), BAD, {}, id="another probability"),
         pytest.param("example", showing(right(0.9), answered={1: 0.7, 2: 0.2, 3: 0.1}), BAD, {}, id="another class"),
         pytest.param("example", showing(right(0.9), answered={1: 0.3, 2: 0.7}), BAD, {}, id="a class less"),
@@ -84,13 +83,15 @@ def test_the_first_one_needs_nobody_to_beat_but_a_floor_and_the_majority() -> No
         pytest.param("gain", BAD, GOOD, {}, id="worse"),
         pytest.param("interval", BAD, GOOD, {}, id="surely worse"),
         pytest.param("class recall", showing(np.where(TRUTH == 3, 1, TRUTH)), BAD, {}, id="a class lost"),
-        pytest.param("gain", GOOD, Shown(1, None, "no manifest", SPLIT), {}, id="the champion cannot be scored"),
+        pytest.param(
+            "gain", GOOD, ModelEvaluation(1, None, "no manifest", SPLIT), {}, id="the champion cannot be scored"
+        ),
         pytest.param("baseline", showing(np.full(ROWS, 9)), BAD, {}, id="a class nobody declared"),
         pytest.param("gain", GOOD, BAD, {"metric": "auc"}, id="a metric nobody knows"),
     ],
 )
 def test_each_rule_keeps_out_what_breaks_it(
-    rule: str, challenger: Shown, champion: Shown, gate: dict[str, Any]
+    rule: str, challenger: ModelEvaluation, champion: ModelEvaluation, gate: dict[str, Any]
 ) -> None:
     report = judged(challenger, champion, **gate)
     assert rule in failing(report)

@@ -19,10 +19,10 @@ from sklearn.preprocessing import MinMaxScaler, OrdinalEncoder, StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
-from dosel import rows
 from dosel.errors import RegistryError
-from dosel.predictor import Predictor
-from dosel.predictor.encoding import Encoder
+from dosel.model.encoding import Encoder
+from dosel.model.predictor import Predictor
+from dosel.rows import frames
 from dosel.training.preprocessing import pipeline
 from dosel.usecases.covertype import COVERTYPE
 
@@ -32,9 +32,11 @@ NUMBERS = [number.name for number in COVERTYPE.numbers]
 def table(count: int, seed: int) -> pd.DataFrame:
     """Acceptable rows, of declared types."""
     rng = np.random.default_rng(seed)
-    columns: dict[str, Any] = {n.name: rng.integers(int(n.low), int(n.high) + 1, count) for n in COVERTYPE.numbers}
+    columns: dict[str, Any] = {
+        n.name: rng.integers(int(n.minimum), int(n.maximum) + 1, count) for n in COVERTYPE.numbers
+    }
     columns |= {c.name: rng.choice(c.values, count) for c in COVERTYPE.categories}
-    return rows.canonical(COVERTYPE, pd.DataFrame(columns))
+    return frames.canonical(COVERTYPE, pd.DataFrame(columns))
 
 
 def fitted(classifier: Any) -> Any:
@@ -82,7 +84,7 @@ def test_every_answer_is_the_pipelines_own(name: str) -> None:
 @pytest.mark.parametrize("name", ONNX)
 def test_these_are_answered_by_onnx(name: str) -> None:
     predictor = Predictor(COVERTYPE, fitted(CLASSIFIERS[name]))
-    assert (predictor.form, predictor.fallback) == ("onnx", "")
+    assert (predictor.backend, predictor.fallback_reason) == ("onnx", "")
 
 
 def test_two_classes_that_are_as_probable_are_told_apart_as_the_model_does() -> None:
@@ -104,7 +106,7 @@ def test_odd_values_are_answered_as_the_pipeline_answers_them(changed: dict[str,
     model = fitted(CLASSIFIERS["forest"])
     row = COVERTYPE.example | changed
     [answer] = Predictor(COVERTYPE, model).predict([row])
-    [expected] = model.predict_proba(rows.frame(COVERTYPE, [row]))
+    [expected] = model.predict_proba(frames.frame(COVERTYPE, [row]))
     assert list(answer.probabilities.values()) == pytest.approx(list(expected), abs=1e-6)
 
 
@@ -114,7 +116,7 @@ def test_a_missing_number_is_the_models_own_affair() -> None:
         Predictor(COVERTYPE, fitted(CLASSIFIERS["linear"])).predict([missing])
     model = fitted(CLASSIFIERS["forest"])
     [answer] = Predictor(COVERTYPE, model).predict([missing])
-    assert answer.prediction == model.predict(rows.frame(COVERTYPE, [missing]))[0]
+    assert answer.prediction == model.predict(frames.frame(COVERTYPE, [missing]))[0]
 
 
 def test_the_encoding_is_the_preprocessings_to_the_last_bit() -> None:
@@ -133,18 +135,18 @@ def test_rows_held_out_can_overrule_what_trial_rows_have_shown(caplog: pytest.Lo
     model, other = fitted(CLASSIFIERS["forest"]), fitted(RandomForestClassifier(20, max_depth=12, random_state=5))
     held_out = table(300, seed=6)
     agreed = Predictor(COVERTYPE, model)
-    proof = agreed.prove(held_out)
+    proof = agreed.check_parity(held_out)
     assert proof is not None
-    assert (proof.rows, proof.differ, agreed.form) == (300, 0, "onnx")
+    assert (proof.rows, proof.differ, agreed.backend) == (300, 0, "onnx")
     # A form that was taken on trust, and is another model's.
     overruled = Predictor(COVERTYPE, model, Predictor(COVERTYPE, other).onnx)
-    overruled.prove(held_out)
-    assert (overruled.form, overruled.onnx) == ("scikit-learn", None)
-    assert "300 rows" in overruled.fallback
-    assert overruled.fallback in caplog.text
+    overruled.check_parity(held_out)
+    assert (overruled.backend, overruled.onnx) == ("scikit-learn", None)
+    assert "300 rows" in overruled.fallback_reason
+    assert overruled.fallback_reason in caplog.text
     assert [a.prediction for a in overruled.predict(given(held_out))] == list(model.predict(held_out))
-    again = Predictor(COVERTYPE, model, refused=overruled.fallback)
-    assert (again.form, again.fallback) == ("scikit-learn", overruled.fallback)
+    again = Predictor(COVERTYPE, model, refused=overruled.fallback_reason)
+    assert (again.backend, again.fallback_reason) == ("scikit-learn", overruled.fallback_reason)
 
 
 def filling(imputer: Any) -> Any:
@@ -171,7 +173,7 @@ def test_what_a_pipeline_fills_in_itself_may_be_missing(imputer: Any) -> None:
     features = with_gaps(400, seed=1)
     model = filling(imputer).fit(features, 1 + np.arange(400) % 7)
     predictor = Predictor(COVERTYPE, model)
-    assert (predictor.form, predictor.fallback) == ("onnx", "")
+    assert (predictor.backend, predictor.fallback_reason) == ("onnx", "")
     asked = with_gaps(200, seed=2)
     scores = predictor.scores(*numbers_and_codes(asked))
     assert np.abs(scores.probabilities - model.predict_proba(asked)).max() <= 1e-6
@@ -194,24 +196,24 @@ class Own(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 def test_what_cannot_be_converted_is_answered_by_scikit_learn_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         predictor = Predictor(COVERTYPE, fitted(Own()))
-    assert (predictor.form, predictor.onnx) == ("scikit-learn", None)
-    assert "Own cannot be converted" in predictor.fallback
-    assert predictor.fallback in caplog.text
+    assert (predictor.backend, predictor.onnx) == ("scikit-learn", None)
+    assert "Own cannot be converted" in predictor.fallback_reason
+    assert predictor.fallback_reason in caplog.text
     assert predictor.predict([COVERTYPE.example])[0].prediction == 7
 
 
 def test_a_conversion_that_answers_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dosel.predictor import predictor as module
+    from dosel.model import predictor as module
 
     other = fitted(RandomForestClassifier(20, max_depth=12, random_state=5))
     convert = module.forms
     monkeypatch.setattr(module, "forms", lambda _, width: convert(other[-1], width))
     model = fitted(CLASSIFIERS["forest"])
     predictor = Predictor(COVERTYPE, model)
-    assert predictor.form == "scikit-learn"
-    assert "get another label" in predictor.fallback
+    assert predictor.backend == "scikit-learn"
+    assert "get another label" in predictor.fallback_reason
     assert predictor.predict([COVERTYPE.example])[0].prediction == model.predict(
-        rows.frame(COVERTYPE, [COVERTYPE.example])
+        frames.frame(COVERTYPE, [COVERTYPE.example])
     )
 
 
@@ -219,7 +221,7 @@ def test_a_proven_form_is_taken_as_it_is() -> None:
     model = fitted(CLASSIFIERS["forest"])
     proven = Predictor(COVERTYPE, model)
     again = Predictor(COVERTYPE, model, proven.onnx)
-    assert (again.form, again.onnx) == ("onnx", proven.onnx)
+    assert (again.backend, again.onnx) == ("onnx", proven.onnx)
     assert again.predict([COVERTYPE.example]) == proven.predict([COVERTYPE.example])
 
 

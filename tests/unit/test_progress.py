@@ -14,16 +14,18 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
+from dosel.db.engine import connect
 from dosel.embedded.airflow_runs import AirflowRuns
 from dosel.embedded.progress import Progress
 from dosel.errors import StartupError
 from dosel.quality import check
+from dosel.registry.ledger import PromotionLedger
 from dosel.settings import Settings
 from dosel.sources import Batch
 from dosel.terminal import Bar
 from dosel.training.progress import candidates_since
 from dosel.usecases.covertype import COVERTYPE
-from dosel.warehouse import BatchStore, PromotionLedger, connect
+from dosel.warehouse.batches import BatchStore
 
 Received = Callable[..., list[list[str]]]
 INGEST, TRAIN = "covertype_ingest", "covertype_train"

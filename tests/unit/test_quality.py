@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from dosel import rows
 from dosel.quality import check
+from dosel.rows import frames, hashing
 from dosel.usecases import Number, UseCase
 from dosel.usecases.covertype import COVERTYPE
 
@@ -61,10 +61,13 @@ def test_of_a_long_value_the_reason_quotes_the_beginning(value: Any) -> None:
 
 @pytest.mark.parametrize("number", COVERTYPE.numbers, ids=lambda n: n.name)
 def test_bounds_are_inclusive(number: Number) -> None:
-    for edge, outward in ((int(number.low), -1), (int(number.high), 1)):
+    for edge, outward in ((int(number.minimum), -1), (int(number.maximum), 1)):
         assert reason(row(**{number.name: str(edge)})) == ""
         beyond = str(edge + outward)
-        assert reason(row(**{number.name: beyond})) == f"{number.name}: {number.expected} expected, got {beyond!r}"
+        assert (
+            reason(row(**{number.name: beyond}))
+            == f"{number.name}: {number.describe_expected()} expected, got {beyond!r}"
+        )
 
 
 def test_the_real_negative_distances_are_accepted() -> None:
@@ -78,7 +81,7 @@ def test_a_whole_number_has_no_fraction(value: Any, accepted: bool) -> None:
 
 def test_a_number_that_need_not_be_whole_may_have_a_fraction() -> None:
     slope = next(n for n in COVERTYPE.numbers if n.name == "Slope")
-    features = tuple(dataclasses.replace(f, whole=False) if f is slope else f for f in COVERTYPE.features)
+    features = tuple(dataclasses.replace(f, integer=False) if f is slope else f for f in COVERTYPE.features)
     use_case = dataclasses.replace(COVERTYPE, features=features)
     assert reason(row(Slope="17.5"), use_case=use_case) == ""
 
@@ -185,5 +188,5 @@ def test_what_may_be_missing_is_kept_as_missing_however_that_is_written() -> Non
     assert "a whole number from 0 to 90 ° or nothing expected, got ''" in checked.refused[1]
     # The same row with and without a value are two rows, and a missing value is like itself.
     table = check(use_case, [row(), row(Slope=None), row(Slope="NA"), row(Soil_Type=None)], "uci").accepted
-    assert len(set(rows.row_keys(use_case, table).tolist())) == 3
-    assert rows.canonical(use_case, table)["Soil_Type"].tolist()[-1] == ""
+    assert len(set(hashing.row_keys(use_case, table).tolist())) == 3
+    assert frames.canonical(use_case, table)["Soil_Type"].tolist()[-1] == ""

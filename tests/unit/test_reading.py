@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from app.batching import BadRows, BatchReader
-from app.reading import REFUSED, RowReader, Unreadable
-from app.rows import request_model, row_model
+from app.batching import BatchReader, InvalidRows
+from app.reading import REFUSED, RowReader, UnreadableBody
+from app.schemas.rows import request_model, row_model
 from dosel.usecases import Category, Feature, Number
 from dosel.usecases.covertype import COVERTYPE
 
@@ -40,9 +40,11 @@ def values(feature: Feature) -> st.SearchStrategy[Any]:
     match feature:
         case Number():
             good: st.SearchStrategy[Any] = st.one_of(
-                st.integers(int(feature.low), int(feature.high)),
-                st.integers(int(feature.low), int(feature.high)).map(float),
-                st.sampled_from([feature.low, feature.high, feature.low - 1, feature.high + 1, feature.low + 1e-7]),
+                st.integers(int(feature.minimum), int(feature.maximum)),
+                st.integers(int(feature.minimum), int(feature.maximum)).map(float),
+                st.sampled_from(
+                    [feature.minimum, feature.maximum, feature.minimum - 1, feature.maximum + 1, feature.minimum + 1e-7]
+                ),
             )
         case Category():
             spellings = st.sampled_from(sorted(feature.spellings) + list(feature.values))
@@ -120,10 +122,10 @@ class Model:
         def scores(numbers: Any, codes: Any) -> Any:
             import numpy as np
 
-            from dosel.predictor import Scores
+            from dosel.model.predictor import Scores
 
             for i, number in enumerate(COVERTYPE.numbers):
-                assert ((numbers[:, i] >= number.low) & (numbers[:, i] <= number.high)).all()
+                assert ((numbers[:, i] >= number.minimum) & (numbers[:, i] <= number.maximum)).all()
             assert (codes >= 0).all()
             return Scores(np.zeros(len(numbers), dtype=np.intp), np.ones((len(numbers), 1)))
 
@@ -135,7 +137,7 @@ def check_bytes(file: Path, body: bytes) -> None:
     reader, served, out = BatchReader(COVERTYPE, ROW), Model(), io.BytesIO()
     try:
         reader.answer_json(body, served, out)  # type: ignore[arg-type]
-    except (Unreadable, BadRows):
+    except (UnreadableBody, InvalidRows):
         pass
     else:
         json.loads(out.getvalue())
@@ -143,7 +145,7 @@ def check_bytes(file: Path, body: bytes) -> None:
     out = io.BytesIO()
     try:
         reader.answer_csv(file, served, out)  # type: ignore[arg-type]
-    except (Unreadable, BadRows):
+    except (UnreadableBody, InvalidRows):
         return
     list(csv.DictReader(io.StringIO(out.getvalue().decode())))
 

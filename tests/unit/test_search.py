@@ -11,7 +11,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from dosel.training.search import GridSearchCV, Scored
+from dosel.training.search import GridSearchCV, ScoredCandidate
 
 GRID = {
     "classifier__max_depth": [1, 2, 3],
@@ -53,7 +53,7 @@ def test_candidates_scores_and_choice_are_scikit_learns(jobs: int | None, refere
 def test_the_watcher_sees_each_candidate_once_and_in_order(jobs: int, reference: Any) -> None:
     import joblib
 
-    seen: list[Scored] = []
+    seen: list[ScoredCandidate] = []
     with joblib.parallel_config(backend="threading"):
         searched(GridSearchCV, seen.append, n_jobs=jobs)
     scores = reference.cv_results_["mean_test_score"]
@@ -77,7 +77,7 @@ def test_candidates_are_told_before_the_search_has_ended() -> None:
 
     seen: list[int] = []
 
-    def watch(scored: Scored) -> None:
+    def watch(scored: ScoredCandidate) -> None:
         seen.append(scored.number)
         if len(seen) == 2:
             raise EnoughSeen

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from dosel.terminal import Bar, Bars, Pulling, Searching
-from dosel.training.search import Scored
-from dosel.warehouse import BatchRecord
+from dosel.training.search import ScoredCandidate
+from dosel.warehouse.records import BatchRecord
 
 RECORD = BatchRecord(1, "group 6", "e1", 1, "x", datetime(2026, 11, 21, tzinfo=UTC), 1200, 1190, 7, 3, "")
 
@@ -19,7 +19,9 @@ def test_a_search_shows_how_far_it_is(terminal: bool) -> None:
     shown = io.StringIO()
     with Searching(Console(file=shown, force_terminal=terminal, width=100)) as searching:
         for done in (1, 2):
-            searching.scored(Scored(number=3 - done, of=4, done=done, params={}, score=0.5, best=0.75, metrics={}))
+            searching.scored(
+                ScoredCandidate(number=3 - done, of=4, done=done, params={}, score=0.5, best=0.75, metrics={})
+            )
         searching.say("judged by the gate")
     if not terminal:
         assert shown.getvalue() == ""

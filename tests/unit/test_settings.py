@@ -115,12 +115,12 @@ ANA, BEN = "a" * 16, "b" * 16
     [("", {}), (f"ana:{ANA}", {ANA: "ana"}), (f" ana:{ANA} , ben:{BEN}, ", {ANA: "ana", BEN: "ben"})],
 )
 def test_keys_have_names(written: str, read: dict[str, str], bare_environment: None) -> None:
-    assert Settings(promote_keys=written).promoters == read
+    assert Settings(promote_keys=written).promote_key_names == read
 
 
 @pytest.mark.parametrize("written", [ANA, f":{ANA}", "ana:short", f"ana:{ANA},ben:{ANA}"])
 def test_keys_written_otherwise_are_refused_without_being_shown(written: str, bare_environment: None) -> None:
     with pytest.raises(SettingsError, match="DOSEL_PROMOTE_KEYS") as refusal:
-        _ = Settings(promote_keys=written).promoters
+        _ = Settings(promote_keys=written).promote_key_names
     assert ANA not in str(refusal.value)
     assert ANA not in repr(Settings(promote_keys=written))

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dosel.sources import SURPLUS, as_text
-from dosel.sources.text import _read_as_lines, _taken_apart
+from dosel.rows.text import SURPLUS, _read_as_lines, _taken_apart, as_text
 
 COLUMNS = ("a", "b")
 

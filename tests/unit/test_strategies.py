@@ -15,7 +15,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from dosel.training.search import GridSearchCV, Scored
+from dosel.training.search import GridSearchCV, ScoredCandidate
 from dosel.training.strategies import Each, ForestPrefixes, strategy
 from dosel.usecases import StrategyName
 
@@ -72,7 +72,7 @@ def test_all_27_scores_of_9_forests_are_those_of_27(forest: type[Any], sparse: b
 
 
 def test_the_fit_time_of_a_forests_beginning_is_absent() -> None:
-    seen: list[Scored] = []
+    seen: list[ScoredCandidate] = []
     ours = searched(
         GridSearchCV, pipeline(RandomForestClassifier(random_state=7)), GRID, "forest_prefixes", seen.append
     )
@@ -87,7 +87,7 @@ def test_candidates_are_told_a_group_at_a_time() -> None:
     """The order is that of the groups: the number of trees is not the grid's last name here."""
     grid = {"classifier__n_estimators": [3, 8], "classifier__warm_start": [False], "classifier__max_depth": [2, 4]}
     grid["classifier__verbose"] = [0, 0]
-    seen: list[Scored] = []
+    seen: list[ScoredCandidate] = []
     ours = searched(
         GridSearchCV, pipeline(RandomForestClassifier(random_state=7)), grid, "forest_prefixes", seen.append
     )
@@ -138,7 +138,7 @@ def test_a_grid_that_varies_the_preprocessing_is_the_parents() -> None:
     model = pipeline(KNeighborsClassifier())
     grid = {"classifier__n_neighbors": [1, 5], "preprocess__scale__with_mean": [True, False]}
     reference = searched(model_selection.GridSearchCV, model, grid)
-    seen: list[Scored] = []
+    seen: list[ScoredCandidate] = []
     ours = searched(GridSearchCV, model, grid, "forest_prefixes", seen.append)
     np.testing.assert_array_equal(ours.cv_results_["mean_test_score"], reference.cv_results_["mean_test_score"])
     assert [scored.number for scored in seen] == [1, 2, 3, 4]

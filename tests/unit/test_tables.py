@@ -11,7 +11,7 @@ from dosel.settings import Settings
 from dosel.sources.lake import DATA, FolderLake
 from dosel.sources.opened import source_of
 from dosel.sources.table import as_csv, file_table
-from dosel.usecases import ALL, LakeRows, MadeRows, PackageRows, UseCase
+from dosel.usecases import ALL, GeneratedRows, LakeRows, PackageRows, UseCase
 from dosel.usecases.employees import EMPLOYEES
 from dosel.usecases.penguins import PENGUINS
 
@@ -31,7 +31,7 @@ def sizes(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "use_case", [u for u in ALL if isinstance(u.rows, PackageRows | MadeRows)], ids=lambda u: u.name
+    "use_case", [u for u in ALL if isinstance(u.rows, PackageRows | GeneratedRows)], ids=lambda u: u.name
 )
 def test_what_a_use_case_brings_itself_is_acceptable(use_case: UseCase, tmp_path: Path) -> None:
     batch = source_of(use_case, Settings(home=tmp_path)).next_batch()
@@ -99,8 +99,8 @@ def test_a_line_of_another_width_is_left_to_the_checks(sizes: Path) -> None:
     assert check(PENGUINS, batch.rows, "").refused[4] == "7 values expected, got 2"
 
 
-def made() -> MadeRows:
-    return MadeRows(lambda: iter([EMPLOYEES.example | {"Employee ID": "e1", "burn_rate": 0.4}]), "one row, made")
+def made() -> GeneratedRows:
+    return GeneratedRows(lambda: iter([EMPLOYEES.example | {"Employee ID": "e1", "burn_rate": 0.4}]), "one row, made")
 
 
 def test_the_lake_is_filled_from_the_named_file_once(tmp_path: Path) -> None:

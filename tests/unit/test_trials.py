@@ -12,14 +12,14 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from dosel.training.halving import HalvingSearchCV
-from dosel.training.search import GridSearchCV, Scored
+from dosel.training.search import GridSearchCV, ScoredCandidate
 from dosel.training.searches import search_of
 from dosel.training.trials import TrialSearchCV
 from dosel.usecases import Family, Range, Search
 from dosel.usecases.covertype import COVERTYPE
 
 SPACE = {
-    "max_depth": Range(1, 12, whole=True),
+    "max_depth": Range(1, 12, integer=True),
     "criterion": ("gini", "entropy"),
     "ccp_alpha": Range(1e-5, 0.5, log=True),
 }
@@ -54,13 +54,13 @@ def test_the_seed_decides_the_trials_and_the_cores_do_not(rows: tuple[Any, Any])
 def test_a_search_that_was_ended_goes_on_as_if_nothing_had_been(rows: tuple[Any, Any], tmp_path: Path) -> None:
     """Ended in the middle of a trial, which is then made again."""
 
-    def ends(scored: Scored) -> None:
+    def ends(scored: ScoredCandidate) -> None:
         if scored.number == 4:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         searched(rows, 8, tmp_path, ends)
-    told: list[Scored] = []
+    told: list[ScoredCandidate] = []
     resumed = searched(rows, 8, tmp_path, told.append)
     assert shown(resumed) == shown(searched(rows, 8))
     assert [scored.number for scored in told] == list(range(1, 9))
@@ -77,7 +77,7 @@ def test_a_trial_that_was_running_is_not_counted(rows: tuple[Any, Any], tmp_path
 
 
 def test_hopeless_trials_are_given_up_and_are_never_the_best(rows: tuple[Any, Any]) -> None:
-    told: list[Scored] = []
+    told: list[ScoredCandidate] = []
     search = searched(rows, 20, watcher=told.append)
     pruned = [scored for scored in told if scored.pruned]
     assert pruned
@@ -119,15 +119,15 @@ DECLARED: dict[str, tuple[Search, type[Any], Callable[[int], bool]]] = {
 
 @pytest.mark.parametrize("kind", DECLARED)
 def test_every_kind_of_search_finds_something_and_tells_it_live(kind: str, received: Any) -> None:
-    from dosel import rows as canonical
     from dosel.quality import check
+    from dosel.rows import frames as canonical
 
     declared, made, expected = DECLARED[kind]
     table = check(COVERTYPE, received(300), "uci").accepted
     family = Family("knn", neighbours, {"n_neighbors": (1, 5, 9), "weights": ("uniform", "distance")}, search=declared)
     search = search_of(COVERTYPE, family, seed=1, jobs=1)
     assert isinstance(search, made)
-    told: list[Scored] = []
+    told: list[ScoredCandidate] = []
     search.watcher = told.append
     search.fit(canonical.canonical(COVERTYPE, table), table["Cover_Type"].to_numpy())
     assert expected(len(told))
@@ -139,6 +139,6 @@ def test_every_kind_of_search_finds_something_and_tells_it_live(kind: str, recei
 
 @pytest.mark.parametrize("kind", ["grid", "halving"])
 def test_a_range_needs_points_that_are_drawn(kind: Any) -> None:
-    family = Family("knn", neighbours, {"n_neighbors": Range(1, 9, whole=True)}, search=Search(kind))
+    family = Family("knn", neighbours, {"n_neighbors": Range(1, 9, integer=True)}, search=Search(kind))
     with pytest.raises(TypeError, match="name the values of n_neighbors"):
         search_of(COVERTYPE, family, seed=1, jobs=1)

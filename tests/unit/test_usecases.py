@@ -10,7 +10,7 @@ from sklearn.model_selection import ParameterGrid
 
 from dosel.errors import UnknownUseCase
 from dosel.quality import check
-from dosel.usecases import ALL, DEFAULT, Category, Choice, Cuts, Number, Range, Target, UseCase, as_number, named
+from dosel.usecases import ALL, DEFAULT, Bins, Category, Choice, Number, Range, Target, UseCase, as_number, named
 from dosel.usecases.covertype import COVERTYPE
 
 each = pytest.mark.parametrize("use_case", ALL, ids=lambda u: u.name)
@@ -63,7 +63,7 @@ def test_a_choice_fits_its_column(use_case: UseCase) -> None:
 @each
 def test_bounds_are_in_order_and_the_example_within(use_case: UseCase) -> None:
     for number in use_case.numbers:
-        assert number.low < number.high
+        assert number.minimum < number.maximum
         assert not number.refuses(number.example), number.name
     for category in use_case.categories:
         assert category.example in category.values
@@ -72,8 +72,8 @@ def test_bounds_are_in_order_and_the_example_within(use_case: UseCase) -> None:
 @each
 def test_the_example_passes_as_a_row_of_any_class(use_case: UseCase) -> None:
     target = use_case.target
-    if target.cuts:
-        edges = (target.cuts.low, *target.cuts.at, target.cuts.high)
+    if target.bins:
+        edges = (target.bins.minimum, *target.bins.at, target.bins.maximum)
         spelled = [(low + high) / 2 for low, high in pairwise(edges)]
     else:
         spelled = list(target.labels)
@@ -94,7 +94,7 @@ def test_every_candidate_can_be_built_and_heeds_the_seed(use_case: UseCase) -> N
     for candidate in use_case.families:
         seeds = {name: v for name, v in candidate.build(11).get_params().items() if name.endswith("random_state")}
         assert set(seeds.values()) <= {11}
-        ends = {n: (v.low, v.high) if isinstance(v, Range) else tuple(v) for n, v in candidate.space.items()}
+        ends = {n: (v.minimum, v.maximum) if isinstance(v, Range) else tuple(v) for n, v in candidate.space.items()}
         for params in ParameterGrid(ends):
             candidate.build(0).set_params(**params)
 
@@ -122,7 +122,7 @@ def test_covertype_is_what_its_clients_know() -> None:
 
 
 SLOPE = Number("Slope", "Slope", "°", 0, 90, 17, "")
-SHARE = Number("Share", "Share", "", -0.5, 0.5, 0, "", whole=False)
+SHARE = Number("Share", "Share", "", -0.5, 0.5, 0, "", integer=False)
 
 
 @pytest.mark.parametrize(
@@ -147,9 +147,9 @@ def test_a_number_refuses_what_is_out_of_bounds_or_no_whole(number: Number, valu
 
 
 def test_expectations_are_in_words() -> None:
-    assert SLOPE.expected == "a whole number from 0 to 90 °"
-    assert SHARE.expected == "a number from -0.5 to 0.5"
-    assert COVERTYPE.categories[0].expected == "one of Rawah, Neota, Commanche, Cache"
+    assert SLOPE.describe_expected() == "a whole number from 0 to 90 °"
+    assert SHARE.describe_expected() == "a number from -0.5 to 0.5"
+    assert COVERTYPE.categories[0].describe_expected() == "one of Rawah, Neota, Commanche, Cache"
 
 
 AREA = Category("Area", "Area", (Choice("Rawah", "Rawah"), Choice("Cache", "Cache", ("Cache la Poudre",))), "Rawah", "")
@@ -196,7 +196,7 @@ def test_bounds_hold_what_missing_is_not(use_case: UseCase) -> None:
             assert category.canonical(token) is None
 
 
-RATE = Target("rate", "Rate", {0: "Low", 1: "Medium", 2: "High"}, cuts=Cuts(0, 1, (0.33, 0.66)))
+RATE = Target("rate", "Rate", {0: "Low", 1: "Medium", 2: "High"}, bins=Bins(0, 1, (0.33, 0.66)))
 WORDS = Target("species", "Species", {3: "Adelie", 5: "Gentoo"}, {"shifted": 2}, {"Adelie": 3, "Pygoscelis papua": 5})
 
 

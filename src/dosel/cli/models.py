@@ -11,8 +11,8 @@ from dosel.cli import common
 from dosel.usecases import ALL, of_model
 
 if TYPE_CHECKING:
-    from dosel.registry import Registry
-    from dosel.warehouse import Promotion
+    from dosel.registry.ledger import Promotion
+    from dosel.registry.registry import Registry
 
 commands = typer.Typer()
 ModelName = Annotated[str, typer.Argument(help="Name of the registered model, or of its use case.")]
@@ -26,7 +26,7 @@ def history(
     csv: Annotated[bool, typer.Option("--csv", help="As CSV, with everything the ledger keeps.")] = False,
 ) -> None:
     """Show what was in Production when, by whom and why; the last line is what is there."""
-    from dosel.registry.history import as_csv, moment
+    from dosel.registry.export import as_csv, moment
 
     model, registry = _registry(name)
     try:
@@ -130,7 +130,7 @@ def _registry(name: str) -> "tuple[str, Registry]":
     """The registered model's name, and the registry it is in."""
     settings = common.load_settings()
     from dosel.pipeline import bound_mlflow_requests
-    from dosel.registry import Registry
+    from dosel.registry.registry import Registry
 
     bound_mlflow_requests()
     return of_model(name).model_name, Registry.opened(settings)

@@ -62,18 +62,18 @@ def services(
 ) -> None:
     """Start a MariaDB and a MinIO of our own, and tell how to use them."""
     settings = common.load_settings()
-    from dosel.embedded import own_stores
+    from dosel.embedded import services_command
 
-    own_stores.up(settings.home, dict(os.environ), Console(soft_wrap=True), detach)
+    services_command.up(settings.home, dict(os.environ), Console(soft_wrap=True), detach)
 
 
 @commands.command("services-down")
 def services_down() -> None:
     """End that MariaDB and MinIO; their data stay."""
     settings = common.load_settings()
-    from dosel.embedded import own_stores
+    from dosel.embedded import services_command
 
-    own_stores.down(settings.home, Console())
+    services_command.down(settings.home, Console())
 
 
 def _platform(as_started: bool = False) -> "Platform":

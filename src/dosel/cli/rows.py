@@ -37,8 +37,9 @@ def pull(name: common.UseCaseName) -> None:
 def batches(name: common.UseCaseName) -> None:
     """Show a use case's batch ledger, and check it against the rows that are stored; exit code 1 if they differ."""
     settings = common.load_settings()
+    from dosel.db.engine import connect
     from dosel.terminal import ledger
-    from dosel.warehouse import BatchStore, connect
+    from dosel.warehouse.batches import BatchStore
 
     store = BatchStore(connect(settings.warehouse_url), named(name))
     Console(soft_wrap=True).print(ledger(store.records()))
@@ -53,8 +54,9 @@ def quarantine(
 ) -> None:
     """Show refused rows, with the reason and what was received."""
     settings = common.load_settings()
+    from dosel.db.engine import connect
     from dosel.terminal import refused
-    from dosel.warehouse import BatchStore, connect
+    from dosel.warehouse.batches import BatchStore
 
     store = BatchStore(connect(settings.warehouse_url), named(name))
     rows = store.quarantine(limit, batch)
@@ -89,7 +91,7 @@ def reset(
 ) -> None:
     """Remove a use case's rows and batch ledger, after asking; its models and their history stay."""
     settings = common.load_settings()
-    from dosel.warehouse import connect
+    from dosel.db.engine import connect
     from dosel.warehouse.reset import clear, held
 
     use_case, engine = named(name), connect(settings.warehouse_url)

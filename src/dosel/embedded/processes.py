@@ -135,7 +135,7 @@ def end_on_signals() -> None:
         signal.signal(number, signal.default_int_handler)
 
 
-def deaf_to_signals() -> None:
+def ignore_signals() -> None:
     """For the time of ending: a second Ctrl-C must not leave half of it."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)

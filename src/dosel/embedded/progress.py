@@ -12,9 +12,9 @@ from dosel.errors import DoselError, StartupError
 from dosel.pipeline import Pipeline
 from dosel.settings import Settings
 from dosel.terminal import Bar, Tally, searching
-from dosel.training.progress import CandidateSeen, candidates_since
+from dosel.training.progress import CandidateProgress, candidates_since
 from dosel.usecases import UseCase
-from dosel.warehouse import BatchRecord
+from dosel.warehouse.records import BatchRecord
 
 LULL_SECONDS = 10
 """After so long without a batch, a pull is taken to be over."""
@@ -49,7 +49,7 @@ class Search:
     done: int = 0
     best: float = 0.0
 
-    def add(self, seen: CandidateSeen) -> None:
+    def add(self, seen: CandidateProgress) -> None:
         self.of = seen.of
         self.done += 1
         self.best = max(self.best, seen.score)

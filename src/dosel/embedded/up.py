@@ -14,10 +14,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from dosel.client import Client
-from dosel.embedded import own_stores, preflight
+from dosel.embedded import preflight, services_command
 from dosel.embedded.airflow_runs import AirflowRuns
 from dosel.embedded.home import SOURCE, Home
-from dosel.embedded.processes import GONE, Processes, deaf_to_signals, end_on_signals
+from dosel.embedded.processes import GONE, Processes, end_on_signals, ignore_signals
 from dosel.embedded.progress import Progress
 from dosel.embedded.services import (
     PREPARATION,
@@ -104,7 +104,7 @@ class Platform:
         """Removes all the platform wrote, which must not be running."""
         if self._any_running():
             raise StartupError("the platform is running: `make down` ends it")
-        own_stores.forget(self._settings.home)
+        services_command.forget(self._settings.home)
         self._home.forget()
 
     def status(self) -> bool:
@@ -299,7 +299,7 @@ class Platform:
 
     def _end(self, started: list[Service]) -> None:
         """Ends what this start has started, deaf to signals meanwhile: a second Ctrl-C must not leave half of it."""
-        deaf_to_signals()
+        ignore_signals()
         with suppress(*GONE):
             self._console.print("\nending …")
         self._stop([service.name for service in started])

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dosel.predictor import Predictor
+from dosel.model.predictor import Predictor
 from dosel.usecases import Feature, Number
 
 NOBODYS = -1
@@ -32,4 +32,4 @@ def owners(predictor: Predictor) -> npt.NDArray[np.intp] | None:
 
 
 def _values(feature: Feature) -> tuple[Any, ...]:
-    return (feature.low, feature.high) if isinstance(feature, Number) else feature.values
+    return (feature.minimum, feature.maximum) if isinstance(feature, Number) else feature.values

@@ -9,13 +9,13 @@ import numpy as np
 from dosel.explain.columns import NOBODYS, owners
 from dosel.explain.exact import Exact, Floats, Unit, exact
 from dosel.explain.sampling import sampled
-from dosel.predictor import Form, Predictor
-from dosel.training.reference import Reference
+from dosel.model.predictor import Backend, Predictor
+from dosel.model.reference import Reference
 
 BACKGROUND = 1_000
 """Training rows a contribution is measured against."""
 
-FORMS: tuple[Form, ...] = ("onnx", "scikit-learn")
+FORMS: tuple[Backend, ...] = ("onnx", "scikit-learn")
 TIMED = 50
 """Rows on which it is found out which form is faster."""
 
@@ -105,9 +105,9 @@ class Contributor:
             "sampled Shapley values", "probability", found.base, found.values, found.errors, 2 * found.pairs
         )
 
-    def _faster(self) -> Form:
+    def _faster(self) -> Backend:
         """Who answers many rows sooner: nearest neighbours in ONNX take many times as long as scikit-learn's."""
-        seconds: dict[Form, float] = {}
+        seconds: dict[Backend, float] = {}
         for form in FORMS:
             began = perf_counter()
             self._predictor.probabilities(self._background[:TIMED], form)

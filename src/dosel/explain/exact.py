@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from dosel.explain import forests
+from dosel.explain import lightgbm_forests
 
 Floats = npt.NDArray[np.float64]
 
@@ -43,9 +43,9 @@ def exact(classifier: Any, background: Floats) -> Exact | None:
     Args:
         background: encoded training rows, of shape (rows, width): what a linear model's base is the mean of.
     """
-    trees = forests.trees_of(classifier)
+    trees = lightgbm_forests.trees_of(classifier)
     if trees is not None:
-        if forests.steps(trees) > forests.MOST_STEPS:
+        if lightgbm_forests.steps(trees) > lightgbm_forests.MOST_STEPS:
             return None
         return Exact("TreeSHAP", "probability", _forest(trees))
     match type(classifier).__name__:
@@ -60,7 +60,7 @@ def exact(classifier: Any, background: Floats) -> Exact | None:
 
 def _forest(trees: list[Any]) -> Callable[[Floats, int], Columns]:
     # A class's trees are written in LightGBM's form when somebody first asks about it.
-    booster = lru_cache(maxsize=None)(lambda chosen: forests.booster(trees, chosen))
+    booster = lru_cache(maxsize=None)(lambda chosen: lightgbm_forests.booster(trees, chosen))
 
     def of(encoded: Floats, chosen: int) -> Columns:
         single = encoded.astype(np.float32).astype(np.float64)

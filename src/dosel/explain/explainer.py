@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from dosel.explain.contributions import Contributions, Contributor
-from dosel.explain.space import Neighbour, Projection, Space
-from dosel.predictor import Prediction, Predictor
-from dosel.training.reference import read
+from dosel.explain.space import Neighbour, PrincipalComponents, Space
+from dosel.model.predictor import Prediction, Predictor
+from dosel.model.reference import read
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Explanation:
     prediction: Prediction
     neighbours: tuple[Neighbour, ...]
     rows: tuple[dict[str, Any], ...]
-    projection: Projection
+    projection: PrincipalComponents
     contributions: Contributions | None
 
 
@@ -25,7 +25,7 @@ class Explainer:
     """Explains what `predictor` answers. To make one takes seconds with many training rows, and memory for them.
 
     Args:
-        content: what `dosel.training.reference` wrote when the model was trained.
+        content: what `dosel.model.reference` wrote when the model was trained.
 
     Raises:
         NotExplainable: `content` is of another declaration.
@@ -48,7 +48,9 @@ class Explainer:
         numbers = self._predictor.matrix([row])
         encoded = self._predictor.encoded(numbers)
         nearest = self._space.nearest(encoded, neighbours)
-        shown = self._reference.shown([n.place for n in nearest]) if self._predictor.use_case.open_rows else []
+        shown = (
+            self._reference.shown([n.place for n in nearest]) if self._predictor.use_case.expose_training_rows else []
+        )
         return Explanation(
             prediction=prediction,
             neighbours=nearest,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dosel.training.reference import Reference
+from dosel.model.reference import Reference
 
 Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
@@ -34,7 +34,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Projection:
+class PrincipalComponents:
     """The first two principal components: where the row lies, and where a sample of the training rows does.
 
     `explained` is the share of the training rows' variance that each of the two has.
@@ -99,11 +99,11 @@ class Space:
             Neighbour(int(near[i]), float(distances[i]), point) for i, point in zip(order, points, strict=True)
         )
 
-    def projection(self, encoded: Floats) -> Projection:
+    def projection(self, encoded: Floats) -> PrincipalComponents:
         """Where one row of shape (1, width) lies in the picture."""
         [row] = self._projected(encoded)
         shares = [*self._pca.explained_variance_ratio_.tolist(), 0.0]
-        return Projection((row[0], row[1]), (shares[0], shares[1]), self._sample)
+        return PrincipalComponents((row[0], row[1]), (shares[0], shares[1]), self._sample)
 
     def _points(self, places: npt.NDArray[np.intp]) -> tuple[Point, ...]:
         projected = self._projected(self._rows[places].astype(np.float64))

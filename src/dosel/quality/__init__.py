@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from dosel.sources import as_text
+from dosel.rows.text import as_text
 from dosel.usecases import Category, Number, UseCase, as_number
 
 __all__ = ["Checked", "check"]
@@ -62,8 +62,8 @@ def check(use_case: UseCase, received: Sequence[Sequence[Any]], coding: str, tex
         match feature:
             case Number():
                 values = _each(text[feature.name], as_number, np.nan, np.float64)
-                bad = ~((values >= feature.low) & (values <= feature.high))
-                if feature.whole:
+                bad = ~((values >= feature.minimum) & (values <= feature.maximum))
+                if feature.integer:
                     bad |= values != np.floor(values)
             case Category():
                 values = _each(text[feature.name], feature.canonical, None, np.object_)
@@ -72,11 +72,11 @@ def check(use_case: UseCase, received: Sequence[Sequence[Any]], coding: str, tex
             gone = missing(feature.name)
             values[gone] = None
             bad &= ~gone
-        refuse(feature.name, bad, feature.expected)
+        refuse(feature.name, bad, feature.describe_expected())
         data[feature.name] = values
     target = use_case.target
     codes = _each(text[target.name], lambda spelled: target.code(spelled, coding), None, np.object_)
-    refuse(target.name, codes == np.array(None), f"a class, {target.expected},")
+    refuse(target.name, codes == np.array(None), f"a class, {target.describe_expected()},")
 
     kept = np.flatnonzero(good)
     # As Series, so that words stay objects, which they share: pandas would make text of its own of an array.

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dosel.registry.bootstrap import METRICS, Classes, Counts, confusion, difference_interval, recalls
+from dosel.registry.intervals import METRICS, Classes, Counts, confusion, difference_interval, recalls
 from dosel.usecases import Gate, Target
 
 EXAMPLE_TOLERANCE = 1e-6
@@ -21,27 +21,27 @@ COMPARISONS = {"gain", "interval"}
 
 
 @dataclass(frozen=True)
-class Shown:
+class ModelEvaluation:
     """What a model showed on the held-out rows.
 
     Attributes:
         predicted: its class for each row; None if it could not be loaded or failed on them.
-        trouble: why, if so.
+        failure: why, if so.
         split: the version of the split it was trained with.
         example: probabilities by class code, for the use case's example: `answered` by serving, `recorded` by the
             training; None what there is not.
         latency_ms: median time of an answer for one row.
-        form: tags that say what is to answer, and why, after a proof on all held-out rows.
+        backend_tags: tags that say what is to answer, and why, after a proof on all held-out rows.
     """
 
     version: int
     predicted: Classes | None
-    trouble: str = ""
+    failure: str = ""
     split: str | None = None
     answered: Mapping[int, float] | None = None
     recorded: Mapping[int, float] | None = None
     latency_ms: float | None = None
-    form: Mapping[str, str] = field(default_factory=dict)
+    backend_tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Report:
     split: str
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     latency_ms: Mapping[str, float] = field(default_factory=dict)
-    form: Mapping[str, str] = field(default_factory=dict)
+    backend_tags: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -90,7 +90,13 @@ class Report:
 
 
 def judge(
-    gate: Gate, target: Target, truth: Classes, split: str, challenger: Shown, champion: Shown | None, seed: int
+    gate: Gate,
+    target: Target,
+    truth: Classes,
+    split: str,
+    challenger: ModelEvaluation,
+    champion: ModelEvaluation | None,
+    seed: int,
 ) -> Report:
     """Judges every rule that the use case declares.
 
@@ -115,7 +121,7 @@ def judge(
         split,
         {side: figures for side, figures in metrics.items() if figures},
         {side: milliseconds for side, milliseconds in latency.items() if milliseconds is not None},
-        challenger.form,
+        challenger.backend_tags,
     )
 
 
@@ -127,7 +133,14 @@ class _Judged:
     """The rules over one comparison."""
 
     def __init__(
-        self, gate: Gate, target: Target, truth: Classes, split: str, one: Shown, other: Shown | None, seed: int
+        self,
+        gate: Gate,
+        target: Target,
+        truth: Classes,
+        split: str,
+        one: ModelEvaluation,
+        other: ModelEvaluation | None,
+        seed: int,
     ) -> None:
         self._gate = gate
         self._target = target
@@ -156,7 +169,7 @@ class _Judged:
                 holds, words, figures = False, f"cannot be judged: {error}", {}
             yield Rule(name, holds, words, figures)
 
-    def metrics(self, shown: Shown) -> dict[str, float]:
+    def metrics(self, shown: ModelEvaluation) -> dict[str, float]:
         """Every metric of one side; none if it could not be scored."""
         try:
             matrix = self._matrix(shown)
@@ -166,13 +179,13 @@ class _Judged:
 
     def _serving(self) -> tuple[bool, str, dict[str, Any]]:
         if self._one.predicted is None:
-            return False, self._one.trouble, {}
+            return False, self._one.failure, {}
         return True, "loads as serving loads it, and answers", {}
 
     def _example(self) -> tuple[bool, str, dict[str, Any]]:
         recorded, answered = self._one.recorded, self._one.answered
         if answered is None:
-            raise _CannotTell(self._one.trouble or "it did not answer the example")
+            raise _CannotTell(self._one.failure or "it did not answer the example")
         if recorded is None:
             raise _CannotTell("its run did not record what it answers to the example")
         if recorded.keys() != answered.keys():
@@ -245,16 +258,16 @@ class _Judged:
     def _nothing_there(self) -> tuple[bool, str, dict[str, Any]]:
         return True, "nothing was in Production to compare with", {}
 
-    def _score(self, shown: Shown) -> float:
+    def _score(self, shown: ModelEvaluation) -> float:
         return float(METRICS[self._gate.metric](self._matrix(shown)))
 
-    def _matrix(self, shown: Shown) -> Counts:
+    def _matrix(self, shown: ModelEvaluation) -> Counts:
         return confusion(self._truth, self._answers(shown), self._codes)
 
-    def _answers(self, shown: Shown) -> Classes:
+    def _answers(self, shown: ModelEvaluation) -> Classes:
         if shown.predicted is None:
             who = "the challenger" if shown is self._one else f"version {shown.version}, in Production,"
-            raise _CannotTell(f"{who} could not be scored: {shown.trouble}")
+            raise _CannotTell(f"{who} could not be scored: {shown.failure}")
         if len(self._truth) == 0:
             raise _CannotTell("there are no held-out rows")
         return shown.predicted

@@ -1,16 +1,17 @@
 """The ledger's projection onto MLflow: the aliases `production` and `previous`, and the stage Production.
 
-`brought_in_step` is the one function that writes them. Promote, roll back and reconcile all call it, each
+`sync_aliases` is the one function that writes them. Promote, roll back and reconcile all call it, each
 in the model's turn: MLflow moves aliases and stages without a lock of its own.
 """
 
 import logging
 from dataclasses import dataclass
 
+from dosel.db.locks import ModelLock
 from dosel.errors import ModelNotFound, UntrustedModel
+from dosel.registry.ledger import Evidence, Kind, Promotion, PromotionLedger
 from dosel.registry.store import ARCHIVED, STAGE, ModelVersion, Store
 from dosel.registry.trust import trusted_files
-from dosel.warehouse import Evidence, Kind, Promotion, PromotionLedger, Turn
 
 PRODUCTION = "production"
 PREVIOUS = "previous"
@@ -34,7 +35,7 @@ class Projection:
     notes: tuple[str, ...] = ()
 
 
-def brought_in_step(turn: Turn, store: Store, ledger: PromotionLedger, name: str) -> Projection:
+def sync_aliases(lock: ModelLock, store: Store, ledger: PromotionLedger, name: str) -> Projection:
     """Brings aliases and stage to the ledger's last entry. Idempotent; ended anywhere, the next call ends it.
 
     The alias moved by somebody else is followed, by an entry of its own, to a version that dosel registered
@@ -53,7 +54,7 @@ def brought_in_step(turn: Turn, store: Store, ledger: PromotionLedger, name: str
             notes.append(f"the alias production was moved to version {found} outside dosel and is put back: {error}")
     if last is None:
         if found is not None:
-            turn.check()
+            lock.check()
             store.set_alias(name, PRODUCTION, None)
         return _told(ledger, name, Projection(None, None, tuple(notes)))
     if version is None:
@@ -62,11 +63,11 @@ def brought_in_step(turn: Turn, store: Store, ledger: PromotionLedger, name: str
             "(deleted there, or this is another MLflow). The next training brings another, or promote one by hand"
         )
         if found is not None:
-            turn.check()
+            lock.check()
             store.set_alias(name, PRODUCTION, None)
         return _told(ledger, name, Projection(last, None, tuple(notes)))
 
-    _write(turn, store, ledger, last)
+    _write(lock, store, ledger, last)
     return _told(ledger, name, Projection(last, version, tuple(notes)))
 
 
@@ -101,14 +102,14 @@ def _followed(
     version = store.version(name, found)
     with trusted_files(store, ledger, version):
         pass
-    evidence = told_of(ledger, version, before, "followed")
+    evidence = evidence_of(ledger, version, before, "followed")
     reason = "the alias production was moved to it outside dosel"
     entry = ledger.append(name, found, OUTSIDE, reason, evidence, after=last.sequence if last else 0)
     log.warning("%s version %d: %s; recorded", name, found, reason)
     return entry
 
 
-def told_of(ledger: PromotionLedger, version: ModelVersion, before: ModelVersion | None, kind: Kind) -> Evidence:
+def evidence_of(ledger: PromotionLedger, version: ModelVersion, before: ModelVersion | None, kind: Kind) -> Evidence:
     """What the ledger keeps of a move that the gate was not asked about."""
     manifest = ledger.manifest(version.name, version.version, version.run_id)
     return Evidence(
@@ -121,26 +122,26 @@ def told_of(ledger: PromotionLedger, version: ModelVersion, before: ModelVersion
     )
 
 
-def _write(turn: Turn, store: Store, ledger: PromotionLedger, last: Promotion) -> None:
+def _write(lock: ModelLock, store: Store, ledger: PromotionLedger, last: Promotion) -> None:
     name = last.model
     if store.alias(name, PRODUCTION) != last.to_version:
-        turn.check()
+        lock.check()
         store.set_alias(name, PRODUCTION, last.to_version)
     before = last.from_version if last.from_version != last.to_version else None
     if before is not None and not _is_there(store, name, before):
         before = None
     if store.alias(name, PREVIOUS) != before:
-        turn.check()
+        lock.check()
         store.set_alias(name, PREVIOUS, before)
     staged = store.staged(name)
     for number in staged - {last.to_version}:
-        turn.check()
+        lock.check()
         store.set_stage(name, number, ARCHIVED)
     if last.to_version not in staged:
-        turn.check()
+        lock.check()
         store.set_stage(name, last.to_version, STAGE)
     if ledger.projected(name) != last.sequence:
-        turn.check()
+        lock.check()
         ledger.mark_projected(name, last.sequence)
 
 

@@ -6,18 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dosel import formats
+from dosel.db.engine import connect
 from dosel.errors import ModelNotFound, PromotionRefused, UntrustedModel
-from dosel.registry.projection import PRODUCTION, Projection, brought_in_step, entered, told_of
+from dosel.model import formats, reference
+from dosel.registry.ledger import Evidence, Promotion, PromotionLedger
+from dosel.registry.manifests import Manifest
+from dosel.registry.projection import PRODUCTION, Projection, entered, evidence_of, sync_aliases
 from dosel.registry.store import ModelVersion, Store
 from dosel.registry.trust import trusted_files, vouch
 from dosel.settings import Settings
-from dosel.training import reference
 from dosel.usecases import UseCase
-from dosel.warehouse import Evidence, Manifest, Promotion, PromotionLedger, connect
 
 if TYPE_CHECKING:
-    from dosel.predictor import StoredForm
+    from dosel.model.stored import StoredBackend
 
 FAMILY = "dosel.family"
 """Tag of a run and of its version: which family's model it is."""
@@ -29,12 +30,12 @@ log = logging.getLogger(__name__)
 class Loaded:
     """A version as it was read: the fitted estimator, and what was kept beside it.
 
-    `reference` are the rows it was trained on (`dosel.training.reference`), None if there are none.
+    `reference` are the rows it was trained on (`dosel.model.reference`), None if there are none.
     """
 
     model: Any
     reference: bytes | None
-    form: "StoredForm"
+    backend: "StoredBackend"
 
 
 class Registry:
@@ -126,7 +127,7 @@ class Registry:
 
     def loaded(self, version: ModelVersion) -> Loaded:
         """The same, with what was kept beside it."""
-        from dosel.predictor import stored
+        from dosel.model import stored
 
         with trusted_files(self._store, self._ledger, version) as folder:
             return Loaded(formats.read(folder), reference.beside(folder), stored.beside(folder))
@@ -159,12 +160,12 @@ class Registry:
         """
         self.check(version)
         name = version.name
-        with self._ledger.turn(name) as turn:
+        with self._ledger.lock(name) as lock:
             # What another process left half-done, or somebody did in MLflow, comes first into the record.
-            before = brought_in_step(turn, self._store, self._ledger, name)
-            evidence = evidence or told_of(self._ledger, version, before.version, "manual")
+            before = sync_aliases(lock, self._store, self._ledger, name)
+            evidence = evidence or evidence_of(self._ledger, version, before.version, "manual")
             entry = self._ledger.append(name, version.version, actor, reason, evidence, after)
-            brought_in_step(turn, self._store, self._ledger, name)
+            sync_aliases(lock, self._store, self._ledger, name)
             return entry
 
     def roll_back(self, name: str, actor: str, reason: str, to: int | None = None) -> Promotion:
@@ -177,19 +178,19 @@ class Registry:
             PromotionRefused: there is none.
             UntrustedModel: the version asked for is not what was registered.
         """
-        with self._ledger.turn(name) as turn:
-            now = brought_in_step(turn, self._store, self._ledger, name)
+        with self._ledger.lock(name) as lock:
+            now = sync_aliases(lock, self._store, self._ledger, name)
             history = self._ledger.history(name)
             version = self._asked_back(history, name, to) if to is not None else self._last_good(history, name)
-            evidence = told_of(self._ledger, version, now.version, "rollback")
+            evidence = evidence_of(self._ledger, version, now.version, "rollback")
             entry = self._ledger.append(name, version.version, actor, reason, evidence)
-            brought_in_step(turn, self._store, self._ledger, name)
+            sync_aliases(lock, self._store, self._ledger, name)
             return entry
 
     def reconcile(self, name: str) -> Projection:
         """Brings MLflow to the ledger, whatever happened before; what somebody moved in MLflow is judged."""
-        with self._ledger.turn(name) as turn:
-            return brought_in_step(turn, self._store, self._ledger, name)
+        with self._ledger.lock(name) as lock:
+            return sync_aliases(lock, self._store, self._ledger, name)
 
     def last_promotion(self, name: str) -> Promotion | None:
         """What the ledger says of Production: which version, since when and why; None while nothing is in it."""
@@ -210,9 +211,11 @@ class Registry:
 
     def _compile(self, use_case: UseCase, version: ModelVersion, files: Path) -> None:
         """Makes and proves the form that is to answer, and lays it beside the model, unless it is there."""
-        from dosel.predictor import Predictor, StoredForm, stored
+        from dosel.model import stored
+        from dosel.model.predictor import Predictor
+        from dosel.model.stored import StoredBackend
 
-        if stored.beside(files) != StoredForm():
+        if stored.beside(files) != StoredBackend():
             return
         try:
             folder = stored.write(Predictor(use_case, formats.read(files)), files)

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from dosel.errors import UntrustedModel
-from dosel.predictor import FORM, FORM_BECAUSE, Predictor
-from dosel.registry.gate import Shown
+from dosel.model.predictor import BACKEND_REASON_TAG, BACKEND_TAG, Predictor
+from dosel.registry.gate import ModelEvaluation
 from dosel.registry.registry import Registry
 from dosel.registry.store import ModelVersion
 from dosel.training.tracking import EXAMPLE_ANSWER
@@ -19,7 +19,9 @@ from dosel.usecases import UseCase
 TIMED_ANSWERS = 30
 
 
-def shown(registry: Registry, use_case: UseCase, version: ModelVersion, features: pd.DataFrame) -> Shown:
+def evaluate_version(
+    registry: Registry, use_case: UseCase, version: ModelVersion, features: pd.DataFrame
+) -> ModelEvaluation:
     """What a version shows; that it cannot be loaded or fails is shown, too.
 
     Args:
@@ -36,25 +38,25 @@ def shown(registry: Registry, use_case: UseCase, version: ModelVersion, features
     try:
         loaded = registry.loaded(version)
     except UntrustedModel as error:
-        return Shown(version.version, None, str(error), **known)
+        return ModelEvaluation(version.version, None, str(error), **known)
     try:
-        predictor = Predictor(use_case, loaded.model, loaded.form.onnx, loaded.form.refused)
+        predictor = Predictor(use_case, loaded.model, loaded.backend.onnx, loaded.backend.refused)
         [answer] = predictor.predict([use_case.example])
         codes = {label: code for code, label in use_case.target.labels.items()}
         known["answered"] = {codes[label]: p for label, p in answer.probabilities.items()}
         known["latency_ms"] = _latency_ms(predictor, use_case)
         predicted = np.asarray(loaded.model.predict(features), dtype=np.int64)
-        known["form"] = proven(predictor, features)
+        known["backend_tags"] = backend_tags(predictor, features)
     except Exception as error:  # noqa: BLE001  a model may fail in any way; whichever it is, it does not enter
-        return Shown(version.version, None, f"it fails when asked: {type(error).__name__}: {error}", **known)
-    return Shown(version.version, predicted, **known)
+        return ModelEvaluation(version.version, None, f"it fails when asked: {type(error).__name__}: {error}", **known)
+    return ModelEvaluation(version.version, predicted, **known)
 
 
-def proven(predictor: Predictor, features: pd.DataFrame) -> dict[str, str]:
+def backend_tags(predictor: Predictor, features: pd.DataFrame) -> dict[str, str]:
     """What is to answer, as tags of the run, after a proof on all held-out rows; serving heeds them."""
-    proof = predictor.prove(features)
-    words = f"held-out rows: {proof}" if proof else predictor.fallback
-    return {FORM: predictor.form, FORM_BECAUSE: words}
+    proof = predictor.check_parity(features)
+    words = f"held-out rows: {proof}" if proof else predictor.fallback_reason
+    return {BACKEND_TAG: predictor.backend, BACKEND_REASON_TAG: words}
 
 
 def _latency_ms(predictor: Predictor, use_case: UseCase) -> float:

@@ -6,8 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dosel.errors import UntrustedModel
+from dosel.registry.ledger import PromotionLedger
+from dosel.registry.manifests import Manifest
 from dosel.registry.store import ModelVersion, Store
-from dosel.warehouse import Manifest, PromotionLedger
 
 
 def hashed(folder: Path) -> dict[str, str]:

@@ -4,8 +4,8 @@ from dosel.settings import Settings
 from dosel.sources.base import Source
 from dosel.sources.data_api import DataApi
 from dosel.sources.lake import lake_table, open_lake
-from dosel.sources.table import file_table, made_table, package_table
-from dosel.usecases import DataApiRows, LakeRows, MadeRows, PackageRows, UseCase
+from dosel.sources.table import file_table, generated_table, package_table
+from dosel.usecases import DataApiRows, GeneratedRows, LakeRows, PackageRows, UseCase
 
 
 def source_of(use_case: UseCase, settings: Settings) -> Source:
@@ -18,8 +18,8 @@ def source_of(use_case: UseCase, settings: Settings) -> Source:
             return file_table(use_case, named)
         case PackageRows() as declared:
             return package_table(use_case, declared)
-        case MadeRows() as declared:
-            return made_table(use_case, declared)
+        case GeneratedRows() as declared:
+            return generated_table(use_case, declared)
         case DataApiRows():
             s = settings
             return DataApi(s.data_api_url, s.data_api_group, s.data_api_classes, s.source_timeout)

@@ -11,7 +11,7 @@ from typing import Any
 
 from dosel.errors import SourceError
 from dosel.sources.base import Batch
-from dosel.usecases import MadeRows, PackageRows, UseCase
+from dosel.usecases import GeneratedRows, PackageRows, UseCase
 
 STREAM = "table"
 
@@ -56,7 +56,7 @@ def package_table(use_case: UseCase, declared: PackageRows) -> Table:
     return Table(use_case, place, lambda: _content(files(declared.package) / declared.path, place))
 
 
-def made_table(use_case: UseCase, declared: MadeRows) -> Table:
+def generated_table(use_case: UseCase, declared: GeneratedRows) -> Table:
     """Rows that a function makes."""
     return Table(use_case, declared.said, lambda: as_csv(declared.make()))
 

@@ -7,13 +7,13 @@ from typing import Any
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.model_selection import HalvingGridSearchCV
 
-from dosel.training.search import Scored, Watcher, figures_at, plain
+from dosel.training.search import CandidateCallback, ScoredCandidate, figures_at, plain
 
 
 class HalvingSearchCV(HalvingGridSearchCV):  # type: ignore[misc]
     """Every candidate on few rows, the better ones on more: a candidate is told once a round it took part in."""
 
-    watcher: Watcher | None = None
+    watcher: CandidateCallback | None = None
 
     def _run_search(self, evaluate_candidates: Callable[..., Mapping[str, Any]], *, callback_ctx: Any) -> None:
         told: list[float] = []
@@ -26,7 +26,9 @@ class HalvingSearchCV(HalvingGridSearchCV):  # type: ignore[misc]
                 if self.watcher is not None:
                     params = plain(results["params"][i]) | {"n_resources": int(results["n_resources"][i])}
                     figures = figures_at(results, i)
-                    self.watcher(Scored(i + 1, self._expected(len(told)), i + 1, params, told[i], max(told), figures))
+                    self.watcher(
+                        ScoredCandidate(i + 1, self._expected(len(told)), i + 1, params, told[i], max(told), figures)
+                    )
             return results
 
         super()._run_search(evaluate, callback_ctx=callback_ctx)

@@ -17,7 +17,7 @@ import pandas as pd
 from mlflow import MlflowClient
 
 import dosel
-from dosel import rows
+from dosel.rows import frames, hashing
 from dosel.sources.lake import PROCESSED, Lake
 from dosel.training import tracking
 from dosel.training.fingerprint import code_version
@@ -62,8 +62,8 @@ def process(
     if done:
         log.info("these rows were processed before, in run %s; nothing to do", done[0].info.run_id)
         return str(done[0].info.run_id)
-    held_out = rows.is_test(use_case, data.table)
-    features = rows.canonical(use_case, data.table)
+    held_out = hashing.is_test(use_case, data.table)
+    features = frames.canonical(use_case, data.table)
     classes = data.table[use_case.target.name].to_numpy(dtype=np.int64)
     steps = pipeline(use_case, "passthrough")[:-1].fit(features[~held_out], classes[~held_out])
     with mlflow.start_run(run_name=f"{use_case.name} etl") as run:
@@ -77,7 +77,7 @@ def process(
                 "dosel.code_version": code_version(),
                 "dosel.data_digest": data.digest,
                 "dosel.batch_ids": list(data.batch_ids),
-                "dosel.split_version": rows.split_version(use_case),
+                "dosel.split_version": hashing.split_version(use_case),
             },
         )
         mlflow.log_params({**source, **_params(use_case)})
@@ -107,7 +107,7 @@ def _key(use_case: UseCase, data: TrainingData, counts: Mapping[str, int]) -> st
         use_case.name,
         data.digest,
         sorted(counts.items()),
-        rows.split_version(use_case),
+        hashing.split_version(use_case),
         use_case.preprocessing,
         [(number.name, number.scaling) for number in use_case.numbers],
     )
@@ -132,13 +132,13 @@ def _params(use_case: UseCase) -> dict[str, Any]:
         "encoder": chosen.encoder,
         "missing_tokens": json.dumps(use_case.missing),
         "test_share": use_case.split.test_share,
-        "split": rows.split_version(use_case),
+        "split": hashing.split_version(use_case),
         "classes": json.dumps(dict(use_case.target.labels)),
     }
     for scaling in ("standard", "minmax"):
         params[f"scaled_{scaling}"] = ", ".join(n.name for n in use_case.numbers if n.scaling == scaling)
-    if use_case.target.cuts:
-        params["class_cuts"] = json.dumps(use_case.target.cuts.at)
+    if use_case.target.bins:
+        params["class_cuts"] = json.dumps(use_case.target.bins.at)
     return params
 
 

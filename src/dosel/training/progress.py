@@ -13,7 +13,7 @@ CANDIDATE = "dosel.candidate"
 
 
 @dataclass(frozen=True)
-class CandidateSeen:
+class CandidateProgress:
     """A scored candidate: `position` is like "3/27", `params` are in words, `score` is the mean of the folds."""
 
     run_id: str
@@ -29,7 +29,7 @@ class CandidateSeen:
         return int(self.position.partition("/")[2] or 0)
 
 
-def candidates_since(client: MlflowClient, experiment: str, since: datetime) -> list[CandidateSeen]:
+def candidates_since(client: MlflowClient, experiment: str, since: datetime) -> list[CandidateProgress]:
     """Candidates scored since then, in the order they were tried; none while the experiment is not there."""
     found = client.get_experiment_by_name(experiment)
     if found is None:
@@ -40,7 +40,7 @@ def candidates_since(client: MlflowClient, experiment: str, since: datetime) -> 
         max_results=MAX_RUNS,
     )
     seen = [
-        CandidateSeen(
+        CandidateProgress(
             run.info.run_id,
             run.data.tags[MLFLOW_PARENT_RUN_ID],
             run.data.tags.get("dosel.family", ""),

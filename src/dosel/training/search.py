@@ -19,7 +19,7 @@ from dosel.usecases import StrategyName
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredCandidate:
     """A candidate after its folds.
 
     Attributes:
@@ -41,13 +41,13 @@ class Scored:
     pruned: bool = False
 
 
-Watcher = Callable[[Scored], None]
+CandidateCallback = Callable[[ScoredCandidate], None]
 
 
 class AnySearch(Protocol):
     """What every search here is: an unfitted scikit-learn search with somebody who watches it."""
 
-    watcher: Watcher | None
+    watcher: CandidateCallback | None
     estimator: Any
     scoring: str
     n_jobs: int | None
@@ -84,7 +84,7 @@ class GridSearchCV(model_selection.GridSearchCV):  # type: ignore[misc]
     the parent, which scores as many candidates at once as there are cores.
     """
 
-    watcher: Watcher | None = None
+    watcher: CandidateCallback | None = None
     strategy: StrategyName = "each"
 
     def fit(self, X: Any, y: Any = None, **params: Any) -> "GridSearchCV":
@@ -171,7 +171,7 @@ class GridSearchCV(model_selection.GridSearchCV):  # type: ignore[misc]
         figures = figures_at(results, place)
         score = float(results["mean_test_score"][place])
         self._told.append(score)
-        self.watcher(Scored(i + 1, of, len(self._told), plain(params), score, max(self._told), figures))
+        self.watcher(ScoredCandidate(i + 1, of, len(self._told), plain(params), score, max(self._told), figures))
 
 
 def figures_at(results: Mapping[str, Any], place: int) -> dict[str, float]:

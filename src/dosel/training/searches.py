@@ -68,13 +68,13 @@ def _drawn(values: Any) -> Any:
     from scipy.stats import loguniform, randint, uniform
 
     match values:
-        case Range(low=low, high=high, log=False, whole=True):
+        case Range(minimum=low, maximum=high, log=False, integer=True):
             return randint(int(low), int(high) + 1)
-        case Range(whole=True):
+        case Range(integer=True):
             raise TypeError("whole numbers by magnitude are drawn by Optuna only; name the values")
-        case Range(low=low, high=high, log=True):
+        case Range(minimum=low, maximum=high, log=True):
             return loguniform(low, high)
-        case Range(low=low, high=high):
+        case Range(minimum=low, maximum=high):
             return uniform(low, high - low)
         case _:
             return list(values)

@@ -15,11 +15,11 @@ from mlflow.models import infer_signature
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from mlflow.utils.time import get_current_time_millis
 
-from dosel import formats
+from dosel.model import formats
 from dosel.training.preprocessing import CLASSIFIER
 from dosel.training.progress import CANDIDATE
 from dosel.training.record import class_of, params_of
-from dosel.training.search import Scored
+from dosel.training.search import ScoredCandidate
 
 KEY = "dosel.training_key"
 """Tag that names a training by everything that decides its result."""
@@ -102,7 +102,7 @@ class CandidateRuns:
         if kind is None:
             self._raise_errors()
 
-    def __call__(self, scored: Scored) -> None:
+    def __call__(self, scored: ScoredCandidate) -> None:
         log.info(
             "%s %d/%d  %s  score %.4f  (best %.4f)%s",
             self._family,
@@ -126,7 +126,7 @@ class CandidateRuns:
         for number, rank in enumerate(ranks, start=1):
             self._written.append(self._writer.submit(self._write_rank, number, Metric(RANK, float(rank), now, 0)))
 
-    def _write(self, scored: Scored, now: int) -> None:
+    def _write(self, scored: ScoredCandidate, now: int) -> None:
         seconds = scored.metrics.get("mean_fit_time", 0) + scored.metrics.get("mean_score_time", 0)
         run = self._client.create_run(
             self._parent.info.experiment_id,

@@ -17,13 +17,14 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 import dosel
-from dosel import rows
 from dosel.errors import TrainingError
-from dosel.training import record, reference, tracking
+from dosel.model import reference
+from dosel.rows import frames, hashing
+from dosel.training import record, tracking
 from dosel.training.comparison import COUNTS, compared
 from dosel.training.evaluation import confusion_figure, evaluate
 from dosel.training.fingerprint import code_version, digest
-from dosel.training.search import AnySearch, Scored, Watcher, plain
+from dosel.training.search import AnySearch, CandidateCallback, ScoredCandidate, plain
 from dosel.training.searches import search_of
 from dosel.usecases import Family, Range, UseCase
 
@@ -47,7 +48,7 @@ class TrainingData:
 
     @property
     def digest(self) -> str:
-        return rows.digest(self.keys)
+        return hashing.digest(self.keys)
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def family_key(use_case: UseCase, family: Family, data_digest: str, seed: int) -
         dosel.__version__,
         use_case.name,
         data_digest,
-        rows.split_version(use_case),
+        hashing.split_version(use_case),
         use_case.folds,
         use_case.gate.metric,
         use_case.preprocessing,
@@ -88,7 +89,7 @@ def train(
     tracking_uri: str,
     seed: int,
     jobs: int,
-    told: Watcher | None = None,
+    told: CandidateCallback | None = None,
     studies: str = "",
 ) -> str:
     """Searches each family, compares their best on the held-out part and logs it all; what was done is not done again.
@@ -115,8 +116,8 @@ def train(
         return done
     tracking.close_abandoned(client, experiment_id, key)
 
-    held_out = rows.is_test(use_case, data.table)
-    features = rows.canonical(use_case, data.table)
+    held_out = hashing.is_test(use_case, data.table)
+    features = frames.canonical(use_case, data.table)
     classes = data.table[use_case.target.name].to_numpy(dtype=np.int64)
     parts = Parts(features[~held_out], classes[~held_out], features[held_out], classes[held_out])
     _check(use_case, parts)
@@ -126,7 +127,7 @@ def train(
         "dosel.code_version": code_version(),
         "dosel.data_digest": data.digest,
         "dosel.batch_ids": list(data.batch_ids),
-        "dosel.split_version": rows.split_version(use_case),
+        "dosel.split_version": hashing.split_version(use_case),
         "dosel.rows_train": len(parts.classes),
         "dosel.rows_test": len(parts.test_classes),
         "dosel.cores": cores(jobs),
@@ -161,7 +162,7 @@ def _search_family(
     parts: Parts,
     client: MlflowClient,
     run: Run,
-    told: Watcher | None,
+    told: CandidateCallback | None,
 ) -> None:
     """Searches one family in the run that is open, and logs its best model."""
     run_id = str(run.info.run_id)
@@ -186,7 +187,7 @@ def _search_family(
         with TemporaryDirectory(prefix="dosel-reference-") as folder:
             seen = reference.write(use_case, parts.features, parts.classes, Path(folder))
             tracking.log_model(model, pd.DataFrame([use_case.example]), seen)
-        [answer] = model.predict_proba(rows.frame(use_case, [use_case.example]))
+        [answer] = model.predict_proba(frames.frame(use_case, [use_case.example]))
         known = dict(zip(map(int, model.classes_), map(float, answer), strict=True))
         tracking.tag(client, run_id, {tracking.EXAMPLE_ANSWER: known, "dosel.model_digest": digest(model)})
     accuracy = evaluation.metrics["accuracy"]
@@ -212,8 +213,8 @@ def cores(jobs: int) -> int:
         return int(joblib.effective_n_jobs(jobs))
 
 
-def _both(first: Watcher, second: Watcher | None) -> Watcher:
-    def watch(scored: Scored) -> None:
+def _both(first: CandidateCallback, second: CandidateCallback | None) -> CandidateCallback:
+    def watch(scored: ScoredCandidate) -> None:
         first(scored)
         if second is not None:
             second(scored)

@@ -28,11 +28,11 @@ from sklearn.metrics import check_scoring
 from sklearn.model_selection import check_cv
 from sklearn.utils import indexable
 
+from dosel.db.engine import engine_arguments
 from dosel.training.preprocessing import CLASSIFIER
-from dosel.training.search import Fold, Scored, Watcher, figures_at, plain, prepared_fold, scored_on
+from dosel.training.search import CandidateCallback, Fold, ScoredCandidate, figures_at, plain, prepared_fold, scored_on
 from dosel.training.strategies import Each
 from dosel.usecases import Range, Space
-from dosel.warehouse import engine_arguments
 
 UNPRUNED = 3
 """Trials that always get all their folds, so that there is something to compare with."""
@@ -57,7 +57,7 @@ class TrialSearchCV(BaseEstimator):  # type: ignore[misc]
             pruned trial did not have are NaN, and no pruned trial is the best.
     """
 
-    watcher: Watcher | None = None
+    watcher: CandidateCallback | None = None
     storage: str = ""
     study: str = "search"
 
@@ -193,7 +193,7 @@ class TrialSearchCV(BaseEstimator):  # type: ignore[misc]
         figures |= {"mean_test_score": float(np.mean(had))}
         pruned = trial.state == TrialState.PRUNED
         params = plain({name: trial.params[name] for name in self.space})
-        self.watcher(Scored(number, self.trials, number, params, float(np.mean(had)), best, figures, pruned))
+        self.watcher(ScoredCandidate(number, self.trials, number, params, float(np.mean(had)), best, figures, pruned))
 
 
 def _kept_in(url: str) -> RDBStorage:
@@ -204,6 +204,6 @@ def _kept_in(url: str) -> RDBStorage:
 def _distribution(values: Sequence[Any] | Range) -> BaseDistribution:
     if not isinstance(values, Range):
         return CategoricalDistribution(list(values))
-    if values.whole:
-        return IntDistribution(int(values.low), int(values.high), log=values.log)
-    return FloatDistribution(values.low, values.high, log=values.log)
+    if values.integer:
+        return IntDistribution(int(values.minimum), int(values.maximum), log=values.log)
+    return FloatDistribution(values.minimum, values.maximum, log=values.log)

@@ -4,49 +4,42 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from dosel.errors import UnknownUseCase
-from dosel.usecases.base import (
-    Category,
-    Choice,
-    Cuts,
+from dosel.usecases.declaration import (
     DataApiRows,
     Encoder,
     Family,
-    Feature,
     Gate,
+    GeneratedRows,
     Imputer,
     LakeRows,
-    MadeRows,
     Metric,
-    Number,
     PackageRows,
     Preprocessing,
     Range,
     RowsFrom,
-    Scaling,
     Search,
     SearchKind,
     Space,
     Split,
     StrategyName,
-    Target,
     UseCase,
-    as_number,
 )
+from dosel.usecases.features import Bins, Category, Choice, Feature, Number, Scaling, Target, as_number
 
 __all__ = [
     "ALL",
     "DEFAULT",
+    "Bins",
     "Category",
     "Choice",
-    "Cuts",
     "DataApiRows",
     "Encoder",
     "Family",
     "Feature",
     "Gate",
+    "GeneratedRows",
     "Imputer",
     "LakeRows",
-    "MadeRows",
     "Metric",
     "Number",
     "PackageRows",
@@ -69,7 +62,11 @@ __all__ = [
 
 def _declared() -> tuple[UseCase, ...]:
     """What the modules of this folder declare, in the order of their names."""
-    modules = [import_module(f"{__name__}.{found.name}") for found in iter_modules(__path__) if found.name != "base"]
+    modules = [
+        import_module(f"{__name__}.{found.name}")
+        for found in iter_modules(__path__)
+        if found.name not in ("declaration", "features")
+    ]
     return tuple(value for module in modules for value in vars(module).values() if isinstance(value, UseCase))
 
 

@@ -6,7 +6,8 @@ where the cell lies below it. Soil types are the four-digit codes of the USFS ec
 
 from typing import Any
 
-from dosel.usecases.base import Category, Choice, Family, Gate, Number, Split, Target, UseCase
+from dosel.usecases.declaration import Family, Gate, Split, UseCase
+from dosel.usecases.features import Category, Choice, Number, Target
 
 _SOILS = {
     2702: "Cathedral family - Rock outcrop complex, extremely stony",
@@ -189,5 +190,5 @@ COVERTYPE = UseCase(
     split=Split(salt="covertype-1"),
     default=True,
     gate=Gate("accuracy", min_gain=0.001, tolerance=0.01, max_class_drop=0.10, floor=0.55),
-    open_rows=True,
+    expose_training_rows=True,
 )

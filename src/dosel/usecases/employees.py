@@ -8,22 +8,18 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from dosel.usecases.base import (
-    Category,
-    Choice,
-    Cuts,
+from dosel.usecases.declaration import (
     Family,
     Gate,
+    GeneratedRows,
     LakeRows,
-    MadeRows,
-    Number,
     Preprocessing,
     Range,
     Search,
     Split,
-    Target,
     UseCase,
 )
+from dosel.usecases.features import Bins, Category, Choice, Number, Target
 
 MADE = 4_000
 
@@ -123,12 +119,12 @@ EMPLOYEES = UseCase(
             10,
             6.1,
             "How tired of the work, as the employee says; 10 is completely.",
-            whole=False,
+            integer=False,
             optional=True,
         ),
         Number("years_in_company", "Years in the company", "years", 0, 60, 16, "Years since joining."),
         Number("work_hours_per_week", "Work hours a week", "h", 0, 120, 49, "Hours worked in a week."),
-        Number("sleep_hours", "Sleep", "h", 0, 24, 6.2, "Hours of sleep a night.", whole=False),
+        Number("sleep_hours", "Sleep", "h", 0, 24, 6.2, "Hours of sleep a night.", integer=False),
         _score("work_life_balance_score", "Work-life balance", 2, "How well work and life go together"),
         _score("manager_support_score", "Manager's support", 3, "How much the manager helps"),
         _score("deadline_pressure_score", "Deadline pressure", 4, "How much deadlines press"),
@@ -139,11 +135,11 @@ EMPLOYEES = UseCase(
         "burn_rate",
         "Burnout",
         {0: "Low", 1: "Medium", 2: "High"},
-        cuts=Cuts(0, 1, (0.33, 0.66)),
+        bins=Bins(0, 1, (0.33, 0.66)),
     ),
     experiment="employees_training_experiment",
     model_name="employees_burnout",
-    rows=LakeRows("enriched_employee_dataset.csv", MadeRows(_made, f"{MADE:,} rows are made instead")),
+    rows=LakeRows("enriched_employee_dataset.csv", GeneratedRows(_made, f"{MADE:,} rows are made instead")),
     missing=("", "NA"),
     # A twentieth of the rows says nothing of the rate, which leaves nothing to learn from them.
     max_refused_share=0.10,
@@ -153,7 +149,7 @@ EMPLOYEES = UseCase(
         Family(
             "knn",
             _neighbours,
-            {"n_neighbors": Range(5, 60, log=True, whole=True), "weights": ("uniform", "distance"), "p": (1, 2)},
+            {"n_neighbors": Range(5, 60, log=True, integer=True), "weights": ("uniform", "distance"), "p": (1, 2)},
             search=Search("optuna"),
         ),
         Family(
@@ -166,10 +162,10 @@ EMPLOYEES = UseCase(
             "lightgbm",
             _lightgbm,
             {
-                "n_estimators": Range(80, 300, whole=True),
-                "num_leaves": Range(7, 63, log=True, whole=True),
+                "n_estimators": Range(80, 300, integer=True),
+                "num_leaves": Range(7, 63, log=True, integer=True),
                 "learning_rate": Range(0.02, 0.2, log=True),
-                "min_child_samples": Range(5, 60, whole=True),
+                "min_child_samples": Range(5, 60, integer=True),
             },
             search=Search("optuna"),
         ),

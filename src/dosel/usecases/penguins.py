@@ -5,7 +5,8 @@ Bounds are those of the 344 published birds, with about a quarter of the range o
 
 from typing import Any
 
-from dosel.usecases.base import Category, Choice, Family, Gate, Number, PackageRows, Split, Target, UseCase
+from dosel.usecases.declaration import Family, Gate, PackageRows, Split, UseCase
+from dosel.usecases.features import Category, Choice, Number, Target
 
 
 def _neighbours(seed: int) -> Any:
@@ -52,7 +53,7 @@ PENGUINS = UseCase(
             70,
             39.1,
             "Length of the bill's upper ridge.",
-            whole=False,
+            integer=False,
             aliases=("culmen_length_mm",),
         ),
         Number(
@@ -63,7 +64,7 @@ PENGUINS = UseCase(
             25,
             18.7,
             "Depth of the bill's upper ridge.",
-            whole=False,
+            integer=False,
             aliases=("culmen_depth_mm",),
         ),
         Number("flipper_length_mm", "Flipper length", "mm", 150, 250, 181, "Length of the flipper."),
@@ -97,7 +98,7 @@ PENGUINS = UseCase(
     # A hundred held-out birds: one of them is a hundredth.
     gate=Gate("accuracy", min_gain=0.001, tolerance=0.03, max_class_drop=0.10, floor=0.90),
     folds=5,
-    open_rows=True,
+    expose_training_rows=True,
     # The quickest: somebody who has just started the platform sees something soon.
-    urgency=10,
+    priority=10,
 )

@@ -25,16 +25,17 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
+from dosel.db.engine import transaction
+from dosel.db.loading import Loader, lines
+from dosel.db.reading import read
+from dosel.db.tables import BATCHES, WRITERS, UseCaseTables, create, tables_of
 from dosel.errors import AccountingError, WarehouseError
-from dosel.rows import row_keys
-from dosel.sources import SURPLUS, Batch, as_text
+from dosel.rows.hashing import row_keys
+from dosel.rows.text import SURPLUS, as_text
+from dosel.sources import Batch
 from dosel.usecases import UseCase
-from dosel.warehouse.account import deviations
-from dosel.warehouse.engine import transaction
-from dosel.warehouse.loading import Loader, lines
-from dosel.warehouse.reading import read
+from dosel.warehouse.audit import deviations
 from dosel.warehouse.records import BatchRecord, RefusedRow, as_record, refused_row
-from dosel.warehouse.tables import BATCHES, WRITERS, UseCaseTables, create, tables_of
 
 _KEYS_PER_QUERY = 10_000
 """As literals: 200 kB, which every server reads at once and looks up in its index."""

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Engine
 
-from dosel.warehouse.engine import insert_text, transaction
-from dosel.warehouse.tables import PREDICTIONS, create
+from dosel.db.engine import insert_text, transaction
+from dosel.db.tables import PREDICTIONS, create
 
 
 class PredictionRecord(NamedTuple):

@@ -2,9 +2,9 @@
 
 from sqlalchemy import Connection, Delete, Engine, Table, delete, func, select
 
+from dosel.db.engine import transaction
+from dosel.db.tables import BATCHES, WRITERS, create, tables_of
 from dosel.usecases import UseCase
-from dosel.warehouse.engine import transaction
-from dosel.warehouse.tables import BATCHES, WRITERS, create, tables_of
 
 
 def held(engine: Engine, use_case: UseCase) -> dict[str, int]:

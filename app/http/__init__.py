@@ -1,0 +1,1 @@
+"""HTTP itself: middleware, problem documents, metrics, logs and the documentation page."""

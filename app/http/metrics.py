@@ -1,0 +1,116 @@
+"""`/metrics`: what is counted here, and what the other parts count themselves, for Prometheus."""
+
+import time
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.serving.follower import ModelFollower
+from app.serving.prediction_log import PredictionLog
+
+BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Metrics:
+    """The figures of one process."""
+
+    def __init__(self, follower: ModelFollower, record: PredictionLog) -> None:
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "dosel_requests", "Requests answered.", ("route", "method", "status"), registry=self._registry
+        )
+        self._seconds = Histogram(
+            "dosel_request_seconds", "Time to answer.", ("route",), buckets=BUCKETS, registry=self._registry
+        )
+        self._batch_rows = Counter("dosel_batch_rows", "Rows of batches answered.", registry=self._registry)
+        self._shed = Counter("dosel_shed_requests", "Requests refused as too many waited.", registry=self._registry)
+        self._registry.register(_State(follower, record))
+        # Looking a label up costs more than counting.
+        self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+
+    def answered(self, route: str, method: str, status: int, seconds: float) -> None:
+        key = (route, method, status)
+        if key not in self._known:
+            self._known[key] = (self._requests.labels(route, method, str(status)), self._seconds.labels(route))
+        requests, took = self._known[key]
+        requests.inc()
+        took.observe(seconds)
+
+    def shed(self) -> None:
+        self._shed.inc()
+
+    def rows(self, count: int) -> None:
+        self._batch_rows.inc(count)
+
+    def text(self) -> bytes:
+        return generate_latest(self._registry)
+
+
+class Counted:
+    """Counts and times each request by the route it took: paths, of which there are endlessly many, are not kept."""
+
+    METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status, began = 500, time.perf_counter()
+
+        async def noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        finally:
+            route = str(scope.get("dosel.route") or getattr(scope.get("route"), "path", "none"))
+            method = scope["method"] if scope["method"] in self.METHODS else "other"
+            self._metrics.answered(route, method, status, time.perf_counter() - began)
+
+
+class _State(Collector):
+    """What serving and the prediction log know of themselves, read when Prometheus asks."""
+
+    def __init__(self, follower: ModelFollower, record: PredictionLog) -> None:
+        self._follower = follower
+        self._record = record
+
+    def collect(self) -> Iterable[Metric]:
+        version = GaugeMetricFamily(
+            "dosel_model_version", "Version that answers.", labels=("use_case", "model", "form")
+        )
+        fallback = GaugeMetricFamily(
+            "dosel_model_fallback", "1 if scikit-learn answers instead of ONNX Runtime.", labels=("use_case",)
+        )
+        stale = GaugeMetricFamily(
+            "dosel_model_stale", "1 if the registry could not confirm what answers.", labels=("use_case",)
+        )
+        swaps = CounterMetricFamily("dosel_model_swaps", "Versions that took over.", labels=("use_case",))
+        for use_case in self._follower.use_cases:
+            name = use_case.name
+            served = self._follower.loaded(use_case)
+            if served is not None:
+                form = served.predictor.backend
+                version.add_metric((name, use_case.model_name, form), served.version.version)
+                fallback.add_metric((name,), float(form != "onnx"))
+                stale.add_metric((name,), float(self._follower.stale(use_case)))
+            swaps.add_metric((name,), self._follower.swaps(use_case))
+        yield from (version, fallback, stale, swaps)
+        dropped = CounterMetricFamily("dosel_prediction_log_dropped", "Answers that the prediction log lost.")
+        dropped.add_metric((), self._record.dropped)
+        stored = CounterMetricFamily("dosel_prediction_log_stored", "Answers that the prediction log holds.")
+        stored.add_metric((), self._record.stored)
+        waiting = GaugeMetricFamily("dosel_prediction_log_waiting", "Answers that wait to be stored.")
+        waiting.add_metric((), self._record.waiting)
+        yield from (dropped, stored, waiting)

@@ -1,0 +1,198 @@
+"""What every request passes through on its way to an answer, outermost first. Plain ASGI: each costs microseconds."""
+
+import asyncio
+import re
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from itertools import count
+from math import ceil
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.http.logs import AccessLog
+from app.http.problems import ALWAYS_ANSWERED, problem_response
+
+ASKED = ("/predict", "/explain")
+"""Where the paths begin that need a key, if there are keys."""
+
+Middleware = Callable[[ASGIApp], ASGIApp]
+Headers = list[tuple[bytes, bytes]]
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+_SECURITY: Headers = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+]
+_FOR_DATA = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+_FOR_PAGES = (
+    b"content-security-policy",
+    b"default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+    b"img-src 'self' data:; frame-ancestors 'none'",
+)
+
+
+class RequestIds:
+    """Names each request: as the client did in `X-Request-ID`, or anew. The answer repeats the name."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._prefix = secrets.token_hex(6).encode()
+        self._numbers = count(1)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _header(scope, b"x-request-id")
+        if request_id is None or not _REQUEST_ID.fullmatch(request_id):
+            request_id = b"%b-%x" % (self._prefix, next(self._numbers))
+        scope["dosel.request_id"] = request_id.decode()
+
+        async def named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"].append((b"x-request-id", request_id))
+            await send(message)
+
+        await self._app(scope, receive, named)
+
+
+class AccessLines:
+    """Writes a line of JSON for each answer."""
+
+    def __init__(self, app: ASGIApp, log: AccessLog) -> None:
+        self._app = app
+        self._log = log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status, began = 500, time.perf_counter()
+
+        async def noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        finally:
+            self._log.write(scope, status, time.perf_counter() - began)
+
+
+class SecurityHeaders:
+    """Tells browsers to do nothing with an answer but hand it over."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._data, self._pages = [*_SECURITY, _FOR_DATA], [*_SECURITY, _FOR_PAGES]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = self._pages if scope["path"].startswith("/docs") else self._data
+
+        async def careful(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"].extend(headers)
+            await send(message)
+
+        await self._app(scope, receive, careful)
+
+
+class QueueLimit:
+    """Refuses, at once, what would have to wait behind more than `depth` others.
+
+    Args:
+        told: is called for each request that is refused.
+    """
+
+    def __init__(self, app: ASGIApp, depth: int, on_shed: Callable[[], None]) -> None:
+        self._app = app
+        self._depth = depth
+        self._on_shed = on_shed
+        self._inside = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in ALWAYS_ANSWERED:
+            await self._app(scope, receive, send)
+            return
+        if self._inside >= self._depth:
+            self._on_shed()
+            response = problem_response(
+                scope, 503, f"{self._depth} requests wait already, which is as many as may", {"Retry-After": "1"}
+            )
+            await response(scope, receive, send)
+            return
+        self._inside += 1
+        try:
+            # All that has arrived is counted before the first is answered: otherwise nothing would ever wait here.
+            await asyncio.sleep(0)
+            await self._app(scope, receive, send)
+        finally:
+            self._inside -= 1
+
+
+class Keys:
+    """Lets in whoever has a key, if there are keys, and nobody more often than `per_second`.
+
+    A bucket holds as many requests as a second gives, or one if that is less, so that a burst passes.
+
+    Args:
+        keys: names by key.
+    """
+
+    MOST = 10_000
+    """Callers that are remembered; then all are forgotten, which lets everybody have a fresh bucket."""
+
+    def __init__(self, app: ASGIApp, keys: Mapping[str, str], per_second: float) -> None:
+        self._app = app
+        self._keys = {key.encode(): name for key, name in keys.items()}
+        self._per_second = per_second
+        self._full = max(1.0, per_second)
+        self._buckets: dict[str, tuple[float, float]] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in ALWAYS_ANSWERED or not (self._keys or self._per_second):
+            await self._app(scope, receive, send)
+            return
+        caller = (scope.get("client") or ("nobody",))[0]
+        asks = bool(self._keys) and scope["path"].startswith(ASKED)
+        name = self._keys.get(_header(scope, b"x-api-key") or b"") if asks else None
+        # Who guesses keys is held to the rate of the address.
+        wait = self._wait(f"key {name}" if name else caller) if self._per_second else 0.0
+        if wait:
+            told = f"more than {self._per_second:g} requests a second"
+            response = problem_response(scope, 429, told, {"Retry-After": str(ceil(wait))})
+            await response(scope, receive, send)
+            return
+        if asks and name is None:
+            told = "this needs a key, in the header X-API-Key"
+            response = problem_response(scope, 401, told, {"WWW-Authenticate": "Key"})
+            await response(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _wait(self, caller: str) -> float:
+        """Takes one from the caller's bucket; or gives the seconds until there is one again."""
+        now = time.monotonic()
+        if len(self._buckets) > self.MOST:
+            self._buckets.clear()
+        left, at = self._buckets.get(caller, (self._full, now))
+        left = min(self._full, left + (now - at) * self._per_second)
+        taken = left >= 1
+        self._buckets[caller] = (left - taken, now)
+        return 0.0 if taken else (1 - left) / self._per_second
+
+
+def _header(scope: Scope, name: bytes) -> bytes | None:
+    for key, value in scope["headers"]:
+        if key == name:
+            return bytes(value)
+    return None

@@ -1,0 +1,222 @@
+"""Errors as problem documents (RFC 9457): the one place where they become HTTP."""
+
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+from starlette.types import Scope
+
+from app.http.validation_errors import FieldError, RowError, cut, refusals
+from app.reading import UnreadableBody
+from dosel.errors import (
+    DoselError,
+    ModelNotFound,
+    NotExplainable,
+    PromotionRefused,
+    RegistryError,
+    UnknownUseCase,
+    UntrustedModel,
+    WarehouseError,
+)
+
+MEDIA_TYPE = "application/problem+json"
+
+STATUS: tuple[tuple[type[DoselError], HTTPStatus], ...] = (
+    (UnreadableBody, HTTPStatus.BAD_REQUEST),
+    (UnknownUseCase, HTTPStatus.NOT_FOUND),
+    (ModelNotFound, HTTPStatus.NOT_FOUND),
+    (UntrustedModel, HTTPStatus.CONFLICT),
+    (PromotionRefused, HTTPStatus.CONFLICT),
+    (NotExplainable, HTTPStatus.CONFLICT),
+    (RegistryError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (WarehouseError, HTTPStatus.SERVICE_UNAVAILABLE),
+)
+"""What each error of the domain means over HTTP; the first that fits."""
+
+RETRY_AFTER_SECONDS = 5
+
+ALWAYS_ANSWERED = {"/healthz", "/readyz", "/metrics"}
+"""Paths that say how the service is: neither shed nor limited, and asked without a key."""
+
+PROBLEM_SCHEMA = "#/components/schemas/Problem"
+
+WHEN = {
+    400: "The body cannot be read.",
+    401: "A key is needed, in the header X-API-Key.",
+    403: "This installation has no keys for it.",
+    404: "There is no such use case or model; the answer lists those there are.",
+    408: "The body did not arrive in time.",
+    409: "The version's files are not those that were registered, or there is nothing to go back to.",
+    413: "The body is too large.",
+    415: "The body says it is something that is not read here.",
+    422: "A field is missing, unknown or not acceptable; the answer names it, what was expected and what it got.",
+    429: "More requests a second than one caller may send; `Retry-After` says when to go on.",
+    503: "No model answers yet, MLflow is needed and cannot be reached, or too much waits; the answer says which.",
+}
+
+
+class Problem(BaseModel):
+    """What was wrong, after RFC 9457."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "about:blank",
+                    "title": "Unprocessable Entity",
+                    "status": 422,
+                    "detail": "Slope: expected a whole number from 0 to 90 °, got 91",
+                    "instance": "/predict",
+                    "errors": [
+                        {
+                            "field": "Slope",
+                            "expected": "a whole number from 0 to 90 °",
+                            "got": "91",
+                            "message": "Slope: expected a whole number from 0 to 90 °, got 91",
+                        }
+                    ],
+                }
+            ]
+        }
+    )
+
+    type: str = Field("about:blank", description="Kind of problem; `about:blank` says no more than the status does.")
+    title: str = Field(description="The status in words.")
+    status: int = Field(description="The HTTP status.")
+    detail: str = Field(description="What was wrong with this request, or what to wait for.")
+    instance: str = Field(description="The path that was asked.")
+    errors: list[FieldError] | None = Field(None, description="One entry a field that is not acceptable (422 only).")
+
+
+class BatchProblem(Problem):
+    """What was wrong with a batch: the same, with the rows that are not acceptable."""
+
+    model_config = ConfigDict(json_schema_extra={})
+
+    errors: list[RowError] | None = Field(  # type: ignore[assignment]
+        None, description="An entry for each field that is not acceptable, of the first 100 such rows (422 only)."
+    )
+
+
+class ProblemResponse(JSONResponse):
+    media_type = MEDIA_TYPE
+
+    def render(self, content: Any) -> bytes:
+        # Half a surrogate pair, which JSON can carry and UTF-8 cannot, is written as JSON's escape for it.
+        return json.dumps(content, ensure_ascii=False).encode("utf-8", "backslashreplace")
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that may answer with these statuses."""
+    return {status: {"model": Problem, "description": WHEN[status]} for status in statuses}
+
+
+def as_problems(document: dict[str, Any]) -> dict[str, Any]:
+    """Gives an OpenAPI document's errors their media type, and drops the errors FastAPI would have sent."""
+    for path, operation in [(path, o) for path, asked in document["paths"].items() for o in asked.values()]:
+        if path not in ALWAYS_ANSWERED:
+            # What the layers before the framework answer, they answer to everything.
+            for status in (429, 503):
+                operation["responses"].setdefault(
+                    str(status),
+                    {
+                        "description": WHEN[status],
+                        "content": {"application/json": {"schema": {"$ref": PROBLEM_SCHEMA}}},
+                    },
+                )
+        for status, response in list(operation["responses"].items()):
+            if int(status) < HTTPStatus.BAD_REQUEST:
+                continue
+            schema = response["content"]["application/json"]["schema"]
+            if schema["$ref"].endswith("/HTTPValidationError"):
+                del operation["responses"][status]
+            else:
+                response["content"] = {MEDIA_TYPE: {"schema": schema} | _example(int(status), path)}
+    for unused in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(unused, None)
+    return document
+
+
+def _example(status: int, path: str) -> dict[str, Any]:
+    """An example of its own for each status but 422, for which the schema has one."""
+    if status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        return {}
+    problem = Problem(title=HTTPStatus(status).phrase, status=status, detail=WHEN[status], instance=path)
+    return {"example": problem.model_dump(exclude_none=True)}
+
+
+def install(app: FastAPI) -> None:
+    """Has the app answer every error with a problem document."""
+
+    @app.exception_handler(DoselError)
+    async def of_the_domain(request: Request, error: DoselError) -> ProblemResponse:
+        status = next((s for kind, s in STATUS if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
+        return _problem(request, status, str(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def of_the_body(request: Request, error: RequestValidationError) -> ProblemResponse:
+        found = error.errors()
+        if found[0]["type"] == "json_invalid":
+            return _problem(request, HTTPStatus.BAD_REQUEST, _where_json_breaks(found[0], error.body))
+        listed = refusals(found, getattr(request.state, "use_case", None))
+        words = "; ".join(e.message for e in listed)
+        if more := len(found) - len(listed):
+            words += f"; and {more} more"
+        return _problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, words, listed)
+
+    @app.exception_handler(HTTPException)
+    async def of_http(request: Request, error: HTTPException) -> ProblemResponse:
+        status = HTTPStatus(error.status_code)
+        response = _problem(request, status, _in_words(request, status, error))
+        response.headers.update(error.headers or {})
+        return response
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, _: Exception) -> ProblemResponse:
+        # The server logs the exception with its traceback; the client has no use for either.
+        detail = "this is a fault of the service, not of the request; its log says more"
+        return _problem(request, HTTPStatus.INTERNAL_SERVER_ERROR, detail)
+
+
+def problem_response(
+    scope: Scope, status: int, detail: str, headers: Mapping[str, str] | None = None
+) -> ProblemResponse:
+    """A problem document for what is refused before the framework sees it."""
+    problem = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, instance=cut(scope["path"]))
+    return ProblemResponse(problem.model_dump(exclude_none=True), status, headers)
+
+
+def _problem(
+    request: Request, status: HTTPStatus, detail: str, errors: list[FieldError] | None = None
+) -> ProblemResponse:
+    problem = Problem(
+        title=status.phrase, status=status, detail=detail, instance=cut(request.scope["path"]), errors=errors
+    )
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
+    return ProblemResponse(problem.model_dump(exclude_none=errors is None), status, headers)
+
+
+def _where_json_breaks(error: Any, body: Any) -> str:
+    position = error["loc"][-1]
+    line, column = body.count("\n", 0, position) + 1, position - body.rfind("\n", 0, position)
+    return f"the body is not JSON: {error['ctx']['error']}, at line {line}, column {column}"
+
+
+def _in_words(request: Request, status: HTTPStatus, error: HTTPException) -> str:
+    """What the framework's own errors mean here; ours bring their words along."""
+    match status:
+        case HTTPStatus.NOT_FOUND if error.detail == status.phrase:
+            return "there is nothing at this path; GET /docs shows what there is"
+        case HTTPStatus.METHOD_NOT_ALLOWED:
+            allowed = (error.headers or {}).get("Allow", "another method")
+            return f"{request.method} is not answered here; {allowed} is"
+        case HTTPStatus.BAD_REQUEST:
+            # FastAPI's words for a body it could not even try to read: bytes that are no text, too deeply nested.
+            return "the body cannot be read as JSON: a flat object in UTF-8 is expected"
+    return str(error.detail)

@@ -1,0 +1,174 @@
+"""Many rows in, as JSON or CSV; as many answers out, in the same format and order."""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from tempfile import NamedTemporaryFile, SpooledTemporaryFile
+from typing import IO, Any
+
+from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.types import Scope
+
+from app.batching import Answered, BatchReader, InvalidRows
+from app.http.problems import BatchProblem, ProblemResponse, documented
+from app.http.validation_errors import cut
+from app.routes.dependencies import FollowerDep
+from app.routes.predict import ModelQuery, asked_for, content_type
+from app.schemas.answers import BatchAnswer
+from app.schemas.rows import row_model
+from app.serving.follower import STALE, LoadedModel
+from app.serving.prediction_log import LogEntry
+from app.serving.work_queue import WorkQueue
+from dosel.settings import Settings
+from dosel.usecases import UseCase
+
+AT_ONCE = 2
+"""Batches that are worked on at once."""
+
+WAITING = 16
+"""Batches that may wait for that; those beyond are answered 503."""
+
+IN_MEMORY_BYTES = 4_000_000
+"""An answer that is larger lies on disk until it is sent."""
+
+JSON, CSV = "application/json", "text/csv"
+
+
+def limits(settings: Settings, use_cases: Sequence[UseCase]) -> Callable[[Scope], int]:
+    """How many bytes are read of a request, by its path and what it says it is."""
+    paths = {_path(use_case) for use_case in use_cases}
+
+    def limit(scope: Scope) -> int:
+        if scope["path"] not in paths:
+            return settings.max_body_bytes
+        declared = dict(scope["headers"]).get(b"content-type", b"").decode("latin-1")
+        return settings.max_batch_bytes if content_type(declared) == CSV else settings.max_json_batch_bytes
+
+    return limit
+
+
+def router(use_cases: Sequence[UseCase]) -> APIRouter:
+    made = APIRouter(
+        tags=["predict"],
+        responses=documented(400, 401, 404, 408, 413, 415, 429, 503) | {422: {"model": BatchProblem}},
+    )
+    queue = WorkQueue("batches", AT_ONCE, WAITING)
+    for use_case in use_cases:
+        _add(made, use_case, queue)
+
+    @made.post("/predict/{use_case}/batch", include_in_schema=False)
+    async def unknown(use_case: str, follower: FollowerDep) -> None:
+        follower.named(cut(use_case))
+
+    return made
+
+
+def _path(use_case: UseCase) -> str:
+    return f"/predict/{use_case.name}/batch"
+
+
+def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue) -> None:
+    Row = row_model(use_case)
+    reader = BatchReader(use_case, Row)
+    header = ",".join(use_case.feature_names)
+    example = ",".join(map(str, use_case.example.values()))
+    body = {
+        JSON: {"schema": {"type": "array", "items": {"$ref": f"#/components/schemas/{Row.__name__}"}}},
+        CSV: {"schema": {"type": "string"}, "example": f"{header}\n{example}\n"},
+    }
+
+    @router.post(
+        _path(use_case),
+        summary=f"{use_case.title}, many rows at once",
+        operation_id=f"predict_{use_case.name}_batch",
+        response_model=BatchAnswer,
+        responses={200: {"content": {CSV: {"schema": {"type": "string"}}}}},
+        openapi_extra={"requestBody": {"required": True, "content": body}},
+    )
+    async def predict_batch(request: Request, follower: FollowerDep, model: ModelQuery = None) -> Response:
+        """A JSON list of rows, or CSV with a header; answered in the same format and order.
+
+        All rows are checked before anything is answered; if one is not acceptable, the first 100 such rows are told.
+        """
+        declared = request.headers.get("content-type", "")
+        kind = content_type(declared) if declared else JSON
+        if kind not in (JSON, CSV):
+            raise HTTPException(415, f"the body says it is {cut(declared)}; send {JSON} or {CSV}")
+        served, stale = await asked_for(follower, use_case, model)
+        began, out = time.time(), SpooledTemporaryFile[bytes](IN_MEMORY_BYTES)
+        try:
+            answered, digest = await queue.run(lambda: _work(request, reader, served, out, kind))
+        except InvalidRows as bad:
+            return _refusal(request, bad)
+        state = request.app.state
+        state.metrics.rows(answered.rows)
+        state.record.offer(
+            LogEntry(
+                request.scope.get("dosel.request_id", ""),
+                began,
+                use_case,
+                served.version,
+                answered.rows,
+                digest.encode(),
+                dict(+answered.classes),
+            )
+        )
+        response = _sent(out, f"{kind}; charset=utf-8" if kind == CSV else kind, served)
+        if stale:
+            response.headers[STALE] = "true"
+        return response
+
+
+async def _work(
+    request: Request, reader: BatchReader, served: LoadedModel, out: IO[bytes], kind: str
+) -> Callable[[], tuple[Answered, str]]:
+    """Takes the body in, to disk if it is a CSV; gives what is then to be done."""
+    digest = hashlib.sha256()
+    if kind == JSON:
+        body = await request.body()
+        digest.update(body)
+        return lambda: (reader.answer_json(body, served, out), digest.hexdigest())
+    spool = NamedTemporaryFile(prefix="dosel-batch-", suffix=".csv")  # noqa: SIM115  closed by the thread
+    try:
+        async for chunk in request.stream():
+            digest.update(chunk)
+            spool.write(chunk)
+        spool.flush()
+    except BaseException:
+        spool.close()
+        raise
+
+    def job() -> tuple[Answered, str]:
+        with spool:
+            return reader.answer_csv(Path(spool.name), served, out), digest.hexdigest()
+
+    return job
+
+
+def _sent(out: "SpooledTemporaryFile[bytes]", media_type: str, served: LoadedModel) -> Response:
+    version = served.version
+    headers = {"X-Model": version.name, "X-Model-Version": str(version.version)}
+    size = out.tell()
+    out.seek(0)
+    if size <= IN_MEMORY_BYTES:
+        with out:
+            return Response(out.read(), media_type=media_type, headers=headers)
+    return StreamingResponse(_pieces(out), media_type=media_type, headers=headers | {"Content-Length": str(size)})
+
+
+def _pieces(out: "SpooledTemporaryFile[bytes]") -> Iterator[bytes]:
+    with out:
+        while piece := out.read(1 << 18):
+            yield piece
+
+
+def _refusal(request: Request, bad: InvalidRows) -> ProblemResponse:
+    shown: Any = bad.errors[:3]
+    more = len(bad.errors) - len(shown)
+    detail = "; ".join(error.message for error in shown) + (f"; and {more} more" if more else "")
+    problem = BatchProblem(
+        title="Unprocessable Entity", status=422, detail=detail, instance=cut(request.scope["path"]), errors=bad.errors
+    )
+    return ProblemResponse(problem.model_dump(), 422)

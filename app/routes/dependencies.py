@@ -1,0 +1,33 @@
+"""What an endpoint asks for by type."""
+
+import hmac
+from typing import Annotated
+
+from fastapi import Depends, HTTPException, Request, Security
+from fastapi.security import APIKeyHeader
+
+from app.serving.follower import ModelFollower
+
+
+async def _follower(request: Request) -> ModelFollower:
+    follower: ModelFollower = request.app.state.follower
+    return follower
+
+
+FollowerDep = Annotated[ModelFollower, Depends(_follower)]
+
+_KEY = APIKeyHeader(name="X-API-Key", auto_error=False, description="A key of `DOSEL_PROMOTE_KEYS`.")
+
+
+async def _key_holder(request: Request, key: Annotated[str | None, Security(_KEY)]) -> str:
+    """Whose key it is that came with a request to move Production."""
+    holders: dict[str, str] = request.app.state.promote_key_names
+    if not holders:
+        raise HTTPException(403, "no key may move Production here: DOSEL_PROMOTE_KEYS names none")
+    found = [name for known, name in holders.items() if hmac.compare_digest(known.encode(), (key or "").encode())]
+    if not found:
+        raise HTTPException(401, "moving Production needs a key, in the header X-API-Key", {"WWW-Authenticate": "Key"})
+    return found[0]
+
+
+KeyHolder = Annotated[str, Depends(_key_holder)]

@@ -1,0 +1,72 @@
+"""What came in: the batch ledger, and the rows that were refused. Plain `def`: these wait for the data store."""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import APIRouter, Path, Query
+
+from app.http.problems import documented
+from app.http.validation_errors import cut
+from app.schemas.batches import Batch, Batches, Quarantine, Refused
+from dosel.errors import UnknownUseCase
+from dosel.settings import Settings
+from dosel.usecases import UseCase
+
+if TYPE_CHECKING:
+    # Importing it takes a second, in which the app can already say that it is alive.
+    from dosel.warehouse.batches import BatchStore
+
+MOST = 1000
+"""Lines in one answer."""
+
+Name = Annotated[str, Path(description="Name of the use case.")]
+Limit = Annotated[int, Query(ge=1, le=MOST, description="Most lines in the answer.")]
+
+
+def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
+    made = APIRouter(tags=["batches"])
+    named = {use_case.name: use_case for use_case in use_cases}
+
+    @cache
+    def opened(name: str) -> "BatchStore":
+        from dosel.db.engine import connect
+        from dosel.warehouse.batches import BatchStore
+
+        return BatchStore(connect(settings.warehouse_url), named[name])
+
+    def store(name: str) -> "BatchStore":
+        if name not in named:
+            raise UnknownUseCase(f"no use case {cut(name)!r}; there are: {', '.join(named)}")
+        return opened(name)
+
+    @made.get(
+        "/use-cases/{name}/batches",
+        summary="The batch ledger, newest first, with the totals of all",
+        responses=documented(404, 422, 503),
+    )
+    def list_batches(name: Name, limit: Limit = 100) -> Batches:
+        records = store(name).records()
+        return Batches(
+            count=len(records),
+            rows_received=sum(record.rows_received for record in records),
+            rows_clean=sum(record.rows_clean for record in records),
+            rows_refused=sum(record.rows_refused for record in records),
+            rows_duplicate=sum(record.rows_duplicate for record in records),
+            batches=[Batch.model_validate(record, from_attributes=True) for record in reversed(records[-limit:])],
+        )
+
+    @made.get(
+        "/use-cases/{name}/quarantine",
+        summary="Rows that were refused, with the reason and what was received, newest batch first",
+        responses=documented(404, 422, 503),
+    )
+    def list_refused(
+        name: Name,
+        limit: Limit = 100,
+        batch: Annotated[int | None, Query(description="Id of one batch; left out: all of them.")] = None,
+    ) -> Quarantine:
+        rows = store(name).quarantine(limit, batch)
+        return Quarantine(rows=[Refused.model_validate(row, from_attributes=True) for row in rows])
+
+    return made

@@ -1,0 +1,95 @@
+"""What is asked for a row: the body of a request, derived from the use case's declaration."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
+
+from dosel.usecases import Category, Feature, Number, UseCase
+
+MANY = 10
+"""Up to so many choices, the documentation of a field says what each one is called."""
+
+MANY_UNKNOWN = 100
+"""With more unknown fields than this, a body is refused without looking at each of them."""
+
+
+class Row(BaseModel):
+    """A row of features: what every use case's request is made of."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_one_row(cls, data: Any) -> Any:
+        # To name every unknown field of a body that is full of them would take seconds.
+        if isinstance(data, dict) and len(data) > len(cls.model_fields) + MANY_UNKNOWN:
+            raise ValueError("this is no single row")
+        return data
+
+
+def row_model(use_case: UseCase) -> type[Row]:
+    """The request body for one row of `use_case`."""
+    fields: dict[str, Any] = {feature.name: _field(feature) for feature in use_case.features}
+    return create_model(
+        f"{camel(use_case.name)}Row",
+        __base__=Row,
+        __doc__=use_case.summary,
+        __cls_kwargs__={"json_schema_extra": {"examples": [use_case.example]}},
+        **fields,
+    )
+
+
+def request_model(use_case: UseCase) -> type[Row]:
+    """The same row, with the name of a model beside its fields."""
+    named = Annotated[
+        str | None,
+        Field(description="A registered model of the use case; left out, null or empty: what is in Production."),
+    ]
+    model: dict[str, Any] = {"model": (named, None)}
+    return create_model(f"{camel(use_case.name)}Request", __base__=row_model(use_case), __doc__=None, **model)
+
+
+def _field(feature: Feature) -> Any:
+    sentence = feature.describe_expected()[0].upper() + feature.describe_expected()[1:]
+    match feature:
+        case Number():
+            whole: dict[str, Any] = {"multiple_of": 1, "json_schema_extra": {"type": "integer"}}
+            value: Any = Annotated[
+                float,
+                Field(
+                    strict=True,
+                    allow_inf_nan=False,
+                    ge=feature.minimum,
+                    le=feature.maximum,
+                    **(whole if feature.integer else {}),
+                ),
+            ]
+            described = f"{feature.help} {sentence}."
+        case Category():
+            value = Annotated[
+                str,
+                Field(strict=True, json_schema_extra={"enum": list(feature.values)}),
+                AfterValidator(lambda text: _canonical(feature, text)),
+            ]
+            described = f"{feature.help} {_choices(feature)} Upper or lower case is the same."
+    shown = Field(title=feature.title, description=described, examples=[feature.example])
+    return (Annotated[value | None, shown], None) if feature.optional else Annotated[value, shown]
+
+
+def _canonical(category: Category, text: str) -> str:
+    value = category.canonical(text)
+    if value is None:
+        raise ValueError(category.describe_expected())
+    return value
+
+
+def _choices(category: Category) -> str:
+    if len(category.choices) > MANY:
+        return f"{len(category.choices)} choices; `GET /use-cases` says what each is called."
+    return (
+        "; ".join(f"`{c.value}`: {c.title}" if c.title != c.value else f"`{c.value}`" for c in category.choices) + "."
+    )
+
+
+def camel(name: str) -> str:
+    return "".join(part.capitalize() for part in name.split("_"))

@@ -1,0 +1,1 @@
+"""What answers: the loaded models, the thread that follows Production, and the prediction log."""

@@ -1,0 +1,1 @@
+"""The data store: engine, locks, table definitions, bulk loading and reading. MySQL, or a SQLite file."""

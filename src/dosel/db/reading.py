@@ -1,0 +1,63 @@
+"""Many rows out of a table, as columns."""
+
+from collections.abc import Mapping
+
+import connectorx
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from sqlalchemy import Engine, Select
+
+from dosel.db.engine import transaction
+from dosel.errors import WarehouseError
+
+
+def read(engine: Engine, query: Select[*tuple[object, ...]], types: Mapping[str, str]) -> pd.DataFrame:
+    """What a query without parameters gives: columns in the `types` named, the others text.
+
+    Text is of objects that rows share.
+
+    Raises:
+        WarehouseError: the data store cannot be reached, or gave up.
+    """
+    statement = str(query.compile(dialect=engine.dialect))
+    with transaction(engine) as connection:
+        # The plain way, which also says in words what is wrong with the server, and needs no rows to know the types.
+        first = pd.read_sql(query.limit(1), connection)
+        url = _connectorx_url(engine)
+        if first.empty or url is None:
+            rest = first if first.empty else pd.read_sql(query, connection)
+            return _typed(pa.Table.from_pandas(rest, preserve_index=False), types)
+    try:
+        table = connectorx.read_sql(url, statement, return_type="arrow", protocol="binary")
+    except RuntimeError as error:
+        address = engine.url.render_as_string(hide_password=True)
+        raise WarehouseError(f"the data store at {address} failed while it was read: {error}") from error
+    return _typed(table, types)
+
+
+def _connectorx_url(engine: Engine) -> str | None:
+    """The address as connectorx wants it; None where it is not to be used.
+
+    That is an address with options that only PyMySQL understands, and SQLite: connectorx brings a SQLite of its own,
+    and two of them in one process take each other's file locks away, after which the database is malformed
+    (https://www.sqlite.org/howtocorrupt.html, 2.2.1).
+    """
+    if engine.dialect.name == "sqlite" or engine.url.query:
+        return None
+    return engine.url.set(drivername="mysql").render_as_string(hide_password=False)
+
+
+def _typed(table: pa.Table, types: Mapping[str, str]) -> pd.DataFrame:
+    columns = {}
+    for name in table.column_names:
+        column = table.column(name)
+        if name in types:
+            columns[name] = pd.Series(column.to_numpy().astype(types[name], copy=False), copy=False)
+        else:
+            words = column.cast(pa.string()).combine_chunks().dictionary_encode()
+            # One more at the end: the place of a null.
+            spelled = np.array([*words.dictionary.to_pylist(), None], dtype=object)
+            places = words.indices.fill_null(len(spelled) - 1)
+            columns[name] = pd.Series(spelled[places.to_numpy()], dtype=object)
+    return pd.DataFrame(columns, copy=False)

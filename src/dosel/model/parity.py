@@ -1,0 +1,90 @@
+"""Rows on which a model's fast form must answer as the model does, before anybody gets its answers."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dosel.model.encoding import Codes, Encoder, Floats
+from dosel.model.onnx.classifier import OnnxClassifier
+from dosel.usecases import Number, UseCase
+
+TOLERANCE = 1e-6
+"""How far a probability may be from the model's own."""
+
+SAMPLED_ROWS = 4_096
+THRESHOLD_ROWS = 12_288
+
+
+@dataclass(frozen=True)
+class ParityResult:
+    """How a fast form compared with its model: rows asked, labels that differ, the furthest probability's distance."""
+
+    rows: int
+    differ: int
+    furthest: float
+
+    @property
+    def holds(self) -> bool:
+        # A distance that is no number does not hold either.
+        return not self.differ and self.furthest <= TOLERANCE
+
+    def __str__(self) -> str:
+        labels = "no label differs" if not self.differ else f"{self.differ:,} get another label"
+        return f"{self.rows:,} rows: {labels}, probabilities are off by {self.furthest:.1e} at most"
+
+
+def compared(truth: Floats, found: Floats, chosen: npt.NDArray[Any]) -> ParityResult:
+    """The proof of probabilities `found`, of shape (rows, classes), and the classes `chosen`, against `truth`."""
+    furthest = float(np.abs(found - truth).max()) if len(truth) else 0.0
+    return ParityResult(len(truth), int((chosen != truth.argmax(axis=1)).sum()), furthest)
+
+
+def trial_rows(use_case: UseCase, encoder: Encoder, compiled: OnnxClassifier | None) -> tuple[Floats, Codes]:
+    """Acceptable rows, as numbers and codes: drawn at random, and on both sides of what the trees split at."""
+    rng = np.random.default_rng(0)
+    edges: list[tuple[int, Floats]] = []
+    for column, thresholds in compiled.thresholds() if compiled else ():
+        if (found := encoder.decode(column, thresholds)) is not None:
+            number, values = found
+            edges.append((number, _beside(use_case.numbers[number], values)))
+    count = sum(len(values) for _, values in edges)
+    share = min(1.0, THRESHOLD_ROWS / max(count, 1))
+    edges = [(i, rng.choice(v, max(1, int(len(v) * share)), replace=False)) for i, v in edges if len(v)]
+    numbers, codes = _drawn(use_case, SAMPLED_ROWS + sum(len(values) for _, values in edges), rng)
+    start = SAMPLED_ROWS
+    for number, values in edges:
+        numbers[start : start + len(values), number] = values
+        start += len(values)
+    if encoder.fills:
+        lacking = rng.choice(len(numbers), len(numbers) // 16, replace=False)
+        numbers[lacking, rng.integers(0, numbers.shape[1], len(lacking))] = np.nan
+    # One unknown value a category: the model has its own way with it.
+    for i in range(codes.shape[1]):
+        codes[i, i] = -1
+    return numbers, codes
+
+
+def _beside(number: Number, thresholds: Floats) -> Floats:
+    """The nearest acceptable values on either side of each threshold."""
+    if number.integer:
+        sides = [np.floor(thresholds), np.ceil(thresholds)]
+    else:
+        sides = [np.nextafter(thresholds, -np.inf), thresholds, np.nextafter(thresholds, np.inf)]
+    values = np.unique(np.concatenate(sides))
+    return values[(values >= number.minimum) & (values <= number.maximum)]
+
+
+def _drawn(use_case: UseCase, count: int, rng: np.random.Generator) -> tuple[Floats, Codes]:
+    def column(number: Number) -> Floats:
+        values = rng.uniform(number.minimum, number.maximum, count)
+        return np.clip(np.rint(values), number.minimum, number.maximum) if number.integer else values
+
+    numbers = np.empty((count, len(use_case.numbers)))
+    for i, number in enumerate(use_case.numbers):
+        numbers[:, i] = column(number)
+    codes = np.empty((count, len(use_case.categories)), np.intp)
+    for i, category in enumerate(use_case.categories):
+        codes[:, i] = rng.integers(0, len(category.values), count)
+    return numbers, codes

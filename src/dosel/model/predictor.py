@@ -1,0 +1,283 @@
+"""A model in the form that answers: the fastest one that was seen to give the model's own answers."""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from dosel.errors import RegistryError
+from dosel.model.encoding import Codes, Encoder, Floats, NotEncodable
+from dosel.model.onnx.classifier import OnnxClassifier, forms
+from dosel.model.parity import TOLERANCE, ParityResult, compared, trial_rows
+from dosel.usecases import Number, UseCase
+
+Backend = Literal["onnx", "scikit-learn"]
+
+BACKEND_TAG = "dosel.form"
+"""Tag of a run whose model was proven at registration, on the held-out rows: the form that is to answer."""
+
+BACKEND_REASON_TAG = "dosel.form_because"
+"""What that proof gave, in words."""
+
+DECIMALS = 7
+"""Decimals of a probability: what a float32, in which ONNX Runtime computes, can hold."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The answer for one row: the class's code, what it is called, and each class's probability."""
+
+    prediction: int
+    label: str
+    probabilities: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The answers for many rows: `chosen` is each row's place in the predictor's `classes` and `names`.
+
+    `probabilities` has the shape (rows, classes), float64.
+    """
+
+    chosen: npt.NDArray[np.intp]
+    probabilities: Floats
+
+
+class Predictor:
+    """Answers with a fitted pipeline. Safe to share between threads: it holds nothing that changes.
+
+    ONNX Runtime answers if it was seen to agree with scikit-learn (`dosel.model.parity`): the same label for each
+    trial row, no probability further off than 1e-6. Where two classes are nearer to each other than that, the
+    model itself is asked, so that rounding never decides a label.
+
+    Args:
+        onnx: the classifier's ONNX form from an earlier proof of this same model, which is then trusted.
+        refused: why no form but the model's own is to answer, if an earlier proof found so.
+
+    Raises:
+        RegistryError: the model knows a class that the use case does not declare.
+    """
+
+    def __init__(self, use_case: UseCase, model: Any, onnx: bytes | None = None, refused: str = "") -> None:
+        self.use_case = use_case
+        self._model = model
+        self.classes = tuple(int(code) for code in model.classes_)
+        labels = use_case.target.labels
+        if unknown := [code for code in self.classes if code not in labels]:
+            raise RegistryError(f"it answers classes that {use_case.name} does not declare: {unknown}")
+        self.names = tuple(labels[code] for code in self.classes)
+        self._code_of = [{value: i for i, value in enumerate(c.values)} for c in use_case.categories]
+        self._encoder: Encoder | None = None
+        self._compiled: OnnxClassifier | None = None
+        self.fallback_reason = ""
+        """Why scikit-learn answers; "" if ONNX Runtime does."""
+        self.parity: ParityResult | None = None
+        """How ONNX Runtime compared with the model, on the rows it was tried with last; None if it never was."""
+        self._choose(onnx, refused)
+        self._warn()
+
+    @property
+    def backend(self) -> Backend:
+        return "scikit-learn" if self._compiled is None else "onnx"
+
+    @property
+    def model(self) -> Any:
+        """The fitted pipeline."""
+        return self._model
+
+    @property
+    def onnx(self) -> bytes | None:
+        """The proven ONNX form, to be kept beside the model; None if scikit-learn answers."""
+        return self._compiled.onnx if self._compiled else None
+
+    def predict(self, rows: Iterable[Mapping[str, Any]]) -> list[Prediction]:
+        """One answer a row, in order. Rows hold every feature; a category's value that is not declared is unknown."""
+        listed = list(rows)
+        numbers = np.array([[row[n.name] for n in self.use_case.numbers] for row in listed], dtype=np.float64)
+        categories = list(zip(self.use_case.categories, self._code_of, strict=True))
+        codes = np.array([[codes.get(row[c.name], -1) for c, codes in categories] for row in listed], dtype=np.intp)
+        scores = self.scores(numbers.reshape(len(listed), -1), codes.reshape(len(listed), -1))
+        return [self._prediction(i, row) for i, row in zip(scores.chosen, scores.probabilities.tolist(), strict=True)]
+
+    def one(self, numbers: Sequence[float], codes: Sequence[int]) -> Prediction:
+        """The answer for one row, in microseconds. `numbers` and `codes` are as in `scores`, for one row."""
+        row, known = np.array([numbers], dtype=np.float64), np.array([codes], dtype=np.intp)
+        if self._compiled is not None and self._encoder is not None and (self._encoder.fills or isfinite(sum(numbers))):
+            found = self._compiled.probabilities(self._encoder.encode(row, known, self._compiled.dtype))[0].tolist()
+            best = max(found)
+            # On seven numbers Python is faster than numpy; another class within reach is left to `scores`.
+            if sum(best - p < 2 * TOLERANCE for p in found) == 1:
+                return self._prediction(found.index(best), found)
+        scores = self.scores(row, known)
+        return self._prediction(int(scores.chosen[0]), scores.probabilities[0].tolist())
+
+    def scores(self, numbers: Floats, codes: Codes) -> Scores:
+        """The answers for many rows.
+
+        Args:
+            numbers: of shape (rows, declared numbers), in declared order.
+            codes: each category's place in its declared values, of shape (rows, declared categories); -1 if unknown.
+
+        Raises:
+            ValueError: a number is missing (NaN) and the model cannot do without.
+        """
+        found = self._fast(numbers, codes)
+        if found is None:
+            return _chosen(self._exact(numbers, codes))
+        scores = _chosen(found)
+        if found.shape[1] > 1:
+            best = np.partition(found, -2, axis=1)
+            near = best[:, -1] - best[:, -2] < 2 * TOLERANCE
+            if near.any():
+                scores.chosen[near] = self._exact(numbers[near], codes[near]).argmax(axis=1)
+        return scores
+
+    def matrix(self, rows: Iterable[Mapping[str, Any]]) -> Floats:
+        """Rows as numbers, of shape (rows, features): a category as its value's place, -1 if that is unknown."""
+        known = iter(self._code_of)
+        codes_of = [None if isinstance(feature, Number) else next(known) for feature in self.use_case.features]
+        read = list(zip(self.use_case.feature_names, codes_of, strict=True))
+        listed = [[row[name] if codes is None else codes.get(row[name], -1) for name, codes in read] for row in rows]
+        return np.array(listed, dtype=np.float64).reshape(-1, len(read))
+
+    def probabilities(self, matrix: Floats, by: Backend = "onnx") -> Floats:
+        """What `scores` has as probabilities, for rows as `matrix` gives them.
+
+        Args:
+            by: who is to answer if it can; of many rows at once, the model itself may be faster.
+        """
+        numbers, codes = self._parted(matrix)
+        found = self._fast(numbers, codes) if by == "onnx" else None
+        return self._exact(numbers, codes) if found is None else found
+
+    def encoded(self, matrix: Floats) -> Floats:
+        """What the model's preprocessing makes of rows as `matrix` gives them: shape (rows, width)."""
+        numbers, codes = self._parted(matrix)
+        if self._encoder is not None:
+            return self._encoder.encode(numbers, codes)
+        found: Floats = np.asarray(self._model[:-1].transform(self._frame(numbers, codes)), np.float64)
+        return found
+
+    def _parted(self, matrix: Floats) -> tuple[Floats, Codes]:
+        is_number = np.array([isinstance(feature, Number) for feature in self.use_case.features])
+        return matrix[:, is_number], matrix[:, ~is_number].astype(np.intp)
+
+    def _prediction(self, best: int, probabilities: list[float]) -> Prediction:
+        rounded = [round(p, DECIMALS) for p in probabilities]
+        return Prediction(self.classes[best], self.names[best], dict(zip(self.names, rounded, strict=True)))
+
+    def _fast(self, numbers: Floats, codes: Codes) -> Floats | None:
+        """What ONNX Runtime answers: probabilities of shape (rows, classes). None where the model has to be asked."""
+        if self._compiled is None or self._encoder is None:
+            return None
+        if not (self._encoder.fills or np.isfinite(numbers).all()):
+            # What is missing is the model's own affair; comparing with NaN in two libraries is not the same.
+            return None
+        encoded = self._encoder.encode(numbers, codes, self._compiled.dtype)
+        return self._compiled.probabilities(encoded).astype(np.float64)
+
+    def _exact(self, numbers: Floats, codes: Codes) -> Floats:
+        """What scikit-learn answers: probabilities of shape (rows, classes)."""
+        if self._encoder is not None:
+            found: Floats = self._model[-1].predict_proba(self._encoder.encode(numbers, codes))
+            return found
+        found = self._model.predict_proba(self._frame(numbers, codes))
+        return found
+
+    def _frame(self, numbers: Floats, codes: Codes) -> Any:
+        import pandas as pd
+
+        columns: dict[str, Any] = {n.name: numbers[:, i] for i, n in enumerate(self.use_case.numbers)}
+        for i, category in enumerate(self.use_case.categories):
+            # An unknown value has to be some text that is not declared.
+            columns[category.name] = np.array([*category.values, ""], dtype=object)[codes[:, i]]
+        return pd.DataFrame(columns)[list(self.use_case.feature_names)]
+
+    def check_parity(self, features: Any) -> ParityResult | None:
+        """Compares with the model on rows of one's own; where they differ, scikit-learn answers from now on.
+
+        Args:
+            features: rows as `dosel.rows.canonical` gives them, such as those held out from training.
+
+        Returns:
+            How they compared; None if scikit-learn answers anyway.
+        """
+        if self._compiled is None:
+            return None
+        numbers = features[[number.name for number in self.use_case.numbers]].to_numpy(dtype=np.float64)
+        categories = zip(self.use_case.categories, self._code_of, strict=True)
+        codes = [[known.get(word, -1) for word in features[c.name]] for c, known in categories]
+        self._compare(numbers, np.array(codes, np.intp).reshape(-1, len(features)).T)
+        self._warn()
+        return self.parity
+
+    def _choose(self, onnx: bytes | None, refused: str) -> None:
+        """Settles on the fastest form that agrees with the model."""
+        try:
+            encoder = Encoder(self.use_case, self._model[:-1][0] if len(self._model) == 2 else self._model[:-1])
+        except (NotEncodable, TypeError, AttributeError) as error:
+            self.fallback_reason = f"its preprocessing cannot be taken over ({error})"
+            return
+        if refused:
+            self._check_encoder(encoder)
+            self.fallback_reason = self.fallback_reason or refused
+            return
+        if onnx is not None:
+            self._encoder, self._compiled = encoder, OnnxClassifier(onnx)
+            return
+        for compile_form in forms(self._model[-1], encoder.width):
+            try:
+                candidate = compile_form()
+            except Exception as error:  # noqa: BLE001  converters raise whatever they like; scikit-learn still answers
+                words = (str(error).splitlines() or [type(error).__name__])[0]
+                self.fallback_reason = (
+                    self.fallback_reason or f"{type(self._model[-1]).__name__} cannot be converted ({words})"
+                )
+                continue
+            self._encoder, self._compiled, self.fallback_reason = encoder, candidate, ""
+            numbers, codes = trial_rows(self.use_case, encoder, candidate)
+            if self._encodes(encoder, numbers, codes):
+                self._compare(numbers, codes)
+            if self._compiled is not None:
+                log.info("%s: ONNX agrees on %s", self.use_case.name, self.parity)
+                return
+        if self._encoder is None:
+            self._check_encoder(encoder)
+
+    def _check_encoder(self, encoder: Encoder) -> None:
+        """Has `encoder` used if it is right."""
+        self._encodes(encoder, *trial_rows(self.use_case, encoder, None))
+
+    def _encodes(self, encoder: Encoder, numbers: Floats, codes: Codes) -> bool:
+        """Whether the encoder gives the preprocessing's own numbers; only then it is used."""
+        truth, found = self._model[:-1].transform(self._frame(numbers, codes)), encoder.encode(numbers, codes)
+        whole = np.isfinite(numbers).all(axis=1)
+        # What an imputer fills in depends, in its last bits, on how many rows it is given at once.
+        right = np.array_equal(truth[whole], found[whole]) and np.allclose(truth, found, rtol=1e-9, atol=1e-12)
+        self._encoder = encoder if right else None
+        if not right:
+            self._compiled, self.fallback_reason = None, "its preprocessing gives other numbers when taken over"
+        return right
+
+    def _compare(self, numbers: Floats, codes: Codes) -> None:
+        """Has ONNX Runtime answer no more if it does not agree on these rows."""
+        truth = self._model.predict_proba(self._frame(numbers, codes))
+        found = self.scores(numbers, codes)
+        self.parity = compared(truth, found.probabilities, found.chosen)
+        if not self.parity.holds:
+            self._compiled, self.fallback_reason = None, f"ONNX differs: {self.parity}"
+
+    def _warn(self) -> None:
+        if self.fallback_reason:
+            log.warning("%s: scikit-learn answers, which is slow: %s", self.use_case.name, self.fallback_reason)
+
+
+def _chosen(probabilities: Floats) -> Scores:
+    # The most probable class is what scikit-learn's own predict answers.
+    return Scores(probabilities.argmax(axis=1), probabilities)

@@ -1,0 +1,111 @@
+"""The rows a model was trained on, kept beside it: what its answers are explained against.
+
+Parquet, since nothing in it can run: numbers and categories as declared, and the class. It is one of the files of the
+logged model, so that the version's manifest covers it, too.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from dosel.errors import NotExplainable
+from dosel.usecases import Feature, Number, UseCase
+
+FILE = "reference.parquet"
+
+EXTRA_FILES = "extra_files"
+"""Where MLflow puts what lies beside a model."""
+
+MOST_ROWS = 500_000
+"""Of more training rows, so many are drawn: a search through them takes a time a person waits for."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Training rows: the declared features, and each row's class code."""
+
+    use_case: UseCase
+    table: pa.Table
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @cached_property
+    def classes(self) -> npt.NDArray[np.int64]:
+        """Shape (rows,)."""
+        found: npt.NDArray[np.int64] = self.table[self.use_case.target.name].to_numpy().astype(np.int64)
+        return found
+
+    def matrix(self, places: Any) -> npt.NDArray[np.float64]:
+        """The rows at these places as `dosel.predictor` has rows as numbers: shape (rows, features)."""
+        taken = self.table.take(pa.array(places))
+        columns = [_as_numbers(feature, taken[feature.name]) for feature in self.use_case.features]
+        return np.column_stack(columns)
+
+    def shown(self, places: Any) -> list[dict[str, Any]]:
+        """The rows at these places, as a client would write them; None where a value is missing."""
+        listed: list[dict[str, Any]] = (
+            self.table.take(pa.array(places)).select(list(self.use_case.feature_names)).to_pylist()
+        )
+        return listed
+
+
+def write(use_case: UseCase, features: pd.DataFrame, classes: npt.NDArray[np.int64], folder: Path) -> Path:
+    """Writes canonical rows and their classes to a file in `folder`."""
+    if len(features) > MOST_ROWS:
+        drawn = np.sort(np.random.default_rng(0).choice(len(features), MOST_ROWS, replace=False))
+        features, classes = features.iloc[drawn], classes[drawn]
+    columns: dict[str, pa.Array] = {}
+    for feature in use_case.features:
+        values = features[feature.name]
+        if isinstance(feature, Number):
+            made = pa.array(values.to_numpy(dtype=np.float64), from_pandas=True)
+            columns[feature.name] = made.cast(pa.int64()) if feature.integer else made
+        else:
+            known = pd.Categorical(values, categories=list(feature.values))
+            columns[feature.name] = pa.DictionaryArray.from_arrays(
+                pa.array(known.codes, pa.int32(), mask=known.codes < 0), list(feature.values)
+            )
+    file = folder / FILE
+    pq.write_table(pa.table(columns | {use_case.target.name: pa.array(classes, pa.int64())}), file, compression="zstd")
+    return file
+
+
+def beside(folder: Path) -> bytes | None:
+    """The file's content in the folder of a logged model; None if there is none."""
+    file = folder / EXTRA_FILES / FILE
+    return file.read_bytes() if file.is_file() else None
+
+
+def read(use_case: UseCase, content: bytes) -> Reference:
+    """
+    Raises:
+        NotExplainable: the file holds other columns than are declared now.
+    """
+    schema = pq.read_schema(BytesIO(content))
+    if set(schema.names) != set(use_case.columns):
+        other = ", ".join(sorted(set(schema.names) ^ set(use_case.columns)))
+        raise NotExplainable(
+            f"its training rows are of another declaration of {use_case.name}: {other} differ; train again"
+        )
+    categories = [category.name for category in use_case.categories]
+    return Reference(use_case, pq.read_table(BytesIO(content), read_dictionary=categories))
+
+
+def _as_numbers(feature: Feature, column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+    """A number as it is, a category as its value's place; NaN and -1 where there is none."""
+    if isinstance(feature, Number):
+        found: npt.NDArray[np.float64] = column.cast(pa.float64()).to_numpy()
+        return found
+    places = pc.index_in(column.cast(pa.string()), value_set=pa.array(feature.values))
+    codes: npt.NDArray[np.float64] = places.cast(pa.float64()).fill_null(-1.0).to_numpy()
+    return codes

@@ -1,0 +1,41 @@
+"""The ledger for reading elsewhere: as CSV, and as the answer to what was in Production at a time."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from dosel.registry.ledger import Promotion
+
+COLUMNS = (
+    *("model", "sequence", "at", "from_version", "to_version", "kind", "actor", "reason"),
+    *("to_run", "data_digest", "manifest_digest", "metrics_before", "metrics_after", "gate"),
+)
+
+
+def as_csv(history: Iterable[Promotion]) -> str:
+    """A line an entry, under a line of names; metrics and the gate's report are JSON."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\r\n")
+    writer.writeheader()
+    for entry in history:
+        values = vars(entry) | vars(entry.evidence)
+        values["at"] = entry.at.isoformat()
+        for name in ("metrics_before", "metrics_after", "gate"):
+            values[name] = json.dumps(values[name]) if values[name] is not None else ""
+        writer.writerow({name: values[name] for name in COLUMNS})
+    return text.getvalue()
+
+
+def moment(text: str) -> datetime:
+    """A time as people write it, ISO 8601; without a zone it is UTC.
+
+    Raises:
+        ValueError: it is none; the message says how to write one.
+    """
+    try:
+        read = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no time; write it as 2026-11-21T03:00:00Z") from None
+    return read if read.tzinfo else read.replace(tzinfo=UTC)

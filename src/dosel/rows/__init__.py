@@ -1,0 +1,1 @@
+"""The one form of a row and the one judge of it, for training, ingest and serving."""

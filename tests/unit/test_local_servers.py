@@ -1,0 +1,127 @@
+"""A MariaDB and a MinIO of one's own: found or said to be missing, started, ended, and back with the same data."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from dosel.embedded import local_servers
+from dosel.embedded.local_servers import LocalServer, MariaDB, Minio
+from dosel.embedded.processes import Processes
+from dosel.errors import ProgramMissing, StartupError
+from tests.conftest import until
+
+
+class Fake(LocalServer):
+    """A server of a few lines, for what all servers have in common."""
+
+    name = "fake"
+    title = "Fake"
+    ports_needed = 1
+    code = "import signal; signal.pause()"
+    address = ""
+    settings: dict[str, str] = {}  # noqa: RUF012
+
+    def _find(self) -> None: ...
+
+    def _prepare(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def _command(self) -> tuple[str, ...]:
+        return (sys.executable, "-c", self.code)
+
+    def _answers(self) -> bool:
+        return self.running
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Iterator[Fake]:
+    made = Fake(tmp_path, {})
+    yield made
+    made.stop()
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"), [(MariaDB, "mariadbd .*apt-get install mariadb-server"), (Minio, "minio .*go install github")]
+)
+def test_a_program_that_is_missing_is_named_with_how_to_get_it(
+    kind: type[LocalServer], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_servers, "SYSTEM_FOLDERS", ())
+    with pytest.raises(ProgramMissing, match=told) as raised:
+        kind(tmp_path / "home", {"PATH": str(tmp_path), "HOME": str(tmp_path)})
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "home").exists()
+
+
+def test_minio_is_found_where_go_puts_it(tmp_path: Path) -> None:
+    program = tmp_path / "go" / "bin" / "minio"
+    program.parent.mkdir(parents=True)
+    program.touch(mode=0o755)
+    assert Minio(tmp_path / "home", {"PATH": "", "HOME": str(tmp_path)})._command()[0] == str(program)
+
+
+def test_address_and_password_stay_the_same(fake: Fake, tmp_path: Path) -> None:
+    again = Fake(tmp_path, {})
+    assert (again.ports, again.password) == (fake.ports, fake.password)
+    assert (tmp_path / "fake.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_port_that_was_taken_meanwhile_is_changed_and_the_password_is_not(fake: Fake, tmp_path: Path) -> None:
+    import socket
+
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", fake.port))
+        other.listen()
+        again = Fake(tmp_path, {})
+    assert again.port != fake.port
+    assert again.password == fake.password
+
+
+def test_one_that_ends_by_itself_is_told_with_its_last_words(fake: Fake) -> None:
+    fake.code = "raise SystemExit('no room')"
+    fake._answers = lambda: False  # type: ignore[method-assign]
+    with pytest.raises(StartupError, match=r"Fake has ended\.\n(.*\n)*  \| no room\nIts log: .*fake\.log"):
+        fake.start()
+
+
+def test_one_that_never_answers_is_ended(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_servers, "START_SECONDS", 0.2)
+    fake._answers = lambda: False  # type: ignore[method-assign]
+    with pytest.raises(StartupError, match="Fake does not answer after"):
+        fake.start()
+    assert not fake.running
+
+
+def test_a_start_does_not_disturb_the_one_that_runs(fake: Fake, tmp_path: Path) -> None:
+    fake.start()
+    before = Processes(tmp_path).leader("fake")
+    Fake(tmp_path, {}).start()
+    assert Processes(tmp_path).leader("fake") == before
+
+
+KILLED_OWNER = """
+import os, signal, sys
+from pathlib import Path
+from dosel.embedded.guard import guarded
+from dosel.embedded.processes import Processes
+from dosel.embedded.services import Service
+home = Path(sys.argv[1])
+with guarded(home):
+    processes = Processes(home)
+    processes.start(Service("fake", "Fake", (sys.executable, "-c", "import signal; signal.pause()")), dict(os.environ))
+    print(processes.leader("fake").pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_had_started_is_ended(tmp_path: Path) -> None:
+    owner = subprocess.run(
+        [sys.executable, "-c", KILLED_OWNER, str(tmp_path)], capture_output=True, text=True, check=False, timeout=60
+    )
+    started = int(owner.stdout)
+    until(lambda: not psutil.pid_exists(started), 60)
+    until(lambda: Processes(tmp_path).started() == [], 60)

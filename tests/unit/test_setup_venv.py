@@ -1,0 +1,214 @@
+"""The set-up, which has only Python itself: what is missing is one line, what is installed is pinned."""
+
+import importlib.util
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+
+FILE = Path(__file__).parents[2] / "scripts" / "setup_venv.py"
+
+LOCK = r"""# made by uv
+a==1.0 \
+    --hash=sha256:aa
+    # via dosel
+uvicorn==0.40 \
+    --hash=sha256:dd
+"""
+DEV_LOCK = r"""uv==0.9.1 ; python_version >= '3.11' \
+    --hash=sha256:bb \
+    --hash=sha256:cc
+"""
+
+
+@pytest.fixture
+def setup_venv(tmp_path: Path) -> Any:
+    """The script as a module, working in a folder of its own."""
+    spec = importlib.util.spec_from_file_location("setup_venv", FILE)
+    assert spec
+    assert spec.loader
+    module: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.ROOT, module.VENV = tmp_path, tmp_path / ".venv"
+    module.LOCKS = (tmp_path / "requirements.lock", tmp_path / "requirements-dev.lock")
+    module.STAMP = module.VENV / ".made-from"
+    for lock, content in zip(module.LOCKS, (LOCK, DEV_LOCK), strict=True):
+        lock.write_text(content)
+    (tmp_path / "pyproject.toml").write_text("[project]\n")
+    return module
+
+
+@pytest.fixture
+def commands(setup_venv: Any, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands it would run; the one that makes the environment leaves a python there."""
+    ran: list[list[str]] = []
+
+    def start(command: list[str], **_: Any) -> SimpleNamespace:
+        ran.append(command)
+        setup_venv.python().parent.mkdir(parents=True, exist_ok=True)
+        setup_venv.python().touch()
+        return SimpleNamespace(wait=lambda: 0)
+
+    monkeypatch.setattr(setup_venv, "subprocess", SimpleNamespace(Popen=start))
+    return ran
+
+
+def refusal(call: Any, capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as raised:
+        call()
+    assert raised.value.code == 1
+    said = capsys.readouterr().err
+    assert said.startswith("dosel: ")
+    assert said.count("\n") == 1
+    return said
+
+
+@pytest.mark.parametrize("version", [(3, 8, 18), (3, 10, 0), (3, 14, 0), (2, 7, 18), (4, 0, 0)])
+def test_another_python_is_refused(
+    version: tuple[int, ...], setup_venv: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ".".join(map(str, version))
+    python = SimpleNamespace(version_info=version, executable="/a/python", version=f"{words} (main)", stderr=sys.stderr)
+    monkeypatch.setattr(setup_venv, "sys", python)
+    said = refusal(setup_venv.check_python, capsys)
+    assert f"Python 3.11 to 3.13 is needed, /a/python is {words};" in said
+    assert "make PYTHON=" in said
+
+
+@pytest.mark.parametrize("version", [(3, 11, 0), (3, 12, 9), (3, 13, 99)])
+def test_the_pythons_it_promises_will_do(
+    version: tuple[int, ...], setup_venv: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(setup_venv, "sys", SimpleNamespace(version_info=version))
+    setup_venv.check_python()
+
+
+@pytest.mark.parametrize("missing", ["ensurepip", "venv"])
+def test_a_python_without_venv_names_the_package(
+    missing: str, setup_venv: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    said = refusal(setup_venv.check_python, capsys)
+    assert f"python{sys.version_info.major}.{sys.version_info.minor}-venv" in said
+
+
+def test_a_full_disk_is_told(
+    setup_venv: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2.9e9))
+    said = refusal(setup_venv.check_disk, capsys)
+    assert f"2.9 GB are left on the disk of {setup_venv.ROOT}, 3 GB are needed" in said
+
+
+def test_a_pin_comes_with_all_its_hashes_and_nothing_else(setup_venv: ModuleType) -> None:
+    assert setup_venv.pinned("uv").splitlines() == [
+        r"uv==0.9.1 ; python_version >= '3.11' \ ".strip(),
+        r"    --hash=sha256:bb \ ".rstrip(),
+        "    --hash=sha256:cc",
+    ]
+    assert "sha256:dd" in setup_venv.pinned("uvicorn")
+
+
+def test_a_package_that_is_not_pinned_is_told(setup_venv: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "do not pin uvi" in refusal(lambda: setup_venv.pinned("uvi"), capsys)
+
+
+def test_the_real_locks_pin_the_installer(setup_venv: Any) -> None:
+    setup_venv.LOCKS = [FILE.parents[1] / lock.name for lock in setup_venv.LOCKS]
+    first, *hashes = setup_venv.pinned("uv").splitlines()
+    assert first.startswith("uv==")
+    assert hashes
+    assert all(line.strip().startswith("--hash=sha256:") for line in hashes)
+
+
+def test_everything_is_installed_by_hash_and_only_once(setup_venv: Any, commands: list[list[str]]) -> None:
+    setup_venv.main()
+    made, installer, locks, ours = (" ".join(command) for command in commands)
+    assert "-m venv" in made
+    assert "--require-hashes" in installer
+    assert "--require-hashes" in locks
+    assert locks.endswith(" ".join(map(str, setup_venv.LOCKS)))
+    assert "--no-deps" in ours
+    commands.clear()
+    setup_venv.main()
+    assert commands == []
+
+
+@pytest.mark.parametrize(
+    "changed", ["requirements.lock", "requirements-dev.lock", "pyproject.toml", ".venv/.made-from"]
+)
+def test_a_change_is_a_reason_to_install_again(changed: str, setup_venv: Any, commands: list[list[str]]) -> None:
+    setup_venv.main()
+    commands.clear()
+    with (setup_venv.ROOT / changed).open("a") as file:
+        file.write("#")
+    setup_venv.main()
+    assert len(commands) == 4
+
+
+def test_an_environment_whose_python_is_gone_is_made_again(setup_venv: Any, commands: list[list[str]]) -> None:
+    setup_venv.main()
+    commands.clear()
+    setup_venv.python().unlink()
+    setup_venv.main()
+    assert len(commands) == 4
+
+
+def test_an_installation_that_failed_is_not_taken_for_done(
+    setup_venv: Any, commands: list[list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    succeed = setup_venv.subprocess.Popen
+
+    def fail_at_the_lock(command: list[str], **settings: Any) -> SimpleNamespace:
+        succeed(command, **settings)
+        return SimpleNamespace(wait=lambda: 2 if "sync" in command else 0)
+
+    monkeypatch.setattr(setup_venv, "subprocess", SimpleNamespace(Popen=fail_at_the_lock))
+    assert "failed (exit code 2)" in refusal(setup_venv.main, capsys)
+    assert len(commands) == 3
+    assert not setup_venv.STAMP.exists()
+
+
+def test_caches_stay_in_the_folder_unless_the_caller_has_one(
+    setup_venv: Any, commands: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UV_CACHE_DIR", "/mine")
+    monkeypatch.delenv("PIP_CACHE_DIR", raising=False)
+    given: list[dict[str, str]] = []
+    succeed = setup_venv.subprocess.Popen
+
+    def start(command: list[str], **settings: Any) -> Any:
+        given.append(settings["env"] or {})
+        return succeed(command, **settings)
+
+    monkeypatch.setattr(setup_venv, "subprocess", SimpleNamespace(Popen=start))
+    setup_venv.main()
+    assert given[1]["UV_CACHE_DIR"] == "/mine"
+    assert given[1]["PIP_CACHE_DIR"] == str(setup_venv.ROOT / ".cache" / "pip")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ended_in_the_middle_it_is_one_line_and_leaves_nothing_running(number: int, tmp_path: Path) -> None:
+    """The script in a folder of its own, with a first command that never ends."""
+    (tmp_path / "scripts").mkdir()
+    script = tmp_path / "scripts" / "setup_venv.py"
+    # What it runs first; here it tells its number and stays.
+    endless = "import os, pathlib, signal; pathlib.Path('child').write_text(str(os.getpid())); signal.pause()"
+    script.write_text(FILE.read_text().replace('"-m", "venv", "--clear"', f'"-c", {endless!r}'))
+    for name in ("requirements.lock", "requirements-dev.lock", "pyproject.toml"):
+        (tmp_path / name).write_text(LOCK)
+    running = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.PIPE, text=True)
+    told = tmp_path / "child"
+    while not (told.exists() and told.read_text()):
+        assert running.poll() is None
+    running.send_signal(number)
+    _, said = running.communicate(timeout=30)
+    assert running.returncode == 1
+    assert said == "dosel: set-up was interrupted; the next start begins it anew\n"
+    assert not psutil.pid_exists(int(told.read_text()))

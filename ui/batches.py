@@ -1,0 +1,48 @@
+"""What came in: the batches, and the rows in quarantine with the reason."""
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from dosel.client import Client
+from dosel.errors import ServiceError
+from ui import errors
+
+SHOWN = 200
+
+
+def show(client: Client, use_case: dict[str, Any]) -> None:
+    """A section that stays closed until somebody asks; what it shows is fetched then."""
+    name = use_case["name"]
+    if not st.toggle("What came in: batches and quarantine", key=f"incoming-{name}"):
+        return
+    try:
+        ledger = client.batches(name)
+        refused = client.quarantine(name, SHOWN) if ledger["rows_refused"] else []
+    except ServiceError as error:
+        errors.show(error, "incoming")
+        return
+    totals = {
+        "Batches": ledger["count"],
+        "Rows received": ledger["rows_received"],
+        "Clean": ledger["rows_clean"],
+        "Refused": ledger["rows_refused"],
+        "Duplicates": ledger["rows_duplicate"],
+    }
+    for column, (title, count) in zip(st.columns(len(totals)), totals.items(), strict=True):
+        column.metric(title, f"{count:,}")
+    if ledger["batches"]:
+        batches = pd.DataFrame(ledger["batches"]).set_index("id")
+        batches["received_at"] = pd.to_datetime(batches["received_at"])
+        st.dataframe(batches, width="stretch", key=f"batches-{name}")
+    st.markdown("**Quarantine**")
+    if not refused:
+        st.caption("No row was refused.")
+        return
+    st.caption(f"The newest {len(refused):,} of {ledger['rows_refused']:,} refused rows, as they were received.")
+    rows = [
+        {"batch": f"{row['stream']} #{row['number']}", "row": row["row_no"], "reason": row["reason"]} | row["values"]
+        for row in refused
+    ]
+    st.dataframe(pd.DataFrame(rows), width="stretch", hide_index=True, key=f"quarantine-{name}")
