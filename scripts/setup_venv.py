@@ -1,6 +1,6 @@
 """Makes the virtual environment, with nothing but Python's standard library to stand on.
 
-    python3 scripts/bootstrap.py
+    python3 scripts/setup_venv.py
 
 Writes inside the project's folder only: `.venv`, and `.cache` for packages (a cache of your own can be
 named with UV_CACHE_DIR and PIP_CACHE_DIR). Does nothing if the environment is up to date.

@@ -46,7 +46,7 @@ class Reference:
         return found
 
     def matrix(self, places: Any) -> npt.NDArray[np.float64]:
-        """The rows at these places as `dosel.predictor` has rows as numbers: shape (rows, features)."""
+        """The rows at these places as `dosel.model.predictor` has rows as numbers: shape (rows, features)."""
         taken = self.table.take(pa.array(places))
         columns = [_as_numbers(feature, taken[feature.name]) for feature in self.use_case.features]
         return np.column_stack(columns)
