@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from app.http.validation_errors import FieldError, RowError, cut, refusals, shown
 from app.reading import REFUSED, RowReader, Spellings, UnreadableBody
 from app.schemas.rows import Row
-from app.serving.follower import LoadedModel
+from app.serving.loaded_model import LoadedModel
 from dosel.model.predictor import DECIMALS, Predictor, Scores
 from dosel.usecases import UseCase
 

@@ -14,7 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.http.body_limits import BODY_TIMEOUT_SECONDS
 from app.reading import REFUSED, RowReader
-from app.serving.follower import STALE, ModelFollower
+from app.serving.follower import ModelFollower
+from app.serving.loaded_model import STALE
 from app.serving.prediction_log import LogEntry, PredictionLog
 from dosel.usecases import UseCase
 

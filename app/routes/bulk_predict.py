@@ -18,7 +18,7 @@ from app.routes.dependencies import FollowerDep
 from app.routes.predict import ModelQuery, asked_for, content_type
 from app.schemas.answers import BatchAnswer
 from app.schemas.rows import row_model
-from app.serving.follower import STALE, LoadedModel
+from app.serving.loaded_model import STALE, LoadedModel
 from app.serving.prediction_log import LogEntry
 from app.serving.work_queue import WorkQueue
 from dosel.settings import Settings

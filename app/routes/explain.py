@@ -11,7 +11,7 @@ from app.routes.dependencies import FollowerDep
 from app.routes.predict import ModelQuery, asked_for, takes_row_of
 from app.schemas.explanations import explained, explanation_model
 from app.schemas.rows import row_model
-from app.serving.follower import STALE, LoadedModel
+from app.serving.loaded_model import STALE, LoadedModel
 from app.serving.work_queue import WorkQueue
 from dosel.errors import NotExplainable
 from dosel.settings import Settings

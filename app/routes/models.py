@@ -11,7 +11,8 @@ from app.http.validation_errors import cut
 from app.routes.dependencies import FollowerDep
 from app.schemas.models import Loaded, Model, ModelInfo, ModelNames, Models, Version
 from app.schemas.use_cases import UseCaseInfo, UseCases
-from app.serving.follower import LoadedModel, ModelFollower
+from app.serving.follower import ModelFollower
+from app.serving.loaded_model import LoadedModel
 from dosel.errors import RegistryError, WarehouseError
 from dosel.usecases import UseCase
 
@@ -64,7 +65,7 @@ def router(use_cases: Sequence[UseCase], default: UseCase) -> APIRouter:
             family = Version.of(served.version)
         elif model:
             follower.check_model(asked, cut(model))
-        served = follower.served(asked)
+        served = follower.in_production(asked)
         production, read_at, since = served.version, served.loaded_at, None
         try:
             registry = follower.registry()
@@ -96,7 +97,7 @@ def router(use_cases: Sequence[UseCase], default: UseCase) -> APIRouter:
     ) -> dict[str, Loaded]:
         """Answers what is loaded, by use case."""
         asked = [follower.named(cut(use_case))] if use_case else list(use_cases)
-        follower.look(asked)
+        follower.poll_now(asked)
         return {u.name: loaded for u in asked if (loaded := _loaded(follower, u))}
 
     return made

@@ -12,7 +12,8 @@ from app.http.validation_errors import cut
 from app.routes.dependencies import FollowerDep
 from app.schemas.answers import Answer, ModelReference
 from app.schemas.rows import Row, request_model, row_model
-from app.serving.follower import STALE, LoadedModel, ModelFollower
+from app.serving.follower import ModelFollower
+from app.serving.loaded_model import STALE, LoadedModel
 from app.serving.prediction_log import LogEntry
 from dosel.usecases import UseCase
 
@@ -105,7 +106,7 @@ async def asked_for(follower: ModelFollower, use_case: UseCase, *models: str | N
         else:
             follower.check_model(use_case, cut(model))
     if not families:
-        return follower.served(use_case), follower.stale(use_case)
+        return follower.in_production(use_case), follower.stale(use_case)
     family = families[-1]
     served = follower.of_family(use_case, family)
     if served is None:

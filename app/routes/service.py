@@ -6,7 +6,7 @@ from app.http.metrics import MEDIA_TYPE
 from app.http.problems import documented
 from app.routes.dependencies import FollowerDep
 from app.schemas.service import Greeting, Health, Readiness, Ready
-from app.serving.follower import NotReady
+from app.serving.loaded_model import NotReady
 
 
 class MetricsText(Response):

@@ -1,36 +1,22 @@
-"""What this process answers with: a loaded model for each use case, kept in step with Production."""
+"""Follows what is in Production: a loaded model for each use case, replaced when Production changes."""
 
 import gc
-import hashlib
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from functools import cached_property, partial
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from dosel.errors import DoselError, ModelNotFound, NotExplainable, RegistryError, UnknownUseCase
+from app.serving.loaded_model import LoadedModel, NotReady
+from app.serving.version_loader import VersionLoader
+from dosel.errors import DoselError, ModelNotFound, UnknownUseCase
 from dosel.settings import Settings
 from dosel.usecases import UseCase
 
 if TYPE_CHECKING:
-    # Importing these takes seconds, in which the app can already say that it is alive.
-    from dosel.explain import Explainer
-    from dosel.model.cache import ModelCache
-    from dosel.model.predictor import Predictor
+    # Importing it takes seconds, in which the app can already answer /healthz.
     from dosel.registry.registry import Registry
-    from dosel.registry.store import ModelVersion
-
-STALE = "X-Model-Stale"
-"""Header of an answer by a version of which the registry could not confirm that it is in Production."""
-
-WARM_UP_ROWS = 50
-"""Rows a model answers before anybody asks it: the first ones take longer."""
 
 MAX_RELOAD_SECONDS = 60.0
 """Longest pause before a version that could not be loaded is tried again."""
@@ -38,81 +24,43 @@ MAX_RELOAD_SECONDS = 60.0
 log = logging.getLogger("uvicorn.error")
 
 
-class NotReady(RegistryError):
-    """No model answers for now; the message says what to wait for."""
-
-
-class Overloaded(RegistryError):
-    """Too much waits already; the message says what."""
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """A model that answers. Never changed: another version is another `LoadedModel`."""
-
-    predictor: "Predictor"
-    version: "ModelVersion"
-    loaded_at: datetime
-    manifest: str = ""
-    """Digest of the version's files by the ledger, as it was when they were verified."""
-    reference: Callable[[], bytes | None] = lambda: None
-    """Gives the rows it was trained on, as `dosel.model.reference` wrote them; None if it came without."""
-
-    @cached_property
-    def explainer(self) -> "Explainer":
-        """Made when somebody first asks: it takes time and memory that predicting does without. For one thread only.
-
-        Raises:
-            NotExplainable: the version has no training rows with it.
-        """
-        from dosel.explain import Explainer
-
-        content = self.reference()
-        if content is None:
-            raise NotExplainable(
-                f"{self.version.name} version {self.version.version} was registered without its training rows, before "
-                "dosel could explain; the next version that is trained has them"
-            )
-        return Explainer(self.predictor, content)
-
-    @cached_property
-    def signature(self) -> bytes:
-        """What ends the JSON object of an answer: which model it was."""
-        version = self.version
-        reference = {"name": version.name, "version": version.version, "run_id": version.run_id}
-        return b',"model":' + msgspec.json.encode(reference) + b"}"
-
-
 @dataclass
 class _Slot:
-    """Where a use case's model stands. Written by one look at a time; reading `served` takes no lock."""
+    """The loaded model of a use case, or of one of its families. One poll at a time writes; reading takes no lock.
+
+    Attributes:
+        family: whose newest version is loaded; "" for the version in Production.
+        stale: the last poll could not confirm that `loaded` is in Production.
+        confirmed: the registry has confirmed the run and the manifest of `loaded`.
+        waiting_for: what keeps the slot from following Production; "" while it does.
+        last_outcome: the kind of the last poll's outcome, so that equal ones are logged once.
+        failing: the number of a version that could not be loaded; it is tried again at `retry_at`.
+    """
 
     use_case: UseCase
     family: str = ""
-    """Whose newest version it is; "" is what is in Production."""
-    served: LoadedModel | None = None
+    loaded: LoadedModel | None = None
     stale: bool = True
     confirmed: bool = False
     swaps: int = 0
     waiting_for: str = "the first look at the registry"
     failed: bool = False
-    trouble: str = ""
-    unloadable: int | None = None
+    last_outcome: str = ""
+    failing: int | None = None
     pause: float = 0.0
-    not_before: float = 0.0
+    retry_at: float = 0.0
 
     @property
-    def kept_as(self) -> str:
-        """What its versions are kept as on disk."""
+    def cache_name(self) -> str:
         name = self.use_case.model_name
         return f"{name}@{self.family}" if self.family else name
 
 
 class ModelFollower:
-    """Follows what is in Production, from a thread of its own; a model that answers stays until the next one does.
+    """Follows Production from a thread of its own; a model answers until the next one is loaded and warm.
 
     Args:
-        open_registry: makes the connection to the registry; called again until it succeeds.
+        open_registry: connects to the registry; called again until it succeeds.
     """
 
     def __init__(
@@ -122,104 +70,109 @@ class ModelFollower:
         open_registry: "Callable[[Settings], Registry] | None" = None,
     ) -> None:
         self._settings = settings
+        self._loader = VersionLoader(settings)
         self._open_registry = open_registry or _open
         self._registry: Registry | None = None
-        self._places = {use_case.name: _Slot(use_case) for use_case in use_cases}
+        self._slots = {use_case.name: _Slot(use_case) for use_case in use_cases}
         self._families: dict[tuple[str, str], _Slot] = {}
-        """Those that somebody asked for."""
-        self._looking = threading.Lock()
+        """Slots of the families that a request has named."""
+        self._polling = threading.Lock()
         self._opening = threading.Lock()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="production", daemon=True)
 
     def start(self) -> None:
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the watching. A look that waits for MLflow in this moment is not waited for."""
+        """End the thread, without waiting for a poll that waits for MLflow."""
         self._stopped.set()
         self._thread.join(timeout=1)
 
     @property
     def use_cases(self) -> list[UseCase]:
-        return [place.use_case for place in self._places.values()]
+        return [slot.use_case for slot in self._slots.values()]
 
     def named(self, name: str) -> UseCase:
-        """
+        """The use case of that name.
+
         Raises:
             UnknownUseCase: this API serves none of that name.
         """
-        if name not in self._places:
-            raise UnknownUseCase(f"no use case {name!r}; there are: {', '.join(self._places)}")
-        return self._places[name].use_case
+        if name not in self._slots:
+            raise UnknownUseCase(f"no use case {name!r}; there are: {', '.join(self._slots)}")
+        return self._slots[name].use_case
 
     def check_model(self, use_case: UseCase, model: str) -> None:
-        """
+        """Check that `model` is the registered model of the use case.
+
         Raises:
-            ModelNotFound: `model` is not the registered model of the use case; the message says what is.
+            ModelNotFound: it is not; the message lists what is.
         """
         if model == use_case.model_name:
             return
         for other in self.use_cases:
             if model == other.model_name:
-                raise ModelNotFound(f"{model} is the model of {other.name}: POST /predict/{other.name} asks it")
+                raise ModelNotFound(f"{model} is the model of {other.name}; send the row to /predict/{other.name}")
         families = ", ".join(family.name for family in use_case.families)
         raise ModelNotFound(
-            f"no registered model {model!r}; for {use_case.name} there is: {use_case.model_name}, of the families "
-            f"{families}"
+            f"no registered model {model!r}; {use_case.name} has {use_case.model_name} and the families {families}"
         )
 
-    def served(self, use_case: UseCase) -> LoadedModel:
-        """
+    def in_production(self, use_case: UseCase) -> LoadedModel:
+        """The loaded model.
+
         Raises:
-            NotReady: nothing is loaded yet.
+            NotReady: no model is loaded yet.
         """
-        place = self._places[use_case.name]
-        if place.served is None:
-            raise NotReady(f"no model answers for {use_case.name} yet; waiting for {place.waiting_for}")
-        return place.served
+        slot = self._slots[use_case.name]
+        if slot.loaded is None:
+            raise NotReady(f"no model answers for {use_case.name} yet; waiting for {slot.waiting_for}")
+        return slot.loaded
+
+    def loaded(self, use_case: UseCase) -> LoadedModel | None:
+        """The loaded model, or None."""
+        return self._slots[use_case.name].loaded
 
     def of_family(self, use_case: UseCase, family: str) -> LoadedModel | None:
-        """A family's newest version, if somebody had it loaded; it is followed since then."""
-        place = self._families.get((use_case.name, family))
-        return place.served if place else None
+        """A family's newest version, if a request has had it loaded; it is followed since then."""
+        slot = self._families.get((use_case.name, family))
+        return slot.loaded if slot else None
 
     def load_family(self, use_case: UseCase, family: str) -> LoadedModel:
-        """Loads a family's newest version. Waits for MLflow.
+        """Load a family's newest version; waits for MLflow.
 
         Raises:
             NotReady: there is none yet, or it cannot be loaded.
         """
-        with self._looking:
-            place = self._families.setdefault((use_case.name, family), _Slot(use_case, family))
-            if place.served is None:
-                self._revive(place)
-                self._follow(place)
-        if place.served is None:
+        with self._polling:
+            slot = self._families.setdefault((use_case.name, family), _Slot(use_case, family))
+            if slot.loaded is None:
+                self._load_last_known(slot)
+                self._poll(slot)
+        if slot.loaded is None:
             raise NotReady(
-                f"no model of the family {family} answers for {use_case.name} yet; waiting for {place.waiting_for}"
+                f"no model of the family {family} answers for {use_case.name} yet; waiting for {slot.waiting_for}"
             )
-        return place.served
-
-    def loaded(self, use_case: UseCase) -> LoadedModel | None:
-        """What answers, for those who only tell of it; None while nothing does."""
-        return self._places[use_case.name].served
+        return slot.loaded
 
     def waiting_for(self, use_case: UseCase) -> str:
         """What keeps the use case from following Production; "" while it does."""
-        return self._places[use_case.name].waiting_for
+        return self._slots[use_case.name].waiting_for
 
     def stale(self, use_case: UseCase, family: str = "") -> bool:
-        """Whether the last look could not confirm that what answers is in Production, or a family's newest version."""
-        place = self._families[use_case.name, family] if family else self._places[use_case.name]
-        return place.stale
+        """Whether the last poll could not confirm the loaded model."""
+        slot = self._families[use_case.name, family] if family else self._slots[use_case.name]
+        return slot.stale
 
     def swaps(self, use_case: UseCase) -> int:
-        """How many versions have taken over so far."""
-        return self._places[use_case.name].swaps
+        """The number of versions loaded so far."""
+        return self._slots[use_case.name].swaps
 
     def registry(self) -> "Registry":
-        """
+        """The registry, connected on first use.
+
         Raises:
             RegistryError: MLflow cannot be reached.
             WarehouseError: the data store, which keeps the promotion ledger, cannot be reached.
@@ -229,183 +182,119 @@ class ModelFollower:
                 self._registry = self._open_registry(self._settings)
             return self._registry
 
-    def look(self, use_cases: Sequence[UseCase] | None = None) -> None:
-        """Looks at the registry now, for some or for all, and loads what is in Production.
+    def poll_now(self, use_cases: Sequence[UseCase] | None = None) -> None:
+        """Ask the registry now, for some use cases or all, and load what is in Production.
 
         Raises:
             NotReady: the registry cannot be asked, a version cannot be loaded, or no model answers at all.
         """
-        places = [self._places[u.name] for u in (use_cases or self.use_cases)]
-        with self._looking:
-            for place in places:
-                place.not_before = 0.0
-                self._follow(place)
-        for place in places:
-            if place.failed:
-                raise NotReady(f"{place.use_case.name}: waiting for {place.waiting_for}{_meanwhile(place)}")
-        if not any(place.served for place in places):
-            self.served(places[0].use_case)
+        slots = [self._slots[u.name] for u in (use_cases or self.use_cases)]
+        with self._polling:
+            for slot in slots:
+                slot.retry_at = 0.0
+                self._poll(slot)
+        for slot in slots:
+            if slot.failed:
+                raise NotReady(f"{slot.use_case.name}: waiting for {slot.waiting_for}{_meanwhile(slot)}")
+        if not any(slot.loaded for slot in slots):
+            self.in_production(slots[0].use_case)
 
     def _watch(self) -> None:
-        for place in self._places.values():
-            self._revive(place)
+        for slot in self._slots.values():
+            self._load_last_known(slot)
         while not self._stopped.is_set():
-            with self._looking:
-                for place in [*self._places.values(), *self._families.values()]:
-                    self._follow(place)
+            with self._polling:
+                for slot in [*self._slots.values(), *self._families.values()]:
+                    self._poll(slot)
             self._stopped.wait(self._settings.poll_seconds)
 
-    def _follow(self, place: _Slot) -> None:
-        """Brings one place to what is in Production; whatever goes wrong, what answered before goes on answering."""
-        name = place.use_case.model_name
+    def _poll(self, slot: _Slot) -> None:
+        """Load what is in Production if it changed; after any failure the loaded model goes on answering."""
+        name = slot.use_case.model_name
         number: int | None = None
         try:
             registry = self.registry()
-            number = registry.newest_of(name, place.family) if place.family else registry.production_number(name)
+            number = registry.newest_of(name, slot.family) if slot.family else registry.production_number(name)
             if number is None:
-                wanted = f"of the family {place.family}" if place.family else "in Production"
-                dags = f"the DAGs {place.use_case.name}_ingest and {place.use_case.name}_train bring one there"
-                self._tell(place, "empty", f"a version of {name} {wanted}: {dags}", failed=False)
-            elif place.served is not None and place.served.version.version == number and self._is_same(place):
-                self._tell(place, "", "", failed=False)
-            elif number != place.unloadable or time.monotonic() >= place.not_before:
-                self._swap(place, number)
-                place.unloadable, place.pause = None, 0.0
-                self._tell(place, "", "", failed=False)
-        except Exception as error:  # noqa: BLE001  a model can fail in any way as it is read; this thread must live on
+                wanted = f"of the family {slot.family}" if slot.family else "in Production"
+                dags = f"the DAGs {slot.use_case.name}_ingest and {slot.use_case.name}_train bring one there"
+                self._note(slot, "empty", f"a version of {name} {wanted}: {dags}", failed=False)
+            elif slot.loaded is not None and slot.loaded.version.version == number and self._confirm(slot):
+                self._note(slot, "", "", failed=False)
+            elif number != slot.failing or time.monotonic() >= slot.retry_at:
+                self._swap(slot, number)
+                slot.failing, slot.pause = None, 0.0
+                self._note(slot, "", "", failed=False)
+        except Exception as error:  # noqa: BLE001  reading a model can fail in any way; this thread must live on
             if number is not None:
-                place.unloadable = number
-                place.pause = min(max(2 * place.pause, self._settings.poll_seconds), MAX_RELOAD_SECONDS)
-                place.not_before = time.monotonic() + place.pause
+                slot.failing = number
+                slot.pause = min(max(2 * slot.pause, self._settings.poll_seconds), MAX_RELOAD_SECONDS)
+                slot.retry_at = time.monotonic() + slot.pause
             what = f"{name} version {number}, which could not be loaded" if number is not None else "the registry"
             reason = str(error) if isinstance(error, DoselError) else f"{type(error).__name__}: {error}"
-            self._tell(place, f"{number} {type(error).__name__}", f"{what}: {reason}", failed=True)
+            self._note(slot, f"{number} {type(error).__name__}", f"{what}: {reason}", failed=True)
 
-    def _tell(self, place: _Slot, trouble: str, waiting_for: str, failed: bool) -> None:
-        """Notes how a look ended, and logs it if the one before ended otherwise: a look comes every few seconds."""
-        place.waiting_for, place.failed, place.stale = waiting_for, failed, failed
-        if trouble == place.trouble:
+    def _note(self, slot: _Slot, outcome: str, waiting_for: str, failed: bool) -> None:
+        """Record a poll's outcome, and log it if it differs from the last one: polls come every few seconds."""
+        slot.waiting_for, slot.failed, slot.stale = waiting_for, failed, failed
+        if outcome == slot.last_outcome:
             return
-        place.trouble = trouble
-        if trouble:
+        slot.last_outcome = outcome
+        if outcome:
             level = logging.WARNING if failed else logging.INFO
-            log.log(level, "%s: waiting for %s%s", place.use_case.name, waiting_for, _meanwhile(place))
+            log.log(level, "%s: waiting for %s%s", slot.use_case.name, waiting_for, _meanwhile(slot))
         else:
-            log.info("%s: follows Production", place.use_case.name)
+            log.info("%s: follows Production", slot.use_case.name)
 
-    def _swap(self, place: _Slot, number: int) -> None:
-        """Puts a version in the place of what answers now, once it is loaded whole, proven and warm."""
-        from dosel.model.cache import Cached
-        from dosel.model.predictor import Predictor
+    def _swap(self, slot: _Slot, number: int) -> None:
+        """Put a version in the place of the loaded one, once it is loaded and warm."""
+        new = self._loader.load(self.registry(), slot.use_case, slot.cache_name, number)
+        # In this order: an answer in between is by the version that was just confirmed.
+        slot.confirmed, slot.stale = True, False
+        slot.loaded = new
+        slot.swaps += 1
+        _collect_garbage()
+        self._loader.set_last(slot.cache_name, number)
+        what = f"{new.version.name} version {number}" + (f", {slot.family}," if slot.family else "")
+        log.info("%s: %s answers with %s", slot.use_case.name, what, new.predictor.backend)
 
-        registry, use_case = self.registry(), place.use_case
-        version = registry.version(use_case.model_name, number)
-        manifest = registry.manifest(version)
-        digest = manifest.digest if manifest else ""
-        kept, new = self._kept(place, number), None
-        if kept is not None and digest and (kept.version.run_id, kept.manifest) == (version.run_id, digest):
-            served = LoadedModel(kept.predictor, version, datetime.now(UTC), digest, kept.reference)
-        else:
-            loaded = registry.loaded(version)
-            predictor = Predictor(
-                use_case, loaded.model, loaded.backend.onnx, _refused(version) or loaded.backend.refused
-            )
-            _warm_up(predictor, use_case)
-            served = LoadedModel(predictor, version, datetime.now(UTC), digest, lambda: loaded.reference)
-            new = Cached(loaded.model, predictor.onnx, _about(version, digest), loaded.reference)
-        # In this order: an answer in between is by what was just confirmed.
-        place.confirmed, place.stale = True, False
-        place.served = served
-        place.swaps += 1
-        _settle()
-        if new is not None:
-            self._cache().store(place.kept_as, number, new)
-        self._cache().note_last(place.kept_as, number)
-        what = f"{version.name} version {number}" + (f", {place.family}," if place.family else "")
-        log.info("%s: %s answers, by %s", use_case.name, what, served.predictor.backend)
-
-    def _revive(self, place: _Slot) -> None:
-        """Answers with what this machine last saw in Production, until the registry has been asked."""
+    def _load_last_known(self, slot: _Slot) -> None:
+        """Answer with what this machine last saw in Production, until the registry has been asked."""
         try:
-            number = self._cache().last(place.kept_as)
-            kept = self._kept(place, number) if number is not None else None
+            slot.loaded = self._loader.last_known(slot.use_case, slot.cache_name)
         except Exception:
-            log.exception("%s: what is kept on disk cannot be used", place.use_case.name)
-            return
-        if kept is not None:
-            place.served = kept
-            _settle()
-            version = kept.version
-            log.info("%s: %s version %d answers, from disk", place.use_case.name, version.name, version.version)
+            log.exception("%s: the cached version cannot be used", slot.use_case.name)
+        if slot.loaded is not None:
+            _collect_garbage()
+            version = slot.loaded.version
+            log.info("%s: %s version %d answers from the cache", slot.use_case.name, version.name, version.version)
 
-    def _kept(self, place: _Slot, number: int) -> LoadedModel | None:
-        """A version from this machine's disk, warm; None if it is not there."""
-        from dosel.model.predictor import Predictor
-        from dosel.registry.store import ModelVersion
-
-        cached = self._cache().load(place.kept_as, number)
-        if cached is None:
-            return None
-        about = msgspec.json.decode(cached.about)
-        version = msgspec.convert(about["version"], ModelVersion)
-        predictor = Predictor(place.use_case, cached.model, cached.onnx, _refused(version))
-        _warm_up(predictor, place.use_case)
-        reference = partial(self._cache().reference, place.kept_as, number)
-        return LoadedModel(predictor, version, datetime.now(UTC), about["manifest"], reference)
-
-    def _is_same(self, place: _Slot) -> bool:
-        """Whether what was revived from disk is what the registry means by that number."""
-        assert place.served is not None
-        if not place.confirmed:
-            version = place.served.version
+    def _confirm(self, slot: _Slot) -> bool:
+        """Whether a version loaded from the cache is what the registry means by that number."""
+        assert slot.loaded is not None
+        if not slot.confirmed:
+            version = slot.loaded.version
             manifest = self.registry().manifest(self.registry().version(version.name, version.version))
             found = (manifest.run_id, manifest.digest) if manifest else None
-            place.confirmed = found == (version.run_id, place.served.manifest)
-        return place.confirmed
-
-    def _cache(self) -> "ModelCache":
-        from dosel.model.cache import ModelCache
-
-        # Version 3 of one registry is not version 3 of another.
-        registry = hashlib.sha256(self._settings.tracking_uri.encode()).hexdigest()[:12]
-        return ModelCache(self._settings.home / "serving" / registry)
+            slot.confirmed = found == (version.run_id, slot.loaded.manifest)
+        return slot.confirmed
 
 
-def _warm_up(predictor: "Predictor", use_case: UseCase) -> None:
-    for _ in range(WARM_UP_ROWS):
-        predictor.predict([use_case.example])
+def _collect_garbage() -> None:
+    """Free the model before, then exempt all that stays from collection.
 
-
-def _refused(version: "ModelVersion") -> str:
-    """Why the model itself is to answer, if the proof at registration found so."""
-    from dosel.model.predictor import BACKEND_REASON_TAG, BACKEND_TAG
-
-    return version.tags.get(BACKEND_REASON_TAG, "") if version.tags.get(BACKEND_TAG) == "scikit-learn" else ""
-
-
-def _settle() -> None:
-    """Frees what is left of the model before, then has the collector pass over all that stays.
-
-    Without it, a full collection walks a model and MLflow's modules in the middle of somebody's request.
+    Otherwise a full collection walks a model and MLflow's modules in the middle of a request.
     """
     gc.unfreeze()
     gc.collect()
     gc.freeze()
 
 
-def _about(version: "ModelVersion", manifest: str) -> bytes:
-    # JSON has no NaN, which a metric of MLflow can be.
-    finite = {name: value for name, value in version.metrics.items() if math.isfinite(value)}
-    return msgspec.json.encode({"version": replace(version, metrics=finite), "manifest": manifest})
-
-
-def _meanwhile(place: _Slot) -> str:
-    return f" (version {place.served.version.version} goes on answering)" if place.served else ""
+def _meanwhile(slot: _Slot) -> str:
+    return f" (version {slot.loaded.version.version} goes on answering)" if slot.loaded else ""
 
 
 def _open(settings: Settings) -> "Registry":
-    from dosel.db.engine import connect
-    from dosel.registry.ledger import PromotionLedger
     from dosel.registry.registry import Registry
 
-    return Registry(settings.tracking_uri, PromotionLedger(connect(settings.warehouse_url)))
+    return Registry.opened(settings)

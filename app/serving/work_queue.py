@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from app.serving.follower import Overloaded
+from app.serving.loaded_model import Overloaded
 
 T = TypeVar("T")
 

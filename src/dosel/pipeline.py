@@ -13,6 +13,7 @@ import numpy as np
 
 from dosel.db.engine import connect
 from dosel.errors import ModelNotFound, PromotionConflict, QualityError, SourceError
+from dosel.model import tags
 from dosel.quality import check
 from dosel.registry.gate import Report, judge
 from dosel.registry.ledger import Evidence, Promotion, PromotionLedger
@@ -26,7 +27,6 @@ from dosel.sources.lake import open_lake
 from dosel.sources.opened import source_of
 from dosel.sources.table import Table
 from dosel.training.search import CandidateCallback
-from dosel.training.tracking import KEY as TRAINING_KEY
 from dosel.training.train import TrainingData, train, training_key
 from dosel.usecases import UseCase
 from dosel.warehouse.batches import BatchStore
@@ -34,11 +34,6 @@ from dosel.warehouse.records import BatchRecord
 
 MAX_BATCHES = 1000
 """A source that never says it is done ends the run here instead of never."""
-
-JUDGED = "dosel.gate"
-"""Tag of a run whose version went through the gate: "passed" or "refused"."""
-
-JUDGED_BECAUSE = "dosel.gate_reason"
 
 CHALLENGES = 3
 """How often a version is judged anew since Production was moved meanwhile."""
@@ -163,7 +158,7 @@ class Pipeline:
             return False
         key = training_key(self._use_case, data.digest, self._settings.seed)
         versions = self._registry.versions(self._use_case.model_name)
-        mine = [v for v in versions if v.tags.get(TRAINING_KEY) == key and JUDGED in v.tags]
+        mine = [v for v in versions if v.tags.get(tags.TRAINING_KEY) == key and tags.GATE in v.tags]
         return not any(self._registry.manifest(version) for version in mine)
 
     def train(self, told: CandidateCallback | None = None) -> str:
@@ -184,7 +179,7 @@ class Pipeline:
             log.info("run %s is %s version %d, %s", of_family, version.name, version.version, family)
         number, metric = versions[best].version, self._use_case.gate.metric
         for family, version in versions.items():
-            if family != best and JUDGED not in version.tags:
+            if family != best and tags.GATE not in version.tags:
                 score = version.metrics["best_cv_score"]
                 text = (
                     f"The best {family} of its training: {metric} {score:.4f} over the folds. "
@@ -226,7 +221,7 @@ class Pipeline:
         """What there is to say of a version that is in Production: ended after that, its gate has not said it yet."""
         if entry.evidence.gate is not None:
             return self._noted(version, Report.read(entry.evidence.gate))
-        self._registry.note(version, {JUDGED: "passed", JUDGED_BECAUSE: entry.reason}, {}, entry.reason)
+        self._registry.note(version, {tags.GATE: "passed", tags.GATE_REASON: entry.reason}, {}, entry.reason)
         return Outcome(version.version, True, entry.reason)
 
     def _judge(self, challenger: ModelVersion, champion: ModelVersion | None) -> Report:
@@ -253,7 +248,7 @@ class Pipeline:
         return Evidence(
             kind="gate",
             to_run=version.run_id,
-            data_digest=version.tags.get("dosel.data_digest"),
+            data_digest=version.tags.get(tags.DATA_DIGEST),
             manifest_digest=manifest.digest if manifest else None,
             metrics_before=report.metrics.get("production", {}),
             metrics_after=report.metrics["challenger"],
@@ -265,8 +260,8 @@ class Pipeline:
         figures = {f"gate_{side}_{name}": score for side, of in report.metrics.items() for name, score in of.items()}
         figures |= {f"gate_{side}_latency_ms": ms for side, ms in report.latency_ms.items()}
         self._registry.store.write_report(version, report.document())
-        tags = {JUDGED_BECAUSE: report.reason, JUDGED: "passed" if report.passed else "refused"}
-        self._registry.note(version, tags, figures, report.table)
+        verdict = {tags.GATE_REASON: report.reason, tags.GATE: "passed" if report.passed else "refused"}
+        self._registry.note(version, verdict, figures, report.table)
         log.info("%s version %d: %s", version.name, version.version, report.reason)
         return Outcome(version.version, report.passed, report.reason)
 

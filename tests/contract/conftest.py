@@ -15,7 +15,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from app.main import MLFLOW_DEFAULTS
 from dosel.db.engine import connect
-from dosel.model import reference
+from dosel.model import reference, tags
 from dosel.registry.ledger import PromotionLedger
 from dosel.registry.registry import Registry
 from dosel.rows import frames
@@ -103,16 +103,16 @@ def _train(folder: Path) -> tuple[tuple[str, str], str, dict[str, str]]:
 def _log(model: Any, *beside: Path, use_case: UseCase = COVERTYPE) -> str:
     with mlflow.start_run() as run:
         tracking.log_model(model, frames.frame(use_case, [use_case.example]), *beside)
-        mlflow.set_tag("dosel.family", use_case.families[0].name)
+        mlflow.set_tag(tags.FAMILY, use_case.families[0].name)
         mlflow.log_metrics({"test_accuracy": 0.5, "test_undefined": float("nan")})
         mlflow.log_param("seed", 0)
         mlflow.set_tags(
             {
-                "dosel.data_digest": "0" * 64,
-                "dosel.batch_ids": "[1, 2]",
-                "dosel.rows_train": "140",
-                "dosel.gate": "passed",
-                "dosel.gate_reason": "accuracy 0.5000; nothing was in Production",
+                tags.DATA_DIGEST: "0" * 64,
+                tags.BATCH_IDS: "[1, 2]",
+                tags.ROWS_TRAIN: "140",
+                tags.GATE: "passed",
+                tags.GATE_REASON: "accuracy 0.5000; nothing was in Production",
             }
         )
     return str(run.info.run_id)

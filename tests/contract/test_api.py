@@ -6,8 +6,9 @@ Whatever is answered here is checked against the app's own OpenAPI document: see
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,11 +18,12 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from app.main import build_app, create_app
-from app.serving.follower import LoadedModel, ModelFollower
+from app.serving.follower import ModelFollower
+from app.serving.loaded_model import LoadedModel
 from dosel.db.engine import connect
 from dosel.errors import RegistryError, WarehouseError
 from dosel.registry.ledger import PromotionLedger
-from dosel.registry.registry import Loaded, Registry
+from dosel.registry.registry import Registry
 from dosel.registry.store import ModelVersion
 from dosel.settings import Settings
 from dosel.usecases import ALL, DEFAULT, Category, Number, UseCase
@@ -483,7 +485,7 @@ def test_what_there_is_not_says_what_there_is(
 
 def test_a_fault_of_ours_tells_nothing_of_itself(installed: Installation) -> None:
     class Broken(ModelFollower):
-        def served(self, use_case: UseCase) -> LoadedModel:
+        def in_production(self, use_case: UseCase) -> LoadedModel:
             raise RuntimeError("a secret")
 
     app = build_app(installed.settings, Broken(installed.settings, ALL), ALL, DEFAULT)
@@ -508,9 +510,9 @@ class Moody(Registry):
             raise RegistryError("MLflow cannot be reached")
         return super().production_number(name)
 
-    def loaded(self, version: ModelVersion) -> Loaded:
+    def files(self, version: ModelVersion) -> AbstractContextManager[Path]:
         self.loads += 1
-        return super().loaded(version)
+        return super().files(version)
 
 
 def moody(settings: Settings) -> Moody:
@@ -658,7 +660,7 @@ def test_a_use_case_without_a_model_takes_nothing_from_the_others(install: Insta
         assert client.get("/listar_modelos").json() == {"modelos": [NAME]}
         response = client.post("/predict", json=EXAMPLE | {"model": OTHER.model_name})
         assert response.status_code == 404
-        assert "POST /predict/other" in response.json()["detail"]
+        assert "/predict/other" in response.json()["detail"]
 
 
 def test_a_setting_that_makes_no_sense_ends_it_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -155,7 +155,7 @@ def test_a_restarted_api_explains_from_its_own_disk_and_says_that_it_may_be_stal
         assert again.headers["x-model-stale"] == "true"
         assert again.json()["neighbours"] == fresh.json()["neighbours"]
 
-        [rows] = here.settings.home.glob("serving/*/*/1/reference.parquet")
+        [rows] = here.settings.home.glob("serving/*/*/1/files/extra_files/reference.parquet")
         rows.write_bytes(rows.read_bytes() + b"\0")
     with running(build_app(here.settings, ModelFollower(here.settings, ALL, nothing_behind), ALL, DEFAULT)) as client:
         # What was tampered with is not used: neither to explain nor to predict.

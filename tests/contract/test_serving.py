@@ -1,7 +1,6 @@
 """How the API keeps answering: from its own disk, under load, counted, logged, and to whom it may."""
 
 import asyncio
-import hashlib
 import json
 import logging
 import subprocess
@@ -24,7 +23,7 @@ from app.serving.follower import ModelFollower
 from dosel.db.engine import connect
 from dosel.db.tables import PREDICTIONS
 from dosel.errors import WarehouseError
-from dosel.model.predictor import BACKEND_REASON_TAG, BACKEND_TAG
+from dosel.model import tags
 from dosel.registry.registry import Registry
 from dosel.settings import Settings
 from dosel.usecases import ALL, DEFAULT
@@ -94,7 +93,7 @@ def test_what_was_tampered_with_on_disk_is_not_used(install: Install) -> None:
     here.promote(here.good[0])
     with running(create_app(here.settings)) as client:
         wait_until(lambda: version_of(client) == 1)
-    [onnx] = here.settings.home.glob("serving/*/*/1/classifier.onnx")
+    [onnx] = here.settings.home.glob("serving/*/*/1/files/serving/classifier.onnx")
     onnx.write_bytes(onnx.read_bytes() + b"\0")
     with restarted(here) as client:
         wait_until(lambda: "all gone" in client.get("/readyz").text)
@@ -106,14 +105,10 @@ def test_another_run_behind_the_same_number_is_loaded_anew(install: Install) -> 
     here.promote(here.good[0])
     with running(create_app(here.settings)) as client:
         wait_until(lambda: version_of(client) == 1)
-    [about] = here.settings.home.glob("serving/*/*/1/about.json")
-    foreign = json.loads(about.read_bytes())
+    [record] = here.settings.home.glob("serving/*/*/1/record.json")
+    foreign = json.loads(record.read_bytes())
     foreign["version"]["run_id"] = "f" * 32
-    manifest = about.parent / "manifest.json"
-    about.write_text(json.dumps(foreign))
-    sums = json.loads(manifest.read_text())
-    sums["sha256"]["about.json"] = hashlib.sha256(about.read_bytes()).hexdigest()
-    manifest.write_text(json.dumps(sums))
+    record.write_text(json.dumps(foreign))
     with running(create_app(here.settings)) as client:
         wait_until(lambda: client.get("/readyz").is_success and not client.get("/readyz").json()["stale"])
         assert client.post("/predict", json=EXAMPLE).json()["model"]["run_id"] == here.good[0]
@@ -146,7 +141,7 @@ def test_models_say_what_computes_the_answers(api: TestClient) -> None:
 def test_what_registration_found_to_differ_is_answered_by_scikit_learn(install: Install) -> None:
     here = install()
     why = "ONNX differs: 34,861 rows: 3 get another label, probabilities are off by 5.0e-01 at most"
-    for name, value in ((BACKEND_TAG, "scikit-learn"), (BACKEND_REASON_TAG, why)):
+    for name, value in ((tags.BACKEND, "scikit-learn"), (tags.BACKEND_REASON, why)):
         MlflowClient(here.store).set_tag(here.good[0], name, value)
     here.promote(here.good[0])
     with running(create_app(here.settings)) as client:

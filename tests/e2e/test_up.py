@@ -13,8 +13,8 @@ import pytest
 from mlflow import MlflowClient, pyfunc, set_tracking_uri, sklearn
 
 from dosel.db.engine import connect
+from dosel.model import tags
 from dosel.registry.ledger import PromotionLedger
-from dosel.training.tracking import CANDIDATE
 from dosel.usecases import ALL, DEFAULT, Family, UseCase
 from dosel.warehouse.batches import BatchStore
 from tests.e2e.conftest import PORTS, TRIALS, Installation
@@ -109,10 +109,10 @@ def test_the_searches_are_in_mlflow_with_all_their_candidates(running: Running, 
 
     best = client.get_run(client.get_model_version_by_alias(use_case.model_name, "production").run_id)
     assert best.data.metrics[f"test_{use_case.gate.metric}"] > use_case.gate.floor
-    searched = {run.data.tags["dosel.family"]: run for run in below(best.data.tags["mlflow.parentRunId"])}
+    searched = {run.data.tags[tags.FAMILY]: run for run in below(best.data.tags["mlflow.parentRunId"])}
     assert set(searched) == {family.name for family in use_case.families}
     for family in use_case.families:
-        tried = [run for run in below(searched[family.name].info.run_id) if CANDIDATE in run.data.tags]
+        tried = [run for run in below(searched[family.name].info.run_id) if tags.CANDIDATE in run.data.tags]
         assert len(tried) == candidates(family)
         assert min(run.data.metrics["rank_test_score"] for run in tried) == 1
 

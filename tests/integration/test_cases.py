@@ -13,11 +13,11 @@ import pytest
 from mlflow import MlflowClient
 
 from dosel.db.engine import connect
+from dosel.model import tags
 from dosel.model.predictor import Predictor
 from dosel.pipeline import Pipeline
 from dosel.settings import Settings
 from dosel.sources.lake import PROCESSED, open_lake
-from dosel.training import tracking
 from dosel.usecases import GeneratedRows, UseCase
 from dosel.usecases.employees import EMPLOYEES
 from dosel.usecases.penguins import PENGUINS
@@ -57,11 +57,11 @@ def test_real_penguins_enter_production_and_are_told_apart(settings: Settings) -
     # Each family has a version, under its own name; the one with the best folds is in Production.
     found = client.get_registered_model(PENGUINS.model_name).aliases
     assert set(found) == {"production", *(family.name for family in PENGUINS.families)}
-    assert found["production"] == found[client.get_run(run_id).data.tags[tracking.BEST]]
+    assert found["production"] == found[client.get_run(run_id).data.tags[tags.BEST_FAMILY]]
     assert pipeline.register(run_id) == number
     for family in PENGUINS.families:
         version = pipeline.registry.version(PENGUINS.model_name, int(found[family.name]))
-        assert version.tags["dosel.family"] == family.name
+        assert version.tags[tags.FAMILY] == family.name
         [answer] = Predictor(PENGUINS, pipeline.registry.load(version)).predict([PENGUINS.example])
         assert answer.label == "Adelie"
     assert not pipeline.training_due()
@@ -93,7 +93,7 @@ def test_what_the_etl_does_is_a_run_with_its_sets_in_the_lake(settings: Settings
     assert (params["imputer"], params["class_cuts"]) == ("iterative", "[0.33, 0.66]")
     figures = {file.path for file in MlflowClient(settings.tracking_uri).list_artifacts(run_id, "figures")}
     assert figures == {"figures/classes.png", "figures/missing.png", "figures/numbers.png"}
-    for part, kept in json.loads(run.data.tags["dosel.processed"]).items():
+    for part, kept in json.loads(run.data.tags[tags.PROCESSED]).items():
         place, _, key = kept["address"].partition(f"{PROCESSED}/")
         assert place == ("s3://" if settings.s3_endpoint else f"{settings.home}/lake/")
         content = open_lake(settings).get(PROCESSED, key)
@@ -118,11 +118,11 @@ def test_all_of_employees_families_answer_rows_with_holes(settings: Settings, em
     number = pipeline.register(run_id)
     assert pipeline.challenge(number, "a test").promoted
     client = MlflowClient(settings.tracking_uri)
-    for family, of in json.loads(client.get_run(run_id).data.tags[tracking.FAMILIES]).items():
+    for family, of in json.loads(client.get_run(run_id).data.tags[tags.FAMILIES]).items():
         run = client.get_run(of)
         trials = client.search_runs([run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{of}'")
         assert len(trials) == 3
-        assert {trial.data.tags["dosel.family"] for trial in trials} == {family}
+        assert {trial.data.tags[tags.FAMILY] for trial in trials} == {family}
         for words in ("@", "://"):
             assert not any(words in value for value in run.data.params.values())
         newest = pipeline.registry.newest_of(employees.model_name, family)

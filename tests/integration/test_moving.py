@@ -14,9 +14,9 @@ from sqlalchemy import Engine, text
 
 from dosel.db.engine import connect
 from dosel.errors import PromotionConflict, PromotionRefused, UntrustedModel
+from dosel.model.bundle import hash_files
 from dosel.registry.ledger import Evidence, Promotion, PromotionLedger
 from dosel.registry.registry import Registry
-from dosel.registry.trust import hashed
 from dosel.usecases.covertype import COVERTYPE
 from tests.integration.test_promotion_ledger import assert_is_chain
 from tests.integration.worlds import World
@@ -96,7 +96,7 @@ class TestTrust:
         manifest = registry.manifest(version)
         assert manifest is not None
         uri = three.client.get_model_version_download_uri(three.name, "1")
-        assert manifest.files == hashed(Path(download_artifacts(artifact_uri=uri)))
+        assert manifest.files == hash_files(Path(download_artifacts(artifact_uri=uri)))
         assert {"MLmodel", "model.skops"} <= manifest.files.keys()
         assert three.client.get_model_version(three.name, "1").tags["dosel.manifest"] == manifest.digest
         assert history(three)[0].evidence.manifest_digest == manifest.digest
@@ -118,7 +118,7 @@ class TestTrust:
             registry.load(version)
         with pytest.raises(UntrustedModel):
             registry.promote(version, "me", "why")
-        assert registry.vouch(version).difference(registry.manifest(version).files) == ""  # type: ignore[union-attr]
+        assert registry.record_manifest(version).difference(registry.manifest(version).files) == ""  # type: ignore[union-attr]
         with pytest.raises(UntrustedModel):
             registry.load(version)
         assert moves(three) == [1, 2]
@@ -130,7 +130,7 @@ class TestTrust:
         for act in (lambda: registry.load(version), lambda: registry.promote(version, "me", "why")):
             with pytest.raises(UntrustedModel, match=r"no manifest in the ledger.*dosel vouch"):
                 act()
-        registry.vouch(version)
+        registry.record_manifest(version)
         registry.promote(version, "me", "looked at it myself")
         in_step(three, number)
 

@@ -9,6 +9,7 @@ from sklearn.metrics import accuracy_score
 from dosel import pipeline as room
 from dosel.db.engine import connect
 from dosel.errors import ModelNotFound, QualityError, SourceError, SourceUnavailable
+from dosel.model import tags
 from dosel.pipeline import Pipeline, production_model
 from dosel.registry.ledger import PromotionLedger
 from dosel.rows import frames, hashing
@@ -137,7 +138,7 @@ class TestChallenge:
             world.client.create_model_version(world.name, self.source(world, 1), world.runs["fair"])
             number = 2
             registry = world.pipeline().registry
-            registry.vouch(registry.version(world.name, number))
+            registry.record_manifest(registry.version(world.name, number))
         else:
             number = world.register(family)
         outcome = world.pipeline().challenge(number, "me")
@@ -146,8 +147,8 @@ class TestChallenge:
         assert world.aliases() == {"production": 1}
         assert world.stages() == {1: "Production", 2: "None"}
         version = world.pipeline().registry.version(world.name, 2)
-        assert version.tags["dosel.gate"] == "refused"
-        assert version.tags["dosel.gate_reason"] == outcome.reason
+        assert version.tags[tags.GATE] == "refused"
+        assert version.tags[tags.GATE_REASON] == outcome.reason
         description = world.client.get_model_version(world.name, "2").description
         assert description.startswith(f"Candidate, not promoted: {outcome.reason}.\n")
         assert "| gain | **fails** |" in description
@@ -187,7 +188,7 @@ class TestChallenge:
         again = world.pipeline().challenge(number, "me")
         assert again == first
         assert len(PromotionLedger(connect(world.settings.warehouse_url)).history(world.name)) == 1
-        assert world.pipeline().registry.version(world.name, number).tags["dosel.gate"] == "passed"
+        assert world.pipeline().registry.version(world.name, number).tags[tags.GATE] == "passed"
 
     def test_a_promotion_that_was_killed_half_way_is_finished(self, world: World) -> None:
         """Killed after the ledger's entry: no alias moved yet, and the task is run again."""
@@ -226,6 +227,6 @@ def test_training_uses_every_clean_row_and_names_its_batches(empty: Pipeline, re
     number = empty.register(empty.train())
     tags = empty.registry.version(COVERTYPE.model_name, number).tags
     ids = [record.id for record in empty.batches.records()]
-    assert tags["dosel.batch_ids"] == str(ids)
-    assert int(tags["dosel.rows_train"]) + int(tags["dosel.rows_test"]) == 160
-    assert tags["dosel.data_digest"] == hashing.digest(empty.batches.clean()["row_key"].to_numpy())
+    assert tags[tags.BATCH_IDS] == str(ids)
+    assert int(tags[tags.ROWS_TRAIN]) + int(tags[tags.ROWS_TEST]) == 160
+    assert tags[tags.DATA_DIGEST] == hashing.digest(empty.batches.clean()["row_key"].to_numpy())

@@ -9,9 +9,8 @@ from sklearn.preprocessing import FunctionTransformer
 
 from dosel.db.engine import connect
 from dosel.errors import ModelNotFound, RegistryError, UntrustedModel
-from dosel.model import stored
+from dosel.model import bundle, tags
 from dosel.model.predictor import Predictor
-from dosel.model.stored import StoredBackend
 from dosel.registry.ledger import PromotionLedger
 from dosel.registry.registry import Registry
 from dosel.rows import frames
@@ -62,7 +61,7 @@ def test_a_version_knows_its_run(world: World) -> None:
     assert (version.name, version.version, version.run_id) == (world.name, 1, world.runs["fair"])
     assert version.metrics == run.data.metrics
     assert version.params == run.data.params
-    assert version.tags["dosel.data_digest"] == run.data.tags["dosel.data_digest"]
+    assert version.tags[tags.DATA_DIGEST] == run.data.tags[tags.DATA_DIGEST]
     assert all(name.startswith("dosel.") for name in version.tags)
     assert (version.stage, version.aliases) == ("None", ("random_forest",))
 
@@ -164,16 +163,18 @@ def test_plain_mlflow_finds_what_is_in_production(world: World) -> None:
         assert (mlflow.sklearn.load_model(address).predict_proba(features) == expected).all()
 
 
-def test_what_is_to_answer_is_kept_beside_the_model(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_register_stores_the_backend_with_the_model(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     number, registry = world.register("fair"), world.pipeline().registry
     version = registry.version(world.name, number)
-    loaded, manifest = registry.loaded(version), registry.manifest(version)
+    manifest = registry.manifest(version)
     assert manifest is not None
-    assert {f"{stored.FOLDER}/form.json", f"{stored.FOLDER}/classifier.onnx"} < set(manifest.files)
-    # Made anew, it is the same to the last bit: two registrations at once do not spoil each other's manifest.
-    assert Predictor(COVERTYPE, loaded.model).onnx == loaded.backend.onnx is not None
-    monkeypatch.setattr(stored, "made_with", lambda: ["a library of tomorrow"])
-    assert registry.loaded(version).backend == StoredBackend()
+    assert {"serving/form.json", "serving/classifier.onnx"} < set(manifest.files)
+    with registry.files(version) as folder:
+        found = bundle.read(folder)
+        # Converted again, the model gives the same bytes: two registrations at once give one manifest.
+        assert Predictor(COVERTYPE, found.estimator).onnx == found.backend.onnx is not None
+        monkeypatch.setattr(bundle, "requirements", lambda: ["a library of tomorrow"])
+        assert bundle.read_backend(folder) == bundle.StoredBackend()
 
 
 class Foreign(BaseEstimator):  # type: ignore[misc]
@@ -189,8 +190,8 @@ class Foreign(BaseEstimator):  # type: ignore[misc]
     [
         ("cloudpickle", RandomForestClassifier(1), r"holds no model\.skops"),
         ("pickle", RandomForestClassifier(1), r"holds no model\.skops"),
-        ("skops", Foreign(), "types that nobody vouched for: .*Foreign"),
-        ("skops", FunctionTransformer(print), "types that nobody vouched for: .*print"),
+        ("skops", Foreign(), "types that are not trusted: .*Foreign"),
+        ("skops", FunctionTransformer(print), "types that are not trusted: .*print"),
     ],
     ids=["cloudpickle", "pickle", "a foreign type", "a function that runs"],
 )

@@ -20,11 +20,11 @@ from sklearn import model_selection
 from sklearn.model_selection import ParameterGrid, cross_val_score
 
 from dosel.errors import TrainingError
-from dosel.model import formats
+from dosel.model import bundle, tags
+from dosel.model.fingerprint import code_version, digest
 from dosel.quality import check
 from dosel.rows import frames, hashing
-from dosel.training import searches, tracking
-from dosel.training.fingerprint import code_version, digest
+from dosel.training import searches
 from dosel.training.preprocessing import pipeline
 from dosel.training.train import TrainingData, family_key, train, training_key
 from dosel.usecases import Family, UseCase
@@ -51,7 +51,7 @@ def runs(uri: str, conditions: str = "") -> list[Run]:
 def children(uri: str, run_id: str) -> list[Run]:
     """The candidates' runs, in the order they were tried."""
     found = runs(uri, f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run_id}'")
-    return sorted(found, key=lambda run: int(run.data.tags["dosel.candidate"].partition("/")[0]))
+    return sorted(found, key=lambda run: int(run.data.tags[tags.CANDIDATE].partition("/")[0]))
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def searched_uri(searched: tuple[str, str], bare_environment: None) -> Iterator[
 
 def family_run(uri: str, comparison: str, family: str = "random_forest") -> Run:
     client = MlflowClient(uri)
-    return client.get_run(json.loads(client.get_run(comparison).data.tags[tracking.FAMILIES])[family])
+    return client.get_run(json.loads(client.get_run(comparison).data.tags[tags.FAMILIES])[family])
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_families_are_compared_by_their_folds_and_shown_side_by_side(comparison:
     assert {run.data.tags[MLFLOW_PARENT_RUN_ID] for run in of.values()} == {comparison.info.run_id}
     scores = {name: run.data.metrics["best_cv_score"] for name, run in of.items()}
     best = max(scores, key=scores.__getitem__)
-    assert comparison.data.tags[tracking.BEST] == best
+    assert comparison.data.tags[tags.BEST_FAMILY] == best
     for name, run in of.items():
         assert comparison.data.metrics[f"{name}_best_cv_score"] == scores[name]
         for figure in ("test_f1_macro", "test_precision_macro", "test_recall_macro"):
@@ -128,7 +128,7 @@ def test_a_family_that_was_finished_is_taken_over_by_the_next_training(
     assert searched == ["random_forest", "second", "second"]
     first = family_run(tracking_uri, run_id)
     assert first.data.tags[MLFLOW_PARENT_RUN_ID] == run_id
-    assert first.data.tags[tracking.KEY] == training_key(two, data.digest, 1)
+    assert first.data.tags[tags.TRAINING_KEY] == training_key(two, data.digest, 1)
 
 
 def test_the_declared_grid_gives_27_candidates_each_a_run(whole_search: Run, searched_uri: str) -> None:
@@ -137,7 +137,7 @@ def test_the_declared_grid_gives_27_candidates_each_a_run(whole_search: Run, sea
     for run, params in zip(candidates, grid, strict=True):
         searched = {**params, **{f"classifier__{name}": value for name, value in params.items()}}
         assert {n: str(v) for n, v in searched.items()}.items() <= run.data.params.items()
-    assert [run.data.tags["dosel.candidate"] for run in candidates] == [f"{i}/27" for i in range(1, 28)]
+    assert [run.data.tags[tags.CANDIDATE] for run in candidates] == [f"{i}/27" for i in range(1, 28)]
     assert {run.info.status for run in candidates} == {"FINISHED"}
     assert all({"mean_test_score", "std_test_score", "split2_test_score"} <= set(r.data.metrics) for r in candidates)
     scores = [run.data.metrics["mean_test_score"] for run in candidates]
@@ -216,12 +216,12 @@ def test_it_logs_one_model_and_that_is_a_pipeline(whole_search: Run, searched_ur
 def test_the_model_says_what_it_takes_and_gives(whole_search: Run, searched_uri: str) -> None:
     info = mlflow.models.get_model_info(f"runs:/{whole_search.info.run_id}/model")
     assert info.signature.inputs.input_names() == list(COVERTYPE.feature_names)
-    assert info.flavors["sklearn"]["serialization_format"] == formats.FORMAT
+    assert info.flavors["sklearn"]["serialization_format"] == bundle.FORMAT
     folder = Path(mlflow.artifacts.download_artifacts(f"runs:/{whole_search.info.run_id}/model"))
     example = json.loads((folder / "input_example.json").read_text())
     assert dict(zip(example["columns"], example["data"][0], strict=True)) == COVERTYPE.example
-    assert set(formats.requirements()) <= set((folder / "requirements.txt").read_text().split())
-    assert formats.read(folder).classes_.tolist() == [1, 2, 3, 4, 5, 6, 7]
+    assert set(bundle.requirements()) <= set((folder / "requirements.txt").read_text().split())
+    assert bundle.read_estimator(folder).classes_.tolist() == [1, 2, 3, 4, 5, 6, 7]
     answered = mlflow.pyfunc.load_model(str(folder)).predict(pd.DataFrame([COVERTYPE.example]))
     assert answered[0] in COVERTYPE.target.labels
 
@@ -266,9 +266,9 @@ def test_what_a_killed_training_left_is_closed(tracking_uri: str, data: Training
     assert experiment
     here = experiment.experiment_id
     key = training_key(TINY, data.digest, 1)
-    left = client.create_run(here, tags={tracking.KEY: key}).info.run_id
+    left = client.create_run(here, tags={tags.TRAINING_KEY: key}).info.run_id
     candidate = client.create_run(here, tags={MLFLOW_PARENT_RUN_ID: left}).info.run_id
-    others = client.create_run(here, tags={tracking.KEY: "another training, which goes on"}).info.run_id
+    others = client.create_run(here, tags={tags.TRAINING_KEY: "another training, which goes on"}).info.run_id
     run_id = train(TINY, data, tracking_uri, seed=1, jobs=1)
     statuses = {i: client.get_run(i).info.status for i in (left, candidate, others, run_id)}
     killed, running = RunStatus.to_string(RunStatus.KILLED), RunStatus.to_string(RunStatus.RUNNING)
@@ -313,13 +313,13 @@ def test_the_same_rows_and_seed_give_the_same_models(
         MlflowClient(uri).create_experiment(COVERTYPE.experiment, str(tmp_path / "artifacts"))
         made = train(COVERTYPE, data, uri, seed=seed, jobs=jobs)
         of = {family.name: family_run(uri, made, family.name) for family in COVERTYPE.families}
-        digests.append({name: run.data.tags["dosel.model_digest"] for name, run in of.items()})
+        digests.append({name: run.data.tags[tags.MODEL_DIGEST] for name, run in of.items()})
     for name, run in of.items():
         first = family_run(searched_uri, comparison.info.run_id, name)
-        assert digests[0][name] == first.data.tags["dosel.model_digest"]
+        assert digests[0][name] == first.data.tags[tags.MODEL_DIGEST]
         assert digests[1][name] != digests[0][name]
         folder = MlflowClient(uri).download_artifacts(run.info.run_id, "model", str(tmp_path))
-        assert digest(formats.read(Path(folder))) == digests[1][name]
+        assert digest(bundle.read_estimator(Path(folder))) == digests[1][name]
 
 
 def test_the_record_is_that_of_autologging(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import dosel
-from dosel.training.fingerprint import code_version
+from dosel.model.fingerprint import code_version
 
 
 def test_any_line_of_the_source_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,7 +145,7 @@ def test_rows_held_out_can_overrule_what_trial_rows_have_shown(caplog: pytest.Lo
     assert "300 rows" in overruled.fallback_reason
     assert overruled.fallback_reason in caplog.text
     assert [a.prediction for a in overruled.predict(given(held_out))] == list(model.predict(held_out))
-    again = Predictor(COVERTYPE, model, refused=overruled.fallback_reason)
+    again = Predictor(COVERTYPE, model, fallback_reason=overruled.fallback_reason)
     assert (again.backend, again.fallback_reason) == ("scikit-learn", overruled.fallback_reason)
 
 

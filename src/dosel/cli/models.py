@@ -99,7 +99,7 @@ def vouch(
 ) -> None:
     """Write the manifest of a version that dosel did not register, or before it kept manifests: its files as now."""
     model, registry = _registry(name)
-    manifest = registry.vouch(registry.version(model, version))
+    manifest = registry.record_manifest(registry.version(model, version))
     registry.ledger.note(model, f"{common.actor()} vouched for the files of version {version}: {reason}")
     Console().print(
         f"{model} version {version}: {len(manifest.files)} files, manifest {manifest.digest}", soft_wrap=True

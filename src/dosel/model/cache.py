@@ -1,146 +1,106 @@
-"""Verified models on this machine's disk, so that a restarted service answers while everything behind it is away.
+"""Verified versions on this machine's disk: a restarted service answers while MLflow and the data store are down.
 
-A version's folder holds the model in skops, its proven ONNX form, what is known of it, and the SHA-256 of each. It is
-written aside and moved into place whole. A folder whose sums do not fit, or that other library versions wrote, is
-as good as none.
+A version's folder is kept as it was verified, beside the record of what it is. It is written aside and moved into
+place whole. The caller says which digests the files must have, and a folder that differs is not used.
 """
 
-import hashlib
-import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
 from urllib.parse import quote
 
-from dosel.errors import NotExplainable, UntrustedModel
-from dosel.model import formats, reference
-from dosel.model.stored import made_with
+from dosel.model import bundle
 
-KEPT = 3
-"""Versions of a model that are kept: what is in Production, and what somebody may roll back to."""
+MAX_VERSIONS = 3
+"""Versions of a model that stay: the one in Production, and those that a rollback may need."""
 
-_SUMS = "manifest.json"
-_ONNX = "classifier.onnx"
-_ABOUT = "about.json"
-_LAST = "last"
+_FILES, _RECORD, _LAST = "files", "record.json", "last"
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Cached:
-    """A model as it was verified, its ONNX form if that was proven, and what its keeper wrote about it.
-
-    `reference` are the rows it was trained on, to be kept; they are not read back with the rest: see
-    `ModelCache.reference`.
-    """
-
-    model: Any
-    onnx: bytes | None
-    about: bytes
-    reference: bytes | None = None
-
-
 class ModelCache:
-    """Keeps models in `folder`. Several processes may share it."""
+    """Keeps versions below `folder`. Several processes may share it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def store(self, name: str, number: int, cached: Cached) -> None:
-        """Keeps a version, and forgets those not used for longest beyond `KEPT`."""
-        home = self._folder / quote(name, safe="")
-        home.mkdir(parents=True, exist_ok=True)
-        half = Path(mkdtemp(prefix=".half-", dir=home))
-        try:
-            formats.write(cached.model, half)
-            if cached.onnx is not None:
-                (half / _ONNX).write_bytes(cached.onnx)
-            (half / _ABOUT).write_bytes(cached.about)
-            if cached.reference is not None:
-                (half / reference.FILE).write_bytes(cached.reference)
-            sums = {file.name: _sha256(file) for file in half.iterdir()}
-            (half / _SUMS).write_text(json.dumps({"made_with": made_with(), "sha256": sums}))
-            shutil.rmtree(home / str(number), ignore_errors=True)
-            half.replace(home / str(number))
-        except OSError:
-            # Another process was faster, or the disk is full: neither keeps anybody from answering.
-            log.warning("%s version %d is not kept on disk", name, number, exc_info=True)
-        finally:
-            shutil.rmtree(half, ignore_errors=True)
-        for old in sorted(_versions(home), key=lambda folder: folder.stat().st_mtime, reverse=True)[KEPT:]:
-            shutil.rmtree(old, ignore_errors=True)
+    def add(self, name: str, number: int, files: Path, record: bytes) -> bool:
+        """Copy a verified folder into the cache, then remove the least recently used versions.
 
-    def load(self, name: str, number: int) -> Cached | None:
-        """A version that is kept and whole; None if there is none."""
-        folder = self._folder / quote(name, safe="") / str(number)
-        try:
-            manifest = json.loads((folder / _SUMS).read_text())
-            sums = manifest["sha256"]
-            if manifest["made_with"] != made_with() or any(_sha256(folder / file) != sums[file] for file in sums):
-                log.warning("%s version %d on disk is damaged, or of other libraries; it is not used", name, number)
-                return None
-            onnx = (folder / _ONNX).read_bytes() if _ONNX in sums else None
-            cached = Cached(formats.read(folder), onnx, (folder / _ABOUT).read_bytes())
-            os.utime(folder)
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError, UntrustedModel):
-            log.warning("%s version %d on disk cannot be read; it is not used", name, number, exc_info=True)
-            return None
-        return cached
+        Args:
+            record: what the caller wants back from `record`; the cache does not look into it.
 
-    def reference(self, name: str, number: int) -> bytes | None:
-        """The rows a version was trained on; None if it came without them.
-
-        Raises:
-            NotExplainable: they are damaged, or not here any more.
+        Returns:
+            Whether the version is in the cache now.
         """
-        folder, file = self._folder / quote(name, safe="") / str(number), reference.FILE
+        home = self._home(name)
         try:
-            sums = json.loads((folder / _SUMS).read_text())["sha256"]
-            if file not in sums:
-                return None
-            content = (folder / file).read_bytes()
-            if hashlib.sha256(content).hexdigest() == sums[file]:
-                return content
-        except (OSError, ValueError, KeyError):
-            log.warning("the training rows of %s version %d cannot be read from disk", name, number, exc_info=True)
-        raise NotExplainable(
-            f"the training rows of {name} version {number}, which explaining needs, are damaged or gone from this "
-            "machine's disk; restart the API to fetch them anew"
-        )
+            home.mkdir(parents=True, exist_ok=True)
+            half = Path(mkdtemp(prefix=".half-", dir=home))
+            try:
+                shutil.copytree(files, half / _FILES)
+                (half / _RECORD).write_bytes(record)
+                shutil.rmtree(home / str(number), ignore_errors=True)
+                half.replace(home / str(number))
+            finally:
+                shutil.rmtree(half, ignore_errors=True)
+            for old in sorted(_versions(home), key=lambda folder: folder.stat().st_mtime, reverse=True)[MAX_VERSIONS:]:
+                shutil.rmtree(old, ignore_errors=True)
+        except OSError:
+            # Another process was faster, or the disk is full: the model in memory answers all the same.
+            log.warning("%s version %d could not be written to the cache", name, number, exc_info=True)
+            return False
+        return True
+
+    def record(self, name: str, number: int) -> bytes | None:
+        """The record given to `add`; None if the version is not in the cache."""
+        try:
+            return (self._home(name) / str(number) / _RECORD).read_bytes()
+        except OSError:
+            return None
+
+    def files(self, name: str, number: int, digests: Mapping[str, str]) -> Path | None:
+        """The folder of a version whose files have these SHA-256 digests; None if there is none."""
+        version = self._home(name) / str(number)
+        if not version.is_dir():
+            return None
+        try:
+            difference = bundle.differences(digests, bundle.hash_files(version / _FILES))
+            os.utime(version)
+        except OSError as error:
+            difference = str(error)
+        if difference:
+            log.warning("%s version %d in the cache is damaged and is not used: %s", name, number, difference)
+            return None
+        return version / _FILES
 
     def last(self, name: str) -> int | None:
         """The version that was last seen in Production; None if none was."""
         try:
-            return int((self._folder / quote(name, safe="") / _LAST).read_text())
+            return int((self._home(name) / _LAST).read_text())
         except (OSError, ValueError):
             return None
 
-    def note_last(self, name: str, number: int) -> None:
-        """Remembers which version is in Production."""
+    def set_last(self, name: str, number: int) -> None:
+        """Remember which version is in Production."""
         if self.last(name) == number:
             return
-        home = self._folder / quote(name, safe="")
+        home = self._home(name)
         try:
             home.mkdir(parents=True, exist_ok=True)
             half = home / f".{_LAST}-{os.getpid()}"
             half.write_text(str(number))
             half.replace(home / _LAST)
         except OSError:
-            log.warning("that %s version %d is in Production is not kept on disk", name, number, exc_info=True)
+            log.warning("the cache could not record that %s version %d is in Production", name, number, exc_info=True)
+
+    def _home(self, name: str) -> Path:
+        return self._folder / quote(name, safe="")
 
 
 def _versions(home: Path) -> Iterator[Path]:
     return (folder for folder in home.iterdir() if folder.name.isdigit())
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -17,12 +17,6 @@ from dosel.usecases import Number, UseCase
 
 Backend = Literal["onnx", "scikit-learn"]
 
-BACKEND_TAG = "dosel.form"
-"""Tag of a run whose model was proven at registration, on the held-out rows: the form that is to answer."""
-
-BACKEND_REASON_TAG = "dosel.form_because"
-"""What that proof gave, in words."""
-
 DECIMALS = 7
 """Decimals of a probability: what a float32, in which ONNX Runtime computes, can hold."""
 
@@ -57,14 +51,14 @@ class Predictor:
     model itself is asked, so that rounding never decides a label.
 
     Args:
-        onnx: the classifier's ONNX form from an earlier proof of this same model, which is then trusted.
-        refused: why no form but the model's own is to answer, if an earlier proof found so.
+        onnx: the classifier as ONNX, if it passed an earlier parity check of this very model.
+        fallback_reason: why scikit-learn answers, if an earlier parity check decided that.
 
     Raises:
         RegistryError: the model knows a class that the use case does not declare.
     """
 
-    def __init__(self, use_case: UseCase, model: Any, onnx: bytes | None = None, refused: str = "") -> None:
+    def __init__(self, use_case: UseCase, model: Any, onnx: bytes | None = None, fallback_reason: str = "") -> None:
         self.use_case = use_case
         self._model = model
         self.classes = tuple(int(code) for code in model.classes_)
@@ -79,7 +73,7 @@ class Predictor:
         """Why scikit-learn answers; "" if ONNX Runtime does."""
         self.parity: ParityResult | None = None
         """How ONNX Runtime compared with the model, on the rows it was tried with last; None if it never was."""
-        self._choose(onnx, refused)
+        self._choose(onnx, fallback_reason)
         self._warn()
 
     @property
@@ -217,16 +211,16 @@ class Predictor:
         self._warn()
         return self.parity
 
-    def _choose(self, onnx: bytes | None, refused: str) -> None:
+    def _choose(self, onnx: bytes | None, known_reason: str) -> None:
         """Settles on the fastest form that agrees with the model."""
         try:
             encoder = Encoder(self.use_case, self._model[:-1][0] if len(self._model) == 2 else self._model[:-1])
         except (NotEncodable, TypeError, AttributeError) as error:
             self.fallback_reason = f"its preprocessing cannot be taken over ({error})"
             return
-        if refused:
+        if known_reason:
             self._check_encoder(encoder)
-            self.fallback_reason = self.fallback_reason or refused
+            self.fallback_reason = self.fallback_reason or known_reason
             return
         if onnx is not None:
             self._encoder, self._compiled = encoder, OnnxClassifier(onnx)

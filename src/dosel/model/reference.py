@@ -18,12 +18,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dosel.errors import NotExplainable
+from dosel.model.bundle import REFERENCE_FILE
 from dosel.usecases import Feature, Number, UseCase
-
-FILE = "reference.parquet"
-
-EXTRA_FILES = "extra_files"
-"""Where MLflow puts what lies beside a model."""
 
 MOST_ROWS = 500_000
 """Of more training rows, so many are drawn: a search through them takes a time a person waits for."""
@@ -75,15 +71,9 @@ def write(use_case: UseCase, features: pd.DataFrame, classes: npt.NDArray[np.int
             columns[feature.name] = pa.DictionaryArray.from_arrays(
                 pa.array(known.codes, pa.int32(), mask=known.codes < 0), list(feature.values)
             )
-    file = folder / FILE
+    file = folder / REFERENCE_FILE
     pq.write_table(pa.table(columns | {use_case.target.name: pa.array(classes, pa.int64())}), file, compression="zstd")
     return file
-
-
-def beside(folder: Path) -> bytes | None:
-    """The file's content in the folder of a logged model; None if there is none."""
-    file = folder / EXTRA_FILES / FILE
-    return file.read_bytes() if file.is_file() else None
 
 
 def read(use_case: UseCase, content: bytes) -> Reference:

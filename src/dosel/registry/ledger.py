@@ -112,8 +112,8 @@ class PromotionLedger:
         with self._transaction() as connection:
             return manifests.find(connection, model, version, run_id)
 
-    def vouch(self, manifest: Manifest) -> Manifest:
-        """Keeps a manifest; the first one of a version stays, whatever comes later. Returns that."""
+    def record_manifest(self, manifest: Manifest) -> Manifest:
+        """Record a manifest, and return the one that counts: the first of a version stays."""
         key = (manifest.model, manifest.version, manifest.run_id)
         try:
             with self._transaction() as connection:

@@ -1,4 +1,4 @@
-"""What each registered version's files were when dosel registered it: append-only, and the ground of trust."""
+"""The digests of each version's files at registration. Manifests are added and never changed."""
 
 import hashlib
 import json
@@ -29,15 +29,6 @@ class Manifest:
     def digest(self) -> str:
         """SHA-256 over all of it: 64 hexadecimal digits."""
         return hashlib.sha256(json.dumps(dict(self.files), sort_keys=True).encode()).hexdigest()
-
-    def difference(self, files: Mapping[str, str]) -> str:
-        """How other files differ from these, in words; empty if they do not."""
-        parts = {
-            "missing": self.files.keys() - files.keys(),
-            "not in the manifest": files.keys() - self.files.keys(),
-            "changed": {path for path in self.files.keys() & files.keys() if self.files[path] != files[path]},
-        }
-        return "; ".join(f"{', '.join(sorted(paths))} {what}" for what, paths in parts.items() if paths)
 
 
 def find(connection: Connection, model: str, version: int, run_id: str) -> Manifest | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from dosel.db.locks import ModelLock
 from dosel.errors import ModelNotFound, UntrustedModel
+from dosel.model import tags
 from dosel.registry.ledger import Evidence, Kind, Promotion, PromotionLedger
 from dosel.registry.store import ARCHIVED, STAGE, ModelVersion, Store
 from dosel.registry.trust import trusted_files
@@ -115,7 +116,7 @@ def evidence_of(ledger: PromotionLedger, version: ModelVersion, before: ModelVer
     return Evidence(
         kind=kind,
         to_run=version.run_id,
-        data_digest=version.tags.get("dosel.data_digest"),
+        data_digest=version.tags.get(tags.DATA_DIGEST),
         manifest_digest=manifest.digest if manifest else None,
         metrics_before=_test_metrics(before) if before else {},
         metrics_after=_test_metrics(version),

@@ -2,40 +2,22 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dosel.db.engine import connect
 from dosel.errors import ModelNotFound, PromotionRefused, UntrustedModel
-from dosel.model import formats, reference
+from dosel.model import bundle, tags
 from dosel.registry.ledger import Evidence, Promotion, PromotionLedger
 from dosel.registry.manifests import Manifest
 from dosel.registry.projection import PRODUCTION, Projection, entered, evidence_of, sync_aliases
 from dosel.registry.store import ModelVersion, Store
-from dosel.registry.trust import trusted_files, vouch
+from dosel.registry.trust import record_manifest, trusted_files
 from dosel.settings import Settings
 from dosel.usecases import UseCase
 
-if TYPE_CHECKING:
-    from dosel.model.stored import StoredBackend
-
-FAMILY = "dosel.family"
-"""Tag of a run and of its version: which family's model it is."""
-
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A version as it was read: the fitted estimator, and what was kept beside it.
-
-    `reference` are the rows it was trained on (`dosel.model.reference`), None if there are none.
-    """
-
-    model: Any
-    reference: bytes | None
-    backend: "StoredBackend"
 
 
 class Registry:
@@ -68,17 +50,17 @@ class Registry:
         carries the family's name as an alias.
         """
         version = self._store.create_version(use_case.model_name, use_case.summary, run_id)
-        vouch(self._store, self._ledger, version, lambda files: self._compile(use_case, version, files))
-        family = version.tags.get(FAMILY)
+        record_manifest(self._store, self._ledger, version, lambda files: self._add_backend(use_case, version, files))
+        family = version.tags.get(tags.FAMILY)
         if family is not None:
-            self._store.tag(version, {FAMILY: family})
+            self._store.tag(version, {tags.FAMILY: family})
             if (self._store.alias(version.name, family) or 0) < version.version:
                 self._store.set_alias(version.name, family, version.version)
         return version
 
-    def vouch(self, version: ModelVersion) -> Manifest:
-        """Writes the manifest of a version's files as they are now; one that is written already stays."""
-        return vouch(self._store, self._ledger, version)
+    def record_manifest(self, version: ModelVersion) -> Manifest:
+        """Record the manifest of a version's files as they are now; one that is recorded already stays."""
+        return record_manifest(self._store, self._ledger, version)
 
     def manifest(self, version: ModelVersion) -> Manifest | None:
         return self._ledger.manifest(version.name, version.version, version.run_id)
@@ -121,23 +103,25 @@ class Registry:
         """The fitted estimator of a version, read without running code from its files.
 
         Raises:
-            UntrustedModel: its files are not those that were registered, or not in a form that can be read so.
+            UntrustedModel: its files are not those that were registered, or not in a format that can be read so.
         """
-        return self.loaded(version).model
+        with self.files(version) as folder:
+            return bundle.read_estimator(folder)
 
-    def loaded(self, version: ModelVersion) -> Loaded:
-        """The same, with what was kept beside it."""
-        from dosel.model import stored
+    def files(self, version: ModelVersion) -> AbstractContextManager[Path]:
+        """A verified copy of a version's files, gone after the block.
 
-        with trusted_files(self._store, self._ledger, version) as folder:
-            return Loaded(formats.read(folder), reference.beside(folder), stored.beside(folder))
+        Raises:
+            UntrustedModel: its files are not those that were registered.
+        """
+        return trusted_files(self._store, self._ledger, version)
 
     def check(self, version: ModelVersion) -> None:
         """
         Raises:
             UntrustedModel: the version's files are not those that were registered.
         """
-        with trusted_files(self._store, self._ledger, version):
+        with self.files(version):
             pass
 
     def promote(
@@ -209,20 +193,18 @@ class Registry:
         """Writes what became of a version to its run, and in words to its description."""
         self._store.note(version, tags, metrics, text)
 
-    def _compile(self, use_case: UseCase, version: ModelVersion, files: Path) -> None:
-        """Makes and proves the form that is to answer, and lays it beside the model, unless it is there."""
-        from dosel.model import stored
+    def _add_backend(self, use_case: UseCase, version: ModelVersion, files: Path) -> None:
+        """Choose the backend that answers for a version and store it with the version, unless it is there."""
         from dosel.model.predictor import Predictor
-        from dosel.model.stored import StoredBackend
 
-        if stored.beside(files) != StoredBackend():
+        if bundle.read_backend(files) != bundle.StoredBackend():
             return
         try:
-            folder = stored.write(Predictor(use_case, formats.read(files)), files)
-        except Exception as error:  # noqa: BLE001  whatever is wrong with a model, the gate is to find and to tell
+            bundle.write_backend(Predictor(use_case, bundle.read_estimator(files)), files)
+        except Exception as error:  # noqa: BLE001  whatever is wrong with a model, the gate finds it and reports it
             log.warning("%s version %d cannot answer: %s", version.name, version.version, error)
             return
-        self._store.add_files(version, folder, stored.FOLDER)
+        self._store.add_files(version, files / bundle.BACKEND_FOLDER, bundle.BACKEND_FOLDER)
 
     def _asked_back(self, history: Sequence[Promotion], name: str, number: int) -> ModelVersion:
         entries = [entry for entry in history if entry.to_version == number]

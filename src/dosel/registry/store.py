@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from dosel.errors import ModelNotFound, RegistryError
-from dosel.training.tracking import BEST, FAMILIES
+from dosel.model import tags
 
 STAGE = "Production"
 ARCHIVED = "Archived"
@@ -76,11 +76,11 @@ class Store:
             RegistryError: the run compares nothing.
         """
         with self.speaking():
-            tags = self.client.get_run(run_id).data.tags
-        if FAMILIES not in tags or BEST not in tags:
+            found = self.client.get_run(run_id).data.tags
+        if tags.FAMILIES not in found or tags.BEST_FAMILY not in found:
             raise RegistryError(f"run {run_id} compares no models; train again")
-        runs: dict[str, str] = json.loads(tags[FAMILIES])
-        return runs, tags[BEST]
+        runs: dict[str, str] = json.loads(found[tags.FAMILIES])
+        return runs, found[tags.BEST_FAMILY]
 
     def versions(self, name: str) -> list[ModelVersion]:
         """All versions of a model, newest first; none if it is not registered."""

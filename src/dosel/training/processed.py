@@ -17,21 +17,17 @@ import pandas as pd
 from mlflow import MlflowClient
 
 import dosel
+from dosel.model import tags
+from dosel.model.fingerprint import code_version
 from dosel.rows import frames, hashing
 from dosel.sources.lake import PROCESSED, Lake
 from dosel.training import tracking
-from dosel.training.fingerprint import code_version
 from dosel.training.preprocessing import pipeline
 from dosel.training.train import TrainingData
 from dosel.usecases import UseCase
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-KEY = "dosel.processed_key"
-"""Tag that names a run by everything that decides what it describes."""
-
-ETL = "etl"
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +53,7 @@ def process(
     client = MlflowClient(tracking_uri)
     experiment_id = mlflow.set_experiment(use_case.experiment).experiment_id
     key = _key(use_case, data, counts)
-    wanted = f"tags.`{KEY}` = '{key}' AND attributes.status = 'FINISHED'"
+    wanted = f"tags.`{tags.PROCESSED_KEY}` = '{key}' AND attributes.status = 'FINISHED'"
     done = client.search_runs([experiment_id], wanted, max_results=1)
     if done:
         log.info("these rows were processed before, in run %s; nothing to do", done[0].info.run_id)
@@ -71,13 +67,13 @@ def process(
             client,
             run.info.run_id,
             {
-                KEY: key,
-                tracking.KIND: ETL,
-                "dosel.use_case": use_case.name,
-                "dosel.code_version": code_version(),
-                "dosel.data_digest": data.digest,
-                "dosel.batch_ids": list(data.batch_ids),
-                "dosel.split_version": hashing.split_version(use_case),
+                tags.PROCESSED_KEY: key,
+                tags.RUN_KIND: tags.PREPROCESSING,
+                tags.USE_CASE: use_case.name,
+                tags.CODE_VERSION: code_version(),
+                tags.DATA_DIGEST: data.digest,
+                tags.BATCH_IDS: list(data.batch_ids),
+                tags.SPLIT_VERSION: hashing.split_version(use_case),
             },
         )
         mlflow.log_params({**source, **_params(use_case)})
@@ -93,7 +89,7 @@ def process(
             figures |= {f"{part}_mean_{name}": float(made[name].mean()) for name in made}
             figures |= {f"{part}_std_{name}": float(made[name].std(ddof=0)) for name in made}
         mlflow.log_metrics(figures)
-        tracking.tag(client, run.info.run_id, {"dosel.processed": digests})
+        tracking.tag(client, run.info.run_id, {tags.PROCESSED: digests})
         mlflow.log_dict(_statistics(use_case, features, classes), "statistics.json")
         mlflow.log_figure(_class_figure(use_case, classes, held_out), "figures/classes.png")
         mlflow.log_figure(_missing_figure(use_case, features), "figures/missing.png")

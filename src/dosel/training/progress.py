@@ -6,10 +6,9 @@ from datetime import datetime
 from mlflow import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
-MAX_RUNS = 1000
+from dosel.model import tags
 
-CANDIDATE = "dosel.candidate"
-"""Tag of a candidate's run: which one of how many it is."""
+MAX_RUNS = 1000
 
 
 @dataclass(frozen=True)
@@ -43,12 +42,12 @@ def candidates_since(client: MlflowClient, experiment: str, since: datetime) -> 
         CandidateProgress(
             run.info.run_id,
             run.data.tags[MLFLOW_PARENT_RUN_ID],
-            run.data.tags.get("dosel.family", ""),
-            run.data.tags[CANDIDATE],
+            run.data.tags.get(tags.FAMILY, ""),
+            run.data.tags[tags.CANDIDATE],
             run.data.tags.get(MLFLOW_RUN_NAME, ""),
             run.data.metrics.get("mean_test_score", float("nan")),
         )
         for run in runs
-        if MLFLOW_PARENT_RUN_ID in run.data.tags and CANDIDATE in run.data.tags
+        if MLFLOW_PARENT_RUN_ID in run.data.tags and tags.CANDIDATE in run.data.tags
     ]
     return sorted(seen, key=lambda c: (c.search, int(c.position.partition("/")[0] or 0)))

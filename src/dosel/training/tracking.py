@@ -15,31 +15,10 @@ from mlflow.models import infer_signature
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from mlflow.utils.time import get_current_time_millis
 
-from dosel.model import formats
+from dosel.model import bundle, tags
 from dosel.training.preprocessing import CLASSIFIER
-from dosel.training.progress import CANDIDATE
 from dosel.training.record import class_of, params_of
 from dosel.training.search import ScoredCandidate
-
-KEY = "dosel.training_key"
-"""Tag that names a training by everything that decides its result."""
-
-EXAMPLE_ANSWER = "dosel.example_answer"
-"""Tag of a run: what its model answers to the use case's example, by class code, as told by what trained it."""
-
-FAMILY_KEY = "dosel.family_key"
-"""Tag of a family's run: names what decides its result, so that one that is finished is not done again."""
-
-KIND = "dosel.run"
-"""Tag that says what a run is: one of these."""
-
-COMPARISON, OF_FAMILY = "comparison", "family"
-
-FAMILIES = "dosel.families"
-"""Tag of a comparison: its families' runs, by the family's name."""
-
-BEST = "dosel.best_family"
-"""Tag of a comparison: the family with the best cross-validated score."""
 
 RANK = "rank_test_score"
 
@@ -48,16 +27,18 @@ log = logging.getLogger(__name__)
 
 def finished_run(client: MlflowClient, experiment_id: str, key: str) -> str | None:
     """The comparison that ended this very training before, if one came to its end."""
-    run = _finished(client, experiment_id, f"tags.`{KEY}` = '{key}' AND tags.`{KIND}` = '{COMPARISON}'")
+    run = _finished(
+        client, experiment_id, f"tags.`{tags.TRAINING_KEY}` = '{key}' AND tags.`{tags.RUN_KIND}` = '{tags.COMPARISON}'"
+    )
     return str(run.info.run_id) if run else None
 
 
 def taken_over(client: MlflowClient, experiment_id: str, key: str, parent: Run, training: str) -> str | None:
     """A family's finished run from a training that was ended before others were done, made part of this one."""
-    run = _finished(client, experiment_id, f"tags.`{FAMILY_KEY}` = '{key}'")
+    run = _finished(client, experiment_id, f"tags.`{tags.FAMILY_KEY}` = '{key}'")
     if run is None:
         return None
-    tag(client, run.info.run_id, {MLFLOW_PARENT_RUN_ID: parent.info.run_id, KEY: training})
+    tag(client, run.info.run_id, {MLFLOW_PARENT_RUN_ID: parent.info.run_id, tags.TRAINING_KEY: training})
     return str(run.info.run_id)
 
 
@@ -68,7 +49,9 @@ def _finished(client: MlflowClient, experiment_id: str, wanted: str) -> Run | No
 
 def close_abandoned(client: MlflowClient, experiment_id: str, key: str) -> None:
     """Marks as killed what a training that was ended half-way left running."""
-    for run in client.search_runs([experiment_id], f"tags.`{KEY}` = '{key}' AND attributes.status = 'RUNNING'"):
+    for run in client.search_runs(
+        [experiment_id], f"tags.`{tags.TRAINING_KEY}` = '{key}' AND attributes.status = 'RUNNING'"
+    ):
         parent = run.info.run_id
         children = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}' AND attributes.status = 'RUNNING'"
         for child in client.search_runs([experiment_id], children):
@@ -134,9 +117,9 @@ class CandidateRuns:
             tags={
                 MLFLOW_PARENT_RUN_ID: self._parent.info.run_id,
                 MLFLOW_RUN_NAME: in_words(scored.params),
-                "dosel.family": self._family,
-                CANDIDATE: f"{scored.number}/{scored.of}",
-                **({"dosel.pruned": "true"} if scored.pruned else {}),
+                tags.FAMILY: self._family,
+                tags.CANDIDATE: f"{scored.number}/{scored.of}",
+                **({tags.PRUNED: "true"} if scored.pruned else {}),
                 **self._tags,
             },
         )
@@ -182,9 +165,9 @@ def log_model(model: Any, example: pd.DataFrame, *beside: Path) -> None:
         name="model",
         signature=infer_signature(example, model.predict(example)),
         input_example=example,
-        serialization_format=formats.FORMAT,
-        skops_trusted_types=list(formats.TRUSTED_TYPES),
-        pip_requirements=formats.requirements(),
+        serialization_format=bundle.FORMAT,
+        skops_trusted_types=list(bundle.TRUSTED_TYPES),
+        pip_requirements=bundle.requirements(),
         extra_files=[str(file) for file in beside] or None,
     )
 

@@ -18,12 +18,12 @@ from mlflow.entities import Run
 
 import dosel
 from dosel.errors import TrainingError
-from dosel.model import reference
+from dosel.model import reference, tags
+from dosel.model.fingerprint import code_version, digest
 from dosel.rows import frames, hashing
 from dosel.training import record, tracking
 from dosel.training.comparison import COUNTS, compared
 from dosel.training.evaluation import confusion_figure, evaluate
-from dosel.training.fingerprint import code_version, digest
 from dosel.training.search import AnySearch, CandidateCallback, ScoredCandidate, plain
 from dosel.training.searches import search_of
 from dosel.usecases import Family, Range, UseCase
@@ -122,19 +122,19 @@ def train(
     parts = Parts(features[~held_out], classes[~held_out], features[held_out], classes[held_out])
     _check(use_case, parts)
     origin = {
-        tracking.KEY: key,
-        "dosel.use_case": use_case.name,
-        "dosel.code_version": code_version(),
-        "dosel.data_digest": data.digest,
-        "dosel.batch_ids": list(data.batch_ids),
-        "dosel.split_version": hashing.split_version(use_case),
-        "dosel.rows_train": len(parts.classes),
-        "dosel.rows_test": len(parts.test_classes),
-        "dosel.cores": cores(jobs),
+        tags.TRAINING_KEY: key,
+        tags.USE_CASE: use_case.name,
+        tags.CODE_VERSION: code_version(),
+        tags.DATA_DIGEST: data.digest,
+        tags.BATCH_IDS: list(data.batch_ids),
+        tags.SPLIT_VERSION: hashing.split_version(use_case),
+        tags.ROWS_TRAIN: len(parts.classes),
+        tags.ROWS_TEST: len(parts.test_classes),
+        tags.CORES: cores(jobs),
     }
 
     with mlflow.start_run(run_name=f"{use_case.name} compared") as parent:
-        tracking.tag(client, parent.info.run_id, origin | {tracking.KIND: tracking.COMPARISON})
+        tracking.tag(client, parent.info.run_id, origin | {tags.RUN_KIND: tags.COMPARISON})
         _log_rows(use_case, data, parts)
         runs = {}
         for family in use_case.families:
@@ -144,14 +144,14 @@ def train(
                 runs[family.name] = done
                 continue
             with mlflow.start_run(run_name=f"{use_case.name} {family.name}", nested=True) as run:
-                tags = {tracking.FAMILY_KEY: own, "dosel.family": family.name, tracking.KIND: tracking.OF_FAMILY}
-                tracking.tag(client, run.info.run_id, origin | tags)
+                of_family = {tags.FAMILY_KEY: own, tags.FAMILY: family.name, tags.RUN_KIND: tags.OF_FAMILY}
+                tracking.tag(client, run.info.run_id, origin | of_family)
                 _log_rows(use_case, data, parts)
                 search = search_of(use_case, family, seed, jobs, studies, f"{use_case.name} {own}")
                 _search_family(use_case, family, search, parts, client, run, told)
                 runs[family.name] = str(run.info.run_id)
         best = compared(client, use_case, parent.info.run_id, runs)
-        tracking.tag(client, parent.info.run_id, {tracking.FAMILIES: runs, tracking.BEST: best})
+        tracking.tag(client, parent.info.run_id, {tags.FAMILIES: runs, tags.BEST_FAMILY: best})
     return str(parent.info.run_id)
 
 
@@ -189,7 +189,7 @@ def _search_family(
             tracking.log_model(model, pd.DataFrame([use_case.example]), seen)
         [answer] = model.predict_proba(frames.frame(use_case, [use_case.example]))
         known = dict(zip(map(int, model.classes_), map(float, answer), strict=True))
-        tracking.tag(client, run_id, {tracking.EXAMPLE_ANSWER: known, "dosel.model_digest": digest(model)})
+        tracking.tag(client, run_id, {tags.EXAMPLE_ANSWER: known, tags.MODEL_DIGEST: digest(model)})
     accuracy = evaluation.metrics["accuracy"]
     log.info("best of %s: %s, test accuracy %.4f", family.name, plain(search.best_params_), accuracy)
 

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.ensemble import RandomForestClassifier
 
 from dosel.errors import UntrustedModel
-from dosel.model import formats
+from dosel.model import bundle
 from dosel.training.preprocessing import pipeline
 from dosel.usecases import ALL, UseCase
 
@@ -20,7 +20,7 @@ BUILT: list[str] = []
 
 
 class Foreign(BaseEstimator):  # type: ignore[misc]
-    """A type nobody vouched for; building one leaves a trace."""
+    """A type that is not trusted; building one leaves a trace."""
 
     def __init__(self) -> None:
         BUILT.append("built")
@@ -37,21 +37,21 @@ def folder(at: Path, model: Any) -> Path:
 def test_a_forest_comes_back_as_it_was(tmp_path: Path) -> None:
     x, y = np.arange(40.0).reshape(20, 2), np.repeat([1, 2], 10)
     model = RandomForestClassifier(5, random_state=0).fit(x, y)
-    again = formats.read(folder(tmp_path, model))
+    again = bundle.read_estimator(folder(tmp_path, model))
     assert (again.predict_proba(x) == model.predict_proba(x)).all()
 
 
 @pytest.mark.parametrize("use_case", ALL, ids=lambda u: u.name)
 def test_every_candidate_can_be_read_back(use_case: UseCase, tmp_path: Path) -> None:
     for candidate in use_case.families:
-        formats.read(folder(tmp_path, pipeline(use_case, candidate.build(0))))
+        bundle.read_estimator(folder(tmp_path, pipeline(use_case, candidate.build(0))))
 
 
 def test_a_foreign_type_is_named_and_never_built(tmp_path: Path) -> None:
     written = folder(tmp_path, Foreign())
     BUILT.clear()
-    with pytest.raises(UntrustedModel, match=rf"{tmp_path.name} is made of types.*Foreign"):
-        formats.read(written)
+    with pytest.raises(UntrustedModel, match=rf"{tmp_path.name} contains types that are not trusted.*Foreign"):
+        bundle.read_estimator(written)
     assert BUILT == []
 
 
@@ -61,15 +61,15 @@ def test_a_file_cannot_vouch_for_itself(tmp_path: Path) -> None:
     flavor = "flavors: {sklearn: {skops_trusted_types: [test_formats.Foreign]}}\n"
     (written / "MLmodel").write_text(flavor)
     with pytest.raises(UntrustedModel):
-        formats.read(written)
+        bundle.read_estimator(written)
 
 
 def test_a_pickle_is_not_opened(tmp_path: Path) -> None:
     (tmp_path / "model.pkl").write_bytes(pickle.dumps(RandomForestClassifier()))
-    with pytest.raises(UntrustedModel, match=r"holds no model\.skops"):
-        formats.read(tmp_path)
+    with pytest.raises(UntrustedModel, match=r"has no model\.skops"):
+        bundle.read_estimator(tmp_path)
 
 
 def test_requirements_are_what_is_installed() -> None:
-    assert f"scikit-learn=={version('scikit-learn')}" in formats.requirements()
-    assert all("==" in requirement for requirement in formats.requirements())
+    assert f"scikit-learn=={version('scikit-learn')}" in bundle.requirements()
+    assert all("==" in requirement for requirement in bundle.requirements())

@@ -1,0 +1,147 @@
+"""Loads versions: from the cache on this machine's disk, or from MLflow into the cache."""
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from app.serving.loaded_model import LoadedModel
+from dosel.errors import DoselError, NotExplainable
+from dosel.settings import Settings
+from dosel.usecases import UseCase
+
+if TYPE_CHECKING:
+    # Importing these takes seconds, in which the app can already answer /healthz.
+    from dosel.model.cache import ModelCache
+    from dosel.registry.manifests import Manifest
+    from dosel.registry.registry import Registry
+    from dosel.registry.store import ModelVersion
+
+WARM_UP_ROWS = 50
+"""Rows that a model predicts before its first request, since the first predictions are slower."""
+
+
+class VersionLoader:
+    """Makes loaded, warm models. `slot` names what the cache keeps: a model, or one of its families."""
+
+    def __init__(self, settings: Settings) -> None:
+        # Version 3 of one registry is not version 3 of another.
+        registry = hashlib.sha256(settings.tracking_uri.encode()).hexdigest()[:12]
+        self._folder = settings.home / "serving" / registry
+
+    def load(self, registry: "Registry", use_case: UseCase, slot: str, number: int) -> LoadedModel:
+        """A version, verified against the ledger's manifest.
+
+        Raises:
+            UntrustedModel: its files are not those that were registered.
+            RegistryError: MLflow cannot be reached, or has no such version.
+        """
+        from dosel.model import bundle
+
+        version = registry.version(use_case.model_name, number)
+        manifest = registry.manifest(version)
+        if manifest is not None and (kept := self._from_cache(use_case, slot, manifest, version)) is not None:
+            return kept
+        with registry.files(version) as folder:
+            # Without a manifest `files` has raised.
+            assert manifest is not None
+            cached = self._cache.add(slot, number, folder, _record(version, manifest))
+            # Without a copy in the cache the training rows stay in memory: this folder is gone after the block.
+            content = None if cached else bundle.read_reference(folder)
+            read_reference = self._reference_reader(slot, manifest) if cached else lambda: content
+            return _loaded(use_case, folder, version, manifest, read_reference)
+
+    def last_known(self, use_case: UseCase, slot: str) -> LoadedModel | None:
+        """The version that this machine last saw in Production, without asking the registry; None if not in the cache.
+
+        The files are verified against the manifest as it was when they were cached.
+        """
+        number = self._cache.last(slot)
+        record = self._cache.record(slot, number) if number is not None else None
+        if record is None:
+            return None
+        version, manifest = _parse(record)
+        return self._from_cache(use_case, slot, manifest, version)
+
+    def set_last(self, slot: str, number: int) -> None:
+        """Remember which version is in Production, for the next start."""
+        self._cache.set_last(slot, number)
+
+    def _from_cache(
+        self, use_case: UseCase, slot: str, manifest: "Manifest", version: "ModelVersion"
+    ) -> LoadedModel | None:
+        folder = self._cache.files(slot, manifest.version, manifest.files)
+        if folder is None:
+            return None
+        return _loaded(use_case, folder, version, manifest, self._reference_reader(slot, manifest))
+
+    def _reference_reader(self, slot: str, manifest: "Manifest") -> Callable[[], bytes | None]:
+        return partial(_cached_reference, self._cache, slot, manifest)
+
+    @property
+    def _cache(self) -> "ModelCache":
+        from dosel.model.cache import ModelCache
+
+        return ModelCache(self._folder)
+
+
+def _loaded(
+    use_case: UseCase,
+    folder: Path,
+    version: "ModelVersion",
+    manifest: "Manifest",
+    read_reference: Callable[[], bytes | None],
+) -> LoadedModel:
+    from dosel.model import bundle, tags
+    from dosel.model.predictor import Predictor
+
+    found = bundle.read(folder)
+    reason = found.backend.fallback_reason
+    if version.tags.get(tags.BACKEND) == "scikit-learn":
+        # The gate's parity check, on all held-out rows, found a difference that the first check had missed.
+        reason = version.tags.get(tags.BACKEND_REASON, "") or reason
+    predictor = Predictor(use_case, found.estimator, found.backend.onnx, reason)
+    for _ in range(WARM_UP_ROWS):
+        predictor.predict([use_case.example])
+    return LoadedModel(predictor, version, datetime.now(UTC), manifest.digest, read_reference)
+
+
+def _cached_reference(cache: "ModelCache", slot: str, manifest: "Manifest") -> bytes | None:
+    """
+    Raises:
+        NotExplainable: the cached files are damaged, or no longer there.
+    """
+    from dosel.model.bundle import read_reference
+
+    folder = cache.files(slot, manifest.version, manifest.files)
+    if folder is None:
+        raise NotExplainable(
+            f"the training rows of {manifest.model} version {manifest.version}, which an explanation needs, are "
+            "damaged or gone from this machine's disk; restart the API to fetch them again"
+        )
+    return read_reference(folder)
+
+
+def _record(version: "ModelVersion", manifest: "Manifest") -> bytes:
+    # JSON has no NaN, which a metric of MLflow can be.
+    finite = {name: value for name, value in version.metrics.items() if math.isfinite(value)}
+    return msgspec.json.encode({"version": replace(version, metrics=finite), "files": dict(manifest.files)})
+
+
+def _parse(record: bytes) -> "tuple[ModelVersion, Manifest]":
+    from dosel.registry.manifests import Manifest
+    from dosel.registry.store import ModelVersion
+
+    try:
+        known = msgspec.json.decode(record)
+        version = msgspec.convert(known["version"], ModelVersion)
+        files = msgspec.convert(known["files"], dict[str, str])
+    except (msgspec.DecodeError, msgspec.ValidationError, KeyError, TypeError) as error:
+        raise DoselError(f"the record of a cached version cannot be read: {error}") from error
+    return version, Manifest(version.name, version.version, version.run_id, files)

@@ -1,0 +1,168 @@
+"""A model version as one folder of files: write them, read them, hash them, verify them.
+
+    model.skops                     the fitted pipeline
+    extra_files/reference.parquet   the training rows, for explanations (`dosel.model.reference`)
+    serving/classifier.onnx         the classifier as ONNX, if it passed the parity check
+    serving/form.json               which backend answers and why
+    MLmodel, conda.yaml, …          what MLflow adds
+
+Reading runs no code from the files. A skops file names the types it is made of, and only those on `TRUSTED_TYPES` are
+built. MLflow takes its list of trusted types from the very model it reads; that list is ignored here.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dosel.errors import UntrustedModel
+
+if TYPE_CHECKING:
+    from dosel.model.predictor import Predictor
+
+FORMAT = "skops"
+
+TRUSTED_TYPES: tuple[str, ...] = (
+    "collections.OrderedDict",
+    "lightgbm.basic.Booster",
+    "lightgbm.sklearn.LGBMClassifier",
+    "numpy.dtype",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.impute._iterative.IterativeImputer",
+    "sklearn.impute._iterative._ImputerTriplet",
+    "sklearn.metrics._dist_metrics.EuclideanDistance64",
+    "sklearn.neighbors._ball_tree.BallTree",
+    "sklearn.neighbors._kd_tree.KDTree",
+    "sklearn.tree._tree.Tree",
+    "xgboost.core.Booster",
+    "xgboost.sklearn.XGBClassifier",
+)
+"""Types beyond those that skops itself trusts: containers of numbers whose reading runs no code, and the two
+boosters, which read trees from a format of their own."""
+
+REFERENCE_FILE = "reference.parquet"
+BACKEND_FOLDER = "serving"
+ONNX_FILE = "classifier.onnx"
+BACKEND_FILE = "form.json"
+
+_ESTIMATOR_FILE = "model.skops"
+_EXTRA_FILES = "extra_files"
+"""Where MLflow puts files that are logged with a model."""
+_LIBRARIES = ("scikit-learn", "skops", "numpy", "pandas", "scipy", "lightgbm", "xgboost-cpu")
+
+
+@dataclass(frozen=True)
+class StoredBackend:
+    """The result of an earlier parity check: the ONNX model, or why scikit-learn answers; empty if none was stored."""
+
+    onnx: bytes | None = None
+    fallback_reason: str = ""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A version's folder as it was read: the fitted pipeline and the stored backend."""
+
+    estimator: Any
+    backend: StoredBackend
+
+
+def read(folder: Path) -> Bundle:
+    """Read the estimator and the stored backend.
+
+    Raises:
+        UntrustedModel: see `read_estimator`.
+    """
+    return Bundle(read_estimator(folder), read_backend(folder))
+
+
+def requirements() -> list[str]:
+    """The packages that loading a model needs, at the installed versions."""
+    return [f"{package}=={version(package)}" for package in _LIBRARIES]
+
+
+def write_estimator(estimator: Any, folder: Path) -> None:
+    """Write the estimator where `read_estimator` finds it."""
+    from skops.io import dump
+
+    dump(estimator, folder / _ESTIMATOR_FILE)
+
+
+def read_estimator(folder: Path) -> Any:
+    """Read the estimator.
+
+    Raises:
+        UntrustedModel: it is in another format, or contains types that are not on the list.
+    """
+    from skops.io import get_untrusted_types, load
+
+    file = folder / _ESTIMATOR_FILE
+    if not file.is_file():
+        raise UntrustedModel(f"{folder.name} has no {_ESTIMATOR_FILE}: only models in the format {FORMAT} are loaded")
+    unknown = sorted(set(get_untrusted_types(file=file)) - set(TRUSTED_TYPES))
+    if unknown:
+        raise UntrustedModel(f"{folder.name} contains types that are not trusted: {', '.join(unknown)}")
+    return load(file, trusted=list(TRUSTED_TYPES))
+
+
+def write_backend(predictor: "Predictor", folder: Path) -> None:
+    """Write the backend that `predictor` chose. The same model gives the same content."""
+    target = folder / BACKEND_FOLDER
+    target.mkdir(exist_ok=True)
+    # The names in this file are those of versions that are already registered.
+    about = {
+        "made_with": _backend_libraries(),
+        "refused": predictor.fallback_reason,
+        "proof": str(predictor.parity or ""),
+    }
+    (target / BACKEND_FILE).write_text(json.dumps(about, indent=1))
+    if predictor.onnx is not None:
+        (target / ONNX_FILE).write_bytes(predictor.onnx)
+
+
+def read_backend(folder: Path) -> StoredBackend:
+    """Read the stored backend; empty if there is none, or if other library versions wrote it."""
+    about, onnx = folder / BACKEND_FOLDER / BACKEND_FILE, folder / BACKEND_FOLDER / ONNX_FILE
+    if not about.is_file():
+        return StoredBackend()
+    known = json.loads(about.read_text())
+    if known["made_with"] != _backend_libraries():
+        # Another version may compute other numbers, so the parity check has to run again.
+        return StoredBackend()
+    return StoredBackend(onnx.read_bytes() if onnx.is_file() else None, known["refused"])
+
+
+def read_reference(folder: Path) -> bytes | None:
+    """Read the file of training rows; None if the version has none."""
+    file = folder / _EXTRA_FILES / REFERENCE_FILE
+    return file.read_bytes() if file.is_file() else None
+
+
+def hash_files(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file below a folder, by its path there."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
+
+
+def differences(expected: Mapping[str, str], found: Mapping[str, str]) -> str:
+    """Describe how the digests `found` differ from those `expected`; empty if they are equal."""
+    parts = {
+        "missing": expected.keys() - found.keys(),
+        "not in the manifest": found.keys() - expected.keys(),
+        "changed": {path for path in expected.keys() & found.keys() if expected[path] != found[path]},
+    }
+    return "; ".join(f"{', '.join(sorted(paths))} {what}" for what, paths in parts.items() if paths)
+
+
+def _backend_libraries() -> list[str]:
+    return [*requirements(), f"onnxruntime=={version('onnxruntime')}"]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
