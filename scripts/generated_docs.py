@@ -13,7 +13,6 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from markdown.extensions.toc import slugify
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
@@ -104,7 +103,12 @@ def use_cases_table() -> str:
     return table(
         ("use case", "what it predicts", "families it compares", "model in MLflow"),
         (
-            (f"`{use_case.name}`", use_case.summary, ", ".join(f.name for f in use_case.families), f"`{use_case.model_name}`")
+            (
+                f"`{use_case.name}`",
+                use_case.summary,
+                ", ".join(f.name for f in use_case.families),
+                f"`{use_case.model_name}`",
+            )
             for use_case in ALL
         ),
     )
@@ -157,14 +161,16 @@ def broken_links(page: Path) -> Iterator[str]:
 
 
 def anchors(text: str) -> set[str]:
-    return {slugify(title, "-") for title in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}
+    """The links' names of a page's headings: small letters, digits, and a hyphen for each blank."""
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", title.lower()).strip()) for title in titles}
 
 
 def drawn_from(text: str) -> bool:
     """Whether the picture of the flow has the text's diagram as its description."""
     [diagram] = re.findall(r"```mermaid\n(.*?)```", text, re.DOTALL)
     [source] = re.findall(r"<desc>(.*?)</desc>", FLOW.read_text(), re.DOTALL)
-    return html.unescape(source).strip() == diagram.strip()
+    return html.unescape(str(source)).strip() == str(diagram).strip()
 
 
 if __name__ == "__main__":
