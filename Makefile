@@ -8,6 +8,8 @@ PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3 python; d
 	if $$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; \
 	then echo $$name; break; fi; done)
 DOSEL := .venv/bin/dosel
+# Without the notice about a successor of Material that each build would print. (With --quiet, --strict lets broken links pass.)
+MKDOCS := NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 
 # LightGBM looks for the system's OpenMP runtime; setup links scikit-learn's there, for systems that have none.
 export LD_LIBRARY_PATH := $(CURDIR)/.venv/lib/openmp$(addprefix :,$(LD_LIBRARY_PATH))
@@ -71,12 +73,13 @@ soak-ingest: setup ## kill -9 worker, data API and database 200 times while batc
 	@.venv/bin/python -m benchmarks.soak_ingest
 
 .PHONY: lint
-lint: setup ## style, types, import rules
+lint: setup ## style, types, import rules, links and generated parts of the documentation
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy src/dosel app external ui
 	@.venv/bin/lint-imports --no-cache
-	@.venv/bin/python scripts/readme.py --check
+	@.venv/bin/python scripts/generated_docs.py --check
+	@$(MKDOCS) --site-dir .cache/site
 
 .PHONY: secrets
 secrets: setup ## write .env.secrets: new passwords and keys for the platform in Compose
@@ -116,8 +119,10 @@ fuzz: setup ## requests nobody thought of: 10,000 against the API, and the reade
 	@.venv/bin/python -m benchmarks.fuzz $(CASES)
 
 .PHONY: docs
-docs: setup ## write the parts of README.md that follow from the code
-	@.venv/bin/python scripts/readme.py
+docs: setup ## write the generated parts of README.md and docs/, then build the site in site/
+	@.venv/bin/python scripts/generated_docs.py
+	@$(MKDOCS) --site-dir site
+	@echo "the site is in site/; .venv/bin/mkdocs serve shows it at http://127.0.0.1:8000"
 
 .PHONY: lock
 lock: setup ## write the locks anew from pyproject.toml

@@ -2,8 +2,8 @@
 
     python scripts/lock.py
 
-`requirements.lock` is complete. The others leave out what stands in it, so a package is pinned in one place;
-they hold for the very versions it has.
+`requirements.lock` is complete. The others have its versions, and leave out every package that it pins for the same
+systems.
 """
 
 import re
@@ -24,10 +24,10 @@ COMPILE = (
 
 def main() -> None:
     run("--output-file", RUNTIME)
-    installed = entries(RUNTIME).keys()
+    installed = entries(RUNTIME)
     for extra, lock in ON_TOP.items():
         run("--extra", extra, "--constraint", RUNTIME, "--output-file", lock)
-        added = [text for name, text in entries(lock).items() if name not in installed]
+        added = [text for name, text in entries(lock).items() if pins(text) != pins(installed.get(name, ""))]
         Path(ROOT / lock).write_text("".join(added))
 
 
@@ -42,6 +42,11 @@ def entries(lock: str) -> dict[str, str]:
         name = re.split(r"[=\[ ]", entry)[0]
         found[name] = found.get(name, "") + entry
     return found
+
+
+def pins(entry: str) -> list[str]:
+    """An entry's versions with their markers, without hashes: `colorama==0.4.6 ; sys_platform == 'win32'`."""
+    return re.findall(r"^[A-Za-z0-9].*(?= \\$)", entry, re.MULTILINE)
 
 
 if __name__ == "__main__":
