@@ -26,7 +26,7 @@ from dosel.sources import Batch, Source
 from dosel.sources.lake import open_lake
 from dosel.sources.opened import source_of
 from dosel.sources.table import Table
-from dosel.training.search import CandidateCallback
+from dosel.training.candidates import CandidateCallback
 from dosel.training.train import TrainingData, train, training_key
 from dosel.usecases import UseCase
 from dosel.warehouse.batches import BatchStore
@@ -74,11 +74,11 @@ class Pipeline:
         """Where this use case's rows come from."""
         return source_of(self._use_case, self._settings)
 
-    def ingest(self, source: Source, told: Callable[[BatchRecord], None] | None = None) -> list[BatchRecord]:
+    def ingest(self, source: Source, on_batch: Callable[[BatchRecord], None] | None = None) -> list[BatchRecord]:
         """Pulls what is due: until the source is done, or gives a batch that is stored already.
 
         Args:
-            told: is called with each batch that was stored, in the moment it is safe.
+            on_batch: called with each batch as soon as it is stored.
 
         Returns:
             The batches that are new; none is the usual answer of a source that is done.
@@ -91,8 +91,8 @@ class Pipeline:
         stored: list[BatchRecord] = []
         while (record := self._pull(source)) is not None:
             stored.append(record)
-            if told is not None:
-                told(record)
+            if on_batch is not None:
+                on_batch(record)
             if len(stored) == MAX_BATCHES:
                 raise SourceError(f"the source gave {MAX_BATCHES} batches and did not end; is it the right one?")
         self._batches.audit()
@@ -161,14 +161,14 @@ class Pipeline:
         mine = [v for v in versions if v.tags.get(tags.TRAINING_KEY) == key and tags.GATE in v.tags]
         return not any(self._registry.manifest(version) for version in mine)
 
-    def train(self, told: CandidateCallback | None = None) -> str:
+    def train(self, on_candidate: CandidateCallback | None = None) -> str:
         """Trains on everything that is clean, and returns the id of the run that compares the families.
 
         Args:
-            told: is called with each candidate in the moment it is scored.
+            on_candidate: called with each candidate as soon as it is scored.
         """
         s = self._settings
-        return train(self._use_case, self._training_data(), s.tracking_uri, s.seed, s.jobs, told, s.studies_url)
+        return train(self._use_case, self._training_data(), s.tracking_uri, s.seed, s.jobs, on_candidate, s.studies_url)
 
     def register(self, run_id: str) -> int:
         """Registers each family's model, and returns the number of the best one's version: the one to challenge."""

@@ -16,7 +16,7 @@ from rich.text import Text
 from dosel.warehouse.records import BatchRecord, RefusedRow
 
 if TYPE_CHECKING:
-    from dosel.training.search import ScoredCandidate
+    from dosel.training.candidates import ScoredCandidate
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from dosel.terminal import Bar, Bars, Pulling, Searching
-from dosel.training.search import ScoredCandidate
+from dosel.training.candidates import ScoredCandidate
 from dosel.warehouse.records import BatchRecord
 
 RECORD = BatchRecord(1, "group 6", "e1", 1, "x", datetime(2026, 11, 21, tzinfo=UTC), 1200, 1190, 7, 3, "")

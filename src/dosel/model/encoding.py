@@ -48,14 +48,13 @@ class Encoder:
     its declared values, of shape (rows, declared categories); -1 is a value that is not declared.
 
     Raises:
-        NotEncodable: a step is none of the imputers, StandardScaler, MinMaxScaler, OneHotEncoder and OrdinalEncoder as
+        NotEncodable: a step is not IterativeImputer, StandardScaler, MinMaxScaler or OneHotEncoder as
             `dosel.training.preprocessing` has them.
     """
 
     def __init__(self, use_case: UseCase, fitted: Any) -> None:
         self._scaled: list[_Scaled] = []
         self._places: list[tuple[int, Codes]] = []
-        self._ordinals: list[tuple[int, int, Floats]] = []
         self._fillers: list[tuple[Codes, Any]] = []
         self._numbers = [number.name for number in use_case.numbers]
         self._categories = {category.name: (i, category) for i, category in enumerate(use_case.categories)}
@@ -90,15 +89,6 @@ class Encoder:
                     # One more at the end: the place of code -1.
                     self._places.append((i, np.array([*(found.get(v, -1) for v in category.values), -1])))
                     start += len(known)
-            case "OrdinalEncoder" if set(columns) <= set(self._categories):
-                if step.handle_unknown != "use_encoded_value":
-                    raise NotEncodable("OrdinalEncoder, which fails on unknown values")
-                unknown = float(step.unknown_value)
-                for at, (column, known) in enumerate(zip(columns, step.categories_, strict=True), place.start):
-                    i, category = self._categories[column]
-                    ordinal = {value: float(k) for k, value in enumerate(known)}
-                    values = np.array([*(ordinal.get(v, unknown) for v in category.values), unknown])
-                    self._ordinals.append((i, at, values))
             case other:
                 raise NotEncodable(f"{other} of {', '.join(map(str, columns))}")
 
@@ -109,8 +99,6 @@ class Encoder:
             numbers = _filled(numbers, columns, filler)
         for scaled in self._scaled:
             encoded[:, scaled.place] = scaled.apply(numbers)
-        for i, at, values in self._ordinals:
-            encoded[:, at] = values[codes[:, i]]
         if len(numbers) == 1:
             for i, places in self._places:
                 if (place := places[codes[0, i]]) >= 0:
@@ -134,7 +122,7 @@ class Encoder:
 
 def _filler(step: Any) -> Any:
     """A fitted imputer that takes plain arrays."""
-    if type(step).__name__ not in ("SimpleImputer", "IterativeImputer") or step.add_indicator:
+    if type(step).__name__ != "IterativeImputer" or step.add_indicator:
         raise NotEncodable(f"numbers filled by {type(step).__name__}")
     bare = copy(step)
     # It would warn, for each row, that these have no names.

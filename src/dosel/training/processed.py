@@ -22,7 +22,7 @@ from dosel.model.fingerprint import code_version
 from dosel.rows import frames, hashing
 from dosel.sources.lake import PROCESSED, Lake
 from dosel.training import tracking
-from dosel.training.preprocessing import pipeline
+from dosel.training.preprocessing import ONE_HOT, pipeline
 from dosel.training.train import TrainingData
 from dosel.usecases import UseCase
 
@@ -122,10 +122,9 @@ def _kept(lake: Lake, use_case: UseCase, digest: str, part: str, made: pd.DataFr
 
 
 def _params(use_case: UseCase) -> dict[str, Any]:
-    chosen = use_case.preprocessing
     params: dict[str, Any] = {
-        "imputer": chosen.imputer,
-        "encoder": chosen.encoder,
+        "imputer": use_case.preprocessing.imputer,
+        "encoder": ONE_HOT,
         "missing_tokens": json.dumps(use_case.missing),
         "test_share": use_case.split.test_share,
         "split": hashing.split_version(use_case),
@@ -139,7 +138,7 @@ def _params(use_case: UseCase) -> dict[str, Any]:
 
 
 def _names(use_case: UseCase, steps: Any) -> list[str]:
-    """Columns after preprocessing: numbers and ordinal codes keep their names, one-hot columns name their value."""
+    """Columns after preprocessing: numbers keep their names, one-hot columns name their value."""
     fitted = steps[0]
     width = max(place.stop for place in fitted.output_indices_.values())
     names = [""] * width
@@ -150,7 +149,7 @@ def _names(use_case: UseCase, steps: Any) -> list[str]:
 
 
 def _of_step(use_case: UseCase, name: str, columns: Sequence[str], width: int) -> list[str]:
-    if name == "one_hot":
+    if name == ONE_HOT:
         return [f"{c.name}_{value}" for c in use_case.categories for value in c.values]
     if name != "numbers":
         return list(columns)[:width]

@@ -16,9 +16,9 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from mlflow.utils.time import get_current_time_millis
 
 from dosel.model import bundle, tags
+from dosel.training.candidates import ScoredCandidate
 from dosel.training.preprocessing import CLASSIFIER
 from dosel.training.record import class_of, params_of
-from dosel.training.search import ScoredCandidate
 
 RANK = "rank_test_score"
 
@@ -99,7 +99,7 @@ class CandidateRuns:
         self._raise_errors()
         self._written.append(self._writer.submit(self._write, scored, get_current_time_millis()))
 
-    def beside(self, write: Callable[[], object]) -> None:
+    def write_later(self, write: Callable[[], object]) -> None:
         """Has something written from the same thread, after all that waits there."""
         self._written.append(self._writer.submit(write))
 

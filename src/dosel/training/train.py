@@ -22,10 +22,10 @@ from dosel.model import reference, tags
 from dosel.model.fingerprint import code_version, digest
 from dosel.rows import frames, hashing
 from dosel.training import record, tracking
+from dosel.training.candidates import CandidateCallback, ScoredCandidate, plain
 from dosel.training.comparison import COUNTS, compared
 from dosel.training.evaluation import confusion_figure, evaluate
-from dosel.training.search import AnySearch, CandidateCallback, ScoredCandidate, plain
-from dosel.training.searches import search_of
+from dosel.training.search import AnySearch, search_of
 from dosel.usecases import Family, Range, UseCase
 
 PARALLEL = {"backend": "threading"}
@@ -89,7 +89,7 @@ def train(
     tracking_uri: str,
     seed: int,
     jobs: int,
-    told: CandidateCallback | None = None,
+    on_candidate: CandidateCallback | None = None,
     studies: str = "",
 ) -> str:
     """Searches each family, compares their best on the held-out part and logs it all; what was done is not done again.
@@ -98,7 +98,7 @@ def train(
 
     Args:
         jobs: cores to use; -1 is all of them.
-        told: is called with each candidate in the moment it is scored.
+        on_candidate: called with each candidate as soon as it is scored.
         studies: URL of a database that keeps trials, so that a search that was ended goes on; "" keeps none.
 
     Returns:
@@ -148,7 +148,7 @@ def train(
                 tracking.tag(client, run.info.run_id, origin | of_family)
                 _log_rows(use_case, data, parts)
                 search = search_of(use_case, family, seed, jobs, studies, f"{use_case.name} {own}")
-                _search_family(use_case, family, search, parts, client, run, told)
+                _search_family(use_case, family, search, parts, client, run, on_candidate)
                 runs[family.name] = str(run.info.run_id)
         best = compared(client, use_case, parent.info.run_id, runs)
         tracking.tag(client, parent.info.run_id, {tags.FAMILIES: runs, tags.BEST_FAMILY: best})
@@ -162,15 +162,15 @@ def _search_family(
     parts: Parts,
     client: MlflowClient,
     run: Run,
-    told: CandidateCallback | None,
+    on_candidate: CandidateCallback | None,
 ) -> None:
     """Searches one family in the run that is open, and logs its best model."""
     run_id = str(run.info.run_id)
     record.settings(client, run_id, search)
-    with tracking.CandidateRuns(client, run, family.name, search.estimator) as watcher:
-        search.watcher = _both(watcher, told)
+    with tracking.CandidateRuns(client, run, family.name, search.estimator) as candidate_runs:
+        search.on_candidate = _both(candidate_runs, on_candidate)
         _fit(search, parts.features, parts.classes)
-        watcher.rank(search.cv_results_["rank_test_score"])
+        candidate_runs.rank(search.cv_results_["rank_test_score"])
         on_training_rows = record.results(client, run_id, search, use_case.target, parts.features, parts.classes)
         model = search.best_estimator_
         evaluation = evaluate(use_case.target, parts.test_classes, model.predict(parts.test_features))
@@ -182,7 +182,7 @@ def _search_family(
             (on_training_rows, "training rows", "training_confusion_matrix.png"),
             (evaluation.confusion, "held-out rows", "evaluation/confusion_matrix.png"),
         ):
-            watcher.beside(partial(_draw, client, run_id, use_case, confusion, of, file))
+            candidate_runs.write_later(partial(_draw, client, run_id, use_case, confusion, of, file))
         # As a client would write it: whole numbers as integers, which is what MLflow then lets in.
         with TemporaryDirectory(prefix="dosel-reference-") as folder:
             seen = reference.write(use_case, parts.features, parts.classes, Path(folder))
@@ -214,12 +214,12 @@ def cores(jobs: int) -> int:
 
 
 def _both(first: CandidateCallback, second: CandidateCallback | None) -> CandidateCallback:
-    def watch(scored: ScoredCandidate) -> None:
-        first(scored)
+    def call_both(candidate: ScoredCandidate) -> None:
+        first(candidate)
         if second is not None:
-            second(scored)
+            second(candidate)
 
-    return watch
+    return call_both
 
 
 def _fit(search: AnySearch, features: pd.DataFrame, classes: Any) -> None:

@@ -6,7 +6,6 @@ from pkgutil import iter_modules
 from dosel.errors import UnknownUseCase
 from dosel.usecases.declaration import (
     DataApiRows,
-    Encoder,
     Family,
     Gate,
     GeneratedRows,
@@ -33,7 +32,6 @@ __all__ = [
     "Category",
     "Choice",
     "DataApiRows",
-    "Encoder",
     "Family",
     "Feature",
     "Gate",

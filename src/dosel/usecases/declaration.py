@@ -10,14 +10,11 @@ from typing import Any, Literal
 
 from dosel.usecases.features import Category, Feature, Number, Target
 
-Imputer = Literal["none", "median", "iterative"]
-"""What fills a number that is missing: nothing, the column's median, or a regression on the other numbers."""
+Imputer = Literal["none", "iterative"]
+"""What fills in a missing number: nothing, or a regression on the other numbers."""
 
-Encoder = Literal["one_hot", "ordinal"]
-
-SearchKind = Literal["grid", "random", "halving", "optuna"]
-"""How a family's space is searched: every point of it; points drawn at random; every point on few rows and the better
-ones on more; or trial by trial, each proposed from those before (Optuna's TPE, which ends a hopeless trial early)."""
+SearchKind = Literal["grid", "optuna"]
+"""How a family's space is searched: every point, or trial by trial (Optuna's TPE, which prunes poor trials early)."""
 
 Metric = Literal["accuracy", "balanced_accuracy", "f1_macro"]
 """What a search maximises and the gate compares, under scikit-learn's names."""
@@ -38,23 +35,16 @@ class Range:
 
 
 Space = Mapping[str, Sequence[Any] | Range]
-"""What is searched, by the parameter's name: a list of values, or, where points are drawn, a range."""
+"""What is searched, by the parameter's name: a list of values, or for Optuna also a range."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """How a family is searched, and for how long.
-
-    The metric and the folds are the use case's, since families are compared by them.
-    """
+    """How a family is searched. The metric and the folds are the use case's, since families are compared by them."""
 
     kind: SearchKind = "grid"
     trials: int = 10
-    """Points that are drawn, or trials that are made; a grid has as many as it has."""
-    minutes: float | None = None
-    """No trial is begun after that. How many there are then depends on the machine."""
-    factor: int = 3
-    """Halving goes on with one candidate of so many, on as many times the rows."""
+    """Number of Optuna's trials; a grid tries every point."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +67,6 @@ class Preprocessing:
     """What a model's pipeline does to rows before its classifier; how a number is scaled is the number's own."""
 
     imputer: Imputer = "none"
-    encoder: Encoder = "one_hot"
 
 
 @dataclass(frozen=True)

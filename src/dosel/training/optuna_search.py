@@ -1,7 +1,7 @@
-"""A search by trials, each proposed from those before: Optuna's TPE (Bergstra et al. 2011), as a scikit-learn search.
+"""Optuna's TPE (Bergstra et al. 2011) as a scikit-learn search: each trial is proposed from those before.
 
-Same rows and seed, same trials: one is made after the other, and what is proposed depends on those before and on the
-seed alone, not on whether the process was ended between. Folds are preprocessed once and go to the cores.
+Equal rows and seed give equal trials: they run one after the other, and a proposal depends only on the seed and the
+trials before, not on whether the process was interrupted. Folds are preprocessed once and scored in parallel.
 """
 
 import logging
@@ -29,13 +29,21 @@ from sklearn.model_selection import check_cv
 from sklearn.utils import indexable
 
 from dosel.db.engine import engine_arguments
+from dosel.training.candidates import (
+    CandidateCallback,
+    Fold,
+    ScoredCandidate,
+    figures_at,
+    plain,
+    prepare_fold,
+    score_fold,
+)
 from dosel.training.preprocessing import CLASSIFIER
-from dosel.training.search import CandidateCallback, Fold, ScoredCandidate, figures_at, plain, prepared_fold, scored_on
 from dosel.training.strategies import Each
 from dosel.usecases import Range, Space
 
 UNPRUNED = 3
-"""Trials that always get all their folds, so that there is something to compare with."""
+"""Trials that are never pruned, so that later ones have something to be compared with."""
 
 FIGURES = "figures"
 """Attribute of a trial: its figures, a list of each over the folds it had."""
@@ -43,21 +51,21 @@ FIGURES = "figures"
 log = logging.getLogger(__name__)
 
 
-class TrialSearchCV(BaseEstimator):  # type: ignore[misc]
-    """Looks for the best parameters of a pipeline's last step.
+class OptunaSearchCV(BaseEstimator):  # type: ignore[misc]
+    """Searches the best parameters of a pipeline's last step.
 
     Args:
-        space: by parameter, the values or the range to draw from.
-        trials: how many are made in all; `minutes`, if given, ends the search earlier.
+        space: values or a range by parameter.
+        trials: the number of trials.
 
     Attributes:
-        storage: the URL of a database that keeps trials, so that a search that was ended goes on; "" keeps none.
-        study: names the search there.
-        best_estimator_, best_params_, best_score_, cv_results_: as scikit-learn's searches have them. Folds that a
-            pruned trial did not have are NaN, and no pruned trial is the best.
+        storage: URL of a database that keeps trials, so that an interrupted search can continue; "" keeps none.
+        study: name of the search in that database.
+        best_estimator_, best_params_, best_score_, cv_results_: as in scikit-learn's searches. Folds that a pruned
+            trial did not have are NaN, and a pruned trial is never the best.
     """
 
-    watcher: CandidateCallback | None = None
+    on_candidate: CandidateCallback | None = None
     storage: str = ""
     study: str = "search"
 
@@ -69,7 +77,6 @@ class TrialSearchCV(BaseEstimator):  # type: ignore[misc]
         scoring: str,
         cv: int,
         trials: int,
-        minutes: float | None = None,
         n_jobs: int | None = None,
         random_state: int = 0,
     ) -> None:
@@ -78,30 +85,28 @@ class TrialSearchCV(BaseEstimator):  # type: ignore[misc]
         self.scoring = scoring
         self.cv = cv
         self.trials = trials
-        self.minutes = minutes
         self.n_jobs = n_jobs
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None) -> "TrialSearchCV":
-        """Makes the trials that are not made yet, and fits the best one's parameters to all rows."""
+    def fit(self, X: Any, y: Any = None) -> "OptunaSearchCV":
+        """Run the trials that are missing, then fit the best parameters to all rows."""
         X, y = indexable(X, y)
         self.scorer_ = check_scoring(self.estimator, self.scoring)
         splits = list(check_cv(self.cv, y, classifier=is_classifier(self.estimator)).split(X, y))
         parallel = joblib.Parallel(n_jobs=self.n_jobs, prefer="threads")
-        folds = parallel(joblib.delayed(prepared_fold)(self.estimator[:-1], Each(), X, y, *s) for s in splits)
-        study = self._opened()
+        folds = parallel(joblib.delayed(prepare_fold)(self.estimator[:-1], Each(), X, y, *s) for s in splits)
+        study = self._open_study()
         made = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
         made = [trial for trial in made if trial.state != TrialState.FAIL]
         if made:
-            log.info("%d trials of %s were made before; the search goes on from there", len(made), self.study)
+            log.info("%d trials of %s are finished; the search continues from there", len(made), self.study)
         for number, trial in enumerate(made, 1):
-            self._tell(number, trial, made[:number])
-        began = perf_counter()
-        while len(made) < self.trials and (not made or perf_counter() - began < 60 * (self.minutes or inf)):
-            # By the count of those that count: where one was ended half-way, the next one proposes the same.
+            self._report(number, trial, made[:number])
+        while len(made) < self.trials:
+            # Seeded by the number of finished trials: the trial after an interrupted one proposes the same.
             study.sampler = TPESampler(seed=self.random_state + len(made), n_startup_trials=UNPRUNED)
-            made.append(self._made(study, study.ask(self._distributions()), folds, parallel))
-            self._tell(len(made), made[-1], made)
+            made.append(self._run_trial(study, study.ask(self._distributions()), folds, parallel))
+            self._report(len(made), made[-1], made)
         self.cv_results_ = self._results(made, len(folds))
         best = min((i for i, trial in enumerate(made) if trial.state == TrialState.COMPLETE), key=self._rank)
         self.best_index_ = best
@@ -120,7 +125,7 @@ class TrialSearchCV(BaseEstimator):  # type: ignore[misc]
     def _rank(self, i: int) -> int:
         return int(self.cv_results_["rank_test_score"][i])
 
-    def _opened(self) -> optuna.Study:
+    def _open_study(self) -> optuna.Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(
             storage=_kept_in(self.storage) if self.storage else None,
@@ -130,21 +135,23 @@ class TrialSearchCV(BaseEstimator):  # type: ignore[misc]
             pruner=optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED),
         )
         for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-            # One search at a time has this name, so whoever made it was ended.
+            # One search at a time has this name, so the process that ran this trial was killed.
             study.tell(trial.number, state=TrialState.FAIL)
         return study
 
     def _distributions(self) -> dict[str, BaseDistribution]:
         return {name: _distribution(values) for name, values in self.space.items()}
 
-    def _made(self, study: optuna.Study, trial: Trial, folds: Sequence[Fold], parallel: joblib.Parallel) -> FrozenTrial:
-        """Scores a trial: the first fold decides whether the others are worth it."""
+    def _run_trial(
+        self, study: optuna.Study, trial: Trial, folds: Sequence[Fold], parallel: joblib.Parallel
+    ) -> FrozenTrial:
+        """Score a trial; after the first fold it may be pruned."""
         model = self.estimator.steps[-1][1]
         figures: dict[str, list[float]] = {}
         pruned = False
         for some in (folds[:1], folds[1:]):
             found = parallel(
-                joblib.delayed(scored_on)(Each(), model, [trial.params], fold, self.scorer_) for fold in some
+                joblib.delayed(score_fold)(Each(), model, [trial.params], fold, self.scorer_) for fold in some
             )
             for [of_fold] in found:
                 for name, value in of_fold.items():
@@ -159,7 +166,7 @@ class TrialSearchCV(BaseEstimator):  # type: ignore[misc]
         return study.tell(trial, float(np.mean(figures["test_scores"])))
 
     def _results(self, made: Sequence[FrozenTrial], folds: int) -> dict[str, Any]:
-        """`cv_results_`, as scikit-learn would write it of these candidates."""
+        """`cv_results_`, as scikit-learn would write it for these candidates."""
         columns = {"fit_time": "fit_time", "score_time": "score_time"}
         results: dict[str, Any] = {}
         for name in columns:
@@ -179,13 +186,13 @@ class TrialSearchCV(BaseEstimator):  # type: ignore[misc]
         mean = np.where(complete, scores.mean(axis=1), np.nan)
         results["mean_test_score"] = mean
         results["std_test_score"] = np.where(complete, scores.std(axis=1), np.nan)
-        # As scikit-learn: what has no score comes last.
+        # As in scikit-learn, candidates without a score rank last.
         known = np.where(complete, mean, -inf)
         results["rank_test_score"] = rankdata(-known, method="min").astype(np.int32)
         return results
 
-    def _tell(self, number: int, trial: FrozenTrial, made: Sequence[FrozenTrial]) -> None:
-        if self.watcher is None:
+    def _report(self, number: int, trial: FrozenTrial, made: Sequence[FrozenTrial]) -> None:
+        if self.on_candidate is None:
             return
         had = trial.user_attrs[FIGURES]["test_scores"]
         best = max((t.value for t in made if t.state == TrialState.COMPLETE and t.value is not None), default=-inf)
@@ -193,7 +200,9 @@ class TrialSearchCV(BaseEstimator):  # type: ignore[misc]
         figures |= {"mean_test_score": float(np.mean(had))}
         pruned = trial.state == TrialState.PRUNED
         params = plain({name: trial.params[name] for name in self.space})
-        self.watcher(ScoredCandidate(number, self.trials, number, params, float(np.mean(had)), best, figures, pruned))
+        self.on_candidate(
+            ScoredCandidate(number, self.trials, number, params, float(np.mean(had)), best, figures, pruned)
+        )
 
 
 def _kept_in(url: str) -> RDBStorage:

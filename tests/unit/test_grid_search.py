@@ -11,7 +11,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from dosel.training.search import GridSearchCV, ScoredCandidate
+from dosel.training.candidates import ScoredCandidate
+from dosel.training.grid_search import GridSearchCV
 
 GRID = {
     "classifier__max_depth": [1, 2, 3],
@@ -21,11 +22,11 @@ GRID = {
 X, Y = make_classification(300, 6, n_informative=4, n_classes=3, random_state=0)
 
 
-def searched(kind: type[Any], watcher: Any = None, **settings: Any) -> Any:
+def searched(kind: type[Any], callback: Any = None, **settings: Any) -> Any:
     model = Pipeline([("scale", StandardScaler()), ("classifier", DecisionTreeClassifier(random_state=0))])
     search = kind(model, GRID, **{"cv": 3, "scoring": "accuracy", "error_score": "raise"} | settings)
-    if watcher is not None:
-        search.watcher = watcher
+    if callback is not None:
+        search.on_candidate = callback
     return search.fit(X, Y)
 
 
@@ -50,7 +51,7 @@ def test_candidates_scores_and_choice_are_scikit_learns(jobs: int | None, refere
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 4])
-def test_the_watcher_sees_each_candidate_once_and_in_order(jobs: int, reference: Any) -> None:
+def test_callback_gets_each_candidate_once_and_in_order(jobs: int, reference: Any) -> None:
     import joblib
 
     seen: list[ScoredCandidate] = []
@@ -71,7 +72,7 @@ def test_the_watcher_sees_each_candidate_once_and_in_order(jobs: int, reference:
     }
 
 
-def test_candidates_are_told_before_the_search_has_ended() -> None:
+def test_callback_is_called_during_the_search() -> None:
     class EnoughSeen(Exception):
         pass
 
@@ -87,6 +88,6 @@ def test_candidates_are_told_before_the_search_has_ended() -> None:
     assert seen == [1, 2]
 
 
-def test_a_search_needs_no_watcher_and_is_cloned_like_any() -> None:
+def test_search_works_without_a_callback_and_can_be_cloned() -> None:
     search = searched(GridSearchCV)
     assert clone(search).get_params()["param_grid"] == GRID

@@ -11,10 +11,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from dosel.training.halving import HalvingSearchCV
-from dosel.training.search import GridSearchCV, ScoredCandidate
-from dosel.training.searches import search_of
-from dosel.training.trials import TrialSearchCV
+from dosel.training.candidates import ScoredCandidate
+from dosel.training.grid_search import GridSearchCV
+from dosel.training.optuna_search import OptunaSearchCV
+from dosel.training.search import search_of
 from dosel.usecases import Family, Range, Search
 from dosel.usecases.covertype import COVERTYPE
 
@@ -32,12 +32,14 @@ def rows() -> tuple[Any, Any]:
     return features, (features[:, 0] * features[:, 1] > 0).astype(int) + (features[:, 2] > 1)
 
 
-def searched(rows: tuple[Any, Any], trials: int, folder: Path | None = None, watcher: Any = None, jobs: int = 1) -> Any:
+def searched(
+    rows: tuple[Any, Any], trials: int, folder: Path | None = None, callback: Any = None, jobs: int = 1
+) -> Any:
     model = make_pipeline(StandardScaler(), DecisionTreeClassifier(random_state=0))
     model.steps[-1] = ("classifier", model.steps[-1][1])
-    search = TrialSearchCV(model, SPACE, scoring="accuracy", cv=3, trials=trials, n_jobs=jobs, random_state=7)
+    search = OptunaSearchCV(model, SPACE, scoring="accuracy", cv=3, trials=trials, n_jobs=jobs, random_state=7)
     search.storage = f"sqlite:///{folder / 'studies.db'}" if folder else ""
-    search.watcher = watcher
+    search.on_candidate = callback
     return search.fit(*rows)
 
 
@@ -60,10 +62,10 @@ def test_a_search_that_was_ended_goes_on_as_if_nothing_had_been(rows: tuple[Any,
 
     with pytest.raises(KeyboardInterrupt):
         searched(rows, 8, tmp_path, ends)
-    told: list[ScoredCandidate] = []
-    resumed = searched(rows, 8, tmp_path, told.append)
+    scored: list[ScoredCandidate] = []
+    resumed = searched(rows, 8, tmp_path, scored.append)
     assert shown(resumed) == shown(searched(rows, 8))
-    assert [scored.number for scored in told] == list(range(1, 9))
+    assert [candidate.number for candidate in scored] == list(range(1, 9))
 
 
 def test_a_trial_that_was_running_is_not_counted(rows: tuple[Any, Any], tmp_path: Path) -> None:
@@ -77,16 +79,16 @@ def test_a_trial_that_was_running_is_not_counted(rows: tuple[Any, Any], tmp_path
 
 
 def test_hopeless_trials_are_given_up_and_are_never_the_best(rows: tuple[Any, Any]) -> None:
-    told: list[ScoredCandidate] = []
-    search = searched(rows, 20, watcher=told.append)
-    pruned = [scored for scored in told if scored.pruned]
+    scored: list[ScoredCandidate] = []
+    search = searched(rows, 20, callback=scored.append)
+    pruned = [candidate for candidate in scored if candidate.pruned]
     assert pruned
-    assert not any(scored.number - 1 == search.best_index_ for scored in pruned)
-    for scored in pruned:
-        assert "split1_test_score" not in scored.metrics
+    assert not any(candidate.number - 1 == search.best_index_ for candidate in pruned)
+    for candidate in pruned:
+        assert "split1_test_score" not in candidate.metrics
     scores = search.cv_results_["mean_test_score"]
     assert np.isnan(scores).sum() == len(pruned)
-    assert search.best_score_ == np.nanmax(scores) == told[-1].best
+    assert search.best_score_ == np.nanmax(scores) == scored[-1].best
 
 
 def test_a_score_is_that_of_scikit_learn(rows: tuple[Any, Any]) -> None:
@@ -98,27 +100,18 @@ def test_a_score_is_that_of_scikit_learn(rows: tuple[Any, Any]) -> None:
         assert score == pytest.approx(expected, abs=1e-12)
 
 
-def test_minutes_end_a_search_but_not_before_its_first_trial(rows: tuple[Any, Any]) -> None:
-    model = make_pipeline(StandardScaler(), DecisionTreeClassifier(random_state=0))
-    model.steps[-1] = ("classifier", model.steps[-1][1])
-    search = TrialSearchCV(model, SPACE, scoring="accuracy", cv=3, trials=50, minutes=1e-9).fit(*rows)
-    assert len(search.cv_results_["params"]) == 1
-
-
 def neighbours(seed: int) -> Any:
     return KNeighborsClassifier()
 
 
 DECLARED: dict[str, tuple[Search, type[Any], Callable[[int], bool]]] = {
     "grid": (Search("grid"), GridSearchCV, lambda count: count == 6),
-    "random": (Search("random", trials=4), GridSearchCV, lambda count: count == 4),
-    "halving": (Search("halving", factor=2), HalvingSearchCV, lambda count: count > 6),
-    "optuna": (Search("optuna", trials=4), TrialSearchCV, lambda count: count == 4),
+    "optuna": (Search("optuna", trials=4), OptunaSearchCV, lambda count: count == 4),
 }
 
 
 @pytest.mark.parametrize("kind", DECLARED)
-def test_every_kind_of_search_finds_something_and_tells_it_live(kind: str, received: Any) -> None:
+def test_search_calls_back_with_each_candidate(kind: str, received: Any) -> None:
     from dosel.quality import check
     from dosel.rows import frames as canonical
 
@@ -127,18 +120,17 @@ def test_every_kind_of_search_finds_something_and_tells_it_live(kind: str, recei
     family = Family("knn", neighbours, {"n_neighbors": (1, 5, 9), "weights": ("uniform", "distance")}, search=declared)
     search = search_of(COVERTYPE, family, seed=1, jobs=1)
     assert isinstance(search, made)
-    told: list[ScoredCandidate] = []
-    search.watcher = told.append
+    scored: list[ScoredCandidate] = []
+    search.on_candidate = scored.append
     search.fit(canonical.canonical(COVERTYPE, table), table["Cover_Type"].to_numpy())
-    assert expected(len(told))
-    assert [scored.number for scored in told] == list(range(1, len(told) + 1))
-    assert {"n_neighbors", "weights"} <= told[0].params.keys()
-    assert len(search.cv_results_["params"]) == len(told)
+    assert expected(len(scored))
+    assert [candidate.number for candidate in scored] == list(range(1, len(scored) + 1))
+    assert {"n_neighbors", "weights"} <= scored[0].params.keys()
+    assert len(search.cv_results_["params"]) == len(scored)
     assert search.best_estimator_.predict(canonical.frame(COVERTYPE, [COVERTYPE.example]))[0] in range(1, 8)
 
 
-@pytest.mark.parametrize("kind", ["grid", "halving"])
-def test_a_range_needs_points_that_are_drawn(kind: Any) -> None:
-    family = Family("knn", neighbours, {"n_neighbors": Range(1, 9, integer=True)}, search=Search(kind))
-    with pytest.raises(TypeError, match="name the values of n_neighbors"):
+def test_grid_rejects_a_range() -> None:
+    family = Family("knn", neighbours, {"n_neighbors": Range(1, 9, integer=True)})
+    with pytest.raises(TypeError, match="n_neighbors has a range"):
         search_of(COVERTYPE, family, seed=1, jobs=1)
