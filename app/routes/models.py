@@ -35,7 +35,7 @@ def router(use_cases: Sequence[UseCase], default: UseCase) -> APIRouter:
                     use_case=use_case.name,
                     loaded=_loaded(follower, use_case),
                     versions=[Version.of(version) for version in registry.versions(use_case.model_name)],
-                    trouble=registry.trouble(use_case.model_name),
+                    trouble=registry.open_notes(use_case.model_name),
                 )
                 for use_case in use_cases
             ]

@@ -1,10 +1,11 @@
-"""Whether a challenger enters Production: a decision on figures, made without touching anything.
+"""The gate: decides whether a challenger may replace the champion. It only compares figures and changes nothing.
 
-Each rule is judged, and what cannot be judged does not hold: the gate fails closed.
+Every rule is judged. A rule that cannot be judged fails: the gate fails closed.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,25 +14,25 @@ from dosel.registry.intervals import METRICS, Classes, Counts, confusion, differ
 from dosel.usecases import Gate, Target
 
 EXAMPLE_TOLERANCE = 1e-6
-"""How far a probability of the example may be off: serving may compute in float32."""
+"""Largest accepted difference of a probability of the example: serving may compute in float32."""
 
 
 COMPARISONS = {"gain", "interval"}
-"""Rules whose failing is told by the two scores alone."""
+"""Rules whose failure message is the difference of the two scores."""
 
 
 @dataclass(frozen=True)
 class ModelEvaluation:
-    """What a model showed on the held-out rows.
+    """A version, evaluated on the held-out rows.
 
     Attributes:
-        predicted: its class for each row; None if it could not be loaded or failed on them.
-        failure: why, if so.
-        split: the version of the split it was trained with.
-        example: probabilities by class code, for the use case's example: `answered` by serving, `recorded` by the
-            training; None what there is not.
-        latency_ms: median time of an answer for one row.
-        backend_tags: tags that say what is to answer, and why, after a proof on all held-out rows.
+        predicted: class codes, shape (rows,); None if the version could not be loaded or failed.
+        failure: the reason, if `predicted` is None.
+        split: version of the split that the model was trained with.
+        answered: probabilities by class code for the use case's example, computed as serving computes them.
+        recorded: the same, as the training recorded them.
+        latency_ms: median time of a prediction for one row.
+        backend_tags: tags that name the backend, after a parity check on all held-out rows.
     """
 
     version: int
@@ -46,7 +47,7 @@ class ModelEvaluation:
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule, whether it holds, and in words the figures it rests on."""
+    """One rule of the gate: whether it holds, and the figures in words and as numbers."""
 
     name: str
     holds: bool
@@ -56,7 +57,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Report:
-    """What the gate found: `passed` if, and only if, every rule holds."""
+    """The gate's decision: `passed` if every rule holds."""
 
     rules: tuple[Rule, ...]
     reason: str
@@ -73,7 +74,7 @@ class Report:
         return all(rule.holds for rule in self.rules)
 
     def document(self) -> dict[str, Any]:
-        """As `gate.json` and the ledger keep it."""
+        """The report as JSON values, for `gate.json` and the ledger."""
         return {"passed": self.passed} | asdict(self)
 
     @classmethod
@@ -83,7 +84,7 @@ class Report:
 
     @property
     def table(self) -> str:
-        """The rules as a Markdown table, under the verdict."""
+        """The verdict and the rules as a Markdown table."""
         verdict = "Passed the gate" if self.passed else "Candidate, not promoted"
         lines = [f"| {rule.name} | {'holds' if rule.holds else '**fails**'} | {rule.words} |" for rule in self.rules]
         return "\n".join([f"{verdict}: {self.reason}.", "", "| rule | verdict | figures |", "|---|---|---|", *lines])
@@ -98,15 +99,15 @@ def judge(
     champion: ModelEvaluation | None,
     seed: int,
 ) -> Report:
-    """Judges every rule that the use case declares.
+    """Judge every rule.
 
     Args:
-        truth: the held-out rows' classes.
-        split: the version of the split by which those rows are held out now.
-        champion: what is in Production; None if nothing is.
+        truth: classes of the held-out rows, shape (rows,).
+        split: version of the split that holds these rows out now.
+        champion: the version in Production, or None.
     """
-    judged = _Judged(gate, target, truth, split, challenger, champion, seed)
-    rules = tuple(judged.rules())
+    judged = _Rules(gate, target, truth, split, challenger, champion, seed)
+    rules = tuple(judged.judge())
     metrics = {"challenger": judged.metrics(challenger)}
     latency = {"challenger": challenger.latency_ms}
     if champion is not None:
@@ -125,33 +126,28 @@ def judge(
     )
 
 
-class _CannotTell(Exception):
-    """A rule cannot be judged, and why."""
+class _NotJudgeable(Exception):
+    """A rule cannot be judged; the message says why."""
 
 
-class _Judged:
-    """The rules over one comparison."""
+@dataclass(frozen=True)
+class _Rules:
+    """The rules, for one challenger and one champion."""
 
-    def __init__(
-        self,
-        gate: Gate,
-        target: Target,
-        truth: Classes,
-        split: str,
-        one: ModelEvaluation,
-        other: ModelEvaluation | None,
-        seed: int,
-    ) -> None:
-        self._gate = gate
-        self._target = target
-        self._codes = np.array(sorted(target.labels), dtype=np.int64)
-        self._truth = truth
-        self._split = split
-        self._one = one
-        self._other = other
-        self._seed = seed
+    gate: Gate
+    target: Target
+    truth: Classes
+    split: str
+    challenger: ModelEvaluation
+    champion: ModelEvaluation | None
+    seed: int
 
-    def rules(self) -> Iterator[Rule]:
+    @cached_property
+    def codes(self) -> Classes:
+        """The target's class codes, sorted."""
+        return np.array(sorted(self.target.labels), dtype=np.int64)
+
+    def judge(self) -> Iterator[Rule]:
         rules = {
             "serving": self._serving,
             "example": self._example,
@@ -165,29 +161,29 @@ class _Judged:
         for name, rule in rules.items():
             try:
                 holds, words, figures = rule()
-            except (_CannotTell, ValueError, KeyError) as error:
+            except (_NotJudgeable, ValueError, KeyError) as error:
                 holds, words, figures = False, f"cannot be judged: {error}", {}
             yield Rule(name, holds, words, figures)
 
-    def metrics(self, shown: ModelEvaluation) -> dict[str, float]:
-        """Every metric of one side; none if it could not be scored."""
+    def metrics(self, evaluation: ModelEvaluation) -> dict[str, float]:
+        """All metrics of one version; empty if it could not be scored."""
         try:
-            matrix = self._matrix(shown)
-        except (_CannotTell, ValueError):
+            matrix = self._matrix(evaluation)
+        except (_NotJudgeable, ValueError):
             return {}
         return {name: float(figure(matrix)) for name, figure in METRICS.items()}
 
     def _serving(self) -> tuple[bool, str, dict[str, Any]]:
-        if self._one.predicted is None:
-            return False, self._one.failure, {}
-        return True, "loads as serving loads it, and answers", {}
+        if self.challenger.predicted is None:
+            return False, self.challenger.failure, {}
+        return True, "it loads and predicts as it does in serving", {}
 
     def _example(self) -> tuple[bool, str, dict[str, Any]]:
-        recorded, answered = self._one.recorded, self._one.answered
+        recorded, answered = self.challenger.recorded, self.challenger.answered
         if answered is None:
-            raise _CannotTell(self._one.failure or "it did not answer the example")
+            raise _NotJudgeable(self.challenger.failure or "it did not answer the example")
         if recorded is None:
-            raise _CannotTell("its run did not record what it answers to the example")
+            raise _NotJudgeable("its run recorded no answer to the example")
         if recorded.keys() != answered.keys():
             return False, f"answers the classes {sorted(answered)} instead of {sorted(recorded)}", {}
         furthest = max(abs(recorded[code] - answered[code]) for code in recorded)
@@ -196,81 +192,82 @@ class _Judged:
         return alike and furthest <= EXAMPLE_TOLERANCE, words, {"furthest": furthest}
 
     def _same_split(self) -> tuple[bool, str, dict[str, Any]]:
-        splits = {"now": self._split, "challenger": self._one.split}
-        if self._other is not None:
-            splits["production"] = self._other.split
-        if set(splits.values()) == {self._split}:
-            return True, f"{self._split}, by which none of these rows was trained on", splits
+        splits = {"now": self.split, "challenger": self.challenger.split}
+        if self.champion is not None:
+            splits["production"] = self.champion.split
+        if set(splits.values()) == {self.split}:
+            return True, f"all use the split {self.split}: no model was trained on these rows", splits
         words = ", ".join(f"{side} {split or 'unknown'}" for side, split in splits.items())
-        return False, f"the splits differ ({words}): one may have been trained on rows the other is tested on", splits
+        return False, f"the splits differ ({words}): a model may have been trained on these rows", splits
 
     def _floor(self) -> tuple[bool, str, dict[str, Any]]:
-        score, floor = self._score(self._one), self._gate.floor
-        return score >= floor, f"{score:.4f}, at least {floor:.4f} is asked", {"score": score, "floor": floor}
+        score, floor = self._score(self.challenger), self.gate.floor
+        return score >= floor, f"{score:.4f}; required: at least {floor:.4f}", {"score": score, "floor": floor}
 
     def _baseline(self) -> tuple[bool, str, dict[str, Any]]:
-        score = self._score(self._one)
-        codes, counts = np.unique(self._truth, return_counts=True)
+        score = self._score(self.challenger)
+        codes, counts = np.unique(self.truth, return_counts=True)
         majority = int(codes[counts.argmax()])
-        matrix = confusion(self._truth, np.full_like(self._truth, majority), self._codes)
-        baseline = float(METRICS[self._gate.metric](matrix))
-        words = f"{score:.4f}, always answering {self._target.labels[majority]} gives {baseline:.4f}"
+        matrix = confusion(self.truth, np.full_like(self.truth, majority), self.codes)
+        baseline = float(METRICS[self.gate.metric](matrix))
+        words = f"{score:.4f}; always predicting {self.target.labels[majority]} gives {baseline:.4f}"
         return score > baseline, words, {"score": score, "baseline": baseline, "majority": majority}
 
     def _gain(self) -> tuple[bool, str, dict[str, Any]]:
-        if self._other is None:
-            return self._nothing_there()
-        one, other, least = self._score(self._one), self._score(self._other), self._gate.min_gain
-        # Differences of shares: what lies beyond the twelfth decimal is rounding.
+        if self.champion is None:
+            return self._no_champion()
+        one, other, least = self._score(self.challenger), self._score(self.champion), self.gate.min_gain
+        # Rounded, since differences of shares have rounding errors beyond the twelfth decimal.
         holds = round(one - other, 12) >= least
-        words = f"{one:.4f} against {other:.4f}: {one - other:+.4f}, at least {least:+.4f} is asked"
+        words = f"{one:.4f} against {other:.4f}: {one - other:+.4f}; required: at least {least:+.4f}"
         return holds, words, {"challenger": one, "production": other, "gain": one - other, "min_gain": least}
 
     def _interval(self) -> tuple[bool, str, dict[str, Any]]:
-        if self._other is None:
-            return self._nothing_there()
-        gate = self._gate
-        one, other = self._answers(self._one), self._answers(self._other)
+        if self.champion is None:
+            return self._no_champion()
+        gate = self.gate
+        one, other = self._answers(self.challenger), self._answers(self.champion)
         low, high = difference_interval(
-            gate.metric, self._truth, one, other, self._codes, gate.confidence, gate.resamples, self._seed
+            gate.metric, self.truth, one, other, self.codes, gate.confidence, gate.resamples, self.seed
         )
         words = (
-            f"{gate.confidence:.0%} of resamples in {low:+.4f} to {high:+.4f}, at least {-gate.tolerance:+.4f} is asked"
+            f"{gate.confidence:.0%} interval of the difference: {low:+.4f} to {high:+.4f}; "
+            f"required: at least {-gate.tolerance:+.4f}"
         )
         return low >= -gate.tolerance, words, {"low": low, "high": high, "tolerance": gate.tolerance}
 
     def _class_recall(self) -> tuple[bool, str, dict[str, Any]]:
-        if self._other is None:
-            return self._nothing_there()
-        drops = recalls(self._matrix(self._other)) - recalls(self._matrix(self._one))
-        seen = {int(code): float(drop) for code, drop in zip(self._codes, drops, strict=True) if drop == drop}
+        if self.champion is None:
+            return self._no_champion()
+        drops = recalls(self._matrix(self.champion)) - recalls(self._matrix(self.challenger))
+        seen = {int(code): float(drop) for code, drop in zip(self.codes, drops, strict=True) if drop == drop}
         if not seen:
-            raise _CannotTell("there are no held-out rows")
+            raise _NotJudgeable("there are no held-out rows")
         worst = max(seen, key=seen.__getitem__)
         words = (
-            f"{self._target.labels[worst]} falls furthest, by {max(seen[worst], 0):.4f}, "
-            f"at most {self._gate.max_class_drop:.4f} is allowed"
+            f"largest drop of a class's recall: {max(seen[worst], 0):.4f} ({self.target.labels[worst]}); "
+            f"allowed: at most {self.gate.max_class_drop:.4f}"
         )
-        if unseen := [label for code, label in self._target.labels.items() if code not in seen]:
+        if unseen := [label for code, label in self.target.labels.items() if code not in seen]:
             words += f"; no held-out rows of {', '.join(unseen)}"
-        return seen[worst] <= self._gate.max_class_drop, words, {"drops": {str(c): d for c, d in seen.items()}}
+        return seen[worst] <= self.gate.max_class_drop, words, {"drops": {str(c): d for c, d in seen.items()}}
 
-    def _nothing_there(self) -> tuple[bool, str, dict[str, Any]]:
-        return True, "nothing was in Production to compare with", {}
+    def _no_champion(self) -> tuple[bool, str, dict[str, Any]]:
+        return True, "no champion: nothing was in Production", {}
 
-    def _score(self, shown: ModelEvaluation) -> float:
-        return float(METRICS[self._gate.metric](self._matrix(shown)))
+    def _score(self, evaluation: ModelEvaluation) -> float:
+        return float(METRICS[self.gate.metric](self._matrix(evaluation)))
 
-    def _matrix(self, shown: ModelEvaluation) -> Counts:
-        return confusion(self._truth, self._answers(shown), self._codes)
+    def _matrix(self, evaluation: ModelEvaluation) -> Counts:
+        return confusion(self.truth, self._answers(evaluation), self.codes)
 
-    def _answers(self, shown: ModelEvaluation) -> Classes:
-        if shown.predicted is None:
-            who = "the challenger" if shown is self._one else f"version {shown.version}, in Production,"
-            raise _CannotTell(f"{who} could not be scored: {shown.failure}")
-        if len(self._truth) == 0:
-            raise _CannotTell("there are no held-out rows")
-        return shown.predicted
+    def _answers(self, evaluation: ModelEvaluation) -> Classes:
+        if evaluation.predicted is None:
+            who = "the challenger" if evaluation is self.challenger else f"version {evaluation.version}, in Production,"
+            raise _NotJudgeable(f"{who} could not be scored: {evaluation.failure}")
+        if len(self.truth) == 0:
+            raise _NotJudgeable("there are no held-out rows")
+        return evaluation.predicted
 
 
 def _reason(gate: Gate, rules: tuple[Rule, ...], metrics: Mapping[str, Mapping[str, float]], rows: int) -> str:

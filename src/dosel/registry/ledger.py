@@ -1,4 +1,4 @@
-"""The promotion ledger: append-only, the truth about what was in Production when, by whom and why."""
+"""The promotion ledger: which version was in Production when, by whom and why. Entries are only added."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -18,14 +18,14 @@ from dosel.registry import manifests
 from dosel.registry.manifests import Manifest
 
 Kind = Literal["gate", "manual", "rollback", "followed"]
-"""Who moved Production: the gate, a person, a person going back, or somebody in MLflow whom dosel followed."""
+"""Cause of a change: the gate, a person, a rollback, or an alias that was moved in MLflow and followed."""
 
 ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a move rests on. `gate` is the gate's whole report, as `gate.json` has it; None if it was not asked."""
+    """The facts behind a promotion. `gate` is the gate's report, as in `gate.json`; None if the gate did not judge."""
 
     kind: Kind = "manual"
     to_run: str | None = None
@@ -38,7 +38,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Promotion:
-    """One move of Production; `sequence` counts a model's moves from 1, without gaps."""
+    """One change of Production; `sequence` counts a model's changes from 1, without gaps."""
 
     model: str
     sequence: int
@@ -52,7 +52,7 @@ class Promotion:
 
 @dataclass(frozen=True)
 class Note:
-    """Something that went wrong around Production without moving it, after the entry of that sequence."""
+    """A problem that did not change Production, noted after the entry with that sequence."""
 
     sequence: int
     at: datetime
@@ -60,14 +60,14 @@ class Note:
 
 
 class PromotionLedger:
-    """Entries are added, never changed: each one's from-version is the one before's to-version."""
+    """Adds and reads entries. Each entry's `from_version` is the `to_version` of the entry before."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._made = False
 
     def lock(self, model: str) -> AbstractContextManager[locks.ModelLock]:
-        """The turn of whoever moves Production of a model, in the ledger and in MLflow."""
+        """The lock of a model, for changes of Production in the ledger and in MLflow."""
         return locks.hold(self._engine, f"moving Production of {model}")
 
     def append(
@@ -79,28 +79,28 @@ class PromotionLedger:
         evidence: Evidence = Evidence(),
         after: int | None = None,
     ) -> Promotion:
-        """Records that `to_version` is in Production from now on; already there, it records nothing.
+        """Record that `to_version` is in Production; if it already is, record nothing.
 
         Args:
-            after: the sequence of the entry this one must follow, 0 for none; left out, whichever is the last.
+            after: the sequence of the entry that this one must follow, 0 for none; by default the last one.
 
         Raises:
-            PromotionConflict: another entry is the last one by now; look again and decide anew.
+            PromotionConflict: another entry was added since `after`.
         """
         for _ in range(ATTEMPTS):
             try:
                 return self._append(model, to_version, actor, reason, evidence, after)
             except IntegrityError:
-                # Another process took this sequence; who need not follow a certain entry takes the next.
+                # Another process took this sequence; the next attempt takes the following one.
                 continue
-        raise PromotionConflict(f"{model} was promoted by others {ATTEMPTS} times in this very moment; try again")
+        raise PromotionConflict(f"{model}: other processes changed Production {ATTEMPTS} times in a row; try again")
 
     def last(self, model: str) -> Promotion | None:
         with self._transaction() as connection:
             return _last(connection, model)
 
     def history(self, model: str, until: datetime | None = None) -> list[Promotion]:
-        """All moves of a model up to a moment, oldest first; the last one says what was in Production then."""
+        """A model's entries up to a time, oldest first; the last one names the version in Production then."""
         query = select(PROMOTIONS).where(PROMOTIONS.c.model == model).order_by(PROMOTIONS.c.sequence)
         if until is not None:
             query = query.where(PROMOTIONS.c.at <= until.astimezone(UTC).replace(tzinfo=None))
@@ -108,7 +108,7 @@ class PromotionLedger:
             return [_promotion(row) for row in connection.execute(query).mappings()]
 
     def manifest(self, model: str, version: int, run_id: str) -> Manifest | None:
-        """What the files of a version were when it was registered; None if dosel did not register it."""
+        """The digests of a version's files at registration; None if dosel did not register it."""
         with self._transaction() as connection:
             return manifests.find(connection, model, version, run_id)
 
@@ -120,23 +120,23 @@ class PromotionLedger:
                 if manifests.find(connection, *key) is None:
                     manifests.add(connection, manifest)
         except IntegrityError:
-            # Another process has kept it in the same moment, or the one that is kept does not fit its own digest.
+            # Another process recorded it at the same time, or the recorded one does not match its own digest.
             pass
         return self.manifest(*key) or manifest
 
     def named_runs(self) -> set[str]:
-        """Every run that an entry or a manifest names, of whatever model."""
+        """The runs that any entry or manifest names, of all models."""
         with self._transaction() as connection:
             entries = select(PROMOTIONS.c.to_run).where(PROMOTIONS.c.to_run.is_not(None))
             return {str(run) for run in connection.scalars(entries)} | manifests.run_ids(connection)
 
     def projected(self, model: str) -> int:
-        """The sequence up to which MLflow was brought to the ledger; 0 if it never was."""
+        """The sequence of the last entry that was written to MLflow; 0 if none was."""
         with self._transaction() as connection:
             return connection.scalar(select(PROJECTIONS.c.sequence).where(PROJECTIONS.c.model == model)) or 0
 
     def mark_projected(self, model: str, sequence: int) -> None:
-        """Called by whoever has the model's turn."""
+        """Record that an entry was written to MLflow. The caller holds the model's lock."""
         with self._transaction() as connection:
             mine = PROJECTIONS.c.model == model
             if connection.scalar(select(PROJECTIONS.c.sequence).where(mine)) is None:
@@ -145,7 +145,7 @@ class PromotionLedger:
                 connection.execute(update(PROJECTIONS).where(mine).values(sequence=sequence))
 
     def note(self, model: str, text: str) -> bool:
-        """Adds a note; the same one twice in a row after the same entry is kept once. Gives whether it is new."""
+        """Add a note, unless the last one has the same text after the same entry; return whether it was added."""
         with self._transaction() as connection:
             last = _last(connection, model)
             sequence = last.sequence if last else 0
@@ -172,14 +172,16 @@ class PromotionLedger:
                 return last
             sequence = last.sequence if last else 0
             if after is not None and sequence != after:
-                raise PromotionConflict(f"{model} was promoted by somebody else meanwhile; look again and decide anew")
+                raise PromotionConflict(
+                    f"{model}: Production changed during the decision; read the ledger and decide again"
+                )
             now = datetime.now(UTC)
             values = {
                 "model": model,
                 "sequence": sequence + 1,
                 "from_version": last.to_version if last else None,
                 "to_version": to_version,
-                # A clock that runs behind another machine's must not put an entry before the one it follows.
+                # A slow clock must not date an entry before the one it follows.
                 "at": (max(now, last.at) if last else now).replace(tzinfo=None),
                 "actor": actor[:255],
                 "reason": reason,
@@ -208,7 +210,7 @@ class PromotionLedger:
 
 
 def _same(last: Promotion, to_version: int, run_id: str | None) -> bool:
-    """Whether an entry is about this very version: a fresh MLflow counts its own from 1 again."""
+    """Whether an entry names this very version: another MLflow numbers its versions from 1 again."""
     known = last.evidence.to_run
     return last.to_version == to_version and (known is None or run_id is None or known == run_id)
 
@@ -221,7 +223,7 @@ def _last(connection: Connection, model: str) -> Promotion | None:
 
 def _promotion(row: RowMapping) -> Promotion:
     evidence = Evidence(
-        # Before there were kinds, there was only the gate.
+        # Entries without a kind are from before the column existed: then only the gate promoted.
         kind=row["kind"] or "gate",
         to_run=row["to_run"],
         data_digest=row["data_digest"],

@@ -1,7 +1,7 @@
 """The ledger's projection onto MLflow: the aliases `production` and `previous`, and the stage Production.
 
-`sync_aliases` is the one function that writes them. Promote, roll back and reconcile all call it, each
-in the model's turn: MLflow moves aliases and stages without a lock of its own.
+`sync_aliases` is the only function that writes them. Promote, roll back and reconcile call it while they hold the
+model's lock, since MLflow moves aliases and stages without one.
 """
 
 import logging
@@ -18,17 +18,19 @@ PRODUCTION = "production"
 PREVIOUS = "previous"
 
 OUTSIDE = "somebody in MLflow"
-"""Who moved the alias `production`, as far as we can know."""
+"""The actor of an entry for an alias that was moved outside dosel."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Projection:
-    """How MLflow stands to the ledger.
+    """The state of Production after MLflow was synchronised with the ledger.
 
-    `entry` is the ledger's last entry, None if there is none; `version` the version it names, None if MLflow
-    does not have that. `notes` is what was found amiss now, in words.
+    Attributes:
+        entry: the ledger's last entry; None if there is none.
+        version: the version that the entry names; None if MLflow does not have it.
+        notes: the differences that were found, as sentences.
     """
 
     entry: Promotion | None
@@ -37,16 +39,16 @@ class Projection:
 
 
 def sync_aliases(lock: ModelLock, store: Store, ledger: PromotionLedger, name: str) -> Projection:
-    """Brings aliases and stage to the ledger's last entry. Idempotent; ended anywhere, the next call ends it.
+    """Set aliases and stage to the ledger's last entry. Idempotent: a call that was killed is finished by the next.
 
-    The alias moved by somebody else is followed, by an entry of its own, to a version that dosel registered
-    and whose files are what they were. From any other it is put back, with a note.
+    If somebody moved the alias `production` outside dosel to a version whose files match its manifest, a new entry
+    records that. From any other version the alias is put back, with a note.
     """
     notes = []
     last = ledger.last(name)
     version = entered(store, last) if last else None
     found = store.alias(name, PRODUCTION)
-    # What the ledger speaks of is gone: then nothing of dosel's has put the alias where it is.
+    # If MLflow has lost the ledger's version, dosel did not set the alias either.
     if found is not None and (version is None or _moved_outside(ledger, last, found)):
         try:
             last = _followed(store, ledger, last, version, name, found)
@@ -57,19 +59,19 @@ def sync_aliases(lock: ModelLock, store: Store, ledger: PromotionLedger, name: s
         if found is not None:
             lock.check()
             store.set_alias(name, PRODUCTION, None)
-        return _told(ledger, name, Projection(None, None, tuple(notes)))
+        return _recorded(ledger, name, Projection(None, None, tuple(notes)))
     if version is None:
         notes.append(
-            f"version {last.to_version}, which is in Production by the ledger, is gone from MLflow "
-            "(deleted there, or this is another MLflow). The next training brings another, or promote one by hand"
+            f"MLflow has lost version {last.to_version}, which is in Production by the ledger (it was deleted, or this "
+            "is another MLflow). Promote another version, or wait for the next training"
         )
         if found is not None:
             lock.check()
             store.set_alias(name, PRODUCTION, None)
-        return _told(ledger, name, Projection(last, None, tuple(notes)))
+        return _recorded(ledger, name, Projection(last, None, tuple(notes)))
 
     _write(lock, store, ledger, last)
-    return _told(ledger, name, Projection(last, version, tuple(notes)))
+    return _recorded(ledger, name, Projection(last, version, tuple(notes)))
 
 
 def entered(store: Store, entry: Promotion) -> ModelVersion | None:
@@ -79,13 +81,13 @@ def entered(store: Store, entry: Promotion) -> ModelVersion | None:
     except ModelNotFound:
         return None
     known = entry.evidence.to_run
-    # An entry from before runs were noted: what was made after it cannot be what it speaks of.
+    # An old entry without a run id: a version created after it cannot be the one it names.
     same = version.run_id == known if known is not None else version.created_at <= entry.at
     return version if same else None
 
 
 def _moved_outside(ledger: PromotionLedger, last: Promotion | None, found: int) -> bool:
-    """Whether the alias stands where neither the ledger nor a move that was ended half-way has put it."""
+    """Whether neither the ledger nor an interrupted promotion explains where the alias is."""
     if last is None:
         return True
     if found == last.to_version:
@@ -93,8 +95,8 @@ def _moved_outside(ledger: PromotionLedger, last: Promotion | None, found: int) 
     done = ledger.projected(last.model)
     if done >= last.sequence:
         return True
-    on_the_way = {entry.to_version for entry in ledger.history(last.model) if entry.sequence >= done}
-    return found not in on_the_way
+    pending = {entry.to_version for entry in ledger.history(last.model) if entry.sequence >= done}
+    return found not in pending
 
 
 def _followed(
@@ -111,7 +113,7 @@ def _followed(
 
 
 def evidence_of(ledger: PromotionLedger, version: ModelVersion, before: ModelVersion | None, kind: Kind) -> Evidence:
-    """What the ledger keeps of a move that the gate was not asked about."""
+    """The evidence of a promotion that the gate did not judge."""
     manifest = ledger.manifest(version.name, version.version, version.run_id)
     return Evidence(
         kind=kind,
@@ -154,9 +156,9 @@ def _is_there(store: Store, name: str, number: int) -> bool:
     return True
 
 
-def _told(ledger: PromotionLedger, name: str, projection: Projection) -> Projection:
+def _recorded(ledger: PromotionLedger, name: str, projection: Projection) -> Projection:
     for text in projection.notes:
-        # Found again at every look until somebody does something; said once.
+        # Each poll finds the same difference again; the ledger and the log get it once.
         if ledger.note(name, text):
             log.error("%s: %s", name, text)
     return projection

@@ -1,4 +1,4 @@
-"""Model versions and what is in Production, kept in step with the promotion ledger, which is the truth."""
+"""Model versions and Production. The promotion ledger is the truth; MLflow's aliases and stage follow it."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -21,10 +21,10 @@ log = logging.getLogger(__name__)
 
 
 class Registry:
-    """MLflow's registry at `tracking_uri` under the ledger.
+    """MLflow's registry at `tracking_uri`, together with the promotion ledger.
 
-    Every call may raise RegistryError, when MLflow cannot be reached or refuses, and WarehouseError, when
-    the data store does.
+    Every call may raise RegistryError (MLflow cannot be reached, or refused) and WarehouseError (the data store
+    cannot be reached, or refused).
     """
 
     def __init__(self, tracking_uri: str, ledger: PromotionLedger) -> None:
@@ -44,10 +44,9 @@ class Registry:
         return self._store
 
     def register(self, use_case: UseCase, run_id: str) -> ModelVersion:
-        """The version of the model that `run_id` logged, with its manifest; registered before, it is found again.
+        """Register the model that `run_id` logged, with its backend and manifest; registered before, return it.
 
-        The form that is to answer for it is made here and kept beside the model. The newest version of a family
-        carries the family's name as an alias.
+        The newest version of a family gets the family's name as an alias.
         """
         version = self._store.create_version(use_case.model_name, use_case.summary, run_id)
         record_manifest(self._store, self._ledger, version, lambda files: self._add_backend(use_case, version, files))
@@ -78,9 +77,9 @@ class Registry:
         return self._store.version(name, version)
 
     def production_number(self, name: str) -> int | None:
-        """The number of the version in Production, for a cheap look; None while there is none.
+        """The number of the version in Production, cheaply; None while there is none.
 
-        Where alias and ledger differ, they are reconciled first: the alias alone is believed by nobody.
+        If alias and ledger differ, they are reconciled first.
         """
         number, last = self._store.alias(name, PRODUCTION), self._ledger.last(name)
         if last is not None and last.to_version == number:
@@ -91,7 +90,7 @@ class Registry:
         return version.version if version else None
 
     def production(self, name: str) -> ModelVersion | None:
-        """What is in Production; None while nothing is."""
+        """The version in Production, or None."""
         number = self.production_number(name)
         return None if number is None else self.version(name, number)
 
@@ -117,9 +116,10 @@ class Registry:
         return trusted_files(self._store, self._ledger, version)
 
     def check(self, version: ModelVersion) -> None:
-        """
+        """Verify the version's files.
+
         Raises:
-            UntrustedModel: the version's files are not those that were registered.
+            UntrustedModel: they are not those that were registered.
         """
         with self.files(version):
             pass
@@ -132,20 +132,20 @@ class Registry:
         evidence: Evidence | None = None,
         after: int | None = None,
     ) -> Promotion:
-        """Puts a version in Production: first the ledger, then its projection. Doing it again changes nothing.
+        """Put a version into Production: first the ledger, then MLflow. A second call changes nothing.
 
         Args:
-            evidence: what it rests on; left out, the version's own figures, as for a decision by hand.
-            after: the sequence of the ledger's entry it was decided on; left out, whichever is the last.
+            evidence: the figures of the decision; by default the version's own, as for a decision by hand.
+            after: sequence of the ledger's entry on which the decision rests; by default the last one.
 
         Raises:
             UntrustedModel: its files are not those that were registered.
-            PromotionConflict: Production was moved since the entry `after`.
+            PromotionConflict: Production changed after the entry `after`.
         """
         self.check(version)
         name = version.name
         with self._ledger.lock(name) as lock:
-            # What another process left half-done, or somebody did in MLflow, comes first into the record.
+            # First finish an interrupted promotion, and record a move that was made in MLflow.
             before = sync_aliases(lock, self._store, self._ledger, name)
             evidence = evidence or evidence_of(self._ledger, version, before.version, "manual")
             entry = self._ledger.append(name, version.version, actor, reason, evidence, after)
@@ -153,44 +153,46 @@ class Registry:
             return entry
 
     def roll_back(self, name: str, actor: str, reason: str, to: int | None = None) -> Promotion:
-        """Puts back what was in Production before what is there now; once more, what was there before that.
+        """Put the previous Production version back; called again, the one before it.
 
         Args:
-            to: a version that was in Production at some time; left out, the last one that can be loaded.
+            to: a version that has been in Production; by default the last one that can be loaded.
 
         Raises:
             PromotionRefused: there is none.
-            UntrustedModel: the version asked for is not what was registered.
+            UntrustedModel: the files of `to` are not those that were registered.
         """
         with self._ledger.lock(name) as lock:
             now = sync_aliases(lock, self._store, self._ledger, name)
             history = self._ledger.history(name)
-            version = self._asked_back(history, name, to) if to is not None else self._last_good(history, name)
+            version = (
+                self._rollback_target(history, name, to) if to is not None else self._previous_version(history, name)
+            )
             evidence = evidence_of(self._ledger, version, now.version, "rollback")
             entry = self._ledger.append(name, version.version, actor, reason, evidence)
             sync_aliases(lock, self._store, self._ledger, name)
             return entry
 
     def reconcile(self, name: str) -> Projection:
-        """Brings MLflow to the ledger, whatever happened before; what somebody moved in MLflow is judged."""
+        """Synchronise MLflow with the ledger (see `sync_aliases`)."""
         with self._ledger.lock(name) as lock:
             return sync_aliases(lock, self._store, self._ledger, name)
 
     def last_promotion(self, name: str) -> Promotion | None:
-        """What the ledger says of Production: which version, since when and why; None while nothing is in it."""
+        """The ledger's last entry: which version is in Production, since when and why; or None."""
         return self._ledger.last(name)
 
-    def trouble(self, name: str) -> list[str]:
-        """What went wrong around Production since it was last moved, in words."""
+    def open_notes(self, name: str) -> list[str]:
+        """Problems with Production that were noted since its last change."""
         last = self._ledger.last(name)
         return [note.text for note in self._ledger.notes(name) if note.sequence == (last.sequence if last else 0)]
 
     def tag_run(self, version: ModelVersion, tags: Mapping[str, str]) -> None:
-        """Writes tags to a version's run; they are then among the version's own."""
+        """Set tags of a version's run; `ModelVersion.tags` has them from then on."""
         self._store.tag_run(version, tags)
 
     def note(self, version: ModelVersion, tags: Mapping[str, str], metrics: Mapping[str, float], text: str) -> None:
-        """Writes what became of a version to its run, and in words to its description."""
+        """Write tags and metrics to a version's run, and `text` to the version's description."""
         self._store.note(version, tags, metrics, text)
 
     def _add_backend(self, use_case: UseCase, version: ModelVersion, files: Path) -> None:
@@ -206,32 +208,34 @@ class Registry:
             return
         self._store.add_files(version, files / bundle.BACKEND_FOLDER, bundle.BACKEND_FOLDER)
 
-    def _asked_back(self, history: Sequence[Promotion], name: str, number: int) -> ModelVersion:
+    def _rollback_target(self, history: Sequence[Promotion], name: str, number: int) -> ModelVersion:
         entries = [entry for entry in history if entry.to_version == number]
         if not entries:
             were = ", ".join(str(n) for n in sorted({entry.to_version for entry in history})) or "none"
-            raise PromotionRefused(f"{name} version {number} was never in Production (these were: {were}); promote it")
+            raise PromotionRefused(
+                f"{name} version {number} was never in Production; choose one of {were}, or promote it instead"
+            )
         version = entered(self._store, entries[-1])
         if version is None:
-            raise PromotionRefused(f"{name} version {number} is gone from MLflow")
+            raise PromotionRefused(f"{name} version {number} was deleted from MLflow; choose another version")
         self.check(version)
         return version
 
-    def _last_good(self, history: Sequence[Promotion], name: str) -> ModelVersion:
-        for entry in reversed(_ways_back(history)):
+    def _previous_version(self, history: Sequence[Promotion], name: str) -> ModelVersion:
+        for entry in reversed(_rollback_candidates(history)):
             try:
                 version = entered(self._store, entry)
                 if version is not None:
                     self.check(version)
                     return version
-                log.warning("%s version %d is gone from MLflow; looking further back", name, entry.to_version)
+                log.warning("MLflow has lost %s version %d; trying an earlier version", name, entry.to_version)
             except (ModelNotFound, UntrustedModel) as error:
-                log.warning("%s; looking further back", error)
-        raise PromotionRefused(f"{name}: no version that was in Production before can be gone back to")
+                log.warning("%s; trying an earlier version", error)
+        raise PromotionRefused(f"{name}: no earlier Production version can be loaded; promote a version instead")
 
 
-def _ways_back(history: Sequence[Promotion]) -> list[Promotion]:
-    """What can be gone back to, the last one last: a rollback also takes back what it went back over."""
+def _rollback_candidates(history: Sequence[Promotion]) -> list[Promotion]:
+    """Entries that a rollback may return to, newest last. A rollback removes the entries that it undid."""
     stack: list[Promotion] = []
     for entry in history:
         if entry.evidence.kind == "rollback":
