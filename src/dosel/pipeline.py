@@ -1,7 +1,7 @@
-"""Ingest, train, register, promote: what a DAG task, an API call or a command calls.
+"""Ingest, train, register, promote: the steps that DAG tasks, API calls and commands call.
 
-Each function is a transaction: ended anywhere and called again, the result is the same. What passes
-between them is references (a run's id, a version's number), never data.
+Each step is a transaction: killed anywhere and called again, it gives the same result. Steps pass references to each
+other (a run's id, a version's number), never data.
 """
 
 import logging
@@ -33,17 +33,17 @@ from dosel.warehouse.batches import BatchStore
 from dosel.warehouse.records import BatchRecord
 
 MAX_BATCHES = 1000
-"""A source that never says it is done ends the run here instead of never."""
+"""Most batches of one ingest, in case a source never ends."""
 
-CHALLENGES = 3
-"""How often a version is judged anew since Production was moved meanwhile."""
+GATE_ATTEMPTS = 3
+"""Attempts at the gate when Production changes during the evaluation."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the gate decided about a version."""
+    """The gate's decision on a version."""
 
     version: int
     promoted: bool
@@ -51,7 +51,7 @@ class Outcome:
 
 
 class Pipeline:
-    """The rooms of one use case, opened with one installation's settings."""
+    """The steps of one use case, with one installation's settings."""
 
     def __init__(self, use_case: UseCase, settings: Settings) -> None:
         bound_mlflow_requests()
@@ -71,22 +71,22 @@ class Pipeline:
         return self._registry
 
     def source(self) -> Source:
-        """Where this use case's rows come from."""
+        """The source of this use case's rows."""
         return source_of(self._use_case, self._settings)
 
     def ingest(self, source: Source, on_batch: Callable[[BatchRecord], None] | None = None) -> list[BatchRecord]:
-        """Pulls what is due: until the source is done, or gives a batch that is stored already.
+        """Pull batches until the source has no more, or gives one that is stored already.
 
         Args:
             on_batch: called with each batch as soon as it is stored.
 
         Returns:
-            The batches that are new; none is the usual answer of a source that is done.
+            The new batches; usually none.
 
         Raises:
-            SourceError: the source failed; what was pulled before stays.
-            QualityError: a batch has too many unacceptable rows; nothing of it is stored.
-            AccountingError: the warehouse does not hold what its ledger says.
+            SourceError: the source failed; batches stored before stay.
+            QualityError: a batch has too many invalid rows; nothing of it is stored.
+            AccountingError: the tables do not hold the rows that the batch ledger records.
         """
         stored: list[BatchRecord] = []
         while (record := self._pull(source)) is not None:
@@ -94,31 +94,31 @@ class Pipeline:
             if on_batch is not None:
                 on_batch(record)
             if len(stored) == MAX_BATCHES:
-                raise SourceError(f"the source gave {MAX_BATCHES} batches and did not end; is it the right one?")
+                raise SourceError(f"the source gave {MAX_BATCHES} batches and has not ended; is it the right source?")
         self._batches.audit()
         return stored
 
     def _pull(self, source: Source) -> BatchRecord | None:
-        """The next batch, stored; None if there is none that is new. When it returns, its rows are forgotten."""
+        """Store the next batch; None if there is no new one. Returning frees the batch's rows."""
         batch = source.next_batch()
         if batch is None:
             log.info("the source has no more batches")
             return None
         record = None if self._batches.holds(batch) else self._store(batch)
         if record is None:
-            log.info("batch %d of %s is stored already; nothing is due", batch.number, batch.stream)
+            log.info("batch %d of %s is already stored", batch.number, batch.stream)
         return record
 
     def _store(self, batch: Batch) -> BatchRecord | None:
-        """Checks a batch and stores it; None if somebody else just did."""
+        """Check a batch and store it; None if another process has just stored it."""
         text = as_text(batch.rows, self._use_case.columns)
         checked = check(self._use_case, batch.rows, batch.coding, text)
         refused, received = len(checked.refused), len(batch.rows)
         if refused > self._use_case.max_refused_share * received:
             first = "; ".join(f"row {i}: {why}" for i, why in list(checked.refused.items())[:3])
             raise QualityError(
-                f"batch {batch.number} of {batch.stream}: {refused} of {received} rows are unacceptable, "
-                f"more than {self._use_case.max_refused_share:.0%}; nothing of it is stored. {first}"
+                f"batch {batch.number} of {batch.stream}: {refused} of {received} rows are invalid, more than "
+                f"{self._use_case.max_refused_share:.0%}; nothing of the batch is stored. {first}"
             )
         record = self._batches.store(batch, checked.accepted, checked.refused, text)
         if record is not None:
@@ -132,7 +132,7 @@ class Pipeline:
         return record
 
     def process(self) -> str | None:
-        """Describes the sets a training works on and keeps them in the lake, where that is declared; the run's id."""
+        """Log the preprocessed training and test rows and write them to the lake, if declared; return the run's id."""
         data = self._training_data()
         if not self._use_case.processed or data.table.empty:
             return None
@@ -146,13 +146,13 @@ class Pipeline:
             "duplicate": sum(record.rows_duplicate for record in records),
         }
         source = self.source()
-        said: dict[str, str] = {"source": records[-1].source}
+        params: dict[str, str] = {"source": records[-1].source}
         if isinstance(source, Table):
-            said["columns_left_out"] = ", ".join(source.left_out())
-        return process(self._use_case, data, counts, said, open_lake(self._settings), self._settings.tracking_uri)
+            params["columns_left_out"] = ", ".join(source.left_out())
+        return process(self._use_case, data, counts, params, open_lake(self._settings), self._settings.tracking_uri)
 
     def training_due(self) -> bool:
-        """Whether the rows, as they are now, have not yet led to a version that has a manifest and was judged."""
+        """Whether no version that has a manifest and a gate verdict was trained on the rows as they are now."""
         data = self._training_data()
         if data.table.empty:
             return False
@@ -162,7 +162,7 @@ class Pipeline:
         return not any(self._registry.manifest(version) for version in mine)
 
     def train(self, on_candidate: CandidateCallback | None = None) -> str:
-        """Trains on everything that is clean, and returns the id of the run that compares the families.
+        """Train on all clean rows and return the id of the run that compares the families.
 
         Args:
             on_candidate: called with each candidate as soon as it is scored.
@@ -171,56 +171,58 @@ class Pipeline:
         return train(self._use_case, self._training_data(), s.tracking_uri, s.seed, s.jobs, on_candidate, s.studies_url)
 
     def register(self, run_id: str) -> int:
-        """Registers each family's model, and returns the number of the best one's version: the one to challenge."""
+        """Register each family's model and return the version number of the best one, the challenger."""
         runs, best = self._registry.store.compared(run_id)
         versions = {}
         for family, of_family in runs.items():
             versions[family] = version = self._registry.register(self._use_case, of_family)
-            log.info("run %s is %s version %d, %s", of_family, version.name, version.version, family)
+            log.info("run %s is %s version %d (%s)", of_family, version.name, version.version, family)
         number, metric = versions[best].version, self._use_case.gate.metric
         for family, version in versions.items():
             if family != best and tags.GATE not in version.tags:
                 score = version.metrics["best_cv_score"]
                 text = (
-                    f"The best {family} of its training: {metric} {score:.4f} over the folds. "
-                    f"Version {number}, {best}, had the best folds and went to the gate in its stead."
+                    f"The best {family} of its training: cross-validation {metric} {score:.4f}. "
+                    f"Version {number} ({best}) scored higher and became the challenger."
                 )
                 self._registry.note(version, {}, {}, text)
         return number
 
     def challenge(self, number: int, actor: str) -> Outcome:
-        """Lets a version into Production if every rule of the gate holds against what is in it.
+        """Promote a version if every rule of the gate holds against the champion.
 
         Args:
-            actor: who or what asks, for the ledger.
+            actor: name of the person or task that calls, for the ledger.
 
         Raises:
-            PromotionConflict: others kept moving Production while the gate looked at it; try again.
+            PromotionConflict: Production kept changing during the evaluation; try again.
         """
         name = self._use_case.model_name
         version = self._registry.version(name, number)
-        for _ in range(CHALLENGES):
-            # What was ended half-way is finished first, so that the champion is the ledger's.
+        for _ in range(GATE_ATTEMPTS):
+            # Finish an interrupted promotion first, so that the champion is the ledger's.
             now = self._registry.reconcile(name)
             if now.entry is not None and now.version is not None and now.version.version == number:
-                return self._judged_before(version, now.entry)
+                return self._already_promoted(version, now.entry)
             report = self._judge(version, now.version)
-            # Before it enters: serving heeds these as it loads the version.
+            # Before the promotion, since serving reads these tags when it loads the version.
             self._registry.tag_run(version, report.backend_tags)
             if report.passed:
                 try:
                     after = now.entry.sequence if now.entry else 0
                     self._registry.promote(version, actor, report.reason, self._evidence(version, report), after)
                 except PromotionConflict:
-                    log.info("%s: somebody moved Production meanwhile; version %d is judged anew", name, number)
+                    log.info("%s: Production changed; version %d goes through the gate again", name, number)
                     continue
-            return self._noted(version, report)
-        raise PromotionConflict(f"{name}: Production was moved {CHALLENGES} times while version {number} was judged")
+            return self._publish(version, report)
+        raise PromotionConflict(
+            f"{name}: Production changed {GATE_ATTEMPTS} times while version {number} was judged; try again"
+        )
 
-    def _judged_before(self, version: ModelVersion, entry: Promotion) -> Outcome:
-        """What there is to say of a version that is in Production: ended after that, its gate has not said it yet."""
+    def _already_promoted(self, version: ModelVersion, entry: Promotion) -> Outcome:
+        """Publish the verdict of a version in Production: the process may have been killed before it did."""
         if entry.evidence.gate is not None:
-            return self._noted(version, Report.read(entry.evidence.gate))
+            return self._publish(version, Report.read(entry.evidence.gate))
         self._registry.note(version, {tags.GATE: "passed", tags.GATE_REASON: entry.reason}, {}, entry.reason)
         return Outcome(version.version, True, entry.reason)
 
@@ -255,8 +257,8 @@ class Pipeline:
             gate=report.document(),
         )
 
-    def _noted(self, version: ModelVersion, report: Report) -> Outcome:
-        """Tells MLflow what the gate found. The tag comes last: it says that this version has been judged."""
+    def _publish(self, version: ModelVersion, report: Report) -> Outcome:
+        """Write the gate's report to MLflow. The tag comes last, since it marks the version as judged."""
         figures = {f"gate_{side}_{name}": score for side, of in report.metrics.items() for name, score in of.items()}
         figures |= {f"gate_{side}_latency_ms": ms for side, ms in report.latency_ms.items()}
         self._registry.store.write_report(version, report.document())
@@ -275,22 +277,22 @@ class Pipeline:
 
 
 def production_model(registry: Registry, use_case: UseCase) -> ModelVersion:
-    """What is in Production.
+    """The version in Production.
 
     Raises:
-        ModelNotFound: nothing is yet; the message says what to wait for.
+        ModelNotFound: there is none yet; the message names the DAGs to wait for.
     """
     version = registry.production(use_case.model_name)
     if version is None:
         raise ModelNotFound(
-            f"no version of {use_case.model_name} is in Production yet: the DAGs {use_case.name}_ingest and "
-            f"{use_case.name}_train bring one there"
+            f"no version of {use_case.model_name} is in Production yet; the DAGs {use_case.name}_ingest and "
+            f"{use_case.name}_train promote the first one"
         )
     return version
 
 
 def bound_mlflow_requests() -> None:
-    """MLflow's client would retry for minutes; a task of ours is retried by Airflow instead."""
+    """Limit MLflow's own retries, which would take minutes: Airflow retries the task instead."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

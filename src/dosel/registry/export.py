@@ -1,4 +1,4 @@
-"""The ledger for reading elsewhere: as CSV, and as the answer to what was in Production at a time."""
+"""The promotion ledger as CSV, and times as people write them."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ COLUMNS = (
 
 
 def as_csv(history: Iterable[Promotion]) -> str:
-    """A line an entry, under a line of names; metrics and the gate's report are JSON."""
+    """The entries as CSV with a header; metrics and the gate's report are JSON."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\r\n")
     writer.writeheader()
@@ -29,13 +29,13 @@ def as_csv(history: Iterable[Promotion]) -> str:
 
 
 def moment(text: str) -> datetime:
-    """A time as people write it, ISO 8601; without a zone it is UTC.
+    """Parse an ISO 8601 time; without a zone it is UTC.
 
     Raises:
-        ValueError: it is none; the message says how to write one.
+        ValueError: it is not a time; the message shows how to write one.
     """
     try:
         read = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no time; write it as 2026-11-21T03:00:00Z") from None
+        raise ValueError(f"{text!r} is not a time; write it as 2026-11-21T03:00:00Z") from None
     return read if read.tzinfo else read.replace(tzinfo=UTC)

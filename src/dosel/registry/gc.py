@@ -1,7 +1,8 @@
-"""Clearing away: runs and artifacts that nothing names any more.
+"""Garbage collection: deletes runs and artifacts that no registered version needs.
 
-Kept is what a registered version, the ledger or a manifest names, with the whole search it came from, and what is
-younger than some days or still runs. Artifacts go before the run that names them: ended anywhere, it can go on.
+A run stays if a registered version, the ledger or a manifest references it or another run of the same training, if it
+is younger than some days, or if it is still running. Artifacts are deleted before their run, so that a killed
+collection can continue.
 """
 
 import logging
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Collected:
-    """How much was, or would be, deleted; `orphans` are folders of artifacts whose run is gone."""
+    """How much was, or would be, deleted; `orphans` are folders of artifacts whose run was deleted."""
 
     runs: int
     models: int
@@ -35,13 +36,13 @@ class Collected:
 
 
 def collect(registry: Registry, experiments: Iterable[str], days: int, delete: bool) -> Collected:
-    """Deletes, or only counts, what nothing names in these experiments.
+    """Delete unneeded runs and artifacts of these experiments, or only count them.
 
     Raises:
         RegistryError: MLflow cannot be reached, or refused.
     """
     store = registry.store
-    with store.speaking():
+    with store.translated_errors():
         totals = [0, 0, 0, 0]
         for name in experiments:
             experiment = store.client.get_experiment_by_name(name)
@@ -53,7 +54,7 @@ def collect(registry: Registry, experiments: Iterable[str], days: int, delete: b
 
 
 class _Sweep:
-    """One experiment, as it is now."""
+    """The collection of one experiment."""
 
     def __init__(self, registry: Registry, experiment: Any, days: int, delete: bool) -> None:
         self._registry = registry
@@ -62,17 +63,17 @@ class _Sweep:
         self._experiment = experiment
         self._young = time.time() * 1000 - days * DAY_MS
         self._delete = delete
-        # In this order: a folder's run is there before its folder, and a run before its version.
+        # In this order, so that nothing created meanwhile looks unneeded: runs exist before their folders and versions.
         self._folders = list(self._listed_folders())
         self._runs = {run.info.run_id: run for run in self._all_runs()}
         self._models = {model.model_id: model for model in self._all_models()}
         self._kept_runs, self._kept_models = self._needed()
 
     def counts(self) -> tuple[int, int, int, int]:
-        """Runs, models and orphaned folders that went, and runs that stay."""
+        """Numbers of deleted runs, models and orphaned folders, and of runs that stay."""
         models = [m for m in self._models.values() if m.model_id not in self._kept_models]
         for model in models:
-            self._tell(f"model {model.model_id} of run {model.source_run_id}")
+            self._log_dry_run(f"model {model.model_id} of run {model.source_run_id}")
             if self._may_delete(model.source_run_id):
                 self._remove(model.artifact_location)
                 self._client.delete_logged_model(model.model_id)
@@ -82,25 +83,25 @@ class _Sweep:
             if run.info.lifecycle_stage == "deleted" and not self._files(run.info.artifact_uri):
                 continue
             gone += 1
-            self._tell(f"run {run.info.run_id}, {run.info.run_name}")
+            self._log_dry_run(f"run {run.info.run_id}, {run.info.run_name}")
             if self._may_delete(run.info.run_id):
                 self._remove(run.info.artifact_uri)
                 if run.info.lifecycle_stage != "deleted":
                     self._client.delete_run(run.info.run_id)
         orphans = self._orphans()
         for folder in orphans:
-            self._tell(folder)
+            self._log_dry_run(folder)
             if self._delete:
                 self._remove(folder)
         return gone, len(models), len(orphans), len(self._kept_runs)
 
-    def _tell(self, what: str) -> None:
+    def _log_dry_run(self, what: str) -> None:
         if not self._delete:
             log.info("would delete %s", what)
 
     def _needed(self) -> tuple[set[str], set[str]]:
-        named_runs, named_models = self._registry.store.named()
-        named_runs |= self._registry.ledger.named_runs()
+        named_runs, named_models = self._registry.store.referenced()
+        named_runs |= self._registry.ledger.referenced_runs()
         named_runs |= {self._models[m].source_run_id for m in named_models if m in self._models}
         trainings = {i: self._training(i) for i in self._runs}
         needed = {trainings[i] for i, run in self._runs.items() if i in named_runs or self._is_young(run)}
@@ -113,7 +114,7 @@ class _Sweep:
         return kept, models
 
     def _training(self, run_id: str) -> str:
-        """The run at the top of a run's family and candidates: a training is kept or goes as a whole."""
+        """The topmost parent of a run: a training stays or is deleted as a whole."""
         while (run := self._runs.get(run_id)) and (parent := run.data.tags.get(MLFLOW_PARENT_RUN_ID)):
             run_id = parent
         return run_id
@@ -124,14 +125,14 @@ class _Sweep:
         return running or last is None or last >= self._young
 
     def _may_delete(self, run_id: str | None) -> bool:
-        """Asked once more for each: between the listing and now, somebody may have registered it."""
+        """Whether a run is still unregistered: it may have been registered since the listing."""
         if not self._delete:
             return False
         return not (run_id and self._registry.store.is_registered(run_id))
 
     def _orphans(self) -> list[str]:
-        """Folders of artifacts that no run or model has: left behind by what was ended while it deleted."""
-        known = {*self._runs, *self._models, *self._registry.ledger.named_runs(), MODELS_FOLDER}
+        """Folders of artifacts without a run or model: a killed collection leaves them."""
+        known = {*self._runs, *self._models, *self._registry.ledger.referenced_runs(), MODELS_FOLDER}
         return [folder for folder in self._folders if folder.rpartition("/")[2] not in known]
 
     def _listed_folders(self) -> Iterator[str]:

@@ -1,8 +1,8 @@
-"""How sure a difference between two models is: a paired bootstrap over the rows both were scored on.
+"""Confidence intervals for the difference of two models, by a paired bootstrap over the rows both were scored on.
 
-Efron and Tibshirani, An Introduction to the Bootstrap (1993), the percentile interval. Rows that have the same
-true class and the same two answers are alike to every metric here, so drawing rows with replacement is drawing
-how many there are of each kind, from a multinomial distribution: exact, and as fast for a million rows as for one.
+Efron and Tibshirani, An Introduction to the Bootstrap (1993): the percentile interval. Rows with the same true class
+and the same two predictions are equal to every metric here. Drawing rows with replacement is therefore drawing the
+count of each kind from a multinomial distribution: exact, and as fast for a million rows as for one.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ def confusion(truth: Classes, predicted: Classes, codes: Classes) -> Counts:
     """Counts of shape (codes, codes): true class by row, predicted class by column.
 
     Raises:
-        ValueError: there is a class that is not among the codes, which are sorted.
+        ValueError: a class is not among the codes, which must be sorted.
     """
     size = len(codes)
     places = [_place(classes, codes) for classes in (truth, predicted)]
@@ -46,7 +46,7 @@ def _balanced_accuracy(matrix: Counts) -> Any:
 
 
 def _f1_macro(matrix: Counts) -> Any:
-    # As scikit-learn: over the classes that occur in the truth or in the answers.
+    # As in scikit-learn: over the classes that occur in the truth or in the predictions.
     occurring = matrix.sum(axis=-1) + matrix.sum(axis=-2)
     with np.errstate(invalid="ignore"):
         return np.nanmean(2 * np.diagonal(matrix, axis1=-2, axis2=-1) / occurring, axis=-1)
@@ -70,7 +70,7 @@ def difference_interval(
     resamples: int,
     seed: int,
 ) -> tuple[float, float]:
-    """The interval of the metric's difference, challenger less champion; all three of shape (rows,)."""
+    """The interval of the metric's difference, challenger minus champion; the class arrays have shape (rows,)."""
     size = len(codes)
     true, one, other = (_place(classes, codes) for classes in (truth, challenger, champion))
     kinds, counts = np.unique((true * size + one) * size + other, return_counts=True)

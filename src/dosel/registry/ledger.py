@@ -124,7 +124,7 @@ class PromotionLedger:
             pass
         return self.manifest(*key) or manifest
 
-    def named_runs(self) -> set[str]:
+    def referenced_runs(self) -> set[str]:
         """The runs that any entry or manifest names, of all models."""
         with self._transaction() as connection:
             entries = select(PROMOTIONS.c.to_run).where(PROMOTIONS.c.to_run.is_not(None))

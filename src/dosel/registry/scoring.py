@@ -1,4 +1,4 @@
-"""What the gate looks at: a version, loaded as serving loads it, on the held-out rows."""
+"""Evaluates versions on the held-out rows, loaded as serving loads them."""
 
 import json
 import statistics
@@ -22,13 +22,13 @@ TIMED_ANSWERS = 30
 def evaluate_version(
     registry: Registry, use_case: UseCase, version: ModelVersion, features: pd.DataFrame
 ) -> ModelEvaluation:
-    """What a version shows; that it cannot be loaded or fails is shown, too.
+    """Evaluate a version; one that cannot be loaded or fails gives an evaluation that says so.
 
     Args:
-        features: the held-out rows, canonical.
+        features: the held-out rows in canonical types.
 
     Raises:
-        RegistryError: MLflow cannot be reached or refuses, so that nothing is known of the model.
+        RegistryError: MLflow cannot be reached, or refused.
     """
     recorded = version.tags.get(tags.EXAMPLE_ANSWER)
     known: dict[str, Any] = {
@@ -48,15 +48,15 @@ def evaluate_version(
         known["latency_ms"] = _latency_ms(predictor, use_case)
         predicted = np.asarray(loaded.estimator.predict(features), dtype=np.int64)
         known["backend_tags"] = backend_tags(predictor, features)
-    except Exception as error:  # noqa: BLE001  a model may fail in any way; whichever it is, it does not enter
-        return ModelEvaluation(version.version, None, f"it fails when asked: {type(error).__name__}: {error}", **known)
+    except Exception as error:  # noqa: BLE001  a model may fail in any way, and none of them may enter Production
+        return ModelEvaluation(version.version, None, f"it fails: {type(error).__name__}: {error}", **known)
     return ModelEvaluation(version.version, predicted, **known)
 
 
 def backend_tags(predictor: Predictor, features: pd.DataFrame) -> dict[str, str]:
-    """What is to answer, as tags of the run, after a proof on all held-out rows; serving heeds them."""
-    proof = predictor.check_parity(features)
-    words = f"held-out rows: {proof}" if proof else predictor.fallback_reason
+    """The backend that passes a parity check on all held-out rows, as tags of the run; serving reads them."""
+    parity = predictor.check_parity(features)
+    words = f"held-out rows: {parity}" if parity else predictor.fallback_reason
     return {tags.BACKEND: predictor.backend, tags.BACKEND_REASON: words}
 
 

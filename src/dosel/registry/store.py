@@ -1,4 +1,4 @@
-"""MLflow's model registry, as the rest of this room sees it: versions, aliases, stages, files."""
+"""Calls to MLflow's model registry: versions, aliases, stages and files."""
 
 import json
 import tempfile
@@ -25,12 +25,12 @@ STAGE = "Production"
 ARCHIVED = "Archived"
 
 REPORT = "gate.json"
-"""The gate's report, among the artifacts of the run whose version it judged."""
+"""Artifact of a run: the gate's report on its version."""
 
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """A registered version, with what its run knows of it."""
+    """A registered version, with its run's metrics, parameters and `dosel.` tags."""
 
     name: str
     version: int
@@ -44,20 +44,20 @@ class ModelVersion:
 
 
 class Store:
-    """MLflow at `uri`. Every call may raise RegistryError: it cannot be reached, or refused."""
+    """MLflow at `uri`. Every call may raise RegistryError: MLflow cannot be reached, or refused."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self.client = MlflowClient(uri)
 
     def create_version(self, name: str, description: str, run_id: str) -> ModelVersion:
-        """The version of the model that a run logged; made before, it is found again."""
-        with self.speaking():
+        """Create a version of the model that a run logged; if there is one, return it."""
+        with self.translated_errors():
             models = self.client.get_run(run_id).outputs.model_outputs
             if not models:
                 raise RegistryError(f"run {run_id} logged no model; train again")
             source = f"models:/{models[0].model_id}"
-            # Only those of the run's own model: in MLflow's interface, a version may name any run and any files.
+            # Compare the source too: in MLflow's interface, a version may name any run and any files.
             known = [v for v in self._search(f"name = '{name}' AND run_id = '{run_id}'") if v.source == source]
             if known:
                 return self._version(name, min(int(v.version) for v in known))
@@ -70,12 +70,12 @@ class Store:
             return self._version(name, int(made.version))
 
     def compared(self, run_id: str) -> tuple[dict[str, str], str]:
-        """The families' runs of a training, by family, and the family that was best.
+        """A comparison's runs by family, and the best family.
 
         Raises:
-            RegistryError: the run compares nothing.
+            RegistryError: the run is not a comparison.
         """
-        with self.speaking():
+        with self.translated_errors():
             found = self.client.get_run(run_id).data.tags
         if tags.FAMILIES not in found or tags.BEST_FAMILY not in found:
             raise RegistryError(f"run {run_id} compares no models; train again")
@@ -84,11 +84,11 @@ class Store:
 
     def versions(self, name: str) -> list[ModelVersion]:
         """All versions of a model, newest first; none if it is not registered."""
-        with self.speaking():
+        with self.translated_errors():
             found = sorted(self._search(f"name = '{name}'"), key=lambda v: int(v.version), reverse=True)
             if not found:
                 return []
-            # A search of versions leaves the aliases out; the model has them all.
+            # MLflow's search leaves aliases out; the registered model has them.
             aliases, runs = self.client.get_registered_model(name).aliases, self._runs(v.run_id for v in found)
             return [
                 _version(v, runs.get(v.run_id), [a for a, n in aliases.items() if int(n) == int(v.version)])
@@ -99,68 +99,68 @@ class Store:
         """One version.
 
         Raises:
-            ModelNotFound: there is none of that number.
+            ModelNotFound: there is no version with that number.
         """
-        with self.speaking(missing=f"{name} has no version {number}"):
+        with self.translated_errors(missing=f"{name} has no version {number}"):
             return self._version(name, number)
 
     def alias(self, name: str, alias: str) -> int | None:
-        """The number of the version that carries an alias; None if none does."""
+        """The number of the version that has an alias; None if no version has it."""
         try:
-            with self.speaking(missing=alias):
+            with self.translated_errors(missing=alias):
                 return int(self.client.get_model_version_by_alias(name, alias).version)
         except ModelNotFound:
             return None
 
     def set_alias(self, name: str, alias: str, number: int | None) -> None:
-        """Moves an alias, or takes it away."""
-        with self.speaking():
+        """Set an alias, or remove it if `number` is None."""
+        with self.translated_errors():
             if number is not None:
                 self.client.set_registered_model_alias(name, alias, str(number))
             else:
                 self.client.delete_registered_model_alias(name, alias)
 
     def staged(self, name: str) -> set[int]:
-        """The versions in the stage Production: one, unless somebody moved one in the same moment."""
-        with self.speaking():
+        """The versions in the stage Production: usually one, since MLflow moves stages without a lock."""
+        with self.translated_errors():
             return {int(v.version) for v in self._search(f"name = '{name}'") if v.current_stage == STAGE}
 
     def set_stage(self, name: str, number: int, stage: str) -> None:
-        with self.speaking(), warnings.catch_warnings():
-            # Deprecated in favour of aliases; kept for the clients that load models:/name/Production.
+        with self.translated_errors(), warnings.catch_warnings():
+            # Deprecated in favour of aliases; kept for clients that load models:/name/Production.
             warnings.simplefilter("ignore", FutureWarning)
             self.client.transition_model_version_stage(name, str(number), stage)
 
     @contextmanager
     def files(self, version: ModelVersion) -> Iterator[Path]:
-        """A copy of a version's files, gone after the block."""
+        """A copy of a version's files, removed after the block."""
         with tempfile.TemporaryDirectory(prefix="dosel-model-") as folder:
-            with self.speaking():
-                # Asked of our own client: `models:/name/version` would be resolved by whatever server is set.
+            with self.translated_errors():
+                # By this client: `models:/name/version` would be resolved by the process's default server.
                 uri = self.client.get_model_version_download_uri(version.name, str(version.version))
                 path = download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=self.uri)
             yield Path(path)
 
     def add_files(self, version: ModelVersion, folder: Path, under: str) -> None:
-        """Lays the files of a folder beside the version's own."""
-        with self.speaking():
+        """Add the files of a folder to the version's own, below `under`."""
+        with self.translated_errors():
             source: str = self.client.get_model_version(version.name, str(version.version)).source
             self.client.log_model_artifacts(source.removeprefix("models:/"), str(folder), under)
 
     def tag(self, version: ModelVersion, tags: Mapping[str, str]) -> None:
-        """Sets tags of a version itself, for readers of MLflow."""
-        with self.speaking():
+        """Set tags of a version, for readers of MLflow."""
+        with self.translated_errors():
             for name, value in tags.items():
                 self.client.set_model_version_tag(version.name, str(version.version), name, value)
 
     def tag_run(self, version: ModelVersion, tags: Mapping[str, str]) -> None:
-        with self.speaking():
+        with self.translated_errors():
             for name, value in tags.items():
                 self.client.set_tag(version.run_id, name, value)
 
     def note(self, version: ModelVersion, tags: Mapping[str, str], metrics: Mapping[str, float], text: str) -> None:
-        """Writes what became of a version to its run, and in words to its description."""
-        with self.speaking():
+        """Write tags and metrics to a version's run, and `text` to the version's description."""
+        with self.translated_errors():
             for name, score in metrics.items():
                 self.client.log_metric(version.run_id, name, score)
             self.client.update_model_version(version.name, str(version.version), description=text)
@@ -168,12 +168,12 @@ class Store:
                 self.client.set_tag(version.run_id, name, value)
 
     def write_report(self, version: ModelVersion, report: Mapping[str, Any]) -> None:
-        with self.speaking():
+        with self.translated_errors():
             self.client.log_dict(version.run_id, dict(report), REPORT)
 
     def read_report(self, version: ModelVersion) -> dict[str, Any] | None:
-        """What the gate said of a version; None if it was not asked."""
-        with self.speaking():
+        """The gate's report on a version; None if the gate has not judged it."""
+        with self.translated_errors():
             if REPORT not in {file.path for file in self.client.list_artifacts(version.run_id)}:
                 return None
             uri = self.client.get_run(version.run_id).info.artifact_uri
@@ -182,16 +182,16 @@ class Store:
                 report: dict[str, Any] = json.loads(Path(path).read_text())
                 return report
 
-    def named(self) -> tuple[set[str], set[str]]:
-        """The runs and the logged models that a version of whatever registered model names."""
-        with self.speaking():
+    def referenced(self) -> tuple[set[str], set[str]]:
+        """The runs and the logged models that any registered version references."""
+        with self.translated_errors():
             versions = self._search("")
         models = {str(v.model_id) for v in versions if v.model_id}
         models |= {str(v.source).removeprefix("models:/") for v in versions if str(v.source).startswith("models:/")}
         return {str(v.run_id) for v in versions if v.run_id}, models
 
     def is_registered(self, run_id: str) -> bool:
-        with self.speaking():
+        with self.translated_errors():
             return bool(self.client.search_model_versions(f"run_id = '{run_id}'", max_results=1))
 
     def _search(self, wanted: str) -> list[MlflowVersion]:
@@ -208,7 +208,7 @@ class Store:
         return _version(version, self.client.get_run(version.run_id), version.aliases)
 
     def _runs(self, ids: Iterable[str]) -> dict[str, Run]:
-        """Runs by their id, in one query; those that are gone are left out."""
+        """Runs by id, in one query; deleted ones are left out."""
         experiments = [e.experiment_id for e in self.client.search_experiments(view_type=ViewType.ALL)]
         wanted = ", ".join(f"'{run_id}'" for run_id in ids)
         found: dict[str, Run] = {}
@@ -222,8 +222,8 @@ class Store:
         return found
 
     @contextmanager
-    def speaking(self, missing: str = "") -> Iterator[None]:
-        """Turns what MLflow raises into our own errors; `missing` says what a 404 means here."""
+    def translated_errors(self, missing: str = "") -> Iterator[None]:
+        """Raise MLflow's exceptions as dosel's; `missing` is the message for a 404."""
         try:
             yield
         except MlflowException as error:
@@ -231,7 +231,7 @@ class Store:
                 raise ModelNotFound(missing) from error
             if missing and "alias" in error.message and "not found" in error.message:
                 raise ModelNotFound(missing) from error
-            # What requests raises, MLflow's client mostly wraps.
+            # MLflow's client wraps most exceptions of requests.
             if isinstance(error.__context__, requests.RequestException):
                 raise self._unreachable(error.__context__) from error
             raise RegistryError(f"MLflow at {self.uri} refused: {error.message}") from error
