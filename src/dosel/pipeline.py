@@ -136,7 +136,7 @@ class Pipeline:
         data = self._training_data()
         if not self._use_case.processed or data.table.empty:
             return None
-        from dosel.training.processed import process
+        from dosel.training.processed_data import process
 
         records = self._batches.records()
         counts = {

@@ -24,7 +24,7 @@ from dosel.model import bundle, tags
 from dosel.model.fingerprint import code_version, digest
 from dosel.quality import check
 from dosel.rows import frames, hashing
-from dosel.training import searches
+from dosel.training import search
 from dosel.training.preprocessing import pipeline
 from dosel.training.train import TrainingData, family_key, train, training_key
 from dosel.usecases import Family, UseCase
@@ -119,7 +119,7 @@ def test_a_family_that_was_finished_is_taken_over_by_the_next_training(
         searched.append(family.name)
         if searched == ["random_forest", "second"]:
             raise KeyboardInterrupt
-        return searches.search_of(use_case, family, *arguments)
+        return search.search_of(use_case, family, *arguments)
 
     monkeypatch.setattr("dosel.training.train.search_of", ended)
     with pytest.raises(KeyboardInterrupt):

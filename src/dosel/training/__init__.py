@@ -1,4 +1,4 @@
-"""From clean rows to a tracked run with one model: split, search, evaluate, and tell MLflow all of it.
+"""Training: from clean rows to a finished MLflow run that compares each family's best model.
 
-`dosel.training.train` is imported from its module, so that looking at this package costs nothing.
+This package imports nothing by itself, so that using one of its light modules is cheap.
 """

@@ -1,4 +1,4 @@
-"""The families of a training side by side: one run of MLflow that holds what tells them apart."""
+"""Compares the families of a training in one MLflow run."""
 
 from collections.abc import Mapping
 
@@ -11,33 +11,33 @@ from dosel.training.evaluation import confusion_figure
 from dosel.usecases import UseCase
 
 COUNTS = "evaluation/confusion_matrix.json"
-"""Artifact of a family's run: the matrix of its picture."""
+"""Artifact of a family's run: its confusion matrix."""
 
 SCORE = "best_cv_score"
 SHOWN = ("accuracy", "balanced_accuracy", "f1_macro", "precision_macro", "recall_macro")
 
 
-def compared(client: MlflowClient, use_case: UseCase, run_id: str, runs: Mapping[str, str]) -> str:
-    """Logs the comparison in the run that is open; gives the family whose folds scored best.
+def compare(client: MlflowClient, use_case: UseCase, run_id: str, runs: Mapping[str, str]) -> str:
+    """Log the comparison to the open run; return the family with the best cross-validation score.
 
     Args:
-        runs: each family's finished run.
+        runs: the id of each family's finished run.
     """
-    told = {family: client.get_run(of) for family, of in runs.items()}
-    scores = {family: run.data.metrics[SCORE] for family, run in told.items()}
+    finished = {family: client.get_run(of) for family, of in runs.items()}
+    scores = {family: run.data.metrics[SCORE] for family, run in finished.items()}
     best = max(scores, key=scores.__getitem__)
     tests = {
         family: {name: value for name, value in run.data.metrics.items() if name.startswith("test_")}
-        for family, run in told.items()
+        for family, run in finished.items()
     }
-    # The winner's under their plain names, so that searches can be compared over time.
+    # The winner's metrics have no prefix, so that trainings can be compared over time.
     mlflow.log_metrics({SCORE: scores[best], **tests[best]})
     if len(runs) == 1:
-        # Its own run says it all.
+        # The family's own run has all there is to log.
         return best
     for family, figures in tests.items():
         mlflow.log_metrics({f"{family}_{SCORE}": scores[family]} | {f"{family}_{n}": v for n, v in figures.items()})
-        counts = load_dict(f"{told[family].info.artifact_uri}/{COUNTS}")["counts"]
+        counts = load_dict(f"{finished[family].info.artifact_uri}/{COUNTS}")["counts"]
         figure = confusion_figure(use_case.target, np.array(counts), f"{family}, held-out rows")
         mlflow.log_figure(figure, f"comparison/{family}_confusion_matrix.png")
     columns = ["family", f"folds: {use_case.gate.metric}", *(f"test: {name}" for name in SHOWN), "run"]
@@ -48,6 +48,6 @@ def compared(client: MlflowClient, use_case: UseCase, run_id: str, runs: Mapping
     ]
     table = [columns, ["---"] * len(columns), *lines]
     mlflow.log_text("\n".join(f"| {' | '.join(line)} |" for line in table) + "\n", "comparison/families.md")
-    note = f"{best} has the best score on the folds; it is what challenges Production."
+    note = f"{best} has the best cross-validation score and becomes the challenger."
     client.set_tag(run_id, "mlflow.note.content", note)
     return best

@@ -1,4 +1,4 @@
-"""How good a model is on rows it has never seen."""
+"""Metrics and confusion matrices of a model on held-out rows."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ Classes = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures of one model on one set of rows.
+    """Metrics of one model on one set of rows.
 
     Attributes:
         metrics: accuracy, balanced_accuracy, and precision, recall and f1, each _macro and _weighted; 0 to 1.
@@ -37,9 +37,9 @@ class Evaluation:
 
 
 def evaluate(target: Target, truth: Classes, predicted: Classes) -> Evaluation:
-    """Compares predictions with the truth; both of shape (rows,), holding the target's codes.
+    """Compare predictions with the truth: class codes, both of shape (rows,).
 
-    A class that occurs in neither counts as 0 where a figure would divide by zero.
+    A metric that would divide by zero, for a class that occurs in neither, is 0.
     """
     codes, names = list(target.labels), list(target.labels.values())
     metrics = {
@@ -57,27 +57,27 @@ def evaluate(target: Target, truth: Classes, predicted: Classes) -> Evaluation:
     return Evaluation(
         {name: float(value) for name, value in metrics.items()},
         report,
-        counted(target, truth, predicted),
+        confusion_counts(target, truth, predicted),
     )
 
 
-def counted(target: Target, truth: Classes, predicted: Classes) -> npt.NDArray[np.int64]:
+def confusion_counts(target: Target, truth: Classes, predicted: Classes) -> npt.NDArray[np.int64]:
     """The confusion matrix: counts, shape (classes, classes), in the target's order."""
     matrix: npt.NDArray[np.int64] = confusion_matrix(truth, predicted, labels=list(target.labels))
     return matrix
 
 
 def confusion_figure(target: Target, confusion: npt.NDArray[np.int64], rows: str = "held-out rows") -> "Figure":
-    """The confusion matrix as a picture: colour is the share of the true class, the number a count.
+    """Draw the confusion matrix: colours are shares of the true class, numbers are counts.
 
     Args:
-        rows: which rows were counted, for the title.
+        rows: description of the rows, for the title.
     """
     from matplotlib.figure import Figure
 
     names = list(target.labels.values())
     share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    # Room for the names is reckoned rather than laid out, which would draw everything twice.
+    # The space for the labels is computed here: a layout engine would draw everything twice.
     room = 0.7 + 0.09 * max(map(len, names))
     width, height = len(names) + room + 1.5, 0.8 * len(names) + room + 0.5
     figure = Figure(figsize=(width, height))

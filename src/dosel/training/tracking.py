@@ -1,4 +1,4 @@
-"""What MLflow is told of a training: runs, tags, candidates as they are scored, figures, one model."""
+"""Writes a training to MLflow: runs, tags, candidates as they are scored, and the model."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ from mlflow.utils.time import get_current_time_millis
 from dosel.model import bundle, tags
 from dosel.training.candidates import ScoredCandidate
 from dosel.training.preprocessing import CLASSIFIER
-from dosel.training.record import class_of, params_of
+from dosel.training.search_log import class_of, params_of
 
 RANK = "rank_test_score"
 
@@ -26,15 +26,15 @@ log = logging.getLogger(__name__)
 
 
 def finished_run(client: MlflowClient, experiment_id: str, key: str) -> str | None:
-    """The comparison that ended this very training before, if one came to its end."""
+    """The finished comparison of a training with this key, or None."""
     run = _finished(
         client, experiment_id, f"tags.`{tags.TRAINING_KEY}` = '{key}' AND tags.`{tags.RUN_KIND}` = '{tags.COMPARISON}'"
     )
     return str(run.info.run_id) if run else None
 
 
-def taken_over(client: MlflowClient, experiment_id: str, key: str, parent: Run, training: str) -> str | None:
-    """A family's finished run from a training that was ended before others were done, made part of this one."""
+def adopt_finished(client: MlflowClient, experiment_id: str, key: str, parent: Run, training: str) -> str | None:
+    """Adopt a family's finished run from a training that was killed later; return its id, or None."""
     run = _finished(client, experiment_id, f"tags.`{tags.FAMILY_KEY}` = '{key}'")
     if run is None:
         return None
@@ -48,7 +48,7 @@ def _finished(client: MlflowClient, experiment_id: str, wanted: str) -> Run | No
 
 
 def close_abandoned(client: MlflowClient, experiment_id: str, key: str) -> None:
-    """Marks as killed what a training that was ended half-way left running."""
+    """Mark the running runs of a killed training as killed."""
     for run in client.search_runs(
         [experiment_id], f"tags.`{tags.TRAINING_KEY}` = '{key}' AND attributes.status = 'RUNNING'"
     ):
@@ -57,14 +57,13 @@ def close_abandoned(client: MlflowClient, experiment_id: str, key: str) -> None:
         for child in client.search_runs([experiment_id], children):
             client.set_terminated(child.info.run_id, RunStatus.to_string(RunStatus.KILLED))
         client.set_terminated(parent, RunStatus.to_string(RunStatus.KILLED))
-        log.info("run %s was left behind by a training that was killed; it is closed", parent)
+        log.info("run %s belongs to a training that was killed; it is marked as killed", parent)
 
 
 class CandidateRuns:
-    """A child run for each candidate, made while the search goes on and beside it: MLflow does not hold it up.
+    """Creates a child run for each candidate during the search, in a thread, so that MLflow does not slow it down.
 
-    A context manager: its end waits for the last run. An error of MLflow's is raised by the next call, or at
-    the end.
+    A context manager: its end waits for the last run. An MLflow error is raised by the next call, or at the end.
     """
 
     def __init__(self, client: MlflowClient, parent: Run, family: str, estimator: Any) -> None:
@@ -91,20 +90,20 @@ class CandidateRuns:
             self._family,
             scored.number,
             scored.of,
-            in_words(scored.params),
+            format_params(scored.params),
             scored.score,
             scored.best,
-            ", given up" if scored.pruned else "",
+            ", pruned" if scored.pruned else "",
         )
         self._raise_errors()
         self._written.append(self._writer.submit(self._write, scored, get_current_time_millis()))
 
     def write_later(self, write: Callable[[], object]) -> None:
-        """Has something written from the same thread, after all that waits there."""
+        """Run `write` in the same thread, after everything that was submitted before."""
         self._written.append(self._writer.submit(write))
 
     def rank(self, ranks: Iterable[int]) -> None:
-        """Adds each candidate's rank, 1 for the best, in the grid's order: known only now that all are scored."""
+        """Add each candidate's rank, 1 for the best, in the order of the candidates."""
         now = get_current_time_millis()
         for number, rank in enumerate(ranks, start=1):
             self._written.append(self._writer.submit(self._write_rank, number, Metric(RANK, float(rank), now, 0)))
@@ -116,7 +115,7 @@ class CandidateRuns:
             start_time=now - round(1000 * seconds),
             tags={
                 MLFLOW_PARENT_RUN_ID: self._parent.info.run_id,
-                MLFLOW_RUN_NAME: in_words(scored.params),
+                MLFLOW_RUN_NAME: format_params(scored.params),
                 tags.FAMILY: self._family,
                 tags.CANDIDATE: f"{scored.number}/{scored.of}",
                 **({tags.PRUNED: "true"} if scored.pruned else {}),
@@ -144,22 +143,22 @@ class CandidateRuns:
                 future.result()
 
 
-def in_words(params: Mapping[str, Any]) -> str:
-    """Parameters in a line; numbers that were drawn have more digits than anybody reads."""
+def format_params(params: Mapping[str, Any]) -> str:
+    """Parameters in one line; floats have four digits."""
     return " ".join(
         f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in params.items()
     )
 
 
 def log_rows(rows: pd.DataFrame, name: str, digest: str, target: str) -> None:
-    """Names the training rows in the run; the rows themselves stay in the warehouse."""
-    # MLflow keeps at most 36 characters of a digest; the whole one is a tag.
+    """Log the name and digest of the training rows as the run's dataset; the rows stay in the warehouse."""
+    # MLflow stores at most 36 characters of a digest; a tag has all of it.
     dataset = mlflow.data.from_pandas(rows, name=name, targets=target, digest=digest[:36])
     mlflow.log_input(dataset, context="training")
 
 
-def log_model(model: Any, example: pd.DataFrame, *beside: Path) -> None:
-    """Logs the model as `model`, with what it takes and gives, and the files that are to lie `beside` it."""
+def log_model(model: Any, example: pd.DataFrame, *extra_files: Path) -> None:
+    """Log the model as `model`, with its signature, an example and `extra_files`."""
     mlflow.sklearn.log_model(
         model,
         name="model",
@@ -168,11 +167,11 @@ def log_model(model: Any, example: pd.DataFrame, *beside: Path) -> None:
         serialization_format=bundle.FORMAT,
         skops_trusted_types=list(bundle.TRUSTED_TYPES),
         pip_requirements=bundle.requirements(),
-        extra_files=[str(file) for file in beside] or None,
+        extra_files=[str(file) for file in extra_files] or None,
     )
 
 
 def tag(client: MlflowClient, run_id: str, tags: Mapping[str, Any]) -> None:
-    """Sets tags of a run in one call; what is no text is written as JSON."""
+    """Set tags of a run in one call; values other than text are written as JSON."""
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in tags.items()}
     client.log_batch(run_id, tags=[RunTag(name, value) for name, value in texts.items()])

@@ -1,4 +1,4 @@
-"""One training, from clean rows to a finished run that compares each family's best model."""
+"""One training: from clean rows to a finished run that compares each family's best model."""
 
 import hashlib
 import logging
@@ -21,25 +21,27 @@ from dosel.errors import TrainingError
 from dosel.model import reference, tags
 from dosel.model.fingerprint import code_version, digest
 from dosel.rows import frames, hashing
-from dosel.training import record, tracking
+from dosel.training import search_log, tracking
 from dosel.training.candidates import CandidateCallback, ScoredCandidate, plain
-from dosel.training.comparison import COUNTS, compared
+from dosel.training.comparison import COUNTS, compare
 from dosel.training.evaluation import confusion_figure, evaluate
 from dosel.training.search import AnySearch, search_of
 from dosel.usecases import Family, Range, UseCase
 
 PARALLEL = {"backend": "threading"}
-"""Threads, not processes: trees are grown outside Python's lock, and a Celery worker may not fork: processes
-would be one there, with no more than a warning."""
+"""Threads, not processes: trees are grown outside Python's lock, and in a Celery worker, which may not fork, joblib
+would silently run one process."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Clean rows and where they came from.
+    """Clean rows and their batches.
 
-    `table` holds the features in canonical types and the target; `keys` each row's key.
+    Attributes:
+        table: the features in canonical types, and the target.
+        keys: each row's key, shape (rows,).
     """
 
     table: pd.DataFrame
@@ -53,7 +55,7 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Parts:
-    """A training's rows on their two sides: features, canonical, and classes, of shape (rows,)."""
+    """The training and the test part: canonical features, and class codes of shape (rows,)."""
 
     features: pd.DataFrame
     classes: Any
@@ -62,13 +64,13 @@ class Parts:
 
 
 def training_key(use_case: UseCase, data_digest: str, seed: int) -> str:
-    """Names a training by what decides its result: rows, split, families, seed and our version."""
-    return _named(*(family_key(use_case, family, data_digest, seed) for family in use_case.families))
+    """A digest of everything that decides a training's result: rows, split, families, seed and dosel's version."""
+    return _digest_of(*(family_key(use_case, family, data_digest, seed) for family in use_case.families))
 
 
 def family_key(use_case: UseCase, family: Family, data_digest: str, seed: int) -> str:
-    """Names what a family contributes, by what decides it."""
-    return _named(
+    """A digest of everything that decides a family's result."""
+    return _digest_of(
         dosel.__version__,
         use_case.name,
         data_digest,
@@ -92,14 +94,15 @@ def train(
     on_candidate: CandidateCallback | None = None,
     studies: str = "",
 ) -> str:
-    """Searches each family, compares their best on the held-out part and logs it all; what was done is not done again.
+    """Search each family, compare their best models on the test part, and log it all.
 
-    The held-out part decides nothing here: parameters and families are chosen by their folds.
+    Families that are already trained on these rows are not trained again. Parameters and the best family are chosen by
+    cross-validation; the test part decides nothing here.
 
     Args:
         jobs: cores to use; -1 is all of them.
         on_candidate: called with each candidate as soon as it is scored.
-        studies: URL of a database that keeps trials, so that a search that was ended goes on; "" keeps none.
+        studies: URL of a database that keeps trials, so that an interrupted search can continue; "" keeps none.
 
     Returns:
         The id of the finished run that compares the families.
@@ -112,7 +115,7 @@ def train(
     experiment_id = mlflow.set_experiment(use_case.experiment).experiment_id
     key = training_key(use_case, data.digest, seed)
     if done := tracking.finished_run(client, experiment_id, key):
-        log.info("these rows were trained on before, in run %s; nothing to do", done)
+        log.info("run %s already trained on these rows", done)
         return done
     tracking.close_abandoned(client, experiment_id, key)
 
@@ -139,8 +142,8 @@ def train(
         runs = {}
         for family in use_case.families:
             own = family_key(use_case, family, data.digest, seed)
-            if done := tracking.taken_over(client, experiment_id, own, parent, key):
-                log.info("%s was searched before, in run %s", family.name, done)
+            if done := tracking.adopt_finished(client, experiment_id, own, parent, key):
+                log.info("run %s already searched %s", done, family.name)
                 runs[family.name] = done
                 continue
             with mlflow.start_run(run_name=f"{use_case.name} {family.name}", nested=True) as run:
@@ -150,7 +153,7 @@ def train(
                 search = search_of(use_case, family, seed, jobs, studies, f"{use_case.name} {own}")
                 _search_family(use_case, family, search, parts, client, run, on_candidate)
                 runs[family.name] = str(run.info.run_id)
-        best = compared(client, use_case, parent.info.run_id, runs)
+        best = compare(client, use_case, parent.info.run_id, runs)
         tracking.tag(client, parent.info.run_id, {tags.FAMILIES: runs, tags.BEST_FAMILY: best})
     return str(parent.info.run_id)
 
@@ -164,34 +167,34 @@ def _search_family(
     run: Run,
     on_candidate: CandidateCallback | None,
 ) -> None:
-    """Searches one family in the run that is open, and logs its best model."""
+    """Search one family and log its best model to the open run."""
     run_id = str(run.info.run_id)
-    record.settings(client, run_id, search)
+    search_log.settings(client, run_id, search)
     with tracking.CandidateRuns(client, run, family.name, search.estimator) as candidate_runs:
         search.on_candidate = _both(candidate_runs, on_candidate)
         _fit(search, parts.features, parts.classes)
         candidate_runs.rank(search.cv_results_["rank_test_score"])
-        on_training_rows = record.results(client, run_id, search, use_case.target, parts.features, parts.classes)
+        on_training_rows = search_log.results(client, run_id, search, use_case.target, parts.features, parts.classes)
         model = search.best_estimator_
         evaluation = evaluate(use_case.target, parts.test_classes, model.predict(parts.test_features))
         mlflow.log_metrics({f"test_{name}": value for name, value in evaluation.metrics.items()})
         mlflow.log_dict(evaluation.report, "evaluation/per_class_report.json")
         mlflow.log_dict({"counts": evaluation.confusion.tolist()}, COUNTS)
-        # Drawn beside what follows, which mostly waits for MLflow.
+        # Drawn in the other thread: what follows here mostly waits for MLflow.
         for confusion, of, file in (
             (on_training_rows, "training rows", "training_confusion_matrix.png"),
             (evaluation.confusion, "held-out rows", "evaluation/confusion_matrix.png"),
         ):
             candidate_runs.write_later(partial(_draw, client, run_id, use_case, confusion, of, file))
-        # As a client would write it: whole numbers as integers, which is what MLflow then lets in.
+        # The example has integers where a client would write them, and MLflow's signature then accepts those.
         with TemporaryDirectory(prefix="dosel-reference-") as folder:
-            seen = reference.write(use_case, parts.features, parts.classes, Path(folder))
-            tracking.log_model(model, pd.DataFrame([use_case.example]), seen)
+            training_rows = reference.write(use_case, parts.features, parts.classes, Path(folder))
+            tracking.log_model(model, pd.DataFrame([use_case.example]), training_rows)
         [answer] = model.predict_proba(frames.frame(use_case, [use_case.example]))
         known = dict(zip(map(int, model.classes_), map(float, answer), strict=True))
         tracking.tag(client, run_id, {tags.EXAMPLE_ANSWER: known, tags.MODEL_DIGEST: digest(model)})
     accuracy = evaluation.metrics["accuracy"]
-    log.info("best of %s: %s, test accuracy %.4f", family.name, plain(search.best_params_), accuracy)
+    log.info("best %s: %s, test accuracy %.4f", family.name, plain(search.best_params_), accuracy)
 
 
 def _draw(client: MlflowClient, run_id: str, use_case: UseCase, confusion: Any, of: str, file: str) -> None:
@@ -203,12 +206,12 @@ def _log_rows(use_case: UseCase, data: TrainingData, parts: Parts) -> None:
     tracking.log_rows(table, f"{use_case.name}_clean", data.digest, use_case.target.name)
 
 
-def _named(*parts: Any) -> str:
+def _digest_of(*parts: Any) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
 def cores(jobs: int) -> int:
-    """How many cores a training that was given `jobs` works on, wherever it runs."""
+    """The number of cores that a training with this `jobs` setting uses."""
     with joblib.parallel_config(**PARALLEL):
         return int(joblib.effective_n_jobs(jobs))
 
@@ -223,13 +226,13 @@ def _both(first: CandidateCallback, second: CandidateCallback | None) -> Candida
 
 
 def _fit(search: AnySearch, features: pd.DataFrame, classes: Any) -> None:
-    """Searches, and says how many cores that kept busy."""
+    """Run the search and log how many cores it kept busy."""
     started, burnt = perf_counter(), process_time()
     with joblib.parallel_config(**PARALLEL):
         search.fit(features, classes)
     seconds, busy = perf_counter() - started, process_time() - burnt
     log.info(
-        "%d candidates in %.1f s; of %d cores %.1f were busy",
+        "%d candidates in %.1f s; %d cores available, %.1f busy on average",
         len(search.cv_results_["params"]),
         seconds,
         cores(search.n_jobs or 1),
@@ -238,12 +241,12 @@ def _fit(search: AnySearch, features: pd.DataFrame, classes: Any) -> None:
 
 
 def _check(use_case: UseCase, parts: Parts) -> None:
-    """Refuses what could only give a meaningless model, before anything is logged."""
+    """Refuse rows that cannot give a meaningful model, before anything is logged."""
     counts = np.unique_counts(parts.classes)
     if len(parts.test_classes) == 0 or len(counts.values) < 2 or counts.counts.max() < use_case.folds:
         raise TrainingError(
-            f"{use_case.name}: {len(parts.classes)} rows of {len(counts.values)} classes to train on and "
-            f"{len(parts.test_classes)} to test on are too few; pull more batches first"
+            f"{use_case.name}: too few rows: {len(parts.classes)} of {len(counts.values)} classes to train on and "
+            f"{len(parts.test_classes)} to test on; ingest more batches first"
         )
     if empty := [name for name in use_case.feature_names if parts.features[name].isna().all()]:
-        raise TrainingError(f"{use_case.name}: no row to train on has a value of {', '.join(empty)}")
+        raise TrainingError(f"{use_case.name}: all training rows lack a value of {', '.join(empty)}")

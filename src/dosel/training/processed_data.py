@@ -1,7 +1,7 @@
-"""The sets a training works on, described in an MLflow run of their own and kept in the lake as Parquet.
+"""Preprocessed training and test rows: written to the lake as Parquet and described in an MLflow run of their own.
 
-Preprocessing belongs to the model's pipeline, which fits it again: what is kept here is for people, and shows what the
-models saw. Done before, the same is not done again.
+They are for people, who can see what the models saw. Training does not read them: preprocessing belongs to the model's
+pipeline. Rows that were processed before are not processed again.
 """
 
 import hashlib
@@ -40,11 +40,11 @@ def process(
     lake: Lake,
     tracking_uri: str,
 ) -> str:
-    """Splits and preprocesses the clean rows, keeps both parts in the lake, and logs what became of them.
+    """Split and preprocess the clean rows, write both parts to the lake, and log a description.
 
     Args:
-        counts: rows by what became of them when they came in.
-        source: what is to be said of where they came from, for the run's parameters.
+        counts: numbers of received, clean, refused and duplicate rows.
+        source: parameters of the run that describe where the rows came from.
 
     Returns:
         The id of the finished run.
@@ -56,7 +56,7 @@ def process(
     wanted = f"tags.`{tags.PROCESSED_KEY}` = '{key}' AND attributes.status = 'FINISHED'"
     done = client.search_runs([experiment_id], wanted, max_results=1)
     if done:
-        log.info("these rows were processed before, in run %s; nothing to do", done[0].info.run_id)
+        log.info("run %s already processed these rows", done[0].info.run_id)
         return str(done[0].info.run_id)
     held_out = hashing.is_test(use_case, data.table)
     features = frames.canonical(use_case, data.table)
@@ -82,7 +82,7 @@ def process(
         for part, chosen in (("train", ~held_out), ("test", held_out)):
             made = pd.DataFrame(steps.transform(features[chosen]), columns=_names(use_case, steps))
             made[use_case.target.name] = classes[chosen]
-            digests[part] = _kept(lake, use_case, data.digest, part, made)
+            digests[part] = _write(lake, use_case, data.digest, part, made)
             figures[f"rows_{part}"] = len(made)
             figures |= {f"{part}_missing_before_{n}": int(c) for n, c in _missing(use_case, features[chosen]).items()}
             figures |= {f"{part}_missing_after_{name}": int(made[name].isna().sum()) for name in made}
@@ -110,8 +110,8 @@ def _key(use_case: UseCase, data: TrainingData, counts: Mapping[str, int]) -> st
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
-def _kept(lake: Lake, use_case: UseCase, digest: str, part: str, made: pd.DataFrame) -> dict[str, str]:
-    """Puts a part into the lake, under a name that only these rows have."""
+def _write(lake: Lake, use_case: UseCase, digest: str, part: str, made: pd.DataFrame) -> dict[str, str]:
+    """Write a part to the lake, under a key that is unique to these rows."""
     content = io.BytesIO()
     made.to_parquet(content, index=False)
     key = f"{use_case.name}/{digest[:16]}/{part}.parquet"
@@ -138,17 +138,17 @@ def _params(use_case: UseCase) -> dict[str, Any]:
 
 
 def _names(use_case: UseCase, steps: Any) -> list[str]:
-    """Columns after preprocessing: numbers keep their names, one-hot columns name their value."""
+    """Column names after preprocessing: numbers keep theirs, one-hot columns add the value."""
     fitted = steps[0]
     width = max(place.stop for place in fitted.output_indices_.values())
     names = [""] * width
     for name, _, columns in fitted.transformers_:
         place = fitted.output_indices_[name]
-        names[place] = _of_step(use_case, name, columns, place.stop - place.start)
+        names[place] = _names_of_step(use_case, name, columns, place.stop - place.start)
     return names
 
 
-def _of_step(use_case: UseCase, name: str, columns: Sequence[str], width: int) -> list[str]:
+def _names_of_step(use_case: UseCase, name: str, columns: Sequence[str], width: int) -> list[str]:
     if name == ONE_HOT:
         return [f"{c.name}_{value}" for c in use_case.categories for value in c.values]
     if name != "numbers":
@@ -158,13 +158,13 @@ def _of_step(use_case: UseCase, name: str, columns: Sequence[str], width: int) -
 
 
 def _missing(use_case: UseCase, features: pd.DataFrame) -> dict[str, int]:
-    """How many values of each feature there are not."""
+    """Number of missing values by feature."""
     gone = {n.name: int(features[n.name].isna().sum()) for n in use_case.numbers}
     return gone | {c.name: int((features[c.name] == "").sum()) for c in use_case.categories}
 
 
 def _statistics(use_case: UseCase, features: pd.DataFrame, classes: Any) -> dict[str, Any]:
-    """Each feature as it came in, and how often each class."""
+    """Statistics of each feature before preprocessing, and the number of rows by class."""
     numbers = {
         n.name: {name: float(value) for name, value in features[n.name].describe().items()} for n in use_case.numbers
     }
@@ -205,7 +205,7 @@ def _missing_figure(use_case: UseCase, features: pd.DataFrame) -> "Figure":
 
 
 def _number_figure(use_case: UseCase, features: pd.DataFrame, classes: Any) -> "Figure":
-    """How each number is distributed in each class, as it came in."""
+    """Draw each number's distribution by class, before preprocessing."""
     from matplotlib.figure import Figure
 
     across = 3

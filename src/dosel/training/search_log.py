@@ -1,7 +1,7 @@
-"""A search's own record in MLflow: what autologging would have written of scikit-learn's GridSearchCV.
+"""Logs a search to MLflow as autologging logs scikit-learn's GridSearchCV, under the same names.
 
-Autologging patches scikit-learn's classes, so a subclass with a `fit` of its own passes it by; and it writes its
-child runs only when the search is over. What it writes otherwise is written here, under the same names.
+Autologging itself does not work here: it patches scikit-learn's classes, which a subclass with its own `fit` bypasses,
+and it writes child runs only after the search.
 """
 
 import io
@@ -18,7 +18,7 @@ from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
 from sklearn.metrics import accuracy_score, log_loss, precision_recall_fscore_support, roc_auc_score
 from sklearn.utils import estimator_html_repr
 
-from dosel.training.evaluation import counted
+from dosel.training.evaluation import confusion_counts
 from dosel.training.search import AnySearch
 from dosel.usecases import Target
 
@@ -26,17 +26,17 @@ Classes = npt.NDArray[np.int64]
 
 
 def settings(client: MlflowClient, run_id: str, search: AnySearch) -> None:
-    """Before the search: how it was set up, and what class it is."""
+    """Log the search's parameters and class, before the search."""
     client.log_batch(run_id, params=params_of(search, deep=False), tags=class_of(search))
 
 
 def results(
     client: MlflowClient, run_id: str, search: AnySearch, target: Target, features: pd.DataFrame, truth: Classes
 ) -> npt.NDArray[np.int64]:
-    """After the search: the best candidate, its figures on the rows it was trained on, and `cv_results_`.
+    """Log the best candidate, its metrics on the training rows and `cv_results_`, after the search.
 
     Returns:
-        The confusion matrix of those rows, which is still to be drawn.
+        The confusion matrix of the training rows.
     """
     now = get_current_time_millis()
     predicted, figures = training_metrics(search, features, truth)
@@ -50,14 +50,14 @@ def results(
     pd.DataFrame(search.cv_results_).to_csv(table, index=False)
     mlflow.log_text(table.getvalue(), "cv_results.csv")
     mlflow.log_text(f"<!DOCTYPE html>\n<meta charset='utf-8'>\n{estimator_html_repr(search)}", "estimator.html")
-    return counted(target, truth, predicted)
+    return confusion_counts(target, truth, predicted)
 
 
 def training_metrics(search: AnySearch, features: pd.DataFrame, truth: Classes) -> tuple[Classes, dict[str, float]]:
-    """The best model's predictions for its own training rows, shape (rows,), and autologging's figures of them."""
+    """The best model's predictions for the training rows, shape (rows,), and the metrics that autologging logs."""
     model = search.best_estimator_
     probabilities = model.predict_proba(features)
-    # What scikit-learn's own predict answers, without asking every tree a second time.
+    # Equal to scikit-learn's predict, without running every tree a second time.
     predicted = model.classes_.take(probabilities.argmax(axis=1))
     precision, recall, f1, _ = precision_recall_fscore_support(truth, predicted, average="weighted", zero_division=0)
     accuracy = float(accuracy_score(truth, predicted))
@@ -74,7 +74,7 @@ def training_metrics(search: AnySearch, features: pd.DataFrame, truth: Classes) 
 
 
 def params_of(estimator: Any, deep: bool) -> list[Param]:
-    """Parameters as MLflow keeps them: as text, of a length it takes."""
+    """Parameters as MLflow stores them: text of limited length."""
     return [Param(name, str(value)[:MAX_PARAM_VAL_LENGTH]) for name, value in estimator.get_params(deep).items()]
 
 
