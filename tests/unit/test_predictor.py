@@ -209,8 +209,8 @@ def test_a_conversion_that_answers_otherwise_is_refused(monkeypatch: pytest.Monk
     from dosel.model import predictor as module
 
     other = fitted(RandomForestClassifier(20, max_depth=12, random_state=5))
-    convert = module.forms
-    monkeypatch.setattr(module, "forms", lambda _, width: convert(other[-1], width))
+    convert = module.conversions
+    monkeypatch.setattr(module, "conversions", lambda _, width: convert(other[-1], width))
     model = fitted(CLASSIFIERS["forest"])
     predictor = Predictor(COVERTYPE, model)
     assert predictor.backend == "scikit-learn"

@@ -1,6 +1,6 @@
-"""Names for what a fitted model is, the same wherever and whenever it was fitted, and for the code that fitted it.
+"""Digests of a fitted model and of the code that fitted it: equal models have equal digests, on any machine.
 
-The file of a model cannot be that name: it holds the time of its writing and addresses in memory.
+The digest of a model's file would not do: the file contains its writing time and memory addresses.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ import dosel
 
 
 def code_version() -> str:
-    """dosel's version and a digest of its source, of which the declarations are a part: one line more is another."""
+    """dosel's version and a digest of its source, declarations included."""
     root, state = Path(dosel.__file__).parent, hashlib.sha256()
     for file in sorted(root.rglob("*.py")):
         state.update(f"{file.relative_to(root).as_posix()}\n".encode() + file.read_bytes())
@@ -26,10 +26,10 @@ def code_version() -> str:
 
 
 def digest(model: Any) -> str:
-    """SHA-256 of an estimator's class, parameters and everything it learned; 64 hexadecimal digits."""
+    """SHA-256 of an estimator's class, parameters and fitted state; 64 hexadecimal digits."""
     state = hashlib.sha256()
     for part in _parts(model):
-        # With its length, so that where one part ends is part of it.
+        # With its length, so that two different lists of parts never give the same bytes.
         state.update(len(part).to_bytes(8, "little"))
         state.update(part)
     return state.hexdigest()
@@ -42,13 +42,13 @@ def _parts(value: Any) -> Iterator[bytes]:
         case None | bool() | int() | float() | str() | slice() | np.generic():
             yield repr(value).encode()
         case Tree():
-            # By field: between the fields of a node lie bytes that nobody set.
+            # By field, since the bytes between a node's fields are undefined.
             nodes = value.__getstate__()["nodes"]
             for name in nodes.dtype.names:
                 yield from _parts(nodes[name])
             yield from _parts(value.value)
         case KDTree() | BallTree():
-            # What it learned: where each row lies. What follows is room for counting, never cleared.
+            # Only the fitted arrays: what follows them is uninitialised memory for counters.
             yield from _parts([np.asarray(part) for part in value.get_arrays()])
         case np.random.RandomState():
             yield from _parts(value.get_state(legacy=False))

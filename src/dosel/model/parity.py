@@ -1,4 +1,4 @@
-"""Rows on which a model's fast form must answer as the model does, before anybody gets its answers."""
+"""The parity check: the ONNX backend must give the model's own answers on trial rows before it may answer requests."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ from dosel.model.onnx.classifier import OnnxClassifier
 from dosel.usecases import Number, UseCase
 
 TOLERANCE = 1e-6
-"""How far a probability may be from the model's own."""
+"""Largest accepted difference of a probability from the model's own."""
 
 SAMPLED_ROWS = 4_096
 THRESHOLD_ROWS = 12_288
@@ -19,7 +19,7 @@ THRESHOLD_ROWS = 12_288
 
 @dataclass(frozen=True)
 class ParityResult:
-    """How a fast form compared with its model: rows asked, labels that differ, the furthest probability's distance."""
+    """Result of a parity check: rows compared, labels that differ, largest difference of a probability."""
 
     rows: int
     differ: int
@@ -27,22 +27,22 @@ class ParityResult:
 
     @property
     def holds(self) -> bool:
-        # A distance that is no number does not hold either.
+        # Written so that NaN fails.
         return not self.differ and self.furthest <= TOLERANCE
 
     def __str__(self) -> str:
-        labels = "no label differs" if not self.differ else f"{self.differ:,} get another label"
-        return f"{self.rows:,} rows: {labels}, probabilities are off by {self.furthest:.1e} at most"
+        labels = "no label differs" if not self.differ else f"{self.differ:,} labels differ"
+        return f"{self.rows:,} rows: {labels}, probabilities differ by at most {self.furthest:.1e}"
 
 
-def compared(truth: Floats, found: Floats, chosen: npt.NDArray[Any]) -> ParityResult:
-    """The proof of probabilities `found`, of shape (rows, classes), and the classes `chosen`, against `truth`."""
+def compare(truth: Floats, found: Floats, chosen: npt.NDArray[Any]) -> ParityResult:
+    """Compare probabilities `found`, shape (rows, classes), and the classes `chosen` with the model's `truth`."""
     furthest = float(np.abs(found - truth).max()) if len(truth) else 0.0
     return ParityResult(len(truth), int((chosen != truth.argmax(axis=1)).sum()), furthest)
 
 
 def trial_rows(use_case: UseCase, encoder: Encoder, compiled: OnnxClassifier | None) -> tuple[Floats, Codes]:
-    """Acceptable rows, as numbers and codes: drawn at random, and on both sides of what the trees split at."""
+    """Valid rows as numbers and codes: drawn at random, and on both sides of the trees' thresholds."""
     rng = np.random.default_rng(0)
     edges: list[tuple[int, Floats]] = []
     for column, thresholds in compiled.thresholds() if compiled else ():
@@ -60,14 +60,14 @@ def trial_rows(use_case: UseCase, encoder: Encoder, compiled: OnnxClassifier | N
     if encoder.fills:
         lacking = rng.choice(len(numbers), len(numbers) // 16, replace=False)
         numbers[lacking, rng.integers(0, numbers.shape[1], len(lacking))] = np.nan
-    # One unknown value a category: the model has its own way with it.
+    # One row with an unknown value for each category.
     for i in range(codes.shape[1]):
         codes[i, i] = -1
     return numbers, codes
 
 
 def _beside(number: Number, thresholds: Floats) -> Floats:
-    """The nearest acceptable values on either side of each threshold."""
+    """The nearest valid values on either side of each threshold."""
     if number.integer:
         sides = [np.floor(thresholds), np.ceil(thresholds)]
     else:

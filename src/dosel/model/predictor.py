@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from dosel.errors import RegistryError
 from dosel.model.encoding import Codes, Encoder, Floats, NotEncodable
-from dosel.model.onnx.classifier import OnnxClassifier, forms
-from dosel.model.parity import TOLERANCE, ParityResult, compared, trial_rows
+from dosel.model.onnx.classifier import OnnxClassifier, conversions
+from dosel.model.parity import TOLERANCE, ParityResult, compare, trial_rows
 from dosel.usecases import Number, UseCase
 
 Backend = Literal["onnx", "scikit-learn"]
@@ -225,9 +225,9 @@ class Predictor:
         if onnx is not None:
             self._encoder, self._compiled = encoder, OnnxClassifier(onnx)
             return
-        for compile_form in forms(self._model[-1], encoder.width):
+        for convert in conversions(self._model[-1], encoder.width):
             try:
-                candidate = compile_form()
+                candidate = convert()
             except Exception as error:  # noqa: BLE001  converters raise whatever they like; scikit-learn still answers
                 words = (str(error).splitlines() or [type(error).__name__])[0]
                 self.fallback_reason = (
@@ -263,7 +263,7 @@ class Predictor:
         """Has ONNX Runtime answer no more if it does not agree on these rows."""
         truth = self._model.predict_proba(self._frame(numbers, codes))
         found = self.scores(numbers, codes)
-        self.parity = compared(truth, found.probabilities, found.chosen)
+        self.parity = compare(truth, found.probabilities, found.chosen)
         if not self.parity.holds:
             self._compiled, self.fallback_reason = None, f"ONNX differs: {self.parity}"
 

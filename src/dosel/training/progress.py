@@ -1,4 +1,4 @@
-"""How far a training is, read off MLflow: the candidates' runs appear while the search goes on."""
+"""The progress of a training, read from MLflow, where candidates' runs appear during the search."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +13,7 @@ MAX_RUNS = 1000
 
 @dataclass(frozen=True)
 class CandidateProgress:
-    """A scored candidate: `position` is like "3/27", `params` are in words, `score` is the mean of the folds."""
+    """A scored candidate: `position` is like "3/27", `params` one line of text, `score` the mean over the folds."""
 
     run_id: str
     search: str
@@ -24,12 +24,12 @@ class CandidateProgress:
 
     @property
     def of(self) -> int:
-        """How many candidates its search has."""
+        """The number of candidates of its search."""
         return int(self.position.partition("/")[2] or 0)
 
 
 def candidates_since(client: MlflowClient, experiment: str, since: datetime) -> list[CandidateProgress]:
-    """Candidates scored since then, in the order they were tried; none while the experiment is not there."""
+    """Candidates scored since then, in the order they were tried; empty if there is no such experiment."""
     found = client.get_experiment_by_name(experiment)
     if found is None:
         return []

@@ -1,7 +1,7 @@
-"""How the candidates of a search are fitted to one fold's rows: each by itself, or several at the price of one.
+"""Strategies for fitting the candidates of a search to one fold: each by itself, or several for the cost of one.
 
-A use case names the strategy of each family of candidates. A strategy changes what a search costs, never a
-score: where it does not apply, each candidate is fitted by itself.
+Each family declares its strategy. A strategy changes the cost of a search and never a score: if it does not apply,
+each candidate is fitted by itself.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,27 +27,27 @@ Params = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted model. `seconds` is what fitting it took; None where it came as part of another."""
+    """A fitted model. `seconds` is its fitting time; None if the model is part of another."""
 
     model: Any
     seconds: float | None
 
 
 class Strategy(Protocol):
-    """Candidates are given by their parameters, under the names the model itself has for them."""
+    """A strategy. Candidates are parameters under the model's own names."""
 
     def groups(self, model: Any, candidates: Sequence[Params]) -> list[list[int]]:
-        """Which candidates are fitted together, by their position; each is in one group."""
+        """Groups of candidates that are fitted together, by position; each candidate is in one group."""
 
     def prepared(self, features: Any) -> Any:
-        """A fold's features in the form the models work on, so that not every fit converts them again."""
+        """A fold's features in the type that the models work on, so that they are converted once."""
 
     def fitted(self, model: Any, group: Sequence[Params], features: Any, target: Any) -> Iterator[Fitted]:
         """The models of one group, in its order. `model` is the unfitted one and is left alone."""
 
 
 class Each:
-    """Every candidate by itself."""
+    """Fits every candidate by itself."""
 
     def groups(self, model: Any, candidates: Sequence[Params]) -> list[list[int]]:
         return [[i] for i in range(len(candidates))]
@@ -63,10 +63,10 @@ class Each:
 
 
 class ForestPrefixes:
-    """Forests that differ in their number of trees only are grown once, at the largest number.
+    """Fits forests that differ only in their number of trees once, with the largest number.
 
-    scikit-learn seeds the trees of a forest one after the other from `random_state`, so the first trees of a
-    forest are those of a smaller one. With a fixed seed a forest cut short is thus the smaller forest.
+    scikit-learn seeds the trees of a forest one after the other from `random_state`. With a fixed seed, the first n
+    trees of a forest are therefore the forest of n trees.
     """
 
     def groups(self, model: Any, candidates: Sequence[Params]) -> list[list[int]]:
@@ -77,7 +77,7 @@ class ForestPrefixes:
         return list(groups.values())
 
     def prepared(self, features: Any) -> Any:
-        # What every tree compares with its thresholds: the forest would convert to it in each fit.
+        # Trees compare float32 values: the forest would convert the features in each fit.
         return np.ascontiguousarray(features, dtype=np.float32) if isinstance(features, np.ndarray) else features
 
     def fitted(self, model: Any, group: Sequence[Params], features: Any, target: Any) -> Iterator[Fitted]:
@@ -92,7 +92,7 @@ class ForestPrefixes:
 
     @staticmethod
     def applies(model: Any, candidates: Sequence[Params]) -> bool:
-        """Whether every candidate is a forest whose trees depend on nothing but its seed."""
+        """Whether every candidate is a forest whose trees depend only on its seed."""
         return isinstance(model, _FORESTS) and all(_grows_by_seed(_with(model, params)) for params in candidates)
 
 
@@ -107,7 +107,7 @@ _STRATEGIES: Mapping[StrategyName, Callable[[Any, Sequence[Params]], Strategy]] 
 
 
 def strategy(name: StrategyName, model: Any, candidates: Sequence[Params]) -> Strategy:
-    """The declared strategy, or the plain one where that would not give the same scores."""
+    """The declared strategy, or `Each` if the declared one would change scores."""
     return _STRATEGIES[name](model, candidates)
 
 
@@ -131,7 +131,7 @@ def _cut(forest: Any, size: int, votes: "_Votes") -> Any:
 
 
 class _Votes:
-    """The votes of a forest's trees, added up in their order: a larger forest goes on where a smaller one ended."""
+    """Sums the votes of a forest's trees in their order, so that a larger forest continues a smaller one's sum."""
 
     def __init__(self, forest: Any) -> None:
         self._trees = forest.estimators_
@@ -140,7 +140,7 @@ class _Votes:
         self._sum: Any = 0.0
 
     def of_first(self, size: int, features: Any) -> Any:
-        """What the forest of the first `size` trees gives as `predict_proba`."""
+        """`predict_proba` of the forest of the first `size` trees."""
         if features is not self._features or size < self._counted:
             self._features, self._counted, self._sum = features, 0, 0.0
         is_checked = isinstance(features, np.ndarray) and features.dtype == np.float32

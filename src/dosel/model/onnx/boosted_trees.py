@@ -1,8 +1,8 @@
-"""Trees boosted by LightGBM and XGBoost as ONNX, in the very precision their own libraries compute in.
+"""Converts boosted trees of LightGBM and XGBoost to ONNX, in the precision that each library computes in.
 
-The usual converters write thresholds and leaves as float32. LightGBM compares and sums in float64, so that rows
-beside a split change sides and probabilities are off by more than 1e-6; ONNX has trees in float64 (`TreeEnsemble`
-of ai.onnx.ml 5), and these are used here. XGBoost computes in float32, and its sums are added up in its order.
+The usual converters write thresholds and leaves as float32, but LightGBM compares and sums in float64: rows next to a
+threshold would take the other branch and probabilities would differ by more than 1e-6. This module uses ONNX's float64
+trees (`TreeEnsemble` of ai.onnx.ml 5). XGBoost computes in float32; its leaves are summed in XGBoost's order.
 """
 
 import json
@@ -17,18 +17,18 @@ OPSET, OPSET_ML, IR_VERSION = 21, 5, 10
 LIGHTGBM_ZERO = float(np.float32(1e-35))
 _SUM = 1
 _AT_MOST, _BELOW = 0, 1
-"""How a row takes the true branch: its value is not above the threshold, or it is below."""
+"""The test for the true branch: the value is at most the threshold, or below it."""
 
 
 class NotConvertible(Exception):
-    """A model that is not taken over; the message says what of it."""
+    """The model cannot be converted; the message names the reason."""
 
 
 @dataclass
 class _Trees:
-    """Nodes and leaves of a class's trees, one after the other, as ONNX's `TreeEnsemble` wants them.
+    """Nodes and leaves of one class's trees, in the arrays of ONNX's `TreeEnsemble`.
 
-    An ensemble a class is twice as fast in batches as one of all, whose nodes do not fit into a core's cache.
+    One ensemble per class is twice as fast in batches as one for all classes, whose nodes exceed a core's cache.
     """
 
     features: list[int] = field(default_factory=list)
@@ -46,12 +46,12 @@ class _Trees:
         right: Sequence[int],
         weights: Sequence[float],
     ) -> None:
-        """One tree; a child below zero is the leaf `-1 - child`, the left one is taken where the test holds."""
+        """Add a tree. A negative child is the leaf `-1 - child`; a row whose test holds goes left."""
         nodes, leaves = len(self.features), len(self.weights)
         self.roots.append(nodes)
         self.weights += weights
         if not features:
-            # No split at all: both ways lead to the one leaf.
+            # A tree without splits: both branches lead to its only leaf.
             features, splits, left, right = [0], [0.0], [-1], [-1]
         self.features += features
         self.splits += splits
@@ -119,7 +119,7 @@ def from_lightgbm(estimator: Any, width: int) -> bytes:
 
 
 def _compared_with(threshold: float) -> float:
-    # What is no further from zero than this is zero to LightGBM, which is above the threshold just below it.
+    # LightGBM takes values this close to zero for zero, which is above the next lower threshold.
     return float(np.nextafter(threshold, -np.inf)) if threshold == -LIGHTGBM_ZERO else threshold
 
 
@@ -139,7 +139,7 @@ def from_xgboost(estimator: Any, width: int) -> bytes:
     best = getattr(estimator, "best_iteration", None) if "best_iteration" in learner["attributes"] else None
     outputs = max(1, int(learner["learner_model_param"]["num_class"]))
     trees = [_Trees() for _ in range(outputs)]
-    # What the sums start from, as the first tree of each class: added first, as XGBoost does.
+    # The base score is the first tree of each class, since XGBoost adds it first.
     bases = _bases(learner["learner_model_param"]["base_score"], objective, outputs)
     for of_class, base in zip(trees, bases, strict=True):
         of_class.add([], [], [], [], [base])
@@ -160,7 +160,7 @@ def _bases(written: str, objective: str, outputs: int) -> Iterator[float]:
 def _add_xgboost(trees: _Trees, tree: Any) -> None:
     left, right = np.array(tree["left_children"]), np.array(tree["right_children"])
     splits, is_leaf = np.array(tree["split_conditions"], np.float32), left < 0
-    # Leaves and inner nodes are numbered together there, and apart here.
+    # XGBoost numbers leaves and inner nodes together; `_Trees` numbers them separately.
     places = np.where(is_leaf, 0 - np.cumsum(is_leaf), np.cumsum(~is_leaf) - 1)
     trees.add(
         np.array(tree["split_indices"])[~is_leaf].tolist(),
@@ -172,7 +172,7 @@ def _add_xgboost(trees: _Trees, tree: Any) -> None:
 
 
 def _classifier(trees: Sequence[_Trees], test: int, dtype: Any, width: int, slope: float) -> bytes:
-    """The sum of each class's trees, and what makes probabilities of the sums: `rows` to `probabilities`."""
+    """The whole model, `rows` to `probabilities`: the sum of each class's trees, then softmax or sigmoid."""
     from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
     from onnx.helper import np_dtype_to_tensor_dtype as kind_of
     from onnx.numpy_helper import from_array

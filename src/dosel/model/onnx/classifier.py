@@ -1,4 +1,4 @@
-"""A fitted classifier in ONNX Runtime, which walks a forest of 80 trees in ten microseconds."""
+"""Runs classifiers in ONNX Runtime, which evaluates a forest of 80 trees in ten microseconds."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -13,13 +13,13 @@ Floats = npt.NDArray[np.float64]
 
 
 class OnnxClassifier:
-    """A classifier over encoded rows, from its ONNX form.
+    """A classifier over encoded rows, as an ONNX model.
 
-    One thread: a row is done before a second one has woken up, and workers are how more cores are used.
+    One thread: a row is finished before a second thread has woken up, and more cores are used by more workers.
     """
 
     def __init__(self, onnx: bytes) -> None:
-        # It would report what it does, and number this machine in a file of the user's home, from its import on.
+        # Otherwise importing it sends telemetry and writes an identifier of this machine to the user's home.
         os.environ["ORT_DISABLE_TELEMETRY"] = "1"
         from onnxruntime import InferenceSession, SessionOptions
 
@@ -30,20 +30,20 @@ class OnnxClassifier:
         self._session = InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
         [given] = self._session.get_inputs()
         self._input = given.name
-        # Some give a label before the probabilities.
+        # Some models output a label before the probabilities.
         self._outputs = [self._session.get_outputs()[-1].name]
         self.dtype = np.float64 if given.type == "tensor(double)" else np.float32
-        """What it takes rows in."""
+        """The type of its input."""
 
     def probabilities(self, encoded: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Of shape (rows, classes), the classes in the estimator's order, for rows of `dtype`."""
+        """Probabilities of shape (rows, classes), in the estimator's order, for rows of type `dtype`."""
         [found] = self._session.run(self._outputs, {self._input: encoded})
-        # Shares that are added up in float32 can come out a little above the whole.
+        # A sum of shares in float32 can be slightly above 1.
         result: npt.NDArray[Any] = np.minimum(found, 1, out=found)
         return result
 
     def thresholds(self) -> Iterator[tuple[int, Floats]]:
-        """Each encoded column that trees split on, with the thresholds; none for models without trees."""
+        """The encoded columns that trees split on, with their thresholds; none for models without trees."""
         from onnx import load_from_string
         from onnx.numpy_helper import to_array
 
@@ -68,10 +68,10 @@ class OnnxClassifier:
 _FORESTS = ("DecisionTree", "ExtraTree", "RandomForest", "ExtraTrees")
 
 
-def forms(estimator: Any, width: int) -> list[Callable[[], OnnxClassifier]]:
-    """The ways to compile a fitted classifier over `width` encoded columns, the best first.
+def conversions(estimator: Any, width: int) -> list[Callable[[], OnnxClassifier]]:
+    """The ways to convert a fitted classifier over `width` encoded columns, the best first.
 
-    Each raises whatever its converter raises: it knows no such estimator, or fails on it in any of its ways.
+    Each raises whatever its converter raises, for an estimator that the converter does not know or fails on.
     """
     name = type(estimator).__name__
     match name:
@@ -80,10 +80,10 @@ def forms(estimator: Any, width: int) -> list[Callable[[], OnnxClassifier]]:
         case "XGBClassifier":
             return [lambda: OnnxClassifier(boosted_trees.from_xgboost(estimator, width))]
         case "KNeighborsClassifier":
-            # Without this operator of ONNX Runtime's own it is slower than scikit-learn.
+            # Without ONNX Runtime's own distance operator it is slower than scikit-learn.
             return [lambda: _by_skl2onnx(estimator, width, np.float64, optim="cdist")]
         case "GradientBoostingClassifier":
-            # It compares in float32, as scikit-learn's trees all do.
+            # scikit-learn's trees compare in float32.
             return [lambda: _by_skl2onnx(estimator, width, np.float32)]
     if name.removesuffix("Classifier") in _FORESTS:
         return [lambda: OnnxClassifier(forests.from_forest(estimator, width))]

@@ -1,6 +1,6 @@
-"""scikit-learn's forests as ONNX: what skl2onnx writes, from whole arrays rather than node by node.
+"""Converts scikit-learn's forests to the ONNX model that skl2onnx writes, but from whole arrays.
 
-A forest of deep trees has millions of nodes, and every one passes through Python there.
+skl2onnx handles every node in Python, and a forest of deep trees has millions of nodes.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ _INNER, _LEAF = b"BRANCH_LEQ", b"LEAF"
 
 
 class NotAForest(Exception):
-    """A model that is not taken over; the message says what of it."""
+    """The model cannot be converted; the message names the reason."""
 
 
 def from_forest(estimator: Any, width: int) -> bytes:
@@ -35,7 +35,7 @@ def from_forest(estimator: Any, width: int) -> bytes:
     shares = _joined([tree.value[:, 0, :] for tree in trees])[is_leaf]
     shares = shares / shares.sum(axis=1, keepdims=True)
     count = shares.shape[1]
-    # Of two classes, ONNX Runtime takes the one that a row has no share of for the other one's opposite.
+    # With two classes, ONNX Runtime derives a class without weights from the other one; so both get weights.
     leaves, classes = np.nonzero(shares if count > 2 else np.ones_like(shares))
     node = make_node(
         "TreeEnsembleClassifier",
@@ -74,6 +74,6 @@ def _inner(is_leaf: npt.NDArray[np.bool_], values: npt.NDArray[Any]) -> list[Any
 
 
 def _at_most(thresholds: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    """The largest float32 not above each threshold: the same rows are at most as large, since they are float32, too."""
+    """The largest float32 not above each threshold: the same float32 rows compare as "at most" it."""
     rounded = thresholds.astype(np.float32)
     return np.where(rounded > thresholds, np.nextafter(rounded, np.float32(-np.inf)), rounded).astype(np.float32)
