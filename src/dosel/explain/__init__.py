@@ -1,7 +1,7 @@
-"""Why a model answered so: the training rows nearest to a row, where it lies among them, what each value contributed.
+"""Explains answers: the nearest training rows, their principal components, and each value's contribution.
 
-A model is a fitted scikit-learn `Pipeline` whose last step classifies; the steps before it make the space in which
-rows are near or far. `Explainer` is the way in; what it needs of training is `dosel.model.reference`.
+Distances are measured after the model's own preprocessing. Start at `Explainer`; `dosel.model.reference` keeps the
+training rows that it needs.
 """
 
 from dosel.explain.contributions import Contribution, Contributions

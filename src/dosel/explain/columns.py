@@ -1,4 +1,4 @@
-"""Which declared feature each encoded column comes from, seen by trying: whatever the preprocessing is made of."""
+"""Finds the declared feature that each encoded column comes from, by changing one feature at a time."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ NOBODYS = -1
 
 
 def owners(predictor: Predictor) -> npt.NDArray[np.intp] | None:
-    """Each encoded column's feature, by its place in the declaration; None if a column mixes several features."""
+    """Each encoded column's feature, by index in the declaration; None if a column mixes several features."""
     use_case = predictor.use_case
     example = use_case.example
     changed = [

@@ -1,4 +1,4 @@
-"""What each declared feature contributed to the answer: exactly where the model allows, else drawn within a budget."""
+"""Contributions of the declared features to an answer: exact if the model allows, otherwise sampled within a budget."""
 
 import logging
 from dataclasses import dataclass, replace
@@ -13,21 +13,22 @@ from dosel.model.predictor import Backend, Predictor
 from dosel.model.reference import Reference
 
 BACKGROUND = 1_000
-"""Training rows a contribution is measured against."""
+"""Number of training rows that contributions are measured against."""
 
-FORMS: tuple[Backend, ...] = ("onnx", "scikit-learn")
+BACKENDS: tuple[Backend, ...] = ("onnx", "scikit-learn")
 TIMED = 50
-"""Rows on which it is found out which form is faster."""
+"""Number of rows on which the backends are timed."""
 
 AGREES = 1e-3
-"""How far an exact explanation may be from the probability it explains: they are computed in different libraries."""
+"""Largest accepted difference between an exact explanation and the probability it explains, computed in different
+libraries."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Contribution:
-    """What a feature contributed, in `Contributions.unit`. `error` is its standard error; None if it is exact."""
+    """A feature's contribution, in `Contributions.unit`. `error` is its standard error; None if it is exact."""
 
     feature: str
     contribution: float
@@ -36,10 +37,12 @@ class Contribution:
 
 @dataclass(frozen=True)
 class Contributions:
-    """`base` and the contributions add up to `output`; in order of their size, the largest first.
+    """Contributions, the largest first; with `base` they add up to `output`.
 
-    `base` is the output over training rows; `seconds` what it took, `draws` out of how many orders it was drawn (None
-    if it is exact).
+    Attributes:
+        base: the model's mean output over training rows.
+        seconds: time that the explanation took.
+        draws: number of sampled orders; None if the contributions are exact.
     """
 
     method: str
@@ -67,7 +70,7 @@ class Contributor:
         self._form = self._faster()
 
     def explain(self, row: Floats, encoded: Floats, chosen: int, budget: float) -> Contributions:
-        """What led to the class at place `chosen`.
+        """Explain the class with index `chosen`.
 
         Args:
             row: as `Predictor.matrix` has it, of shape (1, features).
@@ -106,9 +109,9 @@ class Contributor:
         )
 
     def _faster(self) -> Backend:
-        """Who answers many rows sooner: nearest neighbours in ONNX take many times as long as scikit-learn's."""
+        """The backend that predicts many rows faster: for nearest neighbours, scikit-learn is far faster than ONNX."""
         seconds: dict[Backend, float] = {}
-        for form in FORMS:
+        for form in BACKENDS:
             began = perf_counter()
             self._predictor.probabilities(self._background[:TIMED], form)
             seconds[form] = perf_counter() - began

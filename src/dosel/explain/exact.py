@@ -1,4 +1,4 @@
-"""Shapley values that a model has a formula for: exact, in milliseconds, column by column of what it is given."""
+"""Exact Shapley values of encoded columns, in milliseconds, for models that have a formula for them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from dosel.explain import lightgbm_forests
 Floats = npt.NDArray[np.float64]
 
 Unit = Literal["probability", "log-odds"]
-"""What contributions add up to: the class's probability, or the score that the model makes probabilities of."""
+"""What contributions add up to: the class's probability, or the score from which the model computes it."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Contributions of encoded columns, of shape (width,): with `base` they add up to the output.
+    """Contributions of encoded columns, shape (width,); with `base` they add up to the output.
 
-    `probability` is what the model then answers for the class: a check on where they come from.
+    `probability` is the class's probability that follows from the output, for a comparison with the model's answer.
     """
 
     values: Floats
@@ -30,7 +30,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class Exact:
-    """A way to explain a classifier: `of` takes one encoded row, of shape (1, width), and the place of a class."""
+    """An explanation method for a classifier: `of` takes one encoded row, shape (1, width), and a class's index."""
 
     method: str
     unit: Unit
@@ -38,10 +38,10 @@ class Exact:
 
 
 def exact(classifier: Any, background: Floats) -> Exact | None:
-    """How a fitted classifier is explained exactly; None if no way is known, or it would take too long.
+    """The exact method for a fitted classifier; None if there is none, or it would take too long.
 
     Args:
-        background: encoded training rows, of shape (rows, width): what a linear model's base is the mean of.
+        background: encoded training rows, shape (rows, width); a linear model's base is the mean over them.
     """
     trees = lightgbm_forests.trees_of(classifier)
     if trees is not None:
@@ -59,7 +59,7 @@ def exact(classifier: Any, background: Floats) -> Exact | None:
 
 
 def _forest(trees: list[Any]) -> Callable[[Floats, int], Columns]:
-    # A class's trees are written in LightGBM's form when somebody first asks about it.
+    # A class's trees are converted on the first request for that class.
     booster = lru_cache(maxsize=None)(lambda chosen: lightgbm_forests.booster(trees, chosen))
 
     def of(encoded: Floats, chosen: int) -> Columns:
@@ -71,9 +71,8 @@ def _forest(trees: list[Any]) -> Callable[[Floats, int], Columns]:
 
 
 Scores = Callable[[Floats], Floats]
-"""Of one encoded row, the contributions to each class's score and, last, its base: shape (classes, width + 1).
-
-Of two classes only the second may have a score.
+"""Takes one encoded row; gives the contributions to each class's score and, in the last column, the base: shape
+(classes, width + 1). With two classes there may be only a row for the second.
 """
 
 
@@ -81,7 +80,7 @@ def _raw(scores: Scores) -> Callable[[Floats, int], Columns]:
     def of(encoded: Floats, chosen: int) -> Columns:
         found = scores(encoded)
         if len(found) == 1:
-            # The first of two classes has the same evidence with the opposite sign.
+            # The first of two classes has the second's contributions with the opposite sign.
             found = np.stack([-found[0], found[0]]) / 2
             unhalved = 2 * found[chosen]
         else:

@@ -1,4 +1,4 @@
-"""All there is to say about one row's answer, by the model that gave it."""
+"""Explains the answer for one row, with the model that gave it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from dosel.model.reference import read
 
 @dataclass(frozen=True)
 class Explanation:
-    """`rows` are the neighbours' own, in their order; empty where the use case does not show training rows."""
+    """An explanation. `rows` are the neighbours' values, in their order; empty if the use case does not expose them."""
 
     prediction: Prediction
     neighbours: tuple[Neighbour, ...]
@@ -22,10 +22,10 @@ class Explanation:
 
 
 class Explainer:
-    """Explains what `predictor` answers. To make one takes seconds with many training rows, and memory for them.
+    """Explains the answers of `predictor`. Creating one takes seconds, and memory for the training rows.
 
     Args:
-        content: what `dosel.model.reference` wrote when the model was trained.
+        content: the training rows, as `dosel.model.reference` wrote them.
 
     Raises:
         NotExplainable: `content` is of another declaration.
@@ -38,23 +38,23 @@ class Explainer:
         self._contributor = Contributor(predictor, self._reference)
 
     def explain(self, row: Mapping[str, Any], neighbours: int, budget: float | None) -> Explanation:
-        """Explains the answer for one acceptable row.
+        """Explain the answer for one valid row.
 
         Args:
-            neighbours: how many; as many as there are training rows, if that is less.
-            budget: seconds that contributions may take where they are not exact; None leaves them out.
+            neighbours: number of neighbours; at most the number of training rows.
+            budget: seconds for contributions that are not exact; None omits all contributions.
         """
         [prediction] = self._predictor.predict([row])
         numbers = self._predictor.matrix([row])
         encoded = self._predictor.encoded(numbers)
         nearest = self._space.nearest(encoded, neighbours)
-        shown = (
+        values = (
             self._reference.shown([n.place for n in nearest]) if self._predictor.use_case.expose_training_rows else []
         )
         return Explanation(
             prediction=prediction,
             neighbours=nearest,
-            rows=tuple(shown),
+            rows=tuple(values),
             projection=self._space.projection(encoded),
             contributions=None
             if budget is None

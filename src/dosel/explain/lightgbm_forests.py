@@ -1,7 +1,7 @@
-"""A scikit-learn tree or forest in LightGBM's own form, for LightGBM's TreeSHAP.
+"""Converts a scikit-learn tree or forest to a LightGBM booster, for LightGBM's TreeSHAP.
 
 TreeSHAP (Lundberg, Erion and Lee 2018, algorithm 2) takes a forest's trees only as thresholds, leaves and the share of
-training rows that came by each node. LightGBM has it in C++, reads such trees from text, and answers what the forest
+training rows that reached each node. LightGBM has it in C++, reads such trees from text, and gives what the forest
 answers; the `shap` package has it, too, and on Python 3.11 a compiler (numba) with it.
 """
 
@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 
 MOST_STEPS = 30_000_000
-"""Larger forests are not explained exactly: what TreeSHAP does for a row grows as leaves times depth squared."""
+"""Largest cost of an exact explanation: TreeSHAP's work for a row is proportional to leaves times depth squared."""
 
 _COVER = 1_000_000_000
-"""LightGBM counts rows in whole numbers: a node's share of the training rows is told in parts of so many."""
+"""LightGBM counts rows in integers, so a node's share of the training rows is a count out of this number."""
 
 _LEAF = -1
 _NAN_RIGHT, _NAN_LEFT = 8, 10
-"""How a node says where a missing value goes, in LightGBM's `decision_type`."""
+"""Values of LightGBM's `decision_type`: the branch of a missing value."""
 
 
 def trees_of(classifier: Any) -> list[Any] | None:
-    """The trees of a fitted classifier whose probabilities are the mean of theirs; None if it is no such."""
+    """The trees of a classifier whose probabilities are the mean over its trees; None for other classifiers."""
     from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
     from sklearn.tree import DecisionTreeClassifier
 
@@ -34,7 +34,7 @@ def trees_of(classifier: Any) -> list[Any] | None:
 
 
 def steps(trees: list[Any]) -> int:
-    """What explaining one row costs: the squared depths of all leaves, added up."""
+    """The cost of explaining one row: the sum of the leaves' squared depths."""
     return sum(int((tree.compute_node_depths()[tree.children_left == _LEAF] ** 2).sum()) for tree in trees)
 
 
@@ -64,7 +64,7 @@ def booster(trees: list[Any], chosen: int) -> Any:
 def _text(number: int, tree: Any, chosen: int, of: int) -> str:
     leaf = tree.children_left == _LEAF
     inner = ~leaf
-    # Inner nodes are numbered by themselves, and leaves too, which are then written as -1, -2, …
+    # LightGBM numbers inner nodes and leaves separately, and writes leaves as -1, -2, …
     place = np.where(leaf, ~(np.cumsum(leaf) - 1), np.cumsum(inner) - 1)
     share = tree.weighted_n_node_samples / tree.weighted_n_node_samples[0]
     cover = np.maximum(np.rint(share * _COVER).astype(np.int64), 1)

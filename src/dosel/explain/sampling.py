@@ -1,8 +1,8 @@
-"""Shapley values of any model, drawn at random inside a time budget: an approximation that says how far off it may be.
+"""Approximate Shapley values of any model, sampled within a time budget, with standard errors.
 
-Features take the row's values one after the other, in a random order, over a random training row's values; what each
-step changes is a draw of that feature's contribution (Štrumbelj and Kononenko 2014). Every order is also gone through
-backwards, over the same training row, which halves much of the scatter (Mitchell, Cooper, Frank and Holmes 2022).
+Starting from a random training row, features take the explained row's values one after the other in a random order; the
+change at each step is a sample of that feature's contribution (Štrumbelj and Kononenko 2014). Every order is also used
+backwards, from the same training row, which halves much of the variance (Mitchell, Cooper, Frank and Holmes 2022).
 """
 
 from collections.abc import Callable
@@ -16,19 +16,19 @@ Floats = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.object_] | npt.NDArray[np.float64]
 
 MOST_PAIRS = 4_096
-"""Enough orders for three digits; a fast model need not use up its budget."""
+"""Most pairs of orders: enough for three digits, so that a fast model stops before its budget ends."""
 
 _FIRST, _LARGEST = 2, 256
-"""Pairs of orders that are tried at first, and at most, between two looks at the clock."""
+"""Pairs of orders between two looks at the clock: at first, and at most."""
 
 _ROWS_AT_ONCE = 20_000
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """Contributions, of shape (features,): with `base` they add up to the output.
+    """Contributions, shape (features,); with `base` they add up to the output.
 
-    `errors` are their standard errors, `pairs` how many orders were drawn.
+    `errors` are their standard errors, `pairs` the number of sampled pairs of orders.
     """
 
     values: Floats
@@ -38,13 +38,13 @@ class Sampled:
 
 
 def sampled(output: Callable[[Floats], Floats], row: Floats, background: Floats, seconds: float) -> Sampled:
-    """The contributions of a row's features to a model's output.
+    """Sample the contributions of a row's features to a model's output.
 
     Args:
         output: the model's output for rows of shape (rows, features), of shape (rows,).
         row: shape (features,).
         background: training rows, of shape (rows, features).
-        seconds: no more orders are drawn after that; one pair always is.
+        seconds: time after which no more orders are sampled; at least one batch is.
     """
     rng, features = np.random.default_rng(0), len(row)
     target = float(output(row[np.newaxis])[0])
@@ -71,9 +71,9 @@ def sampled(output: Callable[[Floats], Floats], row: Floats, background: Floats,
 def _pairs(
     output: Callable[[Floats], Floats], row: Floats, target: float, over: Floats, rng: np.random.Generator
 ) -> tuple[Floats, Floats]:
-    """Draws of the contributions, of shape (pairs, features), and the outputs they start from, of shape (pairs,)."""
+    """Samples of the contributions, shape (pairs, features), and of the base, shape (pairs,)."""
     pairs, features = over.shape
-    # Which step of an order each feature takes, forwards and backwards.
+    # The step of each feature in an order, forwards and backwards.
     ranks = rng.permuted(np.tile(np.arange(features), (pairs, 1)), axis=1)
     ranks = np.stack([ranks, features - 1 - ranks], axis=1)
     # Before step s, those of lower rank have the row's values: axes are pair, direction, step, feature.

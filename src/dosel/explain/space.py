@@ -1,4 +1,4 @@
-"""The model's own space: training rows after its preprocessing, whom they are near, and a picture of them."""
+"""Training rows after the model's preprocessing: nearest neighbours and principal components."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,21 +12,21 @@ Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
 
 SHOWN = 500
-"""Training rows in the picture."""
+"""Number of training rows in the picture."""
 
 PICTURED = 50_000
-"""Training rows the principal components are computed from, at most."""
+"""Most training rows that the principal components are computed from."""
 
 DECIMALS = 4
-"""Decimals of a place in the picture."""
+"""Decimals of a coordinate."""
 
 PIECE = 50_000
-"""Rows that are encoded at once."""
+"""Rows that are encoded together."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """A training row in the picture, by its class code."""
+    """A training row in the picture, with its class code."""
 
     x: float
     y: float
@@ -35,9 +35,9 @@ class Point:
 
 @dataclass(frozen=True)
 class PrincipalComponents:
-    """The first two principal components: where the row lies, and where a sample of the training rows does.
+    """The coordinates of a row and of a sample of training rows along the first two principal components.
 
-    `explained` is the share of the training rows' variance that each of the two has.
+    `explained` is each component's share of the training rows' variance.
     """
 
     row: tuple[float, float]
@@ -47,7 +47,7 @@ class PrincipalComponents:
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A training row near the row: its place among the reference rows, its distance, and where it is pictured."""
+    """A near training row: its index among the reference rows, its distance and its point in the picture."""
 
     place: int
     distance: float
@@ -55,10 +55,10 @@ class Neighbour:
 
 
 class Space:
-    """Reference rows in the space of a fitted preprocessing, in float32.
+    """Reference rows after a fitted preprocessing, in float32.
 
     Args:
-        encode: what the preprocessing makes of rows as numbers: shape (rows, width).
+        encode: the preprocessing: from rows as numbers to shape (rows, width).
     """
 
     def __init__(self, encode: Callable[[Floats], Floats], reference: Reference) -> None:
@@ -78,15 +78,15 @@ class Space:
         self._sample = self._points(_drawn(rng, len(reference), SHOWN))
 
     def nearest(self, encoded: Floats, count: int) -> tuple[Neighbour, ...]:
-        """The nearest rows by Euclidean distance, nearest first; of equally near ones the earlier first.
+        """The nearest rows by Euclidean distance, nearest first; among equal distances the earlier row first.
 
         Args:
             encoded: one row in this space, shape (1, width).
         """
         wanted = encoded[0].astype(np.float32)
         own = float(wanted @ wanted)
-        # |a - b|² = |a|² - 2ab + |b|² is one pass over memory, off by rounding: whoever could be among the nearest
-        # within that is looked at again.
+        # |a - b|² = |a|² - 2ab + |b|² needs one pass over memory but has rounding errors: every row that may be among
+        # the nearest within them is measured again exactly.
         rough = self._norms - 2 * (self._rows @ wanted)
         count = min(count, len(rough))
         off = 4 * len(wanted) * float(np.finfo(np.float32).eps) * (float(self._norms.max()) + own)
@@ -100,7 +100,7 @@ class Space:
         )
 
     def projection(self, encoded: Floats) -> PrincipalComponents:
-        """Where one row of shape (1, width) lies in the picture."""
+        """The principal components of one row of shape (1, width)."""
         [row] = self._projected(encoded)
         shares = [*self._pca.explained_variance_ratio_.tolist(), 0.0]
         return PrincipalComponents((row[0], row[1]), (shares[0], shares[1]), self._sample)
