@@ -111,11 +111,11 @@ class Contributor:
     def _faster(self) -> Backend:
         """The backend that predicts many rows faster: for nearest neighbours, scikit-learn is far faster than ONNX."""
         seconds: dict[Backend, float] = {}
-        for form in BACKENDS:
+        for backend in BACKENDS:
             began = perf_counter()
-            self._predictor.probabilities(self._background[:TIMED], form)
-            seconds[form] = perf_counter() - began
-        return min(FORMS, key=lambda form: seconds[form])
+            self._predictor.probabilities(self._background[:TIMED], backend)
+            seconds[backend] = perf_counter() - began
+        return min(BACKENDS, key=lambda backend: seconds[backend])
 
     def _made(
         self,
