@@ -1,6 +1,7 @@
-"""A client of our own prediction API: for the page, the DAGs, scripts and `dosel`.
+"""The client of the prediction API, for the page, the DAGs, scripts and `dosel`.
 
-What the API refuses is an `ApiProblem` with the words of its problem document; silence is a `ServiceError`.
+A refused request raises `ApiProblem` with the text of the problem document; an API that does not answer raises
+`ServiceError`.
 """
 
 import json
@@ -19,8 +20,7 @@ MAX_WAIT_SECONDS = 4
 class ApiProblem(ServiceError):
     """The API answered with a problem document (RFC 9457).
 
-    `errors` has an entry for each field that was refused: field (None for the body as a whole), expected,
-    got, message.
+    `errors` has an entry for each refused field: field (None for the whole body), expected, got, message.
     """
 
     def __init__(self, status: int, detail: str, errors: list[dict[str, Any]]) -> None:
@@ -35,8 +35,8 @@ class Client:
 
     Args:
         timeout: seconds for one attempt.
-        attempts: how often a call that is safe to repeat is tried when the API is silent or not ready.
-        transport: what carries the requests; tests put a stand-in here.
+        attempts: number of attempts for calls that are safe to repeat, if the API does not answer or is not ready.
+        transport: carries the requests; tests replace it.
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class Client:
         self._http.close()
 
     def predict(self, use_case: str, row: Mapping[str, Any], model: str | None = None) -> dict[str, Any]:
-        """The answer for one row, by the registered `model` or by what is in Production. Asked once."""
+        """The answer for one row, by `model` (default: the version in Production). Not repeated on errors."""
         answer: dict[str, Any] = self._ask(
             "POST",
             f"/predict/{use_case}",
-            # Not httpx's own JSON, which stops at a NaN: the API says which field it is in.
+            # httpx's own encoder raises for NaN; the API's error names the field.
             content=json.dumps(dict(row)),
             headers={"Content-Type": "application/json"},
             params={"model": model} if model else None,
@@ -73,7 +73,7 @@ class Client:
     def explain(
         self, use_case: str, row: Mapping[str, Any], model: str | None = None, version: int | None = None
     ) -> dict[str, Any]:
-        """Why the model answers the row so: by the one that `predict` asks, or else by `version` or not at all."""
+        """The explanation of an answer. With `version`, only that version's answer is explained."""
         explanation: dict[str, Any] = self._ask(
             "POST",
             f"/explain/{use_case}",
@@ -84,7 +84,7 @@ class Client:
         return explanation
 
     def use_cases(self) -> list[dict[str, Any]]:
-        """What the installation serves, with all that a form needs."""
+        """The declared use cases, with all that a form needs."""
         found: list[dict[str, Any]] = self._repeat("GET", "/use-cases")["use_cases"]
         return found
 
@@ -94,31 +94,31 @@ class Client:
         return found
 
     def model_names(self) -> list[str]:
-        """What `model` of `predict` may be."""
+        """The names of the registered models."""
         names: list[str] = self._repeat("GET", "/listar_modelos")["modelos"]
         return names
 
     def model_info(self, use_case: str) -> dict[str, Any]:
-        """What is in Production and what the API has loaded."""
+        """The version in Production and the version that the API has loaded."""
         info: dict[str, Any] = self._repeat("GET", "/model-info", params={"use_case": use_case})
         return info
 
     def history(self, model: str) -> dict[str, Any]:
-        """What was in Production of a registered model when, and why; oldest first."""
+        """The promotion ledger of a registered model, oldest entry first."""
         found: dict[str, Any] = self._repeat("GET", f"/models/{model}/history")
         return found
 
     def history_csv(self, model: str) -> str:
-        """The same as CSV."""
+        """The promotion ledger as CSV."""
         return self._answered("GET", f"/models/{model}/history", params={"format": "csv"}).text
 
     def version(self, model: str, number: int) -> dict[str, Any]:
-        """A version and all it came from."""
+        """A version and its lineage."""
         found: dict[str, Any] = self._repeat("GET", f"/models/{model}/versions/{number}")
         return found
 
     def batches(self, use_case: str) -> dict[str, Any]:
-        """The batch ledger: its newest lines, and the totals of all."""
+        """The newest entries of the batch ledger, and the totals of all entries."""
         ledger: dict[str, Any] = self._repeat("GET", f"/use-cases/{use_case}/batches")
         return ledger
 
@@ -130,16 +130,16 @@ class Client:
         return rows
 
     def warm_up(self) -> dict[str, Any]:
-        """Has the API look at the registry now; gives what it has loaded, by use case."""
+        """Make the API ask the registry now; return the loaded versions by use case."""
         loaded: dict[str, Any] = self._repeat("POST", "/warmup")
         return loaded
 
     def ready(self) -> bool:
-        """Whether a model answers, in this moment."""
+        """Whether a model answers now."""
         return self._answers("/readyz")
 
     def healthy(self) -> bool:
-        """Whether the API lives, in this moment."""
+        """Whether the API is alive now."""
         return self._answers("/healthz")
 
     def _answers(self, path: str) -> bool:
@@ -150,9 +150,9 @@ class Client:
         return True
 
     def _repeat(self, method: str, path: str, **request: Any) -> Any:
-        """Asks again, a few times, when the API is silent or says it is not ready."""
+        """Call the API, and retry if it does not answer or is not ready."""
         retrying = Retrying(
-            retry=retry_if_exception(_worth_another_try),
+            retry=retry_if_exception(_is_temporary),
             stop=stop_after_attempt(self._attempts),
             wait=wait_random_exponential(multiplier=0.3, max=MAX_WAIT_SECONDS),
             reraise=True,
@@ -184,12 +184,12 @@ class Client:
             return response.json()
         except ValueError as error:
             raise ServiceError(
-                f"{self._http.base_url} answered {response.request.url.path} with something that is no JSON; "
+                f"the answer of {self._http.base_url} to {response.request.url.path} is not JSON; "
                 "is it the prediction API?"
             ) from error
 
 
-def _worth_another_try(error: BaseException) -> bool:
+def _is_temporary(error: BaseException) -> bool:
     if isinstance(error, ApiProblem):
         return error.status == httpx.codes.SERVICE_UNAVAILABLE
     return isinstance(error, ServiceError)

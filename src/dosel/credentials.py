@@ -1,6 +1,6 @@
-"""Passwords and keys of the full platform: what each opens, and the laptop's default that `.env` gives it.
+"""Passwords and keys of the full platform: what each gives access to, and its default from `.env`.
 
-Everybody knows the defaults. They are for a machine that nobody else reaches, and refused in production.
+The defaults are public. They are for a machine that nobody else can reach, and production refuses them.
 """
 
 import base64
@@ -13,7 +13,7 @@ from dosel.errors import SettingsError
 
 
 def _password() -> str:
-    # Fit for a URL, and for a command line, where a leading - would make an option of it.
+    # Hexadecimal: safe in a URL and on a command line, where a leading - would start an option.
     return secrets.token_hex(24)
 
 
@@ -27,7 +27,7 @@ def _fernet_key() -> str:
 
 @dataclass(frozen=True)
 class Credential:
-    """One environment variable. `make` gives a new value."""
+    """One environment variable. `make` creates a new value."""
 
     name: str
     default: str
@@ -62,31 +62,32 @@ CREDENTIALS = (
 
 
 def refuse_defaults(environment: Mapping[str, str]) -> None:
-    """
+    """Check that no password or key has its default.
+
     Raises:
-        SettingsError: a password or key that is set is empty or the laptop's; the message names each.
+        SettingsError: a password or key is empty or has its default; the message names each.
     """
     if known := _known(environment):
         raise SettingsError(
             f"DOSEL_ENVIRONMENT=production, but {', '.join(known)} "
-            f"{'is a default' if len(known) == 1 else 'are defaults'} that everybody knows: "
-            "`make secrets` writes new ones to .env.secrets, to be named with --env-file"
+            f"{'has a public default' if len(known) == 1 else 'have public defaults'}: "
+            "run `make secrets` and start with --env-file .env.secrets"
         )
 
 
 def refuse_forgotten(environment: Mapping[str, str], generated: str) -> None:
-    """Notices a command that lacks `--env-file`: it would put the laptop's passwords back where others were in use.
+    """Check for a forgotten `--env-file`, which would replace the generated passwords by the defaults.
 
     Args:
-        generated: the file of generated ones, as `make secrets` writes it; it need not be readable from here.
+        generated: the file that `make secrets` writes; it need not be readable.
 
     Raises:
-        SettingsError: it is there, and passwords or keys are the laptop's all the same.
+        SettingsError: the file exists, but passwords or keys have their defaults.
     """
     if _known(environment) and os.path.exists(generated):
         raise SettingsError(
-            ".env.secrets is there, but these are the laptop's passwords: add --env-file .env.secrets to the command "
-            "(no password was changed), or move that file away if they are meant"
+            ".env.secrets exists, but the passwords are the defaults of .env: add --env-file .env.secrets to the "
+            "command (no password was changed), or move that file away to use the defaults"
         )
 
 

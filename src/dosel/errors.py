@@ -1,31 +1,31 @@
-"""What can go wrong, in the words of the domain.
+"""The exceptions of the domain.
 
     DoselError
-    ├── SettingsError            a setting is missing or makes no sense
-    ├── UnknownUseCase           no use case of that name is declared
+    ├── SettingsError            a setting is missing or invalid
+    ├── UnknownUseCase           no use case has that name
     ├── SourceError              rows could not be fetched
-    │   └── SourceUnavailable    ... for now: worth another try
-    ├── WarehouseError           the data store could not be reached or refused
-    │   ├── PromotionConflict    ... since Production was moved by somebody else meanwhile
-    │   └── AccountingError      ... or does not hold the rows that its ledger says
-    ├── QualityError             too many rows of a batch are unacceptable
-    ├── TrainingError            there is nothing sensible to train on
-    ├── NotExplainable           a version was registered without what explaining it needs
-    ├── RegistryError            MLflow's registry could not be reached or refused
-    │   ├── ModelNotFound        no model of that name, or no version of it in Production
-    │   ├── UntrustedModel       nobody vouched for its files, or they are not what they were
-    │   └── PromotionRefused     there is nothing to go back to
-    ├── ServiceError             our own API did not answer as it promises
-    └── StartupError             the embedded platform cannot start, or did not come up
-        └── ProgramMissing       ... for this machine lacks a program
+    │   └── SourceUnavailable    ... but a later attempt may succeed
+    ├── WarehouseError           the data store cannot be reached, or refused
+    │   ├── PromotionConflict    ... because Production changed meanwhile
+    │   └── AccountingError      ... or its tables do not match the batch ledger
+    ├── QualityError             too many rows of a batch are invalid
+    ├── TrainingError            the rows cannot give a meaningful model
+    ├── NotExplainable           a version has no training rows, which explanations need
+    ├── RegistryError            MLflow's registry cannot be reached, or refused
+    │   ├── ModelNotFound        no such model or version, or none in Production
+    │   ├── UntrustedModel       a version has no manifest, or its files differ from it
+    │   └── PromotionRefused     a rollback has no version to return to
+    ├── ServiceError             the prediction API did not answer as documented
+    └── StartupError             the embedded platform cannot start
+        └── ProgramMissing       ... because a program is not installed
 
-Every message names what failed and what to do about it. Each door to the outside maps them to its own
-medium: the API to problem documents, a DAG task to a failed task, the command line to one line.
+Every message names what failed and what to do. The API turns these exceptions into problem documents, a DAG task fails
+with them, and the command line prints one line.
 """
 
 
 class DoselError(Exception):
-    """The root: catch this to catch everything dosel raises on purpose."""
+    """The base class of all exceptions that dosel raises on purpose."""
 
 
 class SettingsError(DoselError):
@@ -41,10 +41,7 @@ class SourceError(DoselError):
 
 
 class SourceUnavailable(SourceError):
-    """The source may answer later.
-
-    `retry_after` is what it asked for, in seconds, or None.
-    """
+    """The source cannot answer now. `retry_after` is the delay that it asked for, in seconds, or None."""
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)

@@ -1,7 +1,7 @@
-"""The environment, typed, read once at the edge.
+"""The settings: environment variables, typed and validated.
 
-Nothing reads `os.environ` but `Settings.load()`, and nothing calls that at import. The edges are the
-command line, the API's factory and a DAG task's first line; from there settings are passed on.
+Only `Settings.load()` reads `os.environ`, and nothing calls it at import. The command line, the API's factory and each
+DAG task call it once and pass the settings on.
 """
 
 import os
@@ -21,7 +21,7 @@ SHORTEST_KEY = 16
 
 
 class Settings(BaseSettings):
-    """Every setting of the platform, with the sentence the README's table shows."""
+    """Every setting of the platform, with the sentence that docs/settings.md shows."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
@@ -43,29 +43,29 @@ class Settings(BaseSettings):
     tracking_uri: str = Field(
         "",
         validation_alias="MLFLOW_TRACKING_URI",
-        description="Where MLflow answers; empty means this machine, at `MLFLOW_PORT`.",
+        description="MLflow's address; empty means this machine, at `MLFLOW_PORT`.",
     )
     data_api_url: str = Field(
         "",
         validation_alias="DOSEL_DATA_API_URL",
-        description="Where the data API answers; empty means this machine, at `DATA_API_PORT`.",
+        description="The data API's address; empty means this machine, at `DATA_API_PORT`.",
     )
     api_url: str = Field(
         "",
         validation_alias="DOSEL_API_URL",
-        description="Where our own API answers; empty means this machine, at `API_PORT`.",
+        description="The prediction API's address; empty means this machine, at `API_PORT`.",
     )
     s3_endpoint: str = Field(
         "",
         validation_alias="DOSEL_S3_ENDPOINT",
-        description="S3 server that keeps the artifacts (bucket `mlflows3`, keys as in `AWS_ACCESS_KEY_ID` and "
-        "`AWS_SECRET_ACCESS_KEY`); empty keeps them in a folder.",
+        description="S3 server for artifacts (bucket `mlflows3`, keys from `AWS_ACCESS_KEY_ID` and "
+        "`AWS_SECRET_ACCESS_KEY`); empty means a folder.",
     )
     lake_endpoint: str = Field(
         "",
         validation_alias="AWS_ENDPOINT_URL_S3",
-        description="S3 server of the data lake (buckets `data` and `processed`); empty is that of "
-        "`DOSEL_S3_ENDPOINT`, or, if that is empty too, the folder `lake` of `DOSEL_HOME`.",
+        description="S3 server of the data lake (buckets `data` and `processed`); empty means that of "
+        "`DOSEL_S3_ENDPOINT`, or the folder `lake` in `DOSEL_HOME` if that is empty too.",
     )
     airflow_port: Port = Field(8080, validation_alias="AIRFLOW_PORT", description="Port of Airflow.")
     mlflow_port: Port = Field(5000, validation_alias="MLFLOW_PORT", description="Port of MLflow.")
@@ -77,7 +77,7 @@ class Settings(BaseSettings):
         "admin", validation_alias="DOSEL_AIRFLOW_PASSWORD", description="The administrator's password."
     )
     data_api_group: Annotated[int, Field(ge=1, le=10)] = Field(
-        6, validation_alias="DATA_API_GROUP", description="Group whose batches are pulled, 1 to 10."
+        6, validation_alias="DATA_API_GROUP", description="The data API's group whose batches are pulled, 1 to 10."
     )
     data_api_classes: Literal["uci", "course"] = Field(
         "uci",
@@ -85,105 +85,105 @@ class Settings(BaseSettings):
         description="How the data API numbers the classes: `uci` (1 to 7) or `course` (0 to 6).",
     )
     ingest_every: Seconds = Field(
-        300, validation_alias="DOSEL_INGEST_EVERY", description="Seconds between two looks for new batches."
+        300, validation_alias="DOSEL_INGEST_EVERY", description="Seconds between two runs of the ingest."
     )
     source_timeout: Seconds = Field(
         30,
         validation_alias="DOSEL_SOURCE_TIMEOUT",
-        description="Seconds the data API has for one whole answer.",
+        description="Time limit for one answer of the data API, in seconds.",
     )
     poll_seconds: Seconds = Field(
         0.5,
         validation_alias="DOSEL_POLL_SECONDS",
-        description="Seconds between two looks at what is in Production.",
+        description="Seconds between two checks of which version is in Production.",
     )
     max_body_bytes: Annotated[int, Field(ge=1024)] = Field(
         1_000_000,
         validation_alias="DOSEL_MAX_BODY_BYTES",
-        description="Largest request body the API reads, in bytes.",
+        description="Largest request body that the API accepts, in bytes.",
     )
     promote_keys: str = Field(
         "",
         validation_alias="DOSEL_PROMOTE_KEYS",
         repr=False,
-        description="Who may move Production over HTTP, as `name:key,name:key`; empty lets nobody.",
+        description="Keys for promotions and rollbacks over HTTP, as `name:key,name:key`; empty allows none.",
     )
     max_batch_bytes: Annotated[int, Field(ge=1024)] = Field(
         200_000_000,
         validation_alias="DOSEL_MAX_BATCH_BYTES",
-        description="Largest CSV of a batch, in bytes; it is kept on disk while it is worked on.",
+        description="Largest CSV of a bulk prediction, in bytes; it is on disk while it is processed.",
     )
     max_json_batch_bytes: Annotated[int, Field(ge=1024)] = Field(
         20_000_000,
         validation_alias="DOSEL_MAX_JSON_BATCH_BYTES",
-        description="Largest JSON of a batch, in bytes; it is kept in memory.",
+        description="Largest JSON of a bulk prediction, in bytes; it is in memory while it is processed.",
     )
     queue_depth: Annotated[int, Field(ge=1)] = Field(
         512,
         validation_alias="DOSEL_QUEUE_DEPTH",
-        description="Requests that may wait in one API process; those beyond are answered 503 at once.",
+        description="Length of the request queue of one API process; further requests get a 503 at once.",
     )
     prediction_log: Annotated[int, Field(ge=0)] = Field(
         10_000,
         validation_alias="DOSEL_PREDICTION_LOG",
-        description="Answers that may wait to be written to the prediction log; 0 keeps no log.",
+        description="Answers that may wait to be written to the prediction log; 0 disables the log.",
     )
     predict_keys: str = Field(
         "",
         validation_alias="DOSEL_PREDICT_KEYS",
         repr=False,
-        description="Keys for predicting, as `name:key,name:key`; empty lets everybody ask.",
+        description="Keys for predictions and explanations, as `name:key,name:key`; empty allows everybody.",
     )
     rate_limit: Annotated[float, Field(ge=0)] = Field(
         0,
         validation_alias="DOSEL_RATE_LIMIT",
-        description="Requests a second that each key, or else each address, may send; 0 is any number.",
+        description="Requests per second allowed for each key, or each address without a key; 0 means no limit.",
     )
     explain_budget: Annotated[float, Field(gt=0, le=10)] = Field(
         1.0,
         validation_alias="DOSEL_EXPLAIN_BUDGET",
-        description="Seconds in which `/explain` approximates contributions, for models that have no exact way.",
+        description="Seconds that `/explain` may take to approximate contributions, for models without an exact method.",
     )
     cors_origins: str = Field(
         "",
         validation_alias="DOSEL_CORS_ORIGINS",
-        description="Origins whose pages may ask the API from a browser, separated by commas; empty: none.",
+        description="Origins whose pages may call the API from a browser, separated by commas; empty means none.",
     )
     patience: Seconds = Field(
         600,
         validation_alias="DOSEL_PATIENCE",
-        description="Seconds `make up` waits for the next sign of progress before it gives up.",
+        description="Seconds without progress after which `make up` gives up.",
     )
     files: str = Field(
         "",
         validation_alias="DOSEL_FILES",
-        description="Files that use cases take their rows from, as `use-case=path,use-case=path`; for one "
-        "whose rows lie in the lake, what is put there at the first start.",
+        description="CSV files that replace the declared sources, as `use-case=path,use-case=path`. If a use case reads "
+        "from the lake, the file is copied there at the first start.",
     )
     trials: Annotated[int, Field(ge=0)] = Field(
         0,
         validation_alias="DOSEL_TRIALS",
-        description="Trials of each search that Optuna makes; 0 is as many as the use case declares (10).",
+        description="Number of trials of each Optuna search; 0 means the declared number (10).",
     )
     seed: int = Field(42, validation_alias="DOSEL_SEED", description="Seed of folds, forests and samples.")
     jobs: int = Field(
         -1,
         validation_alias="DOSEL_JOBS",
-        description="Processor cores a training uses; -1 means all of them.",
+        description="Processor cores that a training uses; -1 means all.",
     )
 
     @property
     def promote_key_names(self) -> dict[str, str]:
-        """The names of those who may move Production over HTTP, by their keys.
+        """The key holders who may change Production over HTTP: names by key.
 
         Raises:
-            SettingsError: it is not written so, or a key is short enough to be guessed.
+            SettingsError: the setting has another form, or a key is too short.
         """
         return _named_keys("DOSEL_PROMOTE_KEYS", self.promote_keys)
 
     @property
     def predict_key_names(self) -> dict[str, str]:
-        """The names of those who may predict, by their keys: also whoever may do more. Empty lets everybody.
+        """The key holders who may predict, promoters included: names by key. Empty means everybody.
 
         Raises:
             SettingsError: as `promote_key_names`.
@@ -193,20 +193,20 @@ class Settings(BaseSettings):
 
     @property
     def studies_url(self) -> str:
-        """The database that keeps the trials of searches: the data store, or a file beside it when that is one."""
+        """The database for Optuna's trials: the data store, or a file of its own if the data store is SQLite."""
         return self.warehouse_url if "sqlite" not in self.warehouse_url else f"sqlite:///{self.home / 'studies.db'}"
 
     def file_of(self, use_case: str) -> Path | None:
-        """The file named for a use case's rows; None if there is none.
+        """The file that `DOSEL_FILES` names for a use case, or None.
 
         Raises:
-            SettingsError: `DOSEL_FILES` is not written as it should be.
+            SettingsError: the setting has another form.
         """
         named = {}
         for pair in filter(None, (pair.strip() for pair in self.files.split(","))):
             name, _, path = pair.partition("=")
             if not name or not path or name in named:
-                raise SettingsError(f"DOSEL_FILES: use-case=path,use-case=path is expected, got {pair!r}")
+                raise SettingsError(f"DOSEL_FILES: expected use-case=path,use-case=path, got {pair!r}")
             named[name] = Path(path).expanduser()
         return named.get(use_case)
 
@@ -219,7 +219,7 @@ class Settings(BaseSettings):
             "data_api_url": self.data_api_url or f"http://127.0.0.1:{self.data_api_port}",
             "api_url": self.api_url or f"http://127.0.0.1:{self.api_port}",
         }
-        # The model is frozen for everyone after this point; this is the last step of making it.
+        # The model is frozen, so its own validator writes to the dictionary.
         self.__dict__.update(derived)
         return self
 
@@ -227,18 +227,17 @@ class Settings(BaseSettings):
     def settings_customise_sources(
         cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        # A field's own name is for Python only: in the environment, `home` would be everybody's HOME.
+        # Not by field name: in the environment, `home` would be the user's HOME.
         environment = EnvSettingsSource(settings_cls)
         environment.config = SettingsConfigDict(**environment.config | {"populate_by_name": False})
         return init_settings, environment
 
     @classmethod
     def load(cls) -> "Settings":
-        """The settings the environment gives.
+        """Read the settings from the environment.
 
         Raises:
-            SettingsError: a value makes no sense, or is a default password in production; the message names
-                the variable.
+            SettingsError: a value is invalid, or is a default password in production; the message names the variable.
         """
         try:
             settings = cls()
@@ -255,9 +254,9 @@ def _named_keys(variable: str, text: str) -> dict[str, str]:
     for pair in filter(None, (pair.strip() for pair in text.split(","))):
         name, _, key = pair.partition(":")
         if not name or len(key) < SHORTEST_KEY or key in names:
-            # Without showing what was read: it may be most of a key.
+            # Without the value, which may be most of a key.
             raise SettingsError(
-                f"{variable}: name:key,name:key is expected, each key its own and of at least {SHORTEST_KEY} characters"
+                f"{variable}: expected name:key,name:key, with different keys of at least {SHORTEST_KEY} characters"
             )
         names[key] = name
     return names

@@ -1,4 +1,4 @@
-"""What a person at a terminal sees: progress of batches and searches, the ledger, the quarantine."""
+"""Terminal output: progress bars for batches and searches, tables of the batch ledger and the quarantine."""
 
 import logging
 import time
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Bar:
-    """Something that goes on, in a line: how much of it is done, if that can be known, and what there is to tell."""
+    """A line about running work: title, text, and how much of it is done (`of` is None if the total is unknown)."""
 
     title: str
-    told: str
+    text: str
     done: int = 0
     of: int | None = None
 
 
 @dataclass
 class Tally:
-    """Batches that were stored one after the other, counted."""
+    """Counts of stored batches and their rows."""
 
     batches: int = 0
     rows: int = 0
@@ -44,7 +44,7 @@ class Tally:
         self.refused += record.rows_refused
         self.duplicates += record.rows_duplicate
 
-    def in_words(self, rows_per_second: float | None) -> str:
+    def describe(self, rows_per_second: float | None) -> str:
         rate = f"{rows_per_second:,.0f} rows/s  " if rows_per_second is not None else ""
         batches = f"{self.batches} batch{'' if self.batches == 1 else 'es'}"
         left_out = f"{self.refused:,} refused  {self.duplicates:,} duplicates"
@@ -52,9 +52,9 @@ class Tally:
 
 
 class Bars:
-    """Lines that live at the bottom of a terminal, one for each thing that goes on; other output stays above them.
+    """Live lines at the bottom of a terminal, one for each `Bar`; other output appears above them.
 
-    A context manager. Where nobody watches, in a file or a pipe, nothing is drawn.
+    A context manager. Nothing is drawn to a file or a pipe.
     """
 
     def __init__(self, console: Console) -> None:
@@ -62,7 +62,7 @@ class Bars:
             SpinnerColumn(),
             TextColumn("{task.description}"),
             _Share(bar_width=20),
-            TextColumn("{task.fields[told]}", markup=False, table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True)),
             _Left(compact=True),
             console=console,
             transient=True,
@@ -78,33 +78,33 @@ class Bars:
         self._progress.stop()
 
     def show(self, bars: Iterable[Bar]) -> None:
-        """Draws these; a bar keeps its place and its clock as long as its title is among them."""
+        """Draw these bars. A bar keeps its position and its clock while a bar with its title is drawn."""
         wanted = {bar.title: bar for bar in bars}
         for title in self._tasks.keys() - wanted.keys():
             self._progress.remove_task(self._tasks.pop(title))
         for title, bar in wanted.items():
             if title not in self._tasks:
-                self._tasks[title] = self._progress.add_task(escape(title), total=bar.of, told=bar.told)
-            self._progress.update(self._tasks[title], completed=bar.done, total=bar.of, told=bar.told)
+                self._tasks[title] = self._progress.add_task(escape(title), total=bar.of, text=bar.text)
+            self._progress.update(self._tasks[title], completed=bar.done, total=bar.of, text=bar.text)
         self._progress.refresh()
 
 
 class _Share(BarColumn):
-    """A bar for what has an end that is known; nothing else."""
+    """A bar if the total is known, otherwise nothing."""
 
     def render(self, task: Task) -> Any:
         return super().render(task) if task.total is not None else Text()
 
 
 class _Left(TimeRemainingColumn):
-    """The time left, where that can be known."""
+    """The time left if the total is known, otherwise nothing."""
 
     def render(self, task: Task) -> Text:
         return super().render(task) if task.total is not None and not task.finished else Text()
 
 
 class _Live:
-    """Bars while work goes on in this process, and what dosel logs above them. A context manager."""
+    """Bars for work in this process, with dosel's log lines above them. A context manager."""
 
     def __init__(self, console: Console) -> None:
         self._bars = Bars(console)
@@ -123,7 +123,7 @@ class _Live:
 
 
 class Pulling(_Live):
-    """A line that lives while batches are pulled: rows, rows a second, refused; each batch's own line is above it."""
+    """A live line while batches are pulled: rows, rows per second, refused rows."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
@@ -132,36 +132,36 @@ class Pulling(_Live):
         self._bars.show([Bar("pulling", "")])
 
     def stored(self, record: BatchRecord) -> None:
-        """Tells of a batch that is safe."""
+        """Show a batch that was stored."""
         self._tally.add(record)
         rate = self._tally.rows / max(time.monotonic() - self._began, 1e-3)
-        self._bars.show([Bar("pulling", self._tally.in_words(rate))])
+        self._bars.show([Bar("pulling", self._tally.describe(rate))])
 
 
 class Searching(_Live):
-    """A bar that lives while a search goes on: candidates done, the best so far, the time left."""
+    """A bar while a search runs: candidates scored, the best score, the time left."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
         self._bars.show([Bar("preparing", "")])
 
     def scored(self, candidate: "ScoredCandidate") -> None:
-        """Tells of a candidate that has its score."""
+        """Show a candidate that was scored."""
         self._bars.show([searching("search", candidate.done, candidate.of, candidate.best)])
 
     def say(self, words: str) -> None:
-        """What goes on when the last candidate is done."""
+        """Show what happens after the last candidate."""
         self._bars.show([Bar(words, "")])
 
 
 def searching(title: str, done: int, of: int, best: float) -> Bar:
-    """Candidates done, and the best so far."""
+    """The bar of a search: candidates scored, and the best score."""
     return Bar(title, f"{done}/{of}  best {best:.4f}", done, of)
 
 
 def ledger(records: Iterable[BatchRecord]) -> Table:
-    """Which batches, when, from where, how many rows, refused, duplicates, digest."""
-    shown = list(records)
+    """A table of the batch ledger."""
+    batches = list(records)
     table = Table(box=None, pad_edge=False, caption_justify="left")
     table.add_column("id", no_wrap=True)
     table.add_column("batch", no_wrap=True)
@@ -169,17 +169,17 @@ def ledger(records: Iterable[BatchRecord]) -> Table:
         table.add_column(title, overflow="fold")
     for title in ("rows", "clean", "refused", "duplicate"):
         table.add_column(title, justify="right", no_wrap=True)
-    for r in shown:
+    for r in batches:
         counts = (f"{count:,}" for count in (r.rows_received, *r.parts))
         moment = f"{r.received_at:%Y-%m-%d %H:%M:%S}"
         table.add_row(str(r.id), escape(f"{r.stream} #{r.number}"), escape(r.epoch), moment, r.digest[:8], *counts)
-    if shown:
-        table.caption = f"from {escape(', '.join(sorted({r.source for r in shown})))}"
+    if batches:
+        table.caption = f"from {escape(', '.join(sorted({r.source for r in batches})))}"
     return table
 
 
 def refused(rows: Iterable[RefusedRow]) -> Table:
-    """Why each row was refused, and what it was."""
+    """A table of refused rows, with reasons."""
     table = Table(box=None, pad_edge=False)
     for title in ("batch id", "row", "reason", "received"):
         table.add_column(title, overflow="fold")

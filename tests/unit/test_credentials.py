@@ -92,7 +92,7 @@ def test_it_is_not_written_twice(installation: Path) -> None:
 
 def test_volumes_that_know_other_passwords_come_first(installation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(docker, "filled_volumes", lambda _: {"postgres", "minio", "data-api"})
-    with pytest.raises(StartupError, match="the volumes minio, postgres were made with other passwords"):
+    with pytest.raises(StartupError, match="the volumes minio, postgres were created with other passwords"):
         secrets.write(installation, "dosel")
     assert not (installation / ".env.secrets").exists()
 

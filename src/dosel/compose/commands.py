@@ -1,4 +1,4 @@
-"""`dosel compose …`: what the services of docker-compose-p2.yaml run or wait for."""
+"""`dosel compose …`: jobs for the services of docker-compose-p2.yaml, secrets and backups."""
 
 import os
 import subprocess
@@ -17,14 +17,14 @@ from dosel.settings import Settings
 
 jobs = typer.Typer(no_args_is_help=True, help="Jobs of the platform in Compose.")
 CHECKOUT_SECRETS = "/checkout/.env.secrets"
-"""Where the project's folder is mounted for the check."""
+"""Path of the project's `.env.secrets` in the container of the check."""
 
 Folder = Annotated[Path, typer.Argument(help="Folder of the backup.")]
 
 
 @jobs.command("check-credentials")
 def check_credentials() -> None:
-    """Fail if a password or key is a default, in production or although others were generated."""
+    """Fail if a password or key has its default, in production or although .env.secrets exists."""
     refuse_forgotten(os.environ, CHECKOUT_SECRETS)
     Settings.load()
 
@@ -33,7 +33,7 @@ def check_credentials() -> None:
 def make_secrets() -> None:
     """Write new passwords and keys to .env.secrets."""
     file = secrets.write(ROOT, project_name(ROOT, os.environ))
-    typer.echo(f"{file.name} is written. Start with it, and keep it as you keep the volumes it opens:")
+    typer.echo(f"{file.name} is written. Keep it as safe as the volumes. Start with it:")
     for part in ("external", "p2"):
         typer.echo(f"  docker-compose --env-file {file.name} -f docker-compose-{part}.yaml up -d --build")
 
@@ -43,20 +43,20 @@ def back_up(folder: Folder) -> None:
     """Copy all volumes to a folder; the platform must be stopped."""
     copied = backup.backup(project_name(ROOT, os.environ), folder)
     typer.echo(
-        f"{folder}: {', '.join(copied)}. The passwords that open them are in .env or .env.secrets: keep those, too."
+        f"{folder}: {', '.join(copied)}. Back up .env or .env.secrets too: it has the passwords of these volumes."
     )
 
 
 @jobs.command("restore")
 def restore(folder: Folder) -> None:
-    """Make the volumes of a backup; there must be none."""
+    """Create the volumes of a backup; none of them may exist."""
     made = backup.restore(project_name(ROOT, os.environ), folder)
-    typer.echo(f"{', '.join(made)} are as they were")
+    typer.echo(f"restored: {', '.join(made)}")
 
 
 @jobs.command("prepare-storage")
 def prepare_storage() -> None:
-    """Make buckets, users and policies on the S3 server."""
+    """Create buckets, users and policies on the S3 server."""
     from dosel.compose import storage
 
     root = (_set("MINIO_ROOT_USER"), _set("MINIO_ROOT_PASSWORD"))
@@ -66,7 +66,7 @@ def prepare_storage() -> None:
 
 @jobs.command("prepare-airflow")
 def prepare_airflow() -> None:
-    """Bring Airflow's database up to date and make the pool of the trainings."""
+    """Migrate Airflow's database and create the pool for trainings."""
     for arguments in PREPARATION:
         if code := subprocess.run([sys.executable, *arguments], check=False).returncode:
             raise StartupError(f"{' '.join(arguments[1:])} failed (exit code {code}): see above")
@@ -74,7 +74,7 @@ def prepare_airflow() -> None:
 
 @jobs.command("airflow-password")
 def airflow_password() -> None:
-    """Put the administrator's password where Airflow's api-server reads it."""
+    """Write the administrator's password to the file that Airflow's api-server reads."""
     write_airflow_password(Settings.load())
 
 

@@ -1,4 +1,4 @@
-"""What Docker has of the project, asked through its command line."""
+"""The project's containers and volumes, by Docker's command line."""
 
 import json
 import re
@@ -10,22 +10,22 @@ from dosel.errors import StartupError
 
 _BOTH = "docker-compose -f docker-compose-external.yaml -f docker-compose-p2.yaml"
 STOP, REMOVE = f"{_BOTH} stop", f"{_BOTH} down -v"
-"""Of both files at once: the network they share goes only with the last of its users."""
+"""With both files, since their shared network is removed only with its last user."""
 
 PROJECT_LABEL = "com.docker.compose.project"
 VOLUME_LABEL = "com.docker.compose.volume"
 CONFIG_LABEL = "com.docker.compose.config-hash"
 SECONDS = 3600
-"""Time for one command: the longest copies a volume."""
+"""Time limit of one command; the longest copies a volume."""
 
 
 def project_name(root: Path, environment: Mapping[str, str]) -> str:
-    """What Compose calls a project that was not given a name: after its folder."""
+    """The project's name, as Compose derives it from the folder."""
     return environment.get("COMPOSE_PROJECT_NAME") or re.sub(r"[^-_a-z0-9]", "", root.name.lower())
 
 
 def volumes(project: str) -> dict[str, dict[str, str]]:
-    """The labels of each of the project's volumes, by its name in the Compose file; without Docker there is none."""
+    """The labels of the project's volumes, by name in the Compose file; empty without Docker."""
     try:
         names = docker("volume", "ls", "--quiet", "--filter", f"label={PROJECT_LABEL}={project}").split()
         found = json.loads(docker("volume", "inspect", *names)) if names else []
@@ -35,7 +35,7 @@ def volumes(project: str) -> dict[str, dict[str, str]]:
 
 
 def filled_volumes(project: str) -> set[str]:
-    """Which of the project's volumes hold anything: a start that is refused leaves them behind empty."""
+    """The project's volumes that are not empty: a refused start leaves empty ones."""
     made = {f"{project}_{name}": name for name in volumes(project)}
     if not made:
         return set()
@@ -45,15 +45,15 @@ def filled_volumes(project: str) -> set[str]:
 
 
 def running(project: str) -> list[str]:
-    """Names of the project's containers that run."""
+    """Names of the project's running containers."""
     return docker("ps", "--filter", f"label={PROJECT_LABEL}={project}", "--format", "{{.Names}}").split()
 
 
 def docker(*arguments: str) -> str:
-    """What a command printed.
+    """The output of a Docker command.
 
     Raises:
-        StartupError: there is no Docker, or it refused.
+        StartupError: Docker does not answer, or the command failed.
     """
     try:
         done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=SECONDS, check=False)

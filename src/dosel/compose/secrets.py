@@ -1,4 +1,4 @@
-"""`.env.secrets`: the settings of `.env` with passwords and keys that nobody else has."""
+"""Writes `.env.secrets`: the settings of `.env` with new passwords and keys."""
 
 import re
 from pathlib import Path
@@ -9,26 +9,26 @@ from dosel.credentials import CREDENTIALS
 from dosel.errors import StartupError
 
 WITHOUT = frozenset({"airflow-logs", "data-api", "serving"})
-"""Volumes that no password of ours was put in."""
+"""Volumes that contain no password of the platform."""
 
 
 def write(root: Path, project: str) -> Path:
-    """Writes the file, which takes the place of `.env`, readable by its owner only.
+    """Write the file, which replaces `.env`; only its owner can read it.
 
     Args:
         root: the project's folder, with its `.env`.
-        project: Compose's name for it.
+        project: Compose's name of the project.
 
     Raises:
-        StartupError: the file is there, or volumes that know other passwords are.
+        StartupError: the file exists, or volumes with other passwords exist.
     """
     file = root / ".env.secrets"
     if file.exists():
-        raise StartupError(f"{file} exists: its values are in use; remove it first if they are not")
+        raise StartupError(f"{file} already exists; if its passwords are not in use, remove it and try again")
     if made := sorted(docker.filled_volumes(project) - WITHOUT):
         raise StartupError(
-            f"the volumes {', '.join(made)} were made with other passwords, which databases keep: back up what "
-            f"matters, remove them with `{REMOVE}`, then try again"
+            f"the volumes {', '.join(made)} were created with other passwords, which the databases keep: back up what "
+            f"you need, remove the volumes with `{REMOVE}`, then try again"
         )
     text = (root / ".env").read_text()
     changed = {credential.name: credential.make() for credential in CREDENTIALS}

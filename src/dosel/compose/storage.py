@@ -1,4 +1,4 @@
-"""Buckets of the S3 server, and the two users who may each use their own."""
+"""Creates the S3 server's buckets and two users, each with access to its own buckets."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,21 +18,21 @@ CONNECT_SECONDS, ANSWER_SECONDS, TRIES = 5, 20, 5
 
 @dataclass(frozen=True)
 class User:
-    """Somebody who may read, write and delete in some buckets and do nothing else."""
+    """A user of the S3 server who may read, write and delete objects in these buckets only."""
 
     name: str
     buckets: tuple[str, ...]
 
 
 MLFLOW = User("mlflow", ("mlflows3",))
-"""MLflow's server passes artifacts on for everybody, so nobody else holds keys for the models."""
+"""MLflow's server, which proxies all access to artifacts."""
 
 PIPELINE = User("pipeline", ("data", "processed"))
 """The tasks in Airflow's workers."""
 
 
 def prepare(endpoint: str, root: tuple[str, str], secrets: Mapping[User, str]) -> None:
-    """Makes buckets, users and policies, or brings them to what is declared; done again, it changes nothing.
+    """Create buckets, users and policies, or update them. Called again, it changes nothing.
 
     Args:
         endpoint: URL of the server.
@@ -59,11 +59,11 @@ def prepare(endpoint: str, root: tuple[str, str], secrets: Mapping[User, str]) -
             admin.user_add(user.name, secret)
             admin.policy_set(user.name, user=user.name)
     except (MinioException, urllib3.exceptions.HTTPError) as error:
-        raise StartupError(f"the S3 server at {endpoint} is not as it should be: {error}") from error
+        raise StartupError(f"the S3 server at {endpoint} could not be prepared: {error}") from error
 
 
 def _policy(user: User) -> dict[str, Any]:
-    """In AWS's policy language."""
+    """The user's policy, in AWS's policy language."""
     buckets = [f"arn:aws:s3:::{bucket}" for bucket in user.buckets]
     on_buckets = ["s3:ListBucket", "s3:GetBucketLocation", "s3:ListBucketMultipartUploads"]
     on_objects = [

@@ -1,4 +1,4 @@
-"""What Airflow says of its runs, over its own API, and where a failed task's log lies."""
+"""Asks Airflow's API about its runs, and finds failed tasks' logs."""
 
 import json
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ import httpx
 
 from dosel.settings import Settings
 
-UNWELL = ("failed", "up_for_retry")
+FAILED_STATES = ("failed", "up_for_retry")
 
 
 @dataclass(frozen=True)
-class Trouble:
-    """A task that failed; `final` if Airflow will not try it again."""
+class TaskFailure:
+    """A failed attempt at a task; `final` if Airflow will not retry it."""
 
     dag: str
     task: str
@@ -27,35 +27,37 @@ class Trouble:
 
 
 class AirflowRuns:
+    """Airflow at the embedded platform's port."""
+
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._client = httpx.Client(base_url=f"http://127.0.0.1:{settings.airflow_port}", timeout=10)
         self._token = ""
 
     def unhealthy(self) -> list[str]:
-        """Parts of Airflow that are not well: of metadatabase, scheduler and dag_processor."""
+        """The parts of Airflow that are not healthy: of metadatabase, scheduler and dag_processor."""
         parts = self._client.get("/api/v2/monitor/health").raise_for_status().json()
         needed = ("metadatabase", "scheduler", "dag_processor")
         return [name for name in needed if (parts.get(name) or {}).get("status") != "healthy"]
 
     def start_run(self, dag: str) -> None:
-        """Starts a run now, unless one is under way or the DAG is not known yet (then it starts by itself)."""
-        under_way = self._get(f"/api/v2/dags/{dag}/dagRuns", {"state": ["queued", "running"], "limit": 1})
-        if under_way.get("total_entries", 1) == 0:
+        """Start a run now, unless one is active or Airflow does not know the DAG yet (it then starts by itself)."""
+        active = self._get(f"/api/v2/dags/{dag}/dagRuns", {"state": ["queued", "running"], "limit": 1})
+        if active.get("total_entries", 1) == 0:
             self._call("POST", f"/api/v2/dags/{dag}/dagRuns", json={"logical_date": None})
 
-    def troubles(self, dag: str, since: datetime) -> list[Trouble]:
-        """Tasks of a DAG that failed in runs begun since then, oldest first."""
+    def failures(self, dag: str, since: datetime) -> list[TaskFailure]:
+        """Failed attempts at a DAG's tasks since then, oldest first."""
         answer = self._get(
             f"/api/v2/dags/{dag}/dagRuns/~/taskInstances",
-            {"state": list(UNWELL), "start_date_gte": since.isoformat(), "order_by": "start_date"},
+            {"state": list(FAILED_STATES), "start_date_gte": since.isoformat(), "order_by": "start_date"},
         )
-        return [self._trouble(task) for task in answer.get("task_instances", [])]
+        return [self._failure(task) for task in answer.get("task_instances", [])]
 
-    def _trouble(self, task: dict[str, Any]) -> Trouble:
-        place = f"dag_id={task['dag_id']}/run_id={task['dag_run_id']}/task_id={task['task_id']}"
-        log = self._settings.home / "airflow" / "logs" / place / f"attempt={task['try_number']}.log"
-        return Trouble(
+    def _failure(self, task: dict[str, Any]) -> TaskFailure:
+        folder = f"dag_id={task['dag_id']}/run_id={task['dag_run_id']}/task_id={task['task_id']}"
+        log = self._settings.home / "airflow" / "logs" / folder / f"attempt={task['try_number']}.log"
+        return TaskFailure(
             dag=task["dag_id"],
             task=task["task_id"],
             attempt=task["try_number"],
@@ -66,7 +68,7 @@ class AirflowRuns:
         )
 
     def _get(self, path: str, params: dict[str, Any]) -> dict[str, Any]:
-        """The answer, empty where there is nothing of that name (yet)."""
+        """The answer; empty for a 404."""
         response = self._call("GET", path, params=params)
         answer: dict[str, Any] = {} if response.status_code == httpx.codes.NOT_FOUND else response.json()
         return answer
@@ -78,7 +80,7 @@ class AirflowRuns:
             self._token = self._client.post("/auth/token", json=login).raise_for_status().json()["access_token"]
         response = self._client.request(method, path, headers={"Authorization": f"Bearer {self._token}"}, **request)
         if response.status_code == httpx.codes.UNAUTHORIZED:
-            # The token has run out; the next call fetches another.
+            # The token has expired; the next call fetches another.
             self._token = ""
         if response.status_code != httpx.codes.NOT_FOUND:
             response.raise_for_status()
@@ -100,4 +102,4 @@ def _last_error(log: Path) -> str:
             return f"{details[0]['exc_type']}: {details[0]['exc_value']}"
         if entry.get("level") in {"error", "critical"}:
             return str(entry.get("event", ""))
-    return "the task ended without a word, as if it was killed"
+    return "the task ended without an error message; it was probably killed"

@@ -1,6 +1,6 @@
-"""Ends what another process started, once that process is gone: killed with SIGKILL, it could not do so itself.
+"""Stops the processes that another process started when that process is gone, for instance by SIGKILL.
 
-python -m dosel.embedded.guard HOME     the input is a pipe from that process; its end is the sign
+python -m dosel.embedded.guard HOME     standard input is a pipe from that process, which closes when it ends
 """
 
 import subprocess
@@ -16,7 +16,7 @@ STOP_SECONDS = 60
 
 @contextmanager
 def guarded(home: Path) -> Iterator[None]:
-    """Whatever is on record under `home` is ended with this block, however it or this process ends."""
+    """Stop the processes recorded under `home` at the end of the block, however this process ends."""
     guard = subprocess.Popen(
         [sys.executable, "-m", __name__, str(home)],
         stdin=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""The embedded platform's folder: what it was last started with, and how it is emptied or set aside."""
+"""The embedded platform's folder: the settings of the last start, and removing or moving its data."""
 
 import json
 import re
@@ -17,14 +17,14 @@ SOURCE = (
     *("BATCH_FRACTION", "DATA_API_CSV", "DATA_API_CSV_CLASSES", "DATA_API_ROWS", "DATA_API_SEED", "SLICE_BY"),
     "DOSEL_FILES",
 )
-"""Settings that decide which rows there are: of the data API, and files that are taken instead."""
+"""Settings that decide which rows are served: the data API's, and files that replace sources."""
 
 
 class Home:
-    """The folder, and the settings on record in it.
+    """The folder, and the settings recorded in it.
 
-    A start remembers its settings. While services run, they say how to reach them; afterwards those of the
-    source hold until others are named, so that a start without them goes on with the same rows.
+    A start records its settings. While services run, the record says how to reach them. Afterwards a start that names
+    no source uses the recorded one, so that it continues with the same rows.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,18 +42,18 @@ class Home:
     def remember(self, caller: Mapping[str, str]) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         half = self._record.with_suffix(".half")
-        # It holds Airflow's password.
+        # The file contains Airflow's password.
         half.touch(mode=0o600)
         half.write_text(json.dumps(_given(caller), indent=1))
         half.replace(self._record)
 
     def resumed(self, caller: Mapping[str, str]) -> dict[str, str]:
-        """The caller's environment, with the last start's source where it names none."""
+        """The caller's environment, with the last start's source settings where the caller sets none."""
         last = self.last_start()
         return {name: last[name] for name in SOURCE if name in last} | dict(caller)
 
     def differences(self, caller: Mapping[str, str], names: Collection[str] | None = None) -> list[str]:
-        """How the caller's settings, all or those named, differ from the last start's, in words."""
+        """Describe how the caller's settings, all or those named, differ from the last start's."""
         last, now = self.last_start(), _given(caller)
         differing = sorted(name for name in last.keys() | now.keys() if last.get(name) != now.get(name))
         return [
@@ -63,11 +63,11 @@ class Home:
         ]
 
     def has_rows(self) -> bool:
-        """Whether the source was asked before."""
+        """Whether rows were pulled before."""
         return (self._folder / "data-api").exists()
 
     def forget(self) -> None:
-        """Removes what the platform wrote, by name: the folder may be one that holds other things too."""
+        """Remove the platform's files by name, since the folder may contain other files too."""
         for name in (*PARTS, FORMER):
             shutil.rmtree(self._folder / name, ignore_errors=True)
         for file in self._files():
@@ -76,7 +76,7 @@ class Home:
             self._folder.rmdir()
 
     def set_aside(self) -> Path:
-        """Moves what the platform wrote into a folder of its own, which serves as a home again."""
+        """Move the platform's files to a new folder, which can be used as a home, and return it."""
         aside = self._folder / FORMER / datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
         aside.mkdir(parents=True)
         for path in [*(self._folder / name for name in PARTS), *self._files()]:
@@ -93,14 +93,14 @@ class Home:
 
 
 def _given(environment: Mapping[str, str]) -> dict[str, str]:
-    """What is set of everything that decides how the services run; empty counts as not set."""
+    """The settings that decide how the services run; empty ones count as not set."""
     ours = [str(field.validation_alias) for field in Settings.model_fields.values()]
     names = {*ours, *SOURCE, "DATA_API_FETCH", "MIN_UPDATE_TIME"} - {"DOSEL_HOME"}
     return {name: environment[name] for name in sorted(names) if environment.get(name)}
 
 
 def _shown(name: str, settings: Mapping[str, str]) -> str:
-    """A setting's value for a terminal: without the password it may be, or hold as part of an address."""
+    """A setting's value for a terminal, without passwords."""
     if name not in settings:
         return "not set"
     return "hidden" if SECRET.search(name) else re.sub(r"(://[^:/@]*):[^@]*@", r"\1:…@", settings[name])

@@ -1,7 +1,7 @@
-"""A MariaDB and a MinIO of one's own where there is no Docker: for `make services`, and for the tests.
+"""Local MariaDB and MinIO servers without Docker, for `make services` and the tests.
 
-Each has a folder, listens on 127.0.0.1 at a port that was free when the folder was made, and lets in one
-user, whose password was drawn then. Started again, it has the same data at the same address.
+Each server has its own folder, listens on 127.0.0.1 at a free port chosen when the folder is created, and has one user
+with a random password. Started again, it has the same data at the same address.
 """
 
 import json
@@ -26,7 +26,7 @@ from dosel.errors import ProgramMissing, StartupError
 USER = "dosel"
 SCHEMA = "datadb"
 SYSTEM_FOLDERS = ("/usr/sbin", "/usr/local/sbin")
-"""Where Debian puts servers, and a user's PATH does not reach."""
+"""Folders of servers on Debian that are not on a user's PATH."""
 
 START_SECONDS = 60
 INSTALL_SECONDS = 120
@@ -36,14 +36,14 @@ LOG_LINES = 12
 
 
 class LocalServer(ABC):
-    """A server that keeps data in a folder of its own under `home`, where its process is on record, too.
+    """A server whose data and process record are in folders under `home`.
 
     Args:
         caller: the environment to start it in.
-        lasting: whether what it says is stored must survive a power cut; without, it is faster.
+        lasting: whether committed data must survive a power cut; without that it is faster.
 
     Raises:
-        ProgramMissing: this machine has no such server; the message says how to get it.
+        ProgramMissing: the server is not installed; the message says how to install it.
     """
 
     name: ClassVar[str]
@@ -68,10 +68,10 @@ class LocalServer(ABC):
         return self._processes.leader(self.name) is not None
 
     def start(self) -> None:
-        """Starts the server and waits until it can be used; running already, it stays as it is.
+        """Start the server, unless it is running, and wait until it answers.
 
         Raises:
-            StartupError: it ended instead, or took too long; the message has the end of its log.
+            StartupError: it ended, or took too long; the message has the end of its log.
         """
         if not self.running:
             self._prepare()
@@ -80,7 +80,7 @@ class LocalServer(ABC):
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
             if not self.running:
-                raise StartupError(f"{self.title} has ended.\n{self.tail()}")
+                raise StartupError(f"{self.title} stopped unexpectedly.\n{self.tail()}")
             if time.monotonic() > deadline:
                 self.stop()
                 raise StartupError(f"{self.title} does not answer after {START_SECONDS} s.\n{self.tail()}")
@@ -92,12 +92,12 @@ class LocalServer(ABC):
     @property
     @abstractmethod
     def settings(self) -> dict[str, str]:
-        """The variables with which the platform uses this server."""
+        """The environment variables that make the platform use this server."""
 
     @property
     @abstractmethod
     def address(self) -> str:
-        """Where it is, and how a person gets in."""
+        """The server's address and login, for a person."""
 
     @abstractmethod
     def _find(self) -> None: ...
@@ -115,7 +115,7 @@ class LocalServer(ABC):
         return {}
 
     def _access(self) -> tuple[list[int], str]:
-        """Ports and password: drawn once and kept, but for ports that somebody else took meanwhile."""
+        """Ports and password: created once and kept; new ports if another process uses the old ones."""
         file = self.home / f"{self.name}.json"
         kept = json.loads(file.read_text()) if file.exists() else {}
         ports: list[int] = kept.get("ports", [])
@@ -126,21 +126,21 @@ class LocalServer(ABC):
         return ports, password
 
     def tail(self) -> str:
-        """The end of the server's log, and where the whole of it is."""
+        """The last lines of the server's log, and the log's path."""
         log = self._processes.log(self.name)
         lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:] if log.exists() else []
         return "\n".join([*(f"  | {line}" for line in lines), f"Its log: {log}"])
 
 
 class MariaDB(LocalServer):
-    """Set up as MySQL is in Compose: texts compare without case unless told, and who asks to load rows may."""
+    """MariaDB with the settings of Compose's MySQL: case-insensitive collation; LOAD DATA LOCAL is enabled."""
 
     name = "mariadb"
     title = "MariaDB"
     ports_needed = 1
 
     def url(self, schema: str = SCHEMA, dialect: str = "mysql") -> str:
-        """As the data store is named in Compose; SQLAlchemy by itself, or MLflow, need the driver with the dialect."""
+        """The server's URL, as Compose writes it. SQLAlchemy alone and MLflow need a dialect with a driver."""
         return f"{dialect}://{USER}:{self.password}@{HOST}:{self.port}/{schema}"
 
     @property
@@ -195,9 +195,9 @@ class MariaDB(LocalServer):
         return (
             *(self._server, "--no-defaults", f"--datadir={self.folder}", f"--init-file={self.home / 'mariadb.sql'}"),
             *(f"--bind-address={HOST}", f"--port={self.port}", "--skip-name-resolve"),
-            # In the data folder; its whole path might be longer than a socket's may be.
+            # Relative to the data folder, since the whole path may exceed the limit for a socket.
             *("--socket=mariadb.sock", "--pid-file=mariadb.pid"),
-            # Twenty processes that race each other have a pool of connections each.
+            # Tests start twenty processes, each with a pool of connections.
             "--max-connections=1000",
             *("--character-set-server=utf8mb4", "--collation-server=utf8mb4_general_ci", "--local-infile=1"),
             *self._account(),
@@ -220,7 +220,7 @@ class MariaDB(LocalServer):
         return True
 
     def _account(self) -> tuple[str, ...]:
-        """mariadbd does not run as root unless it is told to, as in a container."""
+        """mariadbd runs as root, as in a container, only with this flag."""
         return ("--user=root",) if os.geteuid() == 0 else ()
 
 
@@ -256,11 +256,11 @@ class Minio(LocalServer):
     def _gopath(self) -> Path:
         go = shutil.which("go", path=self._caller.get("PATH", os.defpath))
         if go:
-            told = subprocess.run(
+            result = subprocess.run(
                 [go, "env", "GOPATH"], env=self._caller, capture_output=True, text=True, check=False, timeout=30
             )
-            if told.returncode == 0 and told.stdout.strip():
-                return Path(told.stdout.strip())
+            if result.returncode == 0 and result.stdout.strip():
+                return Path(result.stdout.strip())
         return Path(self._caller.get("HOME", "~")).expanduser() / "go"
 
     def _prepare(self) -> None:
@@ -269,7 +269,7 @@ class Minio(LocalServer):
     def _command(self) -> tuple[str, ...]:
         return (
             *(self._server, "server", "--address", f"{HOST}:{self.port}", "--console-address"),
-            # Without this folder it makes one in the user's home.
+            # Without this flag it creates a folder in the user's home.
             *(f"{HOST}:{self.ports[1]}", "--certs-dir", str(self.home / "certs"), str(self.folder)),
         )
 
@@ -287,7 +287,7 @@ LOCAL_SERVERS: tuple[type[LocalServer], ...] = (MariaDB, Minio)
 
 
 def write_private(file: Path, text: str) -> None:
-    """Writes a file that nobody but its owner may read."""
+    """Write a file that only its owner may read."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.touch(mode=0o600)
     file.chmod(0o600)

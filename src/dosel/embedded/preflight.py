@@ -1,4 +1,4 @@
-"""What would go wrong later, said in one line before anything is started."""
+"""Checks the disk, the folder and the ports before anything is started."""
 
 import shutil
 import socket
@@ -12,11 +12,15 @@ from dosel.errors import StartupError
 from dosel.settings import Settings
 
 DISK_BYTES = 1_000_000_000
-"""What a first run writes (databases, logs, a few models) with room for the next ones."""
+"""Disk space that a first run needs (databases, logs, a few models), with a margin."""
 
 
 def check(settings: Settings, to_start: Iterable[Service]) -> None:
-    """Raises a StartupError for the first thing that stands in the way."""
+    """Check the preconditions of a start.
+
+    Raises:
+        StartupError: a precondition fails; the message says what to change.
+    """
     try:
         settings.home.mkdir(parents=True, exist_ok=True)
         probe = settings.home / ".writable"
@@ -27,8 +31,8 @@ def check(settings: Settings, to_start: Iterable[Service]) -> None:
     free = shutil.disk_usage(settings.home).free
     if free < DISK_BYTES:
         raise StartupError(
-            f"the disk of {settings.home} has {free / 1e6:,.0f} MB left, {DISK_BYTES / 1e6:,.0f} MB are needed: "
-            f"make room, or set DOSEL_HOME to a folder on another disk"
+            f"the disk of {settings.home} has {free / 1e6:,.0f} MB left and {DISK_BYTES / 1e6:,.0f} MB are needed: "
+            f"free some space, or set DOSEL_HOME to a folder on another disk"
         )
     ports: dict[int, Service] = {}
     for service in to_start:
@@ -36,18 +40,18 @@ def check(settings: Settings, to_start: Iterable[Service]) -> None:
             continue
         if (other := ports.setdefault(service.port, service)) is not service:
             raise StartupError(
-                f"{other.title} and {service.title} both want port {service.port}: change {service.port_setting}"
+                f"{other.title} and {service.title} have the same port {service.port}: change {service.port_setting}"
             )
         if taken(service.port):
             another = service.port + (10_000 if service.port < 55_000 else -10_000)
             raise StartupError(
-                f"port {service.port} ({service.title}) is taken{_by_whom(service.port)}: end that, "
+                f"port {service.port} ({service.title}) is used{_used_by(service.port)}: stop that process, "
                 f"or start with another port, such as {service.port_setting}={another} make up"
             )
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of this machine that nobody listens on, all different."""
+    """Different ports of this machine on which no process listens."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for s in sockets:
@@ -59,9 +63,9 @@ def free_ports(count: int) -> list[int]:
 
 
 def taken(port: int) -> bool:
-    """Whether somebody listens on a port of this machine."""
+    """Whether a process listens on a port of this machine."""
     with socket.socket() as probe:
-        # As servers do: a port whose last connections are merely fading out is free.
+        # As servers do: a port whose old connections are in TIME_WAIT is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
@@ -70,7 +74,7 @@ def taken(port: int) -> bool:
     return False
 
 
-def _by_whom(port: int) -> str:
+def _used_by(port: int) -> str:
     with suppress(psutil.AccessDenied, psutil.NoSuchProcess):
         for connection in psutil.net_connections("tcp"):
             if connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN:

@@ -1,7 +1,7 @@
-"""Starting processes so that they, and everything they start, can be found again and stopped.
+"""Starts processes so that they and their descendants can be found and stopped later.
 
-Each service leads a session of its own. Its descendants stay in that session whatever becomes of their
-parents, so a session's number finds Airflow's grandchildren even after the service itself has died.
+Each service leads its own session. Descendants stay in that session even if their parents die, so the session's number
+finds Airflow's grandchildren after the service itself stopped unexpectedly.
 """
 
 import json
@@ -18,15 +18,15 @@ from dosel.embedded.services import ROOT, Service
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GONE = (OSError, SystemExit)
-"""What a print raises when the terminal or the pipe is gone, the second from rich. Nothing may stay running for it."""
+"""Exceptions raised when stdout is closed (SystemExit by rich). They must not keep services running."""
 STOP_SECONDS = 8
-"""Airflow's scheduler would wait for its tasks to finish; each of them may be killed, and is run again."""
+"""Time before a process is killed. Airflow's scheduler waits for its tasks, but each task may be killed and retried."""
 CLOCK_SECONDS = 60
-"""How far a start time may seem to move when the machine's clock is set; no process number is reused so soon."""
+"""Largest accepted difference of a process's start time, in case the clock is set; no pid is reused this soon."""
 
 
 class Processes:
-    """The services' processes, on record in a folder under `home`."""
+    """The services' processes, recorded in a folder under `home`."""
 
     def __init__(self, home: Path) -> None:
         self._records = home / "run"
@@ -37,7 +37,7 @@ class Processes:
         return self._logs / f"{name}.log"
 
     def start(self, service: Service, environment: dict[str, str]) -> None:
-        # A service that died may have left descendants behind, which only its old record still finds.
+        # Descendants of a dead service can be found only through its old record.
         self.stop([service.name])
         self._records.mkdir(parents=True, exist_ok=True)
         self._logs.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ class Processes:
         self._record(service.name).write_text(json.dumps({"pid": process.pid, "created": created}))
 
     def leader(self, name: str) -> psutil.Process | None:
-        """The service's own process, while it runs."""
+        """The service's own process, or None if it is not running."""
         record = self._read(name)
         if record is None:
             return None
@@ -67,14 +67,14 @@ class Processes:
         return None
 
     def started(self) -> list[str]:
-        """Names of the services on record, running or not."""
+        """Names of the recorded services, running or not."""
         return sorted(file.stem for file in self._records.glob("*.json"))
 
     def stop(self, names: Iterable[str] | None = None) -> list[str]:
-        """Ends every process of the named services, or of all on record: asks first, then insists.
+        """Stop every process of the named services, or of all recorded ones: SIGTERM first, then SIGKILL.
 
         Returns:
-            Names of the services that had to be forced.
+            Names of the services that were killed.
         """
         forced = []
         sessions = {name: self._session(name) for name in (self.started() if names is None else names)}
@@ -85,7 +85,7 @@ class Processes:
         everyone = [process for members in sessions.values() for process in members]
         psutil.wait_procs(everyone, timeout=STOP_SECONDS)
         for name in sessions:
-            # Looked up anew: a process that was asked to end may have started others on its way.
+            # Listed again, since a stopping process may have started others.
             left = self._session(name)
             if left:
                 forced.append(name)
@@ -105,7 +105,7 @@ class Processes:
             return []
         with suppress(psutil.NoSuchProcess):
             if not _is(psutil.Process(int(record["pid"])), record):
-                # A stranger has the number by now, which no process gets while its old session has members.
+                # The pid belongs to another process now, so the old session has no members left.
                 return []
         members = []
         for process in psutil.process_iter():
@@ -130,12 +130,12 @@ def _is(process: psutil.Process, record: dict[str, float]) -> bool:
 
 
 def end_on_signals() -> None:
-    """Has SIGTERM and a closed terminal end us as Ctrl-C does, also where the caller had them ignored."""
+    """Treat SIGTERM and a closed terminal like Ctrl-C, even if the caller ignored them."""
     for number in SIGNALS:
         signal.signal(number, signal.default_int_handler)
 
 
 def ignore_signals() -> None:
-    """For the time of ending: a second Ctrl-C must not leave half of it."""
+    """Ignore signals while services are stopped, so that a second Ctrl-C does not leave half of them running."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""The pipeline at work, read off its own records: the batch ledger, MLflow's runs, the promotion ledger."""
+"""The pipeline's progress, read from the batch ledger, MLflow's runs and the promotion ledger."""
 
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import httpx
 from mlflow import MlflowClient
 
-from dosel.embedded.airflow_runs import AirflowRuns, Trouble
+from dosel.embedded.airflow_runs import AirflowRuns, TaskFailure
 from dosel.errors import DoselError, StartupError
 from dosel.pipeline import Pipeline
 from dosel.settings import Settings
@@ -17,12 +17,12 @@ from dosel.usecases import UseCase
 from dosel.warehouse.records import BatchRecord
 
 LULL_SECONDS = 10
-"""After so long without a batch, a pull is taken to be over."""
+"""A pull ends after this time without a batch."""
 
 
 @dataclass
 class Pull:
-    """Batches that came one soon after the other."""
+    """Batches that were stored shortly after each other."""
 
     first: datetime
     last: datetime
@@ -34,15 +34,15 @@ class Pull:
         self.first_rows = self.first_rows or record.rows_received
         self.last = record.received_at
 
-    def in_words(self) -> str:
+    def describe(self) -> str:
         seconds = (self.last - self.first).total_seconds()
         # The first batch came before the clock started.
-        return self.tally.in_words((self.tally.rows - self.first_rows) / seconds if seconds > 0 else None)
+        return self.tally.describe((self.tally.rows - self.first_rows) / seconds if seconds > 0 else None)
 
 
 @dataclass
 class Search:
-    """A search that goes on: how many of its candidates are done, and the best score so far."""
+    """A running search: number of scored candidates, and the best score so far."""
 
     family: str
     of: int = 0
@@ -56,7 +56,7 @@ class Search:
 
 
 class Progress:
-    """Follows one use case. Each `look` tells what is new since the one before."""
+    """Follows one use case. Each `poll` returns what is new since the last one."""
 
     def __init__(self, use_case: UseCase, settings: Settings) -> None:
         self._use_case = use_case
@@ -70,41 +70,41 @@ class Progress:
         self._pull: Pull | None = None
         self._now: dict[str, str] = {}
         self.stage = "waiting for Airflow to start the first run"
-        """What the use case is busy with, in words."""
+        """What the use case is doing, for the progress bar."""
         self._production: int | None = None
-        self._troubles: set[tuple[str, str, int]] = set()
+        self._failures: set[tuple[str, str, int]] = set()
         self.phases: dict[str, float] = {}
-        """Seconds each phase took so far."""
+        """Seconds by phase."""
 
     @property
     def production(self) -> int | None:
-        """The version in Production, as of the last look."""
+        """The version in Production at the last poll."""
         return self._production
 
     def bars(self) -> list[Bar]:
-        """What goes on, as of the last look: batches coming in, and each family's search that is not done."""
+        """Bars at the last poll: the batches being stored, and each family's unfinished search."""
         name = self._use_case.name
-        # A search that was killed is never done; what was tried again instead of it takes its place.
+        # A killed search never finishes; the retried search of the same family replaces it.
         searches = (self._searches[run] for run in self._now.values())
         bars = [searching(f"{name} {s.family}", s.done, s.of, s.best) for s in searches if s.done < s.of]
         if self._pull and datetime.now(UTC) - self._pull.last < timedelta(seconds=LULL_SECONDS):
-            bars.insert(0, Bar(f"{name} batches", self._pull.in_words()))
+            bars.insert(0, Bar(f"{name} batches", self._pull.describe()))
         return bars
 
-    def nudge(self) -> None:
-        """Has the ingest run now if nothing is in Production: what an earlier start left half-done goes on."""
+    def start_ingest(self) -> None:
+        """Start the ingest DAG now if nothing is in Production, to continue what an earlier start left unfinished."""
         with suppress(DoselError, httpx.HTTPError):
             if self._pipeline.registry.production_number(self._use_case.model_name) is None:
                 self._airflow.start_run(f"{self._use_case.name}_ingest")
 
-    def look(self) -> list[str]:
-        """What is new, a line each.
+    def poll(self) -> list[str]:
+        """What is new, one line each.
 
         Raises:
-            StartupError: a task failed for good; the message has the reason and the log's place.
+            StartupError: a task failed and Airflow will not retry it; the message has the reason and the log's path.
         """
         news: list[str] = []
-        # A service that does not answer this second is news for the one who watches services, not here.
+        # A service that does not answer now is reported by the check of the services, not here.
         with suppress(DoselError, httpx.HTTPError):
             news += self._new_batches()
         with suppress(DoselError, httpx.HTTPError):
@@ -112,7 +112,7 @@ class Progress:
         with suppress(DoselError, httpx.HTTPError):
             news += self._new_version()
         with suppress(httpx.HTTPError):
-            news += self._new_troubles()
+            news += self._new_failures()
         return news
 
     def _new_batches(self) -> list[str]:
@@ -131,7 +131,7 @@ class Progress:
                 if count
             ]
             line = f"batch {record.number:>2}   {', '.join([kept, *left_out])}"
-            news.append(self._say(line, "batches", "pulling batches"))
+            news.append(self._line(line, "batches", "pulling batches"))
         return news
 
     def _new_candidates(self) -> list[str]:
@@ -145,7 +145,7 @@ class Progress:
             search.add(seen)
             tried = f"{seen.family} {seen.position}"
             line = f"candidate {tried:>5}   {seen.params:<52} {seen.score:.4f}   best {search.best:.4f}"
-            news.append(self._say(line, "search", f"{tried} done, best {search.best:.4f}; the gate decides"))
+            news.append(self._line(line, "search", f"{tried} done, best {search.best:.4f}; the gate decides"))
         return news
 
     def _new_version(self) -> list[str]:
@@ -156,27 +156,28 @@ class Progress:
         self._pull = None
         last = self._pipeline.registry.last_promotion(self._use_case.model_name)
         line = f"Production   {self._use_case.model_name} version {number}" + (f": {last.reason}" if last else "")
-        return [self._say(line, "production", "waiting for the API to load it")]
+        return [self._line(line, "production", "waiting for the API to load it")]
 
-    def _new_troubles(self) -> list[str]:
+    def _new_failures(self) -> list[str]:
         news = []
         for dag in (f"{self._use_case.name}_ingest", f"{self._use_case.name}_train"):
-            for trouble in self._airflow.troubles(dag, self._since):
-                key = (trouble.dag, trouble.task, trouble.attempt)
-                if trouble.final:
-                    raise StartupError(_in_words(trouble) + f"\nIts log: {trouble.log}")
-                if key not in self._troubles:
-                    self._troubles.add(key)
-                    self.stage = "trying again"
-                    news.append(f"{_in_words(trouble)}; {self.stage}")
+            for failure in self._airflow.failures(dag, self._since):
+                key = (failure.dag, failure.task, failure.attempt)
+                if failure.final:
+                    raise StartupError(f"{_describe(failure)}\nIts log: {failure.log}")
+                if key not in self._failures:
+                    self._failures.add(key)
+                    self.stage = "retrying"
+                    news.append(f"{_describe(failure)}; {self.stage}")
         return news
 
-    def _say(self, line: str, phase: str, stage: str) -> str:
+    def _line(self, line: str, phase: str, stage: str) -> str:
         before = sum(seconds for name, seconds in self.phases.items() if name != phase)
         self.phases[phase] = (datetime.now(UTC) - self._since).total_seconds() - before
         self.stage = stage
         return f"{self._use_case.name}   {line}"
 
 
-def _in_words(trouble: Trouble) -> str:
-    return f"{trouble.dag}: task {trouble.task} failed, try {trouble.attempt} of {trouble.attempts}: {trouble.reason}"
+def _describe(failure: TaskFailure) -> str:
+    attempt = f"attempt {failure.attempt} of {failure.attempts}"
+    return f"{failure.dag}: task {failure.task} failed ({attempt}): {failure.reason}"

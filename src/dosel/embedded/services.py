@@ -1,4 +1,4 @@
-"""What runs when embedded: each service's command, port and sign of health, and the environment they share."""
+"""The embedded platform's services: command, port and health check of each, and their environment."""
 
 import json
 import secrets
@@ -11,23 +11,24 @@ from dosel.errors import StartupError
 from dosel.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[3]
-"""The project's folder: the services are started in it."""
+"""The project's folder, in which the services run."""
 
 HOST = "127.0.0.1"
 
 API_FLAGS = ("--no-access-log", "--no-server-header", "--timeout-graceful-shutdown", "30")
-"""Of uvicorn, for the prediction API: it logs its answers itself, and finishes what it has begun."""
+"""Flags of uvicorn: the prediction API writes its own access log, and finishes open requests before it stops."""
 
 ARTIFACT_BUCKET = "mlflows3"
 
 
 @dataclass(frozen=True)
 class Service:
-    """A process to keep running.
+    """A long-running process.
 
-    `health` is a path that answers 200 once the service is useful; a service without a port of its own is
-    watched through the one that reports on it. `port_setting` names what moves the port; `temporary` is where
-    a service that leaves temporary files behind puts them.
+    Attributes:
+        port_setting: the setting that changes the port.
+        health: a path that answers 200 when the service is ready; "" for a service without a port of its own.
+        temporary: folder for temporary files, for a service that does not remove them.
     """
 
     name: str
@@ -44,12 +45,12 @@ class Service:
 
     @property
     def address(self) -> str:
-        """Its address as people write it; empty where there is nothing to open."""
+        """The address for a browser; empty if there is nothing to open."""
         return f"http://localhost:{self.port}" if self.port else ""
 
 
 def services(settings: Settings) -> tuple[Service, ...]:
-    """In the order they are started; what the settings say is elsewhere is not among them."""
+    """The services in starting order, without those that the settings place on another machine."""
     elsewhere = {
         name
         for name, url, port in (
@@ -90,7 +91,7 @@ def _all_services(settings: Settings) -> tuple[Service, ...]:
             settings.mlflow_port,
             "MLFLOW_PORT",
             "/health",
-            # A lock file a database, never removed.
+            # MLflow creates a lock file for each database and never removes it.
             temporary=home / "mlflow",
         ),
         Service(
@@ -123,7 +124,7 @@ def _all_services(settings: Settings) -> tuple[Service, ...]:
             "AIRFLOW_PORT",
             "/api/v2/monitor/health",
         ),
-        # The api-server reads task logs from the folder they share, so the scheduler need not serve them.
+        # The api-server reads task logs from the shared folder, so the scheduler need not serve them.
         Service("airflow-scheduler", "Airflow scheduler", (python, "-m", "airflow", "scheduler", "--skip-serve-logs")),
         Service("airflow-dag-processor", "Airflow DAG processor", (python, "-m", "airflow", "dag-processor")),
     )
@@ -131,18 +132,18 @@ def _all_services(settings: Settings) -> tuple[Service, ...]:
 
 PREPARATION = (
     ("-m", "airflow", "db", "migrate"),
-    ("-m", "airflow", "pools", "set", "training", "1", "One training at a time has the machine to itself"),
+    ("-m", "airflow", "pools", "set", "training", "1", "One training at a time"),
 )
-"""What Airflow's services need done before they start, as arguments of Python; done again, it changes nothing."""
+"""Commands to run before Airflow's services start, as arguments of Python. Running them again changes nothing."""
 
 
 def environment(settings: Settings, caller: dict[str, str]) -> dict[str, str]:
-    """The environment of every service: the caller's, and what makes them one embedded platform."""
+    """The environment of every service: the caller's, and the settings that connect the services."""
     home = settings.home
     airflow = home / "airflow"
     keys = _keys(airflow)
     defaults = {
-        # The data API serves the next batch at each call, so that the first run has all of them.
+        # The data API serves the next batch at each call, so that the first run gets all batches.
         "MIN_UPDATE_TIME": "0",
         "DATA_API_STATE_DIR": str(home / "data-api"),
     }
@@ -153,7 +154,7 @@ def environment(settings: Settings, caller: dict[str, str]) -> dict[str, str]:
         "DOSEL_API_URL": settings.api_url,
         "MLFLOW_TRACKING_URI": settings.tracking_uri,
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        # Runners of jobs that nothing here asks for: eight processes and a gigabyte.
+        # MLflow's job runners are not used here; they would be eight processes and a gigabyte.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "AIRFLOW_HOME": str(airflow),
         "AIRFLOW__API__BASE_URL": f"http://localhost:{settings.airflow_port}",
@@ -179,7 +180,7 @@ def environment(settings: Settings, caller: dict[str, str]) -> dict[str, str]:
 
 
 def write_airflow_password(settings: Settings) -> None:
-    """Puts the administrator's password where Airflow's simple auth manager looks for it."""
+    """Write the administrator's password to the file that Airflow's simple auth manager reads."""
     file = settings.home / "airflow" / "passwords.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.touch(mode=0o600)
@@ -188,10 +189,10 @@ def write_airflow_password(settings: Settings) -> None:
 
 
 def make_bucket(settings: Settings) -> None:
-    """Makes the bucket for artifacts on the S3 server, if one is set and lacks it.
+    """Create the bucket for artifacts, if an S3 server is set and has no such bucket.
 
     Raises:
-        StartupError: the server cannot be reached, or refused us.
+        StartupError: the server cannot be reached, or refused.
     """
     if not settings.s3_endpoint:
         return
@@ -201,7 +202,7 @@ def make_bucket(settings: Settings) -> None:
 
     config = Config(connect_timeout=5, read_timeout=10, retries={"max_attempts": 3})
     try:
-        # A session of our own: the default one would keep the first keys it saw for the whole process.
+        # Not boto3's default session, which keeps the first keys it reads for the whole process.
         s3 = boto3.Session().client("s3", endpoint_url=settings.s3_endpoint, config=config)
         if ARTIFACT_BUCKET not in {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}:
             s3.create_bucket(Bucket=ARTIFACT_BUCKET)
@@ -213,13 +214,13 @@ def make_bucket(settings: Settings) -> None:
 
 
 def is_local(url: str, port: int) -> bool:
-    """Whether `url` is this machine at `port`: then the service there is ours to start."""
+    """Whether `url` is this machine at `port`, so that the platform starts the service itself."""
     parts = urlsplit(url)
     return parts.hostname in {"127.0.0.1", "localhost"} and (parts.port or 80) == port
 
 
 def _keys(airflow: Path) -> dict[str, str]:
-    """Airflow's secrets, made at the first start and kept: another key could not read what is stored."""
+    """Airflow's secrets, created at the first start and kept, since Airflow encrypts stored values with them."""
     from cryptography.fernet import Fernet
 
     file = airflow / "keys.json"

@@ -1,4 +1,4 @@
-"""`make services`: a MariaDB and a MinIO to try the platform with, and how to use them."""
+"""`make services`: starts a local MariaDB and MinIO and prints how to use them."""
 
 import shlex
 import shutil
@@ -16,15 +16,15 @@ from dosel.errors import StartupError
 
 POLL_SECONDS = 0.5
 ENVIRONMENT = "environment"
-"""The file of the variables to set; it is there as long as the servers are meant to run."""
+"""File with the variables to set; it exists while the servers are meant to run."""
 
 
 def up(home: Path, caller: Mapping[str, str], console: Console, detach: bool) -> None:
-    """Starts both and tells how to use them; attached, it returns when they were ended, and ends them if it is.
+    """Start both servers and print how to use them; attached, return when they are stopped, or stop them on Ctrl-C.
 
     Raises:
-        ProgramMissing: one of them is not on this machine; none is started then.
-        StartupError: one did not come up, or ended by itself; the other is ended, too.
+        ProgramMissing: one of them is not installed; then none is started.
+        StartupError: one did not start, or ended by itself; then the other is stopped, too.
     """
     place = _folder(home)
     servers = [kind(place, caller) for kind in LOCAL_SERVERS]
@@ -37,9 +37,9 @@ def up(home: Path, caller: Mapping[str, str], console: Console, detach: bool) ->
             for server in servers:
                 server.start()
                 console.print(f"[green]✓[/] {server.title:<8} {server.address}", highlight=False)
-            _tell(servers, place / ENVIRONMENT, console)
+            _print_usage(servers, place / ENVIRONMENT, console)
             if mine and not detach:
-                console.print("\nCtrl-C ends them, as `make services-down` from another terminal does.")
+                console.print("\nCtrl-C stops them; so does `make services-down` in another terminal.")
                 _watch(servers, place / ENVIRONMENT)
         except KeyboardInterrupt:
             _end(mine, place / ENVIRONMENT, console)
@@ -49,41 +49,41 @@ def up(home: Path, caller: Mapping[str, str], console: Console, detach: bool) ->
 
 
 def down(home: Path, console: Console) -> None:
-    """Ends them; none of them running is fine, too. Their data stay."""
+    """Stop the servers that are running. Their data stays."""
     processes = Processes(_folder(home))
     started = processes.started()
     (_folder(home) / ENVIRONMENT).unlink(missing_ok=True)
     processes.stop()
     for name in started:
-        console.print(f"{name:<8} ended")
+        console.print(f"{name:<8} stopped")
 
 
 def forget(home: Path) -> None:
-    """Removes their data."""
+    """Stop the servers and remove their data."""
     down(home, Console(quiet=True))
     shutil.rmtree(_folder(home), ignore_errors=True)
 
 
 def _folder(home: Path) -> Path:
-    """Apart from the platform's own processes, so that `make down` leaves the servers running."""
+    """The servers' folder, apart from the platform's processes, so that `make down` leaves the servers running."""
     return home / "services"
 
 
-def _tell(servers: list[LocalServer], file: Path, console: Console) -> None:
+def _print_usage(servers: list[LocalServer], file: Path, console: Console) -> None:
     lines = [f"export {name}={shlex.quote(value)}" for server in servers for name, value in server.settings.items()]
     write_private(file, "\n".join(lines) + "\n")
-    console.print("\nThe platform uses them where this is set, which one line does:\n", highlight=False)
+    console.print("\nThe platform uses the servers if these variables are set:\n", highlight=False)
     for line in lines:
         console.print(f"  {line}", highlight=False, markup=False)
     console.print(f"\n  . {shlex.quote(str(file))} && make up", highlight=False, markup=False)
 
 
 def _watch(servers: list[LocalServer], file: Path) -> None:
-    """Returns once somebody else ended them; one that died by itself is an error."""
+    """Return when another process has stopped the servers; a server that ends by itself is an error."""
     while file.exists():
         for server in servers:
             if not server.running and file.exists():
-                raise StartupError(f"{server.title} has ended.\n{server.tail()}")
+                raise StartupError(f"{server.title} stopped unexpectedly.\n{server.tail()}")
         time.sleep(POLL_SECONDS)
 
 
@@ -93,4 +93,4 @@ def _end(servers: list[LocalServer], file: Path, console: Console) -> None:
     for server in servers:
         server.stop()
         with suppress(*GONE):
-            console.print(f"{server.name:<8} ended")
+            console.print(f"{server.name:<8} stopped")

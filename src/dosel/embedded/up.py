@@ -1,4 +1,4 @@
-"""Starting the platform, showing it at work, and ending it."""
+"""Starts the platform, shows the pipeline's progress, and stops it."""
 
 import os
 import subprocess
@@ -53,28 +53,29 @@ class Platform:
         self._began = self._followed = time.monotonic()
 
     def up(self, detach: bool) -> None:
-        """Starts what is not running and returns once a prediction was answered; attached, only when ended.
+        """Start the services that are not running, and return when every use case answers; attached, when stopped.
 
-        However it ends before that, what it started is ended with it.
+        Interrupted before that, it stops what it has started.
 
         Raises:
-            StartupError: something is in the way, a service did not come up, or the pipeline failed.
-            KeyboardInterrupt: it was ended before the first prediction.
+            StartupError: a precondition fails, a service does not start, or the pipeline fails.
+            KeyboardInterrupt: interrupted before every use case answers.
         """
         self._caller = self._home.resumed(self._caller)
         missing = [service for service in self._services if self._processes.leader(service.name) is None]
         if len(missing) < len(self._services) and (differences := self._home.differences(self._caller)):
             raise StartupError(
-                f"the platform is running with other settings ({'; '.join(differences)}): end it with `make down` first"
+                f"the platform is running with other settings ({'; '.join(differences)}); "
+                "stop it with `make down` first"
             )
         if all(service.name != "api" for service in missing) and (unknown := self._unknown_to_the_api()):
             raise StartupError(
-                f"the platform was started before {', '.join(unknown)} was declared: end it with `make down` first"
+                f"the platform was started before {', '.join(unknown)} was declared; stop it with `make down` first"
             )
-        # What a service that was killed has left behind would be in the way of the next one.
+        # Processes that a killed service left behind would block the new one.
         self._processes.stop(service.name for service in missing)
         preflight.check(self._settings, missing)
-        self._take_up_source()
+        self._check_source()
         self._home.remember(self._caller)
         answered = False
         try:
@@ -83,7 +84,7 @@ class Platform:
             self._follow()
             answered = True
             if not detach:
-                self._console.print("Ctrl-C ends everything.\n" if missing else "Ctrl-C leaves it running.\n")
+                self._console.print("Ctrl-C stops everything.\n" if missing else "Ctrl-C leaves it running.\n")
                 self._watch()
         except KeyboardInterrupt:
             self._end(missing)
@@ -94,21 +95,21 @@ class Platform:
             raise
 
     def down(self) -> None:
-        """Ends everything; nothing of it running is fine too."""
+        """Stop everything that is running."""
         started = self._processes.started()
         self._stop(started)
         if not started:
             self._console.print("nothing was running")
 
     def forget(self) -> None:
-        """Removes all the platform wrote, which must not be running."""
+        """Remove everything the platform wrote; it must not be running."""
         if self._any_running():
-            raise StartupError("the platform is running: `make down` ends it")
+            raise StartupError("the platform is running; stop it with `make down` first")
         services_command.forget(self._settings.home)
         self._home.forget()
 
     def status(self) -> bool:
-        """Prints each service's state; whether all are healthy."""
+        """Print each service's state; return whether all are healthy."""
         table = Table("service", "state", "address", box=None, padding=(0, 2, 0, 0))
         well = True
         for service in self._services:
@@ -125,15 +126,15 @@ class Platform:
         return well
 
     def logs(self, name: str | None) -> list[Path]:
-        """The log files, of all services or of one, by its name or by the title that `status` shows."""
+        """The log files of all services, or of the one with this name or title."""
         asked = [service for service in self._services if name in (None, service.name, service.title)]
         if not asked:
             names = ", ".join(service.name for service in self._services)
             raise StartupError(f"no service {name!r}; there are: {names}")
         return [log for service in asked if (log := self._processes.log(service.name)).exists()]
 
-    def _take_up_source(self) -> None:
-        """Makes room for other rows than those that were pulled so far, if that is what the settings ask for."""
+    def _check_source(self) -> None:
+        """If the settings name another source than the last start's, move the data of the last one aside."""
         differences = self._home.differences(self._caller, SOURCE)
         if not differences or "data-api" not in {service.name for service in self._services}:
             return
@@ -151,30 +152,31 @@ class Platform:
             raise StartupError((check.stderr.strip().splitlines() or ["the data API cannot start"])[-1])
         if not self._home.has_rows():
             return
-        said = f"other rows than before ({'; '.join(differences)})"
+        changed = f"the settings name another source of rows ({'; '.join(differences)})"
         if not self._settings.warehouse_url.startswith(f"sqlite:///{self._settings.home}"):
-            raise StartupError(f"{said}: name an empty warehouse in DOSEL_WAREHOUSE_URL, or leave the settings out")
+            raise StartupError(f"{changed}: name an empty warehouse in DOSEL_WAREHOUSE_URL, or undo the change")
         aside = self._home.set_aside()
         self._console.print(
-            f"{escape(said)}: starting over with them.\n"
-            f"What there was is kept: DOSEL_HOME={escape(str(aside))} make up goes on with it, make clean removes it.",
+            f"{escape(changed)}: starting over.\n"
+            f"The previous data stays in its own folder: DOSEL_HOME={escape(str(aside))} make up continues with it, "
+            "make clean removes it.",
             highlight=False,
         )
 
     def _unknown_to_the_api(self) -> list[str]:
-        """Use cases that were declared since the API started."""
+        """Use cases that were declared after the API started."""
         try:
-            told = Client(self._settings.api_url, timeout=5, attempts=1).use_cases()
+            known = Client(self._settings.api_url, timeout=5, attempts=1).use_cases()
         except ServiceError:
             return []
-        return sorted({use_case.name for use_case in ALL} - {use_case["name"] for use_case in told})
+        return sorted({use_case.name for use_case in ALL} - {use_case["name"] for use_case in known})
 
     def _any_running(self) -> bool:
         return any(self._processes.leader(service.name) for service in self._services)
 
     def _start(self, missing: list[Service]) -> None:
         if not missing:
-            self._console.print("everything is running already")
+            self._console.print("everything is already running")
             return
         write_airflow_password(self._settings)
         env = environment(self._settings, self._caller)
@@ -225,12 +227,12 @@ class Platform:
                     ) from error
 
     def _follow(self) -> None:
-        """Shows the pipeline at work until each use case's first prediction is answered."""
+        """Show the pipeline's progress until each use case has answered a prediction."""
         self._followed = time.monotonic()
-        self._tell_source()
+        self._print_source()
         following = {use_case.name: Progress(use_case, self._settings) for use_case in ALL}
         for progress in following.values():
-            progress.nudge()
+            progress.start_ingest()
         client = Client(self._settings.api_url, timeout=10, attempts=1)
         answers: dict[str, dict[str, Any]] = {}
         answered: list[tuple[str, str]] = []
@@ -239,7 +241,7 @@ class Platform:
             while len(answers) < len(ALL):
                 for use_case in ALL:
                     progress = following[use_case.name]
-                    for line in progress.look():
+                    for line in progress.poll():
                         last_news = time.monotonic()
                         self._console.print(f"[dim]{self._seconds():>6}[/]  {escape(line)}", highlight=False)
                     if progress.production is not None and use_case.name not in answers:
@@ -251,26 +253,27 @@ class Platform:
                 self._check_alive()
                 if time.monotonic() - last_news > self._settings.patience:
                     raise StartupError(
-                        f"nothing has happened for {self._settings.patience:g} s.\n{self._tail('airflow-scheduler')}"
+                        f"no progress for {self._settings.patience:g} s (DOSEL_PATIENCE).\n"
+                        f"{self._tail('airflow-scheduler')}"
                     )
                 time.sleep(POLL_SECONDS)
         self._summary(following[answered[0][0]], answers, answered)
 
     def _watch(self) -> None:
-        """Goes on showing what happens, until a signal ends it."""
+        """Show the pipeline's progress until a signal arrives."""
         following = [Progress(use_case, self._settings) for use_case in ALL]
         for progress in following:
-            progress.look()
+            progress.poll()
         with Bars(self._console) as bars:
             while True:
                 time.sleep(5 * POLL_SECONDS)
                 self._check_alive()
                 for progress in following:
-                    for line in progress.look():
+                    for line in progress.poll():
                         self._console.print(escape(line), highlight=False)
                 bars.show(bar for progress in following for bar in progress.bars())
 
-    def _tell_source(self) -> None:
+    def _print_source(self) -> None:
         with suppress(httpx.HTTPError, ValueError):
             health = httpx.get(f"{self._settings.data_api_url}/health", timeout=5).raise_for_status().json()
             self._console.print(f"  the data API serves {health.get('rows', 0):,} rows, {health.get('source', '?')}")
@@ -285,33 +288,33 @@ class Platform:
 
     def _check_alive(self) -> None:
         if self._console.is_terminal and not os.isatty(sys.stdout.fileno()):
-            # A terminal that goes away tells its session's leader, which we need not be.
+            # A closed terminal signals only its session's leader, which may be another process.
             raise KeyboardInterrupt
         for service in self._services:
             if service.name in self._processes.started() and self._processes.leader(service.name) is None:
-                raise StartupError(f"{service.title} has ended.\n{self._tail(service.name)}")
+                raise StartupError(f"{service.title} stopped unexpectedly.\n{self._tail(service.name)}")
 
     def _tail(self, name: str) -> str:
-        """The end of a service's log, and where the whole of it is."""
+        """The last lines of a service's log, and the log's path."""
         log = self._processes.log(name)
         lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:] if log.exists() else []
         return "\n".join([*(f"  | {line}" for line in lines), f"Its log: {log}"])
 
     def _end(self, started: list[Service]) -> None:
-        """Ends what this start has started, deaf to signals meanwhile: a second Ctrl-C must not leave half of it."""
+        """Stop what this start has started; signals are ignored, so that a second Ctrl-C does not leave half of it."""
         ignore_signals()
         with suppress(*GONE):
-            self._console.print("\nending …")
+            self._console.print("\nstopping …")
         self._stop([service.name for service in started])
 
     def _stop(self, names: list[str]) -> None:
         forced = self._processes.stop(names)
         with suppress(*GONE):
             for name in names:
-                self._console.print(f"{name:<24} ended" + (" by force" if name in forced else ""))
+                self._console.print(f"{name:<24} stopped" + (" (killed)" if name in forced else ""))
 
     def _summary(self, first: Progress, answers: dict[str, dict[str, Any]], answered: list[tuple[str, str]]) -> None:
-        """What there is to open, what each use case answers, and how long that took; `first` answered first."""
+        """Print the addresses, each use case's answer and the times; `first` answered first."""
         settings = self._settings
         table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
         credentials = f"user {settings.airflow_user}, password {settings.airflow_password}"
@@ -327,7 +330,7 @@ class Platform:
             probability = answer["probabilities"][answer["label"]]
             self._console.print(
                 f"[bold]{name}[/]: the example row is [bold]{answer['prediction']}, {escape(answer['label'])}[/] "
-                f"(probability {probability:.2f}), says {model['name']} version {model['version']}",
+                f"(probability {probability:.2f}), by {model['name']} version {model['version']}",
                 highlight=False,
             )
         phases = {"services": self._followed - self._began} | first.phases
