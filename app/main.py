@@ -1,4 +1,4 @@
-"""The app, made by a factory: `uvicorn --factory app.main:create_app`."""
+"""Creates the app: `uvicorn --factory app.main:create_app`."""
 
 import os
 from collections.abc import AsyncIterator, Sequence
@@ -10,7 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from app.fastlane import FastLane
 from app.http import problems
-from app.http.body_limits import JsonUnlessToldOtherwise, LimitedBodies
+from app.http.body_limits import FormsAsJson, LimitedBodies
 from app.http.docs import Api, add_docs_page
 from app.http.logs import AccessLog, write_json
 from app.http.metrics import Counted, Metrics
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dosel.warehouse.predictions import PredictionStore
 
 MLFLOW_DEFAULTS = {
-    # A request of ours waits for these; MLflow's own defaults would have it wait for minutes.
+    # Requests to the API wait for MLflow's client, whose own defaults are minutes.
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -35,7 +35,7 @@ MLFLOW_DEFAULTS = {
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The app these settings ask for, or else this process's environment."""
+    """The app for these settings, by default those of the environment."""
     if settings is None:
         try:
             settings = Settings.load()
@@ -43,7 +43,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         except SettingsError as error:
             raise SystemExit(f"prediction API: {error}") from None
         write_json()
-    # Set before mlflow is imported, which is later and in another thread: the app answers before that.
+    # Set before mlflow is imported, which happens later in another thread, so that the app answers early.
     for name, value in MLFLOW_DEFAULTS.items():
         os.environ.setdefault(name, value)
     try:
@@ -53,10 +53,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 def build_app(settings: Settings, follower: ModelFollower, use_cases: Sequence[UseCase], default: UseCase) -> FastAPI:
-    """The app over a `ModelFollower`, which it starts and stops.
+    """The app with a `ModelFollower`, which it starts and stops.
 
     Args:
-        default: the use case that a bare `POST /predict` means.
+        default: the use case of `POST /predict`.
     """
 
     record = PredictionLog(settings.prediction_log, lambda: _open_log(settings))
@@ -73,13 +73,13 @@ def build_app(settings: Settings, follower: ModelFollower, use_cases: Sequence[U
         record.stop()
         access_log.flush()
 
-    # A body without a content type is read as JSON; one that says it is something else is answered 415.
+    # A body without a content type is read as JSON; another content type gets a 415.
     app = Api([layer for _, layer in middleware], lifespan=lifespan, strict_content_type=False)
     app.state.follower = follower
     app.state.promote_key_names = settings.promote_key_names
     app.state.record = record
     app.state.metrics = metrics
-    app.add_middleware(JsonUnlessToldOtherwise)
+    app.add_middleware(FormsAsJson)
     app.add_middleware(LimitedBodies, limit=bulk_predict.limits(settings, use_cases))
     problems.install(app)
     app.include_router(predict.router(use_cases, default))
@@ -102,8 +102,8 @@ def stack(
     metrics: Metrics,
     access_log: AccessLog,
 ) -> list[tuple[str, Middleware]]:
-    """What every request passes through before the framework sees it, by name, outermost first."""
-    # Read now: a key that makes no sense ends the start, not the first request.
+    """The middleware outside FastAPI, by name, outermost first."""
+    # Read here, so that an invalid key stops the start and not the first request.
     predict_key_names = settings.predict_key_names
     middleware: list[tuple[str, Middleware]] = [
         ("request ids", RequestIds),
@@ -115,7 +115,7 @@ def stack(
         ("fast lane", lambda app: FastLane(app, follower, use_cases, default, settings.max_body_bytes, record)),
     ]
     if origins := [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]:
-        # Outside of the keys: a browser asks whether it may ask without showing one.
+        # Outside the keys, since a browser's preflight request has none.
         middleware.insert(
             4, ("cors", lambda app: CORSMiddleware(app, origins, allow_methods=["*"], allow_headers=["*"]))
         )

@@ -1,4 +1,4 @@
-"""How much of a request is read."""
+"""Limits on the size and the time of request bodies."""
 
 import asyncio
 import time
@@ -8,20 +8,20 @@ from fastapi import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 DRAINED_BYTES = 64 * 1024 * 1024
-"""How much of a body that is too large is still taken in and dropped, so that the client gets to read why."""
+"""Bytes of an oversized body that are read and dropped, so that the client can read the answer."""
 
 BODY_TIMEOUT_SECONDS = 30.0
-"""How long nothing of a body may come."""
+"""Longest wait for the next part of a body."""
 
 SLOWEST_BYTES_PER_SECOND = 50_000
-"""Slower than this on the whole, and a body is not waited for: one that drips would hold a place for days."""
+"""Lowest average rate of a body, so that a slow client cannot hold a place for days."""
 
 
 class LimitedBodies:
-    """Refuses a body that is too large, by what it says of itself or as soon as it has grown so, or that never comes.
+    """Refuses bodies that are too large (by their declared length, or when they exceed it) or too slow.
 
     Args:
-        limit: bytes that are read of a request's body at most.
+        limit: gives the largest body of a request, in bytes.
     """
 
     def __init__(self, app: ASGIApp, limit: Callable[[Scope], int]) -> None:
@@ -40,10 +40,10 @@ class LimitedBodies:
         async def limited() -> Message:
             nonlocal read, whole
             if whole:
-                # What comes now is the client's going away, for which a long answer listens.
+                # The next message is the client's disconnect, for which a streamed answer waits.
                 return await receive()
             if declared > limit:
-                # A client that asked whether to go on sending is told no by the answer alone.
+                # A client that sent `Expect: 100-continue` has not sent the body yet.
                 if b"expect" not in dict(scope["headers"]):
                     await _drain(receive)
                 raise _too_large(f"{declared:,} bytes, more", limit)
@@ -51,7 +51,7 @@ class LimitedBodies:
                 async with asyncio.timeout(min(BODY_TIMEOUT_SECONDS, until - time.monotonic())):
                     message = await receive()
             except TimeoutError:
-                raise HTTPException(408, "the body did not come, or too slowly to wait for the rest of it") from None
+                raise HTTPException(408, "the body did not arrive in time") from None
             whole = not message.get("more_body", False)
             read += len(message.get("body", b""))
             if read > limit:
@@ -64,7 +64,7 @@ class LimitedBodies:
 
 
 def _too_large(size: str, limit: int) -> HTTPException:
-    return HTTPException(413, f"the body has {size} than the {limit:,} bytes that are read at most")
+    return HTTPException(413, f"the body has {size} than the limit of {limit:,} bytes")
 
 
 async def _drain(receive: Receive) -> None:
@@ -82,8 +82,8 @@ def _content_lengths(scope: Scope) -> Iterator[int]:
             yield int(value)
 
 
-class JsonUnlessToldOtherwise:
-    """Reads what says it is a form as JSON: no call takes forms, and that is what `curl -d` says by default."""
+class FormsAsJson:
+    """Reads a body declared as a form as JSON: no call takes forms, and `curl -d` declares one by default."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -16,33 +16,33 @@ from app.http.middleware import Middleware
 from app.http.problems import as_problems
 
 DESCRIPTION = """
-Answers with the model that is in Production, and says which one that was.
+Predicts with the model in Production and names the version that answered.
 
-1. `GET /readyz` says whether a model answers yet, and what it waits for.
+1. `GET /readyz` says whether a model answers, and what the API is waiting for.
 2. `POST /predict` takes one row: open it below, press *Try it out*, then *Execute*. The example is a real row.
-3. `POST /explain/…` takes the same row and says why the model answers so.
-4. `GET /use-cases` lists every field with its unit, bounds and choices; `GET /models` what is registered.
+3. `POST /explain/…` takes the same row and explains the answer.
+4. `GET /use-cases` lists every field with its unit, bounds and choices; `GET /models` lists the registered models.
 
-Errors are problem documents (RFC 9457, `application/problem+json`) that say what was wrong and where.
+Errors are problem documents (RFC 9457, `application/problem+json`) that name the wrong field and what was expected.
 """
 
 TAGS = [
     {"name": "predict", "description": "One row in, one answer out."},
-    {"name": "explain", "description": "Why the model answered so."},
-    {"name": "models", "description": "What is registered, what is in Production, what is loaded here."},
-    {"name": "registry", "description": "What was in Production when and why; moving it, and back."},
-    {"name": "batches", "description": "What came in, and what of it was refused."},
-    {"name": "service", "description": "Whether this service lives, and whether it can answer."},
+    {"name": "explain", "description": "The reasons for an answer."},
+    {"name": "models", "description": "Registered models, Production, and the loaded versions."},
+    {"name": "registry", "description": "The promotion ledger, promotions and rollbacks."},
+    {"name": "batches", "description": "Ingested batches and refused rows."},
+    {"name": "service", "description": "Whether this service is alive and ready."},
 ]
 
 ASSETS_PATH = "/docs/assets"
 
 
 class Api(FastAPI):
-    """An app whose every error is documented as a problem document.
+    """A FastAPI app whose errors are documented as problem documents.
 
     Args:
-        middleware: what every request passes through, outermost first, before the framework sees it.
+        middleware: middleware outside FastAPI's own, outermost first.
     """
 
     def __init__(self, middleware: Sequence[Middleware] = (), **kwargs: Any) -> None:
@@ -58,7 +58,7 @@ class Api(FastAPI):
         )
 
     def build_middleware_stack(self) -> ASGIApp:
-        # Outside of all that is Starlette's, so that the answer to a fault of ours passes through them, too.
+        # Outside Starlette's own middleware, so that answers to unexpected exceptions pass through it, too.
         app = super().build_middleware_stack()
         for middleware in reversed(self._middleware):
             app = middleware(app)
@@ -71,7 +71,7 @@ class Api(FastAPI):
 
 
 def add_docs_page(app: FastAPI) -> None:
-    """Adds `/docs`, with Swagger UI from this machine: it works without the internet, and tells nobody."""
+    """Add `/docs` with a local copy of Swagger UI: it needs no internet and sends nothing to a CDN."""
     app.mount(ASSETS_PATH, StaticFiles(directory=Path(fastapi_offline.__file__).parent / "static"))
     page = get_swagger_ui_html(
         openapi_url="/openapi.json",

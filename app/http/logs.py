@@ -1,4 +1,4 @@
-"""What the service says of itself, a JSON object a line."""
+"""The service's logs: one JSON object per line."""
 
 import asyncio
 import logging
@@ -17,7 +17,7 @@ _encoded = msgspec.json.Encoder().encode
 
 
 class AccessLog:
-    """Lines about answers, written together: a write for each would cost more than the answer does."""
+    """The access log. Lines are written in groups, since a write for each would cost more than the answer."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream
@@ -59,7 +59,7 @@ class AccessLog:
 
 
 class JsonFormatter(logging.Formatter):
-    """A log record as a JSON object; a traceback goes along as text."""
+    """Formats a log record as a JSON object, with a traceback as text."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -74,15 +74,15 @@ class JsonFormatter(logging.Formatter):
 
 
 def write_json() -> None:
-    """Has this process log in JSON: what uvicorn says, what dosel says, and warnings of everybody else."""
+    """Make this process log JSON: uvicorn's and dosel's messages, and the warnings of other libraries."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter())
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers.clear()
-        # Our own access log has a line for each answer already.
+        # `AccessLog` already writes a line for each answer.
         logging.getLogger(name).propagate = name != "uvicorn.access"
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     for name in ("uvicorn", "dosel", "app"):
         logging.getLogger(name).setLevel(logging.INFO)
-    # Each look at an MLflow that is away would have its retries told here; `serving` tells once that it is away.
+    # urllib3 would log every retry while MLflow is down; the follower logs once that it is down.
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""`/metrics`: what is counted here, and what the other parts count themselves, for Prometheus."""
+"""`/metrics` for Prometheus: counters of this module, and gauges read from the other parts."""
 
 import time
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metrics:
-    """The figures of one process."""
+    """The metrics of one process."""
 
     def __init__(self, follower: ModelFollower, record: PredictionLog) -> None:
         self._registry = CollectorRegistry()
@@ -27,9 +27,11 @@ class Metrics:
             "dosel_request_seconds", "Time to answer.", ("route",), buckets=BUCKETS, registry=self._registry
         )
         self._batch_rows = Counter("dosel_batch_rows", "Rows of batches answered.", registry=self._registry)
-        self._shed = Counter("dosel_shed_requests", "Requests refused as too many waited.", registry=self._registry)
+        self._shed = Counter(
+            "dosel_shed_requests", "Requests refused because the queue was full.", registry=self._registry
+        )
         self._registry.register(_State(follower, record))
-        # Looking a label up costs more than counting.
+        # A look-up of labels costs more than counting.
         self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
@@ -51,7 +53,7 @@ class Metrics:
 
 
 class Counted:
-    """Counts and times each request by the route it took: paths, of which there are endlessly many, are not kept."""
+    """Counts and times each request by its route. Paths are not kept, since there may be any number of them."""
 
     METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -80,37 +82,35 @@ class Counted:
 
 
 class _State(Collector):
-    """What serving and the prediction log know of themselves, read when Prometheus asks."""
+    """The state of the loaded models and of the prediction log, read when Prometheus asks."""
 
     def __init__(self, follower: ModelFollower, record: PredictionLog) -> None:
         self._follower = follower
         self._record = record
 
     def collect(self) -> Iterable[Metric]:
-        version = GaugeMetricFamily(
-            "dosel_model_version", "Version that answers.", labels=("use_case", "model", "form")
-        )
+        version = GaugeMetricFamily("dosel_model_version", "Loaded version.", labels=("use_case", "model", "form"))
         fallback = GaugeMetricFamily(
             "dosel_model_fallback", "1 if scikit-learn answers instead of ONNX Runtime.", labels=("use_case",)
         )
         stale = GaugeMetricFamily(
-            "dosel_model_stale", "1 if the registry could not confirm what answers.", labels=("use_case",)
+            "dosel_model_stale", "1 if the registry could not confirm the loaded version.", labels=("use_case",)
         )
-        swaps = CounterMetricFamily("dosel_model_swaps", "Versions that took over.", labels=("use_case",))
+        swaps = CounterMetricFamily("dosel_model_swaps", "Versions loaded since the start.", labels=("use_case",))
         for use_case in self._follower.use_cases:
             name = use_case.name
-            served = self._follower.loaded(use_case)
-            if served is not None:
-                form = served.predictor.backend
-                version.add_metric((name, use_case.model_name, form), served.version.version)
-                fallback.add_metric((name,), float(form != "onnx"))
+            loaded = self._follower.loaded(use_case)
+            if loaded is not None:
+                backend = loaded.predictor.backend
+                version.add_metric((name, use_case.model_name, backend), loaded.version.version)
+                fallback.add_metric((name,), float(backend != "onnx"))
                 stale.add_metric((name,), float(self._follower.stale(use_case)))
             swaps.add_metric((name,), self._follower.swaps(use_case))
         yield from (version, fallback, stale, swaps)
-        dropped = CounterMetricFamily("dosel_prediction_log_dropped", "Answers that the prediction log lost.")
+        dropped = CounterMetricFamily("dosel_prediction_log_dropped", "Answers dropped from the prediction log.")
         dropped.add_metric((), self._record.dropped)
-        stored = CounterMetricFamily("dosel_prediction_log_stored", "Answers that the prediction log holds.")
+        stored = CounterMetricFamily("dosel_prediction_log_stored", "Answers written to the prediction log.")
         stored.add_metric((), self._record.stored)
-        waiting = GaugeMetricFamily("dosel_prediction_log_waiting", "Answers that wait to be stored.")
+        waiting = GaugeMetricFamily("dosel_prediction_log_waiting", "Answers waiting to be written.")
         waiting.add_metric((), self._record.waiting)
         yield from (dropped, stored, waiting)

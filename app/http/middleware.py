@@ -1,4 +1,4 @@
-"""What every request passes through on its way to an answer, outermost first. Plain ASGI: each costs microseconds."""
+"""The middleware that every request passes, outermost first. Plain ASGI: each costs microseconds."""
 
 import asyncio
 import re
@@ -13,8 +13,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.http.logs import AccessLog
 from app.http.problems import ALWAYS_ANSWERED, problem_response
 
-ASKED = ("/predict", "/explain")
-"""Where the paths begin that need a key, if there are keys."""
+PROTECTED = ("/predict", "/explain")
+"""Prefixes of the paths that need a key, if there are keys."""
 
 Middleware = Callable[[ASGIApp], ASGIApp]
 Headers = list[tuple[bytes, bytes]]
@@ -36,7 +36,7 @@ _FOR_PAGES = (
 
 
 class RequestIds:
-    """Names each request: as the client did in `X-Request-ID`, or anew. The answer repeats the name."""
+    """Gives each request an id: the client's `X-Request-ID`, or a new one. The answer repeats it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -61,7 +61,7 @@ class RequestIds:
 
 
 class AccessLines:
-    """Writes a line of JSON for each answer."""
+    """Writes one line of JSON for each answer to the access log."""
 
     def __init__(self, app: ASGIApp, log: AccessLog) -> None:
         self._app = app
@@ -86,7 +86,7 @@ class AccessLines:
 
 
 class SecurityHeaders:
-    """Tells browsers to do nothing with an answer but hand it over."""
+    """Adds security headers."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -107,10 +107,10 @@ class SecurityHeaders:
 
 
 class QueueLimit:
-    """Refuses, at once, what would have to wait behind more than `depth` others.
+    """Answers 503 at once if `depth` requests are already in progress or waiting.
 
     Args:
-        told: is called for each request that is refused.
+        on_shed: called for each refused request.
     """
 
     def __init__(self, app: ASGIApp, depth: int, on_shed: Callable[[], None]) -> None:
@@ -125,14 +125,13 @@ class QueueLimit:
             return
         if self._inside >= self._depth:
             self._on_shed()
-            response = problem_response(
-                scope, 503, f"{self._depth} requests wait already, which is as many as may", {"Retry-After": "1"}
-            )
+            detail = f"the request queue is full ({self._depth}); try again in 1 s"
+            response = problem_response(scope, 503, detail, {"Retry-After": "1"})
             await response(scope, receive, send)
             return
         self._inside += 1
         try:
-            # All that has arrived is counted before the first is answered: otherwise nothing would ever wait here.
+            # Let all requests that have arrived be counted before the first is answered.
             await asyncio.sleep(0)
             await self._app(scope, receive, send)
         finally:
@@ -140,16 +139,16 @@ class QueueLimit:
 
 
 class Keys:
-    """Lets in whoever has a key, if there are keys, and nobody more often than `per_second`.
+    """Requires a key for the protected paths, if there are keys, and limits each caller to `per_second` requests.
 
-    A bucket holds as many requests as a second gives, or one if that is less, so that a burst passes.
+    A token bucket: it holds the requests of one second, and at least one, so that short bursts pass.
 
     Args:
         keys: names by key.
     """
 
     MOST = 10_000
-    """Callers that are remembered; then all are forgotten, which lets everybody have a fresh bucket."""
+    """Most buckets; beyond that all are dropped, so that every caller starts with a full one."""
 
     def __init__(self, app: ASGIApp, keys: Mapping[str, str], per_second: float) -> None:
         self._app = app
@@ -163,24 +162,24 @@ class Keys:
             await self._app(scope, receive, send)
             return
         caller = (scope.get("client") or ("nobody",))[0]
-        asks = bool(self._keys) and scope["path"].startswith(ASKED)
+        asks = bool(self._keys) and scope["path"].startswith(PROTECTED)
         name = self._keys.get(_header(scope, b"x-api-key") or b"") if asks else None
-        # Who guesses keys is held to the rate of the address.
+        # A caller with a wrong key counts against the bucket of its address.
         wait = self._wait(f"key {name}" if name else caller) if self._per_second else 0.0
         if wait:
-            told = f"more than {self._per_second:g} requests a second"
-            response = problem_response(scope, 429, told, {"Retry-After": str(ceil(wait))})
+            detail = f"more than {self._per_second:g} requests per second; try again in {ceil(wait)} s"
+            response = problem_response(scope, 429, detail, {"Retry-After": str(ceil(wait))})
             await response(scope, receive, send)
             return
         if asks and name is None:
-            told = "this needs a key, in the header X-API-Key"
-            response = problem_response(scope, 401, told, {"WWW-Authenticate": "Key"})
+            detail = "a key is required in the header X-API-Key"
+            response = problem_response(scope, 401, detail, {"WWW-Authenticate": "Key"})
             await response(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
     def _wait(self, caller: str) -> float:
-        """Takes one from the caller's bucket; or gives the seconds until there is one again."""
+        """Take a token from the caller's bucket; return the seconds to wait for one, 0 if there was one."""
         now = time.monotonic()
         if len(self._buckets) > self.MOST:
             self._buckets.clear()

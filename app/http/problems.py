@@ -37,32 +37,32 @@ STATUS: tuple[tuple[type[DoselError], HTTPStatus], ...] = (
     (RegistryError, HTTPStatus.SERVICE_UNAVAILABLE),
     (WarehouseError, HTTPStatus.SERVICE_UNAVAILABLE),
 )
-"""What each error of the domain means over HTTP; the first that fits."""
+"""The HTTP status of each exception of the domain; the first match counts."""
 
 RETRY_AFTER_SECONDS = 5
 
 ALWAYS_ANSWERED = {"/healthz", "/readyz", "/metrics"}
-"""Paths that say how the service is: neither shed nor limited, and asked without a key."""
+"""Paths about the service itself: no key, no rate limit, no queue."""
 
 PROBLEM_SCHEMA = "#/components/schemas/Problem"
 
 WHEN = {
     400: "The body cannot be read.",
-    401: "A key is needed, in the header X-API-Key.",
-    403: "This installation has no keys for it.",
-    404: "There is no such use case or model; the answer lists those there are.",
+    401: "A key is required in the header X-API-Key.",
+    403: "This installation has no keys for this call.",
+    404: "No such use case or model; the answer lists the existing ones.",
     408: "The body did not arrive in time.",
-    409: "The version's files are not those that were registered, or there is nothing to go back to.",
+    409: "The version's files are not those that were registered, or there is no version to roll back to.",
     413: "The body is too large.",
-    415: "The body says it is something that is not read here.",
-    422: "A field is missing, unknown or not acceptable; the answer names it, what was expected and what it got.",
-    429: "More requests a second than one caller may send; `Retry-After` says when to go on.",
-    503: "No model answers yet, MLflow is needed and cannot be reached, or too much waits; the answer says which.",
+    415: "The body has a content type that this call does not accept.",
+    422: "A field is missing, unknown or invalid; the answer names it, what was expected and what it got.",
+    429: "Too many requests per second from this caller; `Retry-After` says how long to wait.",
+    503: "No model answers yet, MLflow cannot be reached, or a queue is full; the answer says which.",
 }
 
 
 class Problem(BaseModel):
-    """What was wrong, after RFC 9457."""
+    """A problem document (RFC 9457)."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -86,21 +86,21 @@ class Problem(BaseModel):
         }
     )
 
-    type: str = Field("about:blank", description="Kind of problem; `about:blank` says no more than the status does.")
+    type: str = Field("about:blank", description="Kind of problem; `about:blank` means that the status says it all.")
     title: str = Field(description="The status in words.")
     status: int = Field(description="The HTTP status.")
-    detail: str = Field(description="What was wrong with this request, or what to wait for.")
-    instance: str = Field(description="The path that was asked.")
-    errors: list[FieldError] | None = Field(None, description="One entry a field that is not acceptable (422 only).")
+    detail: str = Field(description="What was wrong with this request, or what the API is waiting for.")
+    instance: str = Field(description="The path of the request.")
+    errors: list[FieldError] | None = Field(None, description="One entry for each invalid field (422 only).")
 
 
 class BatchProblem(Problem):
-    """What was wrong with a batch: the same, with the rows that are not acceptable."""
+    """A problem document for a batch, with the invalid rows."""
 
     model_config = ConfigDict(json_schema_extra={})
 
     errors: list[RowError] | None = Field(  # type: ignore[assignment]
-        None, description="An entry for each field that is not acceptable, of the first 100 such rows (422 only)."
+        None, description="An entry for each invalid field of the first 100 invalid rows (422 only)."
     )
 
 
@@ -108,7 +108,7 @@ class ProblemResponse(JSONResponse):
     media_type = MEDIA_TYPE
 
     def render(self, content: Any) -> bytes:
-        # Half a surrogate pair, which JSON can carry and UTF-8 cannot, is written as JSON's escape for it.
+        # Half a surrogate pair, which UTF-8 cannot encode, is written as JSON's escape.
         return json.dumps(content, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
@@ -118,10 +118,10 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def as_problems(document: dict[str, Any]) -> dict[str, Any]:
-    """Gives an OpenAPI document's errors their media type, and drops the errors FastAPI would have sent."""
+    """Document errors as problem documents, and remove FastAPI's own error schemas."""
     for path, operation in [(path, o) for path, asked in document["paths"].items() for o in asked.values()]:
         if path not in ALWAYS_ANSWERED:
-            # What the layers before the framework answer, they answer to everything.
+            # The middleware can answer these to every request.
             for status in (429, 503):
                 operation["responses"].setdefault(
                     str(status),
@@ -144,7 +144,7 @@ def as_problems(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _example(status: int, path: str) -> dict[str, Any]:
-    """An example of its own for each status but 422, for which the schema has one."""
+    """An example for each status; for 422 the schema has one."""
     if status == HTTPStatus.UNPROCESSABLE_ENTITY:
         return {}
     problem = Problem(title=HTTPStatus(status).phrase, status=status, detail=WHEN[status], instance=path)
@@ -152,18 +152,18 @@ def _example(status: int, path: str) -> dict[str, Any]:
 
 
 def install(app: FastAPI) -> None:
-    """Has the app answer every error with a problem document."""
+    """Make the app answer every error with a problem document."""
 
     @app.exception_handler(DoselError)
-    async def of_the_domain(request: Request, error: DoselError) -> ProblemResponse:
+    async def domain_error(request: Request, error: DoselError) -> ProblemResponse:
         status = next((s for kind, s in STATUS if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
         return _problem(request, status, str(error))
 
     @app.exception_handler(RequestValidationError)
-    async def of_the_body(request: Request, error: RequestValidationError) -> ProblemResponse:
+    async def validation_error(request: Request, error: RequestValidationError) -> ProblemResponse:
         found = error.errors()
         if found[0]["type"] == "json_invalid":
-            return _problem(request, HTTPStatus.BAD_REQUEST, _where_json_breaks(found[0], error.body))
+            return _problem(request, HTTPStatus.BAD_REQUEST, _json_error_position(found[0], error.body))
         listed = refusals(found, getattr(request.state, "use_case", None))
         words = "; ".join(e.message for e in listed)
         if more := len(found) - len(listed):
@@ -171,23 +171,23 @@ def install(app: FastAPI) -> None:
         return _problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, words, listed)
 
     @app.exception_handler(HTTPException)
-    async def of_http(request: Request, error: HTTPException) -> ProblemResponse:
+    async def http_error(request: Request, error: HTTPException) -> ProblemResponse:
         status = HTTPStatus(error.status_code)
-        response = _problem(request, status, _in_words(request, status, error))
+        response = _problem(request, status, _describe(request, status, error))
         response.headers.update(error.headers or {})
         return response
 
     @app.exception_handler(Exception)
-    async def unexpected(request: Request, _: Exception) -> ProblemResponse:
+    async def unexpected_error(request: Request, _: Exception) -> ProblemResponse:
         # The server logs the exception with its traceback; the client has no use for either.
-        detail = "this is a fault of the service, not of the request; its log says more"
+        detail = "an error in the service, not in the request; the service's log has the details"
         return _problem(request, HTTPStatus.INTERNAL_SERVER_ERROR, detail)
 
 
 def problem_response(
     scope: Scope, status: int, detail: str, headers: Mapping[str, str] | None = None
 ) -> ProblemResponse:
-    """A problem document for what is refused before the framework sees it."""
+    """The problem document for a request that middleware refuses."""
     problem = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, instance=cut(scope["path"]))
     return ProblemResponse(problem.model_dump(exclude_none=True), status, headers)
 
@@ -202,21 +202,21 @@ def _problem(
     return ProblemResponse(problem.model_dump(exclude_none=errors is None), status, headers)
 
 
-def _where_json_breaks(error: Any, body: Any) -> str:
+def _json_error_position(error: Any, body: Any) -> str:
     position = error["loc"][-1]
     line, column = body.count("\n", 0, position) + 1, position - body.rfind("\n", 0, position)
     return f"the body is not JSON: {error['ctx']['error']}, at line {line}, column {column}"
 
 
-def _in_words(request: Request, status: HTTPStatus, error: HTTPException) -> str:
-    """What the framework's own errors mean here; ours bring their words along."""
+def _describe(request: Request, status: HTTPStatus, error: HTTPException) -> str:
+    """The detail for an HTTP exception; the framework's own get better texts."""
     match status:
         case HTTPStatus.NOT_FOUND if error.detail == status.phrase:
-            return "there is nothing at this path; GET /docs shows what there is"
+            return "no such path; GET /docs lists the paths"
         case HTTPStatus.METHOD_NOT_ALLOWED:
             allowed = (error.headers or {}).get("Allow", "another method")
-            return f"{request.method} is not answered here; {allowed} is"
+            return f"{request.method} is not allowed here; use {allowed}"
         case HTTPStatus.BAD_REQUEST:
-            # FastAPI's words for a body it could not even try to read: bytes that are no text, too deeply nested.
-            return "the body cannot be read as JSON: a flat object in UTF-8 is expected"
+            # FastAPI raises it for a body that is not UTF-8 or too deeply nested.
+            return "the body is not JSON: expected a flat object in UTF-8"
     return str(error.detail)

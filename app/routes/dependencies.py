@@ -1,4 +1,4 @@
-"""What an endpoint asks for by type."""
+"""Dependencies of the endpoints."""
 
 import hmac
 from typing import Annotated
@@ -20,13 +20,13 @@ _KEY = APIKeyHeader(name="X-API-Key", auto_error=False, description="A key of `D
 
 
 async def _key_holder(request: Request, key: Annotated[str | None, Security(_KEY)]) -> str:
-    """Whose key it is that came with a request to move Production."""
+    """The holder of the request's key, for promotions and rollbacks."""
     holders: dict[str, str] = request.app.state.promote_key_names
     if not holders:
-        raise HTTPException(403, "no key may move Production here: DOSEL_PROMOTE_KEYS names none")
+        raise HTTPException(403, "promotions over HTTP are disabled: DOSEL_PROMOTE_KEYS is empty")
     found = [name for known, name in holders.items() if hmac.compare_digest(known.encode(), (key or "").encode())]
     if not found:
-        raise HTTPException(401, "moving Production needs a key, in the header X-API-Key", {"WWW-Authenticate": "Key"})
+        raise HTTPException(401, "a promotion requires a key in the header X-API-Key", {"WWW-Authenticate": "Key"})
     return found[0]
 
 

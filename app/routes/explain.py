@@ -1,4 +1,4 @@
-"""Why the model answers a row so: what it is near, and what each of its values contributed."""
+"""Explanations: the nearest training rows, and the contribution of each value."""
 
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -21,30 +21,30 @@ NEIGHBOURS = 5
 MOST_NEIGHBOURS = 50
 
 WAITING = 16
-"""Explanations that may wait for the one that is worked on; those beyond are answered 503."""
+"""Length of the queue; further requests get a 503."""
 
 RESPONSES = documented(400, 401, 404, 408, 413, 415, 422, 429, 503) | {
     409: {
         "model": Problem,
-        "description": "What answers was registered without its training rows, or is not the version asked about.",
+        "description": "The loaded version has no training rows, or is not the requested version.",
     }
 }
 
 NeighboursQuery = Annotated[
-    int, Query(ge=1, le=MOST_NEIGHBOURS, description="How many of the nearest training rows to list.")
+    int, Query(ge=1, le=MOST_NEIGHBOURS, description="Number of nearest training rows in the answer.")
 ]
 ContributionsQuery = Annotated[
-    bool, Query(description="Whether to find contributions; without them the answer takes milliseconds.")
+    bool, Query(description="Whether to compute contributions; without them the answer takes milliseconds.")
 ]
 VersionQuery = Annotated[
     int | None,
-    Query(description="Explain this version's answer or nothing: what a prediction named. Left out: what answers now."),
+    Query(description="Explain only this version's answer; by default the loaded version's."),
 ]
 
 
 def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
     made = APIRouter(tags=["explain"], responses=RESPONSES)
-    # One at a time: the libraries underneath use all cores for one already, and predictions want some.
+    # One at a time: one explanation already uses all cores, which predictions need too.
     queue = WorkQueue("explanations", 1, WAITING)
     for use_case in use_cases:
         _add(made, use_case, queue, settings.explain_budget)
@@ -62,7 +62,7 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, budget: float) 
 
     @router.post(
         f"/explain/{use_case.name}",
-        summary=f"{use_case.title}: why the model answers so",
+        summary=f"{use_case.title}: the reasons for an answer",
         description=_described(use_case, budget),
         operation_id=f"explain_{use_case.name}",
         dependencies=[Depends(takes_row_of(use_case))],
@@ -81,41 +81,40 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, budget: float) 
         _check(served, version)
         values = row.model_dump(include=set(use_case.feature_names))
 
-        async def taken_in() -> Callable[[], Any]:
+        async def prepare() -> Callable[[], Any]:
             within = budget if contributions else None
             return lambda: explained(
                 Explanation, use_case, served.version, values, served.explainer.explain(values, neighbours, within)
             )
 
-        answer = await queue.run(taken_in)
+        answer = await queue.run(prepare)
         if stale:
             response.headers[STALE] = "true"
         return answer
 
 
 def _check(served: LoadedModel, asked: int | None) -> None:
-    """
+    """Check that the loaded version is the requested one.
+
     Raises:
-        NotExplainable: another version has taken over since.
+        NotExplainable: another version is loaded by now.
     """
     if asked is not None and asked != served.version.version:
         raise NotExplainable(
-            f"version {served.version.version} of {served.version.name} answers now, not version {asked}: predict again"
+            f"{served.version.name} version {served.version.version} is loaded now, not version {asked}; predict again"
         )
 
 
 def _described(use_case: UseCase, budget: float) -> str:
-    shown = (
+    values = (
         "and their values"
         if use_case.expose_training_rows
-        else "but not their values, which this use case does not show"
+        else "but without their values, which this use case does not expose"
     )
     return (
-        "Takes the row that `/predict` takes and says, by one and the same model: the prediction; the nearest training "
-        f"rows, in the space the model works in, with their classes {shown}; where the row lies among a sample of the "
-        "training rows, in their first two principal components; and what each value contributed to the predicted "
-        "class.\n\n"
-        "Contributions are Shapley values: exact if the model allows, otherwise drawn at random within "
-        f"{budget:g} s, with their standard errors; `exact` says which. The first call after a version took over takes "
-        "longer."
+        "Takes the same row as `/predict`. The answer has the prediction; the nearest training rows after the model's "
+        f"preprocessing, with their classes {values}; the row's first two principal components among a sample of "
+        "training rows; and each value's contribution to the predicted class.\n\n"
+        f"Contributions are Shapley values: exact if the model allows, otherwise sampled for {budget:g} s, with their "
+        "standard errors; `exact` says which. The first call after a new version was loaded takes longer."
     )

@@ -1,4 +1,4 @@
-"""What came in: the batch ledger, and the rows that were refused. Plain `def`: these wait for the data store."""
+"""The batch ledger and the quarantine. Plain `def`, since these calls wait for the data store."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -14,14 +14,14 @@ from dosel.settings import Settings
 from dosel.usecases import UseCase
 
 if TYPE_CHECKING:
-    # Importing it takes a second, in which the app can already say that it is alive.
+    # Importing it takes a second, in which the app can already answer /healthz.
     from dosel.warehouse.batches import BatchStore
 
 MOST = 1000
-"""Lines in one answer."""
+"""Most entries in one answer."""
 
 Name = Annotated[str, Path(description="Name of the use case.")]
-Limit = Annotated[int, Query(ge=1, le=MOST, description="Most lines in the answer.")]
+Limit = Annotated[int, Query(ge=1, le=MOST, description="Most entries in the answer.")]
 
 
 def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
@@ -42,7 +42,7 @@ def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
 
     @made.get(
         "/use-cases/{name}/batches",
-        summary="The batch ledger, newest first, with the totals of all",
+        summary="The batch ledger, newest first, with the totals of all batches",
         responses=documented(404, 422, 503),
     )
     def list_batches(name: Name, limit: Limit = 100) -> Batches:
@@ -58,13 +58,13 @@ def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
 
     @made.get(
         "/use-cases/{name}/quarantine",
-        summary="Rows that were refused, with the reason and what was received, newest batch first",
+        summary="Refused rows with the reason and the received values, newest batch first",
         responses=documented(404, 422, 503),
     )
     def list_refused(
         name: Name,
         limit: Limit = 100,
-        batch: Annotated[int | None, Query(description="Id of one batch; left out: all of them.")] = None,
+        batch: Annotated[int | None, Query(description="Id of one batch; by default all.")] = None,
     ) -> Quarantine:
         rows = store(name).quarantine(limit, batch)
         return Quarantine(rows=[Refused.model_validate(row, from_attributes=True) for row in rows])

@@ -1,4 +1,4 @@
-"""What is registered, what is in Production and what is loaded. Plain `def`: these wait for MLflow."""
+"""Registered models, Production and the loaded versions. Plain `def`, since these calls wait for MLflow."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -21,11 +21,11 @@ def router(use_cases: Sequence[UseCase], default: UseCase) -> APIRouter:
     made = APIRouter(tags=["models"])
     known = UseCases(use_cases=[UseCaseInfo.of(use_case, default=use_case is default) for use_case in use_cases])
 
-    @made.get("/use-cases", summary="What this installation serves, with all a form needs")
+    @made.get("/use-cases", summary="The use cases, with all that a form needs")
     async def list_use_cases() -> UseCases:
         return known
 
-    @made.get("/models", summary="What is registered, version by version", responses=documented(503))
+    @made.get("/models", summary="The registered models with their versions", responses=documented(503))
     def list_models(follower: FollowerDep) -> Models:
         registry = follower.registry()
         return Models(
@@ -48,25 +48,24 @@ def router(use_cases: Sequence[UseCase], default: UseCase) -> APIRouter:
 
     @made.get(
         "/model-info",
-        summary="What is in Production and what is loaded here, with metrics and lineage",
+        summary="The version in Production and the loaded version, with metrics and lineage",
         responses=documented(404, 503),
     )
     def show_model(
         follower: FollowerDep,
         use_case: Annotated[str, Query(description="Name of the use case.")] = default.name,
         model: Annotated[
-            str | None, Query(description="One of its families, to be told of that, too; or its registered model.")
+            str | None, Query(description="A family, to show its newest version too; or the registered model.")
         ] = None,
     ) -> ModelInfo:
         asked = follower.named(cut(use_case))
         family = None
         if model and asked.family(model):
-            served = follower.of_family(asked, model) or follower.load_family(asked, model)
-            family = Version.of(served.version)
+            family = Version.of((follower.of_family(asked, model) or follower.load_family(asked, model)).version)
         elif model:
             follower.check_model(asked, cut(model))
-        served = follower.in_production(asked)
-        production, read_at, since = served.version, served.loaded_at, None
+        loaded = follower.in_production(asked)
+        production, read_at, since = loaded.version, loaded.loaded_at, None
         try:
             registry = follower.registry()
             production = registry.production(asked.model_name) or production
@@ -74,7 +73,7 @@ def router(use_cases: Sequence[UseCase], default: UseCase) -> APIRouter:
             entry = registry.last_promotion(asked.model_name)
             since = entry.at if entry and entry.to_version == production.version else None
         except (RegistryError, WarehouseError):
-            # What was read when the model was loaded still tells what answers.
+            # The answer then rests on what was read when the model was loaded.
             pass
         return ModelInfo(
             use_case=asked.name,
@@ -82,20 +81,20 @@ def router(use_cases: Sequence[UseCase], default: UseCase) -> APIRouter:
             production=Version.of(production),
             since=since,
             family=family,
-            loaded=_loaded_now(follower, asked, served),
+            loaded=_describe(follower, asked, loaded),
             read_at=read_at,
         )
 
     @made.post(
         "/warmup",
-        summary="Look at the registry now and load what is in Production",
+        summary="Ask the registry now and load what is in Production",
         responses=documented(404, 503),
     )
     def warm_up(
         follower: FollowerDep,
-        use_case: Annotated[str | None, Query(description="Name of one use case; left out: all of them.")] = None,
+        use_case: Annotated[str | None, Query(description="Name of one use case; by default all.")] = None,
     ) -> dict[str, Loaded]:
-        """Answers what is loaded, by use case."""
+        """Returns the loaded versions by use case."""
         asked = [follower.named(cut(use_case))] if use_case else list(use_cases)
         follower.poll_now(asked)
         return {u.name: loaded for u in asked if (loaded := _loaded(follower, u))}
@@ -104,17 +103,17 @@ def router(use_cases: Sequence[UseCase], default: UseCase) -> APIRouter:
 
 
 def _loaded(follower: ModelFollower, use_case: UseCase) -> Loaded | None:
-    served = follower.loaded(use_case)
-    return None if served is None else _loaded_now(follower, use_case, served)
+    loaded = follower.loaded(use_case)
+    return None if loaded is None else _describe(follower, use_case, loaded)
 
 
-def _loaded_now(follower: ModelFollower, use_case: UseCase, served: LoadedModel) -> Loaded:
-    version, predictor = served.version, served.predictor
+def _describe(follower: ModelFollower, use_case: UseCase, loaded: LoadedModel) -> Loaded:
+    version, predictor = loaded.version, loaded.predictor
     return Loaded(
         model=version.name,
         version=version.version,
         run_id=version.run_id,
-        loaded_at=served.loaded_at,
+        loaded_at=loaded.loaded_at,
         form=predictor.backend,
         fallback=predictor.fallback_reason or None,
         stale=follower.stale(use_case),

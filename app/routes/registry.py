@@ -1,4 +1,4 @@
-"""The ledger of what was in Production, and moving it. Plain `def`: these wait for MLflow and the data store."""
+"""The promotion ledger, promotions and rollbacks. Plain `def`, since these calls wait for MLflow and the data store."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal
@@ -30,7 +30,7 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
 
     @made.get(
         "/models/{name}/history",
-        summary="What was in Production when, by whom and why",
+        summary="The promotion ledger: which version was in Production when, by whom and why",
         responses={**documented(404, 422, 503), 200: {"content": {CSV: {}}}},
         response_model=History,
     )
@@ -38,12 +38,14 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
         name: str,
         request: Request,
         follower: FollowerDep,
-        at: Annotated[str | None, Query(description="Up to this time, ISO 8601; UTC if it names no zone.")] = None,
+        at: Annotated[
+            str | None, Query(description="Only entries up to this ISO 8601 time; the default zone is UTC.")
+        ] = None,
         format: Annotated[
-            Literal["json", "csv"] | None, Query(description="Left out: what the header Accept asks for.")
+            Literal["json", "csv"] | None, Query(description="By default the format that the header Accept names.")
         ] = None,
     ) -> History | Response:
-        """With `at`, the last entry is what was in Production at that time."""
+        """With `at`, the last entry names the version that was in Production at that time."""
         from dosel.registry.export import as_csv, moment
 
         model = of_model(name).model_name
@@ -66,7 +68,7 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
 
     @made.get(
         "/models/{name}/versions/{version}",
-        summary="A version and all it came from: run, data, batches, code, manifest, gate",
+        summary="A version and its lineage: run, data, batches, code, manifest, gate",
         responses=documented(404, 422, 503),
     )
     def show_version(name: str, version: VersionNumber, follower: FollowerDep) -> VersionDetail:
@@ -92,14 +94,14 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
         responses=documented(400, 401, 403, 404, 408, 409, 413, 422, 503),
     )
     def promote(name: str, body: Promote, holder: KeyHolder, follower: FollowerDep) -> LedgerEntry:
-        """The gate is not asked; the version's files must be those that were registered."""
+        """The gate does not judge; the version's files must match its manifest."""
         model = of_model(name).model_name
         registry = follower.registry()
         return LedgerEntry.of(registry.promote(registry.version(model, body.version), f"API key {holder}", body.reason))
 
     @made.post(
         "/models/{name}/rollback",
-        summary="Put back what was in Production before",
+        summary="Put the previous version back into Production",
         responses=documented(400, 401, 403, 404, 408, 409, 413, 422, 503),
     )
     def roll_back(name: str, body: RollBack, holder: KeyHolder, follower: FollowerDep) -> LedgerEntry:

@@ -1,4 +1,4 @@
-"""Whether this service lives, and whether it can answer."""
+"""Whether this service is alive and ready."""
 
 from fastapi import APIRouter, Request, Response
 
@@ -16,11 +16,11 @@ class MetricsText(Response):
 def router() -> APIRouter:
     made = APIRouter(tags=["service"])
 
-    @made.get("/", summary="Greets, and points to the documentation")
+    @made.get("/", summary="A greeting, with the path of the documentation")
     async def greet() -> Greeting:
-        return Greeting(message="This is dosel: it answers with the model that is in Production.", docs="/docs")
+        return Greeting(message="This is dosel: it predicts with the model in Production.", docs="/docs")
 
-    @made.get("/healthz", summary="Whether this process lives")
+    @made.get("/healthz", summary="Whether this process is alive")
     async def health() -> Health:
         return Health()
 
@@ -30,17 +30,17 @@ def router() -> APIRouter:
 
     @made.get("/readyz", summary="Whether a model answers", responses=documented(503))
     async def ready(follower: FollowerDep) -> Ready:
-        """Ready as soon as one use case has a model: another one that still waits must not take that from it."""
+        """Ready as soon as one use case has a model, so that a use case without one does not block the others."""
         states = {}
         for use_case in follower.use_cases:
-            served = follower.loaded(use_case)
+            loaded = follower.loaded(use_case)
             states[use_case.name] = Readiness(
-                ready=served is not None,
-                version=served.version.version if served else None,
+                ready=loaded is not None,
+                version=loaded.version.version if loaded else None,
                 waiting_for=follower.waiting_for(use_case) or None,
             )
         if not any(state.ready for state in states.values()):
-            waits = "; ".join(f"{name} waits for {state.waiting_for}" for name, state in states.items())
+            waits = "; ".join(f"{name} is waiting for {state.waiting_for}" for name, state in states.items())
             raise NotReady(f"no model answers yet: {waits}")
         stale = [u.name for u in follower.use_cases if follower.loaded(u) and follower.stale(u)]
         return Ready(use_cases=states, stale=stale)

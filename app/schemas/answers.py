@@ -14,7 +14,7 @@ class ModelReference(BaseModel):
     """Which model answered."""
 
     name: str = Field(description="The registered model.", examples=[DEFAULT.model_name])
-    version: int = Field(description="Its version.", examples=[3])
+    version: int = Field(description="The model's version.", examples=[3])
     run_id: str = Field(description="The MLflow run that trained it.", examples=["0f9a4c1de0b94c6c8d3b7a52f1e6c0aa"])
 
 
@@ -22,9 +22,9 @@ class Answer(BaseModel):
     """The answer for one row."""
 
     prediction: int = Field(description="Code of the most probable class.", examples=[2])
-    label: str = Field(description="What that class is called.", examples=["Lodgepole Pine"])
+    label: str = Field(description="Name of that class.", examples=["Lodgepole Pine"])
     probabilities: dict[str, float] = Field(
-        description="Each class the model knows, with its probability; they add up to 1.",
+        description="Probability of each class that the model knows; they add up to 1.",
         examples=[{"Spruce/Fir": 0.2, "Lodgepole Pine": 0.8}],
     )
     model: ModelReference
@@ -34,12 +34,12 @@ class RowAnswer(BaseModel):
     """The answer for one row of a batch."""
 
     prediction: int = Field(description="Code of the most probable class.")
-    label: str = Field(description="What that class is called.")
-    probabilities: dict[str, float] = Field(description="Each class the model knows, with its probability.")
+    label: str = Field(description="Name of that class.")
+    probabilities: dict[str, float] = Field(description="Probability of each class that the model knows.")
 
 
 class BatchAnswer(BaseModel):
-    """The answers for the rows of a batch, in their order. All are one version's."""
+    """The answers for the rows of a batch, in their order, all by one version."""
 
     predictions: list[RowAnswer]
     model: ModelReference

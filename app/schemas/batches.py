@@ -10,23 +10,23 @@ if TYPE_CHECKING:
 
 
 class Batch(BaseModel):
-    """A line of the batch ledger; `rows_received` is the sum of the other three counts."""
+    """An entry of the batch ledger; `rows_received` is the sum of the other three counts."""
 
     id: int
-    stream: str = Field(description="Which of the source's sequences.", examples=["group 6"])
-    epoch: str = Field(description="Changes when the source starts its numbering over.")
-    number: int = Field(description="Its number within the epoch.")
+    stream: str = Field(description="Name of the source's sequence.", examples=["group 6"])
+    epoch: str = Field(description="Changes when the source restarts its numbering.")
+    number: int = Field(description="The batch's number within the epoch.")
     source: str
     received_at: datetime
     rows_received: int
     rows_clean: int
-    rows_refused: int = Field(description="Not acceptable: see the quarantine.")
+    rows_refused: int = Field(description="Invalid rows; see the quarantine.")
     rows_duplicate: int = Field(description="Stored before, or repeated within the batch.")
     digest: str = Field(description="SHA-256 of the rows as received.")
 
 
 class Batches(BaseModel):
-    """The newest batches, and the totals of all."""
+    """The newest batches, and the totals of all batches."""
 
     count: int
     rows_received: int
@@ -43,10 +43,10 @@ class Refused(BaseModel):
     stream: str
     epoch: str
     number: int = Field(description="The batch's number within the epoch.")
-    row_no: int = Field(description="Its position in the batch, from 0.")
+    row_no: int = Field(description="The row's position in the batch, from 0.")
     reason: str = Field(examples=["Slope: a whole number from 0 to 90 ° expected, got '91'"])
-    values: dict[str, str | None] = Field(description="What was received, by column; null where there was nothing.")
-    surplus: str | None = Field(description="JSON list of what it holds beyond the declared columns.")
+    values: dict[str, str | None] = Field(description="The received values by column; null where there was none.")
+    surplus: str | None = Field(description="JSON list of the values beyond the declared columns.")
 
 
 class Quarantine(BaseModel):

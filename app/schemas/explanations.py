@@ -1,4 +1,4 @@
-"""Bodies of explanations: the neighbours' rows are derived from the use case's declaration."""
+"""Bodies of explanations. The neighbours' rows are derived from the use case's declaration."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -18,72 +18,72 @@ if TYPE_CHECKING:
 
 
 class Position(BaseModel):
-    """Where a row lies in the picture: its first two principal components."""
+    """The first two principal components of a row."""
 
     x: float
     y: float
 
 
 class SamplePoint(Position):
-    label: str = Field(description="Its class.")
+    label: str = Field(description="The training row's class.")
 
 
 class PrincipalComponents(BaseModel):
-    """The row among a sample of the training rows, by their first two principal components."""
+    """The first two principal components of the row and of a sample of training rows."""
 
     row: Position
     explained: tuple[float, float] = Field(
-        description="Share of the training rows' variance that each component has.", examples=[(0.28, 0.19)]
+        description="Each component's share of the training rows' variance.", examples=[(0.28, 0.19)]
     )
     sample: list[SamplePoint]
 
 
 class Neighbour(SamplePoint):
-    """A training row near the row, and where it lies in the picture."""
+    """A near training row, with its first two principal components."""
 
-    distance: float = Field(description="Euclidean, after the model's own preprocessing.", examples=[0.41])
-    prediction: int = Field(description="Code of its class.", examples=[2])
+    distance: float = Field(description="Euclidean distance after the model's preprocessing.", examples=[0.41])
+    prediction: int = Field(description="Code of the training row's class.", examples=[2])
 
 
 class Contribution(BaseModel):
-    """What one value of the row contributed."""
+    """The contribution of one value of the row."""
 
-    feature: str = Field(description="The field.")
-    title: str = Field(description="What people call it.")
-    value: Value | str | None = Field(description="What the row has there.")
-    contribution: float = Field(description="Above 0 it speaks for the predicted class, below 0 against it.")
-    error: float | None = Field(description="Standard error of an approximation; null if it is exact.")
+    feature: str = Field(description="Name of the feature.")
+    title: str = Field(description="Title of the feature.")
+    value: Value | str | None = Field(description="The row's value.")
+    contribution: float = Field(description="Above 0 it supports the predicted class, below 0 it opposes it.")
+    error: float | None = Field(description="Standard error of an approximation; null if exact.")
 
 
 class Contributions(BaseModel):
-    """What led to the predicted class: `base` and all contributions add up to `output`. The largest first."""
+    """Contributions to the predicted class, the largest first; with `base` they add up to `output`."""
 
-    label: str = Field(description="The class they speak for or against.")
-    method: str = Field(description="How they were found.", examples=["TreeSHAP"])
-    exact: bool = Field(description="False for an approximation, which was drawn within a time budget.")
+    label: str = Field(description="The predicted class.")
+    method: str = Field(description="The method of computation.", examples=["TreeSHAP"])
+    exact: bool = Field(description="False for an approximation within a time budget.")
     unit: Literal["probability", "log-odds"] = Field(
-        description="What adds up: the class's probability, or the score the model makes probabilities of."
+        description="What adds up: the class's probability, or the score from which the model computes it."
     )
-    base: float = Field(description="The output over training rows, of which none of the row's values is known.")
-    output: float = Field(description="The output for the row.")
-    draws: int | None = Field(description="Random orders an approximation was drawn from; null if it is exact.")
-    seconds: float = Field(description="What it took.")
+    base: float = Field(description="The model's mean output over training rows.")
+    output: float = Field(description="The model's output for the row.")
+    draws: int | None = Field(description="Number of random orders in an approximation; null if exact.")
+    seconds: float = Field(description="Duration of the computation.")
     features: list[Contribution]
 
 
 class Explanation(BaseModel):
-    """Why the model answers a row so."""
+    """The explanation of an answer."""
 
     prediction: int = Field(description="Code of the most probable class: what `/predict` answers.", examples=[2])
-    label: str = Field(description="What that class is called.")
-    probabilities: dict[str, float] = Field(description="Each class the model knows, with its probability.")
+    label: str = Field(description="Name of that class.")
+    probabilities: dict[str, float] = Field(description="Probability of each class that the model knows.")
     projection: PrincipalComponents
-    contributions: Contributions | None = Field(description="Null if they were not asked for.")
+    contributions: Contributions | None = Field(description="Null if the request disabled them.")
     model: ModelReference
 
 
 def explanation_model(use_case: UseCase) -> type[Explanation]:
-    """The body of an explanation for `use_case`: with the neighbours' values only where they may be shown."""
+    """The body of an explanation; it has the neighbours' values only if the use case exposes training rows."""
     name = camel(use_case.name)
     near: Any = Neighbour
     if use_case.expose_training_rows:

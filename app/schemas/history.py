@@ -1,4 +1,4 @@
-"""Bodies of what the ledger tells, and of what moves Production."""
+"""Bodies of the promotion ledger, promotions and rollbacks."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.schemas.models import Version
 
 if TYPE_CHECKING:
-    # What takes seconds to import, in which the app can already say that it is alive.
+    # Importing these takes seconds, in which the app can already answer /healthz.
     from dosel.registry.ledger import Note, Promotion
     from dosel.registry.manifests import Manifest
 
@@ -18,21 +18,21 @@ class RuleInfo(BaseModel):
 
     name: str
     holds: bool
-    words: str = Field(description="The figures it rests on.")
+    words: str = Field(description="The figures behind the verdict, as a sentence.")
     figures: dict[str, Any]
 
 
 class GateInfo(BaseModel):
-    """What the gate found."""
+    """The gate's report."""
 
     passed: bool
     reason: str
-    champion: int | None = Field(description="The version it was compared with; null if nothing was in Production.")
-    rows: int = Field(description="Held-out rows both were scored on.")
-    split: str = Field(description="The rule that held them out.")
+    champion: int | None = Field(description="The champion's version; null if nothing was in Production.")
+    rows: int = Field(description="Number of held-out rows that both were scored on.")
+    split: str = Field(description="Version of the split.")
     rules: list[RuleInfo]
-    metrics: dict[str, dict[str, float]] = Field(description="Of the challenger and of what was in Production.")
-    latency_ms: dict[str, float] = Field(description="Median time for one row, which is not judged.")
+    metrics: dict[str, dict[str, float]] = Field(description="Metrics of the challenger and of Production.")
+    latency_ms: dict[str, float] = Field(description="Median time for one row; not judged.")
 
     @classmethod
     def of(cls, report: Any) -> "GateInfo | None":
@@ -40,7 +40,7 @@ class GateInfo(BaseModel):
 
 
 class LedgerEntry(BaseModel):
-    """One move of Production."""
+    """One change of Production."""
 
     sequence: int
     at: datetime
@@ -63,10 +63,10 @@ class LedgerEntry(BaseModel):
 
 
 class NoteInfo(BaseModel):
-    """Something that went wrong around Production without moving it."""
+    """A problem that did not change Production."""
 
     at: datetime
-    after: int = Field(description="Sequence of the entry that was the last one then; 0 for none.")
+    after: int = Field(description="Sequence of the last entry at that time; 0 for none.")
     text: str
 
     @classmethod
@@ -75,17 +75,17 @@ class NoteInfo(BaseModel):
 
 
 class History(BaseModel):
-    """What was in Production when, oldest first; the last entry is what is, or at the time asked for was, there."""
+    """The promotion ledger, oldest entry first. The last entry names the version in Production (at the time `at`)."""
 
     model: str
-    at: datetime | None = Field(description="Up to when; null for now.")
-    production: int | None = Field(description="The version in Production then.")
+    at: datetime | None = Field(description="Only entries up to this time; null means all.")
+    production: int | None = Field(description="The version in Production at that time.")
     entries: list[LedgerEntry]
     notes: list[NoteInfo]
 
 
 class ManifestInfo(BaseModel):
-    """What a version's files were when it was registered."""
+    """The digests of a version's files at registration."""
 
     digest: str
     at: datetime | None
@@ -97,14 +97,14 @@ class ManifestInfo(BaseModel):
 
 
 class VersionDetail(BaseModel):
-    """A version and all it came from."""
+    """A version and its lineage."""
 
     model: str
     use_case: str
     version: Version
-    manifest: ManifestInfo | None = Field(description="Null if nobody vouched for it: then it is never loaded.")
+    manifest: ManifestInfo | None = Field(description="Null if the version has none: then it is never loaded.")
     gate: GateInfo | None
-    in_production: list[LedgerEntry] = Field(description="The entries of the ledger that put it into Production.")
+    in_production: list[LedgerEntry] = Field(description="The ledger's entries that put this version into Production.")
 
 
 Reason = Annotated[str, Field(min_length=1, max_length=2000, description="Why, for the record.")]
@@ -120,5 +120,5 @@ class Promote(BaseModel):
 class RollBack(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    to: int | None = Field(None, ge=1, description="A version that was in Production; left out: the one before.")
+    to: int | None = Field(None, ge=1, description="A version that was in Production; by default the previous one.")
     reason: Reason = "rolled back over HTTP"

@@ -13,21 +13,21 @@ if TYPE_CHECKING:
 
 
 class Gate(BaseModel):
-    """What the gate decided when the version asked to enter Production."""
+    """The gate's decision on a version."""
 
-    verdict: str | None = Field(description="`passed` or `refused`; null if it was not judged yet.")
-    reason: str | None = Field(description="The figures it rests on.")
+    verdict: str | None = Field(description="`passed` or `refused`; null if not judged yet.")
+    reason: str | None = Field(description="The figures behind the decision.")
 
 
 class Lineage(BaseModel):
-    """What the version was made from; null where its run does not say."""
+    """The origin of a version; null where its run has no tag."""
 
     data_digest: str | None = Field(description="SHA-256 of the set of clean rows.")
-    batch_ids: list[int] = Field(description="The batches those rows came in.")
-    rows_train: int | None = Field(description="Rows it was trained on.")
-    rows_test: int | None = Field(description="Rows held out, on which its metrics rest.")
-    split_version: str | None = Field(description="The rule that held them out.")
-    family: str | None = Field(description="Family of models.")
+    batch_ids: list[int] = Field(description="Ids of the batches that contain those rows.")
+    rows_train: int | None = Field(description="Number of training rows.")
+    rows_test: int | None = Field(description="Number of held-out rows, on which the metrics rest.")
+    split_version: str | None = Field(description="Version of the split.")
+    family: str | None = Field(description="Family of the model.")
     code_version: str | None = Field(
         description="Version of dosel that trained it, and a digest of its source and declarations."
     )
@@ -78,17 +78,17 @@ def _parsed(tags: Mapping[str, str], name: str) -> Any:
 
 
 class Loaded(BaseModel):
-    """A version this process answers with."""
+    """The version that this process has loaded."""
 
     model: str = Field(description="The registered model.")
     version: int
     run_id: str
-    loaded_at: datetime = Field(description="Since when it answers.")
+    loaded_at: datetime = Field(description="Time of loading.")
     form: Literal["onnx", "scikit-learn"] = Field(
-        description="What computes its answers: ONNX Runtime, seen to agree with the model, or the model itself."
+        description="The backend: ONNX Runtime if it passed the parity check, otherwise scikit-learn."
     )
-    fallback: str | None = Field(description="Why that is not ONNX Runtime; null if it is.")
-    stale: bool = Field(description="Whether the registry could not confirm that it is in Production.")
+    fallback: str | None = Field(description="The reason if scikit-learn answers, otherwise null.")
+    stale: bool = Field(description="True if the registry could not confirm that it is in Production.")
 
 
 class Model(BaseModel):
@@ -96,9 +96,9 @@ class Model(BaseModel):
 
     name: str
     use_case: str
-    loaded: Loaded | None = Field(description="What this process answers with; null while nothing does.")
+    loaded: Loaded | None = Field(description="The loaded version; null while none is loaded.")
     versions: list[Version]
-    trouble: list[str] = Field(description="What went wrong around Production since it was last moved.")
+    trouble: list[str] = Field(description="Problems that were noted since Production last changed.")
 
 
 class Models(BaseModel):
@@ -106,20 +106,20 @@ class Models(BaseModel):
 
 
 class ModelNames(BaseModel):
-    modelos: list[str] = Field(description="Names that `model` of `POST /predict` takes.")
+    modelos: list[str] = Field(description="Names for the field `model` of `POST /predict`.")
 
 
 class ModelInfo(BaseModel):
-    """What is in Production, and what this process answers with: the same, but for the seconds after a promotion."""
+    """The version in Production and the loaded version; they differ only in the seconds after a promotion."""
 
     use_case: str
     name: str
     production: Version
     since: datetime | None = Field(
-        description="When it entered Production, by the ledger; null if that cannot be read."
+        description="When it entered Production, by the ledger; null if the ledger cannot be read."
     )
     family: Version | None = Field(
-        description="The newest version of the family that `model` names; null if it names none."
+        description="The newest version of the family that `model` names; null without such a name."
     )
     loaded: Loaded
-    read_at: datetime = Field(description="When `production` was read; not now, if MLflow cannot be reached.")
+    read_at: datetime = Field(description="When `production` was read; earlier than now if MLflow cannot be reached.")

@@ -9,18 +9,16 @@ if TYPE_CHECKING:
 
 
 class Readiness(BaseModel):
-    """Whether one use case has a model that answers."""
+    """Whether a use case has a loaded model."""
 
     ready: bool
     version: int | None
-    waiting_for: str | None = Field(description="What keeps it from following Production; null while it does.")
+    waiting_for: str | None = Field(description="What the use case is waiting for; null while it follows Production.")
 
 
 class Ready(BaseModel):
     use_cases: dict[str, Readiness]
-    stale: list[str] = Field(
-        description="Use cases whose model answers although the registry could not confirm that it is in Production."
-    )
+    stale: list[str] = Field(description="Use cases whose loaded version the registry could not confirm.")
 
 
 class Health(BaseModel):
@@ -29,4 +27,4 @@ class Health(BaseModel):
 
 class Greeting(BaseModel):
     message: str
-    docs: str = Field(description="Where to read on.")
+    docs: str = Field(description="Path of the documentation.")

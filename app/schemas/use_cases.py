@@ -11,21 +11,21 @@ if TYPE_CHECKING:
 
 
 Value = Annotated[int | float, WithJsonSchema({"type": "number"})]
-"""A number that stays whole if it is."""
+"""A number that keeps its type: integers stay integers."""
 
 
 class NumberInfo(BaseModel):
     kind: Literal["number"] = "number"
     name: str
     title: str
-    unit: str = Field(description="Empty for a number without one.")
-    low: Value = Field(validation_alias="minimum", description="Smallest acceptable value.")
-    high: Value = Field(validation_alias="maximum", description="Largest acceptable value.")
-    whole: bool = Field(validation_alias="integer", description="Whether fractions are refused.")
-    optional: bool = Field(description="Whether a row may do without it, as null or left out.")
+    unit: str = Field(description="Empty for a number without a unit.")
+    low: Value = Field(validation_alias="minimum", description="Smallest valid value.")
+    high: Value = Field(validation_alias="maximum", description="Largest valid value.")
+    whole: bool = Field(validation_alias="integer", description="True if the value must be a whole number.")
+    optional: bool = Field(description="True if the value may be missing: null or left out.")
     example: Value
     help: str
-    expected: str = Field(description="The above in words, as errors say it.")
+    expected: str = Field(description="Description of the valid values, as in error messages.")
 
 
 class ChoiceInfo(BaseModel):
@@ -38,31 +38,31 @@ class CategoryInfo(BaseModel):
     name: str
     title: str
     choices: list[ChoiceInfo]
-    optional: bool = Field(description="Whether a row may do without it, as null or left out.")
+    optional: bool = Field(description="True if the value may be missing: null or left out.")
     example: str
     help: str
-    expected: str = Field(description="The choices in words, as errors say it.")
+    expected: str = Field(description="Description of the valid values, as in error messages.")
 
 
 class TargetInfo(BaseModel):
     name: str
     title: str
-    labels: dict[int, str] = Field(description="What each code of a prediction is called.")
+    labels: dict[int, str] = Field(description="Name of each class by code.")
 
 
 class UseCaseInfo(BaseModel):
-    """Everything a form needs."""
+    """A use case, with all that a form needs."""
 
     name: str
     title: str
     summary: str
-    default: bool = Field(description="Whether the bare `POST /predict` means this one.")
-    path: str = Field(description="Where a row of it is predicted.")
-    model_name: str = Field(description="Its registered model.")
-    families: list[str] = Field(description="Families of models that `?model=` takes: the newest version of each.")
+    default: bool = Field(description="True for the use case of `POST /predict`.")
+    path: str = Field(description="Path for predictions.")
+    model_name: str = Field(description="Name of the registered model.")
+    families: list[str] = Field(description="Families for `?model=`, which means the newest version of the family.")
     features: list[Annotated[NumberInfo | CategoryInfo, Field(discriminator="kind")]]
     target: TargetInfo
-    example: dict[str, Value | str] = Field(description="A real row, ready to be sent.")
+    example: dict[str, Value | str] = Field(description="A real row that can be sent as it is.")
 
     @classmethod
     def of(cls, use_case: UseCase, default: bool) -> "UseCaseInfo":

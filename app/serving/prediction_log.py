@@ -1,4 +1,4 @@
-"""The prediction log's near end: a bounded queue that drops and counts, rather than have an answer wait."""
+"""The queue of the prediction log. It never blocks: when it is full, it drops entries and counts them."""
 
 import json
 import logging
@@ -26,7 +26,7 @@ log = logging.getLogger("uvicorn.error")
 
 
 class LogEntry(NamedTuple):
-    """One answered request, as cheap to make as can be: it is put into words later, by the writing thread."""
+    """One answered request. Cheap to create; the writing thread formats it."""
 
     request_id: str
     at: float
@@ -42,11 +42,11 @@ class LogEntry(NamedTuple):
 
 
 class PredictionLog:
-    """Takes entries from anywhere, and stores them from a thread of its own.
+    """Accepts entries from any thread and writes them from its own.
 
     Args:
-        capacity: entries that may wait; 0 keeps no log.
-        open_store: makes the connection to the data store; called again until it succeeds.
+        capacity: length of the queue; 0 disables the log.
+        open_store: connects to the data store; called again until it succeeds.
     """
 
     def __init__(self, capacity: int, open_store: "Callable[[], PredictionStore]") -> None:
@@ -64,7 +64,7 @@ class PredictionLog:
             self._thread.start()
 
     def stop(self) -> None:
-        """Has what still waits stored, unless the data store takes too long."""
+        """Write the waiting entries, for at most a few seconds, and stop."""
         self._stopped.set()
         if self._thread.is_alive():
             self._thread.join(timeout=5)
@@ -74,7 +74,7 @@ class PredictionLog:
         return len(self._waiting)
 
     def offer(self, entry: LogEntry) -> None:
-        """Never waits: what finds the queue full is dropped and counted."""
+        """Add an entry; if the queue is full, drop and count it."""
         if len(self._waiting) < self._capacity:
             self._waiting.append(entry)
         elif self._capacity:
@@ -87,7 +87,7 @@ class PredictionLog:
         self._flush()
 
     def _flush(self) -> bool:
-        """Stores what waits; whether all of it went well."""
+        """Write the waiting entries; return whether none is left."""
         while self._waiting:
             chunk = [self._waiting[i] for i in range(min(CHUNK, len(self._waiting)))]
             try:
@@ -96,7 +96,7 @@ class PredictionLog:
                 log.warning("%d entries of the prediction log wait: %s", len(self._waiting), error)
                 return False
             except Exception:
-                # These entries would fail again, and those behind them must not wait for that.
+                # These entries would fail again and block those behind them.
                 log.exception("%d entries of the prediction log cannot be stored; they are dropped", len(chunk))
                 self.dropped += len(chunk)
             else:

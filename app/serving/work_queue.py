@@ -1,4 +1,4 @@
-"""Work that takes longer than a request may hold up the others: threads for it, and a bounded queue before them."""
+"""A bounded queue with worker threads, for requests that take long."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -11,11 +11,12 @@ T = TypeVar("T")
 
 
 class WorkQueue:
-    """
+    """A queue for one kind of work.
+
     Args:
-        what: what is worked on, in the plural.
-        at_once: how many are worked on at once.
-        waiting: how many more may wait for that.
+        what: name of the work, in the plural.
+        at_once: number of worker threads.
+        waiting: number of requests that may wait for a thread.
     """
 
     def __init__(self, what: str, at_once: int, waiting: int) -> None:
@@ -24,17 +25,17 @@ class WorkQueue:
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix=what)
         self._inside = 0
 
-    async def run(self, taken_in: Callable[[], Awaitable[Callable[[], T]]]) -> T:
-        """Takes the request in, then has a thread do the work that gives.
+    async def run(self, prepare: Callable[[], Awaitable[Callable[[], T]]]) -> T:
+        """Await `prepare`, which reads the request and returns a job, and run the job in a thread.
 
         Raises:
-            Overloaded: too many wait already.
+            Overloaded: the queue is full.
         """
         if self._inside >= self._most:
-            raise Overloaded(f"{self._inside} {self._what} wait already, which is as many as may")
+            raise Overloaded(f"the queue for {self._what} is full ({self._most}); try again later")
         self._inside += 1
         try:
-            job = await taken_in()
+            job = await prepare()
             return await asyncio.get_running_loop().run_in_executor(self._threads, job)
         finally:
             self._inside -= 1

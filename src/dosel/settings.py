@@ -142,7 +142,7 @@ class Settings(BaseSettings):
     explain_budget: Annotated[float, Field(gt=0, le=10)] = Field(
         1.0,
         validation_alias="DOSEL_EXPLAIN_BUDGET",
-        description="Seconds that `/explain` may take to approximate contributions, for models without an exact method.",
+        description="Seconds for approximate contributions in `/explain`, for models without an exact method.",
     )
     cors_origins: str = Field(
         "",
@@ -157,8 +157,8 @@ class Settings(BaseSettings):
     files: str = Field(
         "",
         validation_alias="DOSEL_FILES",
-        description="CSV files that replace the declared sources, as `use-case=path,use-case=path`. If a use case reads "
-        "from the lake, the file is copied there at the first start.",
+        description="CSV files that replace the declared sources, as `use-case=path,use-case=path`. For a use case "
+        "that reads from the lake, the file is copied there at the first start.",
     )
     trials: Annotated[int, Field(ge=0)] = Field(
         0,

@@ -214,7 +214,7 @@ def test_those_beyond_the_queue_are_told_so(
         go_on.set()
         asking.join()
     assert (response.status_code, response.headers["retry-after"]) == (503, "5")
-    assert "1 explanations wait already" in response.json()["detail"]
+    assert "the queue for explanations is full" in response.json()["detail"]
     assert first == [200]
 
 

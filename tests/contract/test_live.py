@@ -90,7 +90,7 @@ def test_too_many_are_refused_at_once_and_what_has_begun_is_finished_at_the_end(
         wait_until(lambda: httpx.post(f"{url}/predict", json=EXAMPLE).status_code == 503)
         refused = httpx.post(f"{url}/predict", json=EXAMPLE)
         assert refused.headers["retry-after"] == "1"
-        assert f"{DEPTH} requests wait already" in refused.json()["detail"]
+        assert f"the request queue is full ({DEPTH})" in refused.json()["detail"]
         assert httpx.get(f"{url}/healthz").is_success
         assert "dosel_shed_requests_total 0.0" not in httpx.get(f"{url}/metrics").text
         assert finished(waiting.pop()) == 200
