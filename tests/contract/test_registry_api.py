@@ -112,8 +112,8 @@ def test_an_installation_without_keys_lets_nobody(install: Callable[..., Install
         (f"/models/{NAME}/promote", {"version": 2, "reason": ""}, 422, "reason: expected"),
         (f"/models/{NAME}/promote", {"version": "two", "reason": "x"}, 422, "version: expected"),
         (f"/models/{NAME}/promote", {"version": 2, "reason": "x", "force": True}, 422, "no field of this name"),
-        (f"/models/{NAME}/rollback", {}, 409, "can be gone back to"),
-        (f"/models/{NAME}/rollback", {"to": 2}, 409, "was never in Production (these were: 1)"),
+        (f"/models/{NAME}/rollback", {}, 409, "no earlier Production version can be loaded"),
+        (f"/models/{NAME}/rollback", {"to": 2}, 409, "was never in Production; choose one of 1"),
     ],
 )
 def test_what_cannot_be_moved_says_why(api: TestClient, path: str, body: Any, status: int, words: str) -> None:
