@@ -293,7 +293,7 @@ class TestRollBack:
         registry.promote(registry.version(three.name, 3), "me", "number 3")
         assert [registry.roll_back(three.name, "me", "bad").to_version for _ in range(2)] == [2, 1]
         in_step(three, 1)
-        with pytest.raises(PromotionRefused, match="can be gone back to"):
+        with pytest.raises(PromotionRefused, match="no earlier Production version can be loaded"):
             registry.roll_back(three.name, "me", "bad")
         registry.promote(registry.version(three.name, 3), "me", "mended")
         assert registry.roll_back(three.name, "me", "bad").to_version == 1
@@ -302,7 +302,7 @@ class TestRollBack:
 
     def test_to_a_version_that_was_there(self, three: World) -> None:
         registry = registry_of(three)
-        with pytest.raises(PromotionRefused, match=r"version 3 was never in Production \(these were: 1, 2\)"):
+        with pytest.raises(PromotionRefused, match=r"version 3 was never in Production; choose one of 1, 2"):
             registry.roll_back(three.name, "me", "bad", to=3)
         assert registry.roll_back(three.name, "me", "bad", to=1).to_version == 1
         in_step(three, 1)
