@@ -20,6 +20,47 @@ Rows = list[list[str]]
 SETTINGS = ("DOSEL_", "MLFLOW_", "AIRFLOW", "DATA_API_", "API_PORT", "STREAMLIT_", "MIN_UPDATE_TIME")
 
 
+FIRST = ("platform", "second platform", "servers", "trained")
+"""Groups of tests that take longest, in the order they are begun: what is short fills the workers' last minutes."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Groups the tests for pytest-xdist: those that share something costly to make run in one worker."""
+    order = {name: number for number, name in enumerate(FIRST)}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+    items.sort(key=lambda item: order.get(group(item), len(FIRST)))
+
+
+def group(item: pytest.Item) -> str:
+    """What a test needs that is costly to make: a platform, servers, or trained models; otherwise its module."""
+    fixtures = set(getattr(item, "fixturenames", ()))
+    if "running" in fixtures:
+        return "platform"
+    if "fresh" in fixtures:
+        return "second platform"
+    if runs_on_servers(item) or fixtures & {"mariadb", "minio"}:
+        return "servers"
+    if "trained" in fixtures:
+        return "trained"
+    return item.path.stem
+
+
+def runs_on_servers(item: pytest.Item) -> bool:
+    """Whether a test of both worlds runs here in that of MariaDB and MinIO."""
+    return (
+        isinstance(item, pytest.Function)
+        and hasattr(item, "callspec")
+        and item.callspec.params.get("kind") == "servers"
+    )
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more worker than cores: tests of the platform wait most of their time."""
+    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(scope="session", autouse=True)
 def nothing_beside() -> Iterator[None]:
     """What MLflow knows no place for it keeps where the tests are run, instead of in the store they are about."""

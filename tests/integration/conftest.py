@@ -18,6 +18,7 @@ from dosel.settings import Settings
 from dosel.usecases.covertype import COVERTYPE
 from dosel.warehouse.batches import BatchStore
 from dosel.warehouse.records import BatchRecord
+from tests.conftest import runs_on_servers
 from tests.integration.stores import MariadbAndMinio, MlflowStore, SqliteAndFolder
 from tests.integration.worlds import FAMILIES, Deliveries, Trained, World, batch
 
@@ -38,9 +39,17 @@ MLFLOWS: dict[str, Make] = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test that is not about storage runs on servers in `make soak-all` only."""
+    for item in items:
+        if runs_on_servers(item) and not item.get_closest_marker("storage"):
+            item.add_marker(pytest.mark.soak)
+
+
 @pytest.fixture(scope="session", params=["files", "servers"])
 def kind(request: pytest.FixtureRequest) -> str:
-    """Every test runs in both worlds: SQLite and a folder, MariaDB and MinIO."""
+    """Every test can run in both worlds: SQLite and a folder, MariaDB and MinIO."""
     return str(request.param)
 
 

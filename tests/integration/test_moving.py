@@ -21,6 +21,8 @@ from dosel.usecases.covertype import COVERTYPE
 from tests.integration.test_promotion_ledger import assert_is_chain
 from tests.integration.worlds import World
 
+pytestmark = pytest.mark.storage
+
 FAMILIES = ("poor", "fair", "good")
 
 
