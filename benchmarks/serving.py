@@ -207,7 +207,8 @@ def cold_starts(here: Installation) -> dict[str, float]:
                 # The model goes to disk after it answers.
                 time.sleep(4)
         began = time.perf_counter()
-        subprocess.run([sys.executable, "-c", "import app.main, dosel.registry.registry, dosel.model.predictor"], check=True)
+        imports = "import app.main, dosel.registry.registry, dosel.model.predictor"
+        subprocess.run([sys.executable, "-c", imports], check=True)
         times["imports_s"] = round(time.perf_counter() - began, 2)
     say("\n| from start to first answer | seconds |\n|---|---:|")
     for name, seconds in times.items():
