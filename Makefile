@@ -53,7 +53,7 @@ PYTEST := MLFLOW_DISABLE_TELEMETRY=true MPLCONFIGDIR="$(CURDIR)/.cache/matplotli
 
 .PHONY: test
 test: setup ## all tests but the soaks, several at a time (WORKERS=… for another number)
-	@$(PYTEST) --numprocesses $(or $(WORKERS),auto) --dist loadgroup --no-loadscope-reorder
+	@$(PYTEST) --numprocesses $(or $(WORKERS),auto) --dist loadscope --no-loadscope-reorder
 
 .PHONY: soak-all
 soak-all: setup ## the tests that make test leaves out: a tenth of each soak, and the rest on MariaDB and MinIO

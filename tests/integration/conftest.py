@@ -18,7 +18,6 @@ from dosel.settings import Settings
 from dosel.usecases.covertype import COVERTYPE
 from dosel.warehouse.batches import BatchStore
 from dosel.warehouse.records import BatchRecord
-from tests.conftest import runs_on_servers
 from tests.integration.stores import MariadbAndMinio, MlflowStore, SqliteAndFolder
 from tests.integration.worlds import FAMILIES, Deliveries, Trained, World, batch
 
@@ -43,7 +42,7 @@ MLFLOWS: dict[str, Make] = {
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A test that is not about storage runs on servers in `make soak-all` only."""
     for item in items:
-        if runs_on_servers(item) and not item.get_closest_marker("storage"):
+        if "[servers" in item.nodeid and not item.get_closest_marker("storage"):
             item.add_marker(pytest.mark.soak)
 
 
