@@ -51,13 +51,19 @@ clean: down ## end everything and forget all data, models and logs (.venv stays)
 distclean: clean ## also remove .venv and the package cache
 	@rm -rf .venv .cache
 
+PYTEST := MLFLOW_DISABLE_TELEMETRY=true MPLCONFIGDIR="$(CURDIR)/.cache/matplotlib" .venv/bin/python -m pytest
+
 .PHONY: test
-test: setup ## all tests
-	@MLFLOW_DISABLE_TELEMETRY=true MPLCONFIGDIR="$(CURDIR)/.cache/matplotlib" .venv/bin/python -m pytest
+test: setup ## all tests but the soaks, several at a time (WORKERS=… for another number)
+	@$(PYTEST) --numprocesses $(or $(WORKERS),auto) --dist loadscope --no-loadscope-reorder
+
+.PHONY: soak-all
+soak-all: setup ## the tests that make test leaves out: a tenth of each soak, and the rest on MariaDB and MinIO
+	@$(PYTEST) -m soak
 
 .PHONY: e2e
 e2e: setup ## the platform in Docker, each part killed in the middle of a run (root, half an hour)
-	@MLFLOW_DISABLE_TELEMETRY=true .venv/bin/python -m pytest -m compose --log-cli-level INFO --timeout 3600 tests/e2e/test_compose.py
+	@$(PYTEST) -m compose --log-cli-level INFO --timeout 3600 tests/e2e/test_compose.py
 
 .PHONY: soak-registry
 soak-registry: setup ## 20 processes promote at once, 200 are killed between steps: is the registry in order after?

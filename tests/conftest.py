@@ -6,9 +6,10 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from dosel.embedded.guard import guarded
 from dosel.embedded.local_servers import LocalServer, MariaDB, Minio
@@ -18,6 +19,47 @@ from dosel.usecases.covertype import COVERTYPE
 
 Rows = list[list[str]]
 SETTINGS = ("DOSEL_", "MLFLOW_", "AIRFLOW", "DATA_API_", "API_PORT", "STREAMLIT_", "MIN_UPDATE_TIME")
+
+
+FIRST = ("platform", "servers", "files")
+"""Groups of tests that take longest, in the order they are begun: what is short fills the workers' last minutes."""
+
+ON_SERVERS = ("test_mlflow_server", "test_mysql_differences", "test_services")
+
+
+def group(nodeid: str) -> str:
+    """Tests that share a platform, servers or trained models, which are costly to make; otherwise a test's module."""
+    module = Path(nodeid.partition("::")[0])
+    if module.stem in ("test_page", "test_up"):
+        return "platform"
+    if module.stem in ON_SERVERS or "[servers" in nodeid:
+        return "servers"
+    if "[files" in nodeid:
+        return "files"
+    return str(module)
+
+
+class Groups(LoadScopeScheduling):
+    """Gives each worker whole groups of tests."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return Groups(config, log)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more worker than cores: tests of the platform wait most of their time."""
+    return (os.cpu_count() or 1) + 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: number for number, name in enumerate(FIRST)}
+    items.sort(key=lambda item: order.get(group(item.nodeid), len(FIRST)))
 
 
 @pytest.fixture(scope="session", autouse=True)

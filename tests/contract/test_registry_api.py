@@ -21,8 +21,7 @@ KEY = {"X-API-Key": "k" * 20}
 HISTORY = f"/models/{NAME}/history"
 
 
-@pytest.fixture
-def here(install: Callable[..., Installation]) -> Installation:
+def prepared(install: Callable[..., Installation]) -> Installation:
     """Version 1 is in Production, version 2 registered; ana holds a key."""
     made = install(promote_keys=f"ana:{'k' * 20},ben:{'b' * 20}")
     made.promote(made.good[0])
@@ -31,8 +30,20 @@ def here(install: Callable[..., Installation]) -> Installation:
 
 
 @pytest.fixture
+def here(install: Callable[..., Installation]) -> Installation:
+    return prepared(install)
+
+
+@pytest.fixture
 def api(here: Installation) -> Iterator[TestClient]:
     with TestClient(create_app(here.settings)) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def unmoved(install: Callable[..., Installation]) -> Iterator[TestClient]:
+    """The same for calls that are refused: nothing of what they find changes."""
+    with TestClient(create_app(prepared(install).settings)) as client:
         yield client
 
 
@@ -88,12 +99,12 @@ def test_an_alias_moved_in_mlflow_is_followed_or_put_back_and_told(api: TestClie
 
 @pytest.mark.parametrize(("headers", "status"), [({}, 401), ({"X-API-Key": "wrong"}, 401), ({"X-API-Key": "é"}, 401)])
 @pytest.mark.parametrize("move", ["promote", "rollback"])
-def test_without_a_key_nothing_moves(api: TestClient, move: str, headers: Any, status: int) -> None:
+def test_without_a_key_nothing_moves(unmoved: TestClient, move: str, headers: Any, status: int) -> None:
     encoded = {name: value.encode() for name, value in headers.items()}
-    response = api.post(f"/models/{NAME}/{move}", headers=encoded, json={"version": 2, "reason": "x"})
+    response = unmoved.post(f"/models/{NAME}/{move}", headers=encoded, json={"version": 2, "reason": "x"})
     assert response.status_code == status
     assert "X-API-Key" in response.json()["detail"]
-    assert len(api.get(HISTORY).json()["entries"]) == 1
+    assert len(unmoved.get(HISTORY).json()["entries"]) == 1
 
 
 def test_an_installation_without_keys_lets_nobody(install: Callable[..., Installation]) -> None:
@@ -116,8 +127,8 @@ def test_an_installation_without_keys_lets_nobody(install: Callable[..., Install
         (f"/models/{NAME}/rollback", {"to": 2}, 409, "was never in Production; choose one of 1"),
     ],
 )
-def test_what_cannot_be_moved_says_why(api: TestClient, path: str, body: Any, status: int, words: str) -> None:
-    response = api.post(path, headers=KEY, json=body)
+def test_what_cannot_be_moved_says_why(unmoved: TestClient, path: str, body: Any, status: int, words: str) -> None:
+    response = unmoved.post(path, headers=KEY, json=body)
     assert response.status_code == status
     assert words in response.json()["detail"]
 

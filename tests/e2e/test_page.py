@@ -100,18 +100,31 @@ def api(port: int, environment: dict[str, str]) -> Any:
 @contextmanager
 def page_of(browser: Browser, api_url: str, user_home: Path, width: int = 1280, height: int = 1500) -> Iterator[Page]:
     """The page, served by a Streamlit of its own and opened in the browser."""
+    with streamlit(api_url, user_home) as url, opened(browser, url, width, height) as page:
+        yield page
+
+
+@contextmanager
+def streamlit(api_url: str, user_home: Path) -> Iterator[str]:
+    """The address of a Streamlit that serves the page of an API."""
     [port] = free_ports(1)
     command = ["streamlit", "run", "streamlit_app.py", "--server.address", "127.0.0.1", "--server.port", str(port)]
     environment = os.environ | {"DOSEL_API_URL": api_url, "HOME": str(user_home)}
     with served(command, f"http://127.0.0.1:{port}/_stcore/health", environment):
-        page = browser.new_page(viewport={"width": width, "height": height})
-        try:
-            page.goto(f"http://127.0.0.1:{port}")
-            yield page
-            # Streamlit draws an exception into the page, beside what went well.
-            expect(page.get_by_test_id("stException")).to_have_count(0)
-        finally:
-            page.close()
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def opened(browser: Browser, url: str, width: int = 1280, height: int = 1500) -> Iterator[Page]:
+    """A page of the browser, in a session of its own with the server."""
+    page = browser.new_page(viewport={"width": width, "height": height})
+    try:
+        page.goto(url)
+        yield page
+        # Streamlit draws an exception into the page, beside what went well.
+        expect(page.get_by_test_id("stException")).to_have_count(0)
+    finally:
+        page.close()
 
 
 def keep(page: Page, name: str) -> None:
@@ -134,9 +147,10 @@ def fill_in_and_send(page: Page) -> None:
 
 
 @pytest.mark.parametrize("width", [400, 1600])
-def test_the_way_to_an_answer(browser: Browser, running: tuple[Installation, str], tmp_path: Path, width: int) -> None:
+def test_the_way_to_an_answer(browser: Browser, running: tuple[Installation, str], width: int) -> None:
     platform, _ = running
-    with page_of(browser, platform.url("API_PORT"), tmp_path, width, height=4400 if width == 400 else 2400) as page:
+    height = 4400 if width == 400 else 2400
+    with opened(browser, platform.url("STREAMLIT_PORT"), width, height) as page:
         expect(page.get_by_role("heading", name=DEFAULT.title)).to_be_visible()
         expect(page.get_by_text("In Production", exact=True)).to_be_visible()
         expect(page.get_by_text("version 1", exact=True).first).to_be_visible()
@@ -156,10 +170,10 @@ def test_the_way_to_an_answer(browser: Browser, running: tuple[Installation, str
 
 
 def test_the_form_has_every_field_with_its_help_and_presets_nothing(
-    browser: Browser, running: tuple[Installation, str], tmp_path: Path
+    browser: Browser, running: tuple[Installation, str]
 ) -> None:
     platform, _ = running
-    with page_of(browser, platform.url("API_PORT"), tmp_path) as page:
+    with opened(browser, platform.url("STREAMLIT_PORT")) as page:
         for number in DEFAULT.numbers:
             field = field_of(page, number)
             expect(field).to_be_visible()
@@ -171,11 +185,9 @@ def test_the_form_has_every_field_with_its_help_and_presets_nothing(
             expect(page.get_by_role("option", name=choice.title)).to_be_visible()
 
 
-def test_what_is_still_empty_is_named_and_nothing_is_sent(
-    browser: Browser, running: tuple[Installation, str], tmp_path: Path
-) -> None:
+def test_what_is_still_empty_is_named_and_nothing_is_sent(browser: Browser, running: tuple[Installation, str]) -> None:
     platform, _ = running
-    with page_of(browser, platform.url("API_PORT"), tmp_path) as page:
+    with opened(browser, platform.url("STREAMLIT_PORT")) as page:
         page.get_by_role("button", name="Predict").click()
         expect(page.get_by_text("Still empty:")).to_contain_text(DEFAULT.features[-1].title)
         expect(page.get_by_text("Fill in the form and press Predict.")).to_be_visible()
@@ -283,11 +295,9 @@ def test_batches_and_quarantine_are_there_for_who_asks(
         keep(page, "page-incoming")
 
 
-def test_the_history_has_the_gates_table_and_the_lineage(
-    browser: Browser, running: tuple[Installation, str], tmp_path: Path
-) -> None:
+def test_the_history_has_the_gates_table_and_the_lineage(browser: Browser, running: tuple[Installation, str]) -> None:
     platform, _ = running
-    with page_of(browser, platform.url("API_PORT"), tmp_path, height=2000) as page:
+    with opened(browser, platform.url("STREAMLIT_PORT"), height=2000) as page:
         page.get_by_text("let in by the gate").first.click()
         for rule in ("floor", "interval", "class recall"):
             expect(page.get_by_role("cell", name=rule, exact=True)).to_be_visible()

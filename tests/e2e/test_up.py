@@ -186,47 +186,21 @@ def test_it_writes_nothing_into_the_users_home(running: Running) -> None:
     assert [str(p.relative_to(platform.user_home)) for p in platform.user_home.rglob("*")] == []
 
 
-def test_down_leaves_no_process_and_no_port_and_up_comes_back(fresh: Installation) -> None:
-    """Ended in the middle of the work, then started again: what was pulled before is not pulled again."""
-    settings: dict[str, Any] = {"DATA_API_ROWS": "1000", "BATCH_FRACTION": "1"}
-    with fresh.started("up", **settings) as first:
-        assert any(re.search(rf"{DEFAULT.name} +batch 10", line) for line in first.stdout or ())
-        assert fresh.make("down").returncode == 0
-        assert first.wait(60) != 0
-    assert of_ours(str(fresh.home)) == []
+def test_down_leaves_no_process_and_no_port_and_up_comes_back(running: Running) -> None:
+    platform, output = running
+    assert platform.make("down").returncode == 0
+    assert_nothing_is_left(platform)
+    again = platform.make("up", "DETACH=1")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert answering(again.stdout) == answering(output)
+    assert not re.search(rf"{DEFAULT.name} +batch", again.stdout)
+
+
+def assert_nothing_is_left(platform: Installation) -> None:
+    """No process and no port of it."""
+    assert of_ours(str(platform.home)) == []
     for name in PORTS:
         with socket.socket() as probe:
             # As servers do: what is left of closed connections does not take a port.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", int(fresh.environment[name])))
-
-    second = fresh.make("up", "DETACH=1", **settings)
-    assert second.returncode == 0, second.stdout + second.stderr
-    assert set(answering(second.stdout)) == {use_case.model_name for use_case in ALL}
-    assert not re.search(rf"{DEFAULT.name} +batch", second.stdout)
-
-
-def test_a_taken_port_is_one_line_and_nothing_is_started(fresh: Installation) -> None:
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", int(fresh.environment["MLFLOW_PORT"])))
-        other.listen()
-        result = fresh.make("up", "DETACH=1")
-    assert result.returncode != 0
-    assert f"port {fresh.environment['MLFLOW_PORT']} (MLflow) is taken" in result.stderr
-    assert "MLFLOW_PORT=" in result.stderr
-    assert of_ours(str(fresh.home)) == []
-
-
-def test_rows_that_cannot_be_served_are_one_line_and_nothing_is_started(fresh: Installation) -> None:
-    result = fresh.make("up", "DETACH=1", DATA_API_CSV="no/such/file.csv")
-    assert result.returncode != 0
-    assert "no/such/file.csv" in result.stderr
-    assert not (fresh.home / "run").exists()
-
-
-def test_a_service_that_cannot_start_ends_all_with_its_reason(fresh: Installation) -> None:
-    result = fresh.make("up", "DETACH=1", DATA_API_STATE_DIR="/dev/null/state")
-    assert result.returncode != 0
-    assert "/dev/null/state cannot be used" in result.stderr
-    assert "data-api.log" in result.stderr
-    assert of_ours(str(fresh.home)) == []
+            probe.bind(("127.0.0.1", int(platform.environment[name])))

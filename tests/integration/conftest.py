@@ -38,9 +38,17 @@ MLFLOWS: dict[str, Make] = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test that is not about storage runs on servers in `make soak-all` only."""
+    for item in items:
+        if "[servers" in item.nodeid and not item.get_closest_marker("storage"):
+            item.add_marker(pytest.mark.soak)
+
+
 @pytest.fixture(scope="session", params=["files", "servers"])
 def kind(request: pytest.FixtureRequest) -> str:
-    """Every test runs in both worlds: SQLite and a folder, MariaDB and MinIO."""
+    """Every test can run in both worlds: SQLite and a folder, MariaDB and MinIO."""
     return str(request.param)
 
 

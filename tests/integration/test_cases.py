@@ -68,6 +68,7 @@ def test_real_penguins_enter_production_and_are_told_apart(settings: Settings) -
     assert pipeline.ingest(pipeline.source()) == []
 
 
+@pytest.mark.storage
 def test_missing_values_go_through_the_warehouse_and_come_back_missing(settings: Settings, employees: UseCase) -> None:
     pipeline = Pipeline(employees, settings)
     [record] = pipeline.ingest(pipeline.source())
@@ -79,6 +80,7 @@ def test_missing_values_go_through_the_warehouse_and_come_back_missing(settings:
     assert set(clean[employees.target.name]) == {0, 1, 2}
 
 
+@pytest.mark.storage
 def test_what_the_etl_does_is_a_run_with_its_sets_in_the_lake(settings: Settings, employees: UseCase) -> None:
     pipeline = Pipeline(employees, settings)
     assert pipeline.process() is None

@@ -31,6 +31,7 @@ def dosel(bare_environment: None, warehouse_url: str, monkeypatch: pytest.Monkey
     return run
 
 
+@pytest.mark.storage
 def test_what_was_pulled_is_told_kept_and_accounted_for(
     dosel: Callable[..., str], warehouse_url: str, received: Received, monkeypatch: pytest.MonkeyPatch
 ) -> None:

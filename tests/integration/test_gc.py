@@ -13,6 +13,8 @@ from dosel.registry.gc import Collected, collect
 from dosel.usecases.covertype import COVERTYPE
 from tests.integration.worlds import FAMILIES, Deliveries, World, batch
 
+pytestmark = pytest.mark.storage
+
 
 def repository(world: World) -> ArtifactRepository:
     experiment = world.client.get_experiment_by_name(COVERTYPE.experiment)

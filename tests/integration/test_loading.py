@@ -19,6 +19,8 @@ from dosel.warehouse.batches import BatchStore
 from dosel.warehouse.records import BatchRecord
 from tests.integration.worlds import batch
 
+pytestmark = pytest.mark.storage
+
 Received = Callable[..., list[list[str]]]
 Store = Callable[..., BatchRecord | None]
 TABLES = tables_of(COVERTYPE)

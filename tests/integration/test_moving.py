@@ -89,6 +89,7 @@ def foreign(world: World) -> int:
     return int(world.client.create_model_version(world.name, str(source), world.runs["poor"]).version)
 
 
+@pytest.mark.storage
 class TestTrust:
     def test_the_ledger_knows_each_file(self, three: World) -> None:
         registry = registry_of(three)
@@ -156,6 +157,7 @@ class TestTrust:
         assert moves(three) == [1, 2]
 
 
+@pytest.mark.storage
 class TestForeignAlias:
     def test_to_a_version_dosel_registered_it_is_followed(self, three: World) -> None:
         three.client.set_registered_model_alias(three.name, "production", "3")
@@ -215,6 +217,7 @@ class TestForeignAlias:
         in_step(three, 3)
 
 
+@pytest.mark.storage
 class TestLostVersions:
     def test_another_mlflow_beside_the_ledger_starts_anew_and_says_so(
         self, three: World, caplog: pytest.LogCaptureFixture
@@ -287,6 +290,7 @@ class TestLostVersions:
         in_step(world, number)
 
 
+@pytest.mark.storage
 class TestRollBack:
     def test_it_goes_back_and_further_back(self, three: World) -> None:
         registry = registry_of(three)
@@ -394,6 +398,7 @@ class TestKills:
         return True
 
 
+@pytest.mark.storage
 class TestConflicts:
     def test_a_decision_on_what_is_no_longer_there_is_not_recorded(self, three: World) -> None:
         registry = registry_of(three)
@@ -426,6 +431,7 @@ class TestConflicts:
         in_step(world, 3)
 
 
+@pytest.mark.storage
 def test_the_gates_report_is_in_the_run_the_ledger_and_the_description(world: World) -> None:
     world.enter("poor")
     world.enter("good")
@@ -443,6 +449,7 @@ def test_the_gates_report_is_in_the_run_the_ledger_and_the_description(world: Wo
     assert "| interval | holds |" in world.client.get_model_version(world.name, "2").description
 
 
+@pytest.mark.storage
 def test_killed_after_the_ledgers_entry_the_gate_still_tells_what_it_found(world: World) -> None:
     """The scores are in the ledger's entry: resumed, the task logs them without asking the models again."""
     number = world.enter("fair")

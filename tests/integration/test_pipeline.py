@@ -222,6 +222,7 @@ def test_while_nothing_is_in_production_it_says_what_brings_it_there(world: Worl
         production_model(world.pipeline().registry, COVERTYPE)
 
 
+@pytest.mark.storage
 def test_training_uses_every_clean_row_and_names_its_batches(empty: Pipeline, received: Received) -> None:
     empty.ingest(Deliveries(batch(received(100, seed=1), 1), batch(received(60, seed=2), 2)))
     number = empty.register(empty.train())

@@ -1,9 +1,12 @@
 """The prediction log in each kind of warehouse."""
 
+import pytest
 from sqlalchemy import Engine, select
 
 from dosel.db.tables import PREDICTIONS
 from dosel.warehouse.predictions import PredictionRecord, PredictionStore
+
+pytestmark = pytest.mark.storage
 
 
 def test_what_was_asked_and_answered_is_stored_as_it_was(engine: Engine) -> None:

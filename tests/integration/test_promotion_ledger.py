@@ -12,6 +12,8 @@ from dosel.db.engine import connect
 from dosel.errors import WarehouseError
 from dosel.registry.ledger import Promotion, PromotionLedger
 
+pytestmark = pytest.mark.storage
+
 
 def assert_is_chain(history: list[Promotion]) -> None:
     assert [entry.sequence for entry in history] == list(range(1, len(history) + 1))

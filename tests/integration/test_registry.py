@@ -17,6 +17,8 @@ from dosel.rows import frames
 from dosel.usecases.covertype import COVERTYPE
 from tests.integration.worlds import World
 
+pytestmark = pytest.mark.storage
+
 
 def ledger(world: World) -> PromotionLedger:
     return PromotionLedger(connect(world.settings.warehouse_url))

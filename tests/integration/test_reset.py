@@ -14,6 +14,8 @@ from dosel.warehouse.batches import BatchStore
 from dosel.warehouse.records import BatchRecord
 from dosel.warehouse.reset import clear, held
 
+pytestmark = pytest.mark.storage
+
 Store = Callable[..., BatchRecord | None]
 Received = Callable[..., list[list[str]]]
 

@@ -9,6 +9,7 @@ KILLS = 20
 
 @pytest.mark.usefixtures("mariadb")
 @pytest.mark.timeout(1200)
+@pytest.mark.soak
 def test_kills_leave_every_acknowledged_batch_whole() -> None:
     tally = soak(KILLS, seed=1)
     assert tally.kills.total() == KILLS

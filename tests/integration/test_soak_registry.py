@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.soak
 def test_whatever_happens_one_version_is_in_production(schema: str, bare_environment: None) -> None:
     command = [sys.executable, "-m", "benchmarks.soak_registry", "--share", "0.1", "--warehouse-url", schema]
     done = subprocess.run(command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, timeout=540)

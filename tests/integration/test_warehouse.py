@@ -24,6 +24,8 @@ from dosel.usecases.covertype import COVERTYPE
 from dosel.warehouse.batches import BatchStore
 from dosel.warehouse.records import BatchRecord
 
+pytestmark = pytest.mark.storage
+
 Received = Callable[..., list[list[str]]]
 Store = Callable[..., BatchRecord | None]
 TABLES = tables_of(COVERTYPE)

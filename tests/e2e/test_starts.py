@@ -1,0 +1,55 @@
+"""Starts of the platform from nothing that do not go well, each on an installation of its own."""
+
+import re
+import socket
+from typing import Any
+
+import pytest
+
+from dosel.usecases import ALL, DEFAULT
+from tests.e2e.conftest import Installation
+from tests.e2e.test_up import answering, assert_nothing_is_left, of_ours
+
+pytestmark = pytest.mark.e2e
+
+
+def test_a_taken_port_is_one_line_and_nothing_is_started(fresh: Installation) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", int(fresh.environment["MLFLOW_PORT"])))
+        other.listen()
+        result = fresh.make("up", "DETACH=1")
+    assert result.returncode != 0
+    assert f"port {fresh.environment['MLFLOW_PORT']} (MLflow) is taken" in result.stderr
+    assert "MLFLOW_PORT=" in result.stderr
+    assert of_ours(str(fresh.home)) == []
+
+
+def test_rows_that_cannot_be_served_are_one_line_and_nothing_is_started(fresh: Installation) -> None:
+    result = fresh.make("up", "DETACH=1", DATA_API_CSV="no/such/file.csv")
+    assert result.returncode != 0
+    assert "no/such/file.csv" in result.stderr
+    assert not (fresh.home / "run").exists()
+
+
+def test_a_service_that_cannot_start_ends_all_with_its_reason(fresh: Installation) -> None:
+    result = fresh.make("up", "DETACH=1", DATA_API_STATE_DIR="/dev/null/state")
+    assert result.returncode != 0
+    assert "/dev/null/state cannot be used" in result.stderr
+    assert "data-api.log" in result.stderr
+    assert of_ours(str(fresh.home)) == []
+
+
+@pytest.mark.soak
+def test_ended_in_the_middle_of_the_work_it_goes_on_from_there(fresh: Installation) -> None:
+    """What was pulled before is not pulled again."""
+    settings: dict[str, Any] = {"DATA_API_ROWS": "1000", "BATCH_FRACTION": "1"}
+    with fresh.started("up", **settings) as first:
+        assert any(re.search(rf"{DEFAULT.name} +batch 10", line) for line in first.stdout or ())
+        assert fresh.make("down").returncode == 0
+        assert first.wait(60) != 0
+    assert_nothing_is_left(fresh)
+
+    second = fresh.make("up", "DETACH=1", **settings)
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert set(answering(second.stdout)) == {use_case.model_name for use_case in ALL}
+    assert not re.search(rf"{DEFAULT.name} +batch", second.stdout)
