@@ -1,4 +1,4 @@
-"""The answer: what it is called, how sure the model is, and which model it was."""
+"""The answer: its label, the probabilities, and the model that answered."""
 
 from typing import Any
 
@@ -12,24 +12,24 @@ from ui import errors
 from ui.form import Sent
 
 
-def show(client: Client, use_case: dict[str, Any], sent: Sent | None, well: bool) -> dict[str, Any] | None:
-    """Asks the model if a row was sent and all is well so far; shows its answer and gives it."""
+def show(client: Client, use_case: dict[str, Any], sent: Sent | None, available: bool) -> dict[str, Any] | None:
+    """Send the row to the API and show the answer; return it, or None if there is none."""
     st.subheader("The answer")
     if sent is None:
         st.caption("Fill in the form and press Predict.")
         return None
-    if not well:
-        st.caption("No answer, for the reason above. What you filled in is kept.")
+    if not available:
+        st.caption("No answer, for the reason above. The form keeps its values.")
         return None
     try:
-        with st.spinner("asking the model"):
+        with st.spinner("predicting"):
             answer = client.predict(use_case["name"], sent.row, model=sent.model)
     except ServiceError as error:
         errors.show(error, "answer")
         return None
     model, label = answer["model"], answer["label"]
     st.metric(use_case["target"]["title"], label, help=f"Code {answer['prediction']}")
-    st.caption(f"{answer['probabilities'][label]:.0%} sure, says {model['name']} version {model['version']}")
+    st.caption(f"Probability {answer['probabilities'][label]:.0%}, by {model['name']} version {model['version']}")
     st.altair_chart(_chart(answer["probabilities"], label), width="stretch")
     return answer
 

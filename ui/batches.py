@@ -1,4 +1,4 @@
-"""What came in: the batches, and the rows in quarantine with the reason."""
+"""The batch ledger and the quarantine."""
 
 from typing import Any
 
@@ -13,9 +13,9 @@ SHOWN = 200
 
 
 def show(client: Client, use_case: dict[str, Any]) -> None:
-    """A section that stays closed until somebody asks; what it shows is fetched then."""
+    """Show a section that is closed at first and fetches its data when it is opened."""
     name = use_case["name"]
-    if not st.toggle("What came in: batches and quarantine", key=f"incoming-{name}"):
+    if not st.toggle("Batches and quarantine", key=f"incoming-{name}"):
         return
     try:
         ledger = client.batches(name)
@@ -40,7 +40,7 @@ def show(client: Client, use_case: dict[str, Any]) -> None:
     if not refused:
         st.caption("No row was refused.")
         return
-    st.caption(f"The newest {len(refused):,} of {ledger['rows_refused']:,} refused rows, as they were received.")
+    st.caption(f"The newest {len(refused):,} of {ledger['rows_refused']:,} refused rows, as received.")
     rows = [
         {"batch": f"{row['stream']} #{row['number']}", "row": row["row_no"], "reason": row["reason"]} | row["values"]
         for row in refused

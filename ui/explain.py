@@ -1,4 +1,4 @@
-"""Why the model answered so: where the row lies, what it is near, what each value contributed."""
+"""The explanation: contributions, principal components and nearest training rows."""
 
 from typing import Any
 
@@ -14,15 +14,15 @@ from ui.form import Sent
 FOR, AGAINST = "#2f6b3a", "#b3623b"
 HEIGHT = 420
 CONFLICT = 409
-"""The version came without what explaining needs, or another has taken over since it answered."""
+"""Status if the version has no training rows, or another version has been loaded since the answer."""
 
 
 def show(client: Client, use_case: dict[str, Any], sent: Sent, answer: dict[str, Any]) -> None:
-    """Asks why, of the very version that answered, and draws it."""
+    """Show the explanation by the version that gave the answer."""
     st.subheader("Why this answer")
     version = answer["model"]["version"]
     try:
-        with st.spinner("asking why"):
+        with st.spinner("explaining"):
             found = client.explain(use_case["name"], sent.row, sent.model, version)
     except ServiceError as error:
         if isinstance(error, ApiProblem) and error.status == CONFLICT:
@@ -36,15 +36,15 @@ def show(client: Client, use_case: dict[str, Any], sent: Sent, answer: dict[str,
     with right:
         _picture(use_case, found)
     _neighbours(use_case, found["neighbours"])
-    st.caption(f"Explained by {found['model']['name']} version {found['model']['version']}, which gave the answer.")
+    st.caption(f"By {found['model']['name']} version {found['model']['version']}, which gave the answer.")
 
 
 def _contributions(use_case: dict[str, Any], parts: dict[str, Any]) -> None:
-    st.markdown(f"**What speaks for {parts['label']}, and what against**")
+    st.markdown(f"**Values for and against {parts['label']}**")
     features = {feature["name"]: feature for feature in use_case["features"]}
     data = pd.DataFrame(
         {
-            "value": f"{c['title']}: {_in_words(features[c['feature']], c['value'])}",
+            "value": f"{c['title']}: {_format(features[c['feature']], c['value'])}",
             "contribution": c["contribution"],
             "low": c["contribution"] - 2 * (c["error"] or 0),
             "high": c["contribution"] + 2 * (c["error"] or 0),
@@ -73,31 +73,31 @@ def _contributions(use_case: dict[str, Any], parts: dict[str, Any]) -> None:
     if not parts["exact"]:
         layers.append(alt.Chart(data).mark_rule().encode(x="low:Q", x2="high:Q", y=place))
     st.altair_chart(alt.layer(*layers).properties(height=HEIGHT), width="stretch")
-    st.caption(_told(parts))
+    st.caption(_caption(parts))
 
 
-def _told(parts: dict[str, Any]) -> str:
-    """How the contributions are to be read, and how far they can be trusted."""
+def _caption(parts: dict[str, Any]) -> str:
+    """How to read the contributions, and how exact they are."""
     if parts["unit"] == "probability":
         sums = (
-            f"On average over training rows the model gives {parts['label']} {parts['base']:.0%}; this row's values "
-            f"make it {parts['output']:.0%}."
+            f"The mean probability of {parts['label']} over training rows is {parts['base']:.0%}; for this row it is "
+            f"{parts['output']:.0%}."
         )
     else:
         sums = (
-            f"The model's score for {parts['label']} (log-odds) is {parts['base']:.2f} on average over training rows; "
-            f"the values of this row make it {parts['output']:.2f}."
+            f"The model's mean score for {parts['label']} (log-odds) over training rows is {parts['base']:.2f}; for "
+            f"this row it is {parts['output']:.2f}."
         )
     if parts["exact"]:
-        return f"{sums} Exact, by {parts['method']}."
+        return f"{sums} Exact values, by {parts['method']}."
     return (
-        f"{sums} An approximation, by {parts['method']}: {parts['draws']:,} draws in {parts['seconds']:.2f} s; the "
+        f"{sums} Approximate values, by {parts['method']} ({parts['draws']:,} orders in {parts['seconds']:.2f} s); the "
         "lines show two standard errors."
     )
 
 
 def _picture(use_case: dict[str, Any], found: dict[str, Any]) -> None:
-    st.markdown("**Where the row lies among training rows**")
+    st.markdown("**The row among training rows**")
     projection = found["projection"]
     classes = list(use_case["target"]["labels"].values())
     first, second = (f"Component {i} ({share:.0%})" for i, share in enumerate(projection["explained"], 1))
@@ -122,9 +122,8 @@ def _picture(use_case: dict[str, Any], found: dict[str, Any]) -> None:
     )
     st.altair_chart(chart.properties(height=HEIGHT), width="stretch")
     st.caption(
-        f"A sample of {len(projection['sample']):,} training rows by their first two principal components. The cross "
-        "is the row; circles with a rim are its nearest neighbours, which are near in all dimensions and need not look "
-        "so in two."
+        f"The first two principal components of {len(projection['sample']):,} training rows. The cross is the row. "
+        "Circles with a rim are its nearest neighbours: they are near in all dimensions, and may look far in two."
     )
 
 
@@ -134,7 +133,7 @@ def _neighbours(use_case: dict[str, Any], neighbours: list[dict[str, Any]]) -> N
     table = [
         {"Distance": f"{near['distance']:.3f}", target: near["label"]}
         | {
-            feature["title"]: _in_words(feature, near["row"][feature["name"]])
+            feature["title"]: _format(feature, near["row"][feature["name"]])
             for feature in use_case["features"]
             if "row" in near
         }
@@ -142,10 +141,10 @@ def _neighbours(use_case: dict[str, Any], neighbours: list[dict[str, Any]]) -> N
     ]
     st.dataframe(pd.DataFrame(table), width="stretch", hide_index=True, key=f"neighbours-{use_case['name']}")
     if not all("row" in near for near in neighbours):
-        st.caption("The rows' own values are not shown for this use case.")
+        st.caption("This use case does not expose the values of its training rows.")
 
 
-def _in_words(feature: dict[str, Any], value: Any) -> str:
+def _format(feature: dict[str, Any], value: Any) -> str:
     if value is None:
         return "unknown"
     if feature["kind"] == "category":

@@ -1,4 +1,4 @@
-"""The page as a whole: which use case, what is in Production, the form beside the answer."""
+"""The whole page: the use case, the version in Production, the form and the answer."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ STYLE = """
 
 
 def show() -> None:
-    """Draws the page; Streamlit calls it anew at each click."""
+    """Show the page; Streamlit runs it at each click."""
     st.set_page_config(page_title="dosel", page_icon="🌲", layout="wide")
     st.html(STYLE)
     client = Client(Settings.load().api_url, timeout=TIMEOUT_SECONDS, attempts=1)
@@ -31,19 +31,19 @@ def show() -> None:
             st.title("dosel")
             errors.show(error, "page")
             return
-        # The API has gone since: the form stays, with what was typed, and the parts below say so.
+        # The API has stopped: the form keeps its values, and the sections below show the error.
     use_cases = st.session_state.use_cases
     use_case = _chosen(use_cases)
-    st.caption("dosel · what is in Production, and what it answers")
+    st.caption("dosel · predictions by the model in Production")
     st.title(use_case["title"])
     st.markdown(use_case["summary"])
-    well = production.show(client, use_case)
+    available = production.show(client, use_case)
     st.divider()
     left, right = st.columns([3, 2], gap="large")
     with left:
         sent = form.show(use_case)
     with right:
-        answered = answer.show(client, use_case, sent, well)
+        answered = answer.show(client, use_case, sent, available)
     if sent and answered:
         st.divider()
         explain.show(client, use_case, sent, answered)
@@ -54,7 +54,7 @@ def show() -> None:
 
 
 def _chosen(use_cases: list[dict[str, Any]]) -> dict[str, Any]:
-    """The use case to show: the only one, or the one picked."""
+    """The selected use case."""
     by_name = {use_case["name"]: use_case for use_case in use_cases}
     default = next((u["name"] for u in use_cases if u["default"]), use_cases[0]["name"])
     if len(by_name) == 1:

@@ -1,4 +1,4 @@
-"""What is in Production: version, scores, and since when."""
+"""The version in Production: its number, metrics and date."""
 
 from datetime import datetime
 from typing import Any
@@ -10,14 +10,14 @@ from dosel.errors import ServiceError
 from ui import errors
 
 SCORES = {
-    "test_accuracy": ("Accuracy", "Share of held-out rows it got right."),
-    "test_balanced_accuracy": ("Balanced accuracy", "The same with every class counting alike."),
-    "test_f1_macro": ("F1, macro", "Precision and recall in one figure, every class counting alike."),
+    "test_accuracy": ("Accuracy", "Share of held-out rows that the model predicts correctly."),
+    "test_balanced_accuracy": ("Balanced accuracy", "Mean recall of the classes: every class has the same weight."),
+    "test_f1_macro": ("F1, macro", "Mean F1 score of the classes: every class has the same weight."),
 }
 
 
 def show(client: Client, use_case: dict[str, Any]) -> bool:
-    """Draws it, or says why it cannot be shown; whether it could."""
+    """Show the version, or the error; return whether the version could be shown."""
     try:
         info = client.model_info(use_case["name"])
     except ServiceError as error:
@@ -35,7 +35,7 @@ def show(client: Client, use_case: dict[str, Any]) -> bool:
         rows = version["lineage"]["rows_train"]
         columns[-1].metric("Trained on", f"{rows:,} rows" if rows else "unknown")
         if reason := version["gate"]["reason"]:
-            st.caption(f"Why it is there: {reason}.")
+            st.caption(f"Reason of the promotion: {reason}.")
     return True
 
 

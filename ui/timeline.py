@@ -1,4 +1,4 @@
-"""What was in Production when: a timeline, with the gate's table and the lineage behind each entry."""
+"""The promotion ledger as a timeline, with the gate's table and the lineage of each entry."""
 
 from datetime import datetime
 from typing import Any
@@ -9,7 +9,7 @@ from dosel.client import Client
 from dosel.errors import ServiceError
 
 SHOWN = 20
-"""Entries drawn; the whole ledger is one click away, as CSV."""
+"""Most entries on the page; the CSV has all of them."""
 
 ICONS = {
     "gate": ":material/verified:",
@@ -18,22 +18,22 @@ ICONS = {
     "followed": ":material/call_split:",
 }
 KINDS = {
-    "gate": "let in by the gate",
+    "gate": "promoted by the gate",
     "manual": "promoted by hand",
     "rollback": "rolled back",
-    "followed": "moved in MLflow, and followed",
+    "followed": "moved in MLflow",
 }
 
 
 def show(client: Client, use_case: dict[str, Any]) -> None:
-    """Draws the timeline, newest first."""
+    """Show the timeline, newest entry first."""
     st.subheader("History of Production")
     model = use_case["model_name"]
     try:
         history = client.history(model)
     except ServiceError:
-        # Why, and how to try again, stands above; once is enough.
-        st.caption("It cannot be read just now.")
+        # The message above already has the reason.
+        st.caption("The promotion ledger cannot be read now.")
         return
     entries = history["entries"][::-1]
     if not entries:
@@ -44,7 +44,7 @@ def show(client: Client, use_case: dict[str, Any]) -> None:
     for entry in entries[:SHOWN]:
         _entry(client, model, entry)
     if len(entries) > SHOWN:
-        st.caption(f"The last {SHOWN} of {len(entries)} entries.")
+        st.caption(f"The newest {SHOWN} of {len(entries)} entries.")
     st.download_button(
         "The whole ledger as CSV",
         lambda: client.history_csv(model),
@@ -67,8 +67,8 @@ def _entry(client: Client, model: str, entry: dict[str, Any]) -> None:
                     for rule in entry["gate"]["rules"]
                 ]
             )
-        # Asked for only when somebody wants to know: it is a call to MLflow an entry.
-        if st.button("Where it comes from", key=f"lineage-{model}-{entry['sequence']}"):
+        # Only after a click, since it takes a call to MLflow.
+        if st.button("Show lineage", key=f"lineage-{model}-{entry['sequence']}"):
             _lineage(client, model, entry["to_version"])
 
 
@@ -76,21 +76,21 @@ def _lineage(client: Client, model: str, number: int) -> None:
     try:
         detail = client.version(model, number)
     except ServiceError as error:
-        st.caption(f"It cannot be read just now: {error}.")
+        st.caption(f"The lineage cannot be read now: {error}.")
         return
     version, manifest = detail["version"], detail["manifest"]
     lineage = version["lineage"]
     batches = ", ".join(map(str, lineage["batch_ids"])) or "unknown"
-    told = {
+    facts = {
         "MLflow run": version["run_id"],
         "Rows (SHA-256)": lineage["data_digest"],
         "Batches": batches,
         "Rows trained on, held out": f"{lineage['rows_train']}, {lineage['rows_test']}",
         "Split": lineage["split_version"],
         "Code": lineage["code_version"],
-        "Files (SHA-256)": manifest["digest"] if manifest else "nobody vouched for them",
+        "Files (SHA-256)": manifest["digest"] if manifest else "no manifest",
     }
-    st.markdown("\n".join(f"- {name}: `{value or 'unknown'}`" for name, value in told.items()))
+    st.markdown("\n".join(f"- {name}: `{value or 'unknown'}`" for name, value in facts.items()))
 
 
 def _when(moment: str) -> str:

@@ -157,11 +157,11 @@ def test_the_way_to_an_answer(browser: Browser, running: tuple[Installation, str
         expect(page.get_by_text("since", exact=False).first).to_be_visible()
         keep(page, f"page-{width}-empty")
         fill_in_and_send(page)
-        expect(page.get_by_text(f"says {DEFAULT.model_name} version 1")).to_be_visible()
+        expect(page.get_by_text(f"by {DEFAULT.model_name} version 1")).to_be_visible()
         # Why it answered so: by the version that did, with what speaks for it, the picture and the neighbours.
         expect(page.get_by_text(f"{DEFAULT.model_name} version 1, which gave the answer")).to_be_visible()
         expect(page.locator("[data-testid='stVegaLiteChart']")).to_have_count(3)
-        expect(page.get_by_text("on average over training rows")).to_be_visible()
+        expect(page.get_by_text("over training rows is")).to_be_visible()
         expect(page.get_by_text("The cross is the row")).to_be_visible()
         expect(page.get_by_text("nearest training rows")).to_be_visible()
         # Nothing is wider than the screen.
@@ -242,11 +242,11 @@ def test_the_api_is_stopped_in_the_middle_and_comes_back(
             wait_until(lambda: httpx.get(f"{url}/readyz").is_success)
             page.get_by_role("button", name="Try again").click()
             fill_in_and_send(page)
-            expect(page.get_by_text(f"says {DEFAULT.model_name} version 1")).to_be_visible()
+            expect(page.get_by_text(f"by {DEFAULT.model_name} version 1")).to_be_visible()
         page.get_by_role("button", name="Predict").click()
         expect(page.get_by_text("No answer, for the reason above.")).to_be_visible()
         expect(page.get_by_text("The prediction API cannot be reached.")).to_have_count(1)
-        expect(page.get_by_text(f"says {DEFAULT.model_name}")).to_have_count(0)
+        expect(page.get_by_text(f"by {DEFAULT.model_name}")).to_have_count(0)
         expect(page.get_by_test_id("stException")).to_have_count(0)
         keep(page, "page-api-stopped")
         with api(port, environment):
@@ -281,14 +281,14 @@ def test_batches_and_quarantine_are_there_for_who_asks(
     }
     [port] = free_ports(1)
     with api(port, environment), page_of(browser, f"http://127.0.0.1:{port}", tmp_path, height=2200) as page:
-        asked = page.get_by_text("What came in: batches and quarantine")
+        asked = page.get_by_text("Batches and quarantine")
         expect(asked).to_be_visible()
         expect(page.get_by_text("Quarantine", exact=True)).to_have_count(0)
         asked.click()
         for title, count in {"Batches": 1, "Rows received": 42, "Clean": 40, "Refused": 1, "Duplicates": 1}.items():
             metric = page.get_by_test_id("stMetric").filter(has=page.get_by_text(title, exact=True))
             expect(metric.get_by_test_id("stMetricValue")).to_have_text(str(count))
-        expect(page.get_by_text("The newest 1 of 1 refused rows, as they were received.")).to_be_visible()
+        expect(page.get_by_text("The newest 1 of 1 refused rows, as received.")).to_be_visible()
         # The cells are drawn; what a screen reader is given stands beside the picture.
         reason = page.locator("[role=gridcell]", has_text=f"{DEFAULT.features[0].name}:")
         expect(reason).to_contain_text("got 'steep'")
@@ -298,10 +298,10 @@ def test_batches_and_quarantine_are_there_for_who_asks(
 def test_the_history_has_the_gates_table_and_the_lineage(browser: Browser, running: tuple[Installation, str]) -> None:
     platform, _ = running
     with opened(browser, platform.url("STREAMLIT_PORT"), height=2000) as page:
-        page.get_by_text("let in by the gate").first.click()
+        page.get_by_text("promoted by the gate").first.click()
         for rule in ("floor", "interval", "class recall"):
             expect(page.get_by_role("cell", name=rule, exact=True)).to_be_visible()
-        page.get_by_role("button", name="Where it comes from").click()
+        page.get_by_role("button", name="Show lineage").click()
         expect(page.get_by_text("Files (SHA-256)")).to_be_visible()
         expect(page.get_by_role("button", name="The whole ledger as CSV")).to_be_visible()
         keep(page, "page-history")

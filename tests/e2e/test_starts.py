@@ -19,7 +19,7 @@ def test_a_taken_port_is_one_line_and_nothing_is_started(fresh: Installation) ->
         other.listen()
         result = fresh.make("up", "DETACH=1")
     assert result.returncode != 0
-    assert f"port {fresh.environment['MLFLOW_PORT']} (MLflow) is taken" in result.stderr
+    assert f"port {fresh.environment['MLFLOW_PORT']} (MLflow) is used" in result.stderr
     assert "MLFLOW_PORT=" in result.stderr
     assert of_ours(str(fresh.home)) == []
 

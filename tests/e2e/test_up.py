@@ -28,7 +28,7 @@ each_use_case = pytest.mark.parametrize("use_case", ALL, ids=lambda use_case: us
 
 def answering(output: str) -> dict[str, int]:
     """Which version of each model answered, as `make up` tells it."""
-    return {name: int(number) for name, number in re.findall(r"says (\w+) version (\d+)", output)}
+    return {name: int(number) for name, number in re.findall(r"by (\w+) version (\d+)", output)}
 
 
 def candidates(family: Family) -> int:
@@ -153,7 +153,7 @@ def test_a_second_start_resumes_on_what_is_there(running: Running) -> None:
     platform, output = running
     again = platform.make("up", "DETACH=1")
     assert again.returncode == 0
-    assert "everything is running already" in again.stdout
+    assert "everything is already running" in again.stdout
     assert answering(again.stdout) == answering(output)
     assert platform.make("status").returncode == 0
 

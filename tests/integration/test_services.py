@@ -74,8 +74,8 @@ def test_a_signal_ends_them(number: signal.Signals, home: Home) -> None:
     assert len(servers) == 2
     assert not any(server.is_running() for server in servers)
     assert not home.environment_file.exists()
-    assert "mariadb  ended" in output
-    assert "minio    ended" in output
+    assert "mariadb  stopped" in output
+    assert "minio    stopped" in output
 
 
 def test_another_terminal_ends_them_and_their_data_stay(home: Home) -> None:
@@ -101,7 +101,7 @@ def test_one_that_dies_takes_the_other_along_and_is_named(home: Home) -> None:
     minio.kill()
     _, errors = process.communicate(timeout=SECONDS)
     assert process.returncode == 1
-    assert "MinIO has ended" in errors
+    assert "MinIO stopped unexpectedly" in errors
     assert not mariadb.is_running()
 
 

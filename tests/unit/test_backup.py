@@ -57,26 +57,26 @@ def test_they_are_made_with_their_labels_under_the_name_the_project_has_now(
 @pytest.mark.parametrize("act", [backup, restore])
 def test_nothing_is_touched_while_something_runs(act: object, docker: SimpleNamespace, tmp_path: Path) -> None:
     docker.running = ["p_mysql_1"]
-    with pytest.raises(StartupError, match="p_mysql_1 runs"):
+    with pytest.raises(StartupError, match="p_mysql_1 is running"):
         act("p", tmp_path)  # type: ignore[operator]
     assert docker.told == []
 
 
 def test_a_backup_is_never_overwritten(docker: SimpleNamespace, tmp_path: Path) -> None:
     backup("p", tmp_path)
-    with pytest.raises(StartupError, match="holds a backup"):
+    with pytest.raises(StartupError, match="already has a backup"):
         backup("p", tmp_path)
 
 
 def test_nor_is_a_volume(docker: SimpleNamespace, tmp_path: Path) -> None:
     backup("p", tmp_path)
-    with pytest.raises(StartupError, match="the volumes mysql are there"):
+    with pytest.raises(StartupError, match="the volumes mysql exist"):
         restore("p", tmp_path)
 
 
 def test_half_a_backup_is_none(docker: SimpleNamespace, tmp_path: Path) -> None:
     (tmp_path / "mysql.tar.gz").touch()
-    with pytest.raises(StartupError, match="no whole backup"):
+    with pytest.raises(StartupError, match="no complete backup"):
         restore("p", tmp_path)
 
 

@@ -32,7 +32,7 @@ def test_each_default_stops_a_start_in_production(name: str, monkeypatch: pytest
     assert Settings.load().environment == "production"
     for known in (DEFAULTS[name], ""):
         monkeypatch.setenv(name, known)
-        with pytest.raises(SettingsError, match=rf"production, but {name} is a default"):
+        with pytest.raises(SettingsError, match=rf"production, but {name} has a public default"):
             Settings.load()
 
 

@@ -84,7 +84,7 @@ def test_a_port_that_was_taken_meanwhile_is_changed_and_the_password_is_not(fake
 def test_one_that_ends_by_itself_is_told_with_its_last_words(fake: Fake) -> None:
     fake.code = "raise SystemExit('no room')"
     fake._answers = lambda: False  # type: ignore[method-assign]
-    with pytest.raises(StartupError, match=r"Fake has ended\.\n(.*\n)*  \| no room\nIts log: .*fake\.log"):
+    with pytest.raises(StartupError, match=r"Fake stopped unexpectedly\.\n(.*\n)*  \| no room\nIts log: .*fake\.log"):
         fake.start()
 
 

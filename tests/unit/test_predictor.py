@@ -214,7 +214,7 @@ def test_a_conversion_that_answers_otherwise_is_refused(monkeypatch: pytest.Monk
     model = fitted(CLASSIFIERS["forest"])
     predictor = Predictor(COVERTYPE, model)
     assert predictor.backend == "scikit-learn"
-    assert "get another label" in predictor.fallback_reason
+    assert "labels differ" in predictor.fallback_reason
     assert predictor.predict([COVERTYPE.example])[0].prediction == model.predict(
         frames.frame(COVERTYPE, [COVERTYPE.example])
     )

@@ -52,7 +52,7 @@ def test_nothing_in_the_way_leaves_nothing_behind(settings: Settings) -> None:
 
 def test_a_taken_port_names_who_has_it_and_what_moves_ours(settings: Settings, listening: int) -> None:
     said = refusal(settings, service(listening))
-    assert f"port {listening} (MLflow) is taken by " in said
+    assert f"port {listening} (MLflow) is used by " in said
     assert f"(process {os.getpid()})" in said
     suggested = re.search(r"MLFLOW_PORT=(\d+) make up", said)
     assert suggested
@@ -80,7 +80,7 @@ def test_a_port_whose_connections_fade_out_is_free(settings: Settings) -> None:
 def test_two_services_cannot_share_a_port(settings: Settings) -> None:
     port = free_port()
     said = refusal(settings, service(port, "MLflow"), service(port, "Airflow", "AIRFLOW_PORT"))
-    assert said == f"MLflow and Airflow both want port {port}: change AIRFLOW_PORT"
+    assert said == f"MLflow and Airflow have the same port {port}: change AIRFLOW_PORT"
 
 
 def test_services_that_run_already_are_not_asked_about(settings: Settings, listening: int) -> None:
@@ -90,7 +90,7 @@ def test_services_that_run_already_are_not_asked_about(settings: Settings, liste
 def test_a_full_disk_is_told_with_what_is_needed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=preflight.DISK_BYTES - 1_000_000))
     said = refusal(settings)
-    assert f"the disk of {settings.home} has 999 MB left, 1,000 MB are needed" in said
+    assert f"the disk of {settings.home} has 999 MB left and 1,000 MB are needed" in said
     assert "DOSEL_HOME" in said
 
 

@@ -164,13 +164,13 @@ def test_no_experiment_yet_means_no_candidates(client: MlflowClient) -> None:
 def test_batches_are_told_once_and_only_new_ones(settings: Settings, received: Received) -> None:
     store(settings, 1, received(3, seed=1))
     progress = Progress(COVERTYPE, settings)
-    assert progress.look() == []
+    assert progress.poll() == []
     rows = received(1200, seed=2)
     store(settings, 2, [*rows, rows[0], ["short"]])
-    (news,) = progress.look()
+    (news,) = progress.poll()
     assert news == "covertype   batch  2   1,200 of 1,202 rows kept, 1 refused, 1 duplicates"
     assert progress.stage == "pulling batches"
-    assert progress.look() == []
+    assert progress.poll() == []
     assert set(progress.phases) == {"batches"}
 
 
@@ -178,25 +178,25 @@ def test_candidates_are_told_with_the_best_so_far(settings: Settings, client: Ml
     progress = Progress(COVERTYPE, settings)
     for position, score in (("1/3", 0.7), ("2/3", 0.6)):
         client.set_terminated(candidate(client, position, score))
-    first, second = progress.look()
+    first, second = progress.poll()
     assert first.endswith("0.7000   best 0.7000")
     assert second.endswith("0.6000   best 0.7000")
     client.set_terminated(candidate(client, "3/3", 0.8))
     client.set_terminated(candidate(client, "1/3", 0.1, parent="another search"))
-    assert [news.split()[-1] for news in progress.look()] == ["0.1000", "0.8000"]
+    assert [news.split()[-1] for news in progress.poll()] == ["0.1000", "0.8000"]
 
 
 def test_batches_that_come_one_after_the_other_are_one_bar(settings: Settings, received: Received) -> None:
     progress = Progress(COVERTYPE, settings)
     assert progress.bars() == []
     store(settings, 1, received(3, seed=1))
-    progress.look()
+    progress.poll()
     (bar,) = progress.bars()
-    assert (bar.title, bar.told, bar.of) == ("covertype batches", "1 batch  3 rows  0 refused  0 duplicates", None)
+    assert (bar.title, bar.text, bar.of) == ("covertype batches", "1 batch  3 rows  0 refused  0 duplicates", None)
     store(settings, 2, [*received(1200, seed=2), ["short"]])
-    progress.look()
+    progress.poll()
     (bar,) = progress.bars()
-    assert re.fullmatch(r"2 batches  1,204 rows  [\d,]+ rows/s  1 refused  0 duplicates", bar.told)
+    assert re.fullmatch(r"2 batches  1,204 rows  [\d,]+ rows/s  1 refused  0 duplicates", bar.text)
 
 
 def test_batches_of_a_while_ago_are_no_bar_any_more(
@@ -204,7 +204,7 @@ def test_batches_of_a_while_ago_are_no_bar_any_more(
 ) -> None:
     progress = Progress(COVERTYPE, settings)
     store(settings, 1, received(3))
-    progress.look()
+    progress.poll()
     monkeypatch.setattr("dosel.embedded.progress.LULL_SECONDS", 0)
     assert progress.bars() == []
 
@@ -217,7 +217,7 @@ def test_each_family_that_is_searched_has_a_bar_until_it_is_done(settings: Setti
         ("1/2", 0.8, "b", "boosting"),
     ):
         client.set_terminated(candidate(client, position, score, parent, family))
-    progress.look()
+    progress.poll()
     assert progress.bars() == [
         Bar("covertype forest", "2/3  best 0.7000", 2, 3),
         Bar("covertype boosting", "1/2  best 0.8000", 1, 2),
@@ -225,35 +225,35 @@ def test_each_family_that_is_searched_has_a_bar_until_it_is_done(settings: Setti
     client.set_terminated(candidate(client, "2/2", 0.1, "b", "boosting"))
     # A search that was killed is tried again: a run of its own.
     client.set_terminated(candidate(client, "1/3", 0.5, "c", "forest"))
-    progress.look()
+    progress.poll()
     assert progress.bars() == [Bar("covertype forest", "1/3  best 0.5000", 1, 3)]
 
 
 def test_production_is_told_with_its_reason(settings: Settings, client: MlflowClient) -> None:
     progress = Progress(COVERTYPE, settings)
-    assert progress.look() == []
+    assert progress.poll() == []
     assert progress.production is None
     name = COVERTYPE.model_name
     client.create_registered_model(name)
     client.create_model_version(name, "file:///nowhere", candidate(client, "1/1", 0.5))
     client.set_registered_model_alias(name, "production", "1")
     PromotionLedger(connect(settings.warehouse_url)).append(name, 1, "me", "accuracy 0.9")
-    (news,) = progress.look()
+    (news,) = progress.poll()
     assert news == f"covertype   Production   {name} version 1: accuracy 0.9"
     assert progress.production == 1
-    assert progress.look() == []
+    assert progress.poll() == []
 
 
 def test_a_task_that_failed_is_told_once_a_try(settings: Settings, airflow: Airflow) -> None:
     progress = Progress(COVERTYPE, settings)
     write_log(settings, {"error_detail": [{"exc_type": "SourceUnavailable", "exc_value": "answered 500"}]})
     airflow.failed = [failure()]
-    (news,) = progress.look()
-    assert news == ("covertype_ingest: task pull failed, try 1 of 3: SourceUnavailable: answered 500; trying again")
-    assert progress.look() == []
+    (news,) = progress.poll()
+    assert news == ("covertype_ingest: task pull failed (attempt 1 of 3): SourceUnavailable: answered 500; retrying")
+    assert progress.poll() == []
     airflow.failed = [failure(attempt=2)]
-    assert len(progress.look()) == 1
-    assert progress.stage == "trying again"
+    assert len(progress.poll()) == 1
+    assert progress.stage == "retrying"
 
 
 def test_a_task_that_failed_for_good_ends_the_waiting(settings: Settings, airflow: Airflow) -> None:
@@ -261,8 +261,8 @@ def test_a_task_that_failed_for_good_ends_the_waiting(settings: Settings, airflo
     log = write_log(settings, {"level": "error", "event": "boom"}, attempt=3)
     airflow.failed = [failure("failed", attempt=3)]
     with pytest.raises(StartupError) as raised:
-        progress.look()
-    assert str(raised.value) == f"covertype_ingest: task pull failed, try 3 of 3: boom\nIts log: {log}"
+        progress.poll()
+    assert str(raised.value) == f"covertype_ingest: task pull failed (attempt 3 of 3): boom\nIts log: {log}"
 
 
 @pytest.mark.parametrize(
@@ -271,8 +271,8 @@ def test_a_task_that_failed_for_good_ends_the_waiting(settings: Settings, airflo
         ([{"error_detail": [{"exc_type": "E", "exc_value": "why"}]}, {"level": "info", "event": "bye"}], "E: why"),
         ([{"level": "error", "event": "first"}, {"level": "critical", "event": "last"}], "last"),
         ([{"level": "error", "event": "told"}, "Killed", "{cut"], "told"),
-        ([{"level": "info", "event": "working"}], "the task ended without a word, as if it was killed"),
-        ([], "the task ended without a word, as if it was killed"),
+        ([{"level": "info", "event": "working"}], "the task ended without an error message; it was probably killed"),
+        ([], "the task ended without an error message; it was probably killed"),
         (None, "no log was written"),
     ],
     ids=["exception", "last error", "lines that are no JSON", "killed", "empty", "missing"],
@@ -283,13 +283,13 @@ def test_a_reason_is_read_off_the_log(
     if entries is not None:
         write_log(settings, *entries)
     airflow.failed = [failure()]
-    (trouble,) = AirflowRuns(settings).troubles(INGEST, LONG_AGO)
+    (trouble,) = AirflowRuns(settings).failures(INGEST, LONG_AGO)
     assert trouble.reason == reason
     assert (trouble.attempt, trouble.attempts, trouble.final) == (1, 3, False)
 
 
 def test_a_dag_that_is_not_known_yet_has_no_troubles(settings: Settings, airflow: Airflow) -> None:
-    assert AirflowRuns(settings).troubles("not_parsed_yet", LONG_AGO) == []
+    assert AirflowRuns(settings).failures("not_parsed_yet", LONG_AGO) == []
 
 
 @pytest.mark.parametrize(
@@ -312,13 +312,13 @@ def test_a_token_that_has_run_out_is_fetched_anew(settings: Settings, airflow: A
     import httpx
 
     runs = AirflowRuns(settings)
-    assert runs.troubles(INGEST, LONG_AGO) == []
-    assert runs.troubles(TRAIN, LONG_AGO) == []
+    assert runs.failures(INGEST, LONG_AGO) == []
+    assert runs.failures(TRAIN, LONG_AGO) == []
     assert airflow.logins == 1
     airflow.token = "t2"
     with pytest.raises(httpx.HTTPStatusError):
-        runs.troubles(INGEST, LONG_AGO)
-    assert runs.troubles(INGEST, LONG_AGO) == []
+        runs.failures(INGEST, LONG_AGO)
+    assert runs.failures(INGEST, LONG_AGO) == []
     assert airflow.logins == 2
 
 
@@ -329,7 +329,7 @@ def test_a_nudge_starts_the_ingest_unless_it_runs(
     under_way: dict[str, int], started: list[str], settings: Settings, airflow: Airflow
 ) -> None:
     airflow.dags = under_way
-    Progress(COVERTYPE, settings).nudge()
+    Progress(COVERTYPE, settings).start_ingest()
     assert airflow.started == started
 
 
@@ -337,5 +337,5 @@ def test_services_that_do_not_answer_are_no_news(tmp_path: Path, settings: Setti
     progress = Progress(COVERTYPE, settings)
     airflow.server.shutdown()
     airflow.server.server_close()
-    assert progress.look() == []
-    progress.nudge()
+    assert progress.poll() == []
+    progress.start_ingest()

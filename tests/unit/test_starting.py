@@ -17,5 +17,5 @@ def test_a_use_case_that_the_running_platform_does_not_know(tmp_path: Path, monk
     new, *known = ALL
     monkeypatch.setattr(Processes, "leader", lambda *_: object())
     monkeypatch.setattr(Client, "use_cases", lambda _: [{"name": use_case.name} for use_case in known])
-    with pytest.raises(StartupError, match=rf"before {new.name} was declared: end it with `make down`"):
+    with pytest.raises(StartupError, match=rf"before {new.name} was declared; stop it with `make down`"):
         Platform(Settings(home=tmp_path), {}, Console()).up(detach=True)
