@@ -19,11 +19,11 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: up
-up: setup ## the main job: start everything, show the pipeline at work (DETACH=1 returns when each use case answers)
+up: setup ## the main job: start everything and show the progress (DETACH=1 returns when each use case answers)
 	@$(DOSEL) up $(if $(filter-out 0,$(DETACH)),--detach)
 
 .PHONY: status
-status: setup ## is each service well, what is in Production
+status: setup ## show each service's state and the versions in Production
 	@$(DOSEL) status
 
 .PHONY: logs
@@ -31,7 +31,7 @@ logs: setup ## follow the logs (SERVICE=… for one)
 	@$(DOSEL) logs $(if $(SERVICE),"$(SERVICE)")
 
 .PHONY: down
-down: ## end everything that make up started
+down: ## stop everything that make up started
 	@if [ -x $(DOSEL) ]; then $(DOSEL) down; else echo "nothing was running"; fi
 
 .PHONY: services
@@ -39,11 +39,11 @@ services: setup ## start a MariaDB and a MinIO to use instead of files (DETACH=1
 	@$(DOSEL) services $(if $(filter-out 0,$(DETACH)),--detach)
 
 .PHONY: services-down
-services-down: ## end what make services started; its data stay
+services-down: ## stop what make services started; its data stays
 	@if [ -x $(DOSEL) ]; then $(DOSEL) services-down; fi
 
 .PHONY: clean
-clean: down ## end everything and forget all data, models and logs (.venv stays)
+clean: down ## stop everything and delete all data, models and logs (.venv stays)
 	@if [ -x $(DOSEL) ]; then $(DOSEL) forget; fi
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis .import_linter_cache test-output
 
@@ -54,28 +54,28 @@ distclean: clean ## also remove .venv and the package cache
 PYTEST := MLFLOW_DISABLE_TELEMETRY=true MPLCONFIGDIR="$(CURDIR)/.cache/matplotlib" .venv/bin/python -m pytest
 
 .PHONY: test
-test: setup ## all tests but the soaks, several at a time (WORKERS=… for another number)
+test: setup ## all tests except the soaks, on several workers (WORKERS=… sets the number)
 	@$(PYTEST) --numprocesses $(or $(WORKERS),auto) --dist loadscope --no-loadscope-reorder
 
 .PHONY: soak-all
-soak-all: setup ## the tests that make test leaves out: a tenth of each soak, and the rest on MariaDB and MinIO
+soak-all: setup ## the tests that make test omits: a tenth of each soak, and the rest on MariaDB and MinIO
 	@$(PYTEST) -m soak
 
 .PHONY: e2e
-e2e: setup ## the platform in Docker, each part killed in the middle of a run (root, half an hour)
+e2e: setup ## test the platform in Docker, killing each service during a run (root, half an hour)
 	@$(PYTEST) -m compose --log-cli-level INFO --timeout 3600 tests/e2e/test_compose.py
 
 .PHONY: soak-registry
-soak-registry: setup ## 20 processes promote at once, 200 are killed between steps: is the registry in order after?
+soak-registry: setup ## test the registry: 20 processes promote at once, 200 are killed between steps
 	@.venv/bin/python -m benchmarks.soak_registry $(if $(SHARE),--share $(SHARE)) \
 		$(if $(WAREHOUSE_URL),--warehouse-url "$(WAREHOUSE_URL)")
 
 .PHONY: bench-ingest
-bench-ingest: setup ## how fast batches enter the warehouse, beside the usual ways (needs mariadbd)
+bench-ingest: setup ## measure the ingest, side by side with the usual ways (needs mariadbd)
 	@.venv/bin/python -m benchmarks.ingest
 
 .PHONY: soak-ingest
-soak-ingest: setup ## kill -9 worker, data API and database 200 times while batches are stored (needs mariadbd)
+soak-ingest: setup ## test the ingest: kill -9 worker, data API and database 200 times (needs mariadbd)
 	@.venv/bin/python -m benchmarks.soak_ingest
 
 .PHONY: lint
@@ -100,28 +100,28 @@ restore: setup ## make the volumes of a backup (FROM=…)
 	@$(DOSEL) compose restore "$(or $(FROM),$(error name a folder: make restore FROM=…))"
 
 .PHONY: bench-serving
-bench-serving: setup ## how fast the API answers, side by side with others (needs wrk; about ten minutes)
+bench-serving: setup ## measure the API, side by side with others (needs wrk; about ten minutes)
 	@.venv/bin/python -m benchmarks.serving $(PARTS)
 
 .PHONY: bench-training
-bench-training: setup ## what a tracked search costs beside a bare one, and on more rows (CSV=…, SIZES=…; an hour)
+bench-training: setup ## measure tracked and bare searches on growing numbers of rows (CSV=…, SIZES=…; an hour)
 	@.venv/bin/python -m benchmarks.training $(if $(CSV),--csv "$(CSV)") \
 		$(if $(filter-out undefined,$(origin SIZES)),--sizes $(SIZES))
 
 .PHONY: bench-explain
-bench-explain: setup ## what an explanation costs, by training rows and model (CSV=… for rows of your own)
+bench-explain: setup ## measure explanations by number of training rows and model (CSV=… for your own rows)
 	@.venv/bin/python -m benchmarks.explain $(if $(CSV),--csv "$(CSV)")
 
 .PHONY: soak-serving
-soak-serving: setup ## the API while Production changes a thousand times (SWAPS=… for another number)
+soak-serving: setup ## test the API while Production changes a thousand times (SWAPS=… sets the number)
 	@.venv/bin/python -m benchmarks.soak_serving $(SWAPS)
 
 .PHONY: outage
-outage: setup ## the API while MLflow, MinIO and MariaDB end and come back (needs mariadbd and minio)
+outage: setup ## test the API while MLflow, MinIO and MariaDB stop and return (needs mariadbd and minio)
 	@.venv/bin/python -m benchmarks.outage
 
 .PHONY: fuzz
-fuzz: setup ## requests nobody thought of: 10,000 against the API, and the readers of JSON and CSV (CASES=… for less)
+fuzz: setup ## test the API and the readers with 10,000 random requests (CASES=… sets the number)
 	@.venv/bin/python -m benchmarks.fuzz $(CASES)
 
 .PHONY: docs
@@ -131,7 +131,7 @@ docs: setup ## write the generated parts of README.md and docs/, then build the 
 	@echo "the site is in site/; .venv/bin/mkdocs serve shows it at http://127.0.0.1:8000"
 
 .PHONY: lock
-lock: setup ## write the locks anew from pyproject.toml
+lock: setup ## write the locks from pyproject.toml
 	@.venv/bin/python scripts/lock.py
 
 .PHONY: setup

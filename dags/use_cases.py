@@ -1,7 +1,7 @@
-"""Two DAGs a use case: `…_ingest` pulls what is due, `…_train` starts when that changed the clean rows.
+"""Two DAGs for each use case: `…_ingest` stores new batches, `…_train` starts when the clean rows changed.
 
-Only schedule and wiring stand here. The heavy imports are inside the tasks, since Airflow reads this file
-again before each of them. What passes between tasks is references: a run's id, a version's number.
+This file has only schedules and wiring. Heavy imports are inside the tasks, since Airflow parses this file before each
+task. Tasks pass references to each other: a run's id, a version's number.
 """
 
 from datetime import timedelta
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from dosel.pipeline import Pipeline
 
 TRAINING_POOL = "training"
-"""One slot for the whole installation, made at start: one training at a time has the machine to itself."""
+"""Airflow pool with one slot, created at start: one training at a time in the whole installation."""
 
-BY_ITSELF: dict[str, Any] = {
+DAG_SETTINGS: dict[str, Any] = {
     "catchup": False,
     "max_active_runs": 1,
     "is_paused_upon_creation": False,
@@ -30,7 +30,7 @@ BY_ITSELF: dict[str, Any] = {
         "max_retry_delay": timedelta(minutes=2),
     },
 }
-"""Every DAG runs without being switched on, one run at a time, and tries again."""
+"""Settings of every DAG: active from the start, one run at a time, with retries."""
 
 
 def opened(use_case_name: str) -> "Pipeline":
@@ -41,42 +41,42 @@ def opened(use_case_name: str) -> "Pipeline":
 
 @task(execution_timeout=timedelta(minutes=30))
 def pull(use_case_name: str) -> list[int]:
-    """Stores what the source has; skipped when that is nothing new. Gives the batches' ids."""
+    """Store the source's new batches and return their ids; skipped if there are none."""
     pipeline = opened(use_case_name)
     batches = pipeline.ingest(pipeline.source())
     if not batches:
-        raise AirflowSkipException("nothing new: the source is done, or its next batch is not due")
+        raise AirflowSkipException("no new batch: the source has ended, or its next batch is not due")
     return [batch.id for batch in batches]
 
 
 @task(execution_timeout=timedelta(minutes=30))
 def process(use_case_name: str) -> str | None:
-    """Describes the sets a training works on, and keeps them in the lake; gives the MLflow run's id."""
+    """Write the preprocessed rows to the lake, if declared, and return the MLflow run's id."""
     return opened(use_case_name).process()
 
 
 @task(execution_timeout=timedelta(minutes=5))
 def announce(use_case_name: str) -> None:
-    """Updates the asset that starts the training; skipped when every row was trained on and judged."""
+    """Update the asset that starts the training; skipped if a model was already trained on all clean rows."""
     if not opened(use_case_name).training_due():
-        raise AirflowSkipException("every clean row was trained on")
+        raise AirflowSkipException("a model was already trained on all clean rows")
 
 
 @task(pool=TRAINING_POOL, execution_timeout=timedelta(hours=12))
 def train(use_case_name: str) -> str:
-    """Searches and evaluates; gives the MLflow run's id."""
+    """Search and evaluate; return the MLflow run's id."""
     return opened(use_case_name).train()
 
 
 @task(execution_timeout=timedelta(minutes=10))
 def register(use_case_name: str, mlflow_run: str) -> int:
-    """Gives the registered version's number."""
+    """Register the models; return the challenger's version number."""
     return opened(use_case_name).register(mlflow_run)
 
 
 @task(execution_timeout=timedelta(minutes=30))
 def challenge(use_case_name: str, version: int) -> bool:
-    """Lets the version into Production if it earned it; gives whether it did."""
+    """Send the challenger to the gate; return whether it was promoted."""
     context = get_current_context()
     actor = f"{context['dag'].dag_id} {context['run_id']}"
     return opened(use_case_name).challenge(version, actor).promoted
@@ -84,7 +84,7 @@ def challenge(use_case_name: str, version: int) -> bool:
 
 @task(execution_timeout=timedelta(minutes=5))
 def warm_up() -> None:
-    """Has the API look at the registry now, rather than at its next poll."""
+    """Make the API load the version in Production now instead of at its next poll."""
     from dosel.client import Client
 
     Client(Settings.load().api_url).warm_up()
@@ -93,15 +93,17 @@ def warm_up() -> None:
 def dags_of(use_case: UseCase, ingest_every: timedelta) -> tuple[DAG, DAG]:
     clean_rows = Asset(name=f"{use_case.name}_clean", uri=f"dosel://warehouse/{use_case.name}_clean")
     tags = ["dosel", use_case.name]
-    by_itself = BY_ITSELF | {"default_args": BY_ITSELF["default_args"] | {"priority_weight": use_case.priority}}
+    dag_settings = DAG_SETTINGS | {
+        "default_args": DAG_SETTINGS["default_args"] | {"priority_weight": use_case.priority}
+    }
 
     @dag(
         dag_id=f"{use_case.name}_ingest",
         schedule=ingest_every,
         tags=tags,
-        description=f"Pulls what is due of {use_case.title} into the warehouse",
-        doc_md=f"Pulls the batches of **{use_case.title}** that are due into the warehouse.",
-        **by_itself,
+        description=f"Stores new batches of {use_case.title} in the warehouse",
+        doc_md=f"Stores new batches of **{use_case.title}** in the warehouse.",
+        **dag_settings,
     )
     def ingest() -> None:
         announced = announce.override(outlets=[clean_rows], trigger_rule="none_failed")(use_case.name)
@@ -115,9 +117,9 @@ def dags_of(use_case: UseCase, ingest_every: timedelta) -> tuple[DAG, DAG]:
         dag_id=f"{use_case.name}_train",
         schedule=[clean_rows],
         tags=tags,
-        description=f"Searches, evaluates and lets the winner for {use_case.title} into Production if it earned it",
-        doc_md=f"Trains on the clean rows of **{use_case.title}**; the winner enters Production if it earned it.",
-        **by_itself,
+        description=f"Trains models for {use_case.title} and promotes the best one if it passes the gate",
+        doc_md=f"Trains models on the clean rows of **{use_case.title}**; the best one is promoted if it passes the gate.",
+        **dag_settings,
     )
     def training() -> None:
         version = register(use_case.name, train(use_case.name))
