@@ -118,7 +118,7 @@ def dags_of(use_case: UseCase, ingest_every: timedelta) -> tuple[DAG, DAG]:
         schedule=[clean_rows],
         tags=tags,
         description=f"Trains models for {use_case.title} and promotes the best one if it passes the gate",
-        doc_md=f"Trains models on the clean rows of **{use_case.title}**; the best one is promoted if it passes the gate.",
+        doc_md=f"Trains models for **{use_case.title}** and promotes the best one if it passes the gate.",
         **dag_settings,
     )
     def training() -> None:
