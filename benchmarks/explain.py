@@ -104,7 +104,7 @@ def contributions(seen: pd.DataFrame, unseen: pd.DataFrame) -> dict[str, float]:
         began = perf_counter()
         contributor = Contributor(predictor, seen_rows)
         ready = perf_counter() - began
-        found = []
+        found: list[Any] = []
 
         def one(
             row: dict[str, Any],

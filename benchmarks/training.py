@@ -32,7 +32,7 @@ from dosel.rows import frames, hashing
 from dosel.settings import Settings
 from dosel.training.preprocessing import CLASSIFIER
 from dosel.training.train import TrainingData, cores, train
-from dosel.usecases import UseCase
+from dosel.usecases import Range, UseCase
 from dosel.usecases.covertype import COVERTYPE
 from external.columns import as_words, coded
 from external.generator import generate
@@ -130,7 +130,7 @@ def bare(data: TrainingData) -> Outcome:
     ]
     search = GridSearchCV(
         pipeline.Pipeline([("preprocess", ColumnTransformer(steps)), (CLASSIFIER, FOREST.build(SEED))]),
-        {f"{CLASSIFIER}__{name}": list(values) for name, values in FOREST.space.items()},
+        {f"{CLASSIFIER}__{n}": list(v) for n, v in FOREST.space.items() if not isinstance(v, Range)},
         scoring=COVERTYPE.gate.metric,
         cv=COVERTYPE.folds,
         n_jobs=-1,

@@ -100,8 +100,8 @@ def test_too_many_are_refused_at_once_and_what_has_begun_is_finished_at_the_end(
         wait_until(lambda: not answers(port))
         assert [finished(connection) for connection in waiting] == [200] * len(waiting)
         assert process.wait(timeout=30) == -signal.SIGTERM
-    with connect(here.settings.warehouse_url).connect() as connection:
-        logged = connection.execute(select(func.count()).select_from(PREDICTIONS)).scalar_one()
+    with connect(here.settings.warehouse_url).connect() as warehouse:
+        logged = warehouse.execute(select(func.count()).select_from(PREDICTIONS)).scalar_one()
     # What was answered last is in the log, too; what was refused is not.
     assert logged == DEPTH + 1
 

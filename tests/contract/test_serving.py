@@ -314,7 +314,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(pause: float, monkeypatch: 
 
 def test_a_long_answer_may_take_longer_than_a_body(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(body_limits, "BODY_TIMEOUT_SECONDS", 0.05)
-    messages = [{"type": "http.disconnect"}, {"type": "http.request", "body": b"{}"}]
+    messages: list[dict[str, Any]] = [{"type": "http.disconnect"}, {"type": "http.request", "body": b"{}"}]
 
     async def receive() -> dict[str, Any]:
         if len(messages) == 1:

@@ -57,8 +57,8 @@ def installation(folder: Path) -> Installation:
     user_home.mkdir()
     ours = ("DOSEL_", "AIRFLOW", "MLFLOW_", "DATA_API_", "BATCH_", "SLICE_", "MIN_UPDATE", "API_PORT")
     # MLflow sends no telemetry where it sees CI or pytest at work; what a user's machine would do is what counts.
-    ours += ("PYTEST_", "CI", "GITHUB_ACTIONS")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    automatic = ("PYTEST_", "CI", "GITHUB_ACTIONS")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours + automatic)}
     environment |= {
         "HOME": str(user_home),
         "DOSEL_HOME": str(folder / "dosel"),

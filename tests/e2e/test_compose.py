@@ -28,6 +28,7 @@ from dosel.compose import secrets
 from dosel.compose.backup import backup, restore
 from dosel.credentials import CREDENTIALS
 from dosel.db.engine import connect
+from dosel.embedded.preflight import free_ports
 from dosel.errors import StartupError
 from dosel.registry.ledger import PromotionLedger
 from dosel.usecases import ALL, LakeRows, UseCase
@@ -38,7 +39,6 @@ from external.data import load
 from external.main import build_app
 from external.settings import Settings as DataApiSettings
 from external.state import State
-from tests.e2e.conftest import free_ports
 from tests.e2e.stack import EXTERNAL, PLATFORM, PROJECT, ROOT, Stack, have_docker, wait
 
 pytestmark = pytest.mark.compose

@@ -20,10 +20,11 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
+from dosel.embedded.preflight import free_ports
 from dosel.pipeline import Pipeline
 from dosel.settings import Settings
 from dosel.usecases import DEFAULT, Number
-from tests.e2e.conftest import ROOT, Installation, free_ports
+from tests.e2e.conftest import ROOT, Installation
 from tests.integration.worlds import Deliveries, batch
 
 pytestmark = pytest.mark.e2e

@@ -15,7 +15,7 @@ from mlflow import MlflowClient, pyfunc, set_tracking_uri, sklearn
 from dosel.db.engine import connect
 from dosel.model import tags
 from dosel.registry.ledger import PromotionLedger
-from dosel.usecases import ALL, DEFAULT, Family, UseCase
+from dosel.usecases import ALL, DEFAULT, Family, Range, UseCase
 from dosel.warehouse.batches import BatchStore
 from tests.e2e.conftest import PORTS, TRIALS, Installation
 
@@ -32,7 +32,10 @@ def answering(output: str) -> dict[str, int]:
 
 
 def candidates(family: Family) -> int:
-    return TRIALS if family.search.kind == "optuna" else prod(len(values) for values in family.space.values())  # type: ignore[arg-type]
+    if family.search.kind == "optuna":
+        return TRIALS
+    sizes = [len(values) for values in family.space.values() if not isinstance(values, Range)]
+    return prod(sizes)
 
 
 def of_ours(home: str) -> list[psutil.Process]:

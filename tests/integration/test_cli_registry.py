@@ -55,8 +55,8 @@ def test_promote_roll_back_and_the_history_of_it(dosel: Terminal) -> None:
 def test_reconcile_says_what_was_amiss(dosel: Terminal) -> None:
     world = dosel.world
     others = [f"{use_case.model_name}: nothing is in Production" for use_case in ALL if use_case is not DEFAULT]
-    told = dosel("reconcile").splitlines()
-    assert sorted(told) == sorted([f"{world.name}: version 1 is in Production", *others])
+    lines = dosel("reconcile").splitlines()
+    assert sorted(lines) == sorted([f"{world.name}: version 1 is in Production", *others])
     source = str(world.client.get_model_version(world.name, "1").source)
     world.client.create_model_version(world.name, source, world.runs["fair"])
     world.client.set_registered_model_alias(world.name, "production", "3")

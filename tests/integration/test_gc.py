@@ -104,7 +104,7 @@ def test_a_run_that_is_registered_at_the_last_moment_stays(crowded: World, monke
 
 
 def test_what_still_runs_stays(crowded: World) -> None:
-    with mlflow.start_run(experiment_id=crowded.client.get_experiment_by_name(COVERTYPE.experiment).experiment_id):  # type: ignore[union-attr]
+    with mlflow.start_run(experiment_id=crowded.client.get_experiment_by_name(COVERTYPE.experiment).experiment_id):
         assert counts(crowded).kept == 8
 
 

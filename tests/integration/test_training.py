@@ -27,7 +27,7 @@ from dosel.rows import frames, hashing
 from dosel.training import search
 from dosel.training.preprocessing import pipeline
 from dosel.training.train import TrainingData, family_key, train, training_key
-from dosel.usecases import Family, UseCase
+from dosel.usecases import Family, Range, UseCase
 from dosel.usecases.covertype import COVERTYPE
 from tests.integration.worlds import FAMILIES, World
 
@@ -38,6 +38,10 @@ TINY = FAMILIES["poor"]
 def training_data(received: list[list[str]], batch_ids: tuple[int, ...] = (1, 2)) -> TrainingData:
     table = check(COVERTYPE, received, "uci").accepted
     return TrainingData(table, hashing.row_keys(COVERTYPE, table), batch_ids)
+
+
+GRID = {n: list(v) for n, v in COVERTYPE.families[0].space.items() if not isinstance(v, Range)}
+"""The declared grid."""
 
 
 def runs(uri: str, conditions: str = "") -> list[Run]:
@@ -133,7 +137,7 @@ def test_a_family_that_was_finished_is_taken_over_by_the_next_training(
 
 def test_the_declared_grid_gives_27_candidates_each_a_run(whole_search: Run, searched_uri: str) -> None:
     candidates = children(searched_uri, whole_search.info.run_id)
-    grid = list(ParameterGrid({name: list(values) for name, values in COVERTYPE.families[0].space.items()}))
+    grid = list(ParameterGrid(dict(GRID)))
     for run, params in zip(candidates, grid, strict=True):
         searched = {**params, **{f"classifier__{name}": value for name, value in params.items()}}
         assert {n: str(v) for n, v in searched.items()}.items() <= run.data.params.items()
@@ -327,7 +331,7 @@ def test_the_record_is_that_of_autologging(
 ) -> None:
     """scikit-learn's own search of the same rows, told by MLflow's own autologging."""
     part = data.table[~hashing.is_test(COVERTYPE, data.table)]
-    grid = {f"classifier__{name}": list(values) for name, values in COVERTYPE.families[0].space.items()}
+    grid = {f"classifier__{name}": values for name, values in GRID.items()}
     search = model_selection.GridSearchCV(
         pipeline(COVERTYPE, COVERTYPE.families[0].build(1)),
         grid,

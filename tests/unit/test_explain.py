@@ -20,7 +20,7 @@ from sklearn.tree import DecisionTreeClassifier
 from xgboost import XGBClassifier
 
 from dosel.errors import NotExplainable
-from dosel.explain import Explainer, Explanation, lightgbm_forests
+from dosel.explain import Contributions, Explainer, Explanation, lightgbm_forests
 from dosel.explain.columns import owners
 from dosel.explain.sampling import sampled
 from dosel.model import reference
@@ -29,7 +29,7 @@ from dosel.rows import frames
 from dosel.training.preprocessing import pipeline
 from dosel.usecases.covertype import COVERTYPE
 from dosel.usecases.penguins import PENGUINS
-from tests.unit.test_predictor import Own, table
+from tests.unit.test_predictor import Own, given, table
 
 BUDGET = 0.1
 ROWS = 400
@@ -50,6 +50,16 @@ def explainer(classifier: Any, tmp_path: Path, seen: pd.DataFrame | None = None)
 
 def explained(made: Explainer, neighbours: int = 5) -> Explanation:
     return made.explain(COVERTYPE.example, neighbours, BUDGET)
+
+
+def row_of(features: pd.DataFrame, place: int) -> dict[str, Any]:
+    return given(features.iloc[[place]])[0]
+
+
+def contributions(made: Explainer) -> Contributions:
+    found = explained(made).contributions
+    assert found
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +90,7 @@ def test_exact_contributions_add_up_to_what_the_model_answers(name: str, tmp_pat
     classifier, method = EXACT[name]
     found = explained(explainer(classifier, tmp_path))
     parts = found.contributions
+    assert parts
     assert (parts.exact, parts.method, parts.draws) == (True, method, None)
     assert parts.base + sum(c.contribution for c in parts.features) == pytest.approx(parts.output)
     if parts.unit == "probability":
@@ -99,6 +110,7 @@ def test_xgboost_explains_itself(tmp_path: Path) -> None:
     model = pipeline(PENGUINS, XGBClassifier(n_estimators=5, max_depth=2)).fit(features, species)
     content = reference.write(PENGUINS, features, species, tmp_path).read_bytes()
     parts = Explainer(Predictor(PENGUINS, model), content).explain(PENGUINS.example, 5, BUDGET).contributions
+    assert parts
     assert (parts.exact, parts.method, parts.unit) == (True, "TreeSHAP (XGBoost's own)", "log-odds")
     assert parts.base + sum(c.contribution for c in parts.features) == pytest.approx(parts.output)
 
@@ -114,6 +126,7 @@ def test_of_two_classes_one_score_explains_both(kind: Any, tmp_path: Path) -> No
     for elevation in (2000, 3800):
         found = made.explain(COVERTYPE.example | {"Elevation": elevation}, 1, BUDGET)
         probability = found.prediction.probabilities[found.prediction.label]
+        assert found.contributions
         assert found.contributions.exact
         assert 1 / (1 + np.exp(-found.contributions.output)) == pytest.approx(probability, abs=1e-5)
 
@@ -126,6 +139,7 @@ def test_of_two_classes_one_score_explains_both(kind: Any, tmp_path: Path) -> No
 def test_others_are_drawn_and_say_so_and_add_up_as_well(classifier: Any, tmp_path: Path) -> None:
     found = explained(explainer(classifier, tmp_path))
     parts = found.contributions
+    assert parts
     assert (parts.exact, parts.unit) == (False, "probability")
     assert parts.draws
     assert all(c.error is not None and c.error >= 0 for c in parts.features)
@@ -156,7 +170,7 @@ def down(tree: Any, node: int, row: Any, known: set[int], place: int) -> float:
         return down(tree, left if row[tree.feature[node]] <= tree.threshold[node] else right, row, known, place)
     weight = tree.weighted_n_node_samples
     parts = [weight[child] / weight[node] * down(tree, child, row, known, place) for child in (left, right)]
-    return sum(parts)
+    return float(sum(parts))
 
 
 @pytest.mark.parametrize("weights", [None, "balanced"])
@@ -188,10 +202,9 @@ def test_a_tree_without_a_split_contributes_nothing() -> None:
 
 def test_a_forest_that_would_take_too_long_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     forest = RandomForestClassifier(10, max_depth=6, random_state=0)
-    exact = explained(explainer(forest, tmp_path)).contributions
+    assert contributions(explainer(forest, tmp_path)).exact
     monkeypatch.setattr(lightgbm_forests, "MOST_STEPS", 10)
-    assert not explained(explainer(forest, tmp_path)).contributions.exact
-    assert exact.exact
+    assert not contributions(explainer(forest, tmp_path)).exact
 
 
 def test_drawn_values_come_as_near_shapleys_as_they_say() -> None:
@@ -242,7 +255,7 @@ def test_a_training_row_is_its_own_nearest_neighbour_and_of_twins_the_first_come
     features = table(ROWS, seed=1)
     twins = pd.concat([features, features.iloc[[17, 17]]], ignore_index=True)
     made = explainer(DecisionTreeClassifier(random_state=0), tmp_path, twins)
-    found = made.explain(features.iloc[17].to_dict(), 4, BUDGET)
+    found = made.explain(row_of(features, 17), 4, BUDGET)
     assert [n.place for n in found.neighbours][:3] == [17, ROWS, ROWS + 1]
     assert [n.distance for n in found.neighbours][:3] == [0, 0, 0]
     assert found.neighbours[3].distance > 0
@@ -252,7 +265,7 @@ def test_the_picture_is_that_of_principal_components(of_tree: Explainer) -> None
     features = table(ROWS, seed=1)
     space = space_of(features).transform(features)
     pca = PCA(2).fit(space)
-    found = of_tree.explain(features.iloc[3].to_dict(), 1, BUDGET)
+    found = of_tree.explain(row_of(features, 3), 1, BUDGET)
     expected = pca.transform(space)
     signs = np.sign(expected[3] * found.projection.row)
     assert found.projection.row == pytest.approx(signs * expected[3], abs=2e-4)
@@ -290,15 +303,14 @@ def test_where_columns_mix_features_contributions_are_drawn_feature_by_feature(t
     model = Pipeline([*plain.steps[:-1], ("mixed", Mixed()), plain.steps[-1]]).fit(features, classes(features))
     assert owners(Predictor(COVERTYPE, model)) is None
     content = reference.write(COVERTYPE, features, classes(features), tmp_path).read_bytes()
-    found = explained(Explainer(Predictor(COVERTYPE, model), content))
-    assert not found.contributions.exact
+    assert not contributions(Explainer(Predictor(COVERTYPE, model), content)).exact
 
 
 def test_an_explanation_of_another_answer_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     made = explainer(RandomForestClassifier(5, max_depth=4, random_state=0), tmp_path)
     other = explainer(RandomForestClassifier(5, max_depth=1, random_state=1), tmp_path)
     made._contributor._exact = other._contributor._exact
-    assert not explained(made).contributions.exact
+    assert not contributions(made).exact
     assert "it is not used" in caplog.text
 
 
@@ -318,7 +330,7 @@ def test_reference_rows_come_back_as_they_were(tmp_path: Path) -> None:
     found = reference.read(COVERTYPE, file.read_bytes())
     assert found.shown(np.arange(ROWS)) == features.to_dict("records")
     predictor = Predictor(COVERTYPE, pipeline(COVERTYPE, DecisionTreeClassifier()).fit(features, classes(features)))
-    assert (found.matrix(np.arange(ROWS)) == predictor.matrix(features.to_dict("records"))).all()
+    assert (found.matrix(np.arange(ROWS)) == predictor.matrix(given(features))).all()
     assert (found.classes == classes(features)).all()
     assert file.stat().st_size < 20_000
 

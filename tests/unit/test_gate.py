@@ -30,7 +30,7 @@ def right(share: float, seed: int = 1) -> Any:
 
 
 def showing(predicted: Any, version: int = 2, **changed: Any) -> ModelEvaluation:
-    answers = {"split": SPLIT, "answered": ANSWER, "recorded": ANSWER, "latency_ms": 1.5} | changed
+    answers: dict[str, Any] = {"split": SPLIT, "answered": ANSWER, "recorded": ANSWER, "latency_ms": 1.5} | changed
     return ModelEvaluation(version, predicted, **answers)
 
 

@@ -15,10 +15,10 @@ from dosel.training.candidates import ScoredCandidate
 from dosel.training.grid_search import GridSearchCV
 from dosel.training.optuna_search import OptunaSearchCV
 from dosel.training.search import search_of
-from dosel.usecases import Family, Range, Search
+from dosel.usecases import Family, Range, Search, Space
 from dosel.usecases.covertype import COVERTYPE
 
-SPACE = {
+SPACE: Space = {
     "max_depth": Range(1, 12, integer=True),
     "criterion": ("gini", "entropy"),
     "ccp_alpha": Range(1e-5, 0.5, log=True),

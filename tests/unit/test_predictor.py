@@ -21,6 +21,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from dosel.errors import RegistryError
 from dosel.model.encoding import Encoder
+from dosel.model.onnx.classifier import conversions
 from dosel.model.predictor import Predictor
 from dosel.rows import frames
 from dosel.training.preprocessing import pipeline
@@ -45,7 +46,8 @@ def fitted(classifier: Any) -> Any:
 
 
 def given(features: pd.DataFrame) -> list[dict[str, Any]]:
-    return features.to_dict("records")
+    rows: Any = features.to_dict("records")
+    return list(rows)
 
 
 def numbers_and_codes(features: pd.DataFrame) -> tuple[Any, Any]:
@@ -209,8 +211,7 @@ def test_a_conversion_that_answers_otherwise_is_refused(monkeypatch: pytest.Monk
     from dosel.model import predictor as module
 
     other = fitted(RandomForestClassifier(20, max_depth=12, random_state=5))
-    convert = module.conversions
-    monkeypatch.setattr(module, "conversions", lambda _, width: convert(other[-1], width))
+    monkeypatch.setattr(module, "conversions", lambda _, width: conversions(other[-1], width))
     model = fitted(CLASSIFIERS["forest"])
     predictor = Predictor(COVERTYPE, model)
     assert predictor.backend == "scikit-learn"
