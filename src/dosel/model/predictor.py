@@ -43,6 +43,11 @@ class Scores:
     chosen: npt.NDArray[np.intp]
     probabilities: Floats
 
+    @property
+    def rounded(self) -> Floats:
+        """The probabilities, as answers give them."""
+        return self.probabilities.round(DECIMALS)
+
 
 class Predictor:
     """Answers with a fitted pipeline. Safe to share between threads: it holds nothing that changes.

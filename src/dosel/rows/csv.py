@@ -99,7 +99,9 @@ def read_header(columns: Sequence[Feature | Target], beginning: bytes) -> Header
     if end == len(text) and len(beginning) >= MAX_HEADER_BYTES:
         raise UnreadableRows(f"not CSV: its first line is longer than {MAX_HEADER_BYTES:,} bytes")
     if len(names) > len(columns) + MAX_EXTRA_COLUMNS:
-        raise UnreadableRows(f"not CSV of these rows: it has {len(names)} columns; {MAX_EXTRA_COLUMNS} may stand beside")
+        raise UnreadableRows(
+            f"not CSV of these rows: it has {len(names)} columns; {MAX_EXTRA_COLUMNS} may stand beside"
+        )
     places = _places(columns, names)
     missing = [column.name for column in columns if column.name not in places]
     twice = [column.name for column in columns if len(places.get(column.name, ())) > 1]
@@ -209,7 +211,9 @@ def _places(columns: Sequence[Feature | Target], names: Sequence[str]) -> dict[s
     named: dict[str, list[int]] = {}
     for place, name in enumerate(names):
         named.setdefault(plain(name), []).append(place)
-    found = {c.name: [p for name in {plain(n) for n in (c.name, *c.aliases)} for p in named.get(name, ())] for c in columns}
+    found = {
+        c.name: [p for name in {plain(n) for n in (c.name, *c.aliases)} for p in named.get(name, ())] for c in columns
+    }
     return {name: places for name, places in found.items() if places}
 
 

@@ -28,6 +28,9 @@ MAX_EXTRA = 100
 MAX_INVALID_ROWS = 100
 """Invalid rows that are listed; reading stops there."""
 
+MESSAGES = 3
+"""Errors whose messages `InvalidRows` repeats as its text."""
+
 Mask = npt.NDArray[np.bool_]
 
 
@@ -57,7 +60,7 @@ class InvalidRows(DoselError):
     """Rows that are not acceptable; `errors` in the order of the rows, then of the features."""
 
     def __init__(self, errors: Sequence[InvalidValue]) -> None:
-        super().__init__("; ".join(error.message for error in errors[:3]))
+        super().__init__("; ".join(error.message for error in errors[:MESSAGES]))
         self.errors = errors
 
 
@@ -75,11 +78,11 @@ class CategoryCodes(dict[str | None, int]):
     """
 
     def __init__(self, category: Category, missing: frozenset[str]) -> None:
-        codes = {value: code for code, value in enumerate(category.values)}
+        codes: dict[str | None, int] = {value: code for code, value in enumerate(category.values)}
         self._folded = {folded: codes[value] for folded, value in category.spellings.items()}
         if category.optional:
             self._folded |= dict.fromkeys(missing, UNKNOWN)
-            codes[None] = UNKNOWN  # type: ignore[index]
+            codes[None] = UNKNOWN
         super().__init__(codes)
 
     def __missing__(self, text: str | None) -> int:
@@ -106,7 +109,6 @@ class Validator:
 
     def __init__(self, use_case: UseCase) -> None:
         self.use_case = use_case
-        self.features = {feature.name: feature for feature in use_case.features}
         # A blank is how a CSV writes that there is no value.
         self._missing = frozenset({"", *(mark.strip().casefold() for mark in use_case.missing)})
         self.codes = {category.name: CategoryCodes(category, self._missing) for category in use_case.categories}
@@ -145,7 +147,10 @@ class Validator:
             The rows, which mean nothing if there are errors, and the errors of the first `MAX_INVALID_ROWS` invalid.
         """
         named = [self._name_fields(row) for row in rows]
-        texts = {name: pa.array([_text_of(fields.get(name)) for fields, _ in named], pa.string()) for name in self.features}
+        texts = {
+            name: pa.array([_text_of(fields.get(name)) for fields, _ in named], pa.string())
+            for name in self.use_case.feature_names
+        }
         verdict = self.check(pa.table(texts))
         invalid: dict[int, list[InvalidValue]] = {}
         for place, feature in first_refused(verdict, self.use_case):
