@@ -99,15 +99,16 @@ def read_header(columns: Sequence[Feature | Target], beginning: bytes) -> Header
     if end == len(text) and len(beginning) >= MAX_HEADER_BYTES:
         raise UnreadableRows(f"not CSV: its first line is longer than {MAX_HEADER_BYTES:,} bytes")
     if len(names) > len(columns) + MAX_EXTRA_COLUMNS:
-        raise UnreadableRows(
-            f"not CSV of these rows: it has {len(names)} columns; {MAX_EXTRA_COLUMNS} may stand beside"
-        )
+        most = len(columns) + MAX_EXTRA_COLUMNS
+        raise UnreadableRows(f"not CSV of these rows: it has {len(names)} columns, and at most {most} are read")
     places = _places(columns, names)
     missing = [column.name for column in columns if column.name not in places]
     twice = [column.name for column in columns if len(places.get(column.name, ())) > 1]
     if missing or twice:
         expected = f"a header with the columns {', '.join(column.name for column in columns)}"
-        got = f"one without {', '.join(missing)}" if missing else f"one with two columns for {', '.join(twice)}"
+        without = [f"without {', '.join(missing)}"] if missing else []
+        doubled = [f"with two columns for {', '.join(twice)}"] if twice else []
+        got = f"one {' and '.join(without + doubled)}"
         raise InvalidRows([InvalidValue(None, expected, f"{got}: {', '.join(names)[:300]}")])
     size = len(codecs.BOM_UTF8) * marked + len(text[:end].encode())
     return Header(names, delimiter, {name: found[0] for name, found in places.items()}, size)
@@ -211,10 +212,12 @@ def _places(columns: Sequence[Feature | Target], names: Sequence[str]) -> dict[s
     named: dict[str, list[int]] = {}
     for place, name in enumerate(names):
         named.setdefault(plain(name), []).append(place)
-    found = {
-        c.name: [p for name in {plain(n) for n in (c.name, *c.aliases)} for p in named.get(name, ())] for c in columns
-    }
-    return {name: places for name, places in found.items() if places}
+    found = {}
+    for column in columns:
+        known = {plain(name) for name in (column.name, *column.aliases)}
+        if places := [place for name in known for place in named.get(name, ())]:
+            found[column.name] = places
+    return found
 
 
 def _misfit(line: list[str], width: int) -> list[str]:
