@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from app.fastlane import FastLane
 from app.http import problems
 from app.http.body_limits import FormsAsJson, LimitedBodies
 from app.http.docs import Api, add_docs_page
@@ -62,7 +61,7 @@ def build_app(settings: Settings, follower: ModelFollower, use_cases: Sequence[U
     record = PredictionLog(settings.prediction_log, lambda: _open_log(settings))
     metrics = Metrics(follower, record)
     access_log = AccessLog()
-    middleware = stack(settings, follower, use_cases, default, record, metrics, access_log)
+    middleware = stack(settings, metrics, access_log)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -93,15 +92,7 @@ def build_app(settings: Settings, follower: ModelFollower, use_cases: Sequence[U
     return app
 
 
-def stack(
-    settings: Settings,
-    follower: ModelFollower,
-    use_cases: Sequence[UseCase],
-    default: UseCase,
-    record: PredictionLog,
-    metrics: Metrics,
-    access_log: AccessLog,
-) -> list[tuple[str, Middleware]]:
+def stack(settings: Settings, metrics: Metrics, access_log: AccessLog) -> list[tuple[str, Middleware]]:
     """The middleware outside FastAPI, by name, outermost first."""
     # Read here, so that an invalid key stops the start and not the first request.
     predict_key_names = settings.predict_key_names
@@ -112,7 +103,6 @@ def stack(
         ("security headers", SecurityHeaders),
         ("shedding", lambda app: QueueLimit(app, settings.queue_depth, metrics.shed)),
         ("keys and rates", lambda app: Keys(app, predict_key_names, settings.rate_limit)),
-        ("fast lane", lambda app: FastLane(app, follower, use_cases, default, settings.max_body_bytes, record)),
     ]
     if origins := [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]:
         # Outside the keys, since a browser's preflight request has none.

@@ -27,7 +27,7 @@ CHECKS = "status_code_conformance,content_type_conformance,response_schema_confo
 def main() -> None:
     cases = int(sys.argv[1]) if len(sys.argv) > 1 else CASES
     scale = {"FUZZ_SCALE": str(max(1, cases // READERS_CASES))}
-    readers = [sys.executable, "-m", "pytest", "-q", "tests/unit/test_reading.py", "--timeout", "3600"]
+    readers = [sys.executable, "-m", "pytest", "-q", "tests/unit/test_row_readers.py", "--timeout", "3600"]
     wrong = subprocess.run(readers, env=os.environ | scale, check=False).returncode
     with installation((5, 5)) as here:
         wrong = wrong or fuzz(here, cases)

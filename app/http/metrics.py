@@ -76,7 +76,7 @@ class Counted:
         try:
             await self._app(scope, receive, noted)
         finally:
-            route = str(scope.get("dosel.route") or getattr(scope.get("route"), "path", "none"))
+            route = getattr(scope.get("route"), "path", "none")
             method = scope["method"] if scope["method"] in self.METHODS else "other"
             self._metrics.answered(route, method, status, time.perf_counter() - began)
 

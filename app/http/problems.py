@@ -1,7 +1,7 @@
 """Errors as problem documents (RFC 9457): the one place where they become HTTP."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -12,8 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from app.http.validation_errors import FieldError, RowError, cut, refusals
-from app.reading import UnreadableBody
+from app.http.validation_errors import LISTED, FieldError, RowError, of_parameters
 from dosel.errors import (
     DoselError,
     ModelNotFound,
@@ -24,11 +23,11 @@ from dosel.errors import (
     UntrustedModel,
     WarehouseError,
 )
+from dosel.rows.validation import InvalidRows, InvalidValue, UnreadableRows, cut
 
 MEDIA_TYPE = "application/problem+json"
 
 STATUS: tuple[tuple[type[DoselError], HTTPStatus], ...] = (
-    (UnreadableBody, HTTPStatus.BAD_REQUEST),
     (UnknownUseCase, HTTPStatus.NOT_FOUND),
     (ModelNotFound, HTTPStatus.NOT_FOUND),
     (UntrustedModel, HTTPStatus.CONFLICT),
@@ -164,11 +163,15 @@ def install(app: FastAPI) -> None:
         found = error.errors()
         if found[0]["type"] == "json_invalid":
             return _problem(request, HTTPStatus.BAD_REQUEST, _json_error_position(found[0], error.body))
-        listed = refusals(found, getattr(request.state, "use_case", None))
-        words = "; ".join(e.message for e in listed)
-        if more := len(found) - len(listed):
-            words += f"; and {more} more"
-        return _problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, words, listed)
+        return _invalid(request, of_parameters(found))
+
+    @app.exception_handler(InvalidRows)
+    async def invalid_row(request: Request, error: InvalidRows) -> ProblemResponse:
+        return _invalid(request, error.errors)
+
+    @app.exception_handler(UnreadableRows)
+    async def unreadable_row(request: Request, error: UnreadableRows) -> ProblemResponse:
+        return _problem(request, HTTPStatus.BAD_REQUEST, f"the body is {error}")
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> ProblemResponse:
@@ -200,6 +203,14 @@ def _problem(
     )
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
     return ProblemResponse(problem.model_dump(exclude_none=errors is None), status, headers)
+
+
+def _invalid(request: Request, errors: Sequence[InvalidValue]) -> ProblemResponse:
+    """A problem document that lists the first of the errors."""
+    more = len(errors) - LISTED
+    detail = "; ".join(error.message for error in errors[:LISTED]) + (f"; and {more} more" if more > 0 else "")
+    listed = [FieldError.of(error) for error in errors[:LISTED]]
+    return _problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, detail, listed)
 
 
 def _json_error_position(error: Any, body: Any) -> str:

@@ -5,22 +5,25 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import NamedTemporaryFile, SpooledTemporaryFile
-from typing import IO, Any
+from typing import IO
 
 from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Scope
 
-from app.batching import Answered, BatchReader, InvalidRows
 from app.http.problems import BatchProblem, ProblemResponse, documented
-from app.http.validation_errors import cut
+from app.http.validation_errors import RowError
 from app.routes.dependencies import FollowerDep
 from app.routes.predict import ModelQuery, asked_for, content_type
 from app.schemas.answers import BatchAnswer
 from app.schemas.rows import row_model
+from app.serving.batch_answers import BatchSummary, write_csv, write_json
 from app.serving.loaded_model import STALE, LoadedModel
 from app.serving.prediction_log import LogEntry
 from app.serving.work_queue import WorkQueue
+from dosel.rows.csv import CsvReader
+from dosel.rows.json import JsonReader
+from dosel.rows.validation import MESSAGES, InvalidRows, cut
 from dosel.settings import Settings
 from dosel.usecases import UseCase
 
@@ -71,7 +74,7 @@ def _path(use_case: UseCase) -> str:
 
 def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue) -> None:
     Row = row_model(use_case)
-    reader = BatchReader(use_case, Row)
+    readers = JsonReader(use_case), CsvReader(use_case)
     header = ",".join(use_case.feature_names)
     example = ",".join(map(str, use_case.example.values()))
     body = {
@@ -99,7 +102,7 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue) -> None:
         served, stale = await asked_for(follower, use_case, model)
         began, out = time.time(), SpooledTemporaryFile[bytes](IN_MEMORY_BYTES)
         try:
-            answered, digest = await queue.run(lambda: _work(request, reader, served, out, kind))
+            answered, digest = await queue.run(lambda: _work(request, readers, served, out, kind))
         except InvalidRows as bad:
             return _refusal(request, bad)
         state = request.app.state
@@ -122,14 +125,14 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue) -> None:
 
 
 async def _work(
-    request: Request, reader: BatchReader, served: LoadedModel, out: IO[bytes], kind: str
-) -> Callable[[], tuple[Answered, str]]:
+    request: Request, readers: tuple[JsonReader, CsvReader], served: LoadedModel, out: IO[bytes], kind: str
+) -> Callable[[], tuple[BatchSummary, str]]:
     """Takes the body in, to disk if it is a CSV; gives what is then to be done."""
-    digest = hashlib.sha256()
+    digest, (json_reader, csv_reader) = hashlib.sha256(), readers
     if kind == JSON:
         body = await request.body()
         digest.update(body)
-        return lambda: (reader.answer_json(body, served, out), digest.hexdigest())
+        return lambda: (write_json(json_reader.rows(body), served, out), digest.hexdigest())
     spool = NamedTemporaryFile(prefix="dosel-batch-", suffix=".csv")  # noqa: SIM115  closed by the thread
     try:
         async for chunk in request.stream():
@@ -140,9 +143,9 @@ async def _work(
         spool.close()
         raise
 
-    def job() -> tuple[Answered, str]:
+    def job() -> tuple[BatchSummary, str]:
         with spool:
-            return reader.answer_csv(Path(spool.name), served, out), digest.hexdigest()
+            return write_csv(csv_reader.blocks(Path(spool.name)), served, out), digest.hexdigest()
 
     return job
 
@@ -165,10 +168,10 @@ def _pieces(out: "SpooledTemporaryFile[bytes]") -> Iterator[bytes]:
 
 
 def _refusal(request: Request, bad: InvalidRows) -> ProblemResponse:
-    shown: Any = bad.errors[:3]
-    more = len(bad.errors) - len(shown)
-    detail = "; ".join(error.message for error in shown) + (f"; and {more} more" if more else "")
+    more = len(bad.errors) - MESSAGES
+    detail = str(bad) + (f"; and {more} more" if more > 0 else "")
+    errors = [RowError.of(error) for error in bad.errors]
     problem = BatchProblem(
-        title="Unprocessable Entity", status=422, detail=detail, instance=cut(request.scope["path"]), errors=bad.errors
+        title="Unprocessable Entity", status=422, detail=detail, instance=cut(request.scope["path"]), errors=errors
     )
     return ProblemResponse(problem.model_dump(), 422)

@@ -3,17 +3,20 @@
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Response
+import numpy as np
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app.http.problems import Problem, documented
-from app.http.validation_errors import cut
 from app.routes.dependencies import FollowerDep
-from app.routes.predict import ModelQuery, asked_for, takes_row_of
+from app.routes.predict import ModelQuery, asked_for, check_is_json
 from app.schemas.explanations import explained, explanation_model
 from app.schemas.rows import row_model
 from app.serving.loaded_model import STALE, LoadedModel
 from app.serving.work_queue import WorkQueue
 from dosel.errors import NotExplainable
+from dosel.rows.columns import Columns
+from dosel.rows.json import JsonReader
+from dosel.rows.validation import cut
 from dosel.settings import Settings
 from dosel.usecases import UseCase
 
@@ -57,19 +60,25 @@ def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
 
 
 def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, budget: float) -> None:
-    Body: Any = row_model(use_case)
+    schema = {"$ref": f"#/components/schemas/{row_model(use_case).__name__}"}
+    reader = JsonReader(use_case)
     Explanation: Any = explanation_model(use_case)
+
+    async def read_row(request: Request) -> dict[str, Any]:
+        check_is_json(request.scope)
+        numbers, codes, _ = reader.row(await request.body())
+        return Columns(np.array([numbers], np.float64), np.array([codes], np.intp)).row(use_case)
 
     @router.post(
         f"/explain/{use_case.name}",
         summary=f"{use_case.title}: the reasons for an answer",
         description=_described(use_case, budget),
         operation_id=f"explain_{use_case.name}",
-        dependencies=[Depends(takes_row_of(use_case))],
         response_model=Explanation,
+        openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}},
     )
     async def explain(
-        row: Body,
+        row: Annotated[dict[str, Any], Depends(read_row)],
         response: Response,
         follower: FollowerDep,
         model: ModelQuery = None,
@@ -79,12 +88,11 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, budget: float) 
     ) -> Any:
         served, stale = await asked_for(follower, use_case, model)
         _check(served, version)
-        values = row.model_dump(include=set(use_case.feature_names))
 
         async def prepare() -> Callable[[], Any]:
             within = budget if contributions else None
             return lambda: explained(
-                Explanation, use_case, served.version, values, served.explainer.explain(values, neighbours, within)
+                Explanation, use_case, served.version, row, served.explainer.explain(row, neighbours, within)
             )
 
         answer = await queue.run(prepare)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import APIRouter, Path, Query
 
 from app.http.problems import documented
-from app.http.validation_errors import cut
 from app.schemas.batches import Batch, Batches, Quarantine, Refused
 from dosel.errors import UnknownUseCase
+from dosel.rows.validation import cut
 from dosel.settings import Settings
 from dosel.usecases import UseCase
 

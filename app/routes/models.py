@@ -7,13 +7,13 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from app.http.problems import documented
-from app.http.validation_errors import cut
 from app.routes.dependencies import FollowerDep
 from app.schemas.models import Loaded, Model, ModelInfo, ModelNames, Models, Version
 from app.schemas.use_cases import UseCaseInfo, UseCases
 from app.serving.follower import ModelFollower
 from app.serving.loaded_model import LoadedModel
 from dosel.errors import RegistryError, WarehouseError
+from dosel.rows.validation import cut
 from dosel.usecases import UseCase
 
 

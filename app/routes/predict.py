@@ -1,20 +1,24 @@
 """One row in, one answer out."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from email.message import Message
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
+import msgspec
+from fastapi import APIRouter, HTTPException, Query
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import QueryParams
+from starlette.types import Receive, Scope, Send
 
 from app.http.problems import documented
-from app.http.validation_errors import cut
 from app.routes.dependencies import FollowerDep
-from app.schemas.answers import Answer, ModelReference
-from app.schemas.rows import Row, request_model, row_model
+from app.schemas.answers import Answer
+from app.schemas.rows import request_model, row_model
 from app.serving.follower import ModelFollower
 from app.serving.loaded_model import STALE, LoadedModel
 from app.serving.prediction_log import LogEntry
+from dosel.rows.json import JsonReader
+from dosel.rows.validation import cut
 from dosel.usecases import UseCase
 
 RESPONSES = documented(400, 401, 404, 408, 413, 415, 422, 429, 503)
@@ -28,12 +32,42 @@ ModelQuery = Annotated[
 ]
 
 
+class PredictRow:
+    """Answers one row, as a plain ASGI app: FastAPI's way to an endpoint takes longer than the model.
+
+    Args:
+        with_model: whether the body may name the model to ask, beside the row's fields.
+    """
+
+    def __init__(self, use_case: UseCase, with_model: bool) -> None:
+        self._use_case = use_case
+        self._with_model = with_model
+        self._reader = JsonReader(use_case)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        state, use_case = scope["app"].state, self._use_case
+        check_is_json(scope)
+        body = await _body(receive)
+        numbers, codes, named = self._reader.row(body, self._with_model)
+        asked = QueryParams(scope["query_string"]).get("model") if scope["query_string"] else None
+        loaded, stale = await asked_for(state.follower, use_case, named, asked)
+        prediction = loaded.predictor.one(numbers, codes)
+        state.record.offer(LogEntry.of(scope, use_case, loaded.version, body, prediction.prediction))
+        # The object without its closing brace, then which model it was, encoded once a version.
+        answer = b"".join((msgspec.json.encode(prediction)[:-1], loaded.signature))
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
+        if stale:
+            headers.append((STALE.lower().encode(), b"true"))
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": answer})
+
+
 def router(use_cases: Sequence[UseCase], default: UseCase) -> APIRouter:
-    """A typed route a use case, one for the default, and one that knows the names when somebody does not."""
+    """A route for each use case, one for the default, and one that answers 404 for other names."""
     made = APIRouter(tags=["predict"], responses=RESPONSES)
-    _add_default(made, default)
+    _add(made, default, "/predict", f"{default.title}, as older clients ask", "predict", with_model=True)
     for use_case in use_cases:
-        _add(made, use_case)
+        _add(made, use_case, f"/predict/{use_case.name}", use_case.title, f"predict_{use_case.name}", with_model=False)
 
     @made.post("/predict/{use_case}", include_in_schema=False)
     async def unknown(use_case: str, follower: FollowerDep) -> None:
@@ -42,58 +76,21 @@ def router(use_cases: Sequence[UseCase], default: UseCase) -> APIRouter:
     return made
 
 
-def _add(router: APIRouter, use_case: UseCase) -> None:
-    Body: Any = row_model(use_case)
+def _add(router: APIRouter, use_case: UseCase, path: str, title: str, operation: str, with_model: bool) -> None:
+    Body: Any = request_model(use_case) if with_model else row_model(use_case)
 
-    @router.post(
-        f"/predict/{use_case.name}",
-        summary=use_case.title,
-        description=_described(use_case),
-        operation_id=f"predict_{use_case.name}",
-        dependencies=[Depends(takes_row_of(use_case))],
-    )
-    async def predict(
-        row: Body, request: Request, response: Response, follower: FollowerDep, model: ModelQuery = None
-    ) -> Answer:
-        return await _answer(request, response, follower, use_case, row, model)
+    def document(row: Body, model: ModelQuery = None) -> Answer:
+        raise NotImplementedError("PredictRow answers; this signature is what OpenAPI documents")
 
-
-def _add_default(router: APIRouter, use_case: UseCase) -> None:
-    Body: Any = request_model(use_case)
-
-    @router.post(
-        "/predict",
-        summary=f"{use_case.title}, as older clients ask",
-        description=_described(use_case),
-        operation_id="predict",
-        dependencies=[Depends(takes_row_of(use_case))],
-    )
-    async def predict(
-        row: Body, request: Request, response: Response, follower: FollowerDep, model: ModelQuery = None
-    ) -> Answer:
-        return await _answer(request, response, follower, use_case, row, row.model, model)
-
-
-async def _answer(
-    request: Request, response: Response, follower: ModelFollower, use_case: UseCase, row: Row, *models: str | None
-) -> Answer:
-    served, stale = await asked_for(follower, use_case, *models)
-    [answer] = served.predictor.predict([row.model_dump(include=set(use_case.feature_names))])
-    version = served.version
-    if stale:
-        response.headers[STALE] = "true"
-    asked = await request.body()
-    request.app.state.record.offer(LogEntry.of(request.scope, use_case, version, asked, answer.prediction))
-    return Answer(
-        prediction=answer.prediction,
-        label=answer.label,
-        probabilities=answer.probabilities,
-        model=ModelReference(name=version.name, version=version.version, run_id=version.run_id),
+    # The first route of a path answers; the second is there for the document only.
+    router.add_route(path, PredictRow(use_case, with_model), methods=["POST"])  # type: ignore[arg-type]
+    router.add_api_route(
+        path, document, methods=["POST"], summary=title, description=_described(use_case), operation_id=operation
     )
 
 
 async def asked_for(follower: ModelFollower, use_case: UseCase, *models: str | None) -> tuple[LoadedModel, bool]:
-    """What is to answer, by the names a request has for it, and whether it may be stale.
+    """The model that a request names, and whether it may be stale.
 
     Raises:
         ModelNotFound: a name is neither the use case's registered model nor one of its families.
@@ -108,25 +105,27 @@ async def asked_for(follower: ModelFollower, use_case: UseCase, *models: str | N
     if not families:
         return follower.in_production(use_case), follower.stale(use_case)
     family = families[-1]
-    served = follower.of_family(use_case, family)
-    if served is None:
-        served = await run_in_threadpool(follower.load_family, use_case, family)
-    return served, follower.stale(use_case, family)
+    loaded = follower.of_family(use_case, family)
+    if loaded is None:
+        loaded = await run_in_threadpool(follower.load_family, use_case, family)
+    return loaded, follower.stale(use_case, family)
 
 
-def takes_row_of(use_case: UseCase) -> Callable[[Request], Awaitable[None]]:
-    async def takes_row(request: Request) -> None:
-        # What a refused field is explained with: a validation error does not say which route it came from.
-        request.state.use_case = use_case
-        declared = request.headers.get("content-type")
-        if declared and content_type(declared) != "application/json":
-            raise HTTPException(
-                415,
-                f"the body says it is {cut(declared)}; send JSON and the header Content-Type: application/json "
-                "(curl: -H 'Content-Type: application/json')",
-            )
-
-    return takes_row
+def check_is_json(scope: Scope) -> None:
+    """
+    Raises:
+        HTTPException: the request says that its body is something else.
+    """
+    declared = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
+    if declared in (b"", b"application/json"):
+        return
+    header = declared.decode("latin-1")
+    if content_type(header) != "application/json":
+        raise HTTPException(
+            415,
+            f"the body says it is {cut(header)}; send JSON and the header Content-Type: application/json "
+            "(curl: -H 'Content-Type: application/json')",
+        )
 
 
 def content_type(header: str) -> str:
@@ -136,6 +135,18 @@ def content_type(header: str) -> str:
     main, sub = message.get_content_maintype(), message.get_content_subtype()
     is_json = main == "application" and (sub == "json" or sub.endswith("+json"))
     return "application/json" if is_json else f"{main}/{sub}"
+
+
+async def _body(receive: Receive) -> bytes:
+    """The whole body of a request; `LimitedBodies` bounds its size and the time it may take."""
+    parts, more = [], True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise HTTPException(400, "the client went away before its body was there")
+        parts.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    return b"".join(parts)
 
 
 def _described(use_case: UseCase) -> str:

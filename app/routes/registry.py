@@ -7,11 +7,11 @@ from fastapi import APIRouter, HTTPException, Path, Query, Request
 from fastapi.responses import Response
 
 from app.http.problems import documented
-from app.http.validation_errors import cut
 from app.routes.dependencies import FollowerDep, KeyHolder
 from app.schemas.history import GateInfo, History, LedgerEntry, ManifestInfo, NoteInfo, Promote, RollBack, VersionDetail
 from app.schemas.models import Version
 from dosel.errors import UnknownUseCase
+from dosel.rows.validation import cut
 from dosel.usecases import UseCase
 
 CSV = "text/csv"

@@ -1,30 +1,19 @@
-"""What is asked for a row: the body of a request, derived from the use case's declaration."""
+"""What is asked for a row, for the OpenAPI document alone: `dosel.rows` reads and judges the bodies themselves."""
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from dosel.usecases import Category, Feature, Number, UseCase
 
 MANY = 10
 """Up to so many choices, the documentation of a field says what each one is called."""
 
-MANY_UNKNOWN = 100
-"""With more unknown fields than this, a body is refused without looking at each of them."""
-
 
 class Row(BaseModel):
     """A row of features: what every use case's request is made of."""
 
     model_config = ConfigDict(extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _is_one_row(cls, data: Any) -> Any:
-        # To name every unknown field of a body that is full of them would take seconds.
-        if isinstance(data, dict) and len(data) > len(cls.model_fields) + MANY_UNKNOWN:
-            raise ValueError("this is no single row")
-        return data
 
 
 def row_model(use_case: UseCase) -> type[Row]:
@@ -54,33 +43,14 @@ def _field(feature: Feature) -> Any:
     match feature:
         case Number():
             whole: dict[str, Any] = {"multiple_of": 1, "json_schema_extra": {"type": "integer"}}
-            value: Any = Annotated[
-                float,
-                Field(
-                    strict=True,
-                    allow_inf_nan=False,
-                    ge=feature.minimum,
-                    le=feature.maximum,
-                    **(whole if feature.integer else {}),
-                ),
-            ]
+            bounds = Field(ge=feature.minimum, le=feature.maximum, **(whole if feature.integer else {}))
+            value: Any = Annotated[float, bounds]
             described = f"{feature.help} {sentence}."
         case Category():
-            value = Annotated[
-                str,
-                Field(strict=True, json_schema_extra={"enum": list(feature.values)}),
-                AfterValidator(lambda text: _canonical(feature, text)),
-            ]
+            value = Annotated[str, Field(json_schema_extra={"enum": list(feature.values)})]
             described = f"{feature.help} {_choices(feature)} Upper or lower case is the same."
     shown = Field(title=feature.title, description=described, examples=[feature.example])
     return (Annotated[value | None, shown], None) if feature.optional else Annotated[value, shown]
-
-
-def _canonical(category: Category, text: str) -> str:
-    value = category.canonical(text)
-    if value is None:
-        raise ValueError(category.describe_expected())
-    return value
 
 
 def _choices(category: Category) -> str:

@@ -69,7 +69,7 @@ def test_the_quarantine_tells_why(client: TestClient) -> None:
     rows = get(client, QUARANTINE, "Quarantine")["rows"]
     assert [(row["number"], row["row_no"]) for row in rows] == [(2, 5), (2, 6), (2, 7), (1, 5)]
     first, short, long, _ = rows
-    assert first["reason"].startswith("Elevation: a whole number from 1800 to 4000 m expected, got 'many'")
+    assert first["reason"].startswith('Elevation: expected a whole number from 1800 to 4000 m, got "many"')
     assert list(first["values"]) == list(COVERTYPE.columns)
     assert short["values"] == dict.fromkeys(COVERTYPE.columns) | {"Elevation": "short"}
     assert long["surplus"] == '["surplus"]'

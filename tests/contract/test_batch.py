@@ -156,7 +156,10 @@ def test_rows_after_a_line_of_another_width_keep_their_numbers(api: TestClient, 
         (b"\xff\xfe,1\n", "text/csv", 400, "not CSV"),
         (b"Slope\n1\n", "text/csv", 422, "a header with the columns"),
         (as_csv([]).replace(b"Slope", b"Aspect"), "text/csv", 422, "a header with the columns"),
-        (as_csv([]).replace(b"Slope", b"Slope,Cover_Type"), "text/csv", 422, 'one with "Cover_Type" beside'),
+        (as_csv([]).replace(b"Slope", b"Slope,slope"), "text/csv", 422, "one with two columns for Slope"),
+        (as_csv([]).replace(b"Slope", b"Slope" + b",x" * 400), "text/csv", 400, "412 columns"),
+        (b"x" * 70_000, "text/csv", 400, "longer than 65,536 bytes"),
+        (as_csv([EXAMPLE]).replace(b"C7102", b'"C7102'), "text/csv", 400, "a quote"),
         (as_csv([EXAMPLE]).replace(b"C7102", b"\xe9"), "text/csv", 400, "not CSV"),
         (as_csv([EXAMPLE]) + b"\xe9,1\n", "text/csv", 400, "not CSV in UTF-8"),
         (as_csv([]) + b"1" * 2_000_000, "text/csv", 422, "row 1: expected 12 values, got 1"),
@@ -169,6 +172,29 @@ def test_what_cannot_be_read_says_so(api: TestClient, content: bytes, kind: str,
     response = api.post(PATH, content=content, headers={"Content-Type": kind})
     assert response.status_code == status
     assert words in response.json()["detail"]
+
+
+def test_other_columns_of_a_csv_are_carried_through_before_the_prediction(api: TestClient, some: Rows) -> None:
+    listed = [{"id": f"no. {i}, so", "Cover_Type": i % 7, **row} for i, row in enumerate(some)]
+    names = ("id", *NAMES, "Cover_Type")
+    text = api.post(PATH, content=as_csv(listed, names), headers=CSV).raise_for_status().text
+    answers = list(csv.DictReader(io.StringIO(text)))
+    assert list(answers[0])[:4] == ["id", "Cover_Type", "prediction", "label"]
+    assert [(a["id"], a["Cover_Type"]) for a in answers] == [(r["id"], str(r["Cover_Type"])) for r in listed]
+    assert [int(a["prediction"]) for a in answers] == [a["prediction"] for a in row_by_row(api, some)]
+
+
+def test_a_json_row_of_a_batch_may_not_have_other_fields(api: TestClient) -> None:
+    """A misspelled optional field would pass for a missing one; a CSV's header must name them all."""
+    [error] = api.post(PATH, json=[EXAMPLE, EXAMPLE | {"id": 7}]).json()["errors"]
+    assert (error["row"], error["field"], error["expected"]) == (2, "id", "no field of this name")
+
+
+def test_semicolons_are_answered_with_semicolons(api: TestClient, some: Rows) -> None:
+    body = b"\xef\xbb\xbf" + as_csv(some).replace(b",", b";").replace(b"\r\n", b"\n")
+    text = api.post(PATH, content=body, headers=CSV).raise_for_status().text
+    answers = list(csv.DictReader(io.StringIO(text), delimiter=";"))
+    assert [int(a["prediction"]) for a in answers] == [a["prediction"] for a in row_by_row(api, some)]
 
 
 def test_an_unknown_use_case_or_model_is_404(api: TestClient) -> None:

@@ -292,7 +292,7 @@ def test_batches_and_quarantine_are_there_for_who_asks(
         expect(page.get_by_text("The newest 1 of 1 refused rows, as received.")).to_be_visible()
         # The cells are drawn; what a screen reader is given stands beside the picture.
         reason = page.locator("[role=gridcell]", has_text=f"{DEFAULT.features[0].name}:")
-        expect(reason).to_contain_text("got 'steep'")
+        expect(reason).to_contain_text('got "steep"')
         keep(page, "page-incoming")
 
 

@@ -57,7 +57,7 @@ def test_what_was_pulled_is_told_kept_and_accounted_for(
         assert f"from {url}/data" in ledger[3]
 
     shown = dosel("quarantine", COVERTYPE.name)
-    assert "Elevation: a whole number from 1800 to 4000 m expected, got '[bold]many'" in " ".join(shown.split())
+    assert 'Elevation: expected a whole number from 1800 to 4000 m, got "[bold]many"' in " ".join(shown.split())
     assert "1 of 1 refused rows" in shown
     assert "0 of 0 refused rows" in dosel("quarantine", COVERTYPE.name, "--batch", "2")
 

@@ -130,7 +130,7 @@ def test_quarantine_says_why(store: Store, engine: Engine, received: Received) -
         reasons = {row_no: why for row_no, why in connection.execute(select(table.c.row_no, table.c.reason))}
     assert set(reasons) == {1, 2}
     assert reasons[1].startswith("Cover_Type: a class, ")
-    assert reasons[2] == "13 values expected, got 1"
+    assert reasons[2] == "expected 13 values, got 1"
 
 
 def test_clean_rows_come_back_as_they_were_checked(store: Store, engine: Engine, received: Received) -> None:

@@ -48,7 +48,7 @@ def test_columns_are_found_by_any_of_their_names_and_put_in_order(sizes: Path) -
     assert checked.accepted["sex"].tolist() == ["male", "female"]
     assert checked.accepted["species"].tolist() == [0, 1]
     assert set(checked.refused) == {1, 3}
-    assert checked.refused[1] == "sex: one of female, male expected, got '.'"
+    assert checked.refused[1] == 'sex: expected one of female, male, got "."'
 
 
 def test_a_file_that_is_named_goes_before_the_package(sizes: Path, tmp_path: Path) -> None:
@@ -74,10 +74,10 @@ def test_a_table_is_given_once_and_other_content_is_another_batch(sizes: Path) -
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "no column island"),
-        (SIZES.replace("sex", "gender").encode(), "no column sex; its header: species, island"),
-        (SIZES.replace("sex", "Island").encode(), "2 columns island"),
-        (b"\xff\xfe\x00", "no CSV in UTF-8"),
+        (b"", "is not CSV: it is empty"),
+        (SIZES.replace("sex", "gender").encode(), "one without sex: species, island"),
+        (SIZES.replace("sex", "Island").encode(), "two columns for island"),
+        (b"\xff\xfe\x00", "is not CSV in UTF-8"),
     ],
     ids=["empty", "lacks one", "one twice", "not UTF-8"],
 )
@@ -96,7 +96,7 @@ def test_a_line_of_another_width_is_left_to_the_checks(sizes: Path) -> None:
     sizes.write_text(SIZES + "Adelie,Dream\n")
     batch = file_table(PENGUINS, sizes).next_batch()
     assert batch
-    assert check(PENGUINS, batch.rows, "").refused[4] == "7 values expected, got 2"
+    assert check(PENGUINS, batch.rows, "").refused[4] == "expected 7 values, got 2"
 
 
 def made() -> GeneratedRows:

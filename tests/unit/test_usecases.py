@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import chain, pairwise
 
 import pytest
@@ -10,7 +11,8 @@ from sklearn.model_selection import ParameterGrid
 
 from dosel.errors import UnknownUseCase
 from dosel.quality import check
-from dosel.usecases import ALL, DEFAULT, Bins, Category, Choice, Number, Range, Target, UseCase, as_number, named
+from dosel.rows.validation import Validator
+from dosel.usecases import ALL, DEFAULT, Bins, Number, Range, Target, UseCase, named
 from dosel.usecases.covertype import COVERTYPE
 
 each = pytest.mark.parametrize("use_case", ALL, ids=lambda u: u.name)
@@ -64,9 +66,9 @@ def test_a_choice_fits_its_column(use_case: UseCase) -> None:
 def test_bounds_are_in_order_and_the_example_within(use_case: UseCase) -> None:
     for number in use_case.numbers:
         assert number.minimum < number.maximum
-        assert not number.refuses(number.example), number.name
     for category in use_case.categories:
         assert category.example in category.values
+    assert Validator(use_case).check_rows([use_case.example])[1] == []
 
 
 @each
@@ -125,49 +127,10 @@ SLOPE = Number("Slope", "Slope", "°", 0, 90, 17, "")
 SHARE = Number("Share", "Share", "", -0.5, 0.5, 0, "", integer=False)
 
 
-@pytest.mark.parametrize(
-    ("number", "value", "refused"),
-    [
-        (SLOPE, 0, False),
-        (SLOPE, 90, False),
-        (SLOPE, 90.0, False),
-        (SLOPE, 91, True),
-        (SLOPE, -1, True),
-        (SLOPE, 17.5, True),
-        (SLOPE, float("nan"), True),
-        (SLOPE, float("inf"), True),
-        (SHARE, 0.25, False),
-        (SHARE, -0.5, False),
-        (SHARE, 0.51, True),
-        (SHARE, float("nan"), True),
-    ],
-)
-def test_a_number_refuses_what_is_out_of_bounds_or_no_whole(number: Number, value: float, refused: bool) -> None:
-    assert number.refuses(value) is refused
-
-
 def test_expectations_are_in_words() -> None:
     assert SLOPE.describe_expected() == "a whole number from 0 to 90 °"
     assert SHARE.describe_expected() == "a number from -0.5 to 0.5"
     assert COVERTYPE.categories[0].describe_expected() == "one of Rawah, Neota, Commanche, Cache"
-
-
-AREA = Category("Area", "Area", (Choice("Rawah", "Rawah"), Choice("Cache", "Cache", ("Cache la Poudre",))), "Rawah", "")
-
-
-@pytest.mark.parametrize(
-    ("text", "meant"),
-    [
-        ("Rawah", "Rawah"),
-        ("RAWAH", "Rawah"),
-        ("  rawah\t", "Rawah"),
-        ("cache LA poudre", "Cache"),
-        ("Rawah2", None),
-        ("", None),
-    ],
-)
-def test_a_category_knows_its_spellings(text: str, meant: str | None) -> None:
-    assert AREA.canonical(text) == meant
 
 
 def test_declarations_import_nothing_heavy() -> None:
@@ -188,12 +151,11 @@ def test_families_have_names_that_can_be_aliases(use_case: UseCase) -> None:
 
 
 @each
-def test_bounds_hold_what_missing_is_not(use_case: UseCase) -> None:
-    for token in use_case.missing:
-        for number in use_case.numbers:
-            assert number.refuses(as_number(token)), f"{token!r} is an acceptable {number.name}"
-        for category in use_case.categories:
-            assert category.canonical(token) is None
+def test_no_mark_for_a_missing_value_is_an_acceptable_value(use_case: UseCase) -> None:
+    required = replace(use_case, features=tuple(replace(f, optional=False) for f in use_case.features))
+    for mark in use_case.missing:
+        _, errors = Validator(required).check_rows([dict.fromkeys(use_case.feature_names, mark)])
+        assert [error.field for error in errors] == list(use_case.feature_names)
 
 
 RATE = Target("rate", "Rate", {0: "Low", 1: "Medium", 2: "High"}, bins=Bins(0, 1, (0.33, 0.66)))

@@ -12,10 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dosel.rows.columns import Codes, Floats
 from dosel.usecases import UseCase
-
-Floats = npt.NDArray[np.float64]
-Codes = npt.NDArray[np.intp]
 
 
 class NotEncodable(Exception):
@@ -44,8 +42,7 @@ class _Scaled:
 class Encoder:
     """Turns rows into the matrix that a fitted `ColumnTransformer` would make of them.
 
-    Rows come as `numbers`, float64 of shape (rows, declared numbers), and `codes`, each category's place in
-    its declared values, of shape (rows, declared categories); -1 is a value that is not declared.
+    Rows come as the `numbers` and `codes` of `dosel.rows.columns`.
 
     Raises:
         NotEncodable: a step is not IterativeImputer, StandardScaler, MinMaxScaler or OneHotEncoder as

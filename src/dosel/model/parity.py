@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dosel.model.encoding import Codes, Encoder, Floats
+from dosel.model.encoding import Encoder
 from dosel.model.onnx.classifier import OnnxClassifier
+from dosel.rows.columns import Codes, Floats
 from dosel.usecases import Number, UseCase
 
 TOLERANCE = 1e-6

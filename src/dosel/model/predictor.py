@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from dosel.errors import RegistryError
-from dosel.model.encoding import Codes, Encoder, Floats, NotEncodable
+from dosel.model.encoding import Encoder, NotEncodable
 from dosel.model.onnx.classifier import OnnxClassifier, conversions
 from dosel.model.parity import TOLERANCE, ParityResult, compare, trial_rows
-from dosel.usecases import Number, UseCase
+from dosel.rows.columns import Codes, Columns, Floats
+from dosel.usecases import UseCase
 
 Backend = Literal["onnx", "scikit-learn"]
 
@@ -42,6 +43,11 @@ class Scores:
     chosen: npt.NDArray[np.intp]
     probabilities: Floats
 
+    @property
+    def rounded(self) -> Floats:
+        """The probabilities, as answers give them."""
+        return self.probabilities.round(DECIMALS)
+
 
 class Predictor:
     """Answers with a fitted pipeline. Safe to share between threads: it holds nothing that changes.
@@ -66,7 +72,6 @@ class Predictor:
         if unknown := [code for code in self.classes if code not in labels]:
             raise RegistryError(f"it answers classes that {use_case.name} does not declare: {unknown}")
         self.names = tuple(labels[code] for code in self.classes)
-        self._code_of = [{value: i for i, value in enumerate(c.values)} for c in use_case.categories]
         self._encoder: Encoder | None = None
         self._compiled: OnnxClassifier | None = None
         self.fallback_reason = ""
@@ -92,11 +97,8 @@ class Predictor:
 
     def predict(self, rows: Iterable[Mapping[str, Any]]) -> list[Prediction]:
         """One answer a row, in order. Rows hold every feature; a category's value that is not declared is unknown."""
-        listed = list(rows)
-        numbers = np.array([[row[n.name] for n in self.use_case.numbers] for row in listed], dtype=np.float64)
-        categories = list(zip(self.use_case.categories, self._code_of, strict=True))
-        codes = np.array([[codes.get(row[c.name], -1) for c, codes in categories] for row in listed], dtype=np.intp)
-        scores = self.scores(numbers.reshape(len(listed), -1), codes.reshape(len(listed), -1))
+        columns = Columns.of_rows(self.use_case, rows)
+        scores = self.scores(columns.numbers, columns.codes)
         return [self._prediction(i, row) for i, row in zip(scores.chosen, scores.probabilities.tolist(), strict=True)]
 
     def one(self, numbers: Sequence[float], codes: Sequence[int]) -> Prediction:
@@ -134,11 +136,7 @@ class Predictor:
 
     def matrix(self, rows: Iterable[Mapping[str, Any]]) -> Floats:
         """Rows as numbers, of shape (rows, features): a category as its value's place, -1 if that is unknown."""
-        known = iter(self._code_of)
-        codes_of = [None if isinstance(feature, Number) else next(known) for feature in self.use_case.features]
-        read = list(zip(self.use_case.feature_names, codes_of, strict=True))
-        listed = [[row[name] if codes is None else codes.get(row[name], -1) for name, codes in read] for row in rows]
-        return np.array(listed, dtype=np.float64).reshape(-1, len(read))
+        return Columns.of_rows(self.use_case, rows).matrix(self.use_case)
 
     def probabilities(self, matrix: Floats, by: Backend = "onnx") -> Floats:
         """What `scores` has as probabilities, for rows as `matrix` gives them.
@@ -146,21 +144,17 @@ class Predictor:
         Args:
             by: who is to answer if it can; of many rows at once, the model itself may be faster.
         """
-        numbers, codes = self._parted(matrix)
-        found = self._fast(numbers, codes) if by == "onnx" else None
-        return self._exact(numbers, codes) if found is None else found
+        rows = Columns.of_matrix(self.use_case, matrix)
+        found = self._fast(rows.numbers, rows.codes) if by == "onnx" else None
+        return self._exact(rows.numbers, rows.codes) if found is None else found
 
     def encoded(self, matrix: Floats) -> Floats:
         """What the model's preprocessing makes of rows as `matrix` gives them: shape (rows, width)."""
-        numbers, codes = self._parted(matrix)
+        rows = Columns.of_matrix(self.use_case, matrix)
         if self._encoder is not None:
-            return self._encoder.encode(numbers, codes)
-        found: Floats = np.asarray(self._model[:-1].transform(self._frame(numbers, codes)), np.float64)
+            return self._encoder.encode(rows.numbers, rows.codes)
+        found: Floats = np.asarray(self._model[:-1].transform(self._frame(rows.numbers, rows.codes)), np.float64)
         return found
-
-    def _parted(self, matrix: Floats) -> tuple[Floats, Codes]:
-        is_number = np.array([isinstance(feature, Number) for feature in self.use_case.features])
-        return matrix[:, is_number], matrix[:, ~is_number].astype(np.intp)
 
     def _prediction(self, best: int, probabilities: list[float]) -> Prediction:
         rounded = [round(p, DECIMALS) for p in probabilities]
@@ -185,13 +179,10 @@ class Predictor:
         return found
 
     def _frame(self, numbers: Floats, codes: Codes) -> Any:
-        import pandas as pd
+        from dosel.rows import frames
 
-        columns: dict[str, Any] = {n.name: numbers[:, i] for i, n in enumerate(self.use_case.numbers)}
-        for i, category in enumerate(self.use_case.categories):
-            # An unknown value has to be some text that is not declared.
-            columns[category.name] = np.array([*category.values, ""], dtype=object)[codes[:, i]]
-        return pd.DataFrame(columns)[list(self.use_case.feature_names)]
+        # An unknown value has to be some text that is not declared.
+        return frames.of_columns(self.use_case, Columns(numbers, codes), missing="")
 
     def check_parity(self, features: Any) -> ParityResult | None:
         """Compares with the model on rows of one's own; where they differ, scikit-learn answers from now on.
@@ -204,10 +195,8 @@ class Predictor:
         """
         if self._compiled is None:
             return None
-        numbers = features[[number.name for number in self.use_case.numbers]].to_numpy(dtype=np.float64)
-        categories = zip(self.use_case.categories, self._code_of, strict=True)
-        codes = [[known.get(word, -1) for word in features[c.name]] for c, known in categories]
-        self._compare(numbers, np.array(codes, np.intp).reshape(-1, len(features)).T)
+        rows = Columns.of(self.use_case, features)
+        self._compare(rows.numbers, rows.codes)
         self._warn()
         return self.parity
 

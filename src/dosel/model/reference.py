@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dosel.errors import NotExplainable
 from dosel.model.bundle import REFERENCE_FILE
-from dosel.usecases import Feature, Number, UseCase
+from dosel.rows.columns import Columns, codes_of
+from dosel.usecases import Number, UseCase
 
 MOST_ROWS = 500_000
 """Of more training rows, so many are drawn: a search through them takes a time a person waits for."""
@@ -44,8 +44,7 @@ class Reference:
     def matrix(self, places: Any) -> npt.NDArray[np.float64]:
         """The rows at these places as `dosel.model.predictor` has rows as numbers: shape (rows, features)."""
         taken = self.table.take(pa.array(places))
-        columns = [_as_numbers(feature, taken[feature.name]) for feature in self.use_case.features]
-        return np.column_stack(columns)
+        return Columns.of(self.use_case, taken).matrix(self.use_case)
 
     def shown(self, places: Any) -> list[dict[str, Any]]:
         """The rows at these places, as a client would write them; None where a value is missing."""
@@ -67,9 +66,9 @@ def write(use_case: UseCase, features: pd.DataFrame, classes: npt.NDArray[np.int
             made = pa.array(values.to_numpy(dtype=np.float64), from_pandas=True)
             columns[feature.name] = made.cast(pa.int64()) if feature.integer else made
         else:
-            known = pd.Categorical(values, categories=list(feature.values))
+            codes = codes_of(feature, values)
             columns[feature.name] = pa.DictionaryArray.from_arrays(
-                pa.array(known.codes, pa.int32(), mask=known.codes < 0), list(feature.values)
+                pa.array(codes, pa.int32(), mask=codes < 0), list(feature.values)
             )
     file = folder / REFERENCE_FILE
     pq.write_table(pa.table(columns | {use_case.target.name: pa.array(classes, pa.int64())}), file, compression="zstd")
@@ -89,13 +88,3 @@ def read(use_case: UseCase, content: bytes) -> Reference:
         )
     categories = [category.name for category in use_case.categories]
     return Reference(use_case, pq.read_table(BytesIO(content), read_dictionary=categories))
-
-
-def _as_numbers(feature: Feature, column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
-    """A number as it is, a category as its value's place; NaN and -1 where there is none."""
-    if isinstance(feature, Number):
-        found: npt.NDArray[np.float64] = column.cast(pa.float64()).to_numpy()
-        return found
-    places = pc.index_in(column.cast(pa.string()), value_set=pa.array(feature.values))
-    codes: npt.NDArray[np.float64] = places.cast(pa.float64()).fill_null(-1.0).to_numpy()
-    return codes

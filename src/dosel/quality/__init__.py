@@ -1,21 +1,19 @@
-"""What makes a row acceptable, decided from the use case's declaration alone."""
+"""Which rows of a batch are acceptable: their features by the validator of `dosel.rows`, and their class."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from dosel.rows import frames
 from dosel.rows.text import as_text
-from dosel.usecases import Category, Number, UseCase, as_number
+from dosel.rows.validation import InvalidValue, Mask, Validator, invalid_value, judge_spellings
+from dosel.usecases import UseCase
 
 __all__ = ["Checked", "check"]
-
-MAX_SHOWN = 80
-"""Characters of an unacceptable value that its reason quotes."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class Checked:
 
 
 def check(use_case: UseCase, received: Sequence[Sequence[Any]], coding: str, text: pa.Table | None = None) -> Checked:
-    """Decides row by row; each spelling is judged once, however many rows have it.
+    """Validate the rows of a batch.
 
     Args:
         received: rows as the source sent them, columns in declared order, the target last.
@@ -38,61 +36,26 @@ def check(use_case: UseCase, received: Sequence[Sequence[Any]], coding: str, tex
         text: the rows as `as_text` gives them, if the caller has them already.
     """
     text = as_text(received, use_case.columns) if text is None else text
-    width = len(use_case.columns)
-    reasons: dict[int, list[str]] = {
-        i: [f"{width} values expected, got {len(row)}"] for i, row in enumerate(received) if len(row) != width
+    verdict, target, width = Validator(use_case).check(text), use_case.target, len(use_case.columns)
+
+    def classes(spellings: Sequence[str | None]) -> tuple[Any, Mask]:
+        codes = [None if spelled is None else target.code(spelled, coding) for spelled in spellings]
+        return np.array([code or 0 for code in codes]), np.array([code is None for code in codes], np.bool_)
+
+    found, unknown = judge_spellings(text[target.name], classes)
+    errors: dict[int, list[InvalidValue]] = {
+        i: [InvalidValue(None, f"{width} values", str(len(row)))] for i, row in enumerate(received) if len(row) != width
     }
-    whole = np.ones(len(received), dtype=bool)
-    whole[list(reasons)] = False
-    good = whole.copy()
-
-    def refuse(name: str, bad: npt.NDArray[np.bool_], expected: str) -> None:
-        np.logical_and(good, ~bad, out=good)
-        position = use_case.columns.index(name)
-        for i in np.flatnonzero(bad & whole).tolist():
-            reasons.setdefault(i, []).append(f"{name}: {expected} expected, got {_quoted(received[i][position])}")
-
-    tokens = {token.casefold() for token in use_case.missing}
-
-    def missing(name: str) -> npt.NDArray[np.bool_]:
-        return _each(text[name], lambda spelled: spelled.strip().casefold() in tokens, True, np.bool_)
-
-    data: dict[str, npt.NDArray[Any]] = {}
-    for feature in use_case.features:
-        match feature:
-            case Number():
-                values = _each(text[feature.name], as_number, np.nan, np.float64)
-                bad = ~((values >= feature.minimum) & (values <= feature.maximum))
-                if feature.integer:
-                    bad |= values != np.floor(values)
-            case Category():
-                values = _each(text[feature.name], feature.canonical, None, np.object_)
-                bad = values == np.array(None)
-        if feature.optional:
-            gone = missing(feature.name)
-            values[gone] = None
-            bad &= ~gone
-        refuse(feature.name, bad, feature.describe_expected())
-        data[feature.name] = values
-    target = use_case.target
-    codes = _each(text[target.name], lambda spelled: target.code(spelled, coding), None, np.object_)
-    refuse(target.name, codes == np.array(None), f"a class, {target.describe_expected()},")
-
+    misfits = set(errors)
+    for position, column in enumerate((*use_case.features, target)):
+        bad = verdict.refused.get(column.name) if column is not target else unknown
+        for i in np.flatnonzero(bad).tolist() if bad is not None else ():
+            if i not in misfits:
+                errors.setdefault(i, []).append(invalid_value(column, received[i][position]))
+    good = np.ones(len(received), np.bool_)
+    good[list(errors)] = False
     kept = np.flatnonzero(good)
-    # As Series, so that words stay objects, which they share: pandas would make text of its own of an array.
-    accepted = pd.DataFrame({name: pd.Series(v[kept], kept, v.dtype) for name, v in data.items()}, index=kept)
-    accepted[target.name] = codes[kept].astype("int64")
-    return Checked(accepted, {i: "; ".join(found) for i, found in sorted(reasons.items())})
-
-
-def _each(column: pa.ChunkedArray, judge: Callable[[str], Any], absent: Any, dtype: Any) -> npt.NDArray[Any]:
-    """What `judge` makes of each value of a text column; `absent` for a null."""
-    spelled = column.combine_chunks().dictionary_encode()
-    meanings = np.array([*map(judge, spelled.dictionary.to_pylist()), absent], dtype=dtype)
-    positions: npt.NDArray[np.int32] = spelled.indices.fill_null(len(meanings) - 1).to_numpy()
-    return meanings[positions]
-
-
-def _quoted(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}…"
+    columns = verdict.columns[kept] if errors else verdict.columns
+    accepted = frames.of_columns(use_case, columns).set_axis(kept)
+    accepted[target.name] = found[kept].astype("int64")
+    return Checked(accepted, {i: "; ".join(error.message for error in errors[i]) for i in sorted(errors)})

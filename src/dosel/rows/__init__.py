@@ -1,1 +1,4 @@
-"""The one form of a row and the one judge of it, for training, ingest and serving."""
+"""Rows: their columnar form (`columns`), the validator of their values (`validation`), and readers that give both.
+
+Data comes in as JSON (`json`), CSV (`csv`), mappings (`validation`) or text (`text`); all of it passes one validator.
+"""

@@ -49,10 +49,6 @@ class Number:
         """The example, typed as a client would write it."""
         return int(self.example) if self.integer else float(self.example)
 
-    def refuses(self, value: float) -> bool:
-        """Whether a number that could be read is not acceptable (NaN never is)."""
-        return not self.minimum <= value <= self.maximum or (self.integer and value != int(value))
-
 
 @dataclass(frozen=True)
 class Choice:
@@ -97,10 +93,6 @@ class Category:
     def typed_example(self) -> str:
         """The example."""
         return self.example
-
-    def canonical(self, text: str) -> str | None:
-        """The declared value that `text` means, or None."""
-        return self.spellings.get(text.strip().casefold())
 
 
 Feature = Number | Category

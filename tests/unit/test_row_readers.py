@@ -1,28 +1,28 @@
-"""The two ways to read a row against each other: what the fast one accepts, the documented one accepts, and alike."""
+"""The readers of JSON and CSV under values and bytes nobody thought of."""
 
 import csv
 import io
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
-from app.batching import BatchReader, InvalidRows
-from app.reading import REFUSED, RowReader, UnreadableBody
-from app.schemas.rows import request_model, row_model
+from dosel.rows.columns import Columns
+from dosel.rows.csv import CsvReader
+from dosel.rows.json import JsonReader
+from dosel.rows.validation import InvalidRows, UnreadableRows
 from dosel.usecases import Category, Feature, Number
 from dosel.usecases.covertype import COVERTYPE
 
 SCALE = int(os.environ.get("FUZZ_SCALE", "1"))
 """How many times as many cases as in an ordinary run; `make fuzz` sets it."""
 
-READER = RowReader(COVERTYPE)
-REQUEST, ROW = request_model(COVERTYPE), row_model(COVERTYPE)
+READER, CSV_READER = JsonReader(COVERTYPE), CsvReader(COVERTYPE)
 
 odd = st.one_of(
     st.none(),
@@ -60,38 +60,50 @@ some_rows = st.fixed_dictionaries(
 
 @settings(max_examples=400 * SCALE, deadline=None)
 @given(some_rows, st.booleans())
-def test_what_the_fast_way_accepts_the_documented_one_accepts_too_and_alike(row: dict[str, Any], named: bool) -> None:
+def test_msgspec_and_the_validator_agree(row: dict[str, Any], with_model: bool) -> None:
+    """`JsonReader.row` returns what the validator alone would return, and raises the same errors."""
+    body = json.dumps(row).encode()
+    found, alone = (outcome(lambda read=read: read(body, with_model)) for read in (READER.row, READER._judged_row))
+    assert found == alone
+    rows = json.dumps([{name: row[name] for name in COVERTYPE.feature_names}] * 2).encode()
+    found, alone = (outcome(lambda read=read: read(rows)) for read in (READER.rows, READER._judged_rows))
+    assert found == alone
+
+
+def outcome(read: Callable[[], Any]) -> list[Any]:
+    """What a reader returned, or the errors it raised, as plain lists."""
     try:
-        numbers, codes, model = READER.one(json.dumps(row).encode(), may_name_model=named)
-    except REFUSED:
-        return
-    documented: Any = (REQUEST if named else ROW).model_validate(row)
-    assert list(numbers) == [getattr(documented, number.name) for number in COVERTYPE.numbers]
-    assert [c.values[i] for c, i in zip(COVERTYPE.categories, codes, strict=True)] == [
-        getattr(documented, category.name) for category in COVERTYPE.categories
-    ]
-    assert model == (documented.model if named else None)
+        result = read()
+    except InvalidRows as error:
+        return [*error.errors]
+    if isinstance(result, Columns):
+        return [result.numbers.tolist(), result.codes.tolist()]
+    numbers, codes, model = result
+    return [list(numbers), list(codes), model]
 
 
-@settings(max_examples=200 * SCALE, deadline=None)
-@given(st.sampled_from(COVERTYPE.features).flatmap(lambda f: st.tuples(st.just(f), values(f))))
-def test_what_the_documented_way_refuses_the_fast_one_refuses_too(changed: tuple[Feature, Any]) -> None:
-    feature, value = changed
-    row = COVERTYPE.example | {feature.name: value}
-    try:
-        ROW.model_validate(row)
-    except ValidationError:
-        with pytest.raises(REFUSED):
-            READER.one(json.dumps(row).encode(), may_name_model=False)
-
-
-def test_an_ordinary_row_takes_the_fast_way() -> None:
-    numbers, codes, model = READER.one(json.dumps(COVERTYPE.example).encode(), may_name_model=True)
+def test_an_ordinary_row_is_read_by_msgspec_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(READER, "_judged_row", None)
+    monkeypatch.setattr(READER, "_judged_rows", None)
+    numbers, codes, model = READER.row(json.dumps(COVERTYPE.example).encode(), with_model=True)
     assert list(numbers) == [float(number.example) for number in COVERTYPE.numbers]
     assert [c.values[i] for c, i in zip(COVERTYPE.categories, codes, strict=True)] == [
         category.example for category in COVERTYPE.categories
     ]
     assert model is None
+    assert len(READER.rows(json.dumps([COVERTYPE.example] * 3).encode())) == 3
+
+
+def test_a_list_of_nonsense_is_not_read_to_its_end() -> None:
+    with pytest.raises(InvalidRows) as refused:
+        READER.rows(b"[" + b"{}," * 1_000_000 + b"nonsense")
+    assert refused.value.errors[-1].row == 100
+
+
+@pytest.mark.parametrize("body", [b"[]", b" [ ]\n"])
+def test_an_empty_list_is_no_rows(body: bytes) -> None:
+    assert len(READER.rows(body)) == 0
+    assert len(READER._judged_rows(body)) == 0
 
 
 @settings(max_examples=300 * SCALE, deadline=None)
@@ -112,42 +124,18 @@ def test_no_damage_to_a_good_body_breaks_the_readers(
         check_bytes(tmp_path_factory.getbasetemp() / "damaged.csv", whole[:at] + damage + whole[at + cut :])
 
 
-class Model:
-    """Stands for the loaded model: reading is what is tried here."""
-
-    class predictor:
-        classes, names = (1,), ("one",)
-
-        @staticmethod
-        def scores(numbers: Any, codes: Any) -> Any:
-            import numpy as np
-
-            from dosel.model.predictor import Scores
-
-            for i, number in enumerate(COVERTYPE.numbers):
-                assert ((numbers[:, i] >= number.minimum) & (numbers[:, i] <= number.maximum)).all()
-            assert (codes >= 0).all()
-            return Scores(np.zeros(len(numbers), dtype=np.intp), np.ones((len(numbers), 1)))
-
-    signature = b"}"
-
-
 def check_bytes(file: Path, body: bytes) -> None:
-    """The readers answer these bytes, or refuse them as they say they do."""
-    reader, served, out = BatchReader(COVERTYPE, ROW), Model(), io.BytesIO()
-    try:
-        reader.answer_json(body, served, out)  # type: ignore[arg-type]
-    except (UnreadableBody, InvalidRows):
-        pass
-    else:
-        json.loads(out.getvalue())
+    """The readers give acceptable rows of these bytes, or refuse them as they say they do."""
     file.write_bytes(body)
-    out = io.BytesIO()
-    try:
-        reader.answer_csv(file, served, out)  # type: ignore[arg-type]
-    except (UnreadableBody, InvalidRows):
-        return
-    list(csv.DictReader(io.StringIO(out.getvalue().decode())))
+    for read in (lambda: [READER.rows(body)], lambda: [block.columns for block in CSV_READER.blocks(file)]):
+        try:
+            parts = read()
+        except (UnreadableRows, InvalidRows):
+            continue
+        for columns in parts:
+            for i, number in enumerate(COVERTYPE.numbers):
+                assert ((columns.numbers[:, i] >= number.minimum) & (columns.numbers[:, i] <= number.maximum)).all()
+            assert (columns.codes >= 0).all()
 
 
 def as_csv(rows: list[dict[str, Any]]) -> bytes:

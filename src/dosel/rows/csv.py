@@ -1,0 +1,285 @@
+"""Rows from CSV, for ingest and for batches of the API: one idea of headers, delimiters and decimal commas.
+
+UTF-8 with or without a byte order mark, values separated by `,` or by `;`. A header names the columns in any order, by
+their names or aliases, without regard to case and separators; other columns may stand beside. In a file with `;`, a
+number may have a decimal comma.
+"""
+
+import codecs
+import csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv as arrow_csv
+
+from dosel.rows.columns import Columns
+from dosel.rows.validation import (
+    MAX_INVALID_ROWS,
+    InvalidRows,
+    InvalidValue,
+    UnreadableRows,
+    Validator,
+    cut,
+    first_refused,
+    invalid_value,
+    plain,
+)
+from dosel.usecases import Category, Feature, Number, Target, UseCase
+
+BLOCK_BYTES = 1 << 20
+"""Bytes that are read at a time; no line may be longer."""
+
+MAX_HEADER_BYTES = 1 << 16
+
+MAX_EXTRA_COLUMNS = 300
+
+DELIMITERS = (",", ";")
+
+_DECIMAL_COMMA = r"^(\s*[+-]?\d*),(\d+(?:[eE][+-]?\d+)?\s*)$"
+_DECIMAL_POINT = r"\1.\2"
+
+
+@dataclass(frozen=True)
+class Header:
+    """A CSV's first line.
+
+    Attributes:
+        places: where each declared column stands.
+        size: its bytes, with the byte order mark and the line's end.
+    """
+
+    names: tuple[str, ...]
+    delimiter: str
+    places: dict[str, int]
+    size: int
+
+    @property
+    def extra(self) -> tuple[int, ...]:
+        """Where the columns stand that are not declared."""
+        return tuple(sorted(set(range(len(self.names))) - set(self.places.values())))
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some acceptable rows of a CSV, and an Arrow table of its other columns, as text."""
+
+    columns: Columns
+    extra: Any
+    delimiter: str
+
+
+def read_header(columns: Sequence[Feature | Target], beginning: bytes) -> Header:
+    """The header that a CSV begins with.
+
+    Args:
+        columns: the declared columns that have to be there.
+        beginning: of the file: its first `MAX_HEADER_BYTES`, or all of it.
+
+    Raises:
+        UnreadableRows: there is no header.
+        InvalidRows: a declared column is missing, or is there twice.
+    """
+    marked = beginning.startswith(codecs.BOM_UTF8)
+    try:
+        # The end may lie within a character.
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(beginning)
+    except UnicodeDecodeError as error:
+        raise UnreadableRows(f"not CSV in UTF-8: {error.reason}") from None
+    delimiter = max(DELIMITERS, key=lambda d: len(_places(columns, _first_line(text, d, strict=False)[0])))
+    names, end = _first_line(text, delimiter, strict=True)
+    if not names:
+        raise UnreadableRows("not CSV: it is empty")
+    if end == len(text) and len(beginning) >= MAX_HEADER_BYTES:
+        raise UnreadableRows(f"not CSV: its first line is longer than {MAX_HEADER_BYTES:,} bytes")
+    if len(names) > len(columns) + MAX_EXTRA_COLUMNS:
+        most = len(columns) + MAX_EXTRA_COLUMNS
+        raise UnreadableRows(f"not CSV of these rows: it has {len(names)} columns, and at most {most} are read")
+    places = _places(columns, names)
+    missing = [column.name for column in columns if column.name not in places]
+    twice = [column.name for column in columns if len(places.get(column.name, ())) > 1]
+    if missing or twice:
+        expected = f"a header with the columns {', '.join(column.name for column in columns)}"
+        without = [f"without {', '.join(missing)}"] if missing else []
+        doubled = [f"with two columns for {', '.join(twice)}"] if twice else []
+        got = f"one {' and '.join(without + doubled)}"
+        raise InvalidRows([InvalidValue(None, expected, f"{got}: {', '.join(names)[:300]}")])
+    size = len(codecs.BOM_UTF8) * marked + len(text[:end].encode())
+    return Header(names, delimiter, {name: found[0] for name, found in places.items()}, size)
+
+
+def read_texts(use_case: UseCase, content: bytes) -> tuple[Header, list[list[str]]]:
+    """The declared columns of a CSV, in declared order, the target last, as text with decimal points.
+
+    A line of another width than the header's is kept as it is, for the validator to refuse.
+
+    Raises:
+        UnreadableRows: it is no CSV.
+        InvalidRows: a declared column is missing, or is there twice.
+    """
+    columns = (*use_case.features, use_case.target)
+    header = read_header(columns, content[:MAX_HEADER_BYTES])
+    try:
+        text = io.StringIO(content[header.size :].decode(), newline="")
+        lines = [line for line in csv.reader(text, delimiter=header.delimiter, strict=True) if line]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UnreadableRows(f"not CSV in UTF-8: {error}") from None
+    places, width = [header.places[column.name] for column in columns], len(header.names)
+    rows = [[line[place] for place in places] if len(line) == width else _misfit(line, len(columns)) for line in lines]
+    if header.delimiter == ";":
+        numeric = [place for place, column in enumerate(columns) if not isinstance(column, Category)]
+        for row in rows:
+            if len(row) == len(columns):
+                for place in numeric:
+                    row[place] = re.sub(_DECIMAL_COMMA, _DECIMAL_POINT, row[place])
+    return header, rows
+
+
+class CsvReader:
+    """Reads the features of rows from files, block by block."""
+
+    def __init__(self, use_case: UseCase) -> None:
+        self._use_case = use_case
+        self._validator = Validator(use_case)
+
+    def blocks(self, file: Path) -> Iterator[Block]:
+        """The rows of a file, in order; at least one block, which may be empty.
+
+        Raises:
+            UnreadableRows: it is no CSV.
+            InvalidRows: rows are not acceptable; raised after the last row, or the `MAX_INVALID_ROWS`th of these.
+        """
+        with file.open("rb") as opened:
+            header = read_header(self._use_case.features, opened.read(MAX_HEADER_BYTES))
+        has_rows, has_quotes = _scan(file, header.size)
+        if not has_rows:
+            nothing = pa.record_batch([pa.array([], pa.string())] * len(header.names), _positions(header))
+            yield self._block(header, nothing)[0]
+            return
+        errors: dict[int, list[InvalidValue]] = {}
+        try:
+            for numbers, batch in _batches(file, header, has_quotes, errors):
+                block, invalid = self._block(header, batch)
+                for place, error in invalid:
+                    number = int(numbers[place])
+                    errors.setdefault(number, []).append(InvalidValue(error.field, error.expected, error.got, number))
+                if len(errors) >= MAX_INVALID_ROWS:
+                    break
+                if not errors:
+                    yield block
+        except pa.ArrowInvalid as error:
+            if len(errors) < MAX_INVALID_ROWS:
+                raise UnreadableRows(f"not CSV: {cut(str(error))}") from None
+        if errors:
+            raise InvalidRows([error for number in sorted(errors)[:MAX_INVALID_ROWS] for error in errors[number]])
+
+    def _block(self, header: Header, batch: Any) -> tuple[Block, list[tuple[int, InvalidValue]]]:
+        """A block, and the errors in it by their place."""
+        texts = {feature.name: self._text(header, batch, feature) for feature in self._use_case.features}
+        verdict = self._validator.check(pa.table(texts))
+        invalid = [
+            (place, invalid_value(feature, texts[feature.name][place].as_py()))
+            for place, feature in first_refused(verdict, self._use_case)
+        ]
+        extra = pa.table([batch.column(place) for place in header.extra], [header.names[i] for i in header.extra])
+        return Block(verdict.columns, extra, header.delimiter), invalid
+
+    def _text(self, header: Header, batch: Any, feature: Feature) -> Any:
+        column = batch.column(header.places[feature.name])
+        if header.delimiter == ";" and isinstance(feature, Number):
+            return pc.replace_substring_regex(column, _DECIMAL_COMMA, _DECIMAL_POINT)
+        return column
+
+
+def _first_line(text: str, delimiter: str, strict: bool) -> tuple[tuple[str, ...], int]:
+    """The names in the first line that is not empty, and where it ends."""
+    lines = io.StringIO(text, newline="")
+    try:
+        names = next((line for line in csv.reader(lines, delimiter=delimiter, strict=strict) if line), [])
+    except csv.Error as error:
+        raise UnreadableRows(f"not CSV: {error}") from None
+    return tuple(names), lines.tell()
+
+
+def _places(columns: Sequence[Feature | Target], names: Sequence[str]) -> dict[str, list[int]]:
+    """Where each declared column stands, by its name or an alias; columns that are not there are left out."""
+    named: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        named.setdefault(plain(name), []).append(place)
+    found = {}
+    for column in columns:
+        known = {plain(name) for name in (column.name, *column.aliases)}
+        if places := [place for name in known for place in named.get(name, ())]:
+            found[column.name] = places
+    return found
+
+
+def _misfit(line: list[str], width: int) -> list[str]:
+    # A line whose values happen to be as many as the declared columns would be taken for a row of these.
+    return [*line, ""] if len(line) == width else line
+
+
+def _scan(file: Path, start: int) -> tuple[bool, bool]:
+    """Whether a file has rows after its header, and whether any value is quoted.
+
+    Raises:
+        UnreadableRows: it is not UTF-8, or the last quote is not closed: Arrow would drop or join lines silently.
+    """
+    decoder, has_rows, quotes = codecs.getincrementaldecoder("utf-8")(), False, 0
+    try:
+        with file.open("rb") as opened:
+            opened.seek(start)
+            while block := opened.read(BLOCK_BYTES):
+                decoder.decode(block)
+                quotes += block.count(b'"')
+                has_rows = has_rows or bool(block.strip(b"\r\n"))
+            decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        raise UnreadableRows(f"not CSV in UTF-8: {error.reason}") from None
+    if quotes % 2:
+        raise UnreadableRows('not CSV: a quote (") is not closed; within a quoted value, a quote is written twice')
+    return has_rows, quotes > 0
+
+
+def _batches(
+    file: Path, header: Header, has_quotes: bool, errors: dict[int, list[InvalidValue]]
+) -> Iterator[tuple[Any, Any]]:
+    """Arrow batches of text, each with its rows' numbers; lines of another width than the header's go to `errors`."""
+    misfits: list[int] = []
+
+    def refuse(line: Any) -> str:
+        misfits.append(line.number)
+        expected, got = f"{line.expected_columns} values", str(line.actual_columns)
+        errors[line.number] = [InvalidValue(None, expected, got, line.number)]
+        # An "error" ends the reading.
+        return "error" if len(errors) >= MAX_INVALID_ROWS else "skip"
+
+    names = _positions(header)
+    with pa.OSFile(str(file)) as opened:
+        opened.seek(header.size)
+        reader = arrow_csv.open_csv(
+            opened,
+            arrow_csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES, column_names=names),
+            arrow_csv.ParseOptions(
+                delimiter=header.delimiter, newlines_in_values=has_quotes, invalid_row_handler=refuse
+            ),
+            arrow_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False),
+        )
+        first = 1
+        for batch in reader:
+            skipped = [number for number in misfits if number >= first]
+            numbers = np.setdiff1d(np.arange(first, first + batch.num_rows + len(skipped)), skipped)[: batch.num_rows]
+            yield numbers, batch
+            if batch.num_rows:
+                first = int(numbers[-1]) + 1
+
+
+def _positions(header: Header) -> list[str]:
+    """Names for Arrow: a file's own may be empty or there twice."""
+    return [str(place) for place in range(len(header.names))]

@@ -1,0 +1,198 @@
+"""CSV as people have it: delimiters, decimal commas, headers, damaged files, and files that models are trained from."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dosel.rows.csv import BLOCK_BYTES, Block, CsvReader, read_header, read_texts
+from dosel.rows.validation import MAX_INVALID_ROWS, InvalidRows, UnreadableRows
+from dosel.sources.table import as_csv
+from dosel.usecases import GeneratedRows, LakeRows, PackageRows, UseCase, named
+from dosel.usecases.covertype import COVERTYPE
+from dosel.usecases.employees import EMPLOYEES
+from dosel.usecases.penguins import PENGUINS
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+HEADER = "island,bill_length_mm,bill_depth_mm,flipper_length_mm,body_mass_g,sex"
+BIRD = "Torgersen,39.1,18.7,181,3750,male"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "rows.csv"
+
+
+def read(file: Path, content: bytes | str, use_case: UseCase = PENGUINS) -> list[Block]:
+    file.write_bytes(content.encode() if isinstance(content, str) else content)
+    return list(CsvReader(use_case).blocks(file))
+
+
+def rows(blocks: list[Block], use_case: UseCase = PENGUINS) -> list[dict[str, Any]]:
+    return [block.columns.row(use_case, place) for block in blocks for place in range(len(block.columns))]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        f"{HEADER}\n{BIRD}\n",
+        f"{HEADER}\r\n{BIRD}",
+        f"{HEADER}\r{BIRD}\r",
+        f"\n\n{HEADER}\n\n{BIRD}\n\n",
+        f"\ufeff{HEADER}\n{BIRD}\n",
+        f"{HEADER}\n{BIRD}\n".upper(),
+        f"{HEADER}\n{BIRD}\n".replace("bill", "culmen"),
+        f"{HEADER}\n{BIRD}\n".replace("_", " "),
+        f"{HEADER}\n{BIRD}\n".replace(",", ";"),
+        f"{HEADER}\n{BIRD}\n".replace(",", ";").replace("39.1", "39,1").replace("18.7", "18,7"),
+        '"' + HEADER.replace(",", '";"') + '"\n' + BIRD.replace(",", ";").replace(".", ",") + "\n",
+        "sex,body_mass_g,island,bill_length_mm,bill_depth_mm,flipper_length_mm\nmale,3750,Torgersen,39.1,18.7,181\n",
+    ],
+    ids=[
+        *("plain", "CRLF", "CR", "empty lines", "byte order mark", "capitals", "aliases", "blanks in names"),
+        *("semicolons", "decimal commas", "quoted names", "another order"),
+    ],
+)
+def test_one_row_in_many_dialects(content: str, file: Path) -> None:
+    expected = {"island": "Torgersen", "bill_length_mm": 39.1, "bill_depth_mm": 18.7} | {
+        "flipper_length_mm": 181,
+        "body_mass_g": 3750,
+        "sex": "male",
+    }
+    assert rows(read(file, content)) == [expected]
+
+
+def test_ingest_reads_decimal_commas_too() -> None:
+    content = f"species,{HEADER}\nAdelie,{BIRD}\n".replace(",", ";").replace("39.1", "39,1").encode()
+    _, [text] = read_texts(PENGUINS, content)
+    assert text == [*BIRD.split(","), "Adelie"]
+
+
+def test_a_decimal_comma_is_none_where_commas_separate(file: Path) -> None:
+    with pytest.raises(InvalidRows, match='bill_length_mm: expected a number from 25 to 70 mm, got "39,1"'):
+        read(file, f"{HEADER}\n" + BIRD.replace("39.1", '"39,1"') + "\n")
+
+
+def test_other_columns_are_given_beside_whatever_they_hold(file: Path) -> None:
+    [block] = read(file, f'id,{HEADER},,id\n"a ""b"", c\nd",{BIRD},5,é\n')
+    assert block.extra.column_names == ["id", "", "id"]
+    assert [column.to_pylist() for column in block.extra.columns] == [['a "b", c\nd'], ["5"], ["é"]]
+
+
+def test_no_rows_are_one_empty_block(file: Path) -> None:
+    [block] = read(file, f"id,{HEADER}\n\n")
+    assert (len(block.columns), block.extra.column_names, block.extra.num_rows) == (0, ["id"], 0)
+
+
+def test_rows_keep_their_order_and_number_over_blocks(file: Path) -> None:
+    count = 3 * BLOCK_BYTES // len(BIRD)
+    lines = [BIRD.replace("3750", str(2000 + i % 6000)) for i in range(count)]
+    blocks = read(file, "\n".join([HEADER, *lines]))
+    assert len(blocks) > 1
+    assert [row["body_mass_g"] for row in rows(blocks)] == [2000 + i % 6000 for i in range(count)]
+    lines[1], lines[3], lines[-1] = "1,2", BIRD.replace("male", "?"), BIRD.replace("181", "0")
+    lines[2] = ""
+    with pytest.raises(InvalidRows) as refused:
+        read(file, "\n".join([HEADER, *lines]))
+    # A line that is empty is no row.
+    assert [error.row for error in refused.value.errors] == [2, 3, count - 1]
+    assert refused.value.errors[0].message == "row 2: expected 6 values, got 2"
+
+
+@pytest.mark.parametrize("bad", ["1,2", BIRD.replace("181", "0")], ids=["lines of another width", "values"])
+def test_reading_ends_at_the_hundredth_invalid_row(bad: str, file: Path) -> None:
+    many = "\n".join([HEADER, *[bad] * 500]) + "\n" + "x" * 5
+    with pytest.raises(InvalidRows) as refused:
+        read(file, many)
+    assert [error.row for error in refused.value.errors] == list(range(1, MAX_INVALID_ROWS + 1))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "not CSV: it is empty"),
+        (b"\xff\xfei\x00", "not CSV in UTF-8"),
+        (HEADER.encode() + b"\n\xe9", "not CSV in UTF-8"),
+        (f"{HEADER}\n{BIRD}\n{BIRD.replace('male', chr(34) + 'male')}\n".encode(), r"a quote \(\"\) is not closed"),
+        (f'"{HEADER}\n{BIRD}\n'.encode(), "not CSV"),
+        (b"x" * 100_000, "its first line is longer than 65,536 bytes"),
+        (f"{HEADER},{','.join('x' * 301)}\n".encode(), "it has 307 columns, and at most 306 are read"),
+    ],
+)
+def test_what_is_no_csv_says_why(content: bytes, words: str, file: Path) -> None:
+    with pytest.raises(UnreadableRows, match=words):
+        read(file, content)
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        (HEADER.replace("sex", "gender"), "got one without sex: island, bill_length_mm"),
+        (f"{HEADER},culmen_length_mm", "got one with two columns for bill_length_mm"),
+        ("species", "got one without island, bill_length_mm"),
+    ],
+)
+def test_a_header_has_each_declared_column_once(header: str, words: str) -> None:
+    with pytest.raises(InvalidRows, match=words):
+        read_header(PENGUINS.features, header.encode())
+
+
+def test_a_header_may_end_within_a_character_of_the_next_line() -> None:
+    assert read_header(PENGUINS.features, f"{HEADER}\né".encode()[:-1]).size == len(HEADER) + 1
+
+
+def test_a_line_that_is_as_wide_as_the_declared_columns_is_no_row_of_them() -> None:
+    content = f"species,{HEADER},note\nAdelie,{BIRD},x\nAdelie,{BIRD}\n"
+    _, texts = read_texts(PENGUINS, content.encode())
+    assert [len(text) for text in texts] == [7, 8]
+
+
+def training_file(use_case: UseCase) -> bytes:
+    match use_case.rows:
+        case PackageRows(package, path):
+            return (files(package) / path).read_bytes()
+        case LakeRows(otherwise=GeneratedRows() as generated):
+            return as_csv(generated.make())
+    raise AssertionError(use_case.name)
+
+
+@pytest.mark.parametrize("use_case", [PENGUINS, EMPLOYEES], ids=lambda u: u.name)
+def test_a_file_that_ingest_takes_is_read_as_it_is_but_for_the_rows_that_ingest_refuses(
+    use_case: UseCase, file: Path
+) -> None:
+    agree(use_case, training_file(use_case), file)
+
+
+@pytest.mark.parametrize(
+    ("name", "rows_file"),
+    [
+        ("covertype", "covertype.csv"),
+        ("penguins", "penguins_size.csv"),
+        ("employees", "enriched_employee_dataset.csv"),
+    ],
+)
+def test_a_published_file_is_read_as_it_is(name: str, rows_file: str, file: Path) -> None:
+    if not (SHARED / rows_file).exists():
+        pytest.skip(f"{rows_file} lies beside the repository only on some machines")
+    agree(named(name), (SHARED / rows_file).read_bytes(), file)
+
+
+def agree(use_case: UseCase, content: bytes, file: Path) -> None:
+    """Ingest and batches refuse the same rows for their features, and read the others alike."""
+    from dosel.quality import check
+
+    header, texts = read_texts(use_case, content)
+    checked = check(use_case, texts, "course" if use_case is COVERTYPE else "")
+    features = [f"{name}: " for name in use_case.feature_names]
+    refused = [i + 1 for i, reason in checked.refused.items() if any(name in reason for name in features)]
+    if refused:
+        with pytest.raises(InvalidRows) as bad:
+            read(file, content, use_case)
+        assert sorted({error.row or 0 for error in bad.value.errors}) == refused
+        lines = content.splitlines(keepends=True)
+        content = b"".join(line for i, line in enumerate(lines) if i not in refused)
+    blocks = read(file, content, use_case)
+    assert sum(len(block.columns) for block in blocks) == len(texts) - len(refused)
+    declared = {header.names[header.places[name]] for name in use_case.feature_names}
+    assert [name for name in header.names if name not in declared] == blocks[0].extra.column_names

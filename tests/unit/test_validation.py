@@ -1,0 +1,251 @@
+"""One verdict and one message for a value, whichever way it comes in."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dosel.quality import check
+from dosel.rows.columns import UNKNOWN, Columns, codes_of
+from dosel.rows.csv import CsvReader
+from dosel.rows.json import JsonReader
+from dosel.rows.text import as_text
+from dosel.rows.validation import CategoryCodes, InvalidRows, Validator
+from dosel.usecases import Category, Choice, Number, Target, UseCase, as_number
+from dosel.usecases.penguins import PENGUINS
+
+AREA = Category(
+    "area", "Area", (Choice("Rawah", "Rawah"), Choice("C7", "Cache", ("7", "Cache la Poudre"))), "Rawah", ""
+)
+USE_CASE = UseCase(
+    name="cells",
+    title="",
+    summary="",
+    features=(
+        Number("slope", "Slope", "°", 0, 90, 17, "", aliases=("steepness",)),
+        Number("share", "Share", "", -0.5, 0.5, 0.25, "", integer=False, optional=True),
+        AREA,
+        Category("side", "Side", (Choice("left", "Left"), Choice("right", "Right")), "left", "", optional=True),
+    ),
+    target=Target("class", "Class", {0: "No", 1: "Yes"}),
+    experiment="",
+    model_name="",
+    families=(),
+    split=PENGUINS.split,
+    missing=("NA", "."),
+)
+NAMES = USE_CASE.feature_names
+Verdict = tuple[list[Any], str]
+Way = Callable[[dict[str, Any], Path], Verdict]
+
+
+def accepted(columns: Columns) -> Verdict:
+    return [*columns.row(USE_CASE).values()], ""
+
+
+def by_mapping(row: dict[str, Any], _: Path) -> Verdict:
+    columns, errors = Validator(USE_CASE).check_rows([row])
+    return ([], "; ".join(error.message for error in errors)) if errors else accepted(columns)
+
+
+def by_json(row: dict[str, Any], _: Path) -> Verdict:
+    try:
+        numbers, codes, _model = JsonReader(USE_CASE).row(json.dumps(row).encode())
+    except InvalidRows as error:
+        return [], str(error)
+    return accepted(Columns(np.array([numbers], np.float64), np.array([codes], np.intp)))
+
+
+def by_json_list(row: dict[str, Any], _: Path) -> Verdict:
+    try:
+        return accepted(JsonReader(USE_CASE).rows(json.dumps([row]).encode()))
+    except InvalidRows as error:
+        return [], str(error).replace("row 1: ", "")
+
+
+def by_csv(delimiter: str) -> Way:
+    def way(row: dict[str, Any], folder: Path) -> Verdict:
+        out = io.StringIO(newline="")
+        writer = csv.DictWriter(out, NAMES, delimiter=delimiter)
+        writer.writeheader()
+        writer.writerow(
+            {n: str(v).replace(".", ",") if delimiter == ";" and isinstance(v, float) else v for n, v in row.items()}
+        )
+        file = folder / "row.csv"
+        file.write_text(out.getvalue(), newline="")
+        try:
+            [block] = CsvReader(USE_CASE).blocks(file)
+        except InvalidRows as error:
+            return [], str(error).replace("row 1: ", "")
+        return accepted(block.columns)
+
+    return way
+
+
+def by_ingest(row: dict[str, Any], _: Path) -> Verdict:
+    checked = check(USE_CASE, [[*(row.get(name) for name in NAMES), "1"]], "")
+    if checked.refused:
+        return [], checked.refused[0]
+    values = checked.accepted.iloc[0].drop("class").tolist()
+    return [None if value is None or value != value else value for value in values], ""
+
+
+WAYS: dict[str, Way] = {
+    "mapping": by_mapping,
+    "JSON": by_json,
+    "JSON list": by_json_list,
+    "CSV": by_csv(","),
+    "CSV with semicolons": by_csv(";"),
+    "ingest": by_ingest,
+}
+WHOLE = "expected a whole number from 0 to 90 °"
+SHARE = "expected a number from -0.5 to 0.5 or nothing"
+AREAS = "expected one of Rawah, C7"
+
+VALUES: list[tuple[str, Any, Any]] = [
+    # A field, a value, and what it means, or the message.
+    ("slope", 0, 0.0),
+    ("slope", 90, 90.0),
+    ("slope", 17.0, 17.0),
+    ("slope", "17", 17.0),
+    ("slope", " +17 ", 17.0),
+    ("slope", "1.7e1", 17.0),
+    ("slope", 91, f"slope: {WHOLE}, got 91"),
+    ("slope", "91", f"slope: {WHOLE}, got 91"),
+    ("slope", -1, f"slope: {WHOLE}, got -1"),
+    ("slope", 17.5, f"slope: {WHOLE}, got 17.5"),
+    ("slope", 17.0000000001, f"slope: {WHOLE}, got 17.0000000001"),
+    ("slope", 1e-42, f"slope: {WHOLE}, got 1e-42"),
+    ("slope", "steep", f'slope: {WHOLE}, got "steep"'),
+    ("slope", "1_7", f'slope: {WHOLE}, got "1_7"'),
+    ("slope", "0x12", f'slope: {WHOLE}, got "0x12"'),
+    ("slope", "1\0", f'slope: {WHOLE}, got "1\\u0000"'),
+    ("slope", "inf", f'slope: {WHOLE}, got "inf"'),
+    ("slope", "x" * 1000, f'slope: {WHOLE}, got "{"x" * 60}…"'),
+    ("slope", None, f"slope: {WHOLE}, got nothing"),
+    ("slope", "", f"slope: {WHOLE}, got nothing"),
+    ("slope", "NA", f'slope: {WHOLE}, got "NA"'),
+    ("share", 0.1, 0.1),
+    ("share", -0.5, -0.5),
+    ("share", None, None),
+    ("share", "", None),
+    ("share", " na ", None),
+    ("share", ".", None),
+    ("share", "?", f'share: {SHARE}, got "?"'),
+    ("share", 0.51, f"share: {SHARE}, got 0.51"),
+    ("area", "Rawah", "Rawah"),
+    ("area", " RAWAH ", "Rawah"),
+    ("area", "cache LA poudre", "C7"),
+    ("area", 7, "C7"),
+    ("area", "Rawah2", f'area: {AREAS}, got "Rawah2"'),
+    ("area", "Ra wah", f'area: {AREAS}, got "Ra wah"'),
+    ("area", 8, f"area: {AREAS}, got 8"),
+    ("area", "C7\0", f'area: {AREAS}, got "C7\\u0000"'),
+    ("area", "", f"area: {AREAS}, got nothing"),
+    ("area", "NA", f'area: {AREAS}, got "NA"'),
+    ("side", "LEFT", "left"),
+    ("side", "", None),
+    ("side", "NA", None),
+    ("side", None, None),
+    ("side", "up", 'side: expected one of left, right or nothing, got "up"'),
+]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("field", "value", "expected"), VALUES, ids=[f"{f} {str(v)[:12]!r}" for f, v, _ in VALUES])
+def test_a_value_gets_one_verdict_whichever_way_it_comes(
+    way: str, field: str, value: Any, expected: Any, tmp_path: Path
+) -> None:
+    values, message = WAYS[way](USE_CASE.example | {field: value}, tmp_path)
+    if isinstance(expected, str) and "expected" in expected:
+        assert (values, message) == ([], expected)
+    else:
+        assert message == ""
+        assert dict(zip(NAMES, values, strict=True)) == USE_CASE.example | {field: expected}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_all_errors_of_a_row_are_named_in_the_order_of_the_features(way: str, tmp_path: Path) -> None:
+    _, message = WAYS[way]({"slope": 91, "share": 1, "area": "?", "side": "?"}, tmp_path)
+    assert [part.partition(":")[0] for part in message.split("; ")] == list(NAMES)[: len(message.split("; "))]
+    assert message.startswith(f"slope: {WHOLE}, got 91; share: {SHARE}, got 1")
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"Steepness": 17}, ""),
+        ({"SLOPE": 17}, ""),
+        ({"slope": 17, "Steepness": 18}, "Steepness: expected no field of this name, got 18"),
+        ({"slope": 17, "slop": 1}, "slop: expected no field of this name (did you mean slope?), got 1"),
+        ({}, f"slope: {WHOLE}, got nothing"),
+    ],
+)
+def test_a_field_is_matched_as_a_header_is_and_refused_if_it_means_nothing(row: dict[str, Any], message: str) -> None:
+    row = {"area": "Rawah"} | row
+    _, errors = Validator(USE_CASE).check_rows([row])
+    assert "; ".join(error.message for error in errors) == message
+
+
+@pytest.mark.parametrize("row", [None, 1, "row", [], [1], {f"f{i}": 1 for i in range(200)}], ids=lambda r: str(r)[:9])
+def test_what_is_no_row_is_refused_as_a_whole(row: Any) -> None:
+    [error] = Validator(USE_CASE).check_rows([row], first=7)[1]
+    assert (error.field, error.row) == (None, 7)
+    assert error.message.startswith("row 7: expected a JSON object with the fields slope, share, area, side, got ")
+
+
+def test_the_first_hundred_invalid_rows_are_listed_with_all_their_errors() -> None:
+    rows = [USE_CASE.example | ({"slope": 91, "share": 9} if i % 2 else {}) for i in range(400)]
+    _, errors = Validator(USE_CASE).check_rows(rows, first=1)
+    assert [error.row for error in errors[::2]] == list(range(2, 202, 2))
+
+
+def test_category_codes_do_not_grow_with_what_is_asked() -> None:
+    codes = CategoryCodes(AREA, frozenset())
+    size = len(codes)
+    for blanks in range(1000):
+        assert codes[" " * blanks + "rawah"] == 0
+    assert len(codes) == size
+
+
+@given(
+    st.one_of(st.floats().map(str), st.from_regex(r"[ +-]?[0-9.]{0,6}([eE][+-]?[0-9]{0,4})?[ dfx]?", fullmatch=True))
+)
+def test_what_arrow_reads_as_a_number_is_that_number(text: str) -> None:
+    """The validator lets Arrow read a column of plain numbers; its own grammar decides about all others."""
+    try:
+        value = pa.array([text]).cast(pa.float64())[0].as_py()
+    except pa.ArrowInvalid:
+        return
+    assert np.array_equal(value, as_number(text)) or not np.isfinite(value)
+
+
+def test_columns_are_those_of_a_frame_a_table_and_mappings() -> None:
+    rows = [USE_CASE.example, USE_CASE.example | {"share": None, "area": "C7", "side": None}]
+    columns = Columns.of_rows(USE_CASE, rows)
+    assert columns.codes.tolist() == [[0, 0], [1, UNKNOWN]]
+    assert [columns.row(USE_CASE, place) for place in range(2)] == rows
+    table = pa.table({name: [row[name] for row in rows] for name in NAMES})
+    for data in (table, table.to_pandas()):
+        found = Columns.of(USE_CASE, data)
+        assert np.array_equal(found.numbers, columns.numbers, equal_nan=True)
+        assert (found.codes == columns.codes).all()
+    matrix = columns.matrix(USE_CASE)
+    again = Columns.of_matrix(USE_CASE, matrix)
+    assert np.array_equal(again.numbers, columns.numbers, equal_nan=True)
+    assert (again.codes == columns.codes).all()
+    assert codes_of(AREA, ["C7", "?", None]).tolist() == [1, UNKNOWN, UNKNOWN]
+
+
+def test_text_and_its_columns_get_the_same_verdict_as_rows() -> None:
+    received = [[*map(str, USE_CASE.example.values())], ["91", "NA", "7", ""]]
+    verdict = Validator(USE_CASE).check(as_text(received, NAMES))
+    assert {name: bad.tolist() for name, bad in verdict.refused.items()} == {"slope": [False, True]}
