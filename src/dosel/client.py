@@ -93,11 +93,6 @@ class Client:
         found: list[dict[str, Any]] = self._repeat("GET", "/models")["models"]
         return found
 
-    def model_names(self) -> list[str]:
-        """The names of the registered models."""
-        names: list[str] = self._repeat("GET", "/listar_modelos")["modelos"]
-        return names
-
     def model_info(self, use_case: str) -> dict[str, Any]:
         """The version in Production and the version that the API has loaded."""
         info: dict[str, Any] = self._repeat("GET", "/model-info", params={"use_case": use_case})

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dosel.db.engine import connect
-from dosel.errors import ModelNotFound, PromotionConflict, QualityError, SourceError
+from dosel.errors import PromotionConflict, QualityError, SourceError
 from dosel.model import tags
 from dosel.quality import check
 from dosel.registry.gate import Report, judge
@@ -274,21 +274,6 @@ class Pipeline:
             keys=clean["row_key"].to_numpy(dtype=np.int64),
             batch_ids=tuple(int(i) for i in clean["batch_id"].unique()),
         )
-
-
-def production_model(registry: Registry, use_case: UseCase) -> ModelVersion:
-    """The version in Production.
-
-    Raises:
-        ModelNotFound: there is none yet; the message names the DAGs to wait for.
-    """
-    version = registry.production(use_case.model_name)
-    if version is None:
-        raise ModelNotFound(
-            f"no version of {use_case.model_name} is in Production yet; the DAGs {use_case.name}_ingest and "
-            f"{use_case.name}_train promote the first one"
-        )
-    return version
 
 
 def bound_mlflow_requests() -> None:

@@ -112,5 +112,5 @@ def _keep(client: MlflowClient, monkeypatch: pytest.MonkeyPatch, run_id: str) ->
     """Has a run of the shared store stay: its artifacts are other tests', too."""
     from dosel.registry.ledger import PromotionLedger
 
-    named = PromotionLedger.named_runs
-    monkeypatch.setattr(PromotionLedger, "named_runs", lambda self: named(self) | {run_id})
+    named = PromotionLedger.referenced_runs
+    monkeypatch.setattr(PromotionLedger, "referenced_runs", lambda self: named(self) | {run_id})

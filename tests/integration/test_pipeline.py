@@ -10,7 +10,7 @@ from dosel import pipeline as room
 from dosel.db.engine import connect
 from dosel.errors import ModelNotFound, QualityError, SourceError, SourceUnavailable
 from dosel.model import tags
-from dosel.pipeline import Pipeline, production_model
+from dosel.pipeline import Pipeline
 from dosel.registry.ledger import PromotionLedger
 from dosel.rows import frames, hashing
 from dosel.settings import Settings
@@ -117,7 +117,7 @@ class TestChallenge:
         assert outcome.promoted
         assert outcome.reason.endswith("; nothing was in Production")
         assert (world.aliases(), world.stages()) == ({"production": 1}, {1: "Production"})
-        assert production_model(world.pipeline().registry, COVERTYPE).version == 1
+        assert world.pipeline().registry.production_number(world.name) == 1
 
     def test_a_better_one_takes_its_place(self, world: World) -> None:
         world.enter("poor")
@@ -217,17 +217,12 @@ class TestChallenge:
             world.pipeline().challenge(7, "me")
 
 
-def test_while_nothing_is_in_production_it_says_what_brings_it_there(world: World) -> None:
-    with pytest.raises(ModelNotFound, match="covertype_ingest and covertype_train"):
-        production_model(world.pipeline().registry, COVERTYPE)
-
-
 @pytest.mark.storage
 def test_training_uses_every_clean_row_and_names_its_batches(empty: Pipeline, received: Received) -> None:
     empty.ingest(Deliveries(batch(received(100, seed=1), 1), batch(received(60, seed=2), 2)))
     number = empty.register(empty.train())
-    tags = empty.registry.version(COVERTYPE.model_name, number).tags
+    found = empty.registry.version(COVERTYPE.model_name, number).tags
     ids = [record.id for record in empty.batches.records()]
-    assert tags[tags.BATCH_IDS] == str(ids)
-    assert int(tags[tags.ROWS_TRAIN]) + int(tags[tags.ROWS_TEST]) == 160
-    assert tags[tags.DATA_DIGEST] == hashing.digest(empty.batches.clean()["row_key"].to_numpy())
+    assert found[tags.BATCH_IDS] == str(ids)
+    assert int(found[tags.ROWS_TRAIN]) + int(found[tags.ROWS_TEST]) == 160
+    assert found[tags.DATA_DIGEST] == hashing.digest(empty.batches.clean()["row_key"].to_numpy())

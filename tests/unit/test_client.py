@@ -61,7 +61,6 @@ def test_a_nan_is_left_to_the_api_to_refuse() -> None:
     [
         (Client.use_cases, "GET", "/use-cases", {"use_cases": [{"name": "a"}]}, [{"name": "a"}]),
         (Client.models, "GET", "/models", {"models": [{"name": "m"}]}, [{"name": "m"}]),
-        (Client.model_names, "GET", "/listar_modelos", {"modelos": ["m"]}, ["m"]),
         (lambda c: c.model_info("a"), "GET", "/model-info", {"name": "m"}, {"name": "m"}),
         (Client.warm_up, "POST", "/warmup", {"a": {"version": 1}}, {"a": {"version": 1}}),
         (Client.ready, "GET", "/readyz", {}, True),

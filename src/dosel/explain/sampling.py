@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-Matrix = npt.NDArray[np.object_] | npt.NDArray[np.float64]
 
 MOST_PAIRS = 4_096
 """Most pairs of orders: enough for three digits, so that a fast model stops before its budget ends."""

@@ -86,13 +86,6 @@ def requirements() -> list[str]:
     return [f"{package}=={version(package)}" for package in _LIBRARIES]
 
 
-def write_estimator(estimator: Any, folder: Path) -> None:
-    """Write the estimator where `read_estimator` finds it."""
-    from skops.io import dump
-
-    dump(estimator, folder / _ESTIMATOR_FILE)
-
-
 def read_estimator(folder: Path) -> Any:
     """Read the estimator.
 

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from sklearn.model_selection import ParameterGrid
-
 from dosel.training.candidates import CandidateCallback
 from dosel.training.grid_search import GridSearchCV
 from dosel.training.optuna_search import OptunaSearchCV
@@ -46,11 +44,6 @@ def search_of(use_case: UseCase, family: Family, seed: int, jobs: int, storage: 
     grid = GridSearchCV(model, _grid(family.space), error_score="raise", **settings)
     grid.strategy = family.strategy
     return grid
-
-
-def planned(family: Family) -> int:
-    """The number of candidates or trials that a family declares."""
-    return family.search.trials if family.search.kind == "optuna" else len(ParameterGrid(_grid(family.space)))
 
 
 def _grid(space: Space) -> dict[str, list[Any]]:
