@@ -81,7 +81,7 @@ def build_app(settings: Settings, follower: ModelFollower, use_cases: Sequence[U
     app.add_middleware(FormsAsJson)
     app.add_middleware(LimitedBodies, limit=bulk_predict.limits(settings, use_cases))
     problems.install(app)
-    app.include_router(predict.router(use_cases, default))
+    app.include_router(predict.router(use_cases, default, follower, record))
     app.include_router(bulk_predict.router(use_cases))
     app.include_router(explain.router(use_cases, settings))
     app.include_router(models.router(use_cases, default))

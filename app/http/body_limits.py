@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from fastapi import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -15,6 +15,9 @@ BODY_TIMEOUT_SECONDS = 30.0
 
 SLOWEST_BYTES_PER_SECOND = 50_000
 """Lowest average rate of a body, so that a slow client cannot hold a place for days."""
+
+
+FORM = (b"content-type", b"application/x-www-form-urlencoded")
 
 
 class LimitedBodies:
@@ -33,7 +36,7 @@ class LimitedBodies:
             await self._app(scope, receive, send)
             return
         limit = self._limit(scope)
-        declared = max(_content_lengths(scope), default=0)
+        declared = _content_length(scope)
         read, whole = 0, False
         until = time.monotonic() + BODY_TIMEOUT_SECONDS + limit / SLOWEST_BYTES_PER_SECOND
 
@@ -76,10 +79,12 @@ async def _drain(receive: Receive) -> None:
             return
 
 
-def _content_lengths(scope: Scope) -> Iterator[int]:
+def _content_length(scope: Scope) -> int:
+    declared = 0
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit():
-            yield int(value)
+            declared = max(declared, int(value))
+    return declared
 
 
 class FormsAsJson:
@@ -89,7 +94,6 @@ class FormsAsJson:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            form = (b"content-type", b"application/x-www-form-urlencoded")
-            scope["headers"] = [(b"content-type", b"application/json") if h == form else h for h in scope["headers"]]
+        if scope["type"] == "http" and FORM in scope["headers"]:
+            scope["headers"] = [(b"content-type", b"application/json") if h == FORM else h for h in scope["headers"]]
         await self._app(scope, receive, send)

@@ -1,6 +1,6 @@
 """One row in, one answer out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from email.message import Message
 from typing import Annotated, Any
 
@@ -16,7 +16,7 @@ from app.schemas.answers import Answer
 from app.schemas.rows import request_model, row_model
 from app.serving.follower import ModelFollower
 from app.serving.loaded_model import STALE, LoadedModel
-from app.serving.prediction_log import LogEntry
+from app.serving.prediction_log import LogEntry, PredictionLog
 from dosel.rows.json import JsonReader
 from dosel.rows.validation import cut
 from dosel.usecases import UseCase
@@ -39,20 +39,22 @@ class PredictRow:
         with_model: whether the body may name the model to ask, beside the row's fields.
     """
 
-    def __init__(self, use_case: UseCase, with_model: bool) -> None:
+    def __init__(self, use_case: UseCase, with_model: bool, follower: ModelFollower, log: PredictionLog) -> None:
         self._use_case = use_case
         self._with_model = with_model
+        self._follower = follower
+        self._log = log
         self._reader = JsonReader(use_case)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        state, use_case = scope["app"].state, self._use_case
+        use_case = self._use_case
         check_is_json(scope)
         body = await _body(receive)
         numbers, codes, named = self._reader.row(body, self._with_model)
         asked = QueryParams(scope["query_string"]).get("model") if scope["query_string"] else None
-        loaded, stale = await asked_for(state.follower, use_case, named, asked)
+        loaded, stale = await asked_for(self._follower, use_case, named, asked)
         prediction = loaded.predictor.one(numbers, codes)
-        state.record.offer(LogEntry.of(scope, use_case, loaded.version, body, prediction.prediction))
+        self._log.offer(LogEntry.of(scope, use_case, loaded.version, body, prediction.prediction))
         # The object without its closing brace, then which model it was, encoded once a version.
         answer = b"".join((msgspec.json.encode(prediction)[:-1], loaded.signature))
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
@@ -62,12 +64,25 @@ class PredictRow:
         await send({"type": "http.response.body", "body": answer})
 
 
-def router(use_cases: Sequence[UseCase], default: UseCase) -> APIRouter:
+def router(use_cases: Sequence[UseCase], default: UseCase, follower: ModelFollower, log: PredictionLog) -> APIRouter:
     """A route for each use case, one for the default, and one that answers 404 for other names."""
     made = APIRouter(tags=["predict"], responses=RESPONSES)
-    _add(made, default, "/predict", f"{default.title}, as older clients ask", "predict", with_model=True)
+
+    def add(use_case: UseCase, path: str, title: str, operation: str, with_model: bool = False) -> None:
+        # The first route of a path answers; the second is there for the document only.
+        made.add_route(path, PredictRow(use_case, with_model, follower, log), methods=["POST"])  # type: ignore[arg-type]
+        made.add_api_route(
+            path,
+            _documented(use_case, with_model),
+            methods=["POST"],
+            summary=title,
+            description=_describe(use_case),
+            operation_id=operation,
+        )
+
+    add(default, "/predict", f"{default.title}, as older clients ask", "predict", with_model=True)
     for use_case in use_cases:
-        _add(made, use_case, f"/predict/{use_case.name}", use_case.title, f"predict_{use_case.name}", with_model=False)
+        add(use_case, f"/predict/{use_case.name}", use_case.title, f"predict_{use_case.name}")
 
     @made.post("/predict/{use_case}", include_in_schema=False)
     async def unknown(use_case: str, follower: FollowerDep) -> None:
@@ -76,17 +91,14 @@ def router(use_cases: Sequence[UseCase], default: UseCase) -> APIRouter:
     return made
 
 
-def _add(router: APIRouter, use_case: UseCase, path: str, title: str, operation: str, with_model: bool) -> None:
+def _documented(use_case: UseCase, with_model: bool) -> Callable[..., Answer]:
+    """A function with the signature that OpenAPI documents."""
     Body: Any = request_model(use_case) if with_model else row_model(use_case)
 
     def document(row: Body, model: ModelQuery = None) -> Answer:
-        raise NotImplementedError("PredictRow answers; this signature is what OpenAPI documents")
+        raise NotImplementedError("PredictRow answers")
 
-    # The first route of a path answers; the second is there for the document only.
-    router.add_route(path, PredictRow(use_case, with_model), methods=["POST"])  # type: ignore[arg-type]
-    router.add_api_route(
-        path, document, methods=["POST"], summary=title, description=_described(use_case), operation_id=operation
-    )
+    return document
 
 
 async def asked_for(follower: ModelFollower, use_case: UseCase, *models: str | None) -> tuple[LoadedModel, bool]:
@@ -149,7 +161,7 @@ async def _body(receive: Receive) -> bytes:
     return b"".join(parts)
 
 
-def _described(use_case: UseCase) -> str:
+def _describe(use_case: UseCase) -> str:
     classes = ", ".join(f"{code} {label}" for code, label in use_case.target.labels.items())
     return (
         f"{use_case.summary}\n\n"
