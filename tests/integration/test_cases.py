@@ -35,7 +35,7 @@ def settings(tracking_uri: str, warehouse_url: str, tmp_path: Path) -> Settings:
 def fewer(use_case: UseCase) -> UseCase:
     """With the first rows of those that are made for it."""
     declared: Any = use_case.rows
-    made = GeneratedRows(lambda: islice(declared.otherwise.make(), MADE), "fewer rows")
+    made = GeneratedRows(lambda: islice(declared.otherwise.generate(), MADE), "fewer rows")
     return replace(use_case, rows=replace(declared, otherwise=made))
 
 

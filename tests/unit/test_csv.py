@@ -153,7 +153,7 @@ def training_file(use_case: UseCase) -> bytes:
         case PackageRows(package, path):
             return (files(package) / path).read_bytes()
         case LakeRows(otherwise=GeneratedRows() as generated):
-            return as_csv(generated.make())
+            return as_csv(generated.generate())
     raise AssertionError(use_case.name)
 
 

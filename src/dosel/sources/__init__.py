@@ -1,4 +1,4 @@
-"""Where rows come from. What opens them with an installation's settings is imported from `dosel.sources.opened`."""
+"""The sources of rows. `dosel.sources.opened` opens the declared source with an installation's settings."""
 
 from dosel.rows.text import SURPLUS, as_text
 from dosel.sources.base import Batch, Source

@@ -1,4 +1,4 @@
-"""What every source gives."""
+"""The interface of every source."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,15 +7,15 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class Batch:
-    """One delivery. `stream`, `epoch` and `number` name it: asked for again, it has the same name.
+    """One delivery of rows. `stream`, `epoch` and `number` identify it, also when it is fetched again.
 
     Attributes:
-        source: the address it came from, for the record.
-        stream: which of the source's independent sequences, such as "group 6".
-        epoch: changes when the source starts its numbering over; "" if the source does not tell.
-        number: counts up within an epoch, from 1.
-        rows: as received, columns in declared order, the target last.
-        coding: how the source numbers the classes.
+        source: the source's address, for the batch ledger.
+        stream: name of the source's sequence, such as "group 6".
+        epoch: changes when the source restarts its numbering; "" if the source has no epochs.
+        number: the batch's number within its epoch, from 1.
+        rows: rows as received, columns in declared order, the target last.
+        coding: name of the source's class numbering.
     """
 
     source: str
@@ -27,12 +27,12 @@ class Batch:
 
 
 class Source(Protocol):
-    """Rows arrive in batches."""
+    """A source of batches."""
 
     def next_batch(self) -> Batch | None:
-        """The batch that is due, perhaps one that was given before; None when the source has no more.
+        """The batch that is due, which may be one that was returned before; None if the source has ended.
 
         Raises:
-            SourceError: it cannot be had, after the retries that made sense.
+            SourceError: the batch could not be fetched, after retries.
         """
         ...

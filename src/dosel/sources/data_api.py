@@ -1,4 +1,4 @@
-"""The outside data API, as its clients know it: one GET, and its end told in several spellings."""
+"""The client of the outside data API: one GET, whose last answer has several spellings."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from dosel.sources.base import Batch
 ATTEMPTS = 4
 MAX_WAIT_SECONDS = 30.0
 MAX_ANSWER_BYTES = 64_000_000
-"""Ten times the largest slice of the whole data set; an answer beyond it is a fault, not a batch."""
+"""Largest answer: ten times the largest slice of the whole data set."""
 
 
 class DataApi:
@@ -25,9 +25,9 @@ class DataApi:
     Args:
         url: the API's address, without the path.
         group: 1 to 10; each group is a sequence of its own.
-        coding: how it numbers the classes.
-        timeout: seconds for one whole answer, from connecting to its last byte.
-        transport: what carries the requests; tests put a stand-in here.
+        coding: name of the API's class numbering.
+        timeout: seconds for one whole answer, from connecting to the last byte.
+        transport: carries the requests; tests replace it.
     """
 
     def __init__(
@@ -60,14 +60,14 @@ class DataApi:
                 f"the data API at {self._url} answered {status}; see its log", _retry_after(headers)
             )
         answer = self._parse(status, body)
-        if status == 400 and _says_the_end(str(answer.get("detail", ""))):
+        if status == 400 and _is_end(str(answer.get("detail", ""))):
             return None
         if status != 200:
             raise SourceError(f"the data API at {self._url} refused group {self._group}: {status} {answer}")
         return self._batch(answer, headers.get("x-epoch", ""))
 
     def _get(self) -> tuple[int, httpx.Headers, bytes]:
-        """Status, headers and body, bounded in size and in time."""
+        """Status, headers and body, limited in size and time."""
         try:
             return asyncio.run(self._exchange())
         except TimeoutError as error:
@@ -80,7 +80,7 @@ class DataApi:
             ) from error
 
     async def _exchange(self) -> tuple[int, httpx.Headers, bytes]:
-        # httpx bounds each wait; only a clock over the whole ends an answer that arrives byte by byte.
+        # httpx limits each wait only; this timeout also ends an answer that arrives byte by byte.
         async with (
             asyncio.timeout(self._timeout),
             httpx.AsyncClient(timeout=self._timeout, transport=self._transport) as client,
@@ -100,7 +100,7 @@ class DataApi:
             answer = json.loads(body)
         except (ValueError, RecursionError) as error:
             raise SourceUnavailable(
-                f"the data API at {self._url} answered {status} with something that is no JSON: {body[:80]!r}"
+                f"the data API at {self._url} answered {status} with a body that is not JSON: {body[:80]!r}"
             ) from error
         if not isinstance(answer, dict):
             raise SourceError(f"the data API at {self._url} answered {status} with {type(answer).__name__}")
@@ -113,14 +113,14 @@ class DataApi:
         if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
             raise SourceError(f"the data API at {self._url} sent no list of rows in 'data'")
         if type(number) is not int or number < 1:
-            raise SourceError(f"the data API at {self._url} sent batch_number {number!r}, a count was expected")
+            raise SourceError(f"the data API at {self._url} sent batch_number {number!r}; expected 1 or more")
         if group != self._group:
-            raise SourceError(f"the data API at {self._url} sent group {group!r}, asked for {self._group}")
+            raise SourceError(f"the data API at {self._url} sent group {group!r}; expected {self._group}")
         return Batch(self._url, f"group {self._group}", epoch, number, rows, self._coding)
 
 
-def _says_the_end(detail: str) -> bool:
-    """Whether a 400 means that all batches were given: the API and its copies spell it in several ways."""
+def _is_end(detail: str) -> bool:
+    """Whether a 400 means that all batches were sent; the API and its copies spell it in several ways."""
     plain = "".join(c for c in unicodedata.normalize("NFD", detail) if not unicodedata.combining(c)).casefold()
     return "informacion minima" in plain or "ya se recolecto" in plain
 
@@ -134,7 +134,7 @@ def _retry_after(headers: httpx.Headers) -> float | None:
 
 
 def _wait(state: RetryCallState) -> float:
-    """Seconds to the next try: what the API asked for, else doubling from half a second, with jitter."""
+    """Seconds to the next attempt: the API's Retry-After, otherwise doubling from half a second, with jitter."""
     error = state.outcome.exception() if state.outcome else None
     asked = error.retry_after if isinstance(error, SourceUnavailable) else None
     if asked is not None:

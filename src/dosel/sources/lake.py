@@ -1,4 +1,4 @@
-"""The data lake: objects in buckets, on an S3 server or, where none is set, in folders of the platform's own."""
+"""The data lake: objects in buckets on an S3 server, or files in folders if no server is set."""
 
 import logging
 import os
@@ -12,26 +12,26 @@ from dosel.sources.table import Table, as_csv
 from dosel.usecases import LakeRows, UseCase
 
 DATA, PROCESSED = "data", "processed"
-"""The buckets: what came from outside, and what was made of it."""
+"""The buckets: source files, and preprocessed rows."""
 
 log = logging.getLogger(__name__)
 
 
 class Lake(Protocol):
-    """Objects by bucket and key. Every call but `address` may raise SourceError."""
+    """Objects by bucket and key. Every call except `address` may raise SourceError."""
 
     def get(self, bucket: str, key: str) -> bytes | None:
-        """An object; None if there is none of that name."""
+        """An object's content; None if there is no such object."""
 
     def put(self, bucket: str, key: str, content: bytes) -> None:
-        """Writes an object whole; whoever reads it meanwhile gets the one before."""
+        """Write an object atomically: a concurrent reader gets the old content."""
 
     def address(self, bucket: str, key: str) -> str:
-        """Where people find it."""
+        """The object's address, for people."""
 
 
 class FolderLake:
-    """A lake in `folder`: a folder a bucket."""
+    """A lake in `folder`, with one folder for each bucket."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -67,7 +67,7 @@ class S3Lake:
 
         config = Config(connect_timeout=5, read_timeout=30, retries={"max_attempts": 3})
         self._endpoint = endpoint
-        # A session of our own: the default one would keep the first keys it saw for the whole process.
+        # Not boto3's default session, which keeps the first keys it reads for the whole process.
         self._s3 = boto3.Session().client("s3", endpoint_url=endpoint, config=config)
 
     def get(self, bucket: str, key: str) -> bytes | None:
@@ -114,11 +114,11 @@ def open_lake(settings: Settings) -> Lake:
 
 
 def lake_table(use_case: UseCase, declared: LakeRows, lake: Lake, file: Path | None) -> Table:
-    """The table at the declared key; what is not there yet is put there first, from `file` or else made."""
-    return Table(use_case, lake.address(DATA, declared.key), lambda: _kept(declared, lake, file))
+    """The table at the declared key; if there is none, it is first copied from `file` or generated."""
+    return Table(use_case, lake.address(DATA, declared.key), lambda: _read_or_create(declared, lake, file))
 
 
-def _kept(declared: LakeRows, lake: Lake, file: Path | None) -> bytes:
+def _read_or_create(declared: LakeRows, lake: Lake, file: Path | None) -> bytes:
     content = lake.get(DATA, declared.key)
     if content is not None:
         return content
@@ -128,9 +128,11 @@ def _kept(declared: LakeRows, lake: Lake, file: Path | None) -> bytes:
             content = file.read_bytes()
         except OSError as error:
             raise SourceError(f"{file} (DOSEL_FILES) cannot be read: {error}") from error
-        log.info("%s is put there from %s", address, file)
+        log.info("%s was copied from %s", address, file)
     else:
-        content = as_csv(declared.otherwise.make())
-        log.warning("%s is not there and DOSEL_FILES names no file for it: %s", address, declared.otherwise.said)
+        content = as_csv(declared.otherwise.generate())
+        log.warning(
+            "%s does not exist and DOSEL_FILES names no file for it: %s", address, declared.otherwise.description
+        )
     lake.put(DATA, declared.key, content)
     return content

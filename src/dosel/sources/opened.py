@@ -1,4 +1,4 @@
-"""The source that a use case declares, opened with one installation's settings."""
+"""Opens a use case's source with one installation's settings."""
 
 from dosel.settings import Settings
 from dosel.sources.base import Source
@@ -9,7 +9,7 @@ from dosel.usecases import DataApiRows, GeneratedRows, LakeRows, PackageRows, Us
 
 
 def source_of(use_case: UseCase, settings: Settings) -> Source:
-    """Where the rows of a use case come from here. `DOSEL_FILES` wins over what is declared, but not over the lake."""
+    """The source of a use case's rows. A file in `DOSEL_FILES` replaces every declared source except the lake."""
     named = settings.file_of(use_case.name)
     match use_case.rows:
         case LakeRows() as declared:

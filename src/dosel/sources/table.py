@@ -1,4 +1,4 @@
-"""A table with a header, in one batch: a file, an installed package, what a function makes, an object of the lake."""
+"""A CSV with a header as one batch: a file, a package's file, generated rows, or an object of the lake."""
 
 import csv
 import hashlib
@@ -18,11 +18,11 @@ STREAM = "table"
 
 
 class Table:
-    """A source of one batch. Its epoch is the digest of what was read, so that other rows are another batch.
+    """A source of one batch. Its epoch is the digest of the content, so that changed rows are a new batch.
 
     Args:
-        place: where the table is, for the record and for errors.
-        read: gives the whole table as CSV.
+        place: the table's address, for the batch ledger and for errors.
+        read: returns the whole table as CSV.
     """
 
     def __init__(self, use_case: UseCase, place: str, read: Callable[[], bytes]) -> None:
@@ -40,7 +40,7 @@ class Table:
         return Batch(self._place[-255:], STREAM, hashlib.sha256(content).hexdigest(), 1, rows)
 
     def left_out(self) -> list[str]:
-        """The table's columns that the use case does not declare, which are not stored."""
+        """The table's undeclared columns, which are not stored."""
         header, _ = self._texts(self._read())
         return [header.names[place] for place in header.extra]
 
@@ -59,18 +59,18 @@ def file_table(use_case: UseCase, path: Path) -> Table:
 
 
 def package_table(use_case: UseCase, declared: PackageRows) -> Table:
-    """The CSV that an installed package holds."""
+    """The CSV in an installed package."""
     place = f"package {declared.package}: {declared.path}"
     return Table(use_case, place, lambda: _content(files(declared.package) / declared.path, place))
 
 
 def generated_table(use_case: UseCase, declared: GeneratedRows) -> Table:
-    """Rows that a function makes."""
-    return Table(use_case, declared.said, lambda: as_csv(declared.make()))
+    """Generated rows."""
+    return Table(use_case, declared.description, lambda: as_csv(declared.generate()))
 
 
 def as_csv(rows: Iterable[Mapping[str, Any]]) -> bytes:
-    """Mappings by column, as the bytes of a CSV; None is nothing."""
+    """Mappings by column as a CSV; None becomes an empty field."""
     listed = list(rows)
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(listed[0]), lineterminator="\n")

@@ -68,7 +68,7 @@ def _extra_trees(seed: int) -> Any:
 def _lightgbm(seed: int) -> Any:
     from lightgbm import LGBMClassifier
 
-    # Folds run beside each other; threads of its own would only get in their way.
+    # Folds already run in parallel; LightGBM's own threads would slow them down.
     return LGBMClassifier(random_state=seed, n_jobs=1, verbose=-1, deterministic=True, force_row_wise=True)
 
 

@@ -1,7 +1,7 @@
-"""What a use case declares. Everything else that names a column is derived from these.
+"""The declaration of a use case. Everything else that names a column is derived from it.
 
-Declarations are read wherever a use case is touched, also while Airflow parses its DAGs, so nothing here
-imports more than the standard library; estimators are built by functions that import when called.
+Airflow reads declarations each time it parses its DAGs, so this module imports only the standard library, and families
+build their estimators in functions that import when they are called.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,16 +17,16 @@ SearchKind = Literal["grid", "optuna"]
 """How a family's space is searched: every point, or trial by trial (Optuna's TPE, which prunes poor trials early)."""
 
 Metric = Literal["accuracy", "balanced_accuracy", "f1_macro"]
-"""What a search maximises and the gate compares, under scikit-learn's names."""
+"""The metric that searches maximise and the gate compares, by scikit-learn's names."""
 
 StrategyName = Literal["each", "forest_prefixes"]
-"""How the candidates of a family are fitted: each by itself, or forests of fewer trees as the beginning of
-those with more (`dosel.training.strategies`)."""
+"""How a family's candidates are fitted: each by itself, or smaller forests as parts of larger ones
+(`dosel.training.strategies`)."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """Any number from `minimum` to `maximum`, both inclusive; `log` draws its magnitude evenly."""
+    """Any number from `minimum` to `maximum`, both inclusive; `log` samples uniformly on a log scale."""
 
     minimum: float
     maximum: float
@@ -49,10 +49,10 @@ class Search:
 
 @dataclass(frozen=True)
 class Family:
-    """Models of one kind, and how their parameters are searched.
+    """Models of one kind, and the search of their parameters.
 
     `build` takes a seed and returns an unfitted scikit-learn classifier; the space's names are its parameters.
-    `strategy` decides what a search costs, never what it finds.
+    `strategy` changes the cost of a search and never its result.
     """
 
     name: str
@@ -64,19 +64,19 @@ class Family:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a model's pipeline does to rows before its classifier; how a number is scaled is the number's own."""
+    """Preprocessing in the model's pipeline, besides scaling, which each number declares."""
 
     imputer: Imputer = "none"
 
 
 @dataclass(frozen=True)
 class DataApiRows:
-    """Rows come in batches from the outside data API, columns in declared order."""
+    """The source is the outside data API: batches with columns in declared order."""
 
 
 @dataclass(frozen=True)
 class PackageRows:
-    """Rows lie in an installed package: a CSV with a header."""
+    """The source is a CSV with a header in an installed package."""
 
     package: str
     path: str
@@ -84,17 +84,17 @@ class PackageRows:
 
 @dataclass(frozen=True)
 class GeneratedRows:
-    """Rows are what `make` gives: mappings by column. `said` tells people where they are from."""
+    """The source is a function that generates rows as mappings by column; `description` is for people."""
 
-    make: Callable[[], Iterable[Mapping[str, Any]]]
-    said: str
+    generate: Callable[[], Iterable[Mapping[str, Any]]]
+    description: str
 
 
 @dataclass(frozen=True)
 class LakeRows:
-    """Rows lie in the data lake: a CSV with a header, at `key` in the bucket `data`.
+    """The source is a CSV with a header in the data lake, at `key` in the bucket `data`.
 
-    While the lake has none, the file that `DOSEL_FILES` names is put there, or else what `otherwise` makes.
+    If there is none, the file that `DOSEL_FILES` names is copied there, or the rows of `otherwise` are generated.
     """
 
     key: str
@@ -106,7 +106,7 @@ RowsFrom = DataApiRows | PackageRows | GeneratedRows | LakeRows
 
 @dataclass(frozen=True)
 class Split:
-    """How rows are held out: by a hash of the row's features, salted, so that a row never changes sides."""
+    """The holdout: a salted hash of a row's features decides its side, so that a row never changes sides."""
 
     salt: str
     test_share: float = 0.30
@@ -114,16 +114,16 @@ class Split:
 
 @dataclass(frozen=True)
 class Gate:
-    """What a challenger must show on the held-out rows to enter Production; differences are to what is there now.
+    """The rules for entering Production, on the held-out rows; differences are challenger minus champion.
 
-    Shares, 0 to 1. A rule that compares holds by itself while nothing is in Production.
+    Values are shares, 0 to 1. Rules that compare hold while nothing is in Production.
     """
 
     metric: Metric = "accuracy"
     min_gain: float = 0.001
     """The metric must be higher by at least this."""
     tolerance: float = 0.01
-    """The bootstrap interval of the difference must exclude being worse by more than this."""
+    """The confidence interval of the difference must exclude a loss of more than this."""
     max_class_drop: float = 0.10
     """No class's recall may fall by more than this."""
     floor: float = 0.0
@@ -134,7 +134,7 @@ class Gate:
 
 @dataclass(frozen=True)
 class UseCase:
-    """One declaration: features in the order the source sends them, target last."""
+    """One declaration: features in the order of the source's columns, the target last."""
 
     name: str
     title: str
@@ -149,26 +149,26 @@ class UseCase:
     folds: int = 3
     rows: RowsFrom = field(default_factory=DataApiRows)
     missing: tuple[str, ...] = ()
-    """How sources write that there is no value, beside sending none; without regard to case."""
+    """Texts that mean a missing value, without regard to case."""
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     processed: bool = False
-    """Whether the sets a training works on are described in MLflow and kept in the lake."""
+    """Whether preprocessed rows are logged to MLflow and written to the lake."""
     priority: int = 1
-    """Whose tasks go first where several wait: those with more."""
+    """Airflow starts tasks of use cases with a higher priority first."""
     default: bool = False
-    """Whether the bare `POST /predict` of older clients means this one."""
+    """Whether `POST /predict`, which older clients use, means this use case."""
     max_refused_share: float = 0.05
-    """A batch with a larger share of unacceptable rows is refused whole."""
+    """A batch with a larger share of invalid rows is refused as a whole."""
     expose_training_rows: bool = False
-    """Whether training rows may be shown to whoever asks why the model answered so."""
+    """Whether explanations may contain the values of training rows."""
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """All columns, in the source's order: the features, then the target."""
+        """All columns in the source's order: the features, then the target."""
         return (*self.feature_names, self.target.name)
 
     def with_trials(self, trials: int) -> "UseCase":
-        """The same with so many trials where a search is made of trials; 0 leaves those declared."""
+        """A copy with this number of trials in each Optuna search; 0 keeps the declared numbers."""
         if not trials:
             return self
         families = (
@@ -186,7 +186,7 @@ class UseCase:
 
     @property
     def example(self) -> dict[str, float | str]:
-        """A real row: the one that documentation, forms and model signatures show. Whole numbers are integers."""
+        """A real row for documentation, forms and model signatures. Whole numbers are integers."""
         return {feature.name: feature.typed_example for feature in self.features}
 
     @property

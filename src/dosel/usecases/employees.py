@@ -1,7 +1,7 @@
 """Burnout of employees (HackerEarth's "Are Your Employees Burning Out?", enriched with working conditions).
 
-Who a row is about is left out: neither the identifier nor the date of joining is stored. The rate is told in three
-ranges, since that is what people act on.
+The employee's identifier and date of joining are not stored. The rate is divided into three ranges, on which people can
+act.
 """
 
 import random
@@ -34,19 +34,19 @@ def _svm(seed: int) -> Any:
     from sklearn.calibration import CalibratedClassifierCV
     from sklearn.svm import SVC
 
-    # One machine, fitted to all rows; the folds only calibrate it.
+    # One SVM, fitted to all rows; the folds only calibrate it.
     return CalibratedClassifierCV(SVC(random_state=seed, cache_size=500), ensemble=False, cv=3)
 
 
 def _lightgbm(seed: int) -> Any:
     from lightgbm import LGBMClassifier
 
-    # Folds run beside each other; threads of its own would only get in their way.
+    # Folds already run in parallel; LightGBM's own threads would slow them down.
     return LGBMClassifier(random_state=seed, n_jobs=1, verbose=-1, deterministic=True, force_row_wise=True)
 
 
 def _made() -> Iterator[dict[str, Any]]:
-    """Rows of the same shape: the rate follows from fatigue, resources and designation, and some values are missing."""
+    """Generate similar rows: the rate depends on fatigue and resources, and some values are missing."""
     rng = random.Random(0)
     for _ in range(MADE):
         designation = min(5, max(0, round(rng.gauss(2.2, 1.1))))
@@ -139,9 +139,9 @@ EMPLOYEES = UseCase(
     ),
     experiment="employees_training_experiment",
     model_name="employees_burnout",
-    rows=LakeRows("enriched_employee_dataset.csv", GeneratedRows(_made, f"{MADE:,} rows are made instead")),
+    rows=LakeRows("enriched_employee_dataset.csv", GeneratedRows(_made, f"{MADE:,} rows are generated instead")),
     missing=("", "NA"),
-    # A twentieth of the rows says nothing of the rate, which leaves nothing to learn from them.
+    # A twentieth of the rows lacks the rate and cannot be used.
     max_refused_share=0.10,
     preprocessing=Preprocessing(imputer="iterative"),
     processed=True,

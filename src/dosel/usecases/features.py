@@ -21,9 +21,9 @@ def as_number(text: str) -> float:
 
 @dataclass(frozen=True)
 class Number:
-    """A numeric feature: `minimum` and `maximum` are the inclusive bounds of an acceptable value, in `unit`.
+    """A numeric feature: `minimum` and `maximum` are its inclusive bounds, in `unit`.
 
-    `optional` lets rows do without it; `aliases` are other names that sources have for the column.
+    A row may lack an `optional` feature. `aliases` are other names of the column in sources.
     """
 
     name: str
@@ -39,20 +39,20 @@ class Number:
     aliases: tuple[str, ...] = ()
 
     def describe_expected(self) -> str:
-        """Describe the acceptable values, for messages and documentation."""
+        """Describe the valid values, for messages and documentation."""
         kind = "whole number" if self.integer else "number"
         bounds = f"a {kind} from {self.minimum:g} to {self.maximum:g}" + (f" {self.unit}" if self.unit else "")
         return bounds + (" or nothing" if self.optional else "")
 
     @property
     def typed_example(self) -> float:
-        """The example, typed as a client would write it."""
+        """The example, as int if the number is an integer."""
         return int(self.example) if self.integer else float(self.example)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One value of a category, as stored; `aliases` are other spellings that mean it."""
+    """One value of a category, as stored; `aliases` are its other spellings."""
 
     value: str
     title: str
@@ -61,7 +61,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Category:
-    """A feature with a closed list of values, matched without regard to case or surrounding blanks.
+    """A feature with a closed list of values, which match without regard to case and surrounding blanks.
 
     `optional` and `aliases` as in `Number`.
     """
@@ -76,7 +76,7 @@ class Category:
 
     @cached_property
     def spellings(self) -> Mapping[str, str]:
-        """Every accepted spelling, case folded, with the value it means."""
+        """The value of each accepted spelling, case-folded."""
         return {
             spelling.casefold(): choice.value for choice in self.choices for spelling in (choice.value, *choice.aliases)
         }
@@ -86,7 +86,7 @@ class Category:
         return tuple(choice.value for choice in self.choices)
 
     def describe_expected(self) -> str:
-        """Describe the acceptable values, for messages and documentation."""
+        """Describe the valid values, for messages and documentation."""
         return "one of " + ", ".join(self.values) + (" or nothing" if self.optional else "")
 
     @property
@@ -100,7 +100,7 @@ Feature = Number | Category
 
 @dataclass(frozen=True)
 class Bins:
-    """A number of the source that is told as classes: each cut is the largest value of the class below it."""
+    """A number of the source that is divided into classes: each cut is the largest value of the class below it."""
 
     minimum: float
     maximum: float
@@ -109,12 +109,13 @@ class Bins:
 
 @dataclass(frozen=True)
 class Target:
-    """The column to predict: its integer codes, and what each is called.
+    """The column to predict: its integer codes and their labels.
 
-    `codings` names the ways sources number the classes, each with what to add to a source's code to get
-    ours; which one a source uses is a setting (`DATA_API_CLASSES`), never guessed from what it sends. `spellings` are
-    words that sources write instead, without regard to case. With `bins`, it gives a number, and the classes,
-    in the order of `labels`, are its ranges. `aliases` as in `Number`.
+    Attributes:
+        codings: offsets from sources' class numbers to the codes, by name; `DATA_API_CLASSES` selects one.
+        spellings: codes by the words that sources write, without regard to case.
+        bins: for a source that gives a number: the classes, in the order of `labels`, are its ranges.
+        aliases: as in `Number`.
     """
 
     name: str
@@ -126,13 +127,13 @@ class Target:
     aliases: tuple[str, ...] = ()
 
     def describe_expected(self) -> str:
-        """Describe the acceptable values, for messages and documentation."""
+        """Describe the valid values, for messages and documentation."""
         if self.bins:
             return f"a number from {self.bins.minimum:g} to {self.bins.maximum:g}"
         return "one of " + ", ".join(f"{code} ({label})" for code, label in self.labels.items())
 
     def code(self, text: str, coding: str) -> int | None:
-        """The class that a source's text means, or None."""
+        """The class code of a source's text, or None."""
         value = as_number(text)
         if self.bins:
             within = self.bins.minimum <= value <= self.bins.maximum

@@ -77,7 +77,7 @@ PENGUINS = UseCase(
             "Sex of the penguin.",
         ),
     ),
-    # Counted from 0, as XGBoost wants classes to be.
+    # From 0, as XGBoost requires.
     target=Target(
         "species",
         "Species",
@@ -95,10 +95,10 @@ PENGUINS = UseCase(
         Family("xgboost", _xgboost, {"n_estimators": (50, 100), "max_depth": (2, 4)}),
     ),
     split=Split(salt="penguins-1"),
-    # A hundred held-out birds: one of them is a hundredth.
+    # About a hundred held-out rows: one row is a hundredth.
     gate=Gate("accuracy", min_gain=0.001, tolerance=0.03, max_class_drop=0.10, floor=0.90),
     folds=5,
     expose_training_rows=True,
-    # The quickest: somebody who has just started the platform sees something soon.
+    # Penguins train fastest, so that a new user soon sees a prediction.
     priority=10,
 )
