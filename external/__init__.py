@@ -1,14 +1,15 @@
-"""The outside data API: plays a third party that hands out Covertype in ten batches a group.
+"""The outside data API: a third party that serves Covertype in ten batches for each group.
 
-It knows nothing of dosel and speaks the contract of the course's API, in Spanish where that one does.
+It imports nothing of dosel, and has the contract of the course's API, with its Spanish texts.
 
-    settings   what the environment asks for
+    settings   settings from the environment
     columns    the thirteen columns, their words and codes
-    data       where the rows come from: a CSV, `fetch_covtype` or the generator
-    tables     the CSV reader and the cached download
+    data       chooses the rows: a CSV, the download or the generator
+    table      the CSV reader
+    download   the cached download
     published  the published statistics of Covertype
-    generator  rows made up from those statistics
-    sampling   which rows a batch holds
-    state      which batch a group has reached, on disk
+    generator  rows generated from those statistics
+    sampling   the rows of a batch
+    state      each group's position, on disk
     main       the HTTP routes
 """

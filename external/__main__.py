@@ -1,4 +1,4 @@
-"""`python -m external`: whether the data API could start as its environment asks, without starting it."""
+"""`python -m external`: checks whether the data API can start in this environment, without starting it."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The thirteen columns, and the words and codes other people use for two of them.
+"""The thirteen columns, and the words and codes of two of them in other files.
 
 Inside this package a row is thirteen small integers: ten measurements, the wilderness area as 1-4, the
 soil type as 1-40 and the cover type as 1-7 (UCI's numbering of all three). Words appear only on the wire.
@@ -47,7 +47,7 @@ def area_number(text: str) -> int:
     """The area 1-4 behind a word ("Rawah", "Comanche Peak"), a number or "Wilderness_Area1".
 
     Raises:
-        ValueError: nobody calls an area that.
+        ValueError: no area has this name.
     """
     plain = text.strip().lower()
     if match := _AREA.fullmatch(plain):
@@ -78,7 +78,7 @@ def soil_number(text: str) -> int:
 
 
 def as_words(rows: pd.DataFrame, first_class: int) -> list[list[str]]:
-    """Rows as the wire wants them: thirteen strings each, in the order of `COLUMNS`.
+    """Rows as the API sends them: thirteen strings each, in the order of `COLUMNS`.
 
     Args:
         rows: coded rows, with `COLUMNS`.
@@ -92,7 +92,7 @@ def as_words(rows: pd.DataFrame, first_class: int) -> list[list[str]]:
 
 
 def coded(values: np.ndarray) -> pd.DataFrame:
-    """A table of `(rows, 13)` coded integers as a frame; two bytes a value hold every range of Covertype.
+    """A table of `(rows, 13)` coded integers as a frame of int16, which has room for every range of Covertype.
 
     Raises:
         ValueError: another shape, or a value that does not fit.

@@ -1,4 +1,4 @@
-"""Where the rows come from: a CSV, the real set, or the generator - the first of them that can be had."""
+"""Chooses the rows to serve: a CSV, the downloaded data set, or the generator, whichever is available first."""
 
 import logging
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ Source = Literal["csv", "fetch_covtype", "generated"]
 
 @dataclass(frozen=True)
 class DataSet:
-    """Coded rows (see `external.columns`) and where they are from."""
+    """Coded rows (see `external.columns`) and their source."""
 
     source: Source
     rows: pd.DataFrame

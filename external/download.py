@@ -1,4 +1,4 @@
-"""The real Covertype, downloaded once by `fetch_covtype` and kept.
+"""The real Covertype data set, downloaded once by `fetch_covtype` and cached.
 
 `fetch_covtype` waits on its server for ever, so it runs in a child process that has a time limit on both sides: the
 parent kills it, and it ends itself should the parent be gone. It works in a folder of its own, out of which only the
@@ -33,14 +33,14 @@ CACHE = "covtype.npz"
 
 
 class DownloadError(Exception):
-    """There is no download to serve; the message says why."""
+    """The data set could not be downloaded; the message says why."""
 
 
 Download = Callable[[Path, float], None]
 
 
 def cached(path: Path) -> pd.DataFrame | None:
-    """The coded rows an earlier download left at `path`, or None if there are none that can be read."""
+    """The coded rows of an earlier download at `path`, or None if there are none or they cannot be read."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             return coded(archive["rows"])
@@ -73,7 +73,7 @@ def download(target: Path, seconds: float) -> None:
 
 
 def probe(seconds: float, proxies: Callable[[], dict[str, str]] = getproxies) -> None:
-    """Finds out quickly whether the archive, or the proxy on the way to it, takes connections.
+    """Check quickly whether the archive, or the proxy to it, accepts connections.
 
     Raises:
         DownloadError: it does not within `seconds`.
@@ -103,10 +103,10 @@ def probe(seconds: float, proxies: Callable[[], dict[str, str]] = getproxies) ->
 
 
 def run_child(command: Sequence[str], seconds: float) -> None:
-    """Runs `command` to its end, or kills it after `seconds`.
+    """Run `command`, and kill it after `seconds`.
 
     Raises:
-        DownloadError: it failed (with the last line it said) or took too long.
+        DownloadError: it failed (with the last line of its output) or took too long.
     """
     try:
         child = subprocess.run(
@@ -127,10 +127,10 @@ def run_child(command: Sequence[str], seconds: float) -> None:
 
 
 def save(path: Path, features: np.ndarray, cover: np.ndarray) -> None:
-    """Writes rows as `fetch_covtype` hands them out: `(rows, 54)` with one-hot flags, and classes 1-7.
+    """Write rows as `fetch_covtype` returns them: `(rows, 54)` with one-hot flags, and classes 1-7.
 
     Raises:
-        ValueError: they are not what they were when this was written.
+        ValueError: the rows have another layout.
     """
     areas, soils = np.split(features[:, len(NUMERIC) :], [len(AREAS)], axis=1)
     flags_set = np.column_stack([areas.sum(axis=1), soils.sum(axis=1)])
@@ -147,7 +147,7 @@ def save(path: Path, features: np.ndarray, cover: np.ndarray) -> None:
 
 
 def main() -> None:
-    """The child's work: downloads into a folder and leaves the finished table there."""
+    """The child process: downloads into a folder and writes the finished table there."""
     folder, seconds = sys.argv[1:]
     signal.setitimer(signal.ITIMER_REAL, float(seconds))
 

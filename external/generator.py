@@ -1,4 +1,4 @@
-"""Covertype rows made up from its published statistics, for places that cannot download the real ones.
+"""Generates Covertype rows from published statistics, for machines that cannot download the real ones.
 
 A row is drawn top down: its class, the area given the class, the soil given both, then six measurements joined by a
 Gaussian copula (rank correlations within a class), the aspect, and at last the hillshades, which follow from slope and
@@ -40,8 +40,8 @@ def generate(rows: int, seed: int) -> pd.DataFrame:
 def _places(rng: np.random.Generator, rows: int, joint: Floats) -> tuple[Integers, Integers, Integers]:
     """Class, area and soil of each row, counted from 0.
 
-    Classes are dealt out by quota rather than drawn, so that a small set still has its rare ones; the order is
-    shuffled, so that every slice of the set has all of them.
+    Classes are assigned by quota and not at random, so that a small set has the rare ones too; the order is shuffled,
+    so that every slice of the set has all classes.
     """
     counts = np.array(published.CLASS_COUNTS)
     bounds = np.rint(rows * np.cumsum(counts) / counts.sum()).astype(np.intp)
@@ -102,7 +102,7 @@ def _measurements(
 
 
 def _above_water(mean: Floats, deviation: Floats) -> tuple[Floats, Floats]:
-    """Mean and deviation of the heights before some are turned below the water, for those wanted afterwards."""
+    """Mean and deviation before some heights become negative, such that the final ones are `mean` and `deviation`."""
     below, depth = published.BELOW_WATER, published.DEPTH_BELOW_WATER
     before = mean / (1 - below - below * depth)
     square = (mean**2 + deviation**2) / (1 - below + below * depth**2)
@@ -110,7 +110,7 @@ def _above_water(mean: Floats, deviation: Floats) -> tuple[Floats, Floats]:
 
 
 def _gamma(mean: Floats, deviation: Floats, normal: Floats) -> Floats:
-    """Gamma variates of that mean and deviation behind standard normal ones, from 0 up.
+    """Gamma variates with this mean and deviation, from standard normal ones.
 
     Wilson and Hilferty (1931): the cube root of a gamma variate is close to normal. Where the shape is small, some of
     the mass ends at 0 exactly, as it does for distances to water.
@@ -122,7 +122,7 @@ def _gamma(mean: Floats, deviation: Floats, normal: Floats) -> Floats:
 
 
 def _aspects(rng: np.random.Generator, cover: Integers) -> Floats:
-    """Degrees clockwise from north, from a von Mises distribution a class."""
+    """Degrees clockwise from north, from one von Mises distribution for each class."""
     direction, length = np.array(published.ASPECTS, dtype=np.float64).T
     # Fisher (1993), Statistical Analysis of Circular Data, p. 88; for lengths below 0.53 within 1 %.
     concentration = 2 * length + length**3 + 5 * length**5 / 6
@@ -132,7 +132,7 @@ def _aspects(rng: np.random.Generator, cover: Integers) -> Floats:
 
 
 def _hillshades(rng: np.random.Generator, slope: Floats, aspect: Floats) -> dict[str, Floats]:
-    """Light on the slope at three times of day, 0-255, by the usual formula of relief shading (Horn, 1981)."""
+    """Illumination of the slope at three times of day, 0-255, by the formula of relief shading (Horn, 1981)."""
     steepness, facing = np.radians(slope), np.radians(aspect)
     shades = {}
     for name, (zenith, azimuth, noise) in published.SUNS.items():

@@ -1,4 +1,4 @@
-"""The HTTP side of the data API, to the letter of the course's.
+"""The HTTP routes of the data API, with exactly the course's contract.
 
     uvicorn --factory external.main:create_app        (or `uvicorn external.main:app`)
 
@@ -28,10 +28,10 @@ logger = logging.getLogger("uvicorn.error")
 
 
 def create_app() -> FastAPI:
-    """The app this process's environment asks for; what is wrong with that ends the process with one line."""
+    """The app for this environment; an invalid setting ends the process with one line."""
     try:
         settings = read_settings()
-        # First the state: whoever holds its folder also is the only one to download into it.
+        # The state first: the process that has locked its folder is the only one that downloads into it.
         state = State(settings.data_api_state_dir, settings.min_update_time)
         return build_app(settings, state, load(settings))
     except StartError as error:
@@ -41,13 +41,13 @@ def create_app() -> FastAPI:
 def __getattr__(name: str) -> Any:
     """`external.main:app`, made when a server asks for it: importing this module does nothing yet."""
     if name == "app":
-        # Kept, because a server may ask twice, and the second app would find the state folder held by the first.
+        # Cached: a server may ask twice, and a second app would find the state folder locked by the first.
         return globals().setdefault(name, create_app())
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def build_app(settings: Settings, state: State, data: DataSet) -> FastAPI:
-    """The app over some state and rows; it lets go of the state when it shuts down."""
+    """The app for a state and rows; it releases the state when it shuts down."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -1,4 +1,4 @@
-"""Which rows a batch holds."""
+"""Samples the rows of a batch."""
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,7 @@ SLICES = 10
 def draw(rows: pd.DataFrame, slice_number: int, fraction: float, seed: tuple[int, ...]) -> pd.DataFrame:
     """A random sample, without replacement, of one tenth of the rows.
 
-    The tenths are of equal size and taken in the order of the rows; the up to nine rows left over belong to none, as in
+    The tenths have equal sizes and follow the order of the rows; up to nine remaining rows belong to none, as in
     the course's API.
 
     Args:

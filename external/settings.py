@@ -13,11 +13,11 @@ FIRST_CLASS: dict[Coding, int] = {"uci": 1, "course": 0}
 
 
 class StartError(Exception):
-    """The data API cannot start as asked; the message is one line that names the setting or the file."""
+    """The data API cannot start; the message is one line that names the setting or the file."""
 
 
 class Settings(BaseSettings):
-    """One field an environment variable of the same name in capitals; an empty variable counts as unset."""
+    """One field for each environment variable of the same name in capitals; an empty variable counts as unset."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 

@@ -1,8 +1,8 @@
-"""How far each group has come, kept on disk so that neither a restart nor a kill loses it.
+"""The position of each group, on disk, so that restarts and kills do not lose it.
 
 `timestamps.json` has the course's format, `{"1": [timestamp, batch], ...}`, with `[0, -1]` for a group that has not
-begun. What the course's API does not know lies beside it in `generations.json`: the token of this state folder and,
-for each group, how often its generation was restarted and how many samples its current batch has given.
+started. `generations.json` has what the course's API lacks: the token of this state folder and, for each group, the
+number of restarts and the number of samples that its current batch has given.
 """
 
 import fcntl
@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 
 
 class Exhausted(Exception):
-    """The group has had its tenth batch."""
+    """The group has received its tenth batch."""
 
     def __init__(self, epoch: str) -> None:
         super().__init__(epoch)
@@ -34,14 +34,14 @@ class Exhausted(Exception):
 
 
 class Position(NamedTuple):
-    """What one call is to be answered with.
+    """The position that one call is answered with.
 
     Attributes:
         group: 1 to 10.
         batch: 1 to 10.
-        restarts: how often the group had been restarted.
-        draw: how many samples of this batch were given before this one.
-        epoch: names the generation; never the same again after a restart, nor in another state folder.
+        restarts: number of restarts of the group.
+        draw: number of earlier samples of this batch.
+        epoch: name of the generation, unique over restarts and state folders.
     """
 
     group: int
@@ -66,15 +66,15 @@ _TIMESTAMPS = TypeAdapter(dict[int, _Position])
 
 
 class State:
-    """The progress of the ten groups; safe to use from many threads, and held by one process at a time.
+    """The positions of the ten groups. Thread-safe; one process at a time can open it.
 
     Args:
-        folder: where the files lie; made if missing.
-        window: seconds a batch lasts; 0 makes each call the next batch.
-        clock: seconds since the epoch.
+        folder: folder of the files; created if missing.
+        window: seconds that a batch lasts; 0 makes each call the next batch.
+        clock: seconds since 1970.
 
     Raises:
-        StartError: the folder cannot be written, another process holds it, or a file in it makes no sense.
+        StartError: the folder cannot be written, another process uses it, or a file in it is damaged.
     """
 
     def __init__(self, folder: Path, window: float, clock: Callable[[], float] = time.time) -> None:
@@ -86,7 +86,7 @@ class State:
         self._files = threading.Lock()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._held = _hold(folder / "lock")
+            self._lock_file = _lock(folder / "lock")
         except OSError as error:
             raise StartError(f"DATA_API_STATE_DIR: {folder} cannot be used: {error.strerror}") from None
         try:
@@ -95,7 +95,7 @@ class State:
             self._positions |= positions or {}
             generations = _read(self._generations_file, _Generations.model_validate_json)
             if positions is None or generations is None:
-                # Whoever deletes timestamps.json starts every group over, and the epochs must tell.
+                # Without timestamps.json every group starts over, which needs new epochs.
                 generations = _Generations()
             self._generations = generations
             for group in GROUPS:
@@ -109,14 +109,14 @@ class State:
             raise StartError(f"DATA_API_STATE_DIR: {folder} cannot be used: {error.strerror}") from None
 
     def take(self, group: int, make: Callable[[Position], Result]) -> Result:
-        """Answers one call: makes the answer first and counts it afterwards, so that a failure costs no batch.
+        """Answer one call: create the answer first and count it afterwards, so that a failure costs no batch.
 
         Args:
             group: 1 to 10.
-            make: turns the turn into the answer. Calls for one group wait for each other.
+            make: creates the answer for a position. Calls for one group wait for each other.
 
         Raises:
-            Exhausted: the group has had its tenth batch.
+            Exhausted: the group has received its tenth batch.
         """
         with self._groups[group]:
             timestamp, batch = self._positions[group]
@@ -133,21 +133,21 @@ class State:
             return answer
 
     def restart(self, group: int) -> str:
-        """Sends the group back to the beginning and returns its new epoch."""
+        """Restart the group and return its new epoch."""
         with self._groups[group]:
             restarts = self._generations.groups[group].restarts + 1
             self._move(group, (0, -1), _Progress(restarts=restarts))
             return self._epoch(group)
 
     def close(self) -> None:
-        """Lets go of the folder."""
-        self._held.close()
+        """Release the folder."""
+        self._lock_file.close()
 
     def _epoch(self, group: int) -> str:
         return f"{self._generations.token}-{self._generations.groups[group].restarts}"
 
     def _move(self, group: int, position: _Position, progress: _Progress) -> None:
-        """Changes one group, on disk before in memory: what could not be written did not happen."""
+        """Change one group, on disk before in memory; a failed write changes nothing."""
         with self._files:
             before = self._positions[group], self._generations.groups[group]
             self._positions[group], self._generations.groups[group] = position, progress
@@ -158,8 +158,8 @@ class State:
                 raise
 
     def _write(self) -> None:
-        # The generations first. Cut off between the two, a restart shows a new epoch at the old batch and can be asked
-        # for again; the other way round the old epoch would count from 1 a second time.
+        # The generations first. Killed between the two files, a restart leaves a new epoch at the old batch and can be
+        # repeated; in the other order the old epoch would count from 1 again.
         _replace(self._generations_file, self._generations.model_dump(mode="json"))
         _replace(self._timestamps_file, {str(group): list(at) for group, at in self._positions.items()})
 
@@ -168,12 +168,12 @@ def _parse_positions(text: bytes) -> dict[int, _Position]:
     positions = _TIMESTAMPS.validate_json(text)
     for group, (timestamp, batch) in positions.items():
         if group not in GROUPS or timestamp < 0 or not -1 <= batch <= BATCHES:
-            raise ValueError(f"group {group} cannot stand at {[timestamp, batch]}")
+            raise ValueError(f"group {group} has the invalid position {[timestamp, batch]}")
     return positions
 
 
 def _read(path: Path, parse: Callable[[bytes], Result]) -> Result | None:
-    """What a state file holds, or None if there is none yet."""
+    """The content of a state file, or None if there is none yet."""
     try:
         return parse(path.read_bytes())
     except FileNotFoundError:
@@ -185,8 +185,8 @@ def _read(path: Path, parse: Callable[[bytes], Result]) -> Result | None:
 
 
 def _replace(path: Path, content: Any) -> None:
-    """Writes a file whole or not at all, even if the machine stops in the middle."""
-    # One name is enough, as one process holds the folder, and what a kill leaves behind is written over.
+    """Write a file atomically, even if the machine stops in the middle."""
+    # One temporary name is enough: one process uses the folder, and overwrites what a killed one left.
     new = path.with_suffix(".new")
     with new.open("w", encoding="utf-8") as file:
         json.dump(content, file)
@@ -200,8 +200,8 @@ def _replace(path: Path, content: Any) -> None:
         os.close(folder)
 
 
-def _hold(path: Path) -> Any:
-    """An open file nobody else holds; the kernel lets go of it when the process ends, however it ends."""
+def _lock(path: Path) -> Any:
+    """Lock a file for this process; the kernel releases the lock when the process ends."""
     file = path.open("w")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

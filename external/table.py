@@ -1,4 +1,4 @@
-"""The reader of a CSV somebody else wrote.
+"""The reader of CSV files in several layouts.
 
 It takes the thirteen columns in the order of `COLUMNS`, or in any order under a header that names them, or the 55
 columns of UCI's own file (ten measurements, four and forty flags, the class). Whatever it cannot read is one line that
@@ -84,7 +84,7 @@ def _lines(file: Iterable[str]) -> Iterator[_Line]:
 
 
 def _is_header(line: _Line) -> bool:
-    """A line that does not begin with a number (an elevation, in a file without header)."""
+    """Whether a line is a header: its first field is not a number."""
     try:
         float(line.fields[0])
     except ValueError:
@@ -93,7 +93,7 @@ def _is_header(line: _Line) -> bool:
 
 
 def _layout(path: Path, first: _Line, coding: Coding) -> list[_Field]:
-    """How the lines of this file split into the thirteen columns, in the order of `COLUMNS`."""
+    """The file's layout: a parser and a position for each of the thirteen columns, in the order of `COLUMNS`."""
     parsers: dict[str, Parse] = dict.fromkeys(NUMERIC, _whole)
     parsers |= {WILDERNESS: area_number, SOIL: soil_number, COVER: _cover(coding)}
     header = [name.strip() for name in first.fields] if _is_header(first) else None
@@ -140,7 +140,7 @@ def _chunk(path: Path, lines: list[_Line], fields: list[_Field], width: int) -> 
 
 
 def _text(fields: list[str], field: _Field) -> str:
-    """The number of the one flag that is set, as text; all flags, where it is not one."""
+    """The number of the flag that is set, as text; the text of all flags if not exactly one is set."""
     flags = [text.strip() for text in fields[field.start : field.start + field.width]]
     if flags.count("1") == 1 and flags.count("0") == len(flags) - 1:
         return str(flags.index("1") + 1)
@@ -155,7 +155,7 @@ def _parsed(path: Path, line: _Line, field: _Field, text: str) -> int:
 
 
 def _whole(text: str) -> int:
-    """A whole number of two bytes; "2596.0" is one too.
+    """An integer of two bytes; "2596.0" is one too.
 
     Raises:
         ValueError: anything else, the empty field included.

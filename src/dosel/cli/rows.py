@@ -103,4 +103,4 @@ def reset(
         what = ", ".join(f"{count:,} rows of {table}" for table, count in counts.items())
         typer.confirm(f"{engine.url.render_as_string()}: remove {what}?", abort=True)
     removed = sum(clear(engine, use_case).values())
-    Console().print(f"{name}: {removed:,} rows removed; what its source gives from now on is stored anew")
+    Console().print(f"{name}: {removed:,} rows removed; the next ingest stores its batches again")
