@@ -1,4 +1,4 @@
-"""The least that a FastAPI service can do: check the same body as ours, and answer always the same."""
+"""A FastAPI service that checks the same body as the API and returns a constant: the lower bound for FastAPI."""
 
 from typing import Any
 

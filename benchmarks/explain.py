@@ -1,4 +1,4 @@
-"""What an explanation costs: the search through the training rows by their number, contributions by the model.
+"""Measures explanations: neighbours by number of training rows, contributions by model.
 
     make bench-explain           CSV=… for rows of covertype instead of generated ones
 
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def spaces(seen: pd.DataFrame, unseen: pd.DataFrame) -> dict[str, float]:
-    """Neighbours and picture of one row, by the number of training rows."""
+    """Time for the neighbours and principal components of one row, by number of training rows."""
     predictor = Predictor(COVERTYPE, fitted(MODELS["logistic regression"](), seen))
     say(f"{NEIGHBOURS} neighbours and the picture; of {len(unseen)} rows, one by one\n")
     say("| training rows | file, MB | made in, s | memory, MB | p50, ms | p99, ms | CPU, ms |")
@@ -92,7 +92,7 @@ def spaces(seen: pd.DataFrame, unseen: pd.DataFrame) -> dict[str, float]:
 
 
 def contributions(seen: pd.DataFrame, unseen: pd.DataFrame) -> dict[str, float]:
-    """Contributions of one row, by the model."""
+    """Time for the contributions of one row, by model."""
     budget = Settings().explain_budget
     seen_rows = reference.read(COVERTYPE, written(seen))
     say(f"\nContributions, trained on {len(seen):,} rows; what is not exact has {1000 * budget:.0f} ms\n")
@@ -129,7 +129,7 @@ def contributions(seen: pd.DataFrame, unseen: pd.DataFrame) -> dict[str, float]:
 
 
 def timed(work: Callable[[dict[str, Any]], None], unseen: pd.DataFrame) -> tuple[list[float], float]:
-    """Milliseconds of each row, and the processor's on average."""
+    """Milliseconds for each row, and mean CPU milliseconds."""
     times = []
     started = process_time()
     for row in unseen.to_dict("records"):

@@ -1,4 +1,4 @@
-"""Requests nobody thought of, against a running API.
+"""Random requests against a running API.
 
     make fuzz                    10,000 cases; CASES=500 for a short one
 
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def fuzz(here: Installation, cases: int) -> int:
-    """Whether anything was wrong, as an exit code."""
+    """Run the cases; return an exit code."""
     with uvicorn(here, "app.main:create_app", "/readyz") as (url, _, _):
         calls = sum(len(methods) for methods in httpx.get(f"{url}/openapi.json").json()["paths"].values())
         schemathesis = Path(sys.executable).with_name("schemathesis")

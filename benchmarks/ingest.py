@@ -1,4 +1,4 @@
-"""How fast batches enter the warehouse and rows leave it for training, beside the usual ways, on one server.
+"""Measures ingest and reading for training, side by side with the usual ways, on one server.
 
 python -m benchmarks.ingest [--rows 116000] [--total 581012] [--rounds 3]
 """
@@ -45,7 +45,7 @@ Rows = list[list[str]]
 
 
 class OneByOne:
-    """A source of batches that are made, or read, when they are asked for."""
+    """A source whose batches are created or read on demand."""
 
     def __init__(self, batches: Sequence[Callable[[], Rows]]) -> None:
         self._batches = batches
@@ -60,7 +60,7 @@ class OneByOne:
 
 @dataclass(frozen=True)
 class Way:
-    """A way to write or read: how often a second it does a row, over the rounds."""
+    """A way to write or read rows, with its rows per second in each round."""
 
     name: str
     rates: list[float]
@@ -71,7 +71,7 @@ class Way:
 
 
 class Bench:
-    """The ways, each on empty tables."""
+    """The ways to write and read, each on empty tables."""
 
     def __init__(self, server: MariaDB, rows: Rows) -> None:
         self._url = server.url()
@@ -81,7 +81,7 @@ class Bench:
         self._plain = create_engine(server.url(dialect="mysql+pymysql"), connect_args={"local_infile": True})
 
     def bare(self) -> None:
-        """One table of the rows as they are, typed, without keys."""
+        """One typed table without keys."""
         names = {category.name for category in COVERTYPE.categories}
         columns = ", ".join(f"`{n}` {'VARCHAR(64)' if n in names else 'DOUBLE'} NOT NULL" for n in COVERTYPE.columns)
         with self._plain.begin() as connection:
@@ -89,7 +89,7 @@ class Bench:
             connection.exec_driver_sql(f"CREATE TABLE bare ({columns}) ENGINE=InnoDB CHARSET utf8mb4")
 
     def ours(self) -> None:
-        """Our tables, empty."""
+        """dosel's tables, empty."""
         engine = connect(self._url)
         METADATA.drop_all(engine)
         engine.dispose()
@@ -115,13 +115,13 @@ class Bench:
         return len(self._rows)
 
     def load_data(self) -> int:
-        """A file written, in the quickest way there is, then loaded into one bare table."""
+        """Write a file in the fastest way and load it into one bare table."""
         with self._plain.begin() as connection:
             self._load(connection, map("\t".join, self._rows), "bare", COLUMNS)
         return len(self._rows)
 
     def load_data_same_writes(self) -> int:
-        """The same rows into raw, clean and ledger in one transaction; nothing is checked, keys are Python's hashes."""
+        """Load the rows into raw, clean and ledger in one transaction, unchecked; keys are Python's hashes."""
         lines = [*map("\t".join, self._rows)]
         numbered = (f"{i}\t{line}" for i, line in enumerate(lines))
         keyed = (f"{i}\t{hash(line)}\t{line}" for i, line in enumerate(lines))
@@ -135,7 +135,7 @@ class Bench:
         return len(self._rows)
 
     def dosel_ingest(self) -> int:
-        """The function that the DAG's task calls, from the parsed JSON on."""
+        """The function that the DAG's task calls, starting from parsed JSON."""
         self._pipeline.ingest(OneByOne([lambda: self._rows]))
         return len(self._rows)
 
@@ -144,7 +144,7 @@ class Bench:
             return len(pd.read_sql(f"SELECT batch_id, row_key, {COLUMNS} FROM {TABLES.clean.name}", connection))
 
     def dosel_read(self) -> int:
-        """What training reads."""
+        """Read the rows as training does."""
         return len(self._pipeline.batches.clean())
 
     @staticmethod
@@ -156,7 +156,7 @@ class Bench:
 
 
 def timed(prepare: Callable[[], None] | None, way: Callable[[], int]) -> float:
-    """Rows a second of one go."""
+    """Rows per second of one run."""
     if prepare is not None:
         prepare()
     start = time.perf_counter()
@@ -165,7 +165,7 @@ def timed(prepare: Callable[[], None] | None, way: Callable[[], int]) -> float:
 
 
 def measure(bench: Bench, rounds: int) -> dict[str, Way]:
-    """Every way once a round, so that a busy minute hits all of them."""
+    """Run every way once in each round, so that other load affects all of them."""
     ways: dict[str, tuple[str, Callable[[], None] | None, Callable[[], int]]] = {
         "row": ("row by row, one bare table", bench.bare, bench.row_by_row),
         "sqlalchemy": ("SQLAlchemy executemany, one bare table", bench.bare, bench.sqlalchemy_many),
@@ -184,7 +184,7 @@ def measure(bench: Bench, rounds: int) -> dict[str, Way]:
 
 
 def peak_rss_mb() -> float:
-    """Largest memory this process has held so far."""
+    """Peak memory of this process."""
     # Not getrusage's figure, which a process inherits from the one that forked it.
     kib = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert kib is not None
@@ -192,7 +192,7 @@ def peak_rss_mb() -> float:
 
 
 def ingest_all(url: str, files: list[Path], answer: Any) -> None:
-    """In a process of its own: ten answers of the API, parsed and stored one after the other."""
+    """The task of a separate process: parse and store ten answers of the data API."""
     source = OneByOne([lambda f=f: json.loads(f.read_bytes())["data"] for f in files])  # type: ignore[misc]
     pipeline = Pipeline(COVERTYPE, Settings(warehouse_url=url))
     start = time.perf_counter()
@@ -208,7 +208,7 @@ def read_all(url: str, answer: Any) -> None:
 
 
 def in_a_process(task: Callable[..., None], *args: Any) -> tuple[float, float]:
-    """Peak memory in MB and seconds of a task that starts from nothing."""
+    """Peak memory in MB and seconds of a task in a new process."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=task, args=(*args, theirs))
@@ -220,7 +220,7 @@ def in_a_process(task: Callable[..., None], *args: Any) -> tuple[float, float]:
 
 
 def written(rows: Rows, folder: Path) -> list[Path]:
-    """The rows as ten answers of the API, in files."""
+    """Write the rows to files as ten answers of the data API."""
     size = -(-len(rows) // BATCHES_OF_ALL)
     files = []
     for i in range(BATCHES_OF_ALL):

@@ -1,4 +1,4 @@
-"""What the benchmarks stand on: servers and models of their own, in folders that go away."""
+"""Servers and models for the benchmarks, in temporary folders."""
 
 import os
 import socket
@@ -34,7 +34,7 @@ BUCKET = "mlflows3"
 
 
 class Mlflow:
-    """An MLflow server on a port of its own, which can be ended and started again."""
+    """An MLflow server on its own port, which can be stopped and started again."""
 
     def __init__(self, home: Path, records: str, artifacts: str, environment: dict[str, str]) -> None:
         port = free_port()
@@ -54,7 +54,7 @@ class Mlflow:
 
 @dataclass(frozen=True)
 class Behind:
-    """Where an installation keeps rows, MLflow's records and artifacts, and the keys to them."""
+    """The stores of an installation: rows, MLflow's records and artifacts, and their keys."""
 
     warehouse_url: str
     records: str
@@ -64,7 +64,7 @@ class Behind:
 
 @dataclass(frozen=True)
 class Installation:
-    """A running MLflow with `versions` of covertype's model, and the settings that lead there."""
+    """A running MLflow with `versions` of covertype's model, and the settings to use it."""
 
     settings: Settings
     pipeline: Pipeline
@@ -73,7 +73,7 @@ class Installation:
 
     @property
     def environment(self) -> dict[str, str]:
-        """For a process of ours."""
+        """The environment of a process of this installation."""
         return os.environ | {
             "DOSEL_HOME": str(self.settings.home),
             "DOSEL_WAREHOUSE_URL": self.settings.warehouse_url,
@@ -88,7 +88,7 @@ class Installation:
 
 @contextmanager
 def installation(*forests: tuple[int, int], behind: Behind | None = None) -> Iterator[Installation]:
-    """Trains a forest of each (trees, depth) on generated rows; the first one is in Production.
+    """Train a forest for each (trees, depth) on generated rows; the first one is in Production.
 
     Args:
         behind: servers to use instead of files.
@@ -115,7 +115,7 @@ def installation(*forests: tuple[int, int], behind: Behind | None = None) -> Ite
 
 @contextmanager
 def minio() -> Iterator[Minio]:
-    """A MinIO with an empty bucket; it does not outlive this process."""
+    """A MinIO with an empty bucket; it stops with this process."""
     with TemporaryDirectory(prefix="dosel-benchmark-") as name, guarded(Path(name)):
         try:
             server = Minio(Path(name), os.environ)
@@ -132,7 +132,7 @@ def minio() -> Iterator[Minio]:
 
 @contextmanager
 def mariadb() -> Iterator[MariaDB]:
-    """A MariaDB that keeps what it is told as a real one does; it does not outlive this process."""
+    """A MariaDB with durable writes; it stops with this process."""
     with TemporaryDirectory(prefix="dosel-benchmark-") as name, guarded(Path(name)):
         try:
             server = MariaDB(Path(name), os.environ)
@@ -146,18 +146,18 @@ def mariadb() -> Iterator[MariaDB]:
 def process(
     command: list[str], environment: dict[str, str], healthy: str, log: Path, seconds: float = 180
 ) -> Iterator[tuple[psutil.Process, float]]:
-    """A running process that answers at `healthy`, with the seconds that took; ended afterwards."""
+    """A process that answers at `healthy`, and the seconds until it did; stopped after the block."""
     with log.open("wb") as output:
         began = time.perf_counter()
         started = _start(command, environment, output)
         try:
 
-            def told() -> str:
+            def describe() -> str:
                 return f"{' '.join(command)}\n{log.read_text()[-3000:]}"
 
-            wait_until(lambda: started.poll() is not None or answers(healthy), seconds, told)
+            wait_until(lambda: started.poll() is not None or answers(healthy), seconds, describe)
             if started.poll() is not None:
-                raise SystemExit(f"ended by itself: {told()}")
+                raise SystemExit(f"ended by itself: {describe()}")
             yield psutil.Process(started.pid), time.perf_counter() - began
         finally:
             _end(started)
@@ -170,11 +170,11 @@ def answers(url: str) -> bool:
         return False
 
 
-def wait_until(true: Callable[[], bool], seconds: float, told: Callable[[], str]) -> None:
+def wait_until(true: Callable[[], bool], seconds: float, describe: Callable[[], str]) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         if time.monotonic() > deadline:
-            raise SystemExit(f"waited {seconds:g} s in vain: {told()}")
+            raise SystemExit(f"waited {seconds:g} s in vain: {describe()}")
         time.sleep(0.02)
 
 

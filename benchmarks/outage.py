@@ -1,8 +1,8 @@
-"""MLflow, MinIO and MariaDB all end under a running API, and come back.
+"""Stops MLflow, MinIO and MariaDB under a running API, and starts them again.
 
     make outage                  a few minutes (needs mariadbd and minio)
 
-The API goes on answering; started anew meanwhile it answers from its own disk, and says that it may be stale.
+The API keeps answering. Restarted meanwhile, it answers from its cache and marks answers as stale.
 """
 
 import json
@@ -56,8 +56,8 @@ def outage(here: Installation, stores: list[LocalServer]) -> dict[str, float | b
         same = ask(url).json() == whole.json()
     with uvicorn(here, "app.main:create_app", "/readyz") as (url, _, seconds):
         again = ask(url)
-        say(f"started anew: ready after {seconds:.1f} s, stale: {again.headers.get('x-model-stale')}")
-        told = again.headers.get("x-model-stale") == "true" and stale(url) and "dosel_model_stale{" in metrics(url)
+        say(f"restarted: ready after {seconds:.1f} s, stale: {again.headers.get('x-model-stale')}")
+        marked = again.headers.get("x-model-stale") == "true" and stale(url) and "dosel_model_stale{" in metrics(url)
         same = same and again.json() == whole.json()
         with asked_meanwhile(url) as later, ExitStack() as stack:
             for store in stores:
@@ -76,7 +76,7 @@ def outage(here: Installation, stores: list[LocalServer]) -> dict[str, float | b
         "same_answer": same,
         "stale_after_s": round(noticed, 1),
         "restart_s": round(seconds, 1),
-        "restarted_is_marked_stale": told,
+        "restarted_is_marked_stale": marked,
         "in_step_again_after_s": round(recovered, 1),
         "log_dropped": dropped,
     }
@@ -84,7 +84,7 @@ def outage(here: Installation, stores: list[LocalServer]) -> dict[str, float | b
 
 @contextmanager
 def asked_meanwhile(url: str) -> Iterator[Soak]:
-    """Asks fifty times a second until the end of the block."""
+    """Send fifty requests per second until the end of the block."""
     soak = Soak()
     senders = [threading.Thread(target=soak.send, args=(url,)) for _ in range(SENDERS)]
     for sender in senders:
@@ -98,7 +98,7 @@ def asked_meanwhile(url: str) -> Iterator[Soak]:
 
 
 def end_everything(here: Installation, stores: list[LocalServer]) -> None:
-    """Nobody is told beforehand."""
+    """Kill all servers without warning."""
     port = int(here.mlflow.url.rpartition(":")[2])
     for process in psutil.process_iter(["cmdline"]):
         if "mlflow" in " ".join(process.info["cmdline"] or []) and str(port) in (process.info["cmdline"] or []):

@@ -1,4 +1,4 @@
-"""Other ways to serve the same registered model: MLflow's own, and BentoML's, each as its documentation shows."""
+"""Other ways to serve the same registered model: MLflow's and BentoML's, each as its documentation shows."""
 
 import json
 import os
@@ -55,7 +55,7 @@ def mlflow_serve(here: Installation) -> Iterator[Running]:
 
 @contextmanager
 def bentoml(here: Installation) -> Iterator[Running]:
-    """BentoML in an environment of its own, made here, with the same scikit-learn.
+    """BentoML in a new environment, with the same scikit-learn.
 
     Raises:
         CalledProcessError: it cannot be installed.

@@ -1,4 +1,4 @@
-"""How fast the API answers, beside other ways to serve the same model and beside one that only checks the body.
+"""Measures the API, side by side with other ways to serve the same model and with one that only checks the body.
 
     make bench-serving           PARTS="rows batches" for some of it: rows, middleware, batches, starts
 
@@ -55,7 +55,7 @@ def main() -> None:
 def uvicorn(
     here: Installation, app: str, ready: str, workers: int = 1, **environment: str
 ) -> Iterator[tuple[str, psutil.Process, float]]:
-    """An app of ours under the flags of `make up`; gives its address, process and seconds to readiness."""
+    """An app with the flags of `make up`: its address, process and seconds until ready."""
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", "--factory", app, "--host", HOST, "--port", str(port), *API_FLAGS]
     command += ["--workers", str(workers)] if workers > 1 else []
@@ -66,7 +66,7 @@ def uvicorn(
 
 
 def single_rows(here: Installation) -> dict[str, float]:
-    """One row a request."""
+    """One row per request."""
     folder, row = here.settings.home, json.dumps(COVERTYPE.example).encode()
     rows: list[Row] = []
     with ExitStack() as stack:
@@ -118,7 +118,7 @@ def single_rows(here: Installation) -> dict[str, float]:
 
 
 def middleware(here: Installation) -> dict[str, float]:
-    """What each middleware costs: the time of a request with all of them, less that without this one."""
+    """The cost of each middleware: time of a request with all of them, minus the time without this one."""
     row = json.dumps(COVERTYPE.example).encode()
     say("\n| middleware | µs a request |\n|---|---:|")
     for name in LAYERS:
@@ -137,7 +137,7 @@ def middleware(here: Installation) -> dict[str, float]:
 
 
 def batches(here: Installation) -> dict[str, float]:
-    """Many rows a request."""
+    """Many rows per request."""
     words = as_words(generate(1_000, seed=7), first_class=1)
     numbers = {number.name for number in COVERTYPE.numbers}
     listed = [
@@ -165,7 +165,7 @@ def batches(here: Installation) -> dict[str, float]:
 
 
 def a_million(url: str, running: psutil.Process, folder: Path) -> tuple[float, float, bool]:
-    """Sends a million rows as one CSV; gives the seconds, the growth of memory in MB, and whether the order held."""
+    """Send a million rows as one CSV; return seconds, growth of memory in MB, and whether the order is right."""
     words = as_words(generate(10_000, seed=8), first_class=1)
     body = as_csv(words)
     header, _, lines = body.partition(b"\n")
@@ -197,7 +197,7 @@ def a_million(url: str, running: psutil.Process, folder: Path) -> tuple[float, f
 
 
 def cold_starts(here: Installation) -> dict[str, float]:
-    """Seconds from the start of the process to its first answer: with an empty disk, then from disk alone."""
+    """Seconds from the start of the process to its first answer, with an empty cache and from the cache alone."""
     with TemporaryDirectory(prefix="dosel-benchmark-") as home:
         times = {}
         for name in ("cold_start_s", "cold_start_from_disk_s"):

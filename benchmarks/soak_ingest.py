@@ -1,4 +1,4 @@
-"""What a `kill -9` does to the warehouse: of the worker, the data API and the database, most while a batch is written.
+"""Kills (`kill -9`) the worker, the data API and the database, mostly during a write, and checks the warehouse.
 
     python -m benchmarks.soak_ingest [--kills 200] [--seed 0]
 
@@ -45,7 +45,7 @@ FIRST_GUESS_SECONDS = 0.05
 
 @dataclass
 class Tally:
-    """What was killed, and what that did."""
+    """Counts of kills and of their effects."""
 
     kills: Counter[str] = field(default_factory=Counter)
     in_transaction: int = 0
@@ -56,7 +56,7 @@ class Tally:
 
 
 class DataApi:
-    """The data API as a process, with a small window: each call is the next batch."""
+    """The data API as a process in which each call gives the next batch."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.url = ""
@@ -73,7 +73,7 @@ class DataApi:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Starts it at a port that is free now: somebody else may have taken that of the one that was killed."""
+        """Start it at a free port: another process may use the port of the one that was killed."""
         port = free_port()
         self.url = f"http://{HOST}:{port}"
         command = [sys.executable, "-m", "uvicorn", "external.main:app", "--host", HOST, "--port", str(port)]
@@ -101,7 +101,7 @@ class DataApi:
 
 
 class Soak:
-    """Kills until there were enough."""
+    """Kills processes until the number is reached."""
 
     def __init__(self, database: MariaDB, kills: int, seed: int) -> None:
         folder = database.home
@@ -143,7 +143,7 @@ class Soak:
         return worker
 
     def _once(self) -> None:
-        """One worker, and one kill while it writes; none if the source was done before it wrote anything."""
+        """Run one worker and kill it while it writes; no kill if the source ended before."""
         victim = self._random.choices(list(VICTIMS), list(VICTIMS.values()))[0]
         skipped, share = self._random.randrange(3), self._random.random()
         worker = self._worker()
@@ -191,7 +191,7 @@ class Soak:
             raise SystemExit("a worker did not end")
 
     def _judge(self) -> None:
-        """Holds what was acknowledged against what is there."""
+        """Compare the acknowledged batches with the stored ones."""
         tally = self.tally
         store = Pipeline(COVERTYPE, Settings(warehouse_url=self._database.url())).batches
         ledger = {record.id: record for record in store.records()}
@@ -214,7 +214,7 @@ class Soak:
 
 
 def soak(kills: int, seed: int) -> Tally:
-    """Kills that often, on a server and a data API of its own."""
+    """Run `kills` kills on a new server and data API."""
     with mariadb() as database, Progress(console=Console(stderr=True), transient=True) as progress:
         return Soak(database, kills, seed).run(progress)
 

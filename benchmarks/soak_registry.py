@@ -1,4 +1,4 @@
-"""Twenty processes promote at once, and processes are killed between any two steps: what is left must be in order.
+"""Twenty processes promote at once, and processes are killed between steps; the registry must stay consistent.
 
 python -m benchmarks.soak_registry [--share 0.1] [--warehouse-url URL] [--seed N]
 
@@ -34,7 +34,7 @@ RACE_SECONDS, ACT_SECONDS = 1800, 120
 
 @dataclass(frozen=True)
 class Place:
-    """Where the registry is."""
+    """The addresses of the registry."""
 
     tracking_uri: str
     warehouse_url: str
@@ -42,7 +42,7 @@ class Place:
 
 @dataclass
 class Tally:
-    """What is counted. All but the first two should be zero."""
+    """The counts. All except the first two should be zero."""
 
     promotions: int = 0
     kills: int = 0
@@ -54,7 +54,7 @@ class Tally:
 
 
 class Mortal:
-    """Passes calls on to `target`, until those of this process are used up: then it is killed, without a word."""
+    """Passes calls on to `target`, and kills this process after a number of calls."""
 
     left = 0
 
@@ -84,7 +84,7 @@ def opened(place: Place) -> Any:
 
 
 def race(place: Place, number: int, promotions: int, seed: int, start: Any, done: Any) -> None:
-    """One racer: as many promotions as it is told, of versions drawn at random."""
+    """One process of the race: a number of promotions of random versions."""
     registry, rng = opened(place), random.Random(seed)
     versions = [registry.version(model(), n) for n in range(1, VERSIONS + 1)]
     start.wait()
@@ -95,7 +95,7 @@ def race(place: Place, number: int, promotions: int, seed: int, start: Any, done
 
 
 def act(place: Place, seed: int, mortal: bool) -> None:
-    """Promotes, rolls back or reconciles; a mortal one does not see the end of it."""
+    """Promote, roll back or reconcile; a mortal process is killed on the way."""
     from dosel.errors import PromotionRefused
 
     rng, registry = random.Random(seed), opened(place)
@@ -120,7 +120,7 @@ def model() -> str:
 
 
 def prepare(place: Place, folder: Path) -> None:
-    """Logs small models and registers them; the first one is in Production."""
+    """Log and register small models; the first one is in Production."""
     import mlflow
     from sklearn.tree import DecisionTreeClassifier
 
@@ -144,7 +144,7 @@ def prepare(place: Place, folder: Path) -> None:
 
 
 def look(registry: Any, tally: Tally) -> None:
-    """Looks at what is left when nobody is at work, and counts what is not in order."""
+    """Check the registry after all processes have ended, and count inconsistencies."""
     entries, staged = registry.ledger.history(model()), registry.store.staged(model())
     last = entries[-1]
     tally.two_productions += len(staged) > 1
@@ -187,7 +187,7 @@ def run_kills(processes: Any, place: Place, kills: int, seed: int, tally: Tally)
 
 
 def collect(crowd: Sequence[BaseProcess], tally: Tally) -> int:
-    """Waits for processes; gives how many were killed as planned."""
+    """Wait for processes; return the number that was killed as planned."""
     killed = 0
     for process in crowd:
         process.join(ACT_SECONDS)

@@ -1,4 +1,4 @@
-"""Production changes again and again under load: no request may fail, none be answered by what is not in Production.
+"""Changes Production again and again under load. No request may fail or be answered by a version not in Production.
 
     make soak-serving            a thousand swaps; SWAPS=50 for a short one
 
@@ -31,7 +31,7 @@ FORESTS = tuple((trees, 8) for trees in (5, 6, 7, 8, 9))
 
 @dataclass
 class Soak:
-    """What was answered, and what was in Production when; times are those of `time.monotonic`."""
+    """The answers, and the version in Production over time; times are those of `time.monotonic`."""
 
     answers: list[tuple[float, float, int]] = field(default_factory=list)
     moves: list[tuple[float, float, int]] = field(default_factory=list)
@@ -39,7 +39,7 @@ class Soak:
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def send(self, url: str) -> None:
-        """Asks `RATE / SENDERS` times a second until stopped."""
+        """Send `RATE / SENDERS` requests per second until stopped."""
         with httpx.Client(timeout=10) as client:
             due = time.monotonic()
             while not self.stopped.is_set():
@@ -54,7 +54,7 @@ class Soak:
                 self.stopped.wait(max(0.0, due - time.monotonic()))
 
     def wrong(self) -> int:
-        """Answers by a version that was in Production neither then nor in the grace before."""
+        """Answers by a version that was not in Production at that time or within the grace period before."""
         begun, done = [move[0] for move in self.moves], [move[1] for move in self.moves]
         count = 0
         for sent, received, version in self.answers:

@@ -1,4 +1,4 @@
-"""The worker that `soak_ingest` kills: in a process of its own, it does what the DAG's task does."""
+"""The worker process that `soak_ingest` kills: it does what the DAG's task does."""
 
 import os
 import time
@@ -16,7 +16,7 @@ IDLE, OPEN = 0, 1
 
 
 def work(warehouse_url: str, api_url: str, group: int, acknowledged: str, state: Any, took: Any) -> None:
-    """Pulls until the source is done or something fails.
+    """Pull until the source ends or an error occurs.
 
     Args:
         acknowledged: a file that gets a line for each batch in the moment it is safe.
@@ -32,7 +32,7 @@ def work(warehouse_url: str, api_url: str, group: int, acknowledged: str, state:
             opened = time.monotonic()
             state.value = OPEN
 
-    def told(record: BatchRecord) -> None:
+    def on_batch(record: BatchRecord) -> None:
         state.value = IDLE
         took.value = time.monotonic() - opened
         with open(acknowledged, "a") as notes:
@@ -43,7 +43,7 @@ def work(warehouse_url: str, api_url: str, group: int, acknowledged: str, state:
     settings = Settings(warehouse_url=warehouse_url, data_api_url=api_url, data_api_group=group, source_timeout=10)
     try:
         pipeline = Pipeline(COVERTYPE, settings)
-        pipeline.ingest(pipeline.source(), told)
+        pipeline.ingest(pipeline.source(), on_batch)
     except AccountingError:
         raise
     except DoselError:

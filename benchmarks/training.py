@@ -1,4 +1,4 @@
-"""What a search costs with everything that is kept of it, beside one of which nothing is kept; and on more rows.
+"""Measures a search with full tracking, side by side with a bare one, and on growing numbers of rows.
 
     make bench-training          CSV=rows.csv for real rows; SIZES="7000 581012" for other sizes, SIZES= for none
 
@@ -52,7 +52,7 @@ MEGABYTE = 1024
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one search took and found."""
+    """Duration and result of one search."""
 
     seconds: float
     params: dict[str, int]
@@ -94,7 +94,7 @@ def arguments() -> argparse.Namespace:
 
 
 def compared(bares: Sequence[Outcome], ours: Sequence[Outcome], count: int, source: str) -> dict[str, Any]:
-    """Prints the comparison and gives its figures; the ratio is that of the medians."""
+    """Print the comparison and return its figures; the ratio is that of the medians."""
     sides = {"bare GridSearchCV": bares, "dosel, tracked and registered": ours}
     seconds = {name: median(o.seconds for o in outcomes) for name, outcomes in sides.items()}
     base = seconds["bare GridSearchCV"]
@@ -113,7 +113,7 @@ def compared(bares: Sequence[Outcome], ours: Sequence[Outcome], count: int, sour
 
 
 def bare(data: TrainingData) -> Outcome:
-    """scikit-learn's own search in processes, which is what it does by default."""
+    """scikit-learn's own search in processes, its default."""
     from sklearn import pipeline
     from sklearn.compose import ColumnTransformer
     from sklearn.model_selection import GridSearchCV
@@ -148,7 +148,7 @@ def names(use_case: UseCase, treatment: str) -> list[str]:
 
 
 def tracked(data: TrainingData, uri: str, experiment: str) -> Outcome:
-    """Our training as the DAG's tasks do it: up to the registered version."""
+    """dosel's training as the DAG's tasks run it, up to the registered version."""
     from mlflow import MlflowClient
 
     from dosel.pipeline import Pipeline
@@ -164,7 +164,7 @@ def tracked(data: TrainingData, uri: str, experiment: str) -> Outcome:
 
 
 def cost(count: int) -> dict[str, float]:
-    """A whole training on generated rows, in this process: its time, and its memory at the peak."""
+    """A whole training on generated rows in this process: duration and peak memory."""
     table = generated(count)
     with mlflow_server() as uri:
         tracked(prepared(table.head(WARM_UP_ROWS)), uri, "warm-up")
@@ -177,7 +177,7 @@ def cost(count: int) -> dict[str, float]:
 
 
 def measured_apart(count: int) -> dict[str, float]:
-    """`cost` in a process of its own, since a peak never falls."""
+    """`cost` in a new process, since peak memory never falls."""
     command = [sys.executable, "-m", "benchmarks.training", "--only-cost-of", str(count)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -186,7 +186,7 @@ def measured_apart(count: int) -> dict[str, float]:
 
 @contextmanager
 def mlflow_server() -> Iterator[str]:
-    """An MLflow of the benchmark's own, over HTTP as everywhere, in a folder that goes away."""
+    """An MLflow server over HTTP, in a temporary folder."""
     with TemporaryDirectory(prefix="dosel-benchmark-") as name:
         home, port = Path(name), free_port()
         os.environ |= {
@@ -212,7 +212,7 @@ def generated(count: int) -> pd.DataFrame:
 
 
 def accepted(found: pd.DataFrame) -> pd.DataFrame:
-    """Coded rows as the warehouse would give them: canonical values, without duplicates."""
+    """Coded rows as the warehouse returns them: canonical values, without duplicates."""
     words = pd.DataFrame(as_words(coded(found.to_numpy()), first_class=1), columns=list(COVERTYPE.columns))
     table = frames.canonical(COVERTYPE, words)
     table[COVERTYPE.target.name] = words[COVERTYPE.target.name].astype("int64")

@@ -1,4 +1,4 @@
-"""Our API with one of its middleware left out, to see what that middleware costs."""
+"""The API without one of its middleware, to measure that middleware."""
 
 import os
 

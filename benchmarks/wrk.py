@@ -1,4 +1,4 @@
-"""Load from wrk, and its figures."""
+"""Load by wrk, and its figures."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ end
 
 @dataclass(frozen=True)
 class Load:
-    """What one round gave: requests a second, and milliseconds."""
+    """Result of one round: requests per second, and milliseconds."""
 
     rate: float
     p50_ms: float
@@ -32,7 +32,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Target:
-    """A running service, and what it is asked."""
+    """A running service and the request to send."""
 
     name: str
     url: str
@@ -58,7 +58,7 @@ class Target:
 
 
 def side_by_side(targets: list[Target], rounds: int, seconds: float, connections: int) -> dict[str, Load]:
-    """Medians of `rounds` rounds, in each of which every target has its turn: what disturbs one disturbs all."""
+    """Medians over `rounds` rounds. Each round runs every target, so that other load affects all of them."""
     found: dict[str, list[Load]] = {target.name: [] for target in targets}
     for target in targets:
         target.load(1, connections)

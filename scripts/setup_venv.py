@@ -119,4 +119,4 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        stop("set-up was interrupted; the next start begins it anew")
+        stop("set-up was interrupted; the next start repeats it")

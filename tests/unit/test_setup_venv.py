@@ -210,5 +210,5 @@ def test_ended_in_the_middle_it_is_one_line_and_leaves_nothing_running(number: i
     running.send_signal(number)
     _, said = running.communicate(timeout=30)
     assert running.returncode == 1
-    assert said == "dosel: set-up was interrupted; the next start begins it anew\n"
+    assert said == "dosel: set-up was interrupted; the next start repeats it\n"
     assert not psutil.pid_exists(int(told.read_text()))
