@@ -14,7 +14,7 @@ from typing import IO
 
 import httpx
 import psutil
-from minio import Minio as S3
+from minio import Minio as S3Client
 
 from dosel.embedded.guard import guarded
 from dosel.embedded.local_servers import MariaDB, Minio
@@ -123,7 +123,7 @@ def minio() -> Iterator[Minio]:
             raise SystemExit(str(error)) from None
         server.start()
         keys = server.settings
-        client = S3(
+        client = S3Client(
             server.url.removeprefix("http://"), keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"], secure=False
         )
         client.make_bucket(BUCKET)

@@ -122,8 +122,9 @@ def dags_of(use_case: UseCase, ingest_every: timedelta) -> tuple[DAG, DAG]:
         **dag_settings,
     )
     def training() -> None:
-        version = register(use_case.name, train(use_case.name))
-        challenge(use_case.name, version) >> warm_up()
+        # What a task returns reaches the next one as its value; Airflow's types know only the reference.
+        version = register(use_case.name, train(use_case.name))  # type: ignore[arg-type]
+        challenge(use_case.name, version) >> warm_up()  # type: ignore[arg-type]
 
     return ingest(), training()
 

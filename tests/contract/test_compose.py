@@ -60,7 +60,9 @@ def known_defaults() -> dict[str, str]:
 @pytest.mark.parametrize("file", FILES)
 def test_no_key_is_written_twice(file: str) -> None:
     """Compose 1.29 takes the last of them, as PyYAML does; version 2 refuses the file."""
-    assert keys_written_twice(yaml.compose((ROOT / file).read_text())) == []
+    document = yaml.compose((ROOT / file).read_text())
+    assert document
+    assert keys_written_twice(document) == []
 
 
 def test_what_the_api_restarts_from_is_in_a_volume() -> None:

@@ -160,7 +160,11 @@ def test_once_it_behaves_again_nothing_is_missing(
     """Twice it misbehaves, then it gives the batch that was due and says that there are no more."""
     bad = CASES[case][0]
     answers = iter([says(answer(body(received(20), 1))), bad, bad, says(answer(SECOND)), says(answer(body([], 3)))])
-    with server(lambda peer, done: next(answers)(peer, done)) as (url, served):
+
+    def talk(peer: socket.socket, done: Event) -> None:
+        next(answers)(peer, done)
+
+    with server(talk) as (url, served):
         stored = pipeline.ingest(DataApi(url, 6, "uci", TIMEOUT))
         assert [record.number for record in stored] == [1, 2]
         assert len(served) == 5

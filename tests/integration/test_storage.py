@@ -1,6 +1,7 @@
 """Buckets and their users on a real MinIO: each may use its own and nothing else."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -55,12 +56,13 @@ def test_each_uses_its_own_buckets_and_no_others(
         assert s3.get_object(Bucket=bucket, Key="a/b")["Body"].read() == b"model"
         s3.delete_object(Bucket=bucket, Key="a/b")
     for bucket in other.buckets:
-        for act in (
-            lambda bucket=bucket: s3.put_object(Bucket=bucket, Key="a", Body=b""),
-            lambda bucket=bucket: s3.list_objects_v2(Bucket=bucket),
-            lambda bucket=bucket: s3.get_object(Bucket=bucket, Key="a"),
-            lambda bucket=bucket: s3.delete_bucket(Bucket=bucket),
-        ):
+        acts: list[Callable[[], Any]] = [
+            partial(s3.put_object, Bucket=bucket, Key="a", Body=b""),
+            partial(s3.list_objects_v2, Bucket=bucket),
+            partial(s3.get_object, Bucket=bucket, Key="a"),
+            partial(s3.delete_bucket, Bucket=bucket),
+        ]
+        for act in acts:
             with pytest.raises(ClientError, match="AccessDenied"):
                 act()
     with pytest.raises(ClientError, match="AccessDenied"):

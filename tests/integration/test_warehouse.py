@@ -127,7 +127,8 @@ def test_quarantine_says_why(store: Store, engine: Engine, received: Received) -
     store([good, [*good[:-1], "9"], ["short"]])
     with transaction(engine) as connection:
         table = TABLES.quarantine
-        reasons = {row_no: why for row_no, why in connection.execute(select(table.c.row_no, table.c.reason))}
+        found = connection.execute(select(table.c.row_no, table.c.reason))
+        reasons = {row.row_no: row.reason for row in found}
     assert set(reasons) == {1, 2}
     assert reasons[1].startswith("Cover_Type: a class, ")
     assert reasons[2] == "expected 13 values, got 1"

@@ -5,6 +5,7 @@ import io
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +64,10 @@ some_rows = st.fixed_dictionaries(
 def test_msgspec_and_the_validator_agree(row: dict[str, Any], with_model: bool) -> None:
     """`JsonReader.row` returns what the validator alone would return, and raises the same errors."""
     body = json.dumps(row).encode()
-    found, alone = (outcome(lambda read=read: read(body, with_model)) for read in (READER.row, READER._judged_row))
+    found, alone = (outcome(partial(read, body, with_model)) for read in (READER.row, READER._judged_row))
     assert found == alone
     rows = json.dumps([{name: row[name] for name in COVERTYPE.feature_names}] * 2).encode()
-    found, alone = (outcome(lambda read=read: read(rows)) for read in (READER.rows, READER._judged_rows))
+    found, alone = (outcome(partial(read, rows)) for read in (READER.rows, READER._judged_rows))
     assert found == alone
 
 
@@ -127,7 +128,11 @@ def test_no_damage_to_a_good_body_breaks_the_readers(
 def check_bytes(file: Path, body: bytes) -> None:
     """The readers give acceptable rows of these bytes, or refuse them as they say they do."""
     file.write_bytes(body)
-    for read in (lambda: [READER.rows(body)], lambda: [block.columns for block in CSV_READER.blocks(file)]):
+    reads: list[Callable[[], list[Columns]]] = [
+        lambda: [READER.rows(body)],
+        lambda: [block.columns for block in CSV_READER.blocks(file)],
+    ]
+    for read in reads:
         try:
             parts = read()
         except (UnreadableRows, InvalidRows):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -95,7 +96,7 @@ def by_ingest(row: dict[str, Any], _: Path) -> Verdict:
     if checked.refused:
         return [], checked.refused[0]
     values = checked.accepted.iloc[0].drop("class").tolist()
-    return [None if value is None or value != value else value for value in values], ""
+    return [None if pd.isna(value) else value for value in values], ""
 
 
 WAYS: dict[str, Way] = {
@@ -229,7 +230,10 @@ def test_what_arrow_reads_as_a_number_is_that_number(text: str) -> None:
 
 
 def test_columns_are_those_of_a_frame_a_table_and_mappings() -> None:
-    rows = [USE_CASE.example, USE_CASE.example | {"share": None, "area": "C7", "side": None}]
+    rows: list[dict[str, Any]] = [
+        dict(USE_CASE.example),
+        USE_CASE.example | {"share": None, "area": "C7", "side": None},
+    ]
     columns = Columns.of_rows(USE_CASE, rows)
     assert columns.codes.tolist() == [[0, 0], [1, UNKNOWN]]
     assert [columns.row(USE_CASE, place) for place in range(2)] == rows

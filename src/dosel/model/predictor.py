@@ -174,8 +174,8 @@ class Predictor:
         """What scikit-learn answers: probabilities of shape (rows, classes)."""
         if self._encoder is not None:
             found: Floats = self._model[-1].predict_proba(self._encoder.encode(numbers, codes))
-            return found
-        found = self._model.predict_proba(self._frame(numbers, codes))
+        else:
+            found = self._model.predict_proba(self._frame(numbers, codes))
         return found
 
     def _frame(self, numbers: Floats, codes: Codes) -> Any:

@@ -240,7 +240,7 @@ class _Rules:
         if self.champion is None:
             return self._no_champion()
         drops = recalls(self._matrix(self.champion)) - recalls(self._matrix(self.challenger))
-        seen = {int(code): float(drop) for code, drop in zip(self.codes, drops, strict=True) if drop == drop}
+        seen = {int(code): float(drop) for code, drop in zip(self.codes, drops, strict=True) if not np.isnan(drop)}
         if not seen:
             raise _NotJudgeable("there are no held-out rows")
         worst = max(seen, key=seen.__getitem__)

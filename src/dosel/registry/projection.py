@@ -6,6 +6,7 @@ model's lock, since MLflow moves aliases and stages without one.
 
 import logging
 from dataclasses import dataclass
+from math import isnan
 
 from dosel.db.locks import ModelLock
 from dosel.errors import ModelNotFound, UntrustedModel
@@ -168,5 +169,5 @@ def _test_metrics(version: ModelVersion) -> dict[str, float]:
     return {
         metric.removeprefix("test_"): value
         for metric, value in version.metrics.items()
-        if metric.startswith("test_") and value == value
+        if metric.startswith("test_") and not isnan(value)
     }
