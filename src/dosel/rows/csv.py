@@ -42,6 +42,9 @@ MAX_EXTRA_COLUMNS = 300
 
 DELIMITERS = (",", ";")
 
+QUOTE_NOT_CLOSED = 'a quote (") is not closed; within a quoted value, a quote is written twice'
+
+_FIRST_LINE = re.compile(r'[\r\n]*((?:[^"\r\n]++|"[^"]*+")*+)(?:\r\n|\r|\n|\Z)')
 _DECIMAL_COMMA = r"^(\s*[+-]?\d*),(\d+(?:[eE][+-]?\d+)?\s*)$"
 _DECIMAL_POINT = r"\1.\2"
 
@@ -92,10 +95,12 @@ def read_header(columns: Sequence[Feature | Target], beginning: bytes) -> Header
         text = codecs.getincrementaldecoder("utf-8-sig")().decode(beginning)
     except UnicodeDecodeError as error:
         raise UnreadableRows(f"not CSV in UTF-8: {error.reason}") from None
-    delimiter = max(DELIMITERS, key=lambda d: len(_places(columns, _first_line(text, d, strict=False)[0])))
-    names, end = _first_line(text, delimiter, strict=True)
-    if not names:
-        raise UnreadableRows("not CSV: it is empty")
+    line, end = _first_line(text)
+    delimiter = max(DELIMITERS, key=lambda d: len(_places(columns, _split(line, d))))
+    try:
+        names = _split(line, delimiter, strict=True)
+    except csv.Error as error:
+        raise UnreadableRows(f"not CSV: {error}") from None
     if end == len(text) and len(beginning) >= MAX_HEADER_BYTES:
         raise UnreadableRows(f"not CSV: its first line is longer than {MAX_HEADER_BYTES:,} bytes")
     if len(names) > len(columns) + MAX_EXTRA_COLUMNS:
@@ -197,14 +202,16 @@ class CsvReader:
         return column
 
 
-def _first_line(text: str, delimiter: str, strict: bool) -> tuple[tuple[str, ...], int]:
-    """The names in the first line that is not empty, and where it ends."""
-    lines = io.StringIO(text, newline="")
-    try:
-        names = next((line for line in csv.reader(lines, delimiter=delimiter, strict=strict) if line), [])
-    except csv.Error as error:
-        raise UnreadableRows(f"not CSV: {error}") from None
-    return tuple(names), lines.tell()
+def _first_line(text: str) -> tuple[str, int]:
+    """The first line that is not empty, and where it ends; a line may go on within quotes."""
+    found = _FIRST_LINE.match(text)
+    if not found or not found[1]:
+        raise UnreadableRows("not CSV: it is empty" if not text.strip() else f"not CSV: {QUOTE_NOT_CLOSED}")
+    return found[1], found.end()
+
+
+def _split(line: str, delimiter: str, strict: bool = False) -> tuple[str, ...]:
+    return tuple(next(csv.reader([line], delimiter=delimiter, strict=strict)))
 
 
 def _places(columns: Sequence[Feature | Target], names: Sequence[str]) -> dict[str, list[int]]:
@@ -243,7 +250,7 @@ def _scan(file: Path, start: int) -> tuple[bool, bool]:
     except UnicodeDecodeError as error:
         raise UnreadableRows(f"not CSV in UTF-8: {error.reason}") from None
     if quotes % 2:
-        raise UnreadableRows('not CSV: a quote (") is not closed; within a quoted value, a quote is written twice')
+        raise UnreadableRows(f"not CSV: {QUOTE_NOT_CLOSED}")
     return has_rows, quotes > 0
 
 
@@ -274,7 +281,9 @@ def _batches(
         first = 1
         for batch in reader:
             skipped = [number for number in misfits if number >= first]
-            numbers = np.setdiff1d(np.arange(first, first + batch.num_rows + len(skipped)), skipped)[: batch.num_rows]
+            numbers = np.arange(first, first + batch.num_rows + len(skipped))
+            if skipped:
+                numbers = np.setdiff1d(numbers, skipped)[: batch.num_rows]
             yield numbers, batch
             if batch.num_rows:
                 first = int(numbers[-1]) + 1
