@@ -1,11 +1,13 @@
 """A use case's declaration, compared with the tables that exist for it. Nothing is changed here."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import BigInteger, Column, Connection, Double, Float, Integer, String, Table, inspect
 
+from dosel.db.engine import connect, transaction
 from dosel.db.tables import KEYS, tables_of
 from dosel.usecases import UseCase
 
@@ -26,6 +28,11 @@ class Comparison:
     added: Mapping[Table, tuple[Column[Any], ...]]
     differences: tuple[str, ...]
 
+    @property
+    def added_names(self) -> list[str]:
+        """The names of the features to add."""
+        return list(dict.fromkeys(column.name for columns in self.added.values() for column in columns))
+
     def __str__(self) -> str:
         name = self.use_case.name
         return (
@@ -33,6 +40,20 @@ class Comparison:
             f"declaration, or run `dosel reset --drop {name}`: it drops the stored rows and batches of {name}, "
             "and keeps its models and their history"
         )
+
+
+def compare_all(url: str, use_cases: Iterable[UseCase]) -> list[Comparison]:
+    """Compare each use case with the data store at `url`; empty if that is a file that does not exist yet.
+
+    Raises:
+        WarehouseError: the data store cannot be reached.
+    """
+    engine = connect(url)
+    file = engine.url.database
+    if engine.dialect.name == "sqlite" and not (file and Path(file).exists()):
+        return []
+    with transaction(engine) as connection:
+        return [compare(connection, use_case) for use_case in use_cases]
 
 
 def compare(connection: Connection, use_case: UseCase) -> Comparison:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from dosel.db import locks
 from dosel.db.engine import transaction
 from dosel.db.migrations import migrate
-from dosel.db.tables import MANIFESTS, NOTES, PROJECTIONS, PROMOTIONS
+from dosel.db.tables import NOTES, PROJECTIONS, PROMOTIONS
 from dosel.errors import PromotionConflict
 from dosel.registry import manifests
 from dosel.registry.manifests import Manifest

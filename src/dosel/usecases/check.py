@@ -2,9 +2,8 @@
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
-from functools import cache
 from itertools import pairwise
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -106,9 +105,7 @@ def _number(number: Number) -> Iterator[str]:
 
 def _is_valid(number: Number, value: float) -> bool:
     return (
-        _is_finite(value)
-        and number.minimum <= value <= number.maximum
-        and not (number.integer and value != int(value))
+        _is_finite(value) and number.minimum <= value <= number.maximum and not (number.integer and value != int(value))
     )
 
 
@@ -133,7 +130,7 @@ def _category(category: Category) -> Iterator[str]:
     known: dict[str, str] = {}
     for choice in category.choices:
         if len(choice.value) > VALUE_LENGTH:
-            yield f"{field}: the value {choice.value!r} does not fit its column; write at most {VALUE_LENGTH} characters"
+            yield f"{field}: the value {choice.value!r} is too long; write at most {VALUE_LENGTH} characters"
         for spelling in (choice.value, *choice.aliases):
             if not spelling or spelling != spelling.strip():
                 yield f"{field}: the spelling {spelling!r} never matches, since blanks are removed; write it without"
@@ -178,7 +175,7 @@ def _missing_marks(use_case: UseCase) -> Iterator[str]:
             if _is_valid(number, as_number(mark)):
                 yield f"missing: {mark!r} is a valid {number.name}; remove the mark, or narrow the feature's bounds"
         for category in use_case.categories:
-            if category.canonical(mark) is not None:
+            if mark.strip().casefold() in category.spellings:
                 yield f"missing: {mark!r} is a choice of {category.name}; remove the mark or the choice"
 
 
@@ -233,8 +230,9 @@ def _figures(use_case: UseCase) -> Iterator[str]:
 
 def _unknown_options(declared: Any, path: str) -> Iterator[str]:
     """One message for each value that is none of those that its field's type lists."""
+    types = get_type_hints(type(declared))
     for field in fields(declared):
-        value, kind = getattr(declared, field.name), _types(type(declared))[field.name]
+        value, kind = getattr(declared, field.name), types[field.name]
         if get_origin(kind) is Literal and value not in get_args(kind):
             known = ", ".join(map(repr, get_args(kind)))
             yield f"{path}{field.name}: {value!r} is unknown; write one of {known}"
@@ -243,11 +241,6 @@ def _unknown_options(declared: Any, path: str) -> Iterator[str]:
                 yield from _unknown_options(item, f"{path}{field.name}: {getattr(item, 'name', '')!r}: ")
         elif is_dataclass(value):
             yield from _unknown_options(value, f"{path}{field.name}.")
-
-
-@cache
-def _types(declared: type) -> Mapping[str, Any]:
-    return get_type_hints(declared)
 
 
 def _is_finite(value: Any) -> bool:

@@ -31,9 +31,9 @@ from dosel.db.reading import read
 from dosel.db.tables import BATCHES, WRITERS, UseCaseTables
 from dosel.errors import AccountingError, WarehouseError
 from dosel.rows.hashing import row_keys
-from dosel.rows.text import SURPLUS, as_text
+from dosel.rows.text import as_text
 from dosel.sources import Batch
-from dosel.usecases import UseCase
+from dosel.usecases import SURPLUS, UseCase
 from dosel.warehouse.audit import deviations
 from dosel.warehouse.opening import open_tables
 from dosel.warehouse.records import BatchRecord, RefusedRow, as_record, refused_row

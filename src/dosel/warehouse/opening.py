@@ -17,7 +17,7 @@ from dosel.db.migrations import migrate
 from dosel.db.tables import WRITERS, UseCaseTables, create, tables_of
 from dosel.errors import SchemaError
 from dosel.rows.hashing import row_keys
-from dosel.usecases import UseCase
+from dosel.usecases import Number, UseCase
 
 
 def open_tables(engine: Engine, use_case: UseCase) -> UseCaseTables:
@@ -70,19 +70,23 @@ def _renew_row_keys(connection: Connection, loader: Loader, use_case: UseCase, n
     # Nobody stores a batch meanwhile.
     connection.execute(select(WRITERS).where(WRITERS.c.use_case == use_case.name).with_for_update())
     rows = pd.read_sql(select(*(column for column in clean.columns if column.name not in new)), connection)
-    rows = rows.astype({number.name: "float64" for number in use_case.numbers if number.name not in new})
-    rows = rows.assign(**dict.fromkeys(new, np.nan))
+    for feature in use_case.features:
+        number = isinstance(feature, Number)
+        if feature.name in new:
+            rows[feature.name] = np.nan if number else None
+        elif number:
+            rows[feature.name] = rows[feature.name].astype("float64")
+    place = list(clean.primary_key.columns)
     renewed = Table(
         "renewed_row_keys",
         MetaData(),
-        *(Column(name, column.type, primary_key=True) for name, column in clean.primary_key.columns.items()),
+        *(Column(column.name, column.type, primary_key=True, autoincrement=False) for column in place),
         Column("row_key", clean.c.row_key.type, nullable=False),
         prefixes=["TEMPORARY"],
     )
     connection.execute(CreateTable(renewed))
-    place = {name: pa.array(rows[name].to_numpy()) for name in clean.primary_key.columns.keys()}
-    loader.put(connection, renewed, pa.table(place | {"row_key": pa.array(row_keys(use_case, rows))}))
-    same = [renewed.c[name] == column for name, column in clean.primary_key.columns.items()]
-    key = select(renewed.c.row_key).where(*same).scalar_subquery()
+    keys = pa.array(row_keys(use_case, rows))
+    loader.put(connection, renewed, pa.table({c.name: pa.array(rows[c.name]) for c in place} | {"row_key": keys}))
+    key = select(renewed.c.row_key).where(*(renewed.c[column.name] == column for column in place)).scalar_subquery()
     connection.execute(update(clean).values(row_key=key))
     connection.execute(DropTable(renewed))

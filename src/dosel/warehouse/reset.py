@@ -1,4 +1,4 @@
-"""Emptying or dropping a use case's tables, and its part of the batch ledger. What was in Production stays on record."""
+"""Empties or drops a use case's tables and its part of the batch ledger. The promotion ledger keeps its entries."""
 
 from sqlalchemy import Connection, Delete, Engine, Table, delete, func, inspect, select
 from sqlalchemy.schema import DropTable
@@ -38,17 +38,21 @@ def clear(engine: Engine, use_case: UseCase) -> dict[str, int]:
         return {name: count for name, count in removed.items() if count}
 
 
-def drop(engine: Engine, use_case: UseCase) -> None:
-    """Drops the three tables and removes the ledger's lines. Stopped in the middle, it can be called again.
+def drop(engine: Engine, use_case: UseCase) -> dict[str, int]:
+    """Drops the three tables and removes the ledger's lines, and returns how many rows there were, by table.
+
+    Stopped in the middle, it can be called again.
 
     Raises:
         WarehouseError: the data store failed.
     """
+    removed = held(engine, use_case)
     with transaction(engine) as connection:
         for table in vars(tables_of(use_case)).values():
             connection.execute(DropTable(table, if_exists=True))
     # Last: MySQL drops outside of transactions, and a batch may have been stored meanwhile in tables made again.
     clear(engine, use_case)
+    return removed
 
 
 def _existing(connection: Connection, use_case: UseCase) -> list[Table]:
