@@ -1,5 +1,6 @@
 """Creates the app: `uvicorn --factory app.main:create_app`."""
 
+import logging
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -19,10 +20,12 @@ from app.serving.follower import ModelFollower
 from app.serving.prediction_log import PredictionLog
 from dosel.errors import SettingsError
 from dosel.settings import Settings
-from dosel.usecases import ALL, DEFAULT, UseCase
+from dosel.usecases import ALL, DEFAULT, REFUSED, UseCase
 
 if TYPE_CHECKING:
     from dosel.warehouse.predictions import PredictionStore
+
+log = logging.getLogger("uvicorn.error")
 
 MLFLOW_DEFAULTS = {
     # Requests to the API wait for MLflow's client, whose own defaults are minutes.
@@ -42,6 +45,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         except SettingsError as error:
             raise SystemExit(f"prediction API: {error}") from None
         write_json()
+        for file in REFUSED:
+            log.error("these use cases are not served: %s", file)
     # Set before mlflow is imported, which happens later in another thread, so that the app answers early.
     for name, value in MLFLOW_DEFAULTS.items():
         os.environ.setdefault(name, value)
@@ -51,11 +56,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         raise SystemExit(f"prediction API: {error}") from None
 
 
-def build_app(settings: Settings, follower: ModelFollower, use_cases: Sequence[UseCase], default: UseCase) -> FastAPI:
+def build_app(
+    settings: Settings, follower: ModelFollower, use_cases: Sequence[UseCase], default: UseCase | None
+) -> FastAPI:
     """The app with a `ModelFollower`, which it starts and stops.
 
     Args:
-        default: the use case of `POST /predict`.
+        default: the use case of `POST /predict`; without one, that path answers 503.
     """
 
     record = PredictionLog(settings.prediction_log, lambda: _open_log(settings))

@@ -22,12 +22,13 @@ from sqlalchemy import Engine, create_engine, text
 
 from benchmarks.installation import mariadb
 from dosel.db.engine import connect
-from dosel.db.tables import BATCHES, METADATA, tables_of
+from dosel.db.tables import BATCHES, tables_of
 from dosel.embedded.local_servers import MariaDB
 from dosel.pipeline import Pipeline
 from dosel.settings import Settings
 from dosel.sources import Batch
 from dosel.usecases.covertype import COVERTYPE
+from dosel.warehouse.reset import drop
 from external.columns import as_words
 from external.generator import generate
 
@@ -91,7 +92,7 @@ class Bench:
     def ours(self) -> None:
         """dosel's tables, empty."""
         engine = connect(self._url)
-        METADATA.drop_all(engine)
+        drop(engine, COVERTYPE)
         engine.dispose()
         self._pipeline = Pipeline(COVERTYPE, self._settings)
 

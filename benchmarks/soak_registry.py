@@ -114,9 +114,9 @@ def act(place: Place, seed: int, mortal: bool) -> None:
 
 
 def model() -> str:
-    from dosel.usecases import DEFAULT
+    from dosel.usecases.covertype import COVERTYPE
 
-    return DEFAULT.model_name
+    return COVERTYPE.model_name
 
 
 def prepare(place: Place, folder: Path) -> None:
@@ -127,19 +127,19 @@ def prepare(place: Place, folder: Path) -> None:
     from dosel.rows.frames import frame
     from dosel.training import tracking
     from dosel.training.preprocessing import pipeline
-    from dosel.usecases import DEFAULT
+    from dosel.usecases.covertype import COVERTYPE
 
     mlflow.set_tracking_uri(place.tracking_uri)
-    if mlflow.get_experiment_by_name(DEFAULT.experiment) is None:
-        mlflow.create_experiment(DEFAULT.experiment, (folder / "artifacts").as_uri())
-    mlflow.set_experiment(DEFAULT.experiment)
-    example = frame(DEFAULT, [DEFAULT.example, DEFAULT.example])
-    fitted = pipeline(DEFAULT, DecisionTreeClassifier()).fit(example, list(DEFAULT.target.labels)[:2])
+    if mlflow.get_experiment_by_name(COVERTYPE.experiment) is None:
+        mlflow.create_experiment(COVERTYPE.experiment, (folder / "artifacts").as_uri())
+    mlflow.set_experiment(COVERTYPE.experiment)
+    example = frame(COVERTYPE, [COVERTYPE.example, COVERTYPE.example])
+    fitted = pipeline(COVERTYPE, DecisionTreeClassifier()).fit(example, list(COVERTYPE.target.labels)[:2])
     registry = opened(place)
     for _ in range(VERSIONS):
         with mlflow.start_run() as run:
             tracking.log_model(fitted, example[:1])
-        registry.register(DEFAULT, run.info.run_id)
+        registry.register(COVERTYPE, run.info.run_id)
     registry.promote(registry.version(model(), 1), "the soak", "the first")
 
 

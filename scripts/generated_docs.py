@@ -61,6 +61,8 @@ def parts() -> dict[str, str]:
     from dosel.usecases import DEFAULT
     from external.settings import Settings as DataApiSettings
 
+    if DEFAULT is None:
+        raise SystemExit("no use case is the default; `dosel check` says why")
     body = textwrap.fill(json.dumps(DEFAULT.example), 100, initial_indent="    ", subsequent_indent="     ").strip()
     call = f"curl -s localhost:8989/predict -H 'Content-Type: application/json' -d {shlex.quote(body)}"
     return {

@@ -17,7 +17,7 @@ from dosel.rows.validation import cut
 from dosel.usecases import UseCase
 
 
-def router(use_cases: Sequence[UseCase], default: UseCase) -> APIRouter:
+def router(use_cases: Sequence[UseCase], default: UseCase | None) -> APIRouter:
     made = APIRouter(tags=["models"])
     known = UseCases(use_cases=[UseCaseInfo.of(use_case, default=use_case is default) for use_case in use_cases])
 
@@ -53,7 +53,7 @@ def router(use_cases: Sequence[UseCase], default: UseCase) -> APIRouter:
     )
     def show_model(
         follower: FollowerDep,
-        use_case: Annotated[str, Query(description="Name of the use case.")] = default.name,
+        use_case: Annotated[str, Query(description="Name of the use case.")] = default.name if default else "",
         model: Annotated[
             str | None, Query(description="A family, to show its newest version too; or the registered model.")
         ] = None,

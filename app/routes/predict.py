@@ -64,7 +64,9 @@ class PredictRow:
         await send({"type": "http.response.body", "body": answer})
 
 
-def router(use_cases: Sequence[UseCase], default: UseCase, follower: ModelFollower, log: PredictionLog) -> APIRouter:
+def router(
+    use_cases: Sequence[UseCase], default: UseCase | None, follower: ModelFollower, log: PredictionLog
+) -> APIRouter:
     """A route for each use case, one for the default, and one that answers 404 for other names."""
     made = APIRouter(tags=["predict"], responses=RESPONSES)
 
@@ -80,15 +82,32 @@ def router(use_cases: Sequence[UseCase], default: UseCase, follower: ModelFollow
             operation_id=operation,
         )
 
-    add(default, "/predict", f"{default.title}, as older clients ask", "predict", with_model=True)
     for use_case in use_cases:
         add(use_case, f"/predict/{use_case.name}", use_case.title, f"predict_{use_case.name}")
+
+    if default is not None:
+        add(default, "/predict", f"{default.title}, as older clients ask", "predict", with_model=True)
+    else:
+        made.add_api_route("/predict", _without_default(use_cases), methods=["POST"], include_in_schema=False)
 
     @made.post("/predict/{use_case}", include_in_schema=False)
     async def unknown(use_case: str, follower: FollowerDep) -> None:
         follower.named(cut(use_case))
 
     return made
+
+
+def _without_default(use_cases: Sequence[UseCase]) -> Callable[[], None]:
+    paths = ", ".join(f"/predict/{use_case.name}" for use_case in use_cases)
+
+    def refuse() -> None:
+        raise HTTPException(
+            503,
+            "no use case is the default: its declaration was refused, or none is marked as the default "
+            f"(`dosel check` says which); these paths answer: {paths or 'none'}",
+        )
+
+    return refuse
 
 
 def _documented(use_case: UseCase, with_model: bool) -> Callable[..., Answer]:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field
 
-from dosel.usecases import DEFAULT
+from dosel.usecases import ALL
 
 if TYPE_CHECKING:
     pass
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class ModelReference(BaseModel):
     """Which model answered."""
 
-    name: str = Field(description="The registered model.", examples=[DEFAULT.model_name])
+    name: str = Field(description="The registered model.", examples=[use_case.model_name for use_case in ALL[:1]])
     version: int = Field(description="The model's version.", examples=[3])
     run_id: str = Field(description="The MLflow run that trained it.", examples=["0f9a4c1de0b94c6c8d3b7a52f1e6c0aa"])
 

@@ -7,7 +7,8 @@
     │   └── SourceUnavailable    ... but a later attempt may succeed
     ├── WarehouseError           the data store cannot be reached, or refused
     │   ├── PromotionConflict    ... because Production changed meanwhile
-    │   └── AccountingError      ... or its tables do not match the batch ledger
+    │   ├── AccountingError      ... or its tables do not match the batch ledger
+    │   └── SchemaError          ... or a use case's tables do not fit its declaration
     ├── QualityError             too many rows of a batch are invalid
     ├── TrainingError            the rows cannot give a meaningful model
     ├── NotExplainable           a version has no training rows, which explanations need
@@ -57,6 +58,10 @@ class PromotionConflict(WarehouseError):
 
 
 class AccountingError(WarehouseError):
+    pass
+
+
+class SchemaError(WarehouseError):
     pass
 
 

@@ -184,7 +184,7 @@ def test_warm_up_tells_what_is_loaded(api: TestClient, installed: Installation) 
 
 def test_use_cases_tell_all_that_a_form_needs(api: TestClient) -> None:
     listed = api.get("/use-cases").raise_for_status().json()["use_cases"]
-    assert [u["name"] for u in listed if u["default"]] == [DEFAULT.name]
+    assert [u["name"] for u in listed if u["default"]] == [COVERTYPE.name]
     for use_case, told in zip(ALL, listed, strict=True):
         assert [f["name"] for f in told["features"]] == list(use_case.feature_names)
         for feature, field in zip(use_case.features, told["features"], strict=True):

@@ -23,7 +23,8 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 from dosel.embedded.preflight import free_ports
 from dosel.pipeline import Pipeline
 from dosel.settings import Settings
-from dosel.usecases import DEFAULT, Number
+from dosel.usecases import Number
+from dosel.usecases.covertype import COVERTYPE
 from tests.e2e.conftest import ROOT, Installation
 from tests.integration.worlds import Deliveries, batch
 
@@ -139,9 +140,9 @@ def field_of(page: Page, number: Number) -> Locator:
 
 def fill_in_and_send(page: Page) -> None:
     page.get_by_role("button", name="Fill in a real example").click()
-    expect(field_of(page, DEFAULT.numbers[0])).to_have_value(f"{DEFAULT.numbers[0].example:g}")
+    expect(field_of(page, COVERTYPE.numbers[0])).to_have_value(f"{COVERTYPE.numbers[0].example:g}")
     # The fields are filled in one after the other; a click before the last would send it empty.
-    last = DEFAULT.categories[-1]
+    last = COVERTYPE.categories[-1]
     title = next(choice.title for choice in last.choices if choice.value == last.example)
     expect(page.get_by_role("combobox", name=last.title)).to_have_value(title)
     page.get_by_role("button", name="Predict").click()
@@ -152,15 +153,15 @@ def test_the_way_to_an_answer(browser: Browser, running: tuple[Installation, str
     platform, _ = running
     height = 4400 if width == 400 else 2400
     with opened(browser, platform.url("STREAMLIT_PORT"), width, height) as page:
-        expect(page.get_by_role("heading", name=DEFAULT.title)).to_be_visible()
+        expect(page.get_by_role("heading", name=COVERTYPE.title)).to_be_visible()
         expect(page.get_by_text("In Production", exact=True)).to_be_visible()
         expect(page.get_by_text("version 1", exact=True).first).to_be_visible()
         expect(page.get_by_text("since", exact=False).first).to_be_visible()
         keep(page, f"page-{width}-empty")
         fill_in_and_send(page)
-        expect(page.get_by_text(f"by {DEFAULT.model_name} version 1")).to_be_visible()
+        expect(page.get_by_text(f"by {COVERTYPE.model_name} version 1")).to_be_visible()
         # Why it answered so: by the version that did, with what speaks for it, the picture and the neighbours.
-        expect(page.get_by_text(f"{DEFAULT.model_name} version 1, which gave the answer")).to_be_visible()
+        expect(page.get_by_text(f"{COVERTYPE.model_name} version 1, which gave the answer")).to_be_visible()
         expect(page.locator("[data-testid='stVegaLiteChart']")).to_have_count(3)
         expect(page.get_by_text("over training rows is")).to_be_visible()
         expect(page.get_by_text("The cross is the row")).to_be_visible()
@@ -175,12 +176,12 @@ def test_the_form_has_every_field_with_its_help_and_presets_nothing(
 ) -> None:
     platform, _ = running
     with opened(browser, platform.url("STREAMLIT_PORT")) as page:
-        for number in DEFAULT.numbers:
+        for number in COVERTYPE.numbers:
             field = field_of(page, number)
             expect(field).to_be_visible()
             expect(field).to_have_value("")
             expect(field).to_have_attribute("placeholder", f"{number.minimum:g} to {number.maximum:g}")
-        category = DEFAULT.categories[0]
+        category = COVERTYPE.categories[0]
         page.get_by_role("combobox", name=category.title).click()
         for choice in category.choices:
             expect(page.get_by_role("option", name=choice.title)).to_be_visible()
@@ -190,12 +191,12 @@ def test_what_is_still_empty_is_named_and_nothing_is_sent(browser: Browser, runn
     platform, _ = running
     with opened(browser, platform.url("STREAMLIT_PORT")) as page:
         page.get_by_role("button", name="Predict").click()
-        expect(page.get_by_text("Still empty:")).to_contain_text(DEFAULT.features[-1].title)
+        expect(page.get_by_text("Still empty:")).to_contain_text(COVERTYPE.features[-1].title)
         expect(page.get_by_text("Fill in the form and press Predict.")).to_be_visible()
         keep(page, "page-still-empty")
 
 
-NUMBER = DEFAULT.numbers[2]
+NUMBER = COVERTYPE.numbers[2]
 
 
 @pytest.mark.parametrize(
@@ -243,18 +244,18 @@ def test_the_api_is_stopped_in_the_middle_and_comes_back(
             wait_until(lambda: httpx.get(f"{url}/readyz").is_success)
             page.get_by_role("button", name="Try again").click()
             fill_in_and_send(page)
-            expect(page.get_by_text(f"by {DEFAULT.model_name} version 1")).to_be_visible()
+            expect(page.get_by_text(f"by {COVERTYPE.model_name} version 1")).to_be_visible()
         page.get_by_role("button", name="Predict").click()
         expect(page.get_by_text("No answer, for the reason above.")).to_be_visible()
         expect(page.get_by_text("The prediction API cannot be reached.")).to_have_count(1)
-        expect(page.get_by_text(f"by {DEFAULT.model_name}")).to_have_count(0)
+        expect(page.get_by_text(f"by {COVERTYPE.model_name}")).to_have_count(0)
         expect(page.get_by_test_id("stException")).to_have_count(0)
         keep(page, "page-api-stopped")
         with api(port, environment):
             wait_until(lambda: httpx.get(f"{url}/readyz").is_success)
             page.get_by_role("button", name="Try again").click()
             # What was typed is still there.
-            expect(field_of(page, DEFAULT.numbers[0])).to_have_value(f"{DEFAULT.numbers[0].example:g}")
+            expect(field_of(page, COVERTYPE.numbers[0])).to_have_value(f"{COVERTYPE.numbers[0].example:g}")
 
 
 def test_an_api_without_a_model_says_what_to_wait_for(browser: Browser, tmp_path: Path) -> None:
@@ -274,7 +275,7 @@ def test_batches_and_quarantine_are_there_for_who_asks(
 ) -> None:
     home, rows = tmp_path / "dosel", received(40)
     refused = ["steep", *rows[1][1:]]
-    pipeline = Pipeline(DEFAULT, Settings(home=home, tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}"))
+    pipeline = Pipeline(COVERTYPE, Settings(home=home, tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}"))
     pipeline.ingest(Deliveries(batch([*rows, rows[0], refused])))
     environment = os.environ | {
         "DOSEL_HOME": str(home),
@@ -291,7 +292,7 @@ def test_batches_and_quarantine_are_there_for_who_asks(
             expect(metric.get_by_test_id("stMetricValue")).to_have_text(str(count))
         expect(page.get_by_text("The newest 1 of 1 refused rows, as received.")).to_be_visible()
         # The cells are drawn; what a screen reader is given stands beside the picture.
-        reason = page.locator("[role=gridcell]", has_text=f"{DEFAULT.features[0].name}:")
+        reason = page.locator("[role=gridcell]", has_text=f"{COVERTYPE.features[0].name}:")
         expect(reason).to_contain_text('got "steep"')
         keep(page, "page-incoming")
 
@@ -313,7 +314,7 @@ def test_a_refusal_of_the_api_names_the_field(
 ) -> None:
     """The form keeps to the bounds it was given; an API whose bounds have changed since may still refuse."""
     platform, _ = running
-    feature = DEFAULT.features[0]
+    feature = COVERTYPE.features[0]
     refusal = {"field": feature.name, "expected": "something else", "got": "2544", "message": "no"}
     with (
         refusing_to_predict(platform.url("API_PORT"), [refusal]) as url,

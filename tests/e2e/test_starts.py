@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from dosel.usecases import ALL, DEFAULT
+from dosel.usecases import ALL
+from dosel.usecases.covertype import COVERTYPE
 from tests.e2e.conftest import Installation
 from tests.e2e.test_up import answering, assert_nothing_is_left, of_ours
 
@@ -44,7 +45,7 @@ def test_ended_in_the_middle_of_the_work_it_goes_on_from_there(fresh: Installati
     """What was pulled before is not pulled again."""
     settings: dict[str, Any] = {"DATA_API_ROWS": "1000", "BATCH_FRACTION": "1"}
     with fresh.started("up", **settings) as first:
-        assert any(re.search(rf"{DEFAULT.name} +batch 10", line) for line in first.stdout or ())
+        assert any(re.search(rf"{COVERTYPE.name} +batch 10", line) for line in first.stdout or ())
         assert fresh.make("down").returncode == 0
         assert first.wait(60) != 0
     assert_nothing_is_left(fresh)
@@ -52,4 +53,4 @@ def test_ended_in_the_middle_of_the_work_it_goes_on_from_there(fresh: Installati
     second = fresh.make("up", "DETACH=1", **settings)
     assert second.returncode == 0, second.stdout + second.stderr
     assert set(answering(second.stdout)) == {use_case.model_name for use_case in ALL}
-    assert not re.search(rf"{DEFAULT.name} +batch", second.stdout)
+    assert not re.search(rf"{COVERTYPE.name} +batch", second.stdout)

@@ -16,6 +16,7 @@ from dosel.db.engine import connect
 from dosel.model import tags
 from dosel.registry.ledger import PromotionLedger
 from dosel.usecases import ALL, DEFAULT, Family, Range, UseCase
+from dosel.usecases.covertype import COVERTYPE
 from dosel.warehouse.batches import BatchStore
 from tests.e2e.conftest import PORTS, TRIALS, Installation
 
@@ -55,7 +56,7 @@ def test_it_tells_what_happens_and_ends_with_a_prediction_of_each_use_case(runni
     _, output = running
     assert "4,000 rows, generated" in output
     for number in range(1, 11):
-        assert re.search(rf"{DEFAULT.name} +batch {number:>2}", output)
+        assert re.search(rf"{COVERTYPE.name} +batch {number:>2}", output)
     for use_case in ALL:
         for family in use_case.families:
             of = candidates(family)
@@ -196,7 +197,7 @@ def test_down_leaves_no_process_and_no_port_and_up_comes_back(running: Running) 
     again = platform.make("up", "DETACH=1")
     assert again.returncode == 0, again.stdout + again.stderr
     assert answering(again.stdout) == answering(output)
-    assert not re.search(rf"{DEFAULT.name} +batch", again.stdout)
+    assert not re.search(rf"{COVERTYPE.name} +batch", again.stdout)
 
 
 def assert_nothing_is_left(platform: Installation) -> None:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dosel.rows.text import SURPLUS, _read_as_lines, _taken_apart, as_text
+from dosel.rows.text import _read_as_lines, _taken_apart, as_text
+from dosel.usecases import SURPLUS
 
 COLUMNS = ("a", "b")
 

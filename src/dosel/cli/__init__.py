@@ -1,9 +1,12 @@
 """`dosel …`, for a person at a terminal."""
 
+from typing import Annotated
+
 import typer
 from rich.console import Console
 from rich.markup import escape
 
+from dosel import __version__
 from dosel.cli import models, platform, rows
 from dosel.compose.commands import jobs
 from dosel.errors import DoselError
@@ -12,6 +15,21 @@ cli = typer.Typer(no_args_is_help=True, add_completion=False, help="A model regi
 for part in (platform, rows, models):
     cli.add_typer(part.commands)
 cli.add_typer(jobs, name="compose")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"dosel {__version__}")
+        raise typer.Exit
+
+
+@cli.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """The options that come before a command."""
 
 
 def main() -> None:

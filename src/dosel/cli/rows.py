@@ -6,7 +6,8 @@ import typer
 from rich.console import Console
 
 from dosel.cli import common
-from dosel.usecases import ALL, DEFAULT, named
+from dosel.errors import WarehouseError
+from dosel.usecases import ALL, DEFAULT, REFUSED, named
 
 commands = typer.Typer()
 
@@ -17,6 +18,31 @@ def use_cases() -> None:
     for use_case in ALL:
         mark = "  (default)" if use_case is DEFAULT else ""
         Console().print(f"{use_case.name:<14} {use_case.summary}{mark}", highlight=False)
+
+
+@commands.command()
+def check() -> None:
+    """Check every declaration, and compare it with its tables; exits 1 if a file is refused or a table differs."""
+    settings = common.load_settings()
+    from dosel.db.comparison import compare_all
+
+    problems = [str(file) for file in REFUSED]
+    console = Console(soft_wrap=True, highlight=False)
+    try:
+        for comparison in compare_all(settings.warehouse_url, ALL):
+            if comparison.differences:
+                problems.append(str(comparison))
+            elif added := comparison.added_names:
+                console.print(f"{comparison.use_case.name}: will be added to its tables: {', '.join(added)}")
+    except WarehouseError as error:
+        console.print(f"the tables were not compared: {error}", markup=False)
+    for problem in problems:
+        console.print(problem, markup=False)
+    console.print(f"use cases that run: {', '.join(use_case.name for use_case in ALL) or 'none'}")
+    if DEFAULT is None:
+        console.print("no use case is the default: POST /predict answers 503")
+    if problems:
+        raise typer.Exit(1)
 
 
 @commands.command()
@@ -87,20 +113,22 @@ def train(name: common.UseCaseName) -> None:
 @commands.command()
 def reset(
     name: common.UseCaseName,
+    drop: Annotated[bool, typer.Option("--drop", help="Drop the tables, too: the declaration has changed.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Remove a use case's rows and batch ledger, after asking; its models and their history stay."""
     settings = common.load_settings()
     from dosel.db.engine import connect
-    from dosel.warehouse.reset import clear, held
+    from dosel.warehouse import reset as resetting
 
     use_case, engine = named(name), connect(settings.warehouse_url)
-    counts = held(engine, use_case)
-    if not counts:
+    counts = resetting.held(engine, use_case)
+    if not counts and not (drop and resetting.has_tables(engine, use_case)):
         Console().print(f"{name}: there is nothing to remove")
         return
     if not yes:
-        what = ", ".join(f"{count:,} rows of {table}" for table, count in counts.items())
-        typer.confirm(f"{engine.url.render_as_string()}: remove {what}?", abort=True)
-    removed = sum(clear(engine, use_case).values())
+        what = ", ".join(f"{count:,} rows of {table}" for table, count in counts.items()) or "no rows"
+        tables = f" and drop the tables of {name}" if drop else ""
+        typer.confirm(f"{engine.url.render_as_string()}: remove {what}{tables}?", abort=True)
+    removed = sum((resetting.drop if drop else resetting.clear)(engine, use_case).values())
     Console().print(f"{name}: {removed:,} rows removed; the next ingest stores its batches again")

@@ -31,7 +31,7 @@ from dosel.embedded.services import (
 from dosel.errors import ServiceError, StartupError
 from dosel.settings import Settings
 from dosel.terminal import Bar, Bars
-from dosel.usecases import ALL
+from dosel.usecases import ALL, REFUSED
 
 POLL_SECONDS = 0.5
 HEALTH_SECONDS = 180
@@ -61,6 +61,7 @@ class Platform:
             StartupError: a precondition fails, a service does not start, or the pipeline fails.
             KeyboardInterrupt: interrupted before every use case answers.
         """
+        self._check_use_cases()
         self._caller = self._home.resumed(self._caller)
         missing = [service for service in self._services if self._processes.leader(service.name) is None]
         if len(missing) < len(self._services) and (differences := self._home.differences(self._caller)):
@@ -93,6 +94,23 @@ class Platform:
         except BaseException:
             self._end(missing)
             raise
+
+    def _check_use_cases(self) -> None:
+        """Name each refused file, and stop if no use case can run or its tables differ from its declaration."""
+        from dosel.db.comparison import compare_all
+
+        for refused in REFUSED:
+            others = f" (and {len(refused.problems) - 1} more problems)" if len(refused.problems) > 1 else ""
+            self._console.print(
+                f"[yellow]not used:[/] {escape(refused.file)}: {escape(refused.problems[0])}{others}; "
+                "`dosel check` lists all",
+                highlight=False,
+            )
+        if not ALL:
+            raise StartupError("no use case can run: correct the files in src/dosel/usecases/")
+        differing = [c for c in compare_all(self._settings.warehouse_url, ALL) if c.differences]
+        if differing:
+            raise StartupError("\n".join(map(str, differing)))
 
     def down(self) -> None:
         """Stop everything that is running."""

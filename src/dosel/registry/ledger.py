@@ -12,7 +12,8 @@ from sqlalchemy.exc import IntegrityError
 
 from dosel.db import locks
 from dosel.db.engine import transaction
-from dosel.db.tables import MANIFESTS, NOTES, PROJECTIONS, PROMOTIONS, add_missing_columns, create
+from dosel.db.migrations import migrate
+from dosel.db.tables import NOTES, PROJECTIONS, PROMOTIONS
 from dosel.errors import PromotionConflict
 from dosel.registry import manifests
 from dosel.registry.manifests import Manifest
@@ -64,10 +65,12 @@ class PromotionLedger:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._made = False
+        self._migrated = False
 
     def lock(self, model: str) -> AbstractContextManager[locks.ModelLock]:
         """The lock of a model, for changes of Production in the ledger and in MLflow."""
+        # Before the lock: migrating takes one, too, and on SQLite they are all the same file.
+        self._migrate()
         return locks.hold(self._engine, f"moving Production of {model}")
 
     def append(
@@ -200,13 +203,15 @@ class PromotionLedger:
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
-        """A transaction in which the tables exist; opening the ledger alone asks nothing of the data store."""
+        """A transaction in which the tables exist; opening the ledger alone sends nothing to the data store."""
+        self._migrate()
         with transaction(self._engine) as connection:
-            if not self._made:
-                create(connection, PROMOTIONS, PROJECTIONS, MANIFESTS, NOTES)
-                add_missing_columns(connection, PROMOTIONS)
             yield connection
-        self._made = True
+
+    def _migrate(self) -> None:
+        if not self._migrated:
+            migrate(self._engine)
+            self._migrated = True
 
 
 def _same(last: Promotion, to_version: int, run_id: str | None) -> bool:

@@ -29,9 +29,8 @@ from dosel.rows.validation import (
     cut,
     first_refused,
     invalid_value,
-    plain,
 )
-from dosel.usecases import Category, Feature, Number, Target, UseCase
+from dosel.usecases import Category, Feature, Number, Target, UseCase, plain_name
 
 BLOCK_BYTES = 1 << 20
 """Bytes that are read at a time; no line may be longer."""
@@ -218,10 +217,10 @@ def _places(columns: Sequence[Feature | Target], names: Sequence[str]) -> dict[s
     """Where each declared column stands, by its name or an alias; columns that are not there are left out."""
     named: dict[str, list[int]] = {}
     for place, name in enumerate(names):
-        named.setdefault(plain(name), []).append(place)
+        named.setdefault(plain_name(name), []).append(place)
     found = {}
     for column in columns:
-        known = {plain(name) for name in (column.name, *column.aliases)}
+        known = {plain_name(name) for name in (column.name, *column.aliases)}
         if places := [place for name in known for place in named.get(name, ())]:
             found[column.name] = places
     return found

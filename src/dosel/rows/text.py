@@ -7,8 +7,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import csv
 
-SURPLUS = "surplus"
-"""The column of what a row holds beyond the declared ones, as a JSON list; null for a row that holds no more."""
+from dosel.usecases import SURPLUS
 
 _LINES = csv.ParseOptions(delimiter="\t", quote_char=False, escape_char=False, ignore_empty_lines=False)
 

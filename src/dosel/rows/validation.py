@@ -5,7 +5,6 @@ missing (None, blank, or one of the use case's `missing` marks) is acceptable fo
 """
 
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -17,7 +16,7 @@ import pyarrow as pa
 
 from dosel.errors import DoselError
 from dosel.rows.columns import UNKNOWN, Codes, Columns, Floats
-from dosel.usecases import Category, Feature, Number, Target, UseCase, as_number
+from dosel.usecases import Category, Feature, Number, Target, UseCase, as_number, plain_name
 
 MAX_SHOWN = 60
 """Characters of a received value that a message repeats."""
@@ -112,7 +111,7 @@ class Validator:
         # A blank is how a CSV writes that there is no value.
         self._missing = frozenset({"", *(mark.strip().casefold() for mark in use_case.missing)})
         self.codes = {category.name: CategoryCodes(category, self._missing) for category in use_case.categories}
-        self._by_plain_name = {plain(name): f.name for f in use_case.features for name in (*f.aliases, f.name)}
+        self._by_plain_name = {plain_name(name): f.name for f in use_case.features for name in (*f.aliases, f.name)}
 
     def check(self, table: Any) -> Verdict:
         """Judge rows of text; each spelling is judged once, however many rows have it.
@@ -181,7 +180,7 @@ class Validator:
         for name, value in row.items():
             if name in fields:
                 continue
-            feature = self._by_plain_name.get(plain(name))
+            feature = self._by_plain_name.get(plain_name(name))
             if feature is None or feature in fields:
                 near = get_close_matches(cut(name), names, n=1)
                 expected = "no field of this name" + (f" (did you mean {near[0]}?)" if near else "")
@@ -220,11 +219,6 @@ class Validator:
             return np.array([UNKNOWN if code is None else code for code in found], np.intp), refused
 
         return judge_spellings(column, judge)
-
-
-def plain(name: str) -> str:
-    """A column's name without regard to case and to how its words are separated."""
-    return re.sub(r"[\W_]+", "_", name.strip()).casefold()
 
 
 def first_refused(verdict: Verdict, use_case: UseCase) -> Iterator[tuple[int, Feature]]:

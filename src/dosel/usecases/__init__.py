@@ -1,10 +1,9 @@
 """The use cases this platform serves: each file of this folder declares one. A new one is a new file."""
 
-from importlib import import_module
-from pkgutil import iter_modules
-
 from dosel.errors import UnknownUseCase
 from dosel.usecases.declaration import (
+    RESERVED_COLUMNS,
+    SURPLUS,
     DataApiRows,
     Family,
     Gate,
@@ -23,11 +22,15 @@ from dosel.usecases.declaration import (
     StrategyName,
     UseCase,
 )
-from dosel.usecases.features import Bins, Category, Choice, Feature, Number, Scaling, Target, as_number
+from dosel.usecases.features import Bins, Category, Choice, Feature, Number, Scaling, Target, as_number, plain_name
+from dosel.usecases.reading import RefusedFile, read_declarations
 
 __all__ = [
     "ALL",
     "DEFAULT",
+    "REFUSED",
+    "RESERVED_COLUMNS",
+    "SURPLUS",
     "Bins",
     "Category",
     "Choice",
@@ -43,6 +46,7 @@ __all__ = [
     "PackageRows",
     "Preprocessing",
     "Range",
+    "RefusedFile",
     "RowsFrom",
     "Scaling",
     "Search",
@@ -55,31 +59,18 @@ __all__ = [
     "as_number",
     "named",
     "of_model",
+    "plain_name",
 ]
 
 
-def _declared() -> tuple[UseCase, ...]:
-    """What the modules of this folder declare, in the order of their names."""
-    modules = [
-        import_module(f"{__name__}.{found.name}")
-        for found in iter_modules(__path__)
-        if found.name not in ("declaration", "features")
-    ]
-    return tuple(value for module in modules for value in vars(module).values() if isinstance(value, UseCase))
+_CODE = frozenset({"check", "declaration", "features", "reading"})
+"""The modules of this folder that declare nothing."""
 
+ALL, REFUSED = read_declarations(__name__, __path__, _CODE)
+"""The use cases that can be used, and the files that cannot: `dosel check` says why."""
 
-def _the_default(declared: tuple[UseCase, ...]) -> UseCase:
-    marked = [use_case for use_case in declared if use_case.default]
-    if len(marked) != 1:
-        names = ", ".join(use_case.name for use_case in marked) or "none"
-        raise TypeError(f"one use case is to be marked as the default; these are: {names}")
-    return marked[0]
-
-
-ALL: tuple[UseCase, ...] = _declared()
-
-DEFAULT: UseCase = _the_default(ALL)
-"""Which use case the bare `POST /predict` of older clients means."""
+DEFAULT: UseCase | None = next((use_case for use_case in ALL if use_case.default), None)
+"""The use case of the bare `POST /predict`, which older clients send; None if its file is refused or none is marked."""
 
 
 def named(name: str) -> UseCase:

@@ -10,6 +10,12 @@ from typing import Any, Literal
 
 from dosel.usecases.features import Category, Feature, Number, Target
 
+SURPLUS = "surplus"
+"""The raw table's column of what a row holds beyond the declared ones, as a JSON list; null if it holds no more."""
+
+RESERVED_COLUMNS = ("batch_id", "row_no", "row_key", "reason", SURPLUS)
+"""Columns that every use case's tables have beside the declared ones."""
+
 Imputer = Literal["none", "iterative"]
 """What fills in a missing number: nothing, or a regression on the other numbers."""
 

@@ -19,6 +19,11 @@ def as_number(text: str) -> float:
     return value if math.isfinite(value) else math.nan
 
 
+def plain_name(name: str) -> str:
+    """A column's name without regard to case and to how its words are separated."""
+    return re.sub(r"[\W_]+", "_", name.strip()).casefold()
+
+
 @dataclass(frozen=True)
 class Number:
     """A numeric feature: `minimum` and `maximum` are its inclusive bounds, in `unit`.

@@ -28,13 +28,14 @@ from sqlalchemy.exc import IntegrityError
 from dosel.db.engine import transaction
 from dosel.db.loading import Loader, lines
 from dosel.db.reading import read
-from dosel.db.tables import BATCHES, WRITERS, UseCaseTables, create, tables_of
+from dosel.db.tables import BATCHES, WRITERS, UseCaseTables
 from dosel.errors import AccountingError, WarehouseError
 from dosel.rows.hashing import row_keys
-from dosel.rows.text import SURPLUS, as_text
+from dosel.rows.text import as_text
 from dosel.sources import Batch
-from dosel.usecases import UseCase
+from dosel.usecases import SURPLUS, UseCase
 from dosel.warehouse.audit import deviations
+from dosel.warehouse.opening import open_tables
 from dosel.warehouse.records import BatchRecord, RefusedRow, as_record, refused_row
 
 _KEYS_PER_QUERY = 10_000
@@ -44,15 +45,17 @@ _ARROW = {String: pa.string(), Double: pa.float64(), Integer: pa.int64(), BigInt
 
 
 class BatchStore:
-    """The tables of one use case and its part of the batch ledger."""
+    """The tables of one use case and its part of the batch ledger.
+
+    Raises:
+        SchemaError: the tables do not fit the declaration.
+    """
 
     def __init__(self, engine: Engine, use_case: UseCase) -> None:
         self._engine = engine
         self._loader = Loader(engine)
         self._use_case = use_case
-        self._tables: UseCaseTables = tables_of(use_case)
-        with transaction(engine) as connection:
-            create(connection, BATCHES, WRITERS, self._tables.raw, self._tables.clean, self._tables.quarantine)
+        self._tables: UseCaseTables = open_tables(engine, use_case)
         self._turn = select(WRITERS).where(WRITERS.c.use_case == use_case.name)
         self._join_the_queue()
 

@@ -7,7 +7,8 @@ from typing import NamedTuple
 from sqlalchemy import Engine
 
 from dosel.db.engine import insert_text, transaction
-from dosel.db.tables import PREDICTIONS, create
+from dosel.db.migrations import migrate
+from dosel.db.tables import PREDICTIONS
 
 
 class PredictionRecord(NamedTuple):
@@ -32,7 +33,7 @@ class PredictionStore:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._made = False
+        self._migrated = False
         # As text, once: SQLAlchemy's own way with each row takes longer than the prediction took.
         self._insert = insert_text(engine.dialect, PREDICTIONS, PredictionRecord._fields)
 
@@ -43,11 +44,11 @@ class PredictionStore:
             WarehouseError: the data store cannot be reached, or gave up.
         """
         rows = [(r.request_id, _moment(r.at), *r[2:]) for r in records]
+        if not self._migrated:
+            migrate(self._engine)
+            self._migrated = True
         with transaction(self._engine) as connection:
-            if not self._made:
-                create(connection, PREDICTIONS)
             connection.exec_driver_sql(self._insert, rows)
-        self._made = True
 
 
 def _moment(at: float) -> str:

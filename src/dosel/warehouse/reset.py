@@ -1,47 +1,73 @@
-"""Emptying a use case: its rows and its part of the batch ledger, whole or not at all."""
+"""Empties or drops a use case's tables and its part of the batch ledger. The promotion ledger keeps its entries."""
 
-from sqlalchemy import Connection, Delete, Engine, Table, delete, func, select
+from sqlalchemy import Connection, Delete, Engine, Table, delete, func, inspect, select
+from sqlalchemy.schema import DropTable
 
 from dosel.db.engine import transaction
-from dosel.db.tables import BATCHES, WRITERS, create, tables_of
+from dosel.db.migrations import migrate
+from dosel.db.tables import BATCHES, WRITERS, tables_of
 from dosel.usecases import UseCase
 
 
 def held(engine: Engine, use_case: UseCase) -> dict[str, int]:
     """How many rows `clear` would remove, by table; tables without any are left out."""
+    migrate(engine)
     with transaction(engine) as connection:
-        return _counts(connection, use_case)
+        return {name: count for name, count in _counts(connection, use_case).items() if count}
+
+
+def has_tables(engine: Engine, use_case: UseCase) -> bool:
+    """Whether `drop` would drop a table, empty or not."""
+    with transaction(engine) as connection:
+        return len(_existing(connection, use_case)) > 1
 
 
 def clear(engine: Engine, use_case: UseCase) -> dict[str, int]:
-    """Removes them, and tells what was removed. What was in Production, and when, stays on record.
+    """Removes the rows and the ledger's lines, all or none, and returns how many, by table.
 
     Raises:
         WarehouseError: the data store failed, or a batch was being stored for too long; nothing is removed.
     """
+    migrate(engine)
     with transaction(engine) as connection:
-        create(connection, WRITERS, *_tables(use_case))
-        # Whoever stores a batch holds this row: either it is in and removed with the rest, or it comes afterwards.
+        # A process that stores a batch holds this row: the batch is removed with the rest, or comes afterwards.
         connection.execute(select(WRITERS).where(WRITERS.c.use_case == use_case.name).with_for_update())
         removed = _counts(connection, use_case)
-        for table in _tables(use_case):
+        for table in _existing(connection, use_case):
             connection.execute(_own(delete(table), table, use_case))
-        return removed
+        return {name: count for name, count in removed.items() if count}
 
 
-def _tables(use_case: UseCase) -> tuple[Table, ...]:
-    return (*vars(tables_of(use_case)).values(), BATCHES)
+def drop(engine: Engine, use_case: UseCase) -> dict[str, int]:
+    """Drops the three tables and removes the ledger's lines, and returns how many rows there were, by table.
+
+    Stopped in the middle, it can be called again.
+
+    Raises:
+        WarehouseError: the data store failed.
+    """
+    removed = held(engine, use_case)
+    with transaction(engine) as connection:
+        for table in vars(tables_of(use_case)).values():
+            connection.execute(DropTable(table, if_exists=True))
+    # Last: MySQL drops outside of transactions, and a batch may have been stored meanwhile in tables made again.
+    clear(engine, use_case)
+    return removed
+
+
+def _existing(connection: Connection, use_case: UseCase) -> list[Table]:
+    there = inspect(connection)
+    return [table for table in (*vars(tables_of(use_case)).values(), BATCHES) if there.has_table(table.name)]
 
 
 def _counts(connection: Connection, use_case: UseCase) -> dict[str, int]:
-    create(connection, *_tables(use_case))
     counts = {}
-    for table in _tables(use_case):
+    for table in _existing(connection, use_case):
         query = select(func.count()).select_from(table)
         if table is BATCHES:
             query = query.where(BATCHES.c.use_case == use_case.name)
         counts[str(table.name)] = int(connection.scalar(query) or 0)
-    return {name: count for name, count in counts.items() if count}
+    return counts
 
 
 def _own(statement: Delete, table: Table, use_case: UseCase) -> Delete:
