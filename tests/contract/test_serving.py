@@ -44,6 +44,16 @@ def installed(install: Install) -> Installation:
 
 @pytest.fixture
 def api(installed: Installation) -> Iterator[TestClient]:
+    yield from ready(installed)
+
+
+@pytest.fixture(scope="module")
+def shared_api(installed: Installation) -> Iterator[TestClient]:
+    """For tests that count nothing."""
+    yield from ready(installed)
+
+
+def ready(installed: Installation) -> Iterator[TestClient]:
     with running(create_app(installed.settings)) as client:
         wait_until(lambda: client.get("/readyz").is_success)
         yield client
@@ -154,16 +164,16 @@ def test_what_registration_found_to_differ_is_answered_by_scikit_learn(install: 
 @pytest.mark.parametrize(
     ("given", "kept"), [("abc-1.2_3", True), ("", False), ("x" * 65, False), ("a\tb", False), ("ü", False)]
 )
-def test_a_request_keeps_the_name_it_came_with_if_it_is_one(api: TestClient, given: str, kept: bool) -> None:
-    answers = [api.post("/predict", json=EXAMPLE, headers={"X-Request-ID": given.encode()}) for _ in range(2)]
+def test_a_request_keeps_the_name_it_came_with_if_it_is_one(shared_api: TestClient, given: str, kept: bool) -> None:
+    answers = [shared_api.post("/predict", json=EXAMPLE, headers={"X-Request-ID": given.encode()}) for _ in range(2)]
     names = {answer.headers["x-request-id"] for answer in answers}
     assert (names == {given}) == kept
     assert len(names) == (1 if kept else 2)
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/nowhere", "/metrics"])
-def test_every_answer_keeps_browsers_from_doing_more_with_it(api: TestClient, path: str) -> None:
-    headers = api.get(path, headers={"Origin": "http://elsewhere.test"}).headers
+def test_every_answer_keeps_browsers_from_doing_more_with_it(shared_api: TestClient, path: str) -> None:
+    headers = shared_api.get(path, headers={"Origin": "http://elsewhere.test"}).headers
     assert headers["x-content-type-options"] == "nosniff"
     assert "frame-ancestors 'none'" in headers["content-security-policy"]
     assert "access-control-allow-origin" not in headers
