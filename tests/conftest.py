@@ -22,13 +22,13 @@ SETTINGS = ("DOSEL_", "MLFLOW_", "AIRFLOW", "DATA_API_", "API_PORT", "STREAMLIT_
 
 
 FIRST = ("platform", "servers", "files")
-"""Groups of tests that take longest, in the order they are begun: what is short fills the workers' last minutes."""
+"""The longest groups of tests. They start first, so that short ones fill the workers' last minutes."""
 
 ON_SERVERS = ("test_mlflow_server", "test_mysql_differences", "test_services")
 
 
 def group(nodeid: str) -> str:
-    """Tests that share a platform, servers or trained models, which are costly to make; otherwise a test's module."""
+    """The tests that run in one worker because they share a platform, servers or trained models; else the module."""
     module = Path(nodeid.partition("::")[0])
     if module.stem in ("test_page", "test_up"):
         return "platform"
@@ -40,7 +40,7 @@ def group(nodeid: str) -> str:
 
 
 class Groups(LoadScopeScheduling):
-    """Gives each worker whole groups of tests."""
+    """Sends each group of tests to one worker."""
 
     def _split_scope(self, nodeid: str) -> str:
         return group(nodeid)
@@ -53,7 +53,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """One more worker than cores: tests of the platform wait most of their time."""
+    """One worker more than cores, since the tests of the platform mostly wait."""
     return (os.cpu_count() or 1) + 1
 
 

@@ -1,4 +1,4 @@
-"""Starts of the platform from nothing that do not go well, each on an installation of its own."""
+"""Starts of the platform that fail or are interrupted, each on an installation of its own."""
 
 import re
 import socket
@@ -41,8 +41,8 @@ def test_a_service_that_cannot_start_ends_all_with_its_reason(fresh: Installatio
 
 
 @pytest.mark.soak
-def test_ended_in_the_middle_of_the_work_it_goes_on_from_there(fresh: Installation) -> None:
-    """What was pulled before is not pulled again."""
+def test_up_resumes_after_down_in_the_middle_of_the_work(fresh: Installation) -> None:
+    """Batches that were pulled before are not pulled again."""
     settings: dict[str, Any] = {"DATA_API_ROWS": "1000", "BATCH_FRACTION": "1"}
     with fresh.started("up", **settings) as first:
         assert any(re.search(rf"{COVERTYPE.name} +batch 10", line) for line in first.stdout or ())

@@ -40,7 +40,7 @@ MLFLOWS: dict[str, Make] = {
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test that is not about storage runs on servers in `make soak-all` only."""
+    """Marks the runs on servers of tests that are not about storage: only `make soak-all` has them."""
     for item in items:
         if "[servers" in item.nodeid and not item.get_closest_marker("storage"):
             item.add_marker(pytest.mark.soak)
