@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from dosel.client import Client
+from dosel.client import ApiProblem, Client
 from dosel.errors import ServiceError
 from ui import errors
 from ui.form import Sent
@@ -25,7 +25,12 @@ def show(client: Client, use_case: dict[str, Any], sent: Sent | None, available:
         with st.spinner("predicting"):
             answer = client.predict(use_case["name"], sent.row, model=sent.model)
     except ServiceError as error:
-        errors.show(error, "answer")
+        if isinstance(error, ApiProblem) and error.errors:
+            st.warning("**No prediction**, because of the values marked in the form.", icon=":material/front_hand:")
+            for other in sent.show_errors(error.errors):
+                st.markdown(other["message"])
+        else:
+            errors.show(error, "answer")
         return None
     model, label = answer["model"], answer["label"]
     st.metric(use_case["target"]["title"], label, help=f"Code {answer['prediction']}")

@@ -13,11 +13,6 @@ def show(error: ServiceError, place: str) -> None:
             st.info(
                 f"**Not ready yet.** {error.detail[:1].upper()}{error.detail[1:]}.", icon=":material/hourglass_top:"
             )
-        case ApiProblem(status=422) if error.errors:
-            st.warning("**No prediction**, because of these values:", icon=":material/front_hand:")
-            for field in error.errors:
-                st.markdown(f"- **{field['field']}**: expected {field['expected']}, got `{field['got']}`")
-            return
         case ApiProblem():
             st.error(f"**The prediction API refused the request.** {error.detail}", icon=":material/block:")
         case _:

@@ -25,6 +25,7 @@ from dosel.errors import RegistryError, WarehouseError
 from dosel.registry.ledger import PromotionLedger
 from dosel.registry.registry import Registry
 from dosel.registry.store import ModelVersion
+from dosel.rows.validation import Validator
 from dosel.settings import Settings
 from dosel.usecases import ALL, DEFAULT, Category, Number, UseCase
 from dosel.usecases.covertype import COVERTYPE
@@ -363,6 +364,16 @@ def test_what_is_not_acceptable_is_named(api: TestClient, path: str, case: str) 
     assert error["expected"].startswith(expected)
     assert error["got"].startswith(got)
     assert error["message"] in problem["detail"]
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict/covertype", "/predict/covertype/batch", "/explain/covertype"])
+@pytest.mark.parametrize("case", UNACCEPTABLE)
+def test_every_error_is_in_the_words_of_the_validator(api: TestClient, path: str, case: str) -> None:
+    row = json.loads(UNACCEPTABLE[case][0] or b"null")
+    batch = path.endswith("/batch")
+    _, expected = Validator(COVERTYPE).check_rows([row], first=1 if batch else None)
+    response = api.post(path, content=json.dumps([row] if batch else row), headers=JSON)
+    assert [error["message"] for error in response.json()["errors"]] == [error.message for error in expected]
 
 
 @pytest.mark.parametrize("use_case", ALL, ids=lambda u: u.name)
