@@ -72,7 +72,7 @@ def test_reconcile_says_what_was_amiss(dosel: Terminal) -> None:
 
 
 def test_gc_deletes_nothing_unless_told(dosel: Terminal) -> None:
-    assert re.match(r"0 runs, 0 models and \d+ folders that belong to no run would be deleted", dosel("gc"))
+    assert re.match(r"0 runs, 0 models and \d+ folders without a run would be deleted", dosel("gc"))
     assert "4 runs, 1 models" in dosel("gc", "--days", "0")
 
 

@@ -207,7 +207,7 @@ def test_a_fault_in_the_middle_leaves_nothing(store: Store, engine: Engine, rece
     before = contents(engine)
     checked = check(COVERTYPE, received(5, seed=2), "uci")
     no_reason: dict[int, Any] = {0: None}
-    with pytest.raises(WarehouseError, match=r"batch 2 of group 6|none of them is kept"):
+    with pytest.raises(WarehouseError, match=r"batch 2 of group 6|the whole load was rolled back"):
         # The quarantine, which is written last, wants a reason.
         BatchStore(engine, COVERTYPE).store(
             Batch("x", "group 6", "e1", 2, received(5, seed=2)), checked.accepted, no_reason

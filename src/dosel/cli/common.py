@@ -1,4 +1,4 @@
-"""What the commands share: settings, who is asking, names as arguments."""
+"""Shared by the commands: settings, the actor, arguments."""
 
 import getpass
 import logging
@@ -16,7 +16,7 @@ UseCaseName = Annotated[str, typer.Argument(help="Name of the use case.")]
 
 
 def load_settings() -> Settings:
-    """Settings from the environment and, where that is silent, from the project's `.env`."""
+    """Settings from the environment, with defaults from the project's `.env`."""
     from dotenv import dotenv_values
 
     for key, value in dotenv_values(ROOT / ".env").items():
@@ -29,13 +29,13 @@ def load_settings() -> Settings:
 
 
 def actor() -> str:
-    """Who asks, for the ledger."""
+    """The actor for the ledger."""
     return f"command line, {getpass.getuser()}"
 
 
 @contextmanager
 def logged() -> Iterator[None]:
-    """What dosel logs meanwhile is shown."""
+    """Show dosel's log lines during the block."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("dosel").setLevel(logging.INFO)
     yield

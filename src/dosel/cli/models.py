@@ -1,4 +1,4 @@
-"""Commands on what is in Production: its history, and moving it."""
+"""Commands for the promotion ledger, promotions and rollbacks."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from dosel.registry.registry import Registry
 
 commands = typer.Typer()
-ModelName = Annotated[str, typer.Argument(help="Name of the registered model, or of its use case.")]
+ModelName = Annotated[str, typer.Argument(help="Name of the registered model or of its use case.")]
 Reason = Annotated[str, typer.Option(help="Why, for the record.")]
 
 
 @commands.command()
 def history(
     name: ModelName,
-    at: Annotated[str | None, typer.Option(help="Only up to this time, such as 2026-11-21T03:00Z.")] = None,
-    csv: Annotated[bool, typer.Option("--csv", help="As CSV, with everything the ledger keeps.")] = False,
+    at: Annotated[str | None, typer.Option(help="Only entries up to this time, such as 2026-11-21T03:00Z.")] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="As CSV, with all columns of the ledger.")] = False,
 ) -> None:
-    """Show what was in Production when, by whom and why; the last line is what is there."""
+    """Show the promotion ledger: which version was in Production when, by whom and why."""
     from dosel.registry.export import as_csv, moment
 
     model, registry = _registry(name)
@@ -59,28 +59,30 @@ def history(
 def promote(
     name: ModelName, version: Annotated[int, typer.Argument(help="The version's number.")], reason: Reason
 ) -> None:
-    """Put a version into Production by hand. The gate is not asked; its files must be those that were registered."""
+    """Put a version into Production without the gate. Its files must match its manifest."""
     model, registry = _registry(name)
     with common.logged():
-        _tell_moved(registry.promote(registry.version(model, version), common.actor(), reason))
+        _print_change(registry.promote(registry.version(model, version), common.actor(), reason))
 
 
 @commands.command()
 def rollback(
     name: ModelName,
-    to: Annotated[int | None, typer.Option(help="A version that was in Production; left out: the one before.")] = None,
+    to: Annotated[
+        int | None, typer.Option(help="A version that was in Production; by default the previous one.")
+    ] = None,
     reason: Reason = "rolled back by hand",
 ) -> None:
-    """Put back what was in Production before."""
+    """Put the previous version back into Production."""
     model, registry = _registry(name)
     with common.logged():
-        _tell_moved(registry.roll_back(model, common.actor(), reason, to))
+        _print_change(registry.roll_back(model, common.actor(), reason, to))
 
 
 @commands.command()
 def reconcile(name: Annotated[str | None, typer.Argument(help="One model; all if left out.")] = None) -> None:
-    """Bring MLflow's aliases and stage to what the ledger says; exit code 1 if something was found amiss."""
-    amiss = False
+    """Set MLflow's aliases and stage to the ledger; exits 1 if MLflow and the ledger differed."""
+    differed = False
     for model in [name] if name else [use_case.model_name for use_case in ALL]:
         found, registry = _registry(model)
         projection = registry.reconcile(found)
@@ -88,8 +90,8 @@ def reconcile(name: Annotated[str | None, typer.Argument(help="One model; all if
             Console().print(f"[yellow]![/] {escape(note)}", highlight=False, soft_wrap=True)
         now = f"version {projection.version.version}" if projection.version else "nothing"
         Console().print(f"{found}: {now} is in Production", highlight=False)
-        amiss = amiss or bool(projection.notes)
-    if amiss:
+        differed = differed or bool(projection.notes)
+    if differed:
         raise typer.Exit(1)
 
 
@@ -97,7 +99,7 @@ def reconcile(name: Annotated[str | None, typer.Argument(help="One model; all if
 def vouch(
     name: ModelName, version: Annotated[int, typer.Argument(help="The version's number.")], reason: Reason
 ) -> None:
-    """Write the manifest of a version that dosel did not register, or before it kept manifests: its files as now."""
+    """Record the manifest of a version that dosel did not register, from its files as they are now."""
     model, registry = _registry(name)
     manifest = registry.record_manifest(registry.version(model, version))
     registry.ledger.note(model, f"{common.actor()} vouched for the files of version {version}: {reason}")
@@ -108,26 +110,28 @@ def vouch(
 
 @commands.command()
 def gc(
-    days: Annotated[int, typer.Option(min=0, help="Runs of the last so many days are kept, too.")] = 30,
-    delete: Annotated[bool, typer.Option("--delete", help="Really delete; left out, it only says what.")] = False,
+    days: Annotated[int, typer.Option(min=0, help="Keep the runs of this many days, too.")] = 30,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Delete; without this option the command only lists.")
+    ] = False,
 ) -> None:
-    """Delete runs and artifacts that neither the registry nor the ledger nor the last days name."""
+    """Delete runs and artifacts that no registered version needs."""
     from dosel.registry.gc import collect
 
     _, registry = _registry(ALL[0].model_name)
     with common.logged():
         found = collect(registry, [use_case.experiment for use_case in ALL], days, delete)
-    done = "deleted" if delete else "would be deleted (--delete does it)"
+    done = "deleted" if delete else "would be deleted (delete them with --delete)"
     Console().print(
-        f"{found.runs} runs, {found.models} models and {found.orphans} folders that belong to no run {done}; "
-        f"{found.kept} runs are kept",
+        f"{found.runs} runs, {found.models} models and {found.orphans} folders without a run {done}; "
+        f"{found.kept} runs stay",
         highlight=False,
         soft_wrap=True,
     )
 
 
 def _registry(name: str) -> "tuple[str, Registry]":
-    """The registered model's name, and the registry it is in."""
+    """The registered model's name, and its registry."""
     settings = common.load_settings()
     from dosel.pipeline import bound_mlflow_requests
     from dosel.registry.registry import Registry
@@ -136,7 +140,7 @@ def _registry(name: str) -> "tuple[str, Registry]":
     return of_model(name).model_name, Registry.opened(settings)
 
 
-def _tell_moved(entry: "Promotion") -> None:
+def _print_change(entry: "Promotion") -> None:
     before = f"version {entry.from_version}" if entry.from_version else "nothing"
     Console().print(
         f"{entry.model}: version {entry.to_version} is in Production, after {before} (entry {entry.sequence} of the "

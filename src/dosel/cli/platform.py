@@ -1,4 +1,4 @@
-"""Commands that start, watch and end what runs on this machine."""
+"""Commands that start, watch and stop the embedded platform."""
 
 import os
 import subprocess
@@ -18,31 +18,33 @@ commands = typer.Typer()
 
 @commands.command()
 def up(
-    detach: Annotated[bool, typer.Option(help="Return after the first prediction; the services stay.")] = False,
+    detach: Annotated[
+        bool, typer.Option(help="Return when every use case answers; the services keep running.")
+    ] = False,
 ) -> None:
-    """Start the embedded platform and wait for its first prediction."""
+    """Start the embedded platform and wait until every use case answers."""
     _platform().up(detach)
 
 
 @commands.command()
 def down() -> None:
-    """End everything the embedded platform runs."""
+    """Stop the embedded platform."""
     _platform().down()
 
 
 @commands.command()
 def status() -> None:
-    """Show each service's state; exit code 1 if one is not well."""
+    """Show each service's state; exits 1 if one is not healthy."""
     if not _platform(as_started=True).status():
         raise typer.Exit(1)
 
 
 @commands.command()
-def logs(service: Annotated[str | None, typer.Argument(help="One service; all if left out.")] = None) -> None:
+def logs(service: Annotated[str | None, typer.Argument(help="One service; by default all.")] = None) -> None:
     """Follow the services' logs until Ctrl-C."""
     files = _platform(as_started=True).logs(service)
     if not files:
-        Console().print("there are no logs yet: `make up` starts the services")
+        Console().print("there are no logs yet; start the services with `make up`")
         return
     try:
         subprocess.run(["tail", "-n", "20", "-F", *map(str, files)], check=False)
@@ -52,15 +54,15 @@ def logs(service: Annotated[str | None, typer.Argument(help="One service; all if
 
 @commands.command()
 def forget() -> None:
-    """Remove all data, models and logs of the embedded platform, which must not be running."""
+    """Remove all data, models and logs of the embedded platform; it must not be running."""
     _platform().forget()
 
 
 @commands.command()
 def services(
-    detach: Annotated[bool, typer.Option(help="Return at once; they stay.")] = False,
+    detach: Annotated[bool, typer.Option(help="Return at once; the servers keep running.")] = False,
 ) -> None:
-    """Start a MariaDB and a MinIO of our own, and tell how to use them."""
+    """Start a local MariaDB and MinIO, and print how to use them."""
     settings = common.load_settings()
     from dosel.embedded import services_command
 
@@ -69,7 +71,7 @@ def services(
 
 @commands.command("services-down")
 def services_down() -> None:
-    """End that MariaDB and MinIO; their data stay."""
+    """Stop the local MariaDB and MinIO; their data stays."""
     settings = common.load_settings()
     from dosel.embedded import services_command
 
@@ -77,7 +79,7 @@ def services_down() -> None:
 
 
 def _platform(as_started: bool = False) -> "Platform":
-    """The embedded platform, with the settings of now or with those it was last started with."""
+    """The embedded platform, with the current settings or those of its last start."""
     settings = common.load_settings()
     from dosel.embedded.home import Home
     from dosel.embedded.up import Platform

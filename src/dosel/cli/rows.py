@@ -1,4 +1,4 @@
-"""Commands on a use case and its rows."""
+"""Commands for a use case, its batches and its training."""
 
 from typing import Annotated
 
@@ -14,7 +14,7 @@ commands = typer.Typer()
 
 @commands.command("use-cases")
 def use_cases() -> None:
-    """List what this installation serves."""
+    """List the use cases."""
     for use_case in ALL:
         mark = "  (default)" if use_case is DEFAULT else ""
         Console().print(f"{use_case.name:<14} {use_case.summary}{mark}", highlight=False)
@@ -47,7 +47,7 @@ def check() -> None:
 
 @commands.command()
 def pull(name: common.UseCaseName) -> None:
-    """Pull what is due from a use case's source into the warehouse."""
+    """Store the source's new batches in the warehouse."""
     settings = common.load_settings()
     from dosel.pipeline import Pipeline
     from dosel.terminal import Pulling
@@ -61,7 +61,7 @@ def pull(name: common.UseCaseName) -> None:
 
 @commands.command()
 def batches(name: common.UseCaseName) -> None:
-    """Show a use case's batch ledger, and check it against the rows that are stored; exit code 1 if they differ."""
+    """Show the batch ledger and compare it with the stored rows; exits 1 if they differ."""
     settings = common.load_settings()
     from dosel.db.engine import connect
     from dosel.terminal import ledger
@@ -75,10 +75,10 @@ def batches(name: common.UseCaseName) -> None:
 @commands.command()
 def quarantine(
     name: common.UseCaseName,
-    batch: Annotated[int | None, typer.Option(help="Id of one batch; the newest refused rows if left out.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Id of one batch; by default the newest refused rows.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Most rows to show.")] = 50,
 ) -> None:
-    """Show refused rows, with the reason and what was received."""
+    """Show refused rows, with the reason and the received values."""
     settings = common.load_settings()
     from dosel.db.engine import connect
     from dosel.terminal import refused
@@ -95,7 +95,7 @@ def quarantine(
 
 @commands.command()
 def train(name: common.UseCaseName) -> None:
-    """Train on the clean rows, register the result and let the gate decide."""
+    """Train on the clean rows, register the models and send the best one to the gate."""
     settings = common.load_settings()
     from dosel.pipeline import Pipeline
     from dosel.terminal import Searching
@@ -104,7 +104,7 @@ def train(name: common.UseCaseName) -> None:
     console = Console()
     with Searching(console) as searching:
         run_id = pipeline.train(searching.scored)
-        searching.say("registered, then judged by the gate")
+        searching.say("registering and judging")
         outcome = pipeline.challenge(pipeline.register(run_id), common.actor())
     verdict = "in Production" if outcome.promoted else "not promoted"
     Console().print(f"version {outcome.version} {verdict}: {outcome.reason}")
@@ -114,9 +114,9 @@ def train(name: common.UseCaseName) -> None:
 def reset(
     name: common.UseCaseName,
     drop: Annotated[bool, typer.Option("--drop", help="Drop the tables, too: the declaration has changed.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Remove a use case's rows and batch ledger, after asking; its models and their history stay."""
+    """Remove a use case's rows and batch ledger, after confirmation. Models and their history stay."""
     settings = common.load_settings()
     from dosel.db.engine import connect
     from dosel.warehouse import reset as resetting

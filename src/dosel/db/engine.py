@@ -1,4 +1,4 @@
-"""Connections to the data store, with time limits, and transactions that mean what they say."""
+"""Connections to the data store with time limits, and transactions."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -23,14 +23,14 @@ _HINTS = {
     2006: "is it running?",
     2013: "is it running?",
 }
-"""What to look at, by MySQL's error code."""
+"""Hints by MySQL's error code."""
 
 
 def connect(url: str) -> Engine:
-    """An engine for `url`; connects on first use.
+    """An engine for `url`, which connects on first use.
 
     Raises:
-        SettingsError: `url` is no SQLAlchemy URL of a database that is supported.
+        SettingsError: `url` is not an SQLAlchemy URL of a supported database.
     """
     address, arguments = engine_arguments(url)
     engine = create_engine(address, **arguments)
@@ -42,15 +42,15 @@ def connect(url: str) -> Engine:
 
 
 def engine_arguments(url: str) -> tuple[URL, dict[str, Any]]:
-    """What `create_engine` is to be given for `url`: our driver, and time limits on all it does.
+    """The arguments of `create_engine` for `url`: the driver, and time limits.
 
     Raises:
-        SettingsError: `url` is no SQLAlchemy URL of a database that is supported.
+        SettingsError: `url` is not an SQLAlchemy URL of a supported database.
     """
     try:
         parsed = make_url(url)
     except ArgumentError:
-        raise SettingsError("DOSEL_WAREHOUSE_URL: an SQLAlchemy URL is expected, such as mysql+pymysql://…") from None
+        raise SettingsError("DOSEL_WAREHOUSE_URL: expected an SQLAlchemy URL, such as mysql+pymysql://…") from None
     match parsed.get_backend_name():
         case "sqlite":
             return parsed, {"connect_args": {"timeout": LOCK_SECONDS}}
@@ -62,7 +62,7 @@ def engine_arguments(url: str) -> tuple[URL, dict[str, Any]]:
 
 
 def connect_arguments() -> dict[str, Any]:
-    """What PyMySQL is told on every connection. Loading files is off: `loading` has connections of its own for it."""
+    """PyMySQL's arguments for every connection. Loading files is off; `loading` has its own connections for it."""
     return {
         "charset": "utf8mb4",
         "connect_timeout": CONNECT_SECONDS,
@@ -74,10 +74,10 @@ def connect_arguments() -> dict[str, Any]:
 
 @contextmanager
 def transaction(engine: Engine) -> Iterator[Connection]:
-    """One transaction: committed whole at the end of the block, or not at all.
+    """One transaction, committed at the end of the block, or rolled back.
 
     Raises:
-        WarehouseError: the data store cannot be reached, or gave up.
+        WarehouseError: the data store cannot be reached, or failed.
     """
     try:
         with engine.begin() as connection:
@@ -87,7 +87,7 @@ def transaction(engine: Engine) -> Iterator[Connection]:
 
 
 def insert_text(dialect: Dialect, table: Table, columns: Iterable[str]) -> str:
-    """An INSERT as the driver takes it, for rows that are tuples in the order of `columns`."""
+    """An INSERT statement for the driver, for rows that are tuples in the order of `columns`."""
     quote = dialect.identifier_preparer
     names = [quote.quote(name) for name in columns]
     marks = ["?" if dialect.paramstyle == "qmark" else "%s"] * len(names)
@@ -95,15 +95,15 @@ def insert_text(dialect: Dialect, table: Table, columns: Iterable[str]) -> str:
 
 
 def in_words(engine: Engine, error: DBAPIError) -> str:
-    """What failed, where, and what to look at."""
+    """A message that names the data store, the error and a hint."""
     address = engine.url.render_as_string(hide_password=True)
     code = error.orig.args[0] if error.orig is not None and error.orig.args else None
-    hint = _HINTS.get(code, "") if isinstance(code, int) else "is there disk to spare, and nobody holding a lock?"
+    hint = _HINTS.get(code, "") if isinstance(code, int) else "is the disk full, or does another process hold a lock?"
     return f"the data store at {address} failed: {error.orig}" + (f"; {hint}" if hint else "")
 
 
 def _make_sqlite_transactional(engine: Engine) -> None:
-    """Begins each transaction as a writer, so that two of them queue instead of failing half-way."""
+    """Begin each transaction as a writer, so that concurrent ones wait instead of failing later."""
 
     @event.listens_for(engine, "connect")
     def _configure(dbapi_connection: Any, _record: Any) -> None:

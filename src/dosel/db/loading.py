@@ -1,8 +1,8 @@
-"""Many rows into a table, the fastest way its server allows, and exactly these rows or none.
+"""Writes many rows to a table in the server's fastest way: exactly these rows or none.
 
-MySQL's `LOAD DATA LOCAL` is fast and never fails on data: it clips numbers, makes 0 of text and drops duplicates,
-each with no more than a warning. So a load counts only if it changed as many rows as it was given and left no warning.
-Its other danger is on our side: a client reads and sends whatever file the server names. Ours has no file to send.
+MySQL's `LOAD DATA LOCAL` never fails on data: it clips numbers, turns text into 0 and drops duplicates, each with only
+a warning. A load therefore counts only if it changed as many rows as were sent and gave no warning. Its other danger is
+on the client's side: an ordinary client sends any file that the server names. This one has no file to send.
 """
 
 import logging
@@ -21,14 +21,14 @@ from dosel.db.engine import connect_arguments, insert_text, transaction
 from dosel.errors import WarehouseError
 
 NAME = "rows of dosel"
-"""What we have the server ask for; it gets nothing if it asks for another file."""
+"""The file name in our statements; a server that asks for another file gets nothing."""
 
 _PACKET_BYTES = 1 << 18
 _ROWS_PER_PART = 4096
 _ROWS_PER_INSERT = 10_000
 
 _NOT_ALLOWED = frozenset({1148, 3948, 4166})
-"""How MySQL and MariaDB say that `local_infile` is off."""
+"""Error codes of MySQL and MariaDB for a disabled `local_infile`."""
 
 _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\0": "\\0"}
 _FORMAT = "FIELDS TERMINATED BY X'09' ESCAPED BY X'5C' LINES TERMINATED BY X'0A'"
@@ -37,10 +37,10 @@ log = logging.getLogger(__name__)
 
 
 class Loader:
-    """Opens transactions of which many rows are part.
+    """Opens transactions that can load many rows.
 
     Args:
-        engine: the warehouse; on MySQL, transactions get a connection of their own, the only kind that may load.
+        engine: the data store; on MySQL, these transactions have their own connections, since only those may load.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -54,10 +54,10 @@ class Loader:
             yield connection
 
     def put(self, connection: Connection, table: Table, rows: pa.Table) -> None:
-        """Adds rows, whose columns are named as the table's.
+        """Add rows; their columns have the table's names.
 
         Raises:
-            WarehouseError: the table would not hold exactly these rows.
+            WarehouseError: the table would not contain exactly these rows.
         """
         if not rows.num_rows:
             return
@@ -112,9 +112,10 @@ def _load(connection: Connection, table: Table, rows: pa.Table) -> None:
         )
     warnings = connection.exec_driver_sql("SHOW WARNINGS LIMIT 3").all()
     if done.rowcount != rows.num_rows or warnings:
-        told = "; ".join(str(message) for _, _, message in warnings) or "no warning"
+        reported = "; ".join(str(message) for _, _, message in warnings) or "no warning"
         raise WarehouseError(
-            f"{table.name}: {rows.num_rows} rows were sent, {done.rowcount} arrived ({told}); none of them is kept"
+            f"{table.name}: {rows.num_rows} rows were sent and {done.rowcount} were stored ({reported}); the whole load "
+            "was rolled back"
         )
 
 
@@ -126,7 +127,7 @@ def _insert(connection: Connection, table: Table, rows: pa.Table) -> None:
 
 
 class _Result(MySQLResult):  # type: ignore[misc]
-    """A result that answers the server's call for a file with what the connection holds."""
+    """A result that answers the server's request for a file with the connection's rows."""
 
     def _read_load_local_packet(self, first_packet: Any) -> None:
         sender = self.connection
@@ -137,15 +138,15 @@ class _Result(MySQLResult):  # type: ignore[misc]
                 for start in range(0, len(part), _PACKET_BYTES):
                     sender.write_packet(part[start : start + _PACKET_BYTES])
         finally:
-            # The empty packet ends the file; whatever happens, the server waits for it.
+            # The server waits for the empty packet that ends the file, also after an error.
             sender.write_packet(b"")
             self._read_ok_packet(sender._read_packet())
         if held is None:
-            raise pymysql.err.InternalError(f"the server asked for a file of ours, {asked!r}, and got nothing")
+            raise pymysql.err.InternalError(f"the server asked for the client's file {asked!r} and got nothing")
 
 
 class _Sender(pymysql.connections.Connection):  # type: ignore[misc]
-    """A connection that may load, but only what it holds."""
+    """A connection that can load rows, but no files."""
 
     held: Iterator[memoryview] | None = None
 

@@ -1,4 +1,4 @@
-"""Turns: what one process at a time may do, over several systems that share no transaction."""
+"""Locks between processes, for changes of several systems that share no transaction."""
 
 import hashlib
 import sqlite3
@@ -13,43 +13,44 @@ from dosel.db.engine import in_words
 from dosel.errors import WarehouseError
 
 WAIT_SECONDS = 120
-"""How long a process waits for its turn."""
+"""Time that a process waits for a lock."""
 
 IDLE_SECONDS = 180
-"""After so long without a word from the holder, MySQL takes its machine for gone and gives the turn to the next."""
+"""MySQL releases a lock whose connection was idle for this time, since its machine may be gone."""
 
 
 @dataclass(frozen=True)
 class ModelLock:
-    """Held until the block that took it ends, or the process does."""
+    """A lock that this process holds until the end of the block, or of the process."""
 
     name: str
     _connection: Connection | None = None
 
     def check(self) -> None:
-        """
+        """Check that the lock is still held.
+
         Raises:
-            WarehouseError: the connection that held the turn was lost, so that another may have it now.
+            WarehouseError: its connection was lost, so that another process may hold the lock now.
         """
         if self._connection is None:
             return
         try:
             held = self._connection.scalar(text("SELECT IS_USED_LOCK(:name) = CONNECTION_ID()"), {"name": self.name})
         except DBAPIError as error:
-            raise WarehouseError(f"the data store broke off while {self.name} was held ({error.orig})") from error
+            raise WarehouseError(f"the data store failed while {self.name} was locked ({error.orig})") from error
         if not held:
-            raise WarehouseError(f"{self.name} was lost to somebody else; try again")
+            raise WarehouseError(f"the lock {self.name} was lost to another process; try again")
 
 
 @contextmanager
 def hold(engine: Engine, what: str) -> Iterator[ModelLock]:
-    """Waits until nobody else has the turn called `what`.
+    """Wait for the lock called `what` and hold it for the block.
 
-    On MySQL a named lock on a connection of its own, on SQLite a lock on a file beside the database: the
-    database itself stays free for transactions meanwhile. Both end with the process, however it ends.
+    On MySQL it is a named lock on its own connection, on SQLite a lock on a file next to the database, so that the
+    database stays free for transactions. Both are released when the process ends.
 
     Raises:
-        WarehouseError: it did not come within `WAIT_SECONDS`, or the data store failed.
+        WarehouseError: the lock was not free within `WAIT_SECONDS`, or the data store failed.
     """
     if engine.dialect.name == "sqlite":
         with _sqlite_lock(engine.url.database or "", what) as held:
@@ -61,7 +62,7 @@ def hold(engine: Engine, what: str) -> Iterator[ModelLock]:
 
 @contextmanager
 def _mysql_lock(engine: Engine, what: str) -> Iterator[ModelLock]:
-    # Names of locks belong to the server, not the schema, and have at most 64 characters.
+    # Lock names are global to the server and have at most 64 characters.
     name = "dosel " + hashlib.sha256(f"{engine.url.database} {what}".encode()).hexdigest()[:40]
     try:
         connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
@@ -77,7 +78,7 @@ def _mysql_lock(engine: Engine, what: str) -> Iterator[ModelLock]:
             raise _not_acquired(what)
         yield ModelLock(name, connection)
     finally:
-        # Ended, not returned to the pool: that is what gives the lock back whatever happened.
+        # Closed, not returned to the pool, since that releases the lock in every case.
         connection.invalidate()
         connection.close()
 
@@ -96,4 +97,4 @@ def _sqlite_lock(database: str, what: str) -> Iterator[ModelLock]:
 
 
 def _not_acquired(what: str) -> WarehouseError:
-    return WarehouseError(f"{what}: others were at it for {WAIT_SECONDS} s; is one of them stuck? Try again")
+    return WarehouseError(f"{what}: another process held the lock for {WAIT_SECONDS} s; is it stuck? Try again")

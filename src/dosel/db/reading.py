@@ -1,4 +1,4 @@
-"""Many rows out of a table, as columns."""
+"""Reads many rows of a table as columns."""
 
 from collections.abc import Mapping
 
@@ -13,16 +13,16 @@ from dosel.errors import WarehouseError
 
 
 def read(engine: Engine, query: Select[*tuple[object, ...]], types: Mapping[str, str]) -> pd.DataFrame:
-    """What a query without parameters gives: columns in the `types` named, the others text.
+    """Run a query without parameters: columns of the given `types`, all others as text.
 
-    Text is of objects that rows share.
+    Equal texts are one shared object.
 
     Raises:
-        WarehouseError: the data store cannot be reached, or gave up.
+        WarehouseError: the data store cannot be reached, or failed.
     """
     statement = str(query.compile(dialect=engine.dialect))
     with transaction(engine) as connection:
-        # The plain way, which also says in words what is wrong with the server, and needs no rows to know the types.
+        # With SQLAlchemy first, whose errors are clear, and which needs no rows to know the types.
         first = pd.read_sql(query.limit(1), connection)
         url = _connectorx_url(engine)
         if first.empty or url is None:
@@ -37,10 +37,10 @@ def read(engine: Engine, query: Select[*tuple[object, ...]], types: Mapping[str,
 
 
 def _connectorx_url(engine: Engine) -> str | None:
-    """The address as connectorx wants it; None where it is not to be used.
+    """The URL for connectorx; None where it cannot be used.
 
-    That is an address with options that only PyMySQL understands, and SQLite: connectorx brings a SQLite of its own,
-    and two of them in one process take each other's file locks away, after which the database is malformed
+    It cannot be used for a URL with options, which only PyMySQL understands, and for SQLite: connectorx contains its
+    own SQLite, and two copies in one process break each other's file locks and corrupt the database
     (https://www.sqlite.org/howtocorrupt.html, 2.2.1).
     """
     if engine.dialect.name == "sqlite" or engine.url.query:
@@ -56,7 +56,7 @@ def _typed(table: pa.Table, types: Mapping[str, str]) -> pd.DataFrame:
             columns[name] = pd.Series(column.to_numpy().astype(types[name], copy=False), copy=False)
         else:
             words = column.cast(pa.string()).combine_chunks().dictionary_encode()
-            # One more at the end: the place of a null.
+            # The last entry is the value of a null.
             spelled = np.array([*words.dictionary.to_pylist(), None], dtype=object)
             places = words.indices.fill_null(len(spelled) - 1)
             columns[name] = pd.Series(spelled[places.to_numpy()], dtype=object)

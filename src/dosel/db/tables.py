@@ -1,6 +1,6 @@
-"""The tables: those that are fixed, and those of each use case, which are derived from its declaration.
+"""The tables: fixed ones, and those of each use case, which are derived from its declaration.
 
-A change of a fixed table is a new file in `migrations/versions/`, beside the change here.
+A change of a fixed table needs a change here and a new file in `migrations/versions/`.
 """
 
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ WRITERS = Table(
     Column("use_case", String(64), primary_key=True),
     **MYSQL,
 )
-"""A row a use case, locked by whoever stores a batch: what is a duplicate is decided by one writer at a time."""
+"""One row for each use case, which a writer locks while it stores a batch, so that writers do not overlap."""
 
 PREDICTIONS = Table(
     "predictions",
@@ -91,7 +91,7 @@ PROJECTIONS = Table(
     Column("sequence", Integer, nullable=False),
     **MYSQL,
 )
-"""Up to which entry of the ledger the aliases in MLflow were brought: what differs after that was moved outside."""
+"""The last entry of the ledger that was written to MLflow's aliases; a later difference was made outside dosel."""
 
 MANIFESTS = Table(
     "manifests",
@@ -117,19 +117,19 @@ NOTES = Table(
     Column("text", Text, nullable=False),
     **MYSQL,
 )
-"""What went wrong around Production without moving it; `sequence` is the entry that was the last one then."""
+"""Problems that did not change Production; `sequence` is the ledger's last entry at that time."""
 
 
 KEYS = ("batch_id", "row_no", "row_key")
-"""The clean table's columns beside those that a use case declares."""
+"""The clean table's columns in addition to the declared ones."""
 
 
 @dataclass(frozen=True)
 class UseCaseTables:
-    """A use case's own tables. A row is named by its batch and its position in it.
+    """A use case's own tables. The key of a row is its batch and its position in the batch.
 
-    `raw` keeps each row as received, as text; what a row holds beyond the declared columns goes, as JSON,
-    to `surplus`. `clean` holds accepted rows, typed, each once. `quarantine` says why the others are not.
+    `raw` has each row as received, as text; the column `surplus` has values beyond the declared columns, as JSON.
+    `clean` has the valid rows, typed and without duplicates. `quarantine` has the reasons for refused rows.
     """
 
     raw: Table
@@ -148,7 +148,7 @@ _TYPES: Mapping[str, Any] = {
 
 @cache
 def use_case_tables(use_case_name: str, columns: tuple[tuple[str, str, bool], ...]) -> UseCaseTables:
-    """The tables of a use case, given its columns: name, kind, and whether a row may do without."""
+    """The tables of a use case, from its columns: name, kind, and whether it is optional."""
     metadata = MetaData()
 
     def table(suffix: str, *own: Column[Any] | UniqueConstraint) -> Table:
@@ -188,6 +188,6 @@ def _kind(feature: Feature) -> str:
 
 
 def create(connection: Connection, *tables: Table) -> None:
-    """Creates what is missing; several processes may do so at once."""
+    """Create missing tables; several processes may do so at once."""
     for table in tables:
         connection.execute(CreateTable(table, if_not_exists=True))

@@ -1,7 +1,7 @@
 """Column types that SQLite and MySQL share, and MySQL's options for a table.
 
 Names, digests and categories compare byte for byte (`utf8mb4_bin`): MySQL's own default ignores case.
-Migrations rest on these: they do not change. A type that is to differ gets a new name.
+Migrations use these types, so they must not change: a different type needs a new name.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ MOMENT = DateTime().with_variant(DATETIME(fsp=6), "mysql", "mariadb")
 """UTC, without a time zone, to the microsecond."""
 
 LONG_TEXT = Text().with_variant(MEDIUMTEXT, "mysql", "mariadb")
-"""Text that may outgrow MySQL's TEXT, which ends at 65,535 bytes: JSON, and what a source sends."""
+"""Text that may exceed the 65,535 bytes of MySQL's TEXT: JSON, and values that a source sends."""
 
 AUTO_ID = BigInteger().with_variant(Integer, "sqlite")
-"""SQLite counts up by itself only in a column whose type is exactly INTEGER."""
+"""SQLite generates ids only for a column whose type is exactly INTEGER."""

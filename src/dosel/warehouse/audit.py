@@ -1,4 +1,4 @@
-"""The account: what the ledger says of each batch against the rows that are there."""
+"""Compares the batch ledger with the stored rows."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,7 @@ from dosel.warehouse.records import BatchRecord
 
 
 def deviations(connection: Connection, tables: UseCaseTables, ledger: Iterable[BatchRecord]) -> list[str]:
-    """What is wrong, in words; nothing if raw = clean + quarantine + duplicates in every batch."""
+    """Descriptions of differences; empty if raw = clean + quarantine + duplicates in every batch."""
     named = {"raw": tables.raw, "clean": tables.clean, "quarantine": tables.quarantine}
     held: dict[str, dict[int, int]] = {}
     for name, table in named.items():

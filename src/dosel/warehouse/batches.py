@@ -1,4 +1,4 @@
-"""Batches, stored once each: ledger row, raw rows, clean rows and quarantine in one transaction."""
+"""Stores each batch once: ledger entry, raw rows, clean rows and quarantine in one transaction."""
 
 import hashlib
 from contextlib import suppress
@@ -39,7 +39,7 @@ from dosel.warehouse.opening import open_tables
 from dosel.warehouse.records import BatchRecord, RefusedRow, as_record, refused_row
 
 _KEYS_PER_QUERY = 10_000
-"""As literals: 200 kB, which every server reads at once and looks up in its index."""
+"""Keys as literals in one query: 200 kB, which every server accepts."""
 
 _ARROW = {String: pa.string(), Double: pa.float64(), Integer: pa.int64(), BigInteger: pa.int64()}
 
@@ -56,21 +56,21 @@ class BatchStore:
         self._loader = Loader(engine)
         self._use_case = use_case
         self._tables: UseCaseTables = open_tables(engine, use_case)
-        self._turn = select(WRITERS).where(WRITERS.c.use_case == use_case.name)
-        self._join_the_queue()
+        self._lock_row = select(WRITERS).where(WRITERS.c.use_case == use_case.name)
+        self._create_lock_row()
 
     def holds(self, batch: Batch) -> bool:
-        """Whether the ledger has this batch, whatever rows it was stored with. Costs one short query."""
+        """Whether the ledger has this batch, by one short query."""
         with transaction(self._engine) as connection:
             return self._stored(connection, batch, self._epoch(connection, batch))
 
     def store(
         self, batch: Batch, accepted: pd.DataFrame, refused: dict[int, str], text: pa.Table | None = None
     ) -> BatchRecord | None:
-        """Stores a batch whole, or not at all.
+        """Store a batch completely, or not at all.
 
         Args:
-            accepted: acceptable rows in canonical types with the target, indexed by position in the batch.
+            accepted: valid rows in canonical types with the target, indexed by position in the batch.
             refused: the reason for each other position.
             text: the batch's rows as `as_text` gives them, if the caller has them already.
 
@@ -85,7 +85,7 @@ class BatchStore:
         digest = _digest(text)
         try:
             with self._loader.transaction() as connection:
-                connection.execute(self._turn.with_for_update())
+                connection.execute(self._lock_row.with_for_update())
                 epoch = self._epoch(connection, batch)
                 if self._stored(connection, batch, epoch):
                     return None
@@ -110,7 +110,7 @@ class BatchStore:
             return self._records(connection)
 
     def quarantine(self, limit: int, batch_id: int | None = None) -> list[RefusedRow]:
-        """Refused rows, those of the newest batch first; of one batch, if it is given."""
+        """Refused rows, newest batch first; only those of `batch_id`, if given."""
         raw, refused = self._tables.raw, self._tables.quarantine
         place = (raw.c.batch_id == refused.c.batch_id) & (raw.c.row_no == refused.c.row_no)
         query = (
@@ -135,7 +135,7 @@ class BatchStore:
         return read(self._engine, select(*columns).order_by(table.c.batch_id, table.c.row_no), types)
 
     def digest(self, batch_id: int) -> str:
-        """The digest of a batch, computed again from what raw holds of it."""
+        """The digest of a batch, computed from the raw table."""
         table, columns = self._tables.raw, self._received
         query = select(*columns).where(table.c.batch_id == batch_id).order_by(table.c.row_no)
         with transaction(self._engine) as connection:
@@ -145,10 +145,10 @@ class BatchStore:
         return _digest(pa.table({name: pa.array(v, pa.string()) for name, v in zip(names, values, strict=True)}))
 
     def audit(self) -> None:
-        """Counts every row that is stored against the ledger, batch by batch.
+        """Compare the numbers of stored rows with the ledger, batch by batch.
 
         Raises:
-            AccountingError: a batch is not whole; the message names it and what it holds.
+            AccountingError: a batch is incomplete; the message names the batch and the numbers.
         """
         with transaction(self._engine) as connection:
             wrong = deviations(connection, self._tables, self._records(connection))
@@ -158,15 +158,15 @@ class BatchStore:
                 f"{self._use_case.name}: the warehouse does not hold what its ledger says. {'; '.join(wrong[:3])}{more}"
             )
 
-    def _join_the_queue(self) -> None:
-        """Makes the row that writers lock, in a transaction of its own: others may be making it, too."""
+    def _create_lock_row(self) -> None:
+        """Create the row that writers lock, in its own transaction, since another process may create it too."""
         with suppress(IntegrityError), transaction(self._engine) as connection:
-            if connection.execute(self._turn).first() is None:
+            if connection.execute(self._lock_row).first() is None:
                 connection.execute(insert(WRITERS).values(use_case=self._use_case.name))
 
     @property
     def _received(self) -> list[Column[Any]]:
-        """Raw's columns of what was received."""
+        """The raw table's columns of received values."""
         return [self._tables.raw.c[name] for name in (*self._use_case.columns, SURPLUS)]
 
     @property
@@ -184,7 +184,7 @@ class BatchStore:
     def _enter(
         self, connection: Connection, batch: Batch, epoch: str, digest: str, clean: int, refused: int
     ) -> BatchRecord:
-        """Writes the line of the ledger; its unique key would stop a batch that got past the queue."""
+        """Write the ledger's entry; its unique key would stop a second copy of the batch."""
         values: dict[str, Any] = {
             "stream": batch.stream,
             "epoch": epoch,
@@ -203,7 +203,7 @@ class BatchStore:
         return BatchRecord(id=int(key[0]), **values)
 
     def _epoch(self, connection: Connection, batch: Batch) -> str:
-        """The batch's epoch. Where a source does not tell, a number lower than the last one starts a new one."""
+        """The batch's epoch. If the source has none, a number lower than the last one starts a new epoch."""
         if batch.epoch:
             return batch.epoch
         mine = self._mine & (BATCHES.c.stream == batch.stream)
@@ -216,8 +216,8 @@ class BatchStore:
         return str(seen + 1)
 
     def _fresh(self, connection: Connection, keys: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Which rows are neither stored already nor a repetition within the batch."""
-        # In order, so that the server walks its index once instead of jumping about in it.
+        """A mask of the rows that are neither stored already nor repeated within the batch."""
+        # Sorted, so that the server walks its index once.
         ordered = np.sort(keys)
         stored: list[int] = []
         for start in range(0, len(ordered), _KEYS_PER_QUERY):
@@ -237,14 +237,14 @@ class BatchStore:
     def _put(
         self, connection: Connection, table: Table, batch_id: int, row_no: npt.NDArray[np.int64], columns: pa.Table
     ) -> None:
-        """Adds rows of a batch, each with its place."""
+        """Add rows of a batch, each with its position."""
         rows = columns.add_column(0, "row_no", pa.array(row_no, pa.int64()))
         rows = rows.add_column(0, "batch_id", pa.repeat(batch_id, len(row_no)))
         self._loader.put(connection, table, rows)
 
 
 def _digest(text: pa.Table) -> str:
-    """SHA-256 of the rows as raw keeps them: anyone can compute it again from that table."""
+    """SHA-256 of the rows as in the raw table, from which it can be computed again."""
     digest = hashlib.sha256()
     for part in lines(text):
         digest.update(part)

@@ -1,4 +1,4 @@
-"""What the warehouse tells of its batches."""
+"""Records of the batch ledger and of refused rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from sqlalchemy import RowMapping
 
 @dataclass(frozen=True)
 class BatchRecord:
-    """A line of the batch ledger. `rows_received` is the sum of the other three counts."""
+    """An entry of the batch ledger. `rows_received` is the sum of the other three counts."""
 
     id: int
     stream: str
