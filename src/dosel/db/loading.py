@@ -114,8 +114,8 @@ def _load(connection: Connection, table: Table, rows: pa.Table) -> None:
     if done.rowcount != rows.num_rows or warnings:
         reported = "; ".join(str(message) for _, _, message in warnings) or "no warning"
         raise WarehouseError(
-            f"{table.name}: {rows.num_rows} rows were sent and {done.rowcount} were stored ({reported}); the whole load "
-            "was rolled back"
+            f"{table.name}: {rows.num_rows} rows were sent and {done.rowcount} were stored ({reported}); "
+            "the whole load was rolled back"
         )
 
 
