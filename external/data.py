@@ -35,7 +35,7 @@ def load(settings: Settings, fetch: Download = download) -> DataSet:
         fetch: writes the downloaded set to a path within some seconds, or raises `DownloadError`.
 
     Raises:
-        StartError: the CSV named cannot be served. Nothing stands in for a file somebody asked for.
+        StartError: the CSV named cannot be served. No other rows replace a file that the user named.
     """
     if settings.data_api_csv is not None:
         rows = read_csv(settings.data_api_csv, settings.data_api_csv_classes)

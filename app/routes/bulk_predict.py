@@ -93,7 +93,7 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue) -> None:
     async def predict_batch(request: Request, follower: FollowerDep, model: ModelQuery = None) -> Response:
         """A JSON list of rows, or CSV with a header; answered in the same format and order.
 
-        All rows are checked before anything is answered; if one is not acceptable, the first 100 such rows are told.
+        If any row is invalid, nothing is predicted and the first 100 invalid rows are returned.
         """
         declared = request.headers.get("content-type", "")
         kind = content_type(declared) if declared else JSON

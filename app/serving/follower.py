@@ -209,7 +209,7 @@ class ModelFollower:
             self._stopped.wait(self._settings.poll_seconds)
 
     def _poll(self, slot: _Slot) -> None:
-        """Load what is in Production if it changed; after any failure the loaded model goes on answering."""
+        """Load what is in Production if it changed; after any failure the loaded model keeps answering."""
         name = slot.use_case.model_name
         number: int | None = None
         try:
@@ -291,7 +291,7 @@ def _collect_garbage() -> None:
 
 
 def _meanwhile(slot: _Slot) -> str:
-    return f" (version {slot.loaded.version.version} goes on answering)" if slot.loaded else ""
+    return f" (version {slot.loaded.version.version} keeps answering)" if slot.loaded else ""
 
 
 def _open(settings: Settings) -> "Registry":

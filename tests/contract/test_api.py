@@ -571,7 +571,7 @@ def test_another_version_takes_over_and_a_bad_one_does_not(install: Install) -> 
         response = client.post("/warmup")
         assert response.status_code == 503
         assert "version 3, which could not be loaded" in response.json()["detail"]
-        assert "version 2 goes on answering" in response.json()["detail"]
+        assert "version 2 keeps answering" in response.json()["detail"]
         assert version_of(client) == 2
         state = client.get("/readyz").json()["use_cases"]["covertype"]
         assert (state["ready"], state["version"]) == (True, 2)

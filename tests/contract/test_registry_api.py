@@ -75,7 +75,7 @@ def test_what_nobody_vouched_for_is_not_loaded_and_the_last_good_one_goes_on(
     response = api.post("/warmup")
     assert response.status_code == 503
     assert "version 2 has no manifest in the ledger" in response.json()["detail"]
-    assert "version 1 goes on answering" in response.json()["detail"]
+    assert "version 1 keeps answering" in response.json()["detail"]
     assert api.post("/predict", json=COVERTYPE.example).json()["model"]["version"] == 1
     assert "no manifest" in api.get("/readyz").json()["use_cases"]["covertype"]["waiting_for"]
     assert api.get(f"/models/{NAME}/versions/2").json()["manifest"] is None

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from dosel.model.predictor import Predictor
 from dosel.usecases import Feature, Number
 
-NOBODYS = -1
+NO_FEATURE = -1
 """The owner of a column that never changes."""
 
 
@@ -23,9 +23,9 @@ def owners(predictor: Predictor) -> npt.NDArray[np.intp] | None:
     ]
     encoded = predictor.encoded(predictor.matrix([example, *(row for _, row in changed)]))
     differs = encoded[1:] != encoded[0]
-    found = np.full(encoded.shape[1], NOBODYS, np.intp)
+    found = np.full(encoded.shape[1], NO_FEATURE, np.intp)
     for (place, _), moved in zip(changed, differs, strict=True):
-        if ((found[moved] != NOBODYS) & (found[moved] != place)).any():
+        if ((found[moved] != NO_FEATURE) & (found[moved] != place)).any():
             return None
         found[moved] = place
     return found

@@ -6,7 +6,7 @@ from time import perf_counter
 
 import numpy as np
 
-from dosel.explain.columns import NOBODYS, owners
+from dosel.explain.columns import NO_FEATURE, owners
 from dosel.explain.exact import Exact, Floats, Unit, exact
 from dosel.explain.sampling import sampled
 from dosel.model.predictor import Backend, Predictor
@@ -95,7 +95,7 @@ class Contributor:
             )
             return None
         values = np.zeros(len(self._names))
-        owned = self._owners != NOBODYS
+        owned = self._owners != NO_FEATURE
         np.add.at(values, self._owners[owned], columns.values[owned])
         return self._made(self._exact.method, self._exact.unit, columns.base, values)
 

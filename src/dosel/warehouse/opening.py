@@ -67,7 +67,7 @@ def _renew_row_keys(connection: Connection, loader: Loader, use_case: UseCase, n
     Otherwise a row that a source sends again would not be recognised as a duplicate.
     """
     clean = tables_of(use_case).clean
-    # Nobody stores a batch meanwhile.
+    # Locks out writers of batches.
     connection.execute(select(WRITERS).where(WRITERS.c.use_case == use_case.name).with_for_update())
     rows = pd.read_sql(select(*(column for column in clean.columns if column.name not in new)), connection)
     for feature in use_case.features:

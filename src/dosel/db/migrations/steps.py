@@ -1,4 +1,4 @@
-"""What migrations do, in a form that can be repeated: each looks at what is there first."""
+"""Steps of migrations that can be repeated: each checks first what exists.
 
 from alembic import op
 from sqlalchemy import Column, Table, inspect
