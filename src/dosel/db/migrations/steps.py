@@ -1,4 +1,4 @@
-"""Steps of migrations that can be repeated: each checks first what exists.
+"""Steps of migrations that can be repeated: each checks first what exists."""
 
 from alembic import op
 from sqlalchemy import Column, Table, inspect
