@@ -79,11 +79,12 @@ soak-ingest: setup ## test the ingest: kill -9 worker, data API and database 200
 	@.venv/bin/python -m benchmarks.soak_ingest
 
 .PHONY: lint
-lint: setup ## style, types, import rules, links and generated parts of the documentation
+lint: setup ## style, types, import rules, declarations, links and generated parts of the documentation
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy src app external ui dags scripts benchmarks tests
 	@.venv/bin/lint-imports --no-cache
+	@$(DOSEL) check
 	@.venv/bin/python scripts/generated_docs.py --check
 	@$(MKDOCS) --site-dir .cache/site
 

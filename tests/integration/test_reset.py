@@ -1,6 +1,7 @@
 """`dosel reset`: a use case's rows and batches are gone, others' and the record of Production stay."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import Engine, insert, select
@@ -8,11 +9,12 @@ from typer.testing import CliRunner
 
 from dosel.cli import cli
 from dosel.db.tables import BATCHES
+from dosel.errors import SchemaError
 from dosel.registry.ledger import PromotionLedger
 from dosel.usecases.covertype import COVERTYPE
 from dosel.warehouse.batches import BatchStore
 from dosel.warehouse.records import BatchRecord
-from dosel.warehouse.reset import clear, held
+from dosel.warehouse.reset import clear, drop, has_tables, held
 
 pytestmark = pytest.mark.storage
 
@@ -45,6 +47,45 @@ def test_what_is_not_its_own_stays(engine: Engine, store: Store, received: Recei
     assert len(PromotionLedger(engine).history(COVERTYPE.model_name)) == 1
     with engine.connect() as connection:
         assert connection.scalars(select(BATCHES.c.use_case)).all() == ["another"]
+
+
+def test_dropped_tables_are_made_again_by_another_declaration(engine: Engine, store: Store, received: Received) -> None:
+    store(received(5))
+    PromotionLedger(engine).append(COVERTYPE.model_name, 1, "a test", "first")
+    with engine.begin() as connection:
+        row = dict(connection.execute(select(BATCHES)).mappings().one())
+        del row["id"]
+        connection.execute(insert(BATCHES).values(row | {"use_case": "another"}))
+    fewer = replace(COVERTYPE, features=COVERTYPE.features[1:])
+    with pytest.raises(SchemaError):
+        BatchStore(engine, fewer)
+    assert drop(engine, fewer)[f"{COVERTYPE.name}_raw"] == 5
+    assert not has_tables(engine, fewer)
+    assert BatchStore(engine, fewer).records() == []
+    assert len(PromotionLedger(engine).history(COVERTYPE.model_name)) == 1
+    with engine.connect() as connection:
+        assert connection.scalars(select(BATCHES.c.use_case)).all() == ["another"]
+
+
+def test_dropping_that_was_stopped_half_way_can_be_repeated(engine: Engine, store: Store, received: Received) -> None:
+    store(received(5))
+    with engine.begin() as connection:
+        for suffix in ("raw", "clean"):
+            connection.exec_driver_sql(f"DROP TABLE {COVERTYPE.name}_{suffix}")
+    assert held(engine, COVERTYPE) == drop(engine, COVERTYPE) == {"batches": 1}
+    assert held(engine, COVERTYPE) == {}
+    assert drop(engine, COVERTYPE) == {}
+
+
+@pytest.mark.parametrize(("answer", "left"), [("n\n", True), ("y\n", False)])
+def test_the_command_asks_before_it_drops(
+    answer: str, left: bool, warehouse_url: str, engine: Engine, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    BatchStore(engine, COVERTYPE)
+    monkeypatch.setenv("DOSEL_WAREHOUSE_URL", warehouse_url)
+    done = CliRunner().invoke(cli, ["reset", "--drop", COVERTYPE.name], input=answer)
+    assert f"remove no rows and drop the tables of {COVERTYPE.name}?" in done.output
+    assert has_tables(engine, COVERTYPE) == left
 
 
 @pytest.mark.parametrize(("arguments", "answer", "left"), [((), "n\n", 1), ((), "y\n", 0), (("--yes",), "", 0)])

@@ -1,16 +1,21 @@
 """What stands in the way of a start is said before anything is started."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from dosel.client import Client
+from dosel.db.engine import connect
+from dosel.embedded import up
 from dosel.embedded.processes import Processes
 from dosel.embedded.up import Platform
 from dosel.errors import StartupError
 from dosel.settings import Settings
-from dosel.usecases import ALL
+from dosel.usecases import ALL, RefusedFile
+from dosel.usecases.penguins import PENGUINS
+from dosel.warehouse.batches import BatchStore
 
 
 def test_a_use_case_that_the_running_platform_does_not_know(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,3 +24,29 @@ def test_a_use_case_that_the_running_platform_does_not_know(tmp_path: Path, monk
     monkeypatch.setattr(Client, "use_cases", lambda _: [{"name": use_case.name} for use_case in known])
     with pytest.raises(StartupError, match=rf"before {new.name} was declared; stop it with `make down`"):
         Platform(Settings(home=tmp_path), {}, Console()).up(detach=True)
+
+
+def platform(tmp_path: Path) -> Platform:
+    return Platform(Settings(home=tmp_path), {}, Console(soft_wrap=True))
+
+
+def test_a_refused_file_is_named_in_one_line_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(up, "REFUSED", (RefusedFile("wine.py", ("folds: 1 is too few", "name: ''")),))
+    monkeypatch.setattr(up, "ALL", ())
+    with pytest.raises(StartupError, match="no use case can run"):
+        platform(tmp_path).up(detach=True)
+    assert capsys.readouterr().out == (
+        "not used: wine.py: folds: 1 is too few (and 1 more); `dosel check` lists all problems\n"
+    )
+
+
+def test_tables_that_do_not_fit_their_declaration_stop_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(home=tmp_path)
+    BatchStore(connect(settings.warehouse_url), PENGUINS)
+    monkeypatch.setattr(up, "ALL", (replace(PENGUINS, features=PENGUINS.features[1:]),))
+    with pytest.raises(StartupError, match=r"the tables of penguins do not fit.*island.*reset --drop penguins"):
+        platform(tmp_path).up(detach=True)

@@ -100,12 +100,9 @@ class Platform:
         from dosel.db.comparison import compare_all
 
         for refused in REFUSED:
-            others = f" (and {len(refused.problems) - 1} more problems)" if len(refused.problems) > 1 else ""
-            self._console.print(
-                f"[yellow]not used:[/] {escape(refused.file)}: {escape(refused.problems[0])}{others}; "
-                "`dosel check` lists all",
-                highlight=False,
-            )
+            more = f" (and {len(refused.problems) - 1} more)" if len(refused.problems) > 1 else ""
+            line = f"{refused.file}: {refused.problems[0]}{more}; `dosel check` lists all problems"
+            self._console.print(f"[yellow]not used:[/] {escape(line)}", highlight=False)
         if not ALL:
             raise StartupError("no use case can run: correct the files in src/dosel/usecases/")
         differing = [c for c in compare_all(self._settings.warehouse_url, ALL) if c.differences]

@@ -82,7 +82,7 @@ def named(name: str) -> UseCase:
     for use_case in ALL:
         if use_case.name == name:
             return use_case
-    raise UnknownUseCase(f"no use case {name!r}; there are: {', '.join(u.name for u in ALL)}")
+    raise UnknownUseCase(f"no use case {name!r}; there are: {', '.join(u.name for u in ALL)}{_refused()}")
 
 
 def of_model(name: str) -> UseCase:
@@ -94,4 +94,9 @@ def of_model(name: str) -> UseCase:
     for use_case in ALL:
         if name in (use_case.model_name, use_case.name):
             return use_case
-    raise UnknownUseCase(f"no model {name!r}; there are: {', '.join(u.model_name for u in ALL)}")
+    raise UnknownUseCase(f"no model {name!r}; there are: {', '.join(u.model_name for u in ALL)}{_refused()}")
+
+
+def _refused() -> str:
+    files = ", ".join(refused.file for refused in REFUSED)
+    return f". Refused: {files} (`dosel check` says why)" if files else ""

@@ -1,0 +1,187 @@
+"""The fixed tables: made from nothing, brought up from before there were migrations, by one process or several."""
+
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, event, inspect, text
+
+from dosel.db import migrations
+from dosel.db.engine import transaction
+from dosel.db.migrations import VERSION_TABLE, current, head, migrate
+from dosel.db.tables import METADATA
+from dosel.errors import WarehouseError
+from dosel.registry.ledger import PromotionLedger
+from dosel.usecases.penguins import PENGUINS
+from dosel.warehouse.batches import BatchStore
+
+pytestmark = pytest.mark.storage
+
+HERE = Path(__file__).parent
+EVIDENCE = ("kind", "to_run", "data_digest", "manifest_digest", "metrics_before", "metrics_after", "gate")
+"""The columns of promotions that the first ledgers did not have."""
+
+Rows = dict[str, list[tuple[Any, ...]]]
+
+
+def fill(engine: Engine, without: Iterable[str] = ()) -> Rows:
+    """A data store of the last version without migrations; of an older one, which lacks some columns or tables."""
+    with transaction(engine) as connection:
+        for statement in (HERE / "before_migrations" / f"{engine.dialect.name}.sql").read_text().split(";\n"):
+            if statement.strip():
+                connection.exec_driver_sql(statement.replace("%", "%%"))
+        for name in without:
+            table, _, column = name.partition(".")
+            connection.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}" if column else f"DROP TABLE {table}"))
+    return rows(engine)
+
+
+def rows(engine: Engine) -> Rows:
+    with transaction(engine) as connection:
+        names = sorted(set(inspect(connection).get_table_names()) - {VERSION_TABLE})
+        return {name: [tuple(r) for r in connection.execute(text(f"SELECT * FROM {name}"))] for name in names}
+
+
+def assert_is_declared(engine: Engine) -> None:
+    """The tables are those that the code works with, by Alembic's own comparison."""
+    with engine.connect() as connection:
+        options = {"include_name": lambda name, kind, _: kind != "table" or name in METADATA.tables}
+        differences = compare_metadata(MigrationContext.configure(connection, opts=options), METADATA)
+    assert differences == []
+
+
+def test_an_empty_data_store_gets_the_declared_tables(engine: Engine) -> None:
+    assert current(engine) is None
+    migrate(engine)
+    assert current(engine) == head()
+    assert set(rows(engine)) == set(METADATA.tables)
+    assert_is_declared(engine)
+
+
+def test_a_data_store_from_before_migrations_keeps_every_row(engine: Engine) -> None:
+    before = fill(engine)
+    assert {name: len(found) for name, found in before.items() if "_" not in name} == {
+        "batches": 1,
+        "manifests": 1,
+        "predictions": 2,
+        "projections": 1,
+        "promotions": 3,
+        "writers": 1,
+    }
+    migrate(engine)
+    assert rows(engine) == before
+    assert_is_declared(engine)
+
+
+def test_what_reads_the_tables_reads_what_was_stored_before(engine: Engine) -> None:
+    before = fill(engine)
+    ledger = PromotionLedger(engine)
+    assert [(entry.sequence, entry.to_version) for entry in ledger.history("modelo_covertype_vf")] == [(1, 1), (2, 3)]
+    assert ledger.manifest("modelo_covertype_vf", 1, "a" * 32) is not None
+    store = BatchStore(engine, PENGUINS)
+    store.audit()
+    [record] = store.records()
+    assert store.digest(record.id) == record.digest
+    assert len(store.clean()) == record.rows_clean == 2
+    assert rows(engine) == before
+
+
+def test_a_ledger_without_evidence_gets_empty_columns(engine: Engine) -> None:
+    before = fill(engine, without=[f"promotions.{name}" for name in EVIDENCE])
+    migrate(engine)
+    after = rows(engine)
+    assert [entry[: -len(EVIDENCE)] for entry in after["promotions"]] == before["promotions"]
+    assert {entry[-len(EVIDENCE) :] for entry in after["promotions"]} == {(None,) * len(EVIDENCE)}
+    assert {name: after[name] for name in before if name != "promotions"} == {
+        name: found for name, found in before.items() if name != "promotions"
+    }
+    assert_is_declared(engine)
+
+
+def test_tables_that_were_never_needed_are_made(engine: Engine) -> None:
+    before = fill(engine, without=["predictions", "promotion_notes"])
+    migrate(engine)
+    assert rows(engine) == before | {"predictions": [], "promotion_notes": []}
+    assert_is_declared(engine)
+
+
+def test_nothing_to_do_costs_one_query(engine: Engine) -> None:
+    migrate(engine)
+    sent: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *arguments: sent.append(arguments[2]))
+    migrate(engine)
+    assert [statement for statement in sent if statement != "BEGIN IMMEDIATE"] == [
+        f"SELECT version_num FROM {VERSION_TABLE}"
+    ]
+
+
+def test_opening_the_ledger_sends_nothing(engine: Engine) -> None:
+    PromotionLedger(engine)
+    assert rows(engine) == {}
+
+
+def test_the_ledgers_lock_can_be_the_first_use(engine: Engine) -> None:
+    ledger = PromotionLedger(engine)
+    with ledger.lock("m"):
+        assert ledger.append("m", 1, "me", "why").sequence == 1
+
+
+def test_tables_of_a_newer_version_are_left_alone(engine: Engine) -> None:
+    migrate(engine)
+    with transaction(engine) as connection:
+        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))
+    with pytest.raises(WarehouseError, match=r"revision 9999.*up to 0003.*newer dosel"):
+        migrate(engine)
+    assert current(engine) == "9999"
+
+
+def test_processes_that_open_at_once_all_find_the_tables(engine: Engine, warehouse_url: str) -> None:
+    before = fill(engine, without=[*(f"promotions.{name}" for name in EVIDENCE), "predictions"])
+    command = [sys.executable, "-m", "tests.integration.migrate_store", warehouse_url, "race"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    racers = [subprocess.Popen(command, text=True, **pipes) for _ in range(4)]  # type: ignore[call-overload]
+    for racer in racers:
+        assert racer.stdout.readline() == "ready\n"
+    for racer in racers:
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    for racer in racers:
+        output, errors = racer.communicate(timeout=60)
+        assert (output, errors, racer.returncode) == ("migrated\n", "", 0)
+    after = rows(engine)
+    assert {name: len(found) for name, found in before.items()} | {"predictions": 0} == {
+        name: len(found) for name, found in after.items()
+    }
+    assert_is_declared(engine)
+
+
+@pytest.mark.parametrize("statements", [1, 4, 10, 15])
+def test_a_migration_that_was_killed_is_finished_by_the_next_process(
+    statements: int, engine: Engine, warehouse_url: str
+) -> None:
+    before = fill(engine, without=[*(f"promotions.{name}" for name in EVIDENCE), "predictions"])
+    command = [sys.executable, "-m", "tests.integration.migrate_store", warehouse_url, str(statements)]
+    killed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (killed.stdout, killed.returncode) == ("", -9), killed.stderr
+    assert current(engine) != head()
+    migrate(engine)
+    after = rows(engine)
+    assert {name: after[name] for name in before if name != "promotions"} == {
+        name: found for name, found in before.items() if name != "promotions"
+    }
+    assert [entry[: -len(EVIDENCE)] for entry in after["promotions"]] == before["promotions"]
+    assert_is_declared(engine)
+
+
+def test_the_newest_file_is_alembics_head() -> None:
+    folder = Path(migrations.__file__).parent
+    config = Config()
+    config.set_main_option("script_location", str(folder))
+    assert ScriptDirectory.from_config(config).get_heads() == [head()]
