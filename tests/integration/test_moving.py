@@ -13,6 +13,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from sqlalchemy import Engine, text
 
 from dosel.db.engine import connect
+from dosel.db.migrations import VERSION_TABLE
 from dosel.errors import PromotionConflict, PromotionRefused, UntrustedModel
 from dosel.model.bundle import hash_files
 from dosel.registry.ledger import Evidence, Promotion, PromotionLedger
@@ -274,6 +275,7 @@ class TestLostVersions:
     def test_a_ledger_from_before_runs_were_noted_is_added_to(self, world: World, engine: Engine) -> None:
         number = world.register("fair")
         with engine.begin() as connection:
+            connection.execute(text(f"DROP TABLE {VERSION_TABLE}"))
             connection.execute(text("DROP TABLE promotions"))
             connection.execute(
                 text(
