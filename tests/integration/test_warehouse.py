@@ -130,7 +130,7 @@ def test_quarantine_says_why(store: Store, engine: Engine, received: Received) -
         found = connection.execute(select(table.c.row_no, table.c.reason))
         reasons = {row.row_no: row.reason for row in found}
     assert set(reasons) == {1, 2}
-    assert reasons[1].startswith("Cover_Type: a class, ")
+    assert reasons[1].startswith("Cover_Type: expected one of 1 (Spruce/Fir), ")
     assert reasons[2] == "expected 13 values, got 1"
 
 

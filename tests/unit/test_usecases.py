@@ -68,7 +68,7 @@ def test_bounds_are_in_order_and_the_example_within(use_case: UseCase) -> None:
         assert number.minimum < number.maximum
     for category in use_case.categories:
         assert category.example in category.values
-    assert Validator(use_case).check_rows([use_case.example])[1] == []
+    assert Validator(use_case).check_rows([use_case.example])[1] == {}
 
 
 @each
@@ -155,7 +155,7 @@ def test_no_mark_for_a_missing_value_is_an_acceptable_value(use_case: UseCase) -
     required = replace(use_case, features=tuple(replace(f, optional=False) for f in use_case.features))
     for mark in use_case.missing:
         _, errors = Validator(required).check_rows([dict.fromkeys(use_case.feature_names, mark)])
-        assert [error.field for error in errors] == list(use_case.feature_names)
+        assert [error.field for error in errors[0]] == list(use_case.feature_names)
 
 
 RATE = Target("rate", "Rate", {0: "Low", 1: "Medium", 2: "High"}, bins=Bins(0, 1, (0.33, 0.66)))

@@ -54,7 +54,7 @@ def accepted(columns: Columns) -> Verdict:
 
 def by_mapping(row: dict[str, Any], _: Path) -> Verdict:
     columns, errors = Validator(USE_CASE).check_rows([row])
-    return ([], "; ".join(error.message for error in errors)) if errors else accepted(columns)
+    return ([], "; ".join(error.message for error in errors[0])) if errors else accepted(columns)
 
 
 def by_json(row: dict[str, Any], _: Path) -> Verdict:
@@ -193,20 +193,23 @@ def test_all_errors_of_a_row_are_named_in_the_order_of_the_features(way: str, tm
 def test_a_field_is_matched_as_a_header_is_and_refused_if_it_means_nothing(row: dict[str, Any], message: str) -> None:
     row = {"area": "Rawah"} | row
     _, errors = Validator(USE_CASE).check_rows([row])
-    assert "; ".join(error.message for error in errors) == message
+    assert "; ".join(error.message for error in errors.get(0, [])) == message
 
 
 @pytest.mark.parametrize("row", [None, 1, "row", [], [1], {f"f{i}": 1 for i in range(200)}], ids=lambda r: str(r)[:9])
 def test_what_is_no_row_is_refused_as_a_whole(row: Any) -> None:
-    [error] = Validator(USE_CASE).check_rows([row], first=7)[1]
-    assert (error.field, error.row) == (None, 7)
-    assert error.message.startswith("row 7: expected a JSON object with the fields slope, share, area, side, got ")
+    [[error]] = Validator(USE_CASE).check_rows([row])[1].values()
+    assert error.field is None
+    assert error.message.startswith("expected a JSON object with the fields slope, share, area, side, got ")
 
 
 def test_the_first_hundred_invalid_rows_are_listed_with_all_their_errors() -> None:
     rows = [USE_CASE.example | ({"slope": 91, "share": 9} if i % 2 else {}) for i in range(400)]
-    _, errors = Validator(USE_CASE).check_rows(rows, first=1)
+    with pytest.raises(InvalidRows) as refused:
+        JsonReader(USE_CASE).rows(json.dumps(rows).encode())
+    errors = refused.value.errors
     assert [error.row for error in errors[::2]] == list(range(2, 202, 2))
+    assert errors[1].message == f"row 2: share: {SHARE}, got 9"
 
 
 def test_category_codes_do_not_grow_with_what_is_asked() -> None:
@@ -252,4 +255,4 @@ def test_columns_are_those_of_a_frame_a_table_and_mappings() -> None:
 def test_text_and_its_columns_get_the_same_verdict_as_rows() -> None:
     received = [[*map(str, USE_CASE.example.values())], ["91", "NA", "7", ""]]
     verdict = Validator(USE_CASE).check(as_text(received, NAMES))
-    assert {name: bad.tolist() for name, bad in verdict.refused.items()} == {"slope": [False, True]}
+    assert [(feature.name, bad.tolist()) for feature, bad in verdict.refused] == [("slope", [False, True])]

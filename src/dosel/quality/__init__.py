@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from dosel.rows import frames
 from dosel.rows.text import as_text
-from dosel.rows.validation import InvalidValue, Mask, Validator, invalid_value, judge_spellings
+from dosel.rows.validation import InvalidValue, Validator, Verdict, judge_spellings
 from dosel.usecases import UseCase
 
 __all__ = ["Checked", "check"]
@@ -37,25 +37,21 @@ def check(use_case: UseCase, received: Sequence[Sequence[Any]], coding: str, tex
     """
     text = as_text(received, use_case.columns) if text is None else text
     verdict, target, width = Validator(use_case).check(text), use_case.target, len(use_case.columns)
-
-    def classes(spellings: Sequence[str | None]) -> tuple[Any, Mask]:
-        codes = [None if spelled is None else target.code(spelled, coding) for spelled in spellings]
-        return np.array([code or 0 for code in codes]), np.array([code is None for code in codes], np.bool_)
-
-    found, unknown = judge_spellings(text[target.name], classes)
-    errors: dict[int, list[InvalidValue]] = {
+    classes, unknown = judge_spellings(
+        text[target.name], lambda spelled: None if spelled is None else target.code(spelled, coding), 0, np.int64
+    )
+    place_of = {name: place for place, name in enumerate(use_case.columns)}
+    misfits = {
         i: [InvalidValue(None, f"{width} values", str(len(row)))] for i, row in enumerate(received) if len(row) != width
     }
-    misfits = set(errors)
-    for position, column in enumerate((*use_case.features, target)):
-        bad = verdict.refused.get(column.name) if column is not target else unknown
-        for i in np.flatnonzero(bad).tolist() if bad is not None else ():
-            if i not in misfits:
-                errors.setdefault(i, []).append(invalid_value(column, received[i][position]))
+    whole = np.ones(len(received), np.bool_)
+    whole[list(misfits)] = False
+    refused = [(column, bad & whole) for column, bad in (*verdict.refused, (target, unknown))]
+    errors = Verdict(verdict.columns, refused).errors(lambda i, name: received[i][place_of[name]]) | misfits
     good = np.ones(len(received), np.bool_)
     good[list(errors)] = False
     kept = np.flatnonzero(good)
     columns = verdict.columns[kept] if errors else verdict.columns
     accepted = frames.of_columns(use_case, columns).set_axis(kept)
-    accepted[target.name] = found[kept].astype("int64")
+    accepted[target.name] = classes[kept]
     return Checked(accepted, {i: "; ".join(error.message for error in errors[i]) for i in sorted(errors)})

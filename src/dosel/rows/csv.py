@@ -22,13 +22,12 @@ from pyarrow import csv as arrow_csv
 from dosel.rows.columns import Columns
 from dosel.rows.validation import (
     MAX_INVALID_ROWS,
+    Errors,
     InvalidRows,
     InvalidValue,
     UnreadableRows,
     Validator,
     cut,
-    first_refused,
-    invalid_value,
 )
 from dosel.usecases import Category, Feature, Number, Target, UseCase, plain_name
 
@@ -166,13 +165,11 @@ class CsvReader:
             nothing = pa.record_batch([pa.array([], pa.string())] * len(header.names), _positions(header))
             yield self._block(header, nothing)[0]
             return
-        errors: dict[int, list[InvalidValue]] = {}
+        errors = Errors()
         try:
             for numbers, batch in _batches(file, header, has_quotes, errors):
-                block, invalid = self._block(header, batch)
-                for place, error in invalid:
-                    number = int(numbers[place])
-                    errors.setdefault(number, []).append(InvalidValue(error.field, error.expected, error.got, number))
+                block, found = self._block(header, batch)
+                errors |= {int(numbers[place]): row_errors for place, row_errors in found.items()}
                 if len(errors) >= MAX_INVALID_ROWS:
                     break
                 if not errors:
@@ -181,18 +178,14 @@ class CsvReader:
             if len(errors) < MAX_INVALID_ROWS:
                 raise UnreadableRows(f"not CSV: {cut(str(error))}") from None
         if errors:
-            raise InvalidRows([error for number in sorted(errors)[:MAX_INVALID_ROWS] for error in errors[number]])
+            raise InvalidRows.numbered(errors)
 
-    def _block(self, header: Header, batch: Any) -> tuple[Block, list[tuple[int, InvalidValue]]]:
-        """A block, and the errors in it by their place."""
+    def _block(self, header: Header, batch: Any) -> tuple[Block, Errors]:
         texts = {feature.name: self._text(header, batch, feature) for feature in self._use_case.features}
         verdict = self._validator.check(pa.table(texts))
-        invalid = [
-            (place, invalid_value(feature, texts[feature.name][place].as_py()))
-            for place, feature in first_refused(verdict, self._use_case)
-        ]
         extra = pa.table([batch.column(place) for place in header.extra], [header.names[i] for i in header.extra])
-        return Block(verdict.columns, extra, header.delimiter), invalid
+        errors = verdict.errors(lambda place, name: texts[name][place].as_py(), MAX_INVALID_ROWS)
+        return Block(verdict.columns, extra, header.delimiter), errors
 
     def _text(self, header: Header, batch: Any, feature: Feature) -> Any:
         column = batch.column(header.places[feature.name])
@@ -253,16 +246,13 @@ def _scan(file: Path, start: int) -> tuple[bool, bool]:
     return has_rows, quotes > 0
 
 
-def _batches(
-    file: Path, header: Header, has_quotes: bool, errors: dict[int, list[InvalidValue]]
-) -> Iterator[tuple[Any, Any]]:
+def _batches(file: Path, header: Header, has_quotes: bool, errors: Errors) -> Iterator[tuple[Any, Any]]:
     """Arrow batches of text, each with its rows' numbers; lines of another width than the header's go to `errors`."""
     misfits: list[int] = []
 
     def refuse(line: Any) -> str:
         misfits.append(line.number)
-        expected, got = f"{line.expected_columns} values", str(line.actual_columns)
-        errors[line.number] = [InvalidValue(None, expected, got, line.number)]
+        errors[line.number] = [InvalidValue(None, f"{line.expected_columns} values", str(line.actual_columns))]
         # An "error" ends the reading.
         return "error" if len(errors) >= MAX_INVALID_ROWS else "skip"
 

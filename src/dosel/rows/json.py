@@ -8,6 +8,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from operator import attrgetter
 from typing import Annotated, Any
@@ -16,7 +17,15 @@ import msgspec
 import numpy as np
 
 from dosel.rows.columns import Columns
-from dosel.rows.validation import MAX_INVALID_ROWS, InvalidRows, InvalidValue, UnreadableRows, Validator, describe
+from dosel.rows.validation import (
+    MAX_INVALID_ROWS,
+    Errors,
+    InvalidRows,
+    InvalidValue,
+    UnreadableRows,
+    Validator,
+    describe,
+)
 from dosel.usecases import Category, Feature, UseCase
 
 CHUNK_ROWS = 8_192
@@ -29,7 +38,8 @@ _UNUSUAL = (msgspec.DecodeError, UnicodeDecodeError, KeyError)
 """Exceptions of the fast way; the validator then decides."""
 
 _DECODER = json.JSONDecoder()
-_BLANKS = re.compile(r"[ \t\n\r]*")
+_LIST = re.compile(r"[ \t\n\r]*\[[ \t\n\r]*(\]?)[ \t\n\r]*")
+_NEXT = re.compile(r"[ \t\n\r]*([,\]])[ \t\n\r]*")
 
 
 class JsonReader:
@@ -98,32 +108,29 @@ class JsonReader:
         return self._judged_rows(body)
 
     def _judged_row(self, body: bytes, with_model: bool) -> tuple[Sequence[float], Sequence[int], str | None]:
-        text = _decoded(body)
-        value = _parsed(text) if text.strip() else None
-        errors, model = [], None
+        text, model = _decoded(body), None
+        with _reading():
+            value = json.loads(text) if text.strip() else None
+        others = []
         if with_model and isinstance(value, dict):
             model = value.pop(MODEL_FIELD, None)
             if not isinstance(model, str | None):
-                errors.append(InvalidValue(MODEL_FIELD, "the name of a registered model, or null", describe(model)))
-        columns, invalid = self._validator.check_rows([value])
-        if errors := invalid + errors:
-            raise InvalidRows(errors)
+                others = [InvalidValue(MODEL_FIELD, "the name of a registered model, or null", describe(model))]
+        columns, errors = self._validator.check_rows([value])
+        if errors or others:
+            raise InvalidRows([*errors.get(0, []), *others])
         return columns.numbers[0].tolist(), columns.codes[0].tolist(), model
 
     def _judged_rows(self, body: bytes) -> Columns:
         """The rows of a list, which is read piece by piece: a list of nonsense would fill the memory."""
-        items, parts, errors = _items(_decoded(body)), [], list[InvalidValue]()
-        read, invalid = 0, set[int | None]()
-        while len(invalid) < MAX_INVALID_ROWS and (chunk := list(islice(items, CHUNK_ROWS))):
-            columns, found = self._validator.check_rows(chunk, read + 1)
+        items, read, errors, parts = _items(_decoded(body)), 0, Errors(), [self._validator.check_rows([])[0]]
+        while len(errors) < MAX_INVALID_ROWS and (chunk := list(islice(items, CHUNK_ROWS))):
+            columns, found = self._validator.check_rows(chunk)
+            errors |= {read + place + 1: row_errors for place, row_errors in found.items()}
             read += len(chunk)
             parts.append(columns)
-            errors += found
-            invalid |= {error.row for error in found}
         if errors:
-            listed = sorted(row for row in invalid if row is not None)[:MAX_INVALID_ROWS]
-            raise InvalidRows([error for error in errors if error.row in listed])
-        parts = parts or [self._validator.check_rows([])[0]]
+            raise InvalidRows.numbered(errors)
         return Columns(np.vstack([part.numbers for part in parts]), np.vstack([part.codes for part in parts]))
 
 
@@ -150,19 +157,16 @@ def _decoded(body: bytes) -> str:
         raise UnreadableRows(f"not JSON in UTF-8: {error.reason} at byte {error.start + 1}") from None
 
 
-def _parsed(text: str) -> Any:
-    """The value that a text holds.
-
-    Raises:
-        UnreadableRows: it is not JSON.
-    """
+@contextmanager
+def _reading() -> Iterator[None]:
     try:
-        value, end = _next_value(text, 0)
-        if end != len(text):
-            raise json.JSONDecodeError("Extra data", text, end)
-        return value
+        yield
     except json.JSONDecodeError as error:
-        raise _not_json(error) from None
+        raise UnreadableRows(f"not JSON: {error.msg}, at line {error.lineno}, column {error.colno}") from None
+    except RecursionError:
+        raise UnreadableRows("not JSON: it is nested too deeply") from None
+    except ValueError:
+        raise UnreadableRows("not JSON: a number has too many digits") from None
 
 
 def _items(text: str) -> Iterator[Any]:
@@ -172,43 +176,13 @@ def _items(text: str) -> Iterator[Any]:
         UnreadableRows: the text is not JSON.
         InvalidRows: it is no list.
     """
-    at = _after_blanks(text, 0)
-    if text[at : at + 1] != "[":
-        raise InvalidRows([InvalidValue(None, "a JSON list of rows", describe(_parsed(text)))])
-    try:
-        at = _after_blanks(text, at + 1)
-        more = text[at : at + 1] != "]"
-        while more:
-            value, at = _next_value(text, at)
+    with _reading():
+        if not (found := _LIST.match(text)):
+            raise InvalidRows([InvalidValue(None, "a JSON list of rows", describe(json.loads(text)))])
+        while found[1] != "]":
+            value, end = _DECODER.raw_decode(text, found.end())
             yield value
-            more = text[at : at + 1] == ","
-            if more:
-                at += 1
-            elif text[at : at + 1] != "]":
-                raise json.JSONDecodeError("Expecting ',' delimiter", text, at)
-        if (end := _after_blanks(text, at + 1)) != len(text):
-            raise json.JSONDecodeError("Extra data", text, end)
-    except json.JSONDecodeError as error:
-        raise _not_json(error) from None
-
-
-def _next_value(text: str, at: int) -> tuple[Any, int]:
-    """The JSON value at a place, and where the next token stands."""
-    try:
-        value, end = _DECODER.raw_decode(text, _after_blanks(text, at))
-    except RecursionError:
-        raise UnreadableRows("not JSON: it is nested too deeply") from None
-    except json.JSONDecodeError:
-        raise
-    except ValueError:
-        raise UnreadableRows("not JSON: a number has too many digits") from None
-    return value, _after_blanks(text, end)
-
-
-def _after_blanks(text: str, at: int) -> int:
-    found = _BLANKS.match(text, at)
-    return found.end() if found else at
-
-
-def _not_json(error: json.JSONDecodeError) -> UnreadableRows:
-    return UnreadableRows(f"not JSON: {error.msg}, at line {error.lineno}, column {error.colno}")
+            if not (found := _NEXT.match(text, end)):
+                raise json.JSONDecodeError("Expecting ',' delimiter", text, end)
+        if found.end() != len(text):
+            raise json.JSONDecodeError("Extra data", text, found.end())

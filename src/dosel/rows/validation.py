@@ -5,10 +5,10 @@ missing (None, blank, or one of the use case's `missing` marks) is acceptable fo
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +55,10 @@ class InvalidValue:
         return f"{row}{field}expected {self.expected}, got {self.got}"
 
 
+Errors = dict[int, list[InvalidValue]]
+"""The errors of invalid rows, by the row's place or number."""
+
+
 class InvalidRows(DoselError):
     """Rows that are not acceptable; `errors` in the order of the rows, then of the features."""
 
@@ -62,32 +66,36 @@ class InvalidRows(DoselError):
         super().__init__("; ".join(error.message for error in errors[:MESSAGES]))
         self.errors = errors
 
+    @classmethod
+    def numbered(cls, errors: Errors) -> Self:
+        """The errors of the first `MAX_INVALID_ROWS` rows, given by the rows' numbers."""
+        first = sorted(errors)[:MAX_INVALID_ROWS]
+        return cls([replace(error, row=number) for number in first for error in errors[number]])
+
 
 class UnreadableRows(DoselError):
     """Bytes that are not in the format they are said to be in; the message continues "the body is"."""
 
 
 class CategoryCodes(dict[str | None, int]):
-    """The code of each text that a category accepts, without regard to case and surrounding blanks.
-
-    Only declared spellings are stored, so that it cannot grow.
-
-    Raises:
-        KeyError: the text means none of the values.
-    """
+    """The code of each text that a category accepts; KeyError for others. Declared values alone are stored."""
 
     def __init__(self, category: Category, missing: frozenset[str]) -> None:
-        codes: dict[str | None, int] = {value: code for code, value in enumerate(category.values)}
+        codes = {value: code for code, value in enumerate(category.values)}
         self._folded = {folded: codes[value] for folded, value in category.spellings.items()}
         if category.optional:
             self._folded |= dict.fromkeys(missing, UNKNOWN)
-            codes[None] = UNKNOWN
-        super().__init__(codes)
+        super().__init__(codes.items())
 
     def __missing__(self, text: str | None) -> int:
-        if text is None:
-            raise KeyError(text)
-        return self._folded[text.strip().casefold()]
+        return self._folded["" if text is None else text.strip().casefold()]
+
+    def find(self, text: str | None) -> int | None:
+        """The code, or None if the category does not accept the text."""
+        try:
+            return self[text]
+        except KeyError:
+            return None
 
 
 @dataclass(frozen=True)
@@ -96,11 +104,24 @@ class Verdict:
 
     Attributes:
         columns: the rows; a refused value is NaN or `UNKNOWN`.
-        refused: for each feature with refused values, a mask of shape (rows,).
+        refused: the features with refused values, in declared order, each with a mask of shape (rows,).
     """
 
     columns: Columns
-    refused: Mapping[str, Mask]
+    refused: Sequence[tuple[Feature | Target, Mask]]
+
+    def errors(self, received: Callable[[int, str], Any], limit: int | None = None) -> Errors:
+        """The errors by the row's place.
+
+        Args:
+            received: gives the value that came at a place, by the feature's name.
+            limit: at most so many refused values of each feature are looked at.
+        """
+        errors: Errors = {}
+        for feature, bad in self.refused:
+            for place in np.flatnonzero(bad)[:limit].tolist():
+                errors.setdefault(place, []).append(invalid_value(feature, received(place, feature.name)))
+        return errors
 
 
 class Validator:
@@ -119,7 +140,7 @@ class Validator:
         Args:
             table: an Arrow table or batch with a text column for each feature; null is a missing value.
         """
-        refused: dict[str, Mask] = {}
+        refused: list[tuple[Feature | Target, Mask]] = []
         numbers: list[Floats] = []
         codes: list[Codes] = []
         for feature in self.use_case.features:
@@ -128,22 +149,19 @@ class Validator:
                 values, bad = self._check_numbers(feature, column)
                 numbers.append(values)
             else:
-                places, bad = self._check_category(feature, column)
-                codes.append(places)
+                values, bad = judge_spellings(column, self.codes[feature.name].find, UNKNOWN, np.intp)
+                codes.append(values)
             if bad.any():
-                refused[feature.name] = bad
+                refused.append((feature, bad))
         return Verdict(Columns.stack(numbers, codes, table.num_rows), refused)
 
-    def check_rows(self, rows: Sequence[Any], first: int | None = None) -> tuple[Columns, list[InvalidValue]]:
+    def check_rows(self, rows: Sequence[Any]) -> tuple[Columns, Errors]:
         """Judge mappings by field, with values of any type.
 
         A field's name is matched as a CSV's header is; a field that means no feature is refused.
 
-        Args:
-            first: the number of the first row, for messages; None leaves rows unnumbered.
-
         Returns:
-            The rows, which mean nothing if there are errors, and the errors of the first `MAX_INVALID_ROWS` invalid.
+            The rows, which mean nothing if there are errors, and the errors by the row's place.
         """
         named = [self._name_fields(row) for row in rows]
         texts = {
@@ -151,24 +169,12 @@ class Validator:
             for name in self.use_case.feature_names
         }
         verdict = self.check(pa.table(texts))
-        invalid: dict[int, list[InvalidValue]] = {}
-        for place, feature in first_refused(verdict, self.use_case):
-            invalid.setdefault(place, []).append(invalid_value(feature, named[place][0].get(feature.name)))
-        for place, (_, errors) in enumerate(named):
-            if errors:
-                whole_row = errors[0].field is None
-                invalid[place] = errors if whole_row else [*invalid.get(place, []), *errors]
-        number = {place: None if first is None else first + place for place in invalid}
-        listed = [
-            InvalidValue(error.field, error.expected, error.got, number[place])
-            for place in sorted(invalid)[:MAX_INVALID_ROWS]
-            for error in invalid[place]
-        ]
-        return verdict.columns, listed
-
-    def is_missing(self, text: str | None) -> bool:
-        """Whether the text says that there is no value."""
-        return text is None or text.strip().casefold() in self._missing
+        errors = verdict.errors(lambda place, name: named[place][0].get(name), MAX_INVALID_ROWS)
+        for place, (_, others) in enumerate(named):
+            if others:
+                is_row = others[0].field is not None
+                errors[place] = [*errors.get(place, []), *others] if is_row else others
+        return verdict.columns, errors
 
     def _name_fields(self, row: Any) -> tuple[dict[str, Any], list[InvalidValue]]:
         """A row's values by feature, and an error for each field that means no feature."""
@@ -199,48 +205,34 @@ class Validator:
         except pa.ArrowInvalid:
             pass
 
-        def judge(texts: Sequence[str | None]) -> tuple[Floats, Mask]:
-            found = np.array([np.nan if text is None else as_number(text) for text in texts], np.float64)
-            refused = _out_of_bounds(number, found)
-            if number.optional:
-                missing = np.array([self.is_missing(text) for text in texts], np.bool_)
-                refused &= ~missing
-                found[missing] = np.nan
-            return found, refused
+        def judge(text: str | None) -> float | None:
+            if number.optional and (text is None or text.strip().casefold() in self._missing):
+                return np.nan
+            value = as_number(text or "")
+            return None if _out_of_bounds(number, value) else value
 
-        return judge_spellings(column, judge)
-
-    def _check_category(self, category: Category, column: Any) -> tuple[Codes, Mask]:
-        known = self.codes[category.name]
-
-        def judge(texts: Sequence[str | None]) -> tuple[Codes, Mask]:
-            found = [_code(known, text) for text in texts]
-            refused = np.array([code is None for code in found], np.bool_)
-            return np.array([UNKNOWN if code is None else code for code in found], np.intp), refused
-
-        return judge_spellings(column, judge)
+        return judge_spellings(column, judge, np.nan, np.float64)
 
 
-def first_refused(verdict: Verdict, use_case: UseCase) -> Iterator[tuple[int, Feature]]:
-    """Each refused value's row and feature, feature by feature, of the first `MAX_INVALID_ROWS` rows of each."""
-    for feature in use_case.features:
-        if feature.name in verdict.refused:
-            for place in np.flatnonzero(verdict.refused[feature.name])[:MAX_INVALID_ROWS].tolist():
-                yield place, feature
-
-
-def invalid_value(column: Feature | Target, value: Any, row: int | None = None) -> InvalidValue:
+def invalid_value(column: Feature | Target, value: Any) -> InvalidValue:
     """The error for a value that was refused."""
-    return InvalidValue(column.name, column.describe_expected(), describe(value), row)
+    return InvalidValue(column.name, column.describe_expected(), describe(value))
 
 
-def judge_spellings(column: Any, judge: Callable[[Sequence[str | None]], tuple[Any, Mask]]) -> tuple[Any, Mask]:
-    """What `judge` says of each value of a text column, having been asked once for each spelling."""
+def judge_spellings(column: Any, judge: Callable[[str | None], Any], refused: Any, dtype: Any) -> tuple[Any, Mask]:
+    """The values of a text column and which of them are refused; each spelling is judged once.
+
+    Args:
+        judge: gives the value of a text, or None to refuse it.
+        refused: stands in the place of a refused value.
+    """
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     spelled = column.dictionary_encode()
-    values, bad = judge([*spelled.dictionary.to_pylist(), None])
-    places = spelled.indices.fill_null(len(values) - 1).to_numpy(zero_copy_only=False)
+    found = [judge(text) for text in (*spelled.dictionary.to_pylist(), None)]
+    values = np.array([refused if value is None else value for value in found], dtype)
+    bad = np.array([value is None for value in found], np.bool_)
+    places = spelled.indices.fill_null(len(found) - 1).to_numpy(zero_copy_only=False)
     return values[places], bad[places]
 
 
@@ -271,18 +263,10 @@ def cut(text: str) -> str:
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
 
 
-def _out_of_bounds(number: Number, values: Floats) -> Mask:
-    bad: Mask = ~((values >= number.minimum) & (values <= number.maximum))
-    if number.integer:
-        bad |= values != np.floor(values)
-    return bad
-
-
-def _code(known: CategoryCodes, text: str | None) -> int | None:
-    try:
-        return known[text]
-    except KeyError:
-        return None
+def _out_of_bounds(number: Number, values: Any) -> Any:
+    """Which numbers are not acceptable; a missing one (NaN) is not."""
+    within = (values >= number.minimum) & (values <= number.maximum)
+    return np.logical_not(within & (values == np.floor(values)) if number.integer else within)
 
 
 def _text_of(value: Any) -> str | None:
