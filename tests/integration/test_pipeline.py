@@ -72,7 +72,7 @@ class TestIngest:
     ) -> None:
         monkeypatch.setattr(room, "MAX_BATCHES", 3)
         endless = Deliveries(*(batch(received(2, seed=i), i) for i in range(1, 10)))
-        with pytest.raises(SourceError, match="gave 3 batches and did not end"):
+        with pytest.raises(SourceError, match="gave 3 batches and has not ended"):
             empty.ingest(endless)
         assert len(empty.batches.records()) == 3
 

@@ -83,5 +83,5 @@ def test_done_again_it_keeps_what_is_there_and_takes_a_new_secret(
 
 
 def test_a_wrong_password_is_told(minio: Minio, root: tuple[str, str], users: dict[User, str]) -> None:
-    with pytest.raises(StartupError, match=f"{minio.url} is not as it should be: .*SignatureDoesNotMatch"):
+    with pytest.raises(StartupError, match=f"{minio.url} could not be prepared: .*SignatureDoesNotMatch"):
         prepare(minio.url, (root[0], "wrong-password"), users)

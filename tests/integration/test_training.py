@@ -406,7 +406,7 @@ def test_rows_that_are_too_few_are_refused_before_a_run_is_made(
     table: Callable[[pd.DataFrame], pd.DataFrame], counted: str, tracking_uri: str, data: TrainingData
 ) -> None:
     few = table(data.table)
-    with pytest.raises(TrainingError, match=f"covertype: .*{counted}.*too few; pull more batches first"):
+    with pytest.raises(TrainingError, match=f"covertype: too few rows: .*{counted}.*; ingest more batches first"):
         train(TINY, TrainingData(few, hashing.row_keys(COVERTYPE, few), ()), tracking_uri, seed=1, jobs=1)
     assert runs(tracking_uri) == []
 

@@ -124,7 +124,7 @@ def test_without_file_and_lake_rows_are_made_which_is_said(tmp_path: Path, caplo
     use_case = replace(EMPLOYEES, rows=LakeRows("rows.csv", made()))
     batch = source_of(use_case, Settings(home=tmp_path)).next_batch()
     assert batch
-    assert "rows.csv is not there and DOSEL_FILES names no file for it: one row, made" in caplog.text
+    assert "rows.csv does not exist and DOSEL_FILES names no file for it: one row, made" in caplog.text
     # The identifier does not get as far as the warehouse.
     assert batch.rows == [[*map(str, EMPLOYEES.example.values()), "0.4"]]
 
