@@ -389,9 +389,9 @@ def test_the_record_is_that_of_autologging(
 @pytest.mark.parametrize(
     ("table", "counted"),
     [
-        (lambda t: t[:0], "0 rows of 0 classes to train on and 0 to test on"),
+        (lambda t: t[:0], "0 of 0 classes to train on and 0 to test on"),
         (lambda t: t[~hashing.is_test(COVERTYPE, t)], "and 0 to test on"),
-        (lambda t: t[hashing.is_test(COVERTYPE, t)], "0 rows of 0 classes to train on"),
+        (lambda t: t[hashing.is_test(COVERTYPE, t)], "0 of 0 classes to train on"),
         (lambda t: t[t["Cover_Type"] == 1], "of 1 classes"),
         (
             lambda t: pd.concat([t[~hashing.is_test(COVERTYPE, t)].drop_duplicates("Cover_Type"), t[-9:]]).pipe(
