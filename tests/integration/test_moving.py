@@ -404,7 +404,7 @@ class TestKills:
 class TestConflicts:
     def test_a_decision_on_what_is_no_longer_there_is_not_recorded(self, three: World) -> None:
         registry = registry_of(three)
-        with pytest.raises(PromotionConflict, match="look again"):
+        with pytest.raises(PromotionConflict, match="decide again"):
             registry.promote(registry.version(three.name, 3), "me", "why", after=1)
         assert moves(three) == [1, 2]
 
