@@ -190,8 +190,8 @@ class Foreign(BaseEstimator):  # type: ignore[misc]
 @pytest.mark.parametrize(
     ("serialization", "model", "told"),
     [
-        ("cloudpickle", RandomForestClassifier(1), r"holds no model\.skops"),
-        ("pickle", RandomForestClassifier(1), r"holds no model\.skops"),
+        ("cloudpickle", RandomForestClassifier(1), r"has no model\.skops"),
+        ("pickle", RandomForestClassifier(1), r"has no model\.skops"),
         ("skops", Foreign(), "types that are not trusted: .*Foreign"),
         ("skops", FunctionTransformer(print), "types that are not trusted: .*print"),
     ],
