@@ -110,12 +110,12 @@ def test_the_end_has_many_spellings(answer: httpx.Response, waits: list[float]) 
         (ok(data=[["1"], "2"]), "no list of rows"),
         (ok(group_number=5), "sent group 5; expected 6"),
         (ok(group_number="6"), "sent group '6'; expected 6"),
-        (ok(batch_number=0), "batch_number 0, a count"),
-        (ok(batch_number=-1), "batch_number -1, a count"),
-        (ok(batch_number=True), "batch_number True, a count"),
-        (ok(batch_number="2"), "batch_number '2', a count"),
-        (ok(batch_number=2.0), "batch_number 2.0, a count"),
-        (ok(batch_number=None), "batch_number None, a count"),
+        (ok(batch_number=0), "batch_number 0; expected 1 or more"),
+        (ok(batch_number=-1), "batch_number -1; expected 1 or more"),
+        (ok(batch_number=True), "batch_number True; expected 1 or more"),
+        (ok(batch_number="2"), "batch_number '2'; expected 1 or more"),
+        (ok(batch_number=2.0), "batch_number 2.0; expected 1 or more"),
+        (ok(batch_number=None), "batch_number None; expected 1 or more"),
     ],
 )
 def test_what_no_second_try_would_mend_is_an_error_at_once(

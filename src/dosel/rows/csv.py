@@ -203,7 +203,10 @@ def _first_line(text: str) -> tuple[str, int]:
 
 
 def _split(line: str, delimiter: str, strict: bool = False) -> tuple[str, ...]:
-    return tuple(next(csv.reader([line], delimiter=delimiter, strict=strict)))
+    try:
+        return tuple(next(csv.reader([line], delimiter=delimiter, strict=strict)))
+    except csv.Error as error:
+        raise UnreadableRows(f"not CSV: {error}") from None
 
 
 def _places(columns: Sequence[Feature | Target], names: Sequence[str]) -> dict[str, list[int]]:
