@@ -80,7 +80,12 @@ def build_app(
         access_log.flush()
 
     # A body without a content type is read as JSON; another content type gets a 415.
-    app = Api([layer for _, layer in middleware], lifespan=lifespan, strict_content_type=False)
+    app = Api(
+        [layer for _, layer in middleware],
+        predict.routes(use_cases, default, follower, record, settings.max_body_bytes),
+        lifespan=lifespan,
+        strict_content_type=False,
+    )
     app.state.follower = follower
     app.state.promote_key_names = settings.promote_key_names
     app.state.record = record
@@ -88,7 +93,7 @@ def build_app(
     app.add_middleware(FormsAsJson)
     app.add_middleware(LimitedBodies, limit=bulk_predict.limits(settings, use_cases))
     problems.install(app)
-    app.include_router(predict.router(use_cases, default, follower, record))
+    app.include_router(predict.router(use_cases, default))
     app.include_router(bulk_predict.router(use_cases))
     app.include_router(explain.router(use_cases, settings))
     app.include_router(models.router(use_cases, default))

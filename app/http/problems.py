@@ -1,11 +1,12 @@
 """Errors as problem documents (RFC 9457): the one place where they become HTTP."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,6 +27,8 @@ from dosel.errors import (
 from dosel.rows.validation import InvalidRows, InvalidValue, UnreadableRows, cut
 
 MEDIA_TYPE = "application/problem+json"
+
+log = logging.getLogger("uvicorn.error")
 
 STATUS: tuple[tuple[type[DoselError], HTTPStatus], ...] = (
     (UnknownUseCase, HTTPStatus.NOT_FOUND),
@@ -185,6 +188,16 @@ def install(app: FastAPI) -> None:
         # The server logs the exception with its traceback; the client has no use for either.
         detail = "an error in the service, not in the request; the service's log has the details"
         return _problem(request, HTTPStatus.INTERNAL_SERVER_ERROR, detail)
+
+
+async def error_response(request: Request, error: Exception) -> Response:
+    """The problem document for an error of a route that FastAPI does not call."""
+    handlers = request.app.exception_handlers
+    kind = next(kind for kind in type(error).__mro__ if kind in handlers)
+    if kind is Exception:
+        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    response: Response = await handlers[kind](request, error)
+    return response
 
 
 def problem_response(

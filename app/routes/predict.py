@@ -5,12 +5,14 @@ from email.message import Message
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, HTTPException, Query
+from fastapi import APIRouter, HTTPException, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import QueryParams
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from app.http.problems import documented
+from app.http.body_limits import FORM, LimitedBodies
+from app.http.problems import documented, error_response
 from app.routes.dependencies import FollowerDep
 from app.schemas.answers import Answer
 from app.schemas.rows import request_model, row_model
@@ -20,6 +22,8 @@ from app.serving.prediction_log import LogEntry, PredictionLog
 from dosel.rows.json import JsonReader
 from dosel.rows.validation import cut
 from dosel.usecases import UseCase
+
+DEFAULT_PATH = "/predict"
 
 RESPONSES = documented(400, 401, 404, 408, 413, 415, 422, 429, 503)
 
@@ -47,6 +51,20 @@ class PredictRow:
         self._reader = JsonReader(use_case)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            answer, stale = await self._answer(scope, receive)
+        except Exception as error:  # noqa: BLE001  it becomes a problem document, and an unexpected one is logged
+            response = await error_response(Request(scope), error)
+            await response(scope, receive, send)
+            return
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
+        if stale:
+            headers.append((STALE.lower().encode(), b"true"))
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": answer})
+
+    async def _answer(self, scope: Scope, receive: Receive) -> tuple[bytes, bool]:
+        """The body of the answer, and whether the model may be stale."""
         use_case = self._use_case
         check_is_json(scope)
         body = await _body(receive)
@@ -56,23 +74,27 @@ class PredictRow:
         prediction = loaded.predictor.one(numbers, codes)
         self._log.offer(LogEntry.of(scope, use_case, loaded.version, body, prediction.prediction))
         # The object without its closing brace, then which model it was, encoded once a version.
-        answer = b"".join((msgspec.json.encode(prediction)[:-1], loaded.signature))
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
-        if stale:
-            headers.append((STALE.lower().encode(), b"true"))
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": answer})
+        return b"".join((msgspec.json.encode(prediction)[:-1], loaded.signature)), stale
 
 
-def router(
-    use_cases: Sequence[UseCase], default: UseCase | None, follower: ModelFollower, log: PredictionLog
-) -> APIRouter:
-    """A route for each use case, one for the default, and one that answers 404 for other names."""
+def routes(
+    use_cases: Sequence[UseCase], default: UseCase | None, follower: ModelFollower, log: PredictionLog, max_bytes: int
+) -> list[Route]:
+    """The routes that answer one row, for `Api`; `router` documents them."""
+    paths = [(f"/predict/{use_case.name}", use_case, False) for use_case in use_cases]
+    if default is not None:
+        paths.append((DEFAULT_PATH, default, True))
+    return [
+        Route(path, LimitedBodies(PredictRow(use_case, with_model, follower, log), lambda _: max_bytes))
+        for path, use_case, with_model in paths
+    ]
+
+
+def router(use_cases: Sequence[UseCase], default: UseCase | None) -> APIRouter:
+    """The documentation of `routes`, and the answers where there is no such use case or no default."""
     made = APIRouter(tags=["predict"], responses=RESPONSES)
 
     def add(use_case: UseCase, path: str, title: str, operation: str, with_model: bool = False) -> None:
-        # The first route of a path answers; the second is there for the document only.
-        made.add_route(path, PredictRow(use_case, with_model, follower, log), methods=["POST"])  # type: ignore[arg-type]
         made.add_api_route(
             path,
             _documented(use_case, with_model),
@@ -86,9 +108,9 @@ def router(
         add(use_case, f"/predict/{use_case.name}", use_case.title, f"predict_{use_case.name}")
 
     if default is not None:
-        add(default, "/predict", f"{default.title}, as older clients ask", "predict", with_model=True)
+        add(default, DEFAULT_PATH, f"{default.title}, as older clients ask", "predict", with_model=True)
     else:
-        made.add_api_route("/predict", _without_default(use_cases), methods=["POST"], include_in_schema=False)
+        made.add_api_route(DEFAULT_PATH, _without_default(use_cases), methods=["POST"], include_in_schema=False)
 
     @made.post("/predict/{use_case}", include_in_schema=False)
     async def unknown(use_case: str, follower: FollowerDep) -> None:
@@ -148,7 +170,7 @@ def check_is_json(scope: Scope) -> None:
         HTTPException: the request says that its body is something else.
     """
     declared = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
-    if declared in (b"", b"application/json"):
+    if declared in (b"", b"application/json", FORM[1]):
         return
     header = declared.decode("latin-1")
     if content_type(header) != "application/json":
