@@ -67,7 +67,7 @@ class Contributor:
         self._owners = owners(predictor)
         if self._owners is not None:
             self._exact = exact(predictor.model[-1], predictor.encoded(self._background))
-        self._form = self._faster()
+        self._backend = self._faster()
 
     def explain(self, row: Floats, encoded: Floats, chosen: int, budget: float) -> Contributions:
         """Explain the class with index `chosen`.
@@ -101,7 +101,7 @@ class Contributor:
 
     def _drawn(self, row: Floats, chosen: int, budget: float) -> Contributions:
         def output(rows: Floats) -> Floats:
-            return self._predictor.probabilities(rows, self._form)[:, chosen]
+            return self._predictor.probabilities(rows, self._backend)[:, chosen]
 
         found = sampled(output, row[0], self._background, budget)
         return self._made(
