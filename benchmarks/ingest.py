@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import track
 from sqlalchemy import Engine, create_engine, text
 
-from benchmarks.installation import mariadb
+from benchmarks.installation import local_server
 from dosel.db.engine import connect
 from dosel.db.tables import BATCHES, tables_of
 from dosel.embedded.local_servers import MariaDB
@@ -245,7 +245,7 @@ def main() -> None:
     parser.add_argument("--total", type=int, default=581_012)
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
-    with mariadb() as server, tempfile.TemporaryDirectory() as folder:
+    with local_server(MariaDB) as server, tempfile.TemporaryDirectory() as folder:
         bench = Bench(server, as_words(generate(asked.rows, seed=0), first_class=1))
         ways = measure(bench, asked.rounds)
         files = written(as_words(generate(asked.total, seed=0), first_class=1), Path(folder))

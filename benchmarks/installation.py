@@ -10,14 +10,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO
+from typing import IO, TypeVar
 
 import httpx
 import psutil
-from minio import Minio as S3Client
 
 from dosel.embedded.guard import guarded
-from dosel.embedded.local_servers import MariaDB, Minio
+from dosel.embedded.local_servers import LocalServer
 from dosel.errors import ProgramMissing
 from dosel.pipeline import Pipeline
 from dosel.settings import Settings
@@ -30,7 +29,8 @@ from external.generator import generate
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = 7_000
 HOST = "127.0.0.1"
-BUCKET = "mlflows3"
+
+Server = TypeVar("Server", bound=LocalServer)
 
 
 class Mlflow:
@@ -69,7 +69,7 @@ class Installation:
     settings: Settings
     pipeline: Pipeline
     versions: tuple[int, ...]
-    mlflow: "Mlflow"
+    mlflow: Mlflow
 
     @property
     def environment(self) -> dict[str, str]:
@@ -114,28 +114,11 @@ def installation(*forests: tuple[int, int], behind: Behind | None = None) -> Ite
 
 
 @contextmanager
-def minio() -> Iterator[Minio]:
-    """A MinIO with an empty bucket; it stops with this process."""
+def local_server(kind: type[Server]) -> Iterator[Server]:
+    """A MariaDB or MinIO that keeps what it committed; it stops with this process."""
     with TemporaryDirectory(prefix="dosel-benchmark-") as name, guarded(Path(name)):
         try:
-            server = Minio(Path(name), os.environ)
-        except ProgramMissing as error:
-            raise SystemExit(str(error)) from None
-        server.start()
-        keys = server.settings
-        client = S3Client(
-            server.url.removeprefix("http://"), keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"], secure=False
-        )
-        client.make_bucket(BUCKET)
-        yield server
-
-
-@contextmanager
-def mariadb() -> Iterator[MariaDB]:
-    """A MariaDB with durable writes; it stops with this process."""
-    with TemporaryDirectory(prefix="dosel-benchmark-") as name, guarded(Path(name)):
-        try:
-            server = MariaDB(Path(name), os.environ)
+            server = kind(Path(name), os.environ)
         except ProgramMissing as error:
             raise SystemExit(str(error)) from None
         server.start()
