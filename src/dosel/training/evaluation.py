@@ -55,9 +55,7 @@ def evaluate(target: Target, truth: Classes, predicted: Classes) -> Evaluation:
         truth, predicted, labels=codes, target_names=names, output_dict=True, zero_division=0
     )
     return Evaluation(
-        {name: float(value) for name, value in metrics.items()},
-        report,
-        confusion_counts(target, truth, predicted),
+        {name: float(value) for name, value in metrics.items()}, report, confusion_counts(target, truth, predicted)
     )
 
 

@@ -13,12 +13,7 @@ from typing import Any, Protocol
 import joblib
 import numpy as np
 from sklearn.base import clone, is_classifier
-from sklearn.ensemble import (
-    ExtraTreesClassifier,
-    ExtraTreesRegressor,
-    RandomForestClassifier,
-    RandomForestRegressor,
-)
+from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor, RandomForestClassifier, RandomForestRegressor
 
 from dosel.usecases import StrategyName
 

@@ -25,6 +25,7 @@ from dosel.usecases.features import Bins, Category, Choice, Number, Target
 MADE = 4_000
 _GENDERS = (Choice("Female", "Female", ("f",)), Choice("Male", "Male", ("m",)))
 _FATIGUE = "How tired of the work, as the employee says; 10 is completely."
+_ALLOCATED = "Working hours a day that are allocated to the employee."
 _COMPANIES = (Choice("Service", "Service"), Choice("Product", "Product"))
 
 
@@ -80,7 +81,7 @@ EMPLOYEES = UseCase(
         Category("company_type", "Company type", _COMPANIES, "Service", "What the company sells."),
         _yes_no("wfh_setup_available", "Can work from home", "No", "Whether working from home is set up."),
         Number("designation", "Designation", "", 0, 5, 2, "Rank in the company; 5 is the highest."),
-        Number("resource_allocation", "Resource allocation", "h", 0, 24, 5, "Allocated hours a day.", optional=True),
+        Number("resource_allocation", "Resource allocation", "h", 0, 24, 5, _ALLOCATED, optional=True),
         Number("mental_fatigue_score", "Mental fatigue", "", 0, 10, 6.1, _FATIGUE, integer=False, optional=True),
         Number("years_in_company", "Years in the company", "years", 0, 60, 16, "Years since joining."),
         Number("work_hours_per_week", "Work hours a week", "h", 0, 120, 49, "Hours worked in a week."),
