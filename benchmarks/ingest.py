@@ -10,7 +10,7 @@ import re
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,12 @@ from rich.console import Console
 from rich.progress import track
 from sqlalchemy import Engine, create_engine, text
 
-from benchmarks.installation import local_server
+from benchmarks.installation import OneByOne, Rows, local_server
 from dosel.db.engine import connect
 from dosel.db.tables import BATCHES, tables_of
 from dosel.embedded.local_servers import MariaDB
 from dosel.pipeline import Pipeline
 from dosel.settings import Settings
-from dosel.sources import Batch
 from dosel.usecases.covertype import COVERTYPE
 from dosel.warehouse.reset import drop
 from external.columns import as_words
@@ -41,22 +40,6 @@ TABLES = tables_of(COVERTYPE)
 COLUMNS = ", ".join(f"`{name}`" for name in COVERTYPE.columns)
 MARKS = ", ".join(["%s"] * len(COVERTYPE.columns))
 INSERT = f"INSERT INTO bare ({COLUMNS}) VALUES ({MARKS})"
-
-Rows = list[list[str]]
-
-
-class OneByOne:
-    """A source whose batches are created or read on demand."""
-
-    def __init__(self, batches: Sequence[Callable[[], Rows]]) -> None:
-        self._batches = batches
-        self._given = 0
-
-    def next_batch(self) -> Batch | None:
-        if self._given == len(self._batches):
-            return None
-        self._given += 1
-        return Batch("benchmark", "group 6", "e1", self._given, self._batches[self._given - 1](), "uci")
 
 
 @dataclass(frozen=True)

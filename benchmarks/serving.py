@@ -22,7 +22,7 @@ import httpx
 import psutil
 
 from benchmarks import rivals
-from benchmarks.installation import HOST, Installation, free_port, installation, process, resident_mb
+from benchmarks.installation import HOST, Installation, free_port, installation, process, resident_mb, say
 from benchmarks.wrk import Load, Target, side_by_side
 from dosel.embedded.services import API_FLAGS
 from dosel.usecases.covertype import COVERTYPE
@@ -48,7 +48,7 @@ def main() -> None:
         for name, part in PARTS.items():
             if not asked or name in asked:
                 result |= part(here)
-    sys.stdout.write(f"RESULT {json.dumps(result)}\n")
+    say(f"RESULT {json.dumps(result)}")
 
 
 @contextmanager
@@ -228,11 +228,6 @@ def as_csv(rows: list[list[str]]) -> bytes:
     writer.writerow(COVERTYPE.feature_names)
     writer.writerows(row[: len(COVERTYPE.feature_names)] for row in rows)
     return out.getvalue().encode()
-
-
-def say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -56,26 +56,13 @@ class Client:
 
     def predict(self, use_case: str, row: Mapping[str, Any], model: str | None = None) -> dict[str, Any]:
         """The answer for one row, by `model` (default: the version in Production). Not repeated on errors."""
-        return self._ask(
-            "POST",
-            f"/predict/{use_case}",
-            # httpx's own encoder raises for NaN; the API's error names the field.
-            content=json.dumps(dict(row)),
-            headers={"Content-Type": "application/json"},
-            params={"model": model} if model else None,
-        )
+        return self._ask_about(f"/predict/{use_case}", row, {"model": model})
 
     def explain(
         self, use_case: str, row: Mapping[str, Any], model: str | None = None, version: int | None = None
     ) -> dict[str, Any]:
         """The explanation of an answer. With `version`, only that version's answer is explained."""
-        return self._ask(
-            "POST",
-            f"/explain/{use_case}",
-            content=json.dumps(dict(row)),
-            headers={"Content-Type": "application/json"},
-            params={name: value for name, value in {"model": model, "version": version}.items() if value},
-        )
+        return self._ask_about(f"/explain/{use_case}", row, {"model": model, "version": version})
 
     def use_cases(self) -> list[dict[str, Any]]:
         """The declared use cases, with all that a form needs."""
@@ -117,21 +104,6 @@ class Client:
         """Make the API ask the registry now; return the loaded versions by use case."""
         return self._repeat("POST", "/warmup")
 
-    def ready(self) -> bool:
-        """Whether a model answers now."""
-        return self._answers("/readyz")
-
-    def healthy(self) -> bool:
-        """Whether the API is alive now."""
-        return self._answers("/healthz")
-
-    def _answers(self, path: str) -> bool:
-        try:
-            self._ask("GET", path)
-        except ServiceError:
-            return False
-        return True
-
     def _repeat(self, method: str, path: str, **request: Any) -> dict[str, Any]:
         """Call the API, and retry if it does not answer or is not ready."""
         retrying = Retrying(
@@ -141,6 +113,16 @@ class Client:
             reraise=True,
         )
         return retrying(self._ask, method, path, **request)
+
+    def _ask_about(self, path: str, row: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+        return self._ask(
+            "POST",
+            path,
+            # httpx's own encoder raises for NaN; the API's error names the field.
+            content=json.dumps(dict(row)),
+            headers={"Content-Type": "application/json"},
+            params={name: value for name, value in params.items() if value},
+        )
 
     def _ask(self, method: str, path: str, **request: Any) -> dict[str, Any]:
         response = self._answered(method, path, **request)

@@ -15,8 +15,8 @@ import httpx
 import psutil
 from sqlalchemy import create_engine
 
-from benchmarks.installation import Behind, Installation, installation, local_server, wait_until
-from benchmarks.serving import say, uvicorn
+from benchmarks.installation import Behind, Installation, installation, local_server, say, wait_until
+from benchmarks.serving import uvicorn
 from dosel.embedded.local_servers import LocalServer, MariaDB, Minio
 from dosel.embedded.services import ARTIFACT_BUCKET, make_bucket
 from dosel.settings import Settings

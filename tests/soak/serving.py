@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from benchmarks.installation import Installation, installation, resident_mb, wait_until
-from benchmarks.serving import say, uvicorn
+from benchmarks.installation import Installation, installation, resident_mb, say, wait_until
+from benchmarks.serving import uvicorn
 from dosel.usecases.covertype import COVERTYPE
 
 SWAPS = 1_000
