@@ -1,15 +1,18 @@
 """Servers and models for the benchmarks, in temporary folders."""
 
 import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 import psutil
@@ -31,6 +34,7 @@ ROWS = 7_000
 HOST = "127.0.0.1"
 
 Rows = list[list[str]]
+T = TypeVar("T")
 Server = TypeVar("Server", bound=LocalServer)
 
 
@@ -164,6 +168,20 @@ def wait_until(true: Callable[[], bool], seconds: float, describe: Callable[[], 
 
 def free_port() -> int:
     return free_ports(1)[0]
+
+
+def in_a_process(task: Callable[..., T], *args: Any) -> T:
+    """The result of a task in a new process, whose peak memory is the task's own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(task, *args).result()
+
+
+def peak_mb() -> float:
+    """Peak memory of this process."""
+    # Not getrusage's figure, which a process inherits from the one that forked it.
+    kib = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert kib is not None
+    return int(kib[1]) / 1024
 
 
 def say(line: str) -> None:

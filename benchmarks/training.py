@@ -12,9 +12,6 @@ starting worker processes do not count.
 import argparse
 import json
 import os
-import resource
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,7 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.installation import Mlflow, say
+from benchmarks.installation import Mlflow, in_a_process, peak_mb, say
 from dosel.rows import frames, hashing
 from dosel.settings import Settings
 from dosel.training.preprocessing import CLASSIFIER
@@ -47,7 +44,6 @@ FOREST = next(family for family in COVERTYPE.families if family.name == "random_
 """The one family that both sides search, whichever others the use case has."""
 
 USE_CASE = replace(COVERTYPE, families=(FOREST,))
-MEGABYTE = 1024
 
 
 @dataclass(frozen=True)
@@ -61,9 +57,6 @@ class Outcome:
 
 def main() -> None:
     asked = arguments()
-    if asked.only_cost_of:
-        say(json.dumps(cost(asked.only_cost_of)))
-        return
     table = read(asked.csv) if asked.csv else generated(ROWS)
     bares, ours = [], []
     with mlflow_server() as uri:
@@ -77,7 +70,7 @@ def main() -> None:
     if asked.sizes:
         say("\n| rows | seconds | CPU seconds | peak memory, MB | test accuracy |\n|---:|---:|---:|---:|---:|")
     for size in asked.sizes:
-        figures = measured_apart(size)
+        figures = in_a_process(cost, size)
         say("| {rows:,} | {seconds:.1f} | {cpu_seconds:.0f} | {peak_mb:.0f} | {accuracy:.4f} |".format(**figures))
         result[f"seconds_{size}"] = figures["seconds"]
         result[f"peak_mb_{size}"] = figures["peak_mb"]
@@ -89,7 +82,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--csv", type=Path, help="rows of covertype; generated ones otherwise")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--sizes", type=int, nargs="*", default=SIZES)
-    parser.add_argument("--only-cost-of", type=int, metavar="ROWS", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -169,17 +161,8 @@ def cost(count: int) -> dict[str, float]:
         burnt = process_time()
         outcome = tracked(prepared(table), uri, "cost")
         burnt = process_time() - burnt
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MEGABYTE
     figures = {"rows": count, "seconds": outcome.seconds, "cpu_seconds": burnt}
-    return {**figures, "peak_mb": round(peak), "accuracy": outcome.accuracy}
-
-
-def measured_apart(count: int) -> dict[str, float]:
-    """`cost` in a new process, since peak memory never falls."""
-    command = [sys.executable, "-m", "benchmarks.training", "--only-cost-of", str(count)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return figures
+    return {**figures, "peak_mb": round(peak_mb()), "accuracy": outcome.accuracy}
 
 
 @contextmanager

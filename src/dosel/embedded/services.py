@@ -193,14 +193,12 @@ def make_bucket(settings: Settings) -> None:
     """
     if not settings.s3_endpoint:
         return
-    import boto3
-    from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 
-    config = Config(connect_timeout=5, read_timeout=10, retries={"max_attempts": 3})
+    from dosel.sources.lake import s3_client
+
     try:
-        # Not boto3's default session, which keeps the first keys it reads for the whole process.
-        s3 = boto3.Session().client("s3", endpoint_url=settings.s3_endpoint, config=config)
+        s3 = s3_client(settings.s3_endpoint)
         if ARTIFACT_BUCKET not in {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}:
             s3.create_bucket(Bucket=ARTIFACT_BUCKET)
     except (BotoCoreError, ClientError, ValueError) as error:
