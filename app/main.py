@@ -13,8 +13,8 @@ from app.http import problems
 from app.http.body_limits import FormsAsJson, LimitedBodies
 from app.http.docs import Api, add_docs_page
 from app.http.logs import AccessLog, write_json
-from app.http.metrics import Counted, Metrics
-from app.http.middleware import AccessLines, Keys, Middleware, QueueLimit, RequestIds, SecurityHeaders
+from app.http.metrics import Metrics
+from app.http.middleware import Keys, Middleware, QueueLimit, RequestRecord
 from app.routes import bulk_predict, explain, ingested_batches, models, predict, registry, service
 from app.serving.follower import ModelFollower
 from app.serving.prediction_log import PredictionLog
@@ -109,17 +109,14 @@ def stack(settings: Settings, metrics: Metrics, access_log: AccessLog) -> list[t
     # Read here, so that an invalid key stops the start and not the first request.
     predict_key_names = settings.predict_key_names
     middleware: list[tuple[str, Middleware]] = [
-        ("request ids", RequestIds),
-        ("access log", lambda app: AccessLines(app, access_log)),
-        ("metrics", lambda app: Counted(app, metrics)),
-        ("security headers", SecurityHeaders),
+        ("ids, logs, metrics and headers", lambda app: RequestRecord(app, access_log, metrics)),
         ("shedding", lambda app: QueueLimit(app, settings.queue_depth, metrics.shed)),
         ("keys and rates", lambda app: Keys(app, predict_key_names, settings.rate_limit)),
     ]
     if origins := [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]:
         # Outside the keys, since a browser's preflight request has none.
         middleware.insert(
-            4, ("cors", lambda app: CORSMiddleware(app, origins, allow_methods=["*"], allow_headers=["*"]))
+            1, ("cors", lambda app: CORSMiddleware(app, origins, allow_methods=["*"], allow_headers=["*"]))
         )
     return middleware
 

@@ -30,7 +30,7 @@ from external.columns import as_words
 from external.generator import generate
 
 CONNECTIONS = 16
-LAYERS = ("request ids", "access log", "metrics", "security headers", "shedding", "keys and rates")
+LAYERS = ("ids, logs, metrics and headers", "shedding", "keys and rates")
 MILLION = 1_000_000
 BATCH = f"/predict/{COVERTYPE.name}/batch"
 
