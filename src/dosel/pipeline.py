@@ -14,6 +14,7 @@ import numpy as np
 from dosel.db.engine import connect
 from dosel.errors import PromotionConflict, QualityError, SourceError
 from dosel.model import tags
+from dosel.monitor.health import Health, health
 from dosel.monitor.truths import TruthStore
 from dosel.monitor.watch import Watch
 from dosel.quality import check
@@ -73,10 +74,9 @@ class Pipeline:
     def registry(self) -> Registry:
         return self._registry
 
-    @property
-    def watch(self) -> Watch:
-        """The watch over what is in Production."""
-        return Watch(self._use_case, self._registry, self._batches, TruthStore(self._engine))
+    def health(self) -> Health | None:
+        """The health of the version in Production; None while there is none."""
+        return health(self._use_case, self._registry.ledger, TruthStore(self._engine))
 
     def source(self) -> Source:
         """The source of this use case's rows."""
@@ -165,7 +165,7 @@ class Pipeline:
         Returns:
             The ids of the scored batches; none while nothing is in Production.
         """
-        return self.watch.score_batches()
+        return Watch(self._use_case, self._registry, self._batches, TruthStore(self._engine)).score_batches()
 
     def training_due(self) -> bool:
         """Whether no version that has a manifest and a gate verdict was trained on the rows as they are now."""

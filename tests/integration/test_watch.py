@@ -1,11 +1,13 @@
 """The version in Production answers each labelled batch once, before anything trains on it; its health follows."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
 from dosel.monitor.health import Health
+from dosel.monitor.watch import Watch
 from dosel.pipeline import Pipeline
 from dosel.usecases.covertype import COVERTYPE
 from tests.integration.worlds import Deliveries, World, batch
@@ -21,7 +23,7 @@ def champion(world: World) -> Pipeline:
 
 
 def health_of(pipeline: Pipeline) -> Health:
-    health = pipeline.watch.health()
+    health = pipeline.health()
     assert health is not None
     return health
 
@@ -33,7 +35,7 @@ def with_wrong_labels(rows: list[list[str]]) -> list[list[str]]:
 
 def test_nothing_is_scored_while_nothing_is_in_production(world: World) -> None:
     assert world.pipeline().score() == []
-    assert world.pipeline().watch.health() is None
+    assert world.pipeline().health() is None
 
 
 def test_rows_that_the_version_was_trained_on_do_not_count(champion: Pipeline) -> None:
@@ -113,17 +115,15 @@ def test_a_scoring_that_was_killed_is_finished_by_the_next(
     champion: Pipeline, received: Received, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     champion.ingest(Deliveries(*(batch(received(50, seed=30 + i), 2 + i) for i in range(3))))
-    answered = champion.watch._answered
-    calls = iter([answered, answered])
+    answer, calls = Watch._answered, iter(range(2))
 
-    def killed(*given: object) -> object:
-        try:
-            return next(calls)(*given)  # type: ignore[arg-type]
-        except StopIteration:
-            raise KeyboardInterrupt from None
+    def killed_at_the_third(*given: Any) -> Any:
+        if next(calls, None) is None:
+            raise KeyboardInterrupt
+        return answer(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr("dosel.monitor.watch.Watch._answered", staticmethod(killed))
+        patch.setattr(Watch, "_answered", killed_at_the_third)
         with pytest.raises(KeyboardInterrupt):
             champion.score()
     assert health_of(champion).labels == 100

@@ -5,9 +5,9 @@ case. The state is derived from the labelled rows in their order, so that a rest
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,9 @@ from dosel.monitor.sequential import (
     log_evidence_of_harm,
     share_of_budget,
 )
-from dosel.monitor.truths import Truths
-from dosel.usecases import Monitor, Target
+from dosel.monitor.truths import Truths, TruthStore
+from dosel.registry.ledger import Promotion, PromotionLedger
+from dosel.usecases import Monitor, Target, UseCase
 
 State = Literal["unknown", "as promised", "harmed"]
 
@@ -85,9 +86,32 @@ class Health:
     def harmed(self) -> tuple[Finding, ...]:
         return tuple(finding for finding in self.findings if finding.state == "harmed")
 
-    def document(self) -> dict[str, Any]:
-        """The figures as JSON values."""
-        return asdict(self)
+
+def health(use_case: UseCase, ledger: PromotionLedger, truths: TruthStore) -> Health | None:
+    """The health of the version in Production, by the ledger; None while there is none.
+
+    Raises:
+        WarehouseError: the data store cannot be reached, or refused.
+    """
+    history = ledger.history(use_case.model_name)
+    if not history:
+        return None
+    entry, alpha = history[-1], use_case.monitor.alpha
+    labelled = truths.of(entry.model, entry.sequence)
+    findings, proof = assess(use_case.target, use_case.monitor, promised_by(history), labelled, len(history))
+    course = _course(labelled, alpha)
+    return Health(
+        use_case=use_case.name,
+        model=entry.model,
+        version=entry.to_version,
+        sequence=entry.sequence,
+        since=entry.at,
+        state="harmed" if proof is not None else findings[0].state,
+        labels=sum(len(part.truth) for part in labelled),
+        findings=findings,
+        harmed_since=None if proof is None else next(point.at for point in course if point.labels >= proof),
+        course=course,
+    )
 
 
 def assess(
@@ -142,3 +166,28 @@ def _judge(name: str, promised: Tally | None, right: npt.NDArray[np.bool_], alph
     elif promised is not None and promised.total and low >= promised.rate - AS_PROMISED_MARGIN:
         state = "as promised"
     return Finding(name, promised, live, low, high, evidence, float(-np.log(alpha)), harmed_at, state)
+
+
+def promised_by(history: Sequence[Promotion]) -> Mapping[int, Tally] | None:
+    """What the gate found on the held-out rows for the version in Production: correct answers by class code.
+
+    Args:
+        history: the ledger's entries; the last one names the version. A rollback has its figures in an earlier entry.
+    """
+    now = history[-1]
+    for entry in reversed(history):
+        same = (entry.to_version, entry.evidence.to_run) == (now.to_version, now.evidence.to_run)
+        if same and entry.evidence.gate and (counts := entry.evidence.gate.get("recalled")):
+            return {int(code): Tally(correct, total) for code, (correct, total) in counts.items()}
+    return None
+
+
+def _course(truths: Sequence[Truths], alpha: float) -> tuple[Point, ...]:
+    correct = labels = 0
+    points = []
+    for part in truths:
+        correct += int((part.truth == part.answered).sum())
+        labels += len(part.truth)
+        low, high = confidence_sequence(Tally(correct, labels), alpha)
+        points.append(Point(part.at, labels, correct / labels, low, high))
+    return tuple(points)
