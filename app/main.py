@@ -14,8 +14,8 @@ from app.http.body_limits import FormsAsJson, RequestLimits
 from app.http.clients import BehindProxies
 from app.http.docs import Api, add_docs_page
 from app.http.logs import AccessLog, write_json
-from app.http.metrics import Counted, Metrics
-from app.http.middleware import AccessLines, Keys, Middleware, RequestIds, SecurityHeaders
+from app.http.metrics import Metrics
+from app.http.middleware import Keys, Middleware, RequestRecord
 from app.routes import bulk_predict, explain, ingested_batches, models, predict, registry, service
 from app.serving.follower import ModelFollower
 from app.serving.prediction_log import PredictionLog
@@ -118,17 +118,14 @@ def stack(
     predict_key_names, proxies = settings.predict_key_names, settings.proxy_networks
     largest = bulk_predict.limits(settings, use_cases)
     middleware: list[tuple[str, Middleware]] = [
-        ("request ids", RequestIds),
-        ("access log", lambda app: AccessLines(app, access_log)),
-        ("metrics", lambda app: Counted(app, metrics)),
-        ("security headers", SecurityHeaders),
+        ("ids, logs, metrics and headers", lambda app: RequestRecord(app, access_log, metrics)),
         ("keys and rates", lambda app: Keys(app, predict_key_names, settings.rate_limit)),
         ("limits", lambda app: RequestLimits(app, settings, largest, metrics.shed)),
     ]
     if origins := [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]:
         # Outside the keys, since a browser's preflight request has none.
         middleware.insert(
-            4, ("cors", lambda app: CORSMiddleware(app, origins, allow_methods=["*"], allow_headers=["*"]))
+            1, ("cors", lambda app: CORSMiddleware(app, origins, allow_methods=["*"], allow_headers=["*"]))
         )
     if proxies:
         middleware.insert(0, ("proxies", lambda app: BehindProxies(app, proxies)))

@@ -22,14 +22,14 @@ import httpx
 import psutil
 
 from benchmarks import rivals
-from benchmarks.installation import HOST, Installation, free_port, installation, process, resident_mb
+from benchmarks.installation import HOST, Installation, free_port, installation, process, resident_mb, say
 from benchmarks.wrk import Load, Target, side_by_side
 from dosel.usecases.covertype import COVERTYPE
 from external.columns import as_words
 from external.generator import generate
 
 CONNECTIONS = 16
-LAYERS = ("request ids", "access log", "metrics", "security headers", "keys and rates", "limits")
+LAYERS = ("ids, logs, metrics and headers", "keys and rates", "limits")
 MILLION = 1_000_000
 BATCH = f"/predict/{COVERTYPE.name}/batch"
 
@@ -47,7 +47,7 @@ def main() -> None:
         for name, part in PARTS.items():
             if not asked or name in asked:
                 result |= part(here)
-    sys.stdout.write(f"RESULT {json.dumps(result)}\n")
+    say(f"RESULT {json.dumps(result)}")
 
 
 @contextmanager
@@ -227,11 +227,6 @@ def as_csv(rows: list[list[str]]) -> bytes:
     writer.writerow(COVERTYPE.feature_names)
     writer.writerows(row[: len(COVERTYPE.feature_names)] for row in rows)
     return out.getvalue().encode()
-
-
-def say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

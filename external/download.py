@@ -17,6 +17,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -86,18 +87,14 @@ def probe(seconds: float, proxies: Callable[[], dict[str, str]] = getproxies) ->
     answers = threading.Event()
 
     def connect() -> None:
-        try:
+        with suppress(OSError):
             socket.create_connection((host, port), timeout=seconds).close()
-        except OSError:
-            return
-        finally:
-            done.set()
-        answers.set()
+            answers.set()
 
     # In a thread, because looking up a name has no time limit of its own.
-    done = threading.Event()
-    threading.Thread(target=connect, daemon=True).start()
-    done.wait(seconds)
+    attempt = threading.Thread(target=connect, daemon=True)
+    attempt.start()
+    attempt.join(seconds)
     if not answers.is_set():
         raise DownloadError(f"{host} does not answer")
 

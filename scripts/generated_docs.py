@@ -123,7 +123,7 @@ def settings_table(settings: type[BaseSettings]) -> str:
             (
                 f"`{field.validation_alias or name.upper()}`",
                 "" if field.default in (None, "", PydanticUndefined) else f"`{field.default}`",
-                str(field.description),
+                " ".join(str(field.description).split()),
             )
             for name, field in settings.model_fields.items()
         ),

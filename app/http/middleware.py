@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.http.clients import KEY_HOLDER, client_of
 from app.http.logs import AccessLog
+from app.http.metrics import Metrics
 from app.http.problems import ALWAYS_ANSWERED, problem_response
 
 PROTECTED = ("/predict", "/explain")
@@ -27,19 +28,30 @@ _SECURITY: Headers = [
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),
 ]
-_FOR_DATA = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
-_FOR_PAGES = (
-    b"content-security-policy",
-    b"default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
-    b"img-src 'self' data:; frame-ancestors 'none'",
-)
+_DATA_HEADERS = [*_SECURITY, (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")]
+_PAGE_HEADERS = [
+    *_SECURITY,
+    (
+        b"content-security-policy",
+        b"default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+        b"img-src 'self' data:; frame-ancestors 'none'",
+    ),
+]
 
 
-class RequestIds:
-    """Gives each request an id: the client's `X-Request-ID`, or a new one. The answer repeats it."""
+class RequestRecord:
+    """Gives each request an id, each answer its headers, and both logs their line: one wrapper of `send` for all.
 
-    def __init__(self, app: ASGIApp) -> None:
+    The id is the client's `X-Request-ID`, or a new one; the answer repeats it. A request whose handler ended without
+    an answer counts as a 500.
+    """
+
+    METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+    def __init__(self, app: ASGIApp, log: AccessLog, metrics: Metrics) -> None:
         self._app = app
+        self._log = log
+        self._metrics = metrics
         self._prefix = secrets.token_hex(6).encode()
         self._numbers = count(1)
 
@@ -51,59 +63,25 @@ class RequestIds:
         if request_id is None or not _REQUEST_ID.fullmatch(request_id):
             request_id = b"%b-%x" % (self._prefix, next(self._numbers))
         scope["dosel.request_id"] = request_id.decode()
-
-        async def named(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"].append((b"x-request-id", request_id))
-            await send(message)
-
-        await self._app(scope, receive, named)
-
-
-class AccessLines:
-    """Writes one line of JSON for each answer to the access log."""
-
-    def __init__(self, app: ASGIApp, log: AccessLog) -> None:
-        self._app = app
-        self._log = log
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+        headers = _PAGE_HEADERS if scope["path"].startswith("/docs") else _DATA_HEADERS
         status, began = 500, time.perf_counter()
 
-        async def noted(message: Message) -> None:
+        async def recorded(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                message["headers"] += [*headers, (b"x-request-id", request_id)]
             await send(message)
 
         try:
-            await self._app(scope, receive, noted)
+            await self._app(scope, receive, recorded)
         finally:
-            self._log.write(scope, status, time.perf_counter() - began)
-
-
-class SecurityHeaders:
-    """Adds security headers."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self._data, self._pages = [*_SECURITY, _FOR_DATA], [*_SECURITY, _FOR_PAGES]
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        headers = self._pages if scope["path"].startswith("/docs") else self._data
-
-        async def careful(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"].extend(headers)
-            await send(message)
-
-        await self._app(scope, receive, careful)
+            seconds = time.perf_counter() - began
+            self._log.write(scope, status, seconds)
+            # Paths are not kept, since there may be any number of them.
+            route = getattr(scope.get("route"), "path", "none")
+            method = scope["method"] if scope["method"] in self.METHODS else "other"
+            self._metrics.answered(route, method, status, seconds)
 
 
 class Keys:

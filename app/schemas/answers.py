@@ -1,13 +1,8 @@
 """Bodies of predictions."""
 
-from typing import TYPE_CHECKING
-
 from pydantic import BaseModel, Field
 
 from dosel.usecases import ALL
-
-if TYPE_CHECKING:
-    pass
 
 
 class ModelReference(BaseModel):

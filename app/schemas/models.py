@@ -2,9 +2,8 @@
 
 import json
 import math
-from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, Field
 
@@ -50,31 +49,15 @@ class Version(BaseModel):
     @classmethod
     def of(cls, version: "ModelVersion") -> "Version":
         tags = {name.removeprefix("dosel."): value for name, value in version.tags.items()}
-        return cls(
-            version=version.version,
-            run_id=version.run_id,
-            created_at=version.created_at,
-            in_production="production" in version.aliases,
-            stage=version.stage,
-            aliases=list(version.aliases),
+        lineage = {name: tags.get(name) for name in Lineage.model_fields}
+        derived = {
+            "in_production": "production" in version.aliases,
             # JSON has no NaN, which a metric of MLflow can be.
-            metrics={name: value for name, value in version.metrics.items() if math.isfinite(value)},
-            params=dict(version.params),
-            gate=Gate(verdict=tags.get("gate"), reason=tags.get("gate_reason")),
-            lineage=Lineage(
-                data_digest=tags.get("data_digest"),
-                batch_ids=_parsed(tags, "batch_ids") or [],
-                rows_train=_parsed(tags, "rows_train"),
-                rows_test=_parsed(tags, "rows_test"),
-                split_version=tags.get("split_version"),
-                family=tags.get("family"),
-                code_version=tags.get("code_version"),
-            ),
-        )
-
-
-def _parsed(tags: Mapping[str, str], name: str) -> Any:
-    return json.loads(tags[name]) if name in tags else None
+            "metrics": {name: value for name, value in version.metrics.items() if math.isfinite(value)},
+            "gate": Gate(verdict=tags.get("gate"), reason=tags.get("gate_reason")),
+            "lineage": lineage | {"batch_ids": json.loads(tags.get("batch_ids", "[]"))},
+        }
+        return cls.model_validate(vars(version) | derived)
 
 
 class Loaded(BaseModel):

@@ -181,11 +181,8 @@ def environment(settings: Settings, caller: dict[str, str]) -> dict[str, str]:
 
 def write_airflow_password(settings: Settings) -> None:
     """Write the administrator's password to the file that Airflow's simple auth manager reads."""
-    file = settings.home / "airflow" / "passwords.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.touch(mode=0o600)
-    file.chmod(0o600)
-    file.write_text(json.dumps({settings.airflow_user: settings.airflow_password}))
+    passwords = {settings.airflow_user: settings.airflow_password}
+    write_private(settings.home / "airflow" / "passwords.json", json.dumps(passwords))
 
 
 def make_bucket(settings: Settings) -> None:
@@ -196,14 +193,12 @@ def make_bucket(settings: Settings) -> None:
     """
     if not settings.s3_endpoint:
         return
-    import boto3
-    from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 
-    config = Config(connect_timeout=5, read_timeout=10, retries={"max_attempts": 3})
+    from dosel.sources.lake import s3_client
+
     try:
-        # Not boto3's default session, which keeps the first keys it reads for the whole process.
-        s3 = boto3.Session().client("s3", endpoint_url=settings.s3_endpoint, config=config)
+        s3 = s3_client(settings.s3_endpoint)
         if ARTIFACT_BUCKET not in {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}:
             s3.create_bucket(Bucket=ARTIFACT_BUCKET)
     except (BotoCoreError, ClientError, ValueError) as error:
@@ -225,10 +220,16 @@ def _keys(airflow: Path) -> dict[str, str]:
 
     file = airflow / "keys.json"
     if not file.exists():
-        airflow.mkdir(parents=True, exist_ok=True)
-        half = file.with_suffix(".half")
-        half.touch(mode=0o600)
-        half.write_text(json.dumps({"jwt": secrets.token_urlsafe(48), "fernet": Fernet.generate_key().decode()}))
-        half.replace(file)
-    keys: dict[str, str] = json.loads(file.read_text())
-    return keys
+        keys = {"jwt": secrets.token_urlsafe(48), "fernet": Fernet.generate_key().decode()}
+        write_private(file, json.dumps(keys))
+    kept: dict[str, str] = json.loads(file.read_text())
+    return kept
+
+
+def write_private(file: Path, text: str) -> None:
+    """Write a file that only its owner may read, in one step, so that a killed process leaves no half of it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    half = file.with_name(f"{file.name}.half")
+    half.touch(mode=0o600)
+    half.write_text(text)
+    half.replace(file)

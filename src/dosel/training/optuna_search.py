@@ -13,12 +13,7 @@ from typing import Any
 import joblib
 import numpy as np
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import TPESampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -167,9 +162,8 @@ class OptunaSearchCV(BaseEstimator):  # type: ignore[misc]
 
     def _results(self, made: Sequence[FrozenTrial], folds: int) -> dict[str, Any]:
         """`cv_results_`, as scikit-learn would write it for these candidates."""
-        columns = {"fit_time": "fit_time", "score_time": "score_time"}
         results: dict[str, Any] = {}
-        for name in columns:
+        for name in ("fit_time", "score_time"):
             values = [trial.user_attrs[FIGURES][name] for trial in made]
             results[f"mean_{name}"] = np.array([np.mean(v) for v in values])
             results[f"std_{name}"] = np.array([np.std(v) for v in values])
