@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from dosel.registry.store import ModelVersion
 
 
+CHALLENGER = "gate_challenger_"
+"""Prefix of the metrics that the gate measured."""
+
+
 class Gate(BaseModel):
     """The gate's decision on a version."""
 
@@ -48,29 +52,42 @@ class Version(BaseModel):
     lineage: Lineage
 
     @classmethod
-    def of(cls, version: "ModelVersion") -> "Version":
+    def of(cls, version: "ModelVersion", in_production: bool) -> "Version":
+        """The version as the ledger knows it: figures that only MLflow has can be edited there, and are left out."""
         tags = {name.removeprefix("dosel."): value for name, value in version.tags.items()}
+        known = tags if version.attested else {}
         return cls(
             version=version.version,
             run_id=version.run_id,
             created_at=version.created_at,
-            in_production="production" in version.aliases,
+            in_production=in_production,
             stage=version.stage,
             aliases=list(version.aliases),
-            # JSON has no NaN, which a metric of MLflow can be.
-            metrics={name: value for name, value in version.metrics.items() if math.isfinite(value)},
-            params=dict(version.params),
+            metrics=_metrics(version),
+            params=dict(version.params) if version.attested else {},
+            # The gate's tags are always those of the ledger's verdict.
             gate=Gate(verdict=tags.get("gate"), reason=tags.get("gate_reason")),
             lineage=Lineage(
-                data_digest=tags.get("data_digest"),
-                batch_ids=_parsed(tags, "batch_ids") or [],
-                rows_train=_parsed(tags, "rows_train"),
-                rows_test=_parsed(tags, "rows_test"),
-                split_version=tags.get("split_version"),
-                family=tags.get("family"),
-                code_version=tags.get("code_version"),
+                data_digest=known.get("data_digest"),
+                batch_ids=_parsed(known, "batch_ids") or [],
+                rows_train=_parsed(known, "rows_train"),
+                rows_test=_parsed(known, "rows_test"),
+                split_version=known.get("split_version"),
+                family=known.get("family"),
+                code_version=known.get("code_version"),
             ),
         )
+
+
+def _metrics(version: "ModelVersion") -> dict[str, float]:
+    # JSON has no NaN, which a metric of MLflow can be.
+    finite = {name: value for name, value in version.metrics.items() if math.isfinite(value)}
+    if version.attested:
+        return finite
+    # Of a version from before trainings were recorded, the ledger has what the gate measured on the held-out rows.
+    return {
+        f"test_{name.removeprefix(CHALLENGER)}": value for name, value in finite.items() if name.startswith(CHALLENGER)
+    }
 
 
 def _parsed(tags: Mapping[str, str], name: str) -> Any:
@@ -99,6 +116,7 @@ class Model(BaseModel):
     loaded: Loaded | None = Field(description="The loaded version; null while none is loaded.")
     versions: list[Version]
     trouble: list[str] = Field(description="Problems that were noted since Production last changed.")
+    waiting_for: str | None = Field(description="What keeps the API from following Production; null while it follows.")
 
 
 class Models(BaseModel):

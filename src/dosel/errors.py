@@ -15,6 +15,7 @@
     ├── RegistryError            MLflow's registry cannot be reached, or refused
     │   ├── ModelNotFound        no such model or version, or none in Production
     │   ├── UntrustedModel       a version has no manifest, or its files differ from it
+    │   │   └── DeclarationChanged  ... or it was trained for columns of another meaning
     │   └── PromotionRefused     a rollback has no version to return to
     ├── ServiceError             the prediction API did not answer as documented
     └── StartupError             the embedded platform cannot start
@@ -86,6 +87,10 @@ class ModelNotFound(RegistryError):
 
 
 class UntrustedModel(RegistryError):
+    pass
+
+
+class DeclarationChanged(UntrustedModel):
     pass
 
 

@@ -19,6 +19,9 @@ Seconds = Annotated[float, Field(gt=0)]
 
 SHORTEST_KEY = 16
 
+ARTIFACT_BUCKET = "mlflows3"
+"""The bucket of MLflow's artifacts."""
+
 
 class Settings(BaseSettings):
     """Every setting of the platform, with the sentence that docs/settings.md shows."""
@@ -133,6 +136,13 @@ class Settings(BaseSettings):
         validation_alias="DOSEL_PREDICT_KEYS",
         repr=False,
         description="Keys for predictions and explanations, as `name:key,name:key`; empty allows everybody.",
+    )
+    cache_key: str = Field(
+        "",
+        validation_alias="DOSEL_CACHE_KEY",
+        repr=False,
+        description="Secret that signs the versions on the API's own disk; empty means a key in `DOSEL_HOME`, created "
+        "at the first start.",
     )
     rate_limit: Annotated[float, Field(ge=0)] = Field(
         0,

@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from dosel.credentials import KEY_FILE
 from dosel.settings import Settings
 
 PARTS = ("airflow", "cache", "data-api", "lake", "logs", "mlflow", "run", "serving")
@@ -88,6 +89,7 @@ class Home:
         return [
             *self._folder.glob("warehouse.db*"),
             *self._folder.glob("studies.db*"),
+            *self._folder.glob(KEY_FILE),
             *self._folder.glob(f"{self._record.name}*"),
         ]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from dosel.errors import StartupError
-from dosel.settings import Settings
+from dosel.settings import ARTIFACT_BUCKET, Settings
 
 ROOT = Path(__file__).resolve().parents[3]
 """The project's folder, in which the services run."""
@@ -17,8 +17,6 @@ HOST = "127.0.0.1"
 
 API_FLAGS = ("--no-access-log", "--no-server-header", "--timeout-graceful-shutdown", "30")
 """Flags of uvicorn: the prediction API writes its own access log, and finishes open requests before it stops."""
-
-ARTIFACT_BUCKET = "mlflows3"
 
 
 @dataclass(frozen=True)
