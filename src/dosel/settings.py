@@ -20,6 +20,9 @@ Seconds = Annotated[float, Field(gt=0)]
 
 SHORTEST_KEY = 16
 
+ARTIFACT_BUCKET = "mlflows3"
+"""The bucket of MLflow's artifacts."""
+
 
 class Settings(BaseSettings):
     """Every setting of the platform, with the sentence that docs/settings.md shows."""
@@ -88,6 +91,9 @@ class Settings(BaseSettings):
     """Answers that may wait to be written to the prediction log; 0 disables the log."""
     predict_keys: str = Field("", repr=False)
     """Keys for predictions and explanations, as `name:key,name:key`; empty allows everybody."""
+    cache_key: str = Field("", repr=False)
+    """Secret that signs the versions on the API's own disk; empty means a key in `DOSEL_HOME`, created at the first
+    start."""
     rate_limit: Annotated[float, Field(ge=0)] = 0
     """Requests per second allowed for each key, or each address without a key; 0 means no limit."""
     trusted_proxies: str = ""

@@ -92,8 +92,37 @@ MANIFESTS = _fixed(
     Column("at", MOMENT, nullable=False),
     Column("digest", String(64), nullable=False),
     Column("files", LONG_TEXT, nullable=False),
+    # Empty in manifests that no training process recorded.
+    Column("facts", LONG_TEXT),
+    Column("family", String(64)),
     UniqueConstraint("model", "version", "run_id"),
 )
+"""The digests of each version's files; version 0 is what a training process recorded, before there is a version."""
+
+VERDICTS = Table(
+    "verdicts",
+    METADATA,
+    Column("id", AUTO_ID, primary_key=True, autoincrement=True),
+    Column("model", String(128), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("run_id", String(64), nullable=False),
+    Column("at", MOMENT, nullable=False),
+    Column("passed", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("report", LONG_TEXT),
+    Index("ix_verdicts_model_version", "model", "version"),
+    **MYSQL,
+)
+"""The gate's verdicts, and refusals at registration, which have no report."""
+
+ORPHANS = Table(
+    "orphans",
+    METADATA,
+    Column("folder", String(512), primary_key=True),
+    Column("seen_at", MOMENT, nullable=False),
+    **MYSQL,
+)
+"""Folders of artifacts without a run, since `dosel gc` first saw them."""
 
 NOTES = _fixed(
     "promotion_notes",

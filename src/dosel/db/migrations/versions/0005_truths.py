@@ -5,8 +5,8 @@ from sqlalchemy import Column, Integer, MetaData, String, Table, UniqueConstrain
 from dosel.db.migrations.steps import create_tables
 from dosel.db.types import AUTO_ID, LONG_TEXT, MOMENT, MYSQL
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 
 
 def upgrade() -> None:
