@@ -136,7 +136,7 @@ class Settings(BaseSettings):
             SettingsError: the setting has another form.
         """
         named = {}
-        for pair in filter(None, (pair.strip() for pair in self.files.split(","))):
+        for pair in _listed(self.files):
             name, _, path = pair.partition("=")
             if not name or not path or name in named:
                 raise SettingsError(f"DOSEL_FILES: expected use-case=path,use-case=path, got {pair!r}")
@@ -182,9 +182,14 @@ class Settings(BaseSettings):
         return settings
 
 
+def _listed(text: str) -> list[str]:
+    """The parts of a text that are separated by commas, without blanks and empty parts."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 def _named_keys(variable: str, text: str) -> dict[str, str]:
     names: dict[str, str] = {}
-    for pair in filter(None, (pair.strip() for pair in text.split(","))):
+    for pair in _listed(text):
         name, _, key = pair.partition(":")
         if not name or len(key) < SHORTEST_KEY or key in names:
             # Without the value, which may be most of a key.
