@@ -125,6 +125,10 @@ outage: setup ## test the API while MLflow, MinIO and MariaDB stop and return (n
 fuzz: setup ## test the API and the readers with 10,000 random requests (CASES=… sets the number)
 	@.venv/bin/python -m tests.soak.fuzz $(CASES)
 
+.PHONY: attack
+attack: setup ## attack the API, and measure what its other clients notice (a few minutes; CASES=… names some)
+	@.venv/bin/python -m tests.attack $(CASES)
+
 .PHONY: docs
 docs: setup ## write the generated parts of README.md and docs/, then build the site in site/
 	@.venv/bin/python scripts/generated_docs.py

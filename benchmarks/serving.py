@@ -24,13 +24,12 @@ import psutil
 from benchmarks import rivals
 from benchmarks.installation import HOST, Installation, free_port, installation, process, resident_mb, say
 from benchmarks.wrk import Load, Target, side_by_side
-from dosel.embedded.services import API_FLAGS
 from dosel.usecases.covertype import COVERTYPE
 from external.columns import as_words
 from external.generator import generate
 
 CONNECTIONS = 16
-LAYERS = ("ids, logs, metrics and headers", "shedding", "keys and rates")
+LAYERS = ("ids, logs, metrics and headers", "keys and rates", "limits")
 MILLION = 1_000_000
 BATCH = f"/predict/{COVERTYPE.name}/batch"
 
@@ -57,7 +56,7 @@ def uvicorn(
 ) -> Iterator[tuple[str, psutil.Process, float]]:
     """An app with the flags of `make up`: its address, process and seconds until ready."""
     port = free_port()
-    command = [sys.executable, "-m", "uvicorn", "--factory", app, "--host", HOST, "--port", str(port), *API_FLAGS]
+    command = [sys.executable, "-m", "app.server", app, "--host", HOST, "--port", str(port)]
     command += ["--workers", str(workers)] if workers > 1 else []
     url = f"http://{HOST}:{port}"
     log = here.settings.home / f"{port}.log"

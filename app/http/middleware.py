@@ -1,6 +1,5 @@
 """The middleware that every request passes, outermost first. Plain ASGI: each costs microseconds."""
 
-import asyncio
 import re
 import secrets
 import time
@@ -10,6 +9,7 @@ from math import ceil
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.http.clients import KEY_HOLDER, client_of
 from app.http.logs import AccessLog
 from app.http.metrics import Metrics
 from app.http.problems import ALWAYS_ANSWERED, problem_response
@@ -84,38 +84,6 @@ class RequestRecord:
             self._metrics.answered(route, method, status, seconds)
 
 
-class QueueLimit:
-    """Answers 503 at once if `depth` requests are already in progress or waiting.
-
-    Args:
-        on_shed: called for each refused request.
-    """
-
-    def __init__(self, app: ASGIApp, depth: int, on_shed: Callable[[], None]) -> None:
-        self._app = app
-        self._depth = depth
-        self._on_shed = on_shed
-        self._inside = 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in ALWAYS_ANSWERED:
-            await self._app(scope, receive, send)
-            return
-        if self._inside >= self._depth:
-            self._on_shed()
-            detail = f"the request queue is full ({self._depth}); try again in 1 s"
-            response = problem_response(scope, 503, detail, {"Retry-After": "1"})
-            await response(scope, receive, send)
-            return
-        self._inside += 1
-        try:
-            # Let all requests that have arrived be counted before the first is answered.
-            await asyncio.sleep(0)
-            await self._app(scope, receive, send)
-        finally:
-            self._inside -= 1
-
-
 class Keys:
     """Requires a key for the protected paths, if there are keys, and limits each caller to `per_second` requests.
 
@@ -126,7 +94,7 @@ class Keys:
     """
 
     MOST = 10_000
-    """Most buckets; beyond that all are dropped, so that every caller starts with a full one."""
+    """Most buckets; beyond that the one that was used longest ago is dropped."""
 
     def __init__(self, app: ASGIApp, keys: Mapping[str, str], per_second: float) -> None:
         self._app = app
@@ -139,11 +107,10 @@ class Keys:
         if scope["type"] != "http" or scope["path"] in ALWAYS_ANSWERED or not (self._keys or self._per_second):
             await self._app(scope, receive, send)
             return
-        caller = (scope.get("client") or ("nobody",))[0]
         asks = bool(self._keys) and scope["path"].startswith(PROTECTED)
-        name = self._keys.get(_header(scope, b"x-api-key") or b"") if asks else None
+        name = scope[KEY_HOLDER] = self._keys.get(_header(scope, b"x-api-key") or b"")
         # A caller with a wrong key counts against the bucket of its address.
-        wait = self._wait(f"key {name}" if name else caller) if self._per_second else 0.0
+        wait = self._wait(client_of(scope)) if self._per_second else 0.0
         if wait:
             detail = f"more than {self._per_second:g} requests per second; try again in {ceil(wait)} s"
             response = problem_response(scope, 429, detail, {"Retry-After": str(ceil(wait))})
@@ -159,12 +126,13 @@ class Keys:
     def _wait(self, caller: str) -> float:
         """Take a token from the caller's bucket; return the seconds to wait for one, 0 if there was one."""
         now = time.monotonic()
-        if len(self._buckets) > self.MOST:
-            self._buckets.clear()
-        left, at = self._buckets.get(caller, (self._full, now))
+        # Removed and put last, so that the first one is the one that was used longest ago.
+        left, at = self._buckets.pop(caller, (self._full, now))
         left = min(self._full, left + (now - at) * self._per_second)
         taken = left >= 1
         self._buckets[caller] = (left - taken, now)
+        if len(self._buckets) > self.MOST:
+            del self._buckets[next(iter(self._buckets))]
         return 0.0 if taken else (1 - left) / self._per_second
 
 

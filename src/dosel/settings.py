@@ -5,6 +5,7 @@ DAG task call it once and pass the settings on.
 """
 
 import os
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -89,6 +90,9 @@ class Settings(BaseSettings):
     """Keys for predictions and explanations, as `name:key,name:key`; empty allows everybody."""
     rate_limit: Annotated[float, Field(ge=0)] = 0
     """Requests per second allowed for each key, or each address without a key; 0 means no limit."""
+    trusted_proxies: str = ""
+    """Addresses or networks of proxies whose `X-Forwarded-For` is believed, separated by commas, as
+    `10.0.0.5,172.18.0.0/16`; empty believes none."""
     explain_budget: Annotated[float, Field(gt=0, le=10)] = 1.0
     """Seconds for approximate contributions in `/explain`, for models without an exact method."""
     cors_origins: str = ""
@@ -123,6 +127,18 @@ class Settings(BaseSettings):
         """
         keys = _named_keys("DOSEL_PREDICT_KEYS", self.predict_keys)
         return keys | self.promote_key_names if keys else {}
+
+    @property
+    def proxy_networks(self) -> list[IPv4Network | IPv6Network]:
+        """The networks of the trusted proxies.
+
+        Raises:
+            SettingsError: an entry is no address and no network.
+        """
+        try:
+            return [ip_network(entry.strip()) for entry in self.trusted_proxies.split(",") if entry.strip()]
+        except ValueError as error:
+            raise SettingsError(f"DOSEL_TRUSTED_PROXIES: expected addresses or networks; {error}") from None
 
     @property
     def studies_url(self) -> str:

@@ -105,6 +105,28 @@ NOTES = _fixed(
 )
 """Problems that did not change Production; `sequence` is the ledger's last entry at that time."""
 
+TRUTHS = Table(
+    "truths",
+    METADATA,
+    Column("id", AUTO_ID, primary_key=True, autoincrement=True),
+    Column("use_case", String(64), nullable=False),
+    Column("model", String(128), nullable=False),
+    Column("sequence", Integer, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("source", String(16), nullable=False),
+    Column("reference", String(64), nullable=False),
+    Column("at", MOMENT, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("truth", LONG_TEXT, nullable=False),
+    Column("answered", LONG_TEXT, nullable=False),
+    UniqueConstraint("model", "sequence", "source", "reference"),
+    **MYSQL,
+)
+"""Labelled rows that a version answered, in order: a scored batch or a call of feedback in each row of this table.
+
+`sequence` is the ledger's entry that put the version into Production; `truth` and `answered` are lists of class codes.
+"""
+
 
 KEYS = ("batch_id", "row_no", "row_key")
 """The clean table's columns in addition to the declared ones."""

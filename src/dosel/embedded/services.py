@@ -15,8 +15,8 @@ ROOT = Path(__file__).resolve().parents[3]
 
 HOST = "127.0.0.1"
 
-API_FLAGS = ("--no-access-log", "--no-server-header", "--timeout-graceful-shutdown", "30")
-"""Flags of uvicorn: the prediction API writes its own access log, and finishes open requests before it stops."""
+API = (sys.executable, "-m", "app.server", "app.main:create_app")
+"""Command of the prediction API, without its address."""
 
 ARTIFACT_BUCKET = "mlflows3"
 
@@ -68,14 +68,14 @@ def _all_services(settings: Settings) -> tuple[Service, ...]:
     home = settings.home
     artifacts = f"s3://{ARTIFACT_BUCKET}" if settings.s3_endpoint else str(home / "mlflow" / "artifacts")
 
-    def uvicorn(app: str, port: int) -> tuple[str, ...]:
-        return (python, "-m", "uvicorn", app, "--factory", "--host", HOST, "--port", str(port), "--no-server-header")
-
     return (
         Service(
             "data-api",
             "Data API",
-            uvicorn("external.main:create_app", settings.data_api_port),
+            (
+                *(python, "-m", "uvicorn", "external.main:create_app", "--factory"),
+                *("--host", HOST, "--port", str(settings.data_api_port), "--no-server-header"),
+            ),
             settings.data_api_port,
             "DATA_API_PORT",
             "/health",
@@ -97,7 +97,7 @@ def _all_services(settings: Settings) -> tuple[Service, ...]:
         Service(
             "api",
             "Prediction API",
-            (*uvicorn("app.main:create_app", settings.api_port), *API_FLAGS),
+            (*API, "--host", HOST, "--port", str(settings.api_port)),
             settings.api_port,
             "API_PORT",
             "/healthz",

@@ -8,6 +8,7 @@ from dosel.usecases.declaration import Gate as Gate
 from dosel.usecases.declaration import GeneratedRows as GeneratedRows
 from dosel.usecases.declaration import LakeRows as LakeRows
 from dosel.usecases.declaration import Metric as Metric
+from dosel.usecases.declaration import Monitor as Monitor
 from dosel.usecases.declaration import PackageRows as PackageRows
 from dosel.usecases.declaration import Preprocessing as Preprocessing
 from dosel.usecases.declaration import Range as Range
