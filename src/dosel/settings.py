@@ -136,7 +136,7 @@ class Settings(BaseSettings):
             SettingsError: an entry is no address and no network.
         """
         try:
-            return [ip_network(entry.strip()) for entry in self.trusted_proxies.split(",") if entry.strip()]
+            return [ip_network(entry) for entry in _listed(self.trusted_proxies)]
         except ValueError as error:
             raise SettingsError(f"DOSEL_TRUSTED_PROXIES: expected addresses or networks; {error}") from None
 
