@@ -7,7 +7,7 @@ import streamlit as st
 from dosel.client import Client
 from dosel.errors import ServiceError
 from dosel.settings import Settings
-from ui import answer, batches, errors, explain, form, production, timeline
+from ui import answer, batches, errors, explain, form, health, production, timeline
 
 TIMEOUT_SECONDS = 10
 
@@ -47,6 +47,8 @@ def show() -> None:
     if sent and answered:
         st.divider()
         explain.show(client, use_case, sent, answered)
+    st.divider()
+    health.show(client, use_case)
     st.divider()
     timeline.show(client, use_case)
     st.divider()

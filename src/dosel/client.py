@@ -90,6 +90,10 @@ class Client:
         """A version and its lineage."""
         return self._repeat("GET", f"/models/{model}/versions/{number}")
 
+    def health(self, use_case: str) -> dict[str, Any]:
+        """Whether the version in Production still does what the gate found."""
+        return self._repeat("GET", f"/use-cases/{use_case}/health")
+
     def batches(self, use_case: str) -> dict[str, Any]:
         """The newest entries of the batch ledger, and the totals of all entries."""
         return self._repeat("GET", f"/use-cases/{use_case}/batches")
