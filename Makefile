@@ -67,7 +67,7 @@ e2e: setup ## test the platform in Docker, killing each service during a run (ro
 
 .PHONY: soak-registry
 soak-registry: setup ## test the registry: 20 processes promote at once, 200 are killed between steps
-	@.venv/bin/python -m benchmarks.soak_registry $(if $(SHARE),--share $(SHARE)) \
+	@.venv/bin/python -m tests.soak.registry $(if $(SHARE),--share $(SHARE)) \
 		$(if $(WAREHOUSE_URL),--warehouse-url "$(WAREHOUSE_URL)")
 
 .PHONY: bench-ingest
@@ -76,7 +76,7 @@ bench-ingest: setup ## measure the ingest, side by side with the usual ways (nee
 
 .PHONY: soak-ingest
 soak-ingest: setup ## test the ingest: kill -9 worker, data API and database 200 times (needs mariadbd)
-	@.venv/bin/python -m benchmarks.soak_ingest
+	@.venv/bin/python -m tests.soak.ingest
 
 .PHONY: lint
 lint: setup ## style, types, import rules, declarations, links and generated parts of the documentation
@@ -115,15 +115,19 @@ bench-explain: setup ## measure explanations by number of training rows and mode
 
 .PHONY: soak-serving
 soak-serving: setup ## test the API while Production changes a thousand times (SWAPS=… sets the number)
-	@.venv/bin/python -m benchmarks.soak_serving $(SWAPS)
+	@.venv/bin/python -m tests.soak.serving $(SWAPS)
 
 .PHONY: outage
 outage: setup ## test the API while MLflow, MinIO and MariaDB stop and return (needs mariadbd and minio)
-	@.venv/bin/python -m benchmarks.outage
+	@.venv/bin/python -m tests.soak.outage
 
 .PHONY: fuzz
 fuzz: setup ## test the API and the readers with 10,000 random requests (CASES=… sets the number)
-	@.venv/bin/python -m benchmarks.fuzz $(CASES)
+	@.venv/bin/python -m tests.soak.fuzz $(CASES)
+
+.PHONY: attack
+attack: setup ## attack the API, and measure what its other clients notice (a few minutes; CASES=… names some)
+	@.venv/bin/python -m tests.attack $(CASES)
 
 .PHONY: docs
 docs: setup ## write the generated parts of README.md and docs/, then build the site in site/

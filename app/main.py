@@ -1,4 +1,4 @@
-"""Creates the app: `uvicorn --factory app.main:create_app`."""
+"""Creates the app: `python -m app.server app.main:create_app`."""
 
 import logging
 import os
@@ -10,14 +10,16 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from app.http import problems
-from app.http.body_limits import FormsAsJson, LimitedBodies
+from app.http.body_limits import FormsAsJson, RequestLimits
+from app.http.clients import BehindProxies
 from app.http.docs import Api, add_docs_page
 from app.http.logs import AccessLog, write_json
-from app.http.metrics import Counted, Metrics
-from app.http.middleware import AccessLines, Keys, Middleware, QueueLimit, RequestIds, SecurityHeaders
-from app.routes import bulk_predict, explain, ingested_batches, models, predict, registry, service
+from app.http.metrics import Metrics
+from app.http.middleware import Keys, Middleware, RequestRecord
+from app.routes import bulk_predict, explain, health, ingested_batches, models, predict, registry, service
 from app.serving.follower import ModelFollower
 from app.serving.prediction_log import PredictionLog
+from app.serving.work_queue import SharedCalls
 from dosel.errors import SettingsError
 from dosel.settings import Settings
 from dosel.usecases import ALL, DEFAULT, REFUSED, UseCase
@@ -34,6 +36,10 @@ MLFLOW_DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
+
+
+FAMILY_SECONDS = 30.0
+"""How long a request waits for a family's version that is loaded for it."""
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -68,7 +74,7 @@ def build_app(
     record = PredictionLog(settings.prediction_log, lambda: _open_log(settings))
     metrics = Metrics(follower, record)
     access_log = AccessLog()
-    middleware = stack(settings, metrics, access_log)
+    middleware = stack(settings, use_cases, metrics, access_log)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -82,16 +88,16 @@ def build_app(
     # A body without a content type is read as JSON; another content type gets a 415.
     app = Api(
         [layer for _, layer in middleware],
-        predict.routes(use_cases, default, follower, record, settings.max_body_bytes),
+        predict.routes(use_cases, default, follower, record),
         lifespan=lifespan,
         strict_content_type=False,
     )
     app.state.follower = follower
     app.state.promote_key_names = settings.promote_key_names
     app.state.record = record
+    app.state.family_loads = SharedCalls("loads of a family", FAMILY_SECONDS)
     app.state.metrics = metrics
     app.add_middleware(FormsAsJson)
-    app.add_middleware(LimitedBodies, limit=bulk_predict.limits(settings, use_cases))
     problems.install(app)
     app.include_router(predict.router(use_cases, default))
     app.include_router(bulk_predict.router(use_cases))
@@ -99,28 +105,31 @@ def build_app(
     app.include_router(models.router(use_cases, default))
     app.include_router(registry.router(use_cases))
     app.include_router(ingested_batches.router(use_cases, settings))
+    app.include_router(health.router(use_cases, settings))
     app.include_router(service.router())
     add_docs_page(app)
     return app
 
 
-def stack(settings: Settings, metrics: Metrics, access_log: AccessLog) -> list[tuple[str, Middleware]]:
+def stack(
+    settings: Settings, use_cases: Sequence[UseCase], metrics: Metrics, access_log: AccessLog
+) -> list[tuple[str, Middleware]]:
     """The middleware outside FastAPI, by name, outermost first."""
-    # Read here, so that an invalid key stops the start and not the first request.
-    predict_key_names = settings.predict_key_names
+    # Read here, so that an invalid setting stops the start and not the first request.
+    predict_key_names, proxies = settings.predict_key_names, settings.proxy_networks
+    largest = bulk_predict.limits(settings, use_cases)
     middleware: list[tuple[str, Middleware]] = [
-        ("request ids", RequestIds),
-        ("access log", lambda app: AccessLines(app, access_log)),
-        ("metrics", lambda app: Counted(app, metrics)),
-        ("security headers", SecurityHeaders),
-        ("shedding", lambda app: QueueLimit(app, settings.queue_depth, metrics.shed)),
+        ("ids, logs, metrics and headers", lambda app: RequestRecord(app, access_log, metrics)),
         ("keys and rates", lambda app: Keys(app, predict_key_names, settings.rate_limit)),
+        ("limits", lambda app: RequestLimits(app, settings, largest, metrics.shed)),
     ]
     if origins := [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]:
         # Outside the keys, since a browser's preflight request has none.
         middleware.insert(
-            4, ("cors", lambda app: CORSMiddleware(app, origins, allow_methods=["*"], allow_headers=["*"]))
+            1, ("cors", lambda app: CORSMiddleware(app, origins, allow_methods=["*"], allow_headers=["*"]))
         )
+    if proxies:
+        middleware.insert(0, ("proxies", lambda app: BehindProxies(app, proxies)))
     return middleware
 
 

@@ -10,7 +10,6 @@ the models have not seen.
 import argparse
 import json
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +24,7 @@ from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
+from benchmarks.installation import say
 from benchmarks.training import generated, read
 from dosel.explain.contributions import Contributor
 from dosel.explain.space import Space
@@ -151,11 +151,6 @@ def written(table: pd.DataFrame) -> bytes:
 
 def memory_mb() -> float:
     return psutil.Process(os.getpid()).memory_info().rss / 1e6
-
-
-def say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

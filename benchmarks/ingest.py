@@ -5,12 +5,10 @@ python -m benchmarks.ingest [--rows 116000] [--total 581012] [--rounds 3]
 
 import argparse
 import json
-import multiprocessing
-import re
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +18,12 @@ from rich.console import Console
 from rich.progress import track
 from sqlalchemy import Engine, create_engine, text
 
-from benchmarks.installation import mariadb
+from benchmarks.installation import OneByOne, Rows, in_a_process, local_server, peak_mb
 from dosel.db.engine import connect
 from dosel.db.tables import BATCHES, tables_of
 from dosel.embedded.local_servers import MariaDB
 from dosel.pipeline import Pipeline
 from dosel.settings import Settings
-from dosel.sources import Batch
 from dosel.usecases.covertype import COVERTYPE
 from dosel.warehouse.reset import drop
 from external.columns import as_words
@@ -42,33 +39,13 @@ COLUMNS = ", ".join(f"`{name}`" for name in COVERTYPE.columns)
 MARKS = ", ".join(["%s"] * len(COVERTYPE.columns))
 INSERT = f"INSERT INTO bare ({COLUMNS}) VALUES ({MARKS})"
 
-Rows = list[list[str]]
-
-
-class OneByOne:
-    """A source whose batches are created or read on demand."""
-
-    def __init__(self, batches: Sequence[Callable[[], Rows]]) -> None:
-        self._batches = batches
-        self._given = 0
-
-    def next_batch(self) -> Batch | None:
-        if self._given == len(self._batches):
-            return None
-        self._given += 1
-        return Batch("benchmark", "group 6", "e1", self._given, self._batches[self._given - 1](), "uci")
-
 
 @dataclass(frozen=True)
 class Way:
-    """A way to write or read rows, with its rows per second in each round."""
+    """A way to write or read rows: its median rows per second."""
 
     name: str
-    rates: list[float]
-
-    @property
-    def rate(self) -> float:
-        return statistics.median(self.rates)
+    rate: float
 
 
 class Bench:
@@ -181,43 +158,24 @@ def measure(bench: Bench, rounds: int) -> dict[str, Way]:
     for _ in track(range(rounds), "rounds", console=Console(stderr=True)):
         for key, (_, prepare, way) in ways.items():
             rates[key].append(timed(prepare, way))
-    return {key: Way(ways[key][0], rates[key]) for key in ways}
+    return {key: Way(ways[key][0], statistics.median(rates[key])) for key in ways}
 
 
-def peak_rss_mb() -> float:
-    """Peak memory of this process."""
-    # Not getrusage's figure, which a process inherits from the one that forked it.
-    kib = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert kib is not None
-    return int(kib[1]) / 1024
-
-
-def ingest_all(url: str, files: list[Path], answer: Any) -> None:
-    """The task of a separate process: parse and store ten answers of the data API."""
+def ingest_all(url: str, files: list[Path]) -> tuple[float, float]:
+    """Parse and store ten answers of the data API; return peak memory in MB, and seconds."""
     source = OneByOne([lambda f=f: json.loads(f.read_bytes())["data"] for f in files])  # type: ignore[misc]
     pipeline = Pipeline(COVERTYPE, Settings(warehouse_url=url))
     start = time.perf_counter()
     pipeline.ingest(source)
-    answer.send((peak_rss_mb(), time.perf_counter() - start))
+    return peak_mb(), time.perf_counter() - start
 
 
-def read_all(url: str, answer: Any) -> None:
+def read_all(url: str) -> tuple[float, float]:
+    """Read all rows as training does; return peak memory in MB, and seconds."""
     batches = Pipeline(COVERTYPE, Settings(warehouse_url=url)).batches
     start = time.perf_counter()
     batches.clean()
-    answer.send((peak_rss_mb(), time.perf_counter() - start))
-
-
-def in_a_process(task: Callable[..., None], *args: Any) -> tuple[float, float]:
-    """Peak memory in MB and seconds of a task in a new process."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=task, args=(*args, theirs))
-    process.start()
-    theirs.close()
-    found: tuple[float, float] = ours.recv()
-    process.join()
-    return found
+    return peak_mb(), time.perf_counter() - start
 
 
 def written(rows: Rows, folder: Path) -> list[Path]:
@@ -245,15 +203,15 @@ def main() -> None:
     parser.add_argument("--total", type=int, default=581_012)
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
-    with mariadb() as server, tempfile.TemporaryDirectory() as folder:
+    with local_server(MariaDB) as server, tempfile.TemporaryDirectory() as folder:
         bench = Bench(server, as_words(generate(asked.rows, seed=0), first_class=1))
         ways = measure(bench, asked.rounds)
         files = written(as_words(generate(asked.total, seed=0), first_class=1), Path(folder))
         bench.ours()
-        ingest_mb, ingest_seconds = in_a_process(ingest_all, server.url(), files)
-        read_mb, read_seconds = in_a_process(read_all, server.url())
+        ingest = in_a_process(ingest_all, server.url(), files)
+        read = in_a_process(read_all, server.url())
         held = counts(connect(server.url()))
-    report(asked, ways, held, (ingest_mb, ingest_seconds), (read_mb, read_seconds))
+    report(asked, ways, held, ingest, read)
 
 
 def report(

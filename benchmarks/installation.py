@@ -1,23 +1,25 @@
 """Servers and models for the benchmarks, in temporary folders."""
 
 import os
-import socket
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO
+from typing import Any, TypeVar
 
 import httpx
 import psutil
-from minio import Minio as S3Client
 
 from dosel.embedded.guard import guarded
-from dosel.embedded.local_servers import MariaDB, Minio
+from dosel.embedded.local_servers import LocalServer
+from dosel.embedded.preflight import free_ports
 from dosel.errors import ProgramMissing
 from dosel.pipeline import Pipeline
 from dosel.settings import Settings
@@ -30,20 +32,36 @@ from external.generator import generate
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = 7_000
 HOST = "127.0.0.1"
-BUCKET = "mlflows3"
+
+Rows = list[list[str]]
+T = TypeVar("T")
+Server = TypeVar("Server", bound=LocalServer)
+
+
+@dataclass(frozen=True)
+class Behind:
+    """The servers behind an installation: the data store, MLflow's database and artifacts, and their keys."""
+
+    warehouse_url: str
+    records: str
+    artifacts: str
+    environment: dict[str, str]
 
 
 class Mlflow:
-    """An MLflow server on its own port, which can be stopped and started again."""
+    """An MLflow server on its own port, which can be stopped and started again. Its data is in files by default."""
 
-    def __init__(self, home: Path, records: str, artifacts: str, environment: dict[str, str]) -> None:
+    def __init__(self, home: Path, behind: Behind | None = None) -> None:
+        os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
         port = free_port()
         self.url = f"http://{HOST}:{port}"
+        records = behind.records if behind else f"sqlite:///{home / 'mlflow.db'}"
+        artifacts = behind.artifacts if behind else str(home / "files")
         self._command = [
             *(sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"),
             *("--backend-store-uri", records, "--artifacts-destination", artifacts),
         ]
-        self._environment = os.environ | environment
+        self._environment = os.environ | (behind.environment if behind else {})
         self._log = home / "mlflow.log"
 
     @contextmanager
@@ -53,23 +71,13 @@ class Mlflow:
 
 
 @dataclass(frozen=True)
-class Behind:
-    """The stores of an installation: rows, MLflow's records and artifacts, and their keys."""
-
-    warehouse_url: str
-    records: str
-    artifacts: str
-    environment: dict[str, str]
-
-
-@dataclass(frozen=True)
 class Installation:
     """A running MLflow with `versions` of covertype's model, and the settings to use it."""
 
     settings: Settings
     pipeline: Pipeline
     versions: tuple[int, ...]
-    mlflow: "Mlflow"
+    mlflow: Mlflow
 
     @property
     def environment(self) -> dict[str, str]:
@@ -95,18 +103,15 @@ def installation(*forests: tuple[int, int], behind: Behind | None = None) -> Ite
     """
     with TemporaryDirectory(prefix="dosel-benchmark-") as name, ExitStack() as stack:
         home = Path(name)
-        stores = behind or Behind(
-            f"sqlite:///{home / 'warehouse.db'}", f"sqlite:///{home / 'mlflow.db'}", str(home / "files"), {}
-        )
-        os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
-        mlflow = Mlflow(home, stores.records, stores.artifacts, stores.environment)
+        mlflow = Mlflow(home, behind)
         stack.enter_context(mlflow.running())
-        settings = Settings(home=home, tracking_uri=mlflow.url, warehouse_url=stores.warehouse_url, jobs=2)
+        warehouse_url = behind.warehouse_url if behind else ""
+        settings = Settings(home=home, tracking_uri=mlflow.url, warehouse_url=warehouse_url, jobs=2)
         rows = as_words(generate(ROWS, seed=1), first_class=1)
         versions = []
         for trees, depth in forests:
             pipeline = Pipeline(_searching(trees, depth), settings)
-            pipeline.ingest(_Once(rows))
+            pipeline.ingest(OneByOne([lambda: rows]))
             versions.append(pipeline.register(pipeline.train()))
         made = Installation(settings, pipeline, tuple(versions), mlflow)
         made.promote(versions[0])
@@ -114,28 +119,11 @@ def installation(*forests: tuple[int, int], behind: Behind | None = None) -> Ite
 
 
 @contextmanager
-def minio() -> Iterator[Minio]:
-    """A MinIO with an empty bucket; it stops with this process."""
+def local_server(kind: type[Server]) -> Iterator[Server]:
+    """A MariaDB or MinIO that keeps what it committed; it stops with this process."""
     with TemporaryDirectory(prefix="dosel-benchmark-") as name, guarded(Path(name)):
         try:
-            server = Minio(Path(name), os.environ)
-        except ProgramMissing as error:
-            raise SystemExit(str(error)) from None
-        server.start()
-        keys = server.settings
-        client = S3Client(
-            server.url.removeprefix("http://"), keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"], secure=False
-        )
-        client.make_bucket(BUCKET)
-        yield server
-
-
-@contextmanager
-def mariadb() -> Iterator[MariaDB]:
-    """A MariaDB with durable writes; it stops with this process."""
-    with TemporaryDirectory(prefix="dosel-benchmark-") as name, guarded(Path(name)):
-        try:
-            server = MariaDB(Path(name), os.environ)
+            server = kind(Path(name), os.environ)
         except ProgramMissing as error:
             raise SystemExit(str(error)) from None
         server.start()
@@ -149,7 +137,7 @@ def process(
     """A process that answers at `healthy`, and the seconds until it did; stopped after the block."""
     with log.open("wb") as output:
         began = time.perf_counter()
-        started = _start(command, environment, output)
+        started = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
         try:
 
             def describe() -> str:
@@ -179,19 +167,32 @@ def wait_until(true: Callable[[], bool], seconds: float, describe: Callable[[], 
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    return free_ports(1)[0]
+
+
+def in_a_process(task: Callable[..., T], *args: Any) -> T:
+    """The result of a task in a new process, whose peak memory is the task's own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(task, *args).result()
+
+
+def peak_mb() -> float:
+    """Peak memory of this process."""
+    # Not getrusage's figure, which a process inherits from the one that forked it.
+    kib = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert kib is not None
+    return int(kib[1]) / 1024
+
+
+def say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def resident_mb(process: psutil.Process) -> float:
     """Memory of a process and its children."""
     everyone = [process, *process.children(recursive=True)]
     return sum(p.memory_info().rss for p in everyone) / 1e6
-
-
-def _start(command: list[str], environment: dict[str, str], output: IO[bytes]) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
 
 
 def _end(started: "subprocess.Popen[bytes]") -> None:
@@ -213,11 +214,15 @@ def _searching(trees: int, depth: int) -> UseCase:
     )
 
 
-class _Once:
-    """A source of one batch."""
+class OneByOne:
+    """A source whose batches are created or read on demand."""
 
-    def __init__(self, rows: list[list[str]]) -> None:
-        self._left = [Batch("http://benchmark.test", "benchmark", "1", 1, rows, "uci")]
+    def __init__(self, batches: Sequence[Callable[[], Rows]]) -> None:
+        self._batches = batches
+        self._given = 0
 
     def next_batch(self) -> Batch | None:
-        return self._left.pop() if self._left else None
+        if self._given == len(self._batches):
+            return None
+        self._given += 1
+        return Batch("http://benchmark.test", "benchmark", "1", self._given, self._batches[self._given - 1](), "uci")

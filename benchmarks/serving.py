@@ -22,15 +22,14 @@ import httpx
 import psutil
 
 from benchmarks import rivals
-from benchmarks.installation import HOST, Installation, free_port, installation, process, resident_mb
+from benchmarks.installation import HOST, Installation, free_port, installation, process, resident_mb, say
 from benchmarks.wrk import Load, Target, side_by_side
-from dosel.embedded.services import API_FLAGS
 from dosel.usecases.covertype import COVERTYPE
 from external.columns import as_words
 from external.generator import generate
 
 CONNECTIONS = 16
-LAYERS = ("request ids", "access log", "metrics", "security headers", "shedding", "keys and rates")
+LAYERS = ("ids, logs, metrics and headers", "keys and rates", "limits")
 MILLION = 1_000_000
 BATCH = f"/predict/{COVERTYPE.name}/batch"
 
@@ -48,7 +47,7 @@ def main() -> None:
         for name, part in PARTS.items():
             if not asked or name in asked:
                 result |= part(here)
-    sys.stdout.write(f"RESULT {json.dumps(result)}\n")
+    say(f"RESULT {json.dumps(result)}")
 
 
 @contextmanager
@@ -57,7 +56,7 @@ def uvicorn(
 ) -> Iterator[tuple[str, psutil.Process, float]]:
     """An app with the flags of `make up`: its address, process and seconds until ready."""
     port = free_port()
-    command = [sys.executable, "-m", "uvicorn", "--factory", app, "--host", HOST, "--port", str(port), *API_FLAGS]
+    command = [sys.executable, "-m", "app.server", app, "--host", HOST, "--port", str(port)]
     command += ["--workers", str(workers)] if workers > 1 else []
     url = f"http://{HOST}:{port}"
     log = here.settings.home / f"{port}.log"
@@ -71,20 +70,19 @@ def single_rows(here: Installation) -> dict[str, float]:
     rows: list[Row] = []
     with ExitStack() as stack:
 
-        def start(name: str, app: str, ready: str, workers: int = 1, **environment: str) -> tuple[Target, float, float]:
-            url, running, seconds = stack.enter_context(uvicorn(here, app, ready, workers, **environment))
+        def start(name: str, app: str, ready: str) -> tuple[Target, float, float]:
+            url, running, seconds = stack.enter_context(uvicorn(here, app, ready))
             time.sleep(2)
             return Target.posting(folder, name, f"{url}/predict", row), resident_mb(running), seconds
 
-        ours = start("dosel", "app.main:create_app", "/readyz")
-        constant = start("constant", "benchmarks.constant:create_app", "/healthz")
-        both = side_by_side([ours[0], constant[0]], 7, 4, CONNECTIONS)
-        rows += [
-            (name, both[name], memory, seconds)
-            for (target, memory, seconds) in (ours, constant)
-            if (name := target.name)
+        started = [
+            start("dosel", "app.main:create_app", "/readyz"),
+            start("constant", "benchmarks.constant:create_app", "/healthz"),
         ]
-        alone = side_by_side([ours[0], constant[0]], 3, 3, 1)
+        targets = [target for target, _, _ in started]
+        both = side_by_side(targets, 7, 4, CONNECTIONS)
+        rows += [(target.name, both[target.name], memory, seconds) for target, memory, seconds in started]
+        alone = side_by_side(targets, 3, 3, 1)
         rows += [(f"{name}, 1 connection", load, 0, 0) for name, load in alone.items()]
     with uvicorn(here, "app.main:create_app", "/readyz", workers=2) as (url, running, seconds):
         time.sleep(8)
@@ -228,11 +226,6 @@ def as_csv(rows: list[list[str]]) -> bytes:
     writer.writerow(COVERTYPE.feature_names)
     writer.writerows(row[: len(COVERTYPE.feature_names)] for row in rows)
     return out.getvalue().encode()
-
-
-def say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -12,10 +12,7 @@ starting worker processes do not count.
 import argparse
 import json
 import os
-import resource
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,12 +24,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.installation import HOST, free_port, process
+from benchmarks.installation import Mlflow, in_a_process, peak_mb, say
 from dosel.rows import frames, hashing
 from dosel.settings import Settings
 from dosel.training.preprocessing import CLASSIFIER
 from dosel.training.train import TrainingData, cores, train
-from dosel.usecases import Range, UseCase
+from dosel.usecases import Feature, Range
 from dosel.usecases.covertype import COVERTYPE
 from external.columns import as_words, coded
 from external.generator import generate
@@ -47,7 +44,6 @@ FOREST = next(family for family in COVERTYPE.families if family.name == "random_
 """The one family that both sides search, whichever others the use case has."""
 
 USE_CASE = replace(COVERTYPE, families=(FOREST,))
-MEGABYTE = 1024
 
 
 @dataclass(frozen=True)
@@ -61,9 +57,6 @@ class Outcome:
 
 def main() -> None:
     asked = arguments()
-    if asked.only_cost_of:
-        say(json.dumps(cost(asked.only_cost_of)))
-        return
     table = read(asked.csv) if asked.csv else generated(ROWS)
     bares, ours = [], []
     with mlflow_server() as uri:
@@ -72,12 +65,12 @@ def main() -> None:
         for number in range(asked.rounds):
             bares.append(bare(prepared(table)))
             ours.append(tracked(prepared(table), uri, f"round {number}"))
-            note(f"round {number + 1}: bare {bares[-1].seconds:.1f} s, ours {ours[-1].seconds:.1f} s")
+            say(f"round {number + 1}: bare {bares[-1].seconds:.1f} s, ours {ours[-1].seconds:.1f} s")
     result = compared(bares, ours, len(table), asked.csv.name if asked.csv else "generated")
     if asked.sizes:
         say("\n| rows | seconds | CPU seconds | peak memory, MB | test accuracy |\n|---:|---:|---:|---:|---:|")
     for size in asked.sizes:
-        figures = measured_apart(size)
+        figures = in_a_process(cost, size)
         say("| {rows:,} | {seconds:.1f} | {cpu_seconds:.0f} | {peak_mb:.0f} | {accuracy:.4f} |".format(**figures))
         result[f"seconds_{size}"] = figures["seconds"]
         result[f"peak_mb_{size}"] = figures["peak_mb"]
@@ -89,7 +82,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--csv", type=Path, help="rows of covertype; generated ones otherwise")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--sizes", type=int, nargs="*", default=SIZES)
-    parser.add_argument("--only-cost-of", type=int, metavar="ROWS", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -124,9 +116,9 @@ def bare(data: TrainingData) -> Outcome:
     features, classes = frames.canonical(COVERTYPE, data.table), data.table[COVERTYPE.target.name].to_numpy()
     categories = [list(category.values) for category in COVERTYPE.categories]
     steps = [
-        ("one_hot", OneHotEncoder(categories=categories, handle_unknown="ignore"), names(COVERTYPE, "one_hot")),
-        ("minmax", MinMaxScaler(), names(COVERTYPE, "minmax")),
-        ("standard", StandardScaler(), names(COVERTYPE, "standard")),
+        ("one_hot", OneHotEncoder(categories=categories, handle_unknown="ignore"), names(COVERTYPE.categories)),
+        ("minmax", MinMaxScaler(), names(n for n in COVERTYPE.numbers if n.scaling == "minmax")),
+        ("standard", StandardScaler(), names(n for n in COVERTYPE.numbers if n.scaling == "standard")),
     ]
     search = GridSearchCV(
         pipeline.Pipeline([("preprocess", ColumnTransformer(steps)), (CLASSIFIER, FOREST.build(SEED))]),
@@ -141,10 +133,8 @@ def bare(data: TrainingData) -> Outcome:
     return Outcome(perf_counter() - started, params, accuracy)
 
 
-def names(use_case: UseCase, treatment: str) -> list[str]:
-    if treatment == "one_hot":
-        return [category.name for category in use_case.categories]
-    return [number.name for number in use_case.numbers if number.scaling == treatment]
+def names(features: Iterable[Feature]) -> list[str]:
+    return [feature.name for feature in features]
 
 
 def tracked(data: TrainingData, uri: str, experiment: str) -> Outcome:
@@ -171,36 +161,18 @@ def cost(count: int) -> dict[str, float]:
         burnt = process_time()
         outcome = tracked(prepared(table), uri, "cost")
         burnt = process_time() - burnt
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MEGABYTE
     figures = {"rows": count, "seconds": outcome.seconds, "cpu_seconds": burnt}
-    return {**figures, "peak_mb": round(peak), "accuracy": outcome.accuracy}
-
-
-def measured_apart(count: int) -> dict[str, float]:
-    """`cost` in a new process, since peak memory never falls."""
-    command = [sys.executable, "-m", "benchmarks.training", "--only-cost-of", str(count)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return figures
+    return {**figures, "peak_mb": round(peak_mb()), "accuracy": outcome.accuracy}
 
 
 @contextmanager
 def mlflow_server() -> Iterator[str]:
     """An MLflow server over HTTP, in a temporary folder."""
     with TemporaryDirectory(prefix="dosel-benchmark-") as name:
-        home, port = Path(name), free_port()
-        os.environ |= {
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-            "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-            "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-        }
-        command = [
-            *(sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"),
-            *("--backend-store-uri", f"sqlite:///{home / 'mlflow.db'}", "--artifacts-destination", str(home / "files")),
-        ]
-        url = f"http://{HOST}:{port}"
-        with process(command, dict(os.environ), f"{url}/health", home / "mlflow.log"):
-            yield url
+        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+        server = Mlflow(Path(name))
+        with server.running():
+            yield server.url
 
 
 def read(csv: Path) -> pd.DataFrame:
@@ -221,15 +193,6 @@ def accepted(found: pd.DataFrame) -> pd.DataFrame:
 
 def prepared(table: pd.DataFrame) -> TrainingData:
     return TrainingData(table, hashing.row_keys(COVERTYPE, table), (1,))
-
-
-def note(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-
-
-def say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

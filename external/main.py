@@ -62,11 +62,7 @@ def build_app(settings: Settings, state: State, data: DataSet) -> FastAPI:
         tenth = (turn.batch if settings.slice_by == "batch" else turn.group) - 1
         seed = (settings.data_api_seed, turn.group, turn.restarts, turn.batch, turn.draw)
         rows = draw(data.rows, tenth, settings.batch_fraction, seed)
-        content = {
-            "group_number": turn.group,
-            "batch_number": turn.batch,
-            "data": as_words(rows, first_class),
-        }
+        content = {"group_number": turn.group, "batch_number": turn.batch, "data": as_words(rows, first_class)}
         return JSONResponse(content, headers={"X-Epoch": turn.epoch})
 
     @app.get("/")

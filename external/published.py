@@ -62,15 +62,7 @@ CORRELATIONS = (
 )
 
 # Where the slopes of each class face: mean direction in degrees and length of the mean resultant vector.
-ASPECTS = (
-    (35, 0.31),
-    (53, 0.26),
-    (23, 0.21),
-    (98, 0.48),
-    (88, 0.33),
-    (355, 0.56),
-    (67, 0.27),
-)
+ASPECTS = ((35, 0.31), (53, 0.26), (23, 0.21), (98, 0.48), (88, 0.33), (355, 0.56), (67, 0.27))
 
 # The share of negative heights above water, and how deep they go in units of the positive ones.
 BELOW_WATER = 0.068

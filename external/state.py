@@ -36,12 +36,8 @@ class Exhausted(Exception):
 class Position(NamedTuple):
     """The position that one call is answered with.
 
-    Attributes:
-        group: 1 to 10.
-        batch: 1 to 10.
-        restarts: number of restarts of the group.
-        draw: number of earlier samples of this batch.
-        epoch: name of the generation, unique over restarts and state folders.
+    `group` and `batch` are 1 to 10. `restarts` counts the group's restarts, `draw` the earlier samples of this batch.
+    `epoch` is unique over restarts and state folders.
     """
 
     group: int
@@ -111,9 +107,7 @@ class State:
     def take(self, group: int, make: Callable[[Position], Result]) -> Result:
         """Answer one call: create the answer first and count it afterwards, so that a failure costs no batch.
 
-        Args:
-            group: 1 to 10.
-            make: creates the answer for a position. Calls for one group wait for each other.
+        Calls for one group wait for each other.
 
         Raises:
             Exhausted: the group has received its tenth batch.

@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import pytest
+from sqlalchemy import create_engine
 from xdist.scheduler import LoadScopeScheduling
 
 from dosel.embedded.guard import guarded
@@ -144,6 +146,19 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def mariadb(servers: Path) -> Iterator[MariaDB]:
     """A real MariaDB, in which a test makes a schema of its own."""
     yield from started(MariaDB, servers)
+
+
+@pytest.fixture
+def schema(mariadb: MariaDB) -> Iterator[str]:
+    """The URL of a schema of the test's own; as MySQL's own default does, its collation ignores case."""
+    name = f"test_{uuid4().hex}"
+    server = create_engine(mariadb.url(dialect="mysql+pymysql"))
+    with server.begin() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name} COLLATE utf8mb4_general_ci")
+    yield mariadb.url(name)
+    with server.begin() as connection:
+        connection.exec_driver_sql(f"DROP DATABASE {name}")
+    server.dispose()
 
 
 @pytest.fixture(scope="session")

@@ -12,18 +12,13 @@ from ui.text import plain
 SHOWN = 20
 """Most entries on the page; the CSV has all of them."""
 
-ICONS = {
-    "gate": ":material/verified:",
-    "manual": ":material/front_hand:",
-    "rollback": ":material/undo:",
-    "followed": ":material/call_split:",
-}
 KINDS = {
-    "gate": "promoted by the gate",
-    "manual": "promoted by hand",
-    "rollback": "rolled back",
-    "followed": "moved in MLflow",
+    "gate": (":material/verified:", "promoted by the gate"),
+    "manual": (":material/front_hand:", "promoted by hand"),
+    "rollback": (":material/undo:", "rolled back"),
+    "followed": (":material/call_split:", "moved in MLflow"),
 }
+"""Icon and words for each kind of entry."""
 
 
 def show(client: Client, use_case: dict[str, Any]) -> None:
@@ -57,8 +52,9 @@ def show(client: Client, use_case: dict[str, Any]) -> None:
 
 def _entry(client: Client, model: str, entry: dict[str, Any]) -> None:
     before = f"after version {entry['from_version']}" if entry["from_version"] else "the first one"
-    title = f"**Version {entry['to_version']}**, {before} · {_when(entry['at'])} · {KINDS[entry['kind']]}"
-    with st.expander(title, icon=ICONS[entry["kind"]]):
+    icon, words = KINDS[entry["kind"]]
+    title = f"**Version {entry['to_version']}**, {before} · {_when(entry['at'])} · {words}"
+    with st.expander(title, icon=icon):
         st.markdown(f"{plain(entry['reason'][:1].upper() + entry['reason'][1:])}.")
         st.caption(f"By {plain(entry['actor'])}.")
         if entry["gate"]:

@@ -1,69 +1,163 @@
-"""Limits on the size and the time of request bodies."""
+"""Limits on the size of request bodies and on the number of requests in progress."""
 
 import asyncio
-import time
 from collections.abc import Callable
 
 from fastapi import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-DRAINED_BYTES = 64 * 1024 * 1024
-"""Bytes of an oversized body that are read and dropped, so that the client can read the answer."""
+from app.http.clients import client_of
+from app.http.problems import ALWAYS_ANSWERED, CLIENT_CLOSED, problem_response
+from app.http.protocol import DRAINED_BYTES, TOO_SLOW
+from app.serving.loaded_model import Overloaded
+from app.serving.places import Places
+from dosel.settings import Settings
 
-BODY_TIMEOUT_SECONDS = 30.0
-"""Longest wait for the next part of a body."""
+DRAIN_SECONDS = 5.0
+"""An oversized body is read and dropped for so long, so that the client can read the answer."""
 
-SLOWEST_BYTES_PER_SECOND = 50_000
-"""Lowest average rate of a body, so that a slow client cannot hold a place for days."""
+SMALLEST_LIMIT = 1024
 
+RECEIVING_BYTES = 64_000_000
+"""Memory for all bodies of requests in progress; those of batches are on disk instead."""
+
+WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
 
 FORM = (b"content-type", b"application/x-www-form-urlencoded")
 
 
-class LimitedBodies:
-    """Refuses bodies that are too large (by their declared length, or when they exceed it) or too slow.
+class RequestLimits:
+    """Refuses bodies that are too large, and answers 503 at once while `DOSEL_QUEUE_DEPTH` requests are in progress.
+
+    A request counts as in progress once its body is there, so that clients that send none keep no others out. One
+    client gets at most half of the places.
 
     Args:
-        limit: gives the largest body of a request, in bytes.
+        largest: the largest body of a request, in bytes, and whether its route writes the body to disk.
+        on_shed: called for each request that is refused for want of a place.
     """
 
-    def __init__(self, app: ASGIApp, limit: Callable[[Scope], int]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: Settings,
+        largest: Callable[[Scope], tuple[int, bool]],
+        on_shed: Callable[[], None],
+    ) -> None:
         self._app = app
-        self._limit = limit
+        self.places = Places("the request queue", settings.queue_depth)
+        self.receiving = Places("the memory for bodies", max(RECEIVING_BYTES, 2 * settings.max_body_bytes))
+        self.largest = largest
+        self.on_shed = on_shed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["path"] in ALWAYS_ANSWERED:
             await self._app(scope, receive, send)
             return
-        limit = self._limit(scope)
-        declared = _content_length(scope)
-        read, whole = 0, False
-        until = time.monotonic() + BODY_TIMEOUT_SECONDS + limit / SLOWEST_BYTES_PER_SECOND
+        request = _Request(self, scope, receive)
+        try:
+            if scope["method"] in WITHOUT_BODY:
+                await request.enter()
+            await self._app(scope, request.receive, send)
+        except _Full as full:
+            await problem_response(scope, 503, full.detail, full.headers)(scope, receive, send)
+        finally:
+            request.leave()
 
-        async def limited() -> Message:
-            nonlocal read, whole
-            if whole:
-                # The next message is the client's disconnect, for which a streamed answer waits.
-                return await receive()
-            if declared > limit:
-                # A client that sent `Expect: 100-continue` has not sent the body yet.
-                if b"expect" not in dict(scope["headers"]):
-                    await _drain(receive)
-                raise _too_large(f"{declared:,} bytes, more", limit)
-            try:
-                async with asyncio.timeout(min(BODY_TIMEOUT_SECONDS, until - time.monotonic())):
-                    message = await receive()
-            except TimeoutError:
-                raise HTTPException(408, "the body did not arrive in time") from None
-            whole = not message.get("more_body", False)
-            read += len(message.get("body", b""))
-            if read > limit:
-                if message.get("more_body", False):
-                    await _drain(receive)
-                raise _too_large("more", limit)
-            return message
 
-        await self._app(scope, limited, send)
+class _Full(HTTPException):
+    """No place is free. Raised where the body is read, it is an error of the route like any other."""
+
+
+class _Request:
+    """One request's body and place."""
+
+    __slots__ = ("_client", "_held", "_inside", "_limits", "_read", "_receive", "_scope", "_whole")
+
+    def __init__(self, limits: RequestLimits, scope: Scope, receive: Receive) -> None:
+        self._limits = limits
+        self._scope = scope
+        self._receive = receive
+        self._client = client_of(scope)
+        self._inside = self._whole = False
+        self._read = self._held = 0
+
+    async def receive(self) -> Message:
+        """The next part of the body.
+
+        Raises:
+            HTTPException: the body is too large or too slow, the client is gone, or no place is free.
+        """
+        if self._whole:
+            # The next message is the client's disconnect, for which a streamed answer waits.
+            return await self._receive()
+        if not self._read and (b"expect", b"100-continue") in self._scope["headers"]:
+            # Such a client sends no body before this server asks for it.
+            self._check_declared()
+        message = await self._receive()
+        size = len(message.get("body", b""))
+        if message.get("more_body", False) or self._read or size > SMALLEST_LIMIT or message["type"] != "http.request":
+            await self._check_part(message, size)
+        if not message.get("more_body", False):
+            self._whole = True
+            await self.enter()
+        return message
+
+    async def enter(self) -> None:
+        """Take the request's place.
+
+        Raises:
+            HTTPException: no place is free.
+        """
+        if self._inside:
+            return
+        try:
+            self._limits.places.take(self._client)
+        except Overloaded as full:
+            self._limits.on_shed()
+            raise _Full(503, str(full), {"Retry-After": "1"}) from None
+        self._inside = True
+        # Let all requests that have arrived be counted before the first is answered.
+        await asyncio.sleep(0)
+
+    def leave(self) -> None:
+        """Give back what this request has taken."""
+        if self._inside:
+            self._limits.places.leave(self._client)
+        if self._held:
+            self._limits.receiving.leave(self._client, self._held)
+
+    async def _check_part(self, message: Message, size: int) -> None:
+        if message["type"] != "http.request":
+            raise HTTPException(CLIENT_CLOSED, "the client went away before its body was there")
+        more = message.get("more_body", False)
+        limit, on_disk = self._limits.largest(self._scope)
+        if not self._read and _declared(self._scope) > limit:
+            if more:
+                await _drain(self._receive)
+            self._check_declared()
+        self._read += size
+        if self._read > limit:
+            if more:
+                await _drain(self._receive)
+            raise _too_large("more", limit)
+        if more and self._scope.get(TOO_SLOW):
+            raise HTTPException(408, "the body did not arrive in time")
+        if not on_disk:
+            self._hold(size)
+
+    def _hold(self, size: int) -> None:
+        try:
+            self._limits.receiving.take(self._client, size)
+        except Overloaded as full:
+            raise HTTPException(503, str(full), {"Retry-After": "1"}) from None
+        self._held += size
+
+    def _check_declared(self) -> None:
+        limit, _ = self._limits.largest(self._scope)
+        declared = _declared(self._scope)
+        if declared > limit:
+            raise _too_large(f"{declared:,} bytes, more", limit)
 
 
 def _too_large(size: str, limit: int) -> HTTPException:
@@ -72,14 +166,19 @@ def _too_large(size: str, limit: int) -> HTTPException:
 
 async def _drain(receive: Receive) -> None:
     dropped = 0
-    while dropped < DRAINED_BYTES:
-        message = await receive()
-        dropped += len(message.get("body", b""))
-        if message["type"] == "http.disconnect" or not message.get("more_body", False):
-            return
+    try:
+        async with asyncio.timeout(DRAIN_SECONDS):
+            while dropped < DRAINED_BYTES:
+                message = await receive()
+                dropped += len(message.get("body", b""))
+                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    return
+    except TimeoutError:
+        return
 
 
-def _content_length(scope: Scope) -> int:
+def _declared(scope: Scope) -> int:
+    """The body's length by the header; 0 without one."""
     declared = 0
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit():

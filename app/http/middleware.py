@@ -1,6 +1,5 @@
 """The middleware that every request passes, outermost first. Plain ASGI: each costs microseconds."""
 
-import asyncio
 import re
 import secrets
 import time
@@ -10,7 +9,9 @@ from math import ceil
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.http.clients import KEY_HOLDER, client_of
 from app.http.logs import AccessLog
+from app.http.metrics import Metrics
 from app.http.problems import ALWAYS_ANSWERED, problem_response
 
 PROTECTED = ("/predict", "/explain")
@@ -27,19 +28,30 @@ _SECURITY: Headers = [
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),
 ]
-_FOR_DATA = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
-_FOR_PAGES = (
-    b"content-security-policy",
-    b"default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
-    b"img-src 'self' data:; frame-ancestors 'none'",
-)
+_DATA_HEADERS = [*_SECURITY, (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")]
+_PAGE_HEADERS = [
+    *_SECURITY,
+    (
+        b"content-security-policy",
+        b"default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+        b"img-src 'self' data:; frame-ancestors 'none'",
+    ),
+]
 
 
-class RequestIds:
-    """Gives each request an id: the client's `X-Request-ID`, or a new one. The answer repeats it."""
+class RequestRecord:
+    """Gives each request an id, each answer its headers, and both logs their line: one wrapper of `send` for all.
 
-    def __init__(self, app: ASGIApp) -> None:
+    The id is the client's `X-Request-ID`, or a new one; the answer repeats it. A request whose handler ended without
+    an answer counts as a 500.
+    """
+
+    METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+    def __init__(self, app: ASGIApp, log: AccessLog, metrics: Metrics) -> None:
         self._app = app
+        self._log = log
+        self._metrics = metrics
         self._prefix = secrets.token_hex(6).encode()
         self._numbers = count(1)
 
@@ -51,91 +63,25 @@ class RequestIds:
         if request_id is None or not _REQUEST_ID.fullmatch(request_id):
             request_id = b"%b-%x" % (self._prefix, next(self._numbers))
         scope["dosel.request_id"] = request_id.decode()
-
-        async def named(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"].append((b"x-request-id", request_id))
-            await send(message)
-
-        await self._app(scope, receive, named)
-
-
-class AccessLines:
-    """Writes one line of JSON for each answer to the access log."""
-
-    def __init__(self, app: ASGIApp, log: AccessLog) -> None:
-        self._app = app
-        self._log = log
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+        headers = _PAGE_HEADERS if scope["path"].startswith("/docs") else _DATA_HEADERS
         status, began = 500, time.perf_counter()
 
-        async def noted(message: Message) -> None:
+        async def recorded(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                message["headers"] += [*headers, (b"x-request-id", request_id)]
             await send(message)
 
         try:
-            await self._app(scope, receive, noted)
+            await self._app(scope, receive, recorded)
         finally:
-            self._log.write(scope, status, time.perf_counter() - began)
-
-
-class SecurityHeaders:
-    """Adds security headers."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self._data, self._pages = [*_SECURITY, _FOR_DATA], [*_SECURITY, _FOR_PAGES]
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        headers = self._pages if scope["path"].startswith("/docs") else self._data
-
-        async def careful(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"].extend(headers)
-            await send(message)
-
-        await self._app(scope, receive, careful)
-
-
-class QueueLimit:
-    """Answers 503 at once if `depth` requests are already in progress or waiting.
-
-    Args:
-        on_shed: called for each refused request.
-    """
-
-    def __init__(self, app: ASGIApp, depth: int, on_shed: Callable[[], None]) -> None:
-        self._app = app
-        self._depth = depth
-        self._on_shed = on_shed
-        self._inside = 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in ALWAYS_ANSWERED:
-            await self._app(scope, receive, send)
-            return
-        if self._inside >= self._depth:
-            self._on_shed()
-            detail = f"the request queue is full ({self._depth}); try again in 1 s"
-            response = problem_response(scope, 503, detail, {"Retry-After": "1"})
-            await response(scope, receive, send)
-            return
-        self._inside += 1
-        try:
-            # Let all requests that have arrived be counted before the first is answered.
-            await asyncio.sleep(0)
-            await self._app(scope, receive, send)
-        finally:
-            self._inside -= 1
+            seconds = time.perf_counter() - began
+            self._log.write(scope, status, seconds)
+            # Paths are not kept, since there may be any number of them.
+            route = getattr(scope.get("route"), "path", "none")
+            method = scope["method"] if scope["method"] in self.METHODS else "other"
+            self._metrics.answered(route, method, status, seconds)
 
 
 class Keys:
@@ -148,7 +94,7 @@ class Keys:
     """
 
     MOST = 10_000
-    """Most buckets; beyond that all are dropped, so that every caller starts with a full one."""
+    """Most buckets; beyond that the one that was used longest ago is dropped."""
 
     def __init__(self, app: ASGIApp, keys: Mapping[str, str], per_second: float) -> None:
         self._app = app
@@ -161,11 +107,10 @@ class Keys:
         if scope["type"] != "http" or scope["path"] in ALWAYS_ANSWERED or not (self._keys or self._per_second):
             await self._app(scope, receive, send)
             return
-        caller = (scope.get("client") or ("nobody",))[0]
         asks = bool(self._keys) and scope["path"].startswith(PROTECTED)
-        name = self._keys.get(_header(scope, b"x-api-key") or b"") if asks else None
+        name = scope[KEY_HOLDER] = self._keys.get(_header(scope, b"x-api-key") or b"")
         # A caller with a wrong key counts against the bucket of its address.
-        wait = self._wait(f"key {name}" if name else caller) if self._per_second else 0.0
+        wait = self._wait(client_of(scope)) if self._per_second else 0.0
         if wait:
             detail = f"more than {self._per_second:g} requests per second; try again in {ceil(wait)} s"
             response = problem_response(scope, 429, detail, {"Retry-After": str(ceil(wait))})
@@ -181,12 +126,13 @@ class Keys:
     def _wait(self, caller: str) -> float:
         """Take a token from the caller's bucket; return the seconds to wait for one, 0 if there was one."""
         now = time.monotonic()
-        if len(self._buckets) > self.MOST:
-            self._buckets.clear()
-        left, at = self._buckets.get(caller, (self._full, now))
+        # Removed and put last, so that the first one is the one that was used longest ago.
+        left, at = self._buckets.pop(caller, (self._full, now))
         left = min(self._full, left + (now - at) * self._per_second)
         taken = left >= 1
         self._buckets[caller] = (left - taken, now)
+        if len(self._buckets) > self.MOST:
+            del self._buckets[next(iter(self._buckets))]
         return 0.0 if taken else (1 - left) / self._per_second
 
 

@@ -43,6 +43,9 @@ STATUS: tuple[tuple[type[DoselError], HTTPStatus], ...] = (
 
 RETRY_AFTER_SECONDS = 5
 
+CLIENT_CLOSED = 499
+"""Status in logs and metrics of a request whose client went away; nobody receives it."""
+
 ALWAYS_ANSWERED = {"/healthz", "/readyz", "/metrics"}
 """Paths about the service itself: no key, no rate limit, no queue."""
 
@@ -177,7 +180,9 @@ def install(app: FastAPI) -> None:
         return _problem(request, HTTPStatus.BAD_REQUEST, f"the body is {error}")
 
     @app.exception_handler(HTTPException)
-    async def http_error(request: Request, error: HTTPException) -> ProblemResponse:
+    async def http_error(request: Request, error: HTTPException) -> Response:
+        if error.status_code == CLIENT_CLOSED:
+            return Response(status_code=CLIENT_CLOSED)
         status = HTTPStatus(error.status_code)
         response = _problem(request, status, _describe(request, status, error))
         response.headers.update(error.headers or {})
@@ -200,12 +205,17 @@ async def error_response(request: Request, error: Exception) -> Response:
     return response
 
 
+def problem(status: int, detail: str, path: str) -> dict[str, Any]:
+    """A problem document without errors of fields, as JSON has it."""
+    made = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, instance=cut(path))
+    return made.model_dump(exclude_none=True)
+
+
 def problem_response(
     scope: Scope, status: int, detail: str, headers: Mapping[str, str] | None = None
 ) -> ProblemResponse:
     """The problem document for a request that middleware refuses."""
-    problem = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, instance=cut(scope["path"]))
-    return ProblemResponse(problem.model_dump(exclude_none=True), status, headers)
+    return ProblemResponse(problem(status, detail, scope["path"]), status, headers)
 
 
 def _problem(

@@ -11,6 +11,7 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Scope
 
+from app.http.clients import client_of
 from app.http.problems import BatchProblem, ProblemResponse, documented
 from app.http.validation_errors import RowError
 from app.routes.dependencies import FollowerDep
@@ -19,6 +20,7 @@ from app.schemas.answers import BatchAnswer
 from app.schemas.rows import row_model
 from app.serving.batch_answers import BatchSummary, write_csv, write_json
 from app.serving.loaded_model import STALE, LoadedModel
+from app.serving.places import Places
 from app.serving.prediction_log import LogEntry
 from app.serving.work_queue import WorkQueue
 from dosel.rows.csv import CsvReader
@@ -33,21 +35,25 @@ AT_ONCE = 2
 WAITING = 16
 """Batches that may wait for that; those beyond are answered 503."""
 
+UPLOADS = 32
+"""Batches whose body is on disk, or on its way there; those beyond are answered 503."""
+
 IN_MEMORY_BYTES = 4_000_000
 """An answer that is larger lies on disk until it is sent."""
 
 JSON, CSV = "application/json", "text/csv"
 
 
-def limits(settings: Settings, use_cases: Sequence[UseCase]) -> Callable[[Scope], int]:
-    """How many bytes are read of a request, by its path and what it says it is."""
+def limits(settings: Settings, use_cases: Sequence[UseCase]) -> Callable[[Scope], tuple[int, bool]]:
+    """How many bytes are read of a request, by its path and content type, and whether they are written to disk."""
     paths = {_path(use_case) for use_case in use_cases}
 
-    def limit(scope: Scope) -> int:
+    def limit(scope: Scope) -> tuple[int, bool]:
         if scope["path"] not in paths:
-            return settings.max_body_bytes
+            return settings.max_body_bytes, False
         declared = dict(scope["headers"]).get(b"content-type", b"").decode("latin-1")
-        return settings.max_batch_bytes if content_type(declared) == CSV else settings.max_json_batch_bytes
+        is_csv = content_type(declared) == CSV
+        return (settings.max_batch_bytes if is_csv else settings.max_json_batch_bytes), True
 
     return limit
 
@@ -57,9 +63,9 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
         tags=["predict"],
         responses=documented(400, 401, 404, 408, 413, 415, 429, 503) | {422: {"model": BatchProblem}},
     )
-    queue = WorkQueue("batches", AT_ONCE, WAITING)
+    queue, uploads = WorkQueue("batches", AT_ONCE, WAITING), Places("the number of uploads", UPLOADS)
     for use_case in use_cases:
-        _add(made, use_case, queue)
+        _add(made, use_case, queue, uploads)
 
     @made.post("/predict/{use_case}/batch", include_in_schema=False)
     async def unknown(use_case: str, follower: FollowerDep) -> None:
@@ -72,9 +78,9 @@ def _path(use_case: UseCase) -> str:
     return f"/predict/{use_case.name}/batch"
 
 
-def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue) -> None:
+def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, uploads: Places) -> None:
     Row = row_model(use_case)
-    readers = JsonReader(use_case), CsvReader(use_case)
+    json_reader, csv_reader = JsonReader(use_case), CsvReader(use_case)
     header = ",".join(use_case.feature_names)
     example = ",".join(map(str, use_case.example.values()))
     body = {
@@ -99,12 +105,27 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue) -> None:
         kind = content_type(declared) if declared else JSON
         if kind not in (JSON, CSV):
             raise HTTPException(415, f"the body says it is {cut(declared)}; send {JSON} or {CSV}")
-        served, stale = await asked_for(follower, use_case, model)
+        served, stale = await asked_for(request.scope, follower, use_case, model)
         began, out = time.time(), SpooledTemporaryFile[bytes](IN_MEMORY_BYTES)
+        client = client_of(request.scope)
+        # Before the upload, which would be in vain. A place in the queue is taken once the body is there.
+        queue.check(client)
+        uploads.take(client)
         try:
-            answered, digest = await queue.run(lambda: _work(request, readers, served, out, kind))
+            with NamedTemporaryFile(prefix="dosel-batch-") as spool:
+                digest = await _received(request, spool)
+
+                def work() -> BatchSummary:
+                    file = Path(spool.name)
+                    if kind == JSON:
+                        return write_json(json_reader.rows(file.read_bytes()), served, out)
+                    return write_csv(csv_reader.blocks(file), served, out)
+
+                answered = await queue.run(client, work)
         except InvalidRows as bad:
             return _refusal(request, bad)
+        finally:
+            uploads.leave(client)
         state = request.app.state
         state.metrics.rows(answered.rows)
         state.record.offer(
@@ -124,30 +145,14 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue) -> None:
         return response
 
 
-async def _work(
-    request: Request, readers: tuple[JsonReader, CsvReader], served: LoadedModel, out: IO[bytes], kind: str
-) -> Callable[[], tuple[BatchSummary, str]]:
-    """Takes the body in, to disk if it is a CSV; gives what is then to be done."""
-    digest, (json_reader, csv_reader) = hashlib.sha256(), readers
-    if kind == JSON:
-        body = await request.body()
-        digest.update(body)
-        return lambda: (write_json(json_reader.rows(body), served, out), digest.hexdigest())
-    spool = NamedTemporaryFile(prefix="dosel-batch-", suffix=".csv")  # noqa: SIM115  closed by the thread
-    try:
-        async for chunk in request.stream():
-            digest.update(chunk)
-            spool.write(chunk)
-        spool.flush()
-    except BaseException:
-        spool.close()
-        raise
-
-    def job() -> tuple[BatchSummary, str]:
-        with spool:
-            return write_csv(csv_reader.blocks(Path(spool.name)), served, out), digest.hexdigest()
-
-    return job
+async def _received(request: Request, spool: IO[bytes]) -> str:
+    """Write the body to a file; return its SHA-256."""
+    digest = hashlib.sha256()
+    async for chunk in request.stream():
+        digest.update(chunk)
+        spool.write(chunk)
+    spool.flush()
+    return digest.hexdigest()
 
 
 def _sent(out: "SpooledTemporaryFile[bytes]", media_type: str, served: LoadedModel) -> Response:

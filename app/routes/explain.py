@@ -1,11 +1,12 @@
 """Explanations: the nearest training rows, and the contribution of each value."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Depends, Query, Request, Response
 
+from app.http.clients import client_of
 from app.http.problems import Problem, documented
 from app.routes.dependencies import FollowerDep
 from app.routes.predict import ModelQuery, asked_for, check_is_json
@@ -79,6 +80,7 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, budget: float) 
     )
     async def explain(
         row: Annotated[dict[str, Any], Depends(read_row)],
+        request: Request,
         response: Response,
         follower: FollowerDep,
         model: ModelQuery = None,
@@ -86,16 +88,15 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, budget: float) 
         neighbours: NeighboursQuery = NEIGHBOURS,
         contributions: ContributionsQuery = True,
     ) -> Any:
-        served, stale = await asked_for(follower, use_case, model)
+        served, stale = await asked_for(request.scope, follower, use_case, model)
         _check(served, version)
+        within = budget if contributions else None
 
-        async def prepare() -> Callable[[], Any]:
-            within = budget if contributions else None
-            return lambda: explained(
-                Explanation, use_case, served.version, row, served.explainer.explain(row, neighbours, within)
-            )
+        def work() -> Any:
+            explanation = served.explainer.explain(row, neighbours, within)
+            return explained(Explanation, use_case, served.version, row, explanation)
 
-        answer = await queue.run(prepare)
+        answer = await queue.run(client_of(request.scope), work)
         if stale:
             response.headers[STALE] = "true"
         return answer

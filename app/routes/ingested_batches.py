@@ -1,4 +1,4 @@
-"""The batch ledger and the quarantine. Plain `def`, since these calls wait for the data store."""
+"""The batch ledger and the quarantine: calls that wait for the data store, in their own threads."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import APIRouter, Path, Query
 
 from app.http.problems import documented
+from app.routes.dependencies import in_queue
 from app.schemas.batches import Batch, Batches, Quarantine, Refused
+from app.serving.work_queue import WorkQueue
 from dosel.errors import UnknownUseCase
 from dosel.rows.validation import cut
 from dosel.settings import Settings
@@ -20,12 +22,18 @@ if TYPE_CHECKING:
 MOST = 1000
 """Most entries in one answer."""
 
+SECONDS = 10.0
+"""How long a request waits for the data store."""
+
+MOST_ID = 2**63 - 1
+
 Name = Annotated[str, Path(description="Name of the use case.")]
 Limit = Annotated[int, Query(ge=1, le=MOST, description="Most entries in the answer.")]
 
 
 def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
     made = APIRouter(tags=["batches"])
+    reads = WorkQueue("reads of the data store", 4, 28, SECONDS)
     named = {use_case.name: use_case for use_case in use_cases}
 
     @cache
@@ -45,6 +53,7 @@ def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
         summary="The batch ledger, newest first, with the totals of all batches",
         responses=documented(404, 422, 503),
     )
+    @in_queue(reads)
     def list_batches(name: Name, limit: Limit = 100) -> Batches:
         records = store(name).records()
         return Batches(
@@ -61,10 +70,11 @@ def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
         summary="Refused rows with the reason and the received values, newest batch first",
         responses=documented(404, 422, 503),
     )
+    @in_queue(reads)
     def list_refused(
         name: Name,
         limit: Limit = 100,
-        batch: Annotated[int | None, Query(description="Id of one batch; by default all.")] = None,
+        batch: Annotated[int | None, Query(ge=1, le=MOST_ID, description="Id of one batch; by default all.")] = None,
     ) -> Quarantine:
         rows = store(name).quarantine(limit, batch)
         return Quarantine(rows=[Refused.model_validate(row, from_attributes=True) for row in rows])

@@ -1,17 +1,19 @@
-"""Registered models, Production and the loaded versions. Plain `def`, since these calls wait for MLflow."""
+"""Registered models, Production and the loaded versions: calls that wait for MLflow, in their own threads."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Query
 
 from app.http.problems import documented
-from app.routes.dependencies import FollowerDep
+from app.routes.dependencies import FollowerDep, in_queue
 from app.schemas.models import Loaded, Model, ModelInfo, ModelNames, Models, Version
 from app.schemas.use_cases import UseCaseInfo, UseCases
 from app.serving.follower import ModelFollower
 from app.serving.loaded_model import LoadedModel
+from app.serving.work_queue import SharedCalls, WorkQueue
 from dosel.errors import RegistryError, WarehouseError
 from dosel.rows.validation import cut
 from dosel.usecases import UseCase
@@ -20,9 +22,14 @@ if TYPE_CHECKING:
     from dosel.registry.ledger import Promotion
     from dosel.registry.store import ModelVersion
 
+READ_SECONDS, LOOK_SECONDS = 10.0, 30.0
+"""How long a request waits for MLflow's answer, and for a look at it that may load a version."""
+
 
 def router(use_cases: Sequence[UseCase], default: UseCase | None) -> APIRouter:
     made = APIRouter(tags=["models"])
+    reads = WorkQueue("reads of the registry", 4, 28, READ_SECONDS)
+    looks = SharedCalls("looks at the registry", LOOK_SECONDS)
     known = UseCases(use_cases=[UseCaseInfo.of(use_case, default=use_case is default) for use_case in use_cases])
 
     @made.get("/use-cases", summary="The use cases, with all that a form needs")
@@ -30,10 +37,12 @@ def router(use_cases: Sequence[UseCase], default: UseCase | None) -> APIRouter:
         return known
 
     @made.get("/models", summary="The registered models with their versions", responses=documented(503))
+    @in_queue(reads)
     def list_models(follower: FollowerDep) -> Models:
         return Models(models=[_model(follower, use_case) for use_case in use_cases])
 
     @made.get("/listar_modelos", summary="Names of the registered models, for older clients", responses=documented(503))
+    @in_queue(reads)
     def list_names(follower: FollowerDep) -> ModelNames:
         registry = follower.registry()
         return ModelNames(modelos=[u.model_name for u in use_cases if registry.versions(u.model_name)])
@@ -43,6 +52,7 @@ def router(use_cases: Sequence[UseCase], default: UseCase | None) -> APIRouter:
         summary="The version in Production and the loaded version, with metrics and lineage",
         responses=documented(404, 503),
     )
+    @in_queue(reads)
     def show_model(
         follower: FollowerDep,
         use_case: Annotated[str, Query(description="Name of the use case.")] = default.name if default else "",
@@ -82,13 +92,13 @@ def router(use_cases: Sequence[UseCase], default: UseCase | None) -> APIRouter:
         summary="Ask the registry now and load what is in Production",
         responses=documented(404, 503),
     )
-    def warm_up(
+    async def warm_up(
         follower: FollowerDep,
         use_case: Annotated[str | None, Query(description="Name of one use case; by default all.")] = None,
     ) -> dict[str, Loaded]:
-        """Returns the loaded versions by use case."""
+        """Returns the loaded versions by use case. Requests that wait for the same look share it."""
         asked = [follower.named(cut(use_case))] if use_case else list(use_cases)
-        follower.poll_now(asked)
+        await looks.run(use_case or "", partial(follower.poll_now, asked))
         return {u.name: loaded for u in asked if (loaded := _loaded(follower, u))}
 
     return made

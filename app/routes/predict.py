@@ -2,16 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from email.message import Message
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, HTTPException, Query, Request
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import QueryParams
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from app.http.body_limits import FORM, LimitedBodies
+from app.http.body_limits import FORM
 from app.http.problems import documented, error_response
 from app.routes.dependencies import FollowerDep
 from app.schemas.answers import Answer
@@ -19,6 +19,7 @@ from app.schemas.rows import request_model, row_model
 from app.serving.follower import ModelFollower
 from app.serving.loaded_model import STALE, LoadedModel
 from app.serving.prediction_log import LogEntry, PredictionLog
+from app.serving.work_queue import SharedCalls
 from dosel.rows.json import JsonReader
 from dosel.rows.validation import cut
 from dosel.usecases import UseCase
@@ -70,7 +71,7 @@ class PredictRow:
         body = await _body(receive)
         numbers, codes, named = self._reader.row(body, self._with_model)
         asked = QueryParams(scope["query_string"]).get("model") if scope["query_string"] else None
-        loaded, stale = await asked_for(self._follower, use_case, named, asked)
+        loaded, stale = await asked_for(scope, self._follower, use_case, named, asked)
         prediction = loaded.predictor.one(numbers, codes)
         self._log.offer(LogEntry.of(scope, use_case, loaded.version, body, prediction.prediction))
         # The object without its closing brace, then which model it was, encoded once a version.
@@ -78,16 +79,13 @@ class PredictRow:
 
 
 def routes(
-    use_cases: Sequence[UseCase], default: UseCase | None, follower: ModelFollower, log: PredictionLog, max_bytes: int
+    use_cases: Sequence[UseCase], default: UseCase | None, follower: ModelFollower, log: PredictionLog
 ) -> list[Route]:
     """The routes that answer one row, for `Api`; `router` documents them."""
     paths = [(f"/predict/{use_case.name}", use_case, False) for use_case in use_cases]
     if default is not None:
         paths.append((DEFAULT_PATH, default, True))
-    return [
-        Route(path, LimitedBodies(PredictRow(use_case, with_model, follower, log), lambda _: max_bytes))
-        for path, use_case, with_model in paths
-    ]
+    return [Route(path, PredictRow(use_case, with_model, follower, log)) for path, use_case, with_model in paths]
 
 
 def router(use_cases: Sequence[UseCase], default: UseCase | None) -> APIRouter:
@@ -142,12 +140,15 @@ def _documented(use_case: UseCase, with_model: bool) -> Callable[..., Answer]:
     return document
 
 
-async def asked_for(follower: ModelFollower, use_case: UseCase, *models: str | None) -> tuple[LoadedModel, bool]:
+async def asked_for(
+    scope: Scope, follower: ModelFollower, use_case: UseCase, *models: str | None
+) -> tuple[LoadedModel, bool]:
     """The model that a request names, and whether it may be stale.
 
     Raises:
         ModelNotFound: a name is neither the use case's registered model nor one of its families.
         NotReady: nothing of it is loaded.
+        TooLate: loading a family takes too long.
     """
     families = []
     for model in filter(None, models):
@@ -160,7 +161,9 @@ async def asked_for(follower: ModelFollower, use_case: UseCase, *models: str | N
     family = families[-1]
     loaded = follower.of_family(use_case, family)
     if loaded is None:
-        loaded = await run_in_threadpool(follower.load_family, use_case, family)
+        load = partial(follower.load_family, use_case, family)
+        loads: SharedCalls = scope["app"].state.family_loads
+        loaded = await loads.run((use_case.name, family), load)
     return loaded, follower.stale(use_case, family)
 
 
@@ -191,15 +194,13 @@ def content_type(header: str) -> str:
 
 
 async def _body(receive: Receive) -> bytes:
-    """The whole body of a request; `LimitedBodies` bounds its size and the time it may take."""
-    parts, more = [], True
-    while more:
+    """The whole body of a request; `RequestLimits` bounds its size."""
+    message = await receive()
+    parts = [message.get("body", b"")]
+    while message.get("more_body", False):
         message = await receive()
-        if message["type"] == "http.disconnect":
-            raise HTTPException(400, "the client went away before its body was there")
         parts.append(message.get("body", b""))
-        more = message.get("more_body", False)
-    return b"".join(parts)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _describe(use_case: UseCase) -> str:

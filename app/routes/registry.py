@@ -1,4 +1,4 @@
-"""The promotion ledger, promotions and rollbacks. Plain `def`, since these calls wait for MLflow and the data store."""
+"""The promotion ledger, promotions and rollbacks: calls that wait for MLflow and the data store."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal
@@ -7,21 +7,28 @@ from fastapi import APIRouter, HTTPException, Path, Query, Request
 from fastapi.responses import Response
 
 from app.http.problems import documented
-from app.routes.dependencies import FollowerDep, KeyHolder
+from app.routes.dependencies import FollowerDep, KeyHolder, in_queue
 from app.routes.models import is_entered
 from app.schemas.history import GateInfo, History, LedgerEntry, ManifestInfo, NoteInfo, Promote, RollBack, VersionDetail
 from app.schemas.models import Version
+from app.serving.work_queue import WorkQueue
 from dosel.errors import UnknownUseCase
 from dosel.rows.validation import cut
 from dosel.usecases import UseCase
 
 CSV = "text/csv"
 
+READ_SECONDS, CHANGE_SECONDS = 10.0, 60.0
+"""How long a request waits for its answer, and for a promotion."""
+
 VersionNumber = Annotated[int, Path(ge=1, le=2**31 - 1, description="Its number.")]
 
 
 def router(use_cases: Sequence[UseCase]) -> APIRouter:
     made = APIRouter(tags=["registry"])
+    reads = WorkQueue("reads of the ledger", 4, 28, READ_SECONDS)
+    # Each takes the model's lock, so that more threads would only wait for each other.
+    changes = WorkQueue("promotions", 1, 7, CHANGE_SECONDS)
 
     def of_model(name: str) -> UseCase:
         for use_case in use_cases:
@@ -35,6 +42,7 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
         responses={**documented(404, 422, 503), 200: {"content": {CSV: {}}}},
         response_model=History,
     )
+    @in_queue(reads)
     def show_history(
         name: str,
         request: Request,
@@ -72,6 +80,7 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
         summary="A version and its lineage: run, data, batches, code, manifest, gate",
         responses=documented(404, 422, 503),
     )
+    @in_queue(reads)
     def show_version(name: str, version: VersionNumber, follower: FollowerDep) -> VersionDetail:
         use_case = of_model(name)
         registry = follower.registry()
@@ -95,6 +104,7 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
         summary="Put a version into Production by hand",
         responses=documented(400, 401, 403, 404, 408, 409, 413, 422, 503),
     )
+    @in_queue(changes)
     def promote(name: str, body: Promote, holder: KeyHolder, follower: FollowerDep) -> LedgerEntry:
         """The gate does not judge; the version's files must match its manifest."""
         model = of_model(name).model_name
@@ -106,6 +116,7 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
         summary="Put the previous version back into Production",
         responses=documented(400, 401, 403, 404, 408, 409, 413, 422, 503),
     )
+    @in_queue(changes)
     def roll_back(name: str, body: RollBack, holder: KeyHolder, follower: FollowerDep) -> LedgerEntry:
         model = of_model(name).model_name
         return LedgerEntry.of(follower.registry().roll_back(model, f"API key {holder}", body.reason, body.to))

@@ -1,12 +1,8 @@
 """Bodies that describe ingested batches and quarantined rows."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field
-
-if TYPE_CHECKING:
-    pass
 
 
 class Batch(BaseModel):

@@ -1,11 +1,12 @@
 """Bodies of explanations. The neighbours' rows are derived from the use case's declaration."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, create_model
 
-from app.schemas.answers import ModelReference
+from app.schemas.answers import ModelReference, RowAnswer
 from app.schemas.rows import camel
 from app.schemas.use_cases import Value
 from dosel.usecases import Feature, Number, UseCase
@@ -13,7 +14,7 @@ from dosel.usecases import Feature, Number, UseCase
 if TYPE_CHECKING:
     from dosel.explain import Contributions as Parts
     from dosel.explain import Explanation as Found
-    from dosel.explain import Neighbour as Near
+    from dosel.explain import Point
     from dosel.registry.store import ModelVersion
 
 
@@ -71,12 +72,9 @@ class Contributions(BaseModel):
     features: list[Contribution]
 
 
-class Explanation(BaseModel):
+class Explanation(RowAnswer):
     """The explanation of an answer."""
 
-    prediction: int = Field(description="Code of the most probable class: what `/predict` answers.", examples=[2])
-    label: str = Field(description="Name of that class.")
-    probabilities: dict[str, float] = Field(description="Probability of each class that the model knows.")
     projection: PrincipalComponents
     contributions: Contributions | None = Field(description="Null if the request disabled them.")
     model: ModelReference
@@ -103,60 +101,35 @@ def explained(
     """The body of an answer."""
     labels = use_case.target.labels
     projection = found.projection
+    x, y = projection.row
     return body.model_validate(
         {
-            "prediction": found.prediction.prediction,
-            "label": found.prediction.label,
-            "probabilities": found.prediction.probabilities,
+            **asdict(found.prediction),
             "neighbours": [
-                _neighbour(n, labels) | ({"row": values} if use_case.expose_training_rows else {})
+                _point(n.point, labels) | {"distance": n.distance, "prediction": n.point.code, "row": values}
                 for n, values in zip(found.neighbours, found.rows or [{}] * len(found.neighbours), strict=True)
             ],
             "projection": {
-                "row": {"x": projection.row[0], "y": projection.row[1]},
+                "row": {"x": x, "y": y},
                 "explained": projection.explained,
-                "sample": [{"x": p.x, "y": p.y, "label": labels[p.code]} for p in projection.sample],
+                "sample": [_point(p, labels) for p in projection.sample],
             },
             "contributions": found.contributions
             and _contributions(use_case, found.contributions, row, found.prediction.label),
-            "model": {"name": version.name, "version": version.version, "run_id": version.run_id},
-        }
+            "model": version,
+        },
+        from_attributes=True,
     )
 
 
-def _neighbour(near: "Near", labels: Mapping[int, str]) -> dict[str, Any]:
-    point = near.point
-    return {
-        "distance": near.distance,
-        "prediction": point.code,
-        "label": labels[point.code],
-        "x": point.x,
-        "y": point.y,
-    }
+def _point(point: "Point", labels: Mapping[int, str]) -> dict[str, Any]:
+    return {"x": point.x, "y": point.y, "label": labels[point.code]}
 
 
 def _contributions(use_case: UseCase, found: "Parts", row: Mapping[str, Any], label: str) -> dict[str, Any]:
     titles = {feature.name: feature.title for feature in use_case.features}
-    return {
-        "label": label,
-        "method": found.method,
-        "exact": found.exact,
-        "unit": found.unit,
-        "base": found.base,
-        "output": found.output,
-        "draws": found.draws,
-        "seconds": found.seconds,
-        "features": [
-            {
-                "feature": c.feature,
-                "title": titles[c.feature],
-                "value": row[c.feature],
-                "contribution": c.contribution,
-                "error": c.error,
-            }
-            for c in found.features
-        ],
-    }
+    features = [vars(c) | {"title": titles[c.feature], "value": row[c.feature]} for c in found.features]
+    return vars(found) | {"label": label, "features": features}
 
 
 def _field(feature: Feature) -> Any:

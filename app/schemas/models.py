@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -56,27 +55,16 @@ class Version(BaseModel):
         """The version as the ledger knows it: figures that only MLflow has can be edited there, and are left out."""
         tags = {name.removeprefix("dosel."): value for name, value in version.tags.items()}
         known = tags if version.attested else {}
-        return cls(
-            version=version.version,
-            run_id=version.run_id,
-            created_at=version.created_at,
-            in_production=in_production,
-            stage=version.stage,
-            aliases=list(version.aliases),
-            metrics=_metrics(version),
-            params=dict(version.params) if version.attested else {},
+        lineage: dict[str, Any] = {name: known.get(name) for name in Lineage.model_fields}
+        derived = {
+            "in_production": in_production,
+            "metrics": _metrics(version),
+            "params": version.params if version.attested else {},
             # The gate's tags are always those of the ledger's verdict.
-            gate=Gate(verdict=tags.get("gate"), reason=tags.get("gate_reason")),
-            lineage=Lineage(
-                data_digest=known.get("data_digest"),
-                batch_ids=_parsed(known, "batch_ids") or [],
-                rows_train=_parsed(known, "rows_train"),
-                rows_test=_parsed(known, "rows_test"),
-                split_version=known.get("split_version"),
-                family=known.get("family"),
-                code_version=known.get("code_version"),
-            ),
-        )
+            "gate": Gate(verdict=tags.get("gate"), reason=tags.get("gate_reason")),
+            "lineage": lineage | {"batch_ids": json.loads(known.get("batch_ids", "[]"))},
+        }
+        return cls.model_validate(vars(version) | derived)
 
 
 def _metrics(version: "ModelVersion") -> dict[str, float]:
@@ -88,10 +76,6 @@ def _metrics(version: "ModelVersion") -> dict[str, float]:
     return {
         f"test_{name.removeprefix(CHALLENGER)}": value for name, value in finite.items() if name.startswith(CHALLENGER)
     }
-
-
-def _parsed(tags: Mapping[str, str], name: str) -> Any:
-    return json.loads(tags[name]) if name in tags else None
 
 
 class Loaded(BaseModel):

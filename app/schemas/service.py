@@ -1,11 +1,8 @@
 """Bodies about the service itself."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import BaseModel, Field
-
-if TYPE_CHECKING:
-    pass
 
 
 class Readiness(BaseModel):

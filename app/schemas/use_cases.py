@@ -1,14 +1,10 @@
 """Bodies that describe use cases: all that a form needs."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, WithJsonSchema
 
 from dosel.usecases import Feature, Number, UseCase
-
-if TYPE_CHECKING:
-    pass
-
 
 Value = Annotated[int | float, WithJsonSchema({"type": "number"})]
 """A number that keeps its type: integers stay integers."""
@@ -66,20 +62,14 @@ class UseCaseInfo(BaseModel):
 
     @classmethod
     def of(cls, use_case: UseCase, default: bool) -> "UseCaseInfo":
-        return cls(
-            name=use_case.name,
-            title=use_case.title,
-            summary=use_case.summary,
-            default=default,
-            path=f"/predict/{use_case.name}",
-            model_name=use_case.model_name,
-            families=[family.name for family in use_case.families],
-            features=[_info(feature) for feature in use_case.features],
-            target=TargetInfo(
-                name=use_case.target.name, title=use_case.target.title, labels=dict(use_case.target.labels)
-            ),
-            example=use_case.example,
-        )
+        derived = {
+            "default": default,
+            "path": f"/predict/{use_case.name}",
+            "families": [family.name for family in use_case.families],
+            "features": [_info(feature) for feature in use_case.features],
+            "example": use_case.example,
+        }
+        return cls.model_validate(vars(use_case) | derived, from_attributes=True)
 
 
 def _info(feature: Feature) -> NumberInfo | CategoryInfo:

@@ -1,13 +1,18 @@
-"""A bounded queue with worker threads, for requests that take long."""
+"""Bounded queues with worker threads, for requests that take long or wait for another service."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from app.serving.loaded_model import Overloaded
+from app.serving.places import Places
 
 T = TypeVar("T")
+
+
+class TooLate(Overloaded):
+    """Work was not done before its deadline."""
 
 
 class WorkQueue:
@@ -17,25 +22,69 @@ class WorkQueue:
         what: name of the work, in the plural.
         at_once: number of worker threads.
         waiting: number of requests that may wait for a thread.
+        seconds: how long a request waits for its work. The work itself goes on, and keeps its place meanwhile.
     """
 
-    def __init__(self, what: str, at_once: int, waiting: int) -> None:
+    def __init__(self, what: str, at_once: int, waiting: int, seconds: float | None = None) -> None:
         self._what = what
-        self._most = at_once + waiting
+        self._seconds = seconds
+        self._places = Places(f"the queue for {what}", at_once + waiting)
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix=what)
-        self._inside = 0
 
-    async def run(self, prepare: Callable[[], Awaitable[Callable[[], T]]]) -> T:
-        """Await `prepare`, which reads the request and returns a job, and run the job in a thread.
+    def check(self, client: str) -> None:
+        """
+        Raises:
+            Overloaded: the queue has no place for this client.
+        """
+        self._places.check(client)
+
+    async def run(self, client: str, job: Callable[[], T]) -> T:
+        """Run a job in a thread.
 
         Raises:
-            Overloaded: the queue is full.
+            Overloaded: the queue has no place for this client.
+            TooLate: the deadline passed.
         """
-        if self._inside >= self._most:
-            raise Overloaded(f"the queue for {self._what} is full ({self._most}); try again later")
-        self._inside += 1
-        try:
-            job = await prepare()
-            return await asyncio.get_running_loop().run_in_executor(self._threads, job)
-        finally:
-            self._inside -= 1
+        self._places.take(client)
+        done = asyncio.get_running_loop().run_in_executor(self._threads, job)
+        done.add_done_callback(lambda _: self._places.leave(client))
+        return await _within(self._seconds, self._what, done)
+
+
+class SharedCalls:
+    """Calls whose result is the same for all who ask: those who ask while one waits for the thread share it.
+
+    Args:
+        what: name of the calls, in the plural.
+        seconds: how long a request waits for its call, which goes on after that.
+    """
+
+    def __init__(self, what: str, seconds: float) -> None:
+        self._what = what
+        self._seconds = seconds
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=what)
+        self._calls: dict[Hashable, Future[Any]] = {}
+
+    async def run(self, key: Hashable, call: Callable[[], T]) -> T:
+        """Make a call that begins after this moment, or share one of this key that has not begun.
+
+        A call that runs already is not shared: what it saw may be older than what this request wants to see.
+
+        Raises:
+            TooLate: the deadline passed.
+        """
+        waiting = self._calls.get(key)
+        if waiting is None or waiting.running() or waiting.done():
+            waiting = self._calls[key] = self._thread.submit(call)
+        return await _within(self._seconds, self._what, asyncio.wrap_future(waiting))
+
+
+async def _within(seconds: float | None, what: str, done: "asyncio.Future[T]") -> T:
+    try:
+        async with asyncio.timeout(seconds):
+            return await asyncio.shield(done)
+    except TimeoutError:
+        if done.done():
+            # The work's own.
+            raise
+        raise TooLate(f"{what} take longer than {seconds:g} s; try again later") from None

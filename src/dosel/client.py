@@ -40,11 +40,7 @@ class Client:
     """
 
     def __init__(
-        self,
-        url: str,
-        timeout: float = 30,
-        attempts: int = ATTEMPTS,
-        transport: httpx.BaseTransport | None = None,
+        self, url: str, timeout: float = 30, attempts: int = ATTEMPTS, transport: httpx.BaseTransport | None = None
     ) -> None:
         self._http = httpx.Client(base_url=url, timeout=timeout, transport=transport)
         self._attempts = attempts
@@ -60,28 +56,13 @@ class Client:
 
     def predict(self, use_case: str, row: Mapping[str, Any], model: str | None = None) -> dict[str, Any]:
         """The answer for one row, by `model` (default: the version in Production). Not repeated on errors."""
-        answer: dict[str, Any] = self._ask(
-            "POST",
-            f"/predict/{use_case}",
-            # httpx's own encoder raises for NaN; the API's error names the field.
-            content=json.dumps(dict(row)),
-            headers={"Content-Type": "application/json"},
-            params={"model": model} if model else None,
-        )
-        return answer
+        return self._ask_about(f"/predict/{use_case}", row, {"model": model})
 
     def explain(
         self, use_case: str, row: Mapping[str, Any], model: str | None = None, version: int | None = None
     ) -> dict[str, Any]:
         """The explanation of an answer. With `version`, only that version's answer is explained."""
-        explanation: dict[str, Any] = self._ask(
-            "POST",
-            f"/explain/{use_case}",
-            content=json.dumps(dict(row)),
-            headers={"Content-Type": "application/json"},
-            params={name: value for name, value in {"model": model, "version": version}.items() if value},
-        )
-        return explanation
+        return self._ask_about(f"/explain/{use_case}", row, {"model": model, "version": version})
 
     def use_cases(self) -> list[dict[str, Any]]:
         """The declared use cases, with all that a form needs."""
@@ -95,13 +76,11 @@ class Client:
 
     def model_info(self, use_case: str) -> dict[str, Any]:
         """The version in Production and the version that the API has loaded."""
-        info: dict[str, Any] = self._repeat("GET", "/model-info", params={"use_case": use_case})
-        return info
+        return self._repeat("GET", "/model-info", params={"use_case": use_case})
 
     def history(self, model: str) -> dict[str, Any]:
         """The promotion ledger of a registered model, oldest entry first."""
-        found: dict[str, Any] = self._repeat("GET", f"/models/{model}/history")
-        return found
+        return self._repeat("GET", f"/models/{model}/history")
 
     def history_csv(self, model: str) -> str:
         """The promotion ledger as CSV."""
@@ -109,42 +88,23 @@ class Client:
 
     def version(self, model: str, number: int) -> dict[str, Any]:
         """A version and its lineage."""
-        found: dict[str, Any] = self._repeat("GET", f"/models/{model}/versions/{number}")
-        return found
+        return self._repeat("GET", f"/models/{model}/versions/{number}")
 
     def batches(self, use_case: str) -> dict[str, Any]:
         """The newest entries of the batch ledger, and the totals of all entries."""
-        ledger: dict[str, Any] = self._repeat("GET", f"/use-cases/{use_case}/batches")
-        return ledger
+        return self._repeat("GET", f"/use-cases/{use_case}/batches")
 
     def quarantine(self, use_case: str, limit: int = 100) -> list[dict[str, Any]]:
         """Refused rows, newest batch first, with the reason and what was received."""
-        rows: list[dict[str, Any]] = self._repeat("GET", f"/use-cases/{use_case}/quarantine", params={"limit": limit})[
-            "rows"
-        ]
+        found = self._repeat("GET", f"/use-cases/{use_case}/quarantine", params={"limit": limit})
+        rows: list[dict[str, Any]] = found["rows"]
         return rows
 
     def warm_up(self) -> dict[str, Any]:
         """Make the API ask the registry now; return the loaded versions by use case."""
-        loaded: dict[str, Any] = self._repeat("POST", "/warmup")
-        return loaded
+        return self._repeat("POST", "/warmup")
 
-    def ready(self) -> bool:
-        """Whether a model answers now."""
-        return self._answers("/readyz")
-
-    def healthy(self) -> bool:
-        """Whether the API is alive now."""
-        return self._answers("/healthz")
-
-    def _answers(self, path: str) -> bool:
-        try:
-            self._ask("GET", path)
-        except ServiceError:
-            return False
-        return True
-
-    def _repeat(self, method: str, path: str, **request: Any) -> Any:
+    def _repeat(self, method: str, path: str, **request: Any) -> dict[str, Any]:
         """Call the API, and retry if it does not answer or is not ready."""
         retrying = Retrying(
             retry=retry_if_exception(_is_temporary),
@@ -154,8 +114,25 @@ class Client:
         )
         return retrying(self._ask, method, path, **request)
 
-    def _ask(self, method: str, path: str, **request: Any) -> Any:
-        return self._parsed(self._answered(method, path, **request))
+    def _ask_about(self, path: str, row: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+        return self._ask(
+            "POST",
+            path,
+            # httpx's own encoder raises for NaN; the API's error names the field.
+            content=json.dumps(dict(row)),
+            headers={"Content-Type": "application/json"},
+            params={name: value for name, value in params.items() if value},
+        )
+
+    def _ask(self, method: str, path: str, **request: Any) -> dict[str, Any]:
+        response = self._answered(method, path, **request)
+        try:
+            answer: dict[str, Any] = response.json()
+        except ValueError as error:
+            raise ServiceError(
+                f"the answer of {self._http.base_url} to {path} is not JSON; is it the prediction API?"
+            ) from error
+        return answer
 
     def _answered(self, method: str, path: str, **request: Any) -> httpx.Response:
         try:
@@ -173,15 +150,6 @@ class Client:
         except (ValueError, KeyError, TypeError):
             detail, errors = response.reason_phrase, []
         raise ApiProblem(response.status_code, detail, errors)
-
-    def _parsed(self, response: httpx.Response) -> Any:
-        try:
-            return response.json()
-        except ValueError as error:
-            raise ServiceError(
-                f"the answer of {self._http.base_url} to {response.request.url.path} is not JSON; "
-                "is it the prediction API?"
-            ) from error
 
 
 def _is_temporary(error: BaseException) -> bool:

@@ -1,26 +1,5 @@
 """The exceptions of the domain.
 
-    DoselError
-    ├── SettingsError            a setting is missing or invalid
-    ├── UnknownUseCase           no use case has that name
-    ├── SourceError              rows could not be fetched
-    │   └── SourceUnavailable    ... but a later attempt may succeed
-    ├── WarehouseError           the data store cannot be reached, or refused
-    │   ├── PromotionConflict    ... because Production changed meanwhile
-    │   ├── AccountingError      ... or its tables do not match the batch ledger
-    │   └── SchemaError          ... or a use case's tables do not fit its declaration
-    ├── QualityError             too many rows of a batch are invalid
-    ├── TrainingError            the rows cannot give a meaningful model
-    ├── NotExplainable           a version has no training rows, which explanations need
-    ├── RegistryError            MLflow's registry cannot be reached, or refused
-    │   ├── ModelNotFound        no such model or version, or none in Production
-    │   ├── UntrustedModel       a version has no manifest, or its files differ from it
-    │   │   └── DeclarationChanged  ... or it was trained for columns of another meaning
-    │   └── PromotionRefused     a rollback has no version to return to
-    ├── ServiceError             the prediction API did not answer as documented
-    └── StartupError             the embedded platform cannot start
-        └── ProgramMissing       ... because a program is not installed
-
 Every message names what failed and what to do. The API turns these exceptions into problem documents, a DAG task fails
 with them, and the command line prints one line.
 """
@@ -31,15 +10,15 @@ class DoselError(Exception):
 
 
 class SettingsError(DoselError):
-    pass
+    """A setting is missing or invalid."""
 
 
 class UnknownUseCase(DoselError):
-    pass
+    """No use case has that name."""
 
 
 class SourceError(DoselError):
-    pass
+    """Rows could not be fetched."""
 
 
 class SourceUnavailable(SourceError):
@@ -51,60 +30,60 @@ class SourceUnavailable(SourceError):
 
 
 class WarehouseError(DoselError):
-    pass
+    """The data store cannot be reached, or refused."""
 
 
 class PromotionConflict(WarehouseError):
-    pass
+    """Production changed meanwhile."""
 
 
 class AccountingError(WarehouseError):
-    pass
+    """The tables do not match the batch ledger."""
 
 
 class SchemaError(WarehouseError):
-    pass
+    """A use case's tables do not fit its declaration."""
 
 
 class QualityError(DoselError):
-    pass
+    """Too many rows of a batch are invalid."""
 
 
 class TrainingError(DoselError):
-    pass
+    """The rows cannot give a meaningful model."""
 
 
 class NotExplainable(DoselError):
-    pass
+    """A version has no training rows, which explanations need."""
 
 
 class RegistryError(DoselError):
-    pass
+    """MLflow's registry cannot be reached, or refused."""
 
 
 class ModelNotFound(RegistryError):
-    pass
+    """No such model or version, or none in Production."""
 
 
 class UntrustedModel(RegistryError):
-    pass
+    """A version has no manifest, or its files differ from it."""
 
 
 class DeclarationChanged(UntrustedModel):
-    pass
+    """A version was trained for columns of another meaning."""
 
 
 class PromotionRefused(RegistryError):
-    pass
+    """A rollback has no version to return to."""
 
 
 class ServiceError(DoselError):
-    pass
+    """The prediction API did not answer as documented."""
 
 
 class StartupError(DoselError):
-    pass
+    """The embedded platform cannot start."""
 
 
 class ProgramMissing(StartupError):
-    pass
+    """A program is not installed."""

@@ -14,6 +14,9 @@ import numpy as np
 from dosel.db.engine import connect
 from dosel.errors import DeclarationChanged, PromotionConflict, QualityError, SourceError
 from dosel.model import tags
+from dosel.monitor.health import Health, health
+from dosel.monitor.truths import TruthStore
+from dosel.monitor.watch import Watch
 from dosel.quality import check
 from dosel.registry.attested import gate_metrics
 from dosel.registry.gate import Report, judge
@@ -63,6 +66,7 @@ class Pipeline:
         engine = connect(settings.warehouse_url)
         self._use_case = use_case
         self._settings = settings
+        self._engine = engine
         self._batches = BatchStore(engine, use_case)
         self._registry = Registry(settings.tracking_uri, PromotionLedger(engine))
 
@@ -73,6 +77,10 @@ class Pipeline:
     @property
     def registry(self) -> Registry:
         return self._registry
+
+    def health(self) -> Health | None:
+        """The health of the version in Production; None while there is none."""
+        return health(self._use_case, self._registry.ledger, TruthStore(self._engine))
 
     def source(self) -> Source:
         """The source of this use case's rows."""
@@ -154,6 +162,14 @@ class Pipeline:
         if isinstance(source, Table):
             params["columns_left_out"] = ", ".join(source.left_out())
         return process(self._use_case, data, counts, params, open_lake(self._settings), self._settings.tracking_uri)
+
+    def score(self) -> list[int]:
+        """Let the version in Production answer new labelled batches, before anything trains on them.
+
+        Returns:
+            The ids of the scored batches; none while nothing is in Production.
+        """
+        return Watch(self._use_case, self._registry, self._batches, TruthStore(self._engine)).score_batches()
 
     def training_due(self) -> bool:
         """Whether no version that the gate has judged was trained on the rows as they are now, by the ledger."""

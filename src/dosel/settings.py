@@ -5,10 +5,11 @@ DAG task call it once and pass the settings on.
 """
 
 import os
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AliasGenerator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from dosel import credentials
@@ -26,161 +27,93 @@ ARTIFACT_BUCKET = "mlflows3"
 class Settings(BaseSettings):
     """Every setting of the platform, with the sentence that docs/settings.md shows."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
+        use_attribute_docstrings=True,
+        alias_generator=AliasGenerator(validation_alias=lambda field: f"DOSEL_{field.upper()}"),
+    )
 
-    environment: Literal["laptop", "production"] = Field(
-        "laptop",
-        validation_alias="DOSEL_ENVIRONMENT",
-        description="`production` refuses to start with a default password or key; `laptop` does not.",
-    )
-    home: Path = Field(
-        Path(".dosel"),
-        validation_alias="DOSEL_HOME",
-        description="Folder of everything the embedded platform writes: data, models, logs.",
-    )
-    warehouse_url: str = Field(
-        "",
-        validation_alias="DOSEL_WAREHOUSE_URL",
-        description="SQLAlchemy URL of the data store; empty means a SQLite file in `DOSEL_HOME`.",
-    )
-    tracking_uri: str = Field(
-        "",
-        validation_alias="MLFLOW_TRACKING_URI",
-        description="MLflow's address; empty means this machine, at `MLFLOW_PORT`.",
-    )
-    data_api_url: str = Field(
-        "",
-        validation_alias="DOSEL_DATA_API_URL",
-        description="The data API's address; empty means this machine, at `DATA_API_PORT`.",
-    )
-    api_url: str = Field(
-        "",
-        validation_alias="DOSEL_API_URL",
-        description="The prediction API's address; empty means this machine, at `API_PORT`.",
-    )
-    s3_endpoint: str = Field(
-        "",
-        validation_alias="DOSEL_S3_ENDPOINT",
-        description="S3 server for artifacts (bucket `mlflows3`, keys from `AWS_ACCESS_KEY_ID` and "
-        "`AWS_SECRET_ACCESS_KEY`); empty means a folder.",
-    )
-    lake_endpoint: str = Field(
-        "",
-        validation_alias="AWS_ENDPOINT_URL_S3",
-        description="S3 server of the data lake (buckets `data` and `processed`); empty means that of "
-        "`DOSEL_S3_ENDPOINT`, or the folder `lake` in `DOSEL_HOME` if that is empty too.",
-    )
-    airflow_port: Port = Field(8080, validation_alias="AIRFLOW_PORT", description="Port of Airflow.")
-    mlflow_port: Port = Field(5000, validation_alias="MLFLOW_PORT", description="Port of MLflow.")
-    api_port: Port = Field(8989, validation_alias="API_PORT", description="Port of the prediction API.")
-    streamlit_port: Port = Field(8503, validation_alias="STREAMLIT_PORT", description="Port of the page.")
-    data_api_port: Port = Field(8090, validation_alias="DATA_API_PORT", description="Port of the data API.")
-    airflow_user: str = Field("admin", validation_alias="DOSEL_AIRFLOW_USER", description="Airflow's administrator.")
-    airflow_password: str = Field(
-        "admin", validation_alias="DOSEL_AIRFLOW_PASSWORD", description="The administrator's password."
-    )
-    data_api_group: Annotated[int, Field(ge=1, le=10)] = Field(
-        6, validation_alias="DATA_API_GROUP", description="The data API's group whose batches are pulled, 1 to 10."
-    )
-    data_api_classes: Literal["uci", "course"] = Field(
-        "uci",
-        validation_alias="DATA_API_CLASSES",
-        description="How the data API numbers the classes: `uci` (1 to 7) or `course` (0 to 6).",
-    )
-    ingest_every: Seconds = Field(
-        300, validation_alias="DOSEL_INGEST_EVERY", description="Seconds between two runs of the ingest."
-    )
-    source_timeout: Seconds = Field(
-        30,
-        validation_alias="DOSEL_SOURCE_TIMEOUT",
-        description="Time limit for one answer of the data API, in seconds.",
-    )
-    poll_seconds: Seconds = Field(
-        0.5,
-        validation_alias="DOSEL_POLL_SECONDS",
-        description="Seconds between two checks of which version is in Production.",
-    )
-    max_body_bytes: Annotated[int, Field(ge=1024)] = Field(
-        1_000_000,
-        validation_alias="DOSEL_MAX_BODY_BYTES",
-        description="Largest request body that the API accepts, in bytes.",
-    )
-    promote_keys: str = Field(
-        "",
-        validation_alias="DOSEL_PROMOTE_KEYS",
-        repr=False,
-        description="Keys for promotions and rollbacks over HTTP, as `name:key,name:key`; empty allows none.",
-    )
-    max_batch_bytes: Annotated[int, Field(ge=1024)] = Field(
-        200_000_000,
-        validation_alias="DOSEL_MAX_BATCH_BYTES",
-        description="Largest CSV of a bulk prediction, in bytes; it is on disk while it is processed.",
-    )
-    max_json_batch_bytes: Annotated[int, Field(ge=1024)] = Field(
-        20_000_000,
-        validation_alias="DOSEL_MAX_JSON_BATCH_BYTES",
-        description="Largest JSON of a bulk prediction, in bytes; it is in memory while it is processed.",
-    )
-    queue_depth: Annotated[int, Field(ge=1)] = Field(
-        512,
-        validation_alias="DOSEL_QUEUE_DEPTH",
-        description="Length of the request queue of one API process; further requests get a 503 at once.",
-    )
-    prediction_log: Annotated[int, Field(ge=0)] = Field(
-        10_000,
-        validation_alias="DOSEL_PREDICTION_LOG",
-        description="Answers that may wait to be written to the prediction log; 0 disables the log.",
-    )
-    predict_keys: str = Field(
-        "",
-        validation_alias="DOSEL_PREDICT_KEYS",
-        repr=False,
-        description="Keys for predictions and explanations, as `name:key,name:key`; empty allows everybody.",
-    )
-    cache_key: str = Field(
-        "",
-        validation_alias="DOSEL_CACHE_KEY",
-        repr=False,
-        description="Secret that signs the versions on the API's own disk; empty means a key in `DOSEL_HOME`, created "
-        "at the first start.",
-    )
-    rate_limit: Annotated[float, Field(ge=0)] = Field(
-        0,
-        validation_alias="DOSEL_RATE_LIMIT",
-        description="Requests per second allowed for each key, or each address without a key; 0 means no limit.",
-    )
-    explain_budget: Annotated[float, Field(gt=0, le=10)] = Field(
-        1.0,
-        validation_alias="DOSEL_EXPLAIN_BUDGET",
-        description="Seconds for approximate contributions in `/explain`, for models without an exact method.",
-    )
-    cors_origins: str = Field(
-        "",
-        validation_alias="DOSEL_CORS_ORIGINS",
-        description="Origins whose pages may call the API from a browser, separated by commas; empty means none.",
-    )
-    patience: Seconds = Field(
-        600,
-        validation_alias="DOSEL_PATIENCE",
-        description="Seconds without progress after which `make up` gives up.",
-    )
-    files: str = Field(
-        "",
-        validation_alias="DOSEL_FILES",
-        description="CSV files that replace the declared sources, as `use-case=path,use-case=path`. For a use case "
-        "that reads from the lake, the file is copied there at the first start.",
-    )
-    trials: Annotated[int, Field(ge=0)] = Field(
-        0,
-        validation_alias="DOSEL_TRIALS",
-        description="Number of trials of each Optuna search; 0 means the declared number (10).",
-    )
-    seed: int = Field(42, validation_alias="DOSEL_SEED", description="Seed of folds, forests and samples.")
-    jobs: int = Field(
-        -1,
-        validation_alias="DOSEL_JOBS",
-        description="Processor cores that a training uses; -1 means all.",
-    )
+    environment: Literal["laptop", "production"] = "laptop"
+    """`production` refuses to start with a default password or key; `laptop` does not."""
+    home: Path = Path(".dosel")
+    """Folder of everything the embedded platform writes: data, models, logs."""
+    warehouse_url: str = ""
+    """SQLAlchemy URL of the data store; empty means a SQLite file in `DOSEL_HOME`."""
+    tracking_uri: str = Field("", validation_alias="MLFLOW_TRACKING_URI")
+    """MLflow's address; empty means this machine, at `MLFLOW_PORT`."""
+    data_api_url: str = ""
+    """The data API's address; empty means this machine, at `DATA_API_PORT`."""
+    api_url: str = ""
+    """The prediction API's address; empty means this machine, at `API_PORT`."""
+    s3_endpoint: str = ""
+    """S3 server for artifacts (bucket `mlflows3`, keys from `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`); empty
+    means a folder."""
+    lake_endpoint: str = Field("", validation_alias="AWS_ENDPOINT_URL_S3")
+    """S3 server of the data lake (buckets `data` and `processed`); empty means that of `DOSEL_S3_ENDPOINT`, or the
+    folder `lake` in `DOSEL_HOME` if that is empty too."""
+    airflow_port: Port = Field(8080, validation_alias="AIRFLOW_PORT")
+    """Port of Airflow."""
+    mlflow_port: Port = Field(5000, validation_alias="MLFLOW_PORT")
+    """Port of MLflow."""
+    api_port: Port = Field(8989, validation_alias="API_PORT")
+    """Port of the prediction API."""
+    streamlit_port: Port = Field(8503, validation_alias="STREAMLIT_PORT")
+    """Port of the page."""
+    data_api_port: Port = Field(8090, validation_alias="DATA_API_PORT")
+    """Port of the data API."""
+    airflow_user: str = "admin"
+    """Airflow's administrator."""
+    airflow_password: str = "admin"
+    """The administrator's password."""
+    data_api_group: Annotated[int, Field(ge=1, le=10)] = Field(6, validation_alias="DATA_API_GROUP")
+    """The data API's group whose batches are pulled, 1 to 10."""
+    data_api_classes: Literal["uci", "course"] = Field("uci", validation_alias="DATA_API_CLASSES")
+    """How the data API numbers the classes: `uci` (1 to 7) or `course` (0 to 6)."""
+    ingest_every: Seconds = 300
+    """Seconds between two runs of the ingest."""
+    source_timeout: Seconds = 30
+    """Time limit for one answer of the data API, in seconds."""
+    poll_seconds: Seconds = 0.5
+    """Seconds between two checks of which version is in Production."""
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 1_000_000
+    """Largest request body that the API accepts, in bytes."""
+    promote_keys: str = Field("", repr=False)
+    """Keys for promotions and rollbacks over HTTP, as `name:key,name:key`; empty allows none."""
+    max_batch_bytes: Annotated[int, Field(ge=1024)] = 200_000_000
+    """Largest CSV of a bulk prediction, in bytes; it is on disk while it is processed."""
+    max_json_batch_bytes: Annotated[int, Field(ge=1024)] = 20_000_000
+    """Largest JSON of a bulk prediction, in bytes; it is in memory while it is processed."""
+    queue_depth: Annotated[int, Field(ge=1)] = 512
+    """Length of the request queue of one API process; further requests get a 503 at once."""
+    prediction_log: Annotated[int, Field(ge=0)] = 10_000
+    """Answers that may wait to be written to the prediction log; 0 disables the log."""
+    predict_keys: str = Field("", repr=False)
+    """Keys for predictions and explanations, as `name:key,name:key`; empty allows everybody."""
+    cache_key: str = Field("", repr=False)
+    """Secret that signs the versions on the API's own disk; empty means a key in `DOSEL_HOME`, created at the first
+    start."""
+    rate_limit: Annotated[float, Field(ge=0)] = 0
+    """Requests per second allowed for each key, or each address without a key; 0 means no limit."""
+    trusted_proxies: str = ""
+    """Addresses or networks of proxies whose `X-Forwarded-For` is believed, separated by commas, as
+    `10.0.0.5,172.18.0.0/16`; empty believes none."""
+    explain_budget: Annotated[float, Field(gt=0, le=10)] = 1.0
+    """Seconds for approximate contributions in `/explain`, for models without an exact method."""
+    cors_origins: str = ""
+    """Origins whose pages may call the API from a browser, separated by commas; empty means none."""
+    patience: Seconds = 600
+    """Seconds without progress after which `make up` gives up."""
+    files: str = ""
+    """CSV files that replace the declared sources, as `use-case=path,use-case=path`. For a use case that reads from the
+    lake, the file is copied there at the first start."""
+    trials: Annotated[int, Field(ge=0)] = 0
+    """Number of trials of each Optuna search; 0 means the declared number (10)."""
+    seed: int = 42
+    """Seed of folds, forests and samples."""
+    jobs: int = -1
+    """Processor cores that a training uses; -1 means all."""
 
     @property
     def promote_key_names(self) -> dict[str, str]:
@@ -200,6 +133,18 @@ class Settings(BaseSettings):
         """
         keys = _named_keys("DOSEL_PREDICT_KEYS", self.predict_keys)
         return keys | self.promote_key_names if keys else {}
+
+    @property
+    def proxy_networks(self) -> list[IPv4Network | IPv6Network]:
+        """The networks of the trusted proxies.
+
+        Raises:
+            SettingsError: an entry is no address and no network.
+        """
+        try:
+            return [ip_network(entry.strip()) for entry in self.trusted_proxies.split(",") if entry.strip()]
+        except ValueError as error:
+            raise SettingsError(f"DOSEL_TRUSTED_PROXIES: expected addresses or networks; {error}") from None
 
     @property
     def studies_url(self) -> str:

@@ -84,7 +84,7 @@ def test_a_use_case_that_is_not_there_is_404(path: str, client: TestClient) -> N
     assert response.json()["detail"] == f"no use case 'none'; there are: {', '.join(u.name for u in ALL)}"
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "batch=x"])
+@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "batch=x", "batch=0", f"batch={2**63}"])
 def test_what_makes_no_sense_is_422(query: str, client: TestClient) -> None:
     response = client.get(f"{QUARANTINE}?{query}")
     assert (response.status_code, response.headers["content-type"]) == (422, "application/problem+json")

@@ -1,6 +1,5 @@
 """How the API keeps answering: from its own disk, under load, counted, logged, and to whom it may."""
 
-import asyncio
 import json
 import logging
 import shutil
@@ -12,15 +11,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from fastapi import HTTPException
 from fastapi.testclient import TestClient
 from mlflow import MlflowClient
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import select, text
 
-from app.http import body_limits
 from app.http.logs import JsonFormatter
-from app.http.middleware import QueueLimit
 from app.main import build_app, create_app
 from app.serving.follower import ModelFollower
 from dosel.credentials import KEY_FILE
@@ -386,67 +382,3 @@ def test_each_key_has_a_rate_of_its_own_and_who_guesses_has_one_too(installed: I
             assert client.post("/predict", json=EXAMPLE, headers=header).status_code == 429
         guesses = [client.post("/predict", json=EXAMPLE, headers={"X-API-Key": str(i)}).status_code for i in range(3)]
         assert guesses == [401, 429, 429]
-
-
-@pytest.mark.parametrize("pause", [0.15, 0.01], ids=["stops", "drips"])
-def test_a_body_that_does_not_come_is_not_waited_for(pause: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(body_limits, "BODY_TIMEOUT_SECONDS", 0.1)
-
-    async def receive() -> dict[str, Any]:
-        await asyncio.sleep(pause)
-        return {"type": "http.request", "body": b" ", "more_body": True}
-
-    async def reading(scope: Any, receive: Any, send: Any) -> None:
-        while True:
-            await receive()
-
-    middleware: Any = body_limits.LimitedBodies(reading, lambda _: 1000)
-    with pytest.raises(HTTPException) as refused:
-        asyncio.run(middleware({"type": "http", "headers": []}, receive, None))
-    assert refused.value.status_code == 408
-
-
-def test_a_long_answer_may_take_longer_than_a_body(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(body_limits, "BODY_TIMEOUT_SECONDS", 0.05)
-    messages: list[dict[str, Any]] = [{"type": "http.disconnect"}, {"type": "http.request", "body": b"{}"}]
-
-    async def receive() -> dict[str, Any]:
-        if len(messages) == 1:
-            await asyncio.sleep(0.2)
-        return messages.pop()
-
-    async def answering(scope: Any, receive: Any, send: Any) -> None:
-        assert (await receive())["body"] == b"{}"
-        assert (await receive())["type"] == "http.disconnect"
-
-    middleware: Any = body_limits.LimitedBodies(answering, lambda _: 1000)
-    asyncio.run(middleware({"type": "http", "headers": []}, receive, None))
-
-
-def test_what_would_wait_behind_too_many_is_shed() -> None:
-    """Of ten requests that arrive together at a depth of four, four are answered and six are told at once."""
-    shed = 0
-
-    def told() -> None:
-        nonlocal shed
-        shed += 1
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-
-    async def ten() -> list[dict[str, Any]]:
-        middleware, sent = QueueLimit(app, 4, told), []
-
-        async def send(message: dict[str, Any]) -> None:
-            sent.append(message)
-
-        scope = {"type": "http", "path": "/predict", "method": "POST", "headers": []}
-        async with asyncio.TaskGroup() as group:
-            for _ in range(10):
-                group.create_task(middleware(scope, None, send))  # type: ignore[arg-type]
-        return sent
-
-    starts = [message for message in asyncio.run(ten()) if message["type"] == "http.response.start"]
-    assert sorted(message["status"] for message in starts) == [200] * 4 + [503] * 6
-    assert all(dict(m["headers"])[b"retry-after"] == b"1" for m in starts if m["status"] == 503)
-    assert shed == 6

@@ -92,7 +92,7 @@ def _answers(url: str) -> bool:
 
 
 def api(port: int, environment: dict[str, str]) -> Any:
-    command = ["uvicorn", "--factory", "app.main:create_app", "--host", "127.0.0.1", "--port", str(port)]
+    command = ["app.server", "app.main:create_app", "--host", "127.0.0.1", "--port", str(port)]
     return served(command, f"http://127.0.0.1:{port}/healthz", environment)
 
 

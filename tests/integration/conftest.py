@@ -3,14 +3,12 @@
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import mlflow
 import pytest
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine
 
 from dosel.db.engine import connect
-from dosel.embedded.local_servers import MariaDB
 from dosel.pipeline import Pipeline
 from dosel.quality import check
 from dosel.settings import Settings
@@ -49,19 +47,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def kind(request: pytest.FixtureRequest) -> str:
     """Every test can run in both worlds: SQLite and a folder, MariaDB and MinIO."""
     return str(request.param)
-
-
-@pytest.fixture
-def schema(mariadb: MariaDB) -> Iterator[str]:
-    """The URL of a schema of the test's own; as MySQL's own default does, its collation ignores case."""
-    name = f"test_{uuid4().hex}"
-    server = create_engine(mariadb.url(dialect="mysql+pymysql"))
-    with server.begin() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name} COLLATE utf8mb4_general_ci")
-    yield mariadb.url(name)
-    with server.begin() as connection:
-        connection.exec_driver_sql(f"DROP DATABASE {name}")
-    server.dispose()
 
 
 @pytest.fixture

@@ -63,8 +63,6 @@ def test_a_nan_is_left_to_the_api_to_refuse() -> None:
         (Client.models, "GET", "/models", {"models": [{"name": "m"}]}, [{"name": "m"}]),
         (lambda c: c.model_info("a"), "GET", "/model-info", {"name": "m"}, {"name": "m"}),
         (Client.warm_up, "POST", "/warmup", {"a": {"version": 1}}, {"a": {"version": 1}}),
-        (Client.ready, "GET", "/readyz", {}, True),
-        (Client.healthy, "GET", "/healthz", {}, True),
     ],
 )
 def test_each_call(call: Callable[[Client], Any], method: str, path: str, answer: Any, expected: Any) -> None:
@@ -117,14 +115,6 @@ def test_a_prediction_is_asked_for_once(answer: httpx.Response | Exception) -> N
     with pytest.raises(ServiceError):
         client(script).predict("covertype", {})
     assert len(script.requests) == 1
-
-
-@pytest.mark.parametrize("answer", [httpx.ConnectError("refused"), problem(503, "no model yet")])
-def test_a_look_at_its_state_is_of_this_moment(answer: httpx.Response | Exception) -> None:
-    script = Script(answer)
-    assert not client(script).ready()
-    assert not client(script).healthy()
-    assert len(script.requests) == 2
 
 
 def test_what_was_wrong_with_the_request_is_not_asked_again() -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 commands = typer.Typer()
 ModelName = Annotated[str, typer.Argument(help="Name of the registered model or of its use case.")]
+VersionNumber = Annotated[int, typer.Argument(help="The version's number.")]
 Reason = Annotated[str, typer.Option(help="Why, for the record.")]
 
 
@@ -58,9 +59,7 @@ def history(
 
 
 @commands.command()
-def promote(
-    name: ModelName, version: Annotated[int, typer.Argument(help="The version's number.")], reason: Reason
-) -> None:
+def promote(name: ModelName, version: VersionNumber, reason: Reason) -> None:
     """Put a version into Production without the gate. Its files must match its manifest."""
     model, registry = _registry(name)
     with common.logged():
@@ -98,9 +97,7 @@ def reconcile(name: Annotated[str | None, typer.Argument(help="One model; all if
 
 
 @commands.command()
-def vouch(
-    name: ModelName, version: Annotated[int, typer.Argument(help="The version's number.")], reason: Reason
-) -> None:
+def vouch(name: ModelName, version: VersionNumber, reason: Reason) -> None:
     """Record the manifest of a version that dosel did not register, from its files as they are now."""
     model, registry = _registry(name)
     manifest = registry.record_manifest(registry.version(model, version))

@@ -59,9 +59,7 @@ def forget() -> None:
 
 
 @commands.command()
-def services(
-    detach: Annotated[bool, typer.Option(help="Return at once; the servers keep running.")] = False,
-) -> None:
+def services(detach: Annotated[bool, typer.Option(help="Return at once; the servers keep running.")] = False) -> None:
     """Start a local MariaDB and MinIO, and print how to use them."""
     settings = common.load_settings()
     from dosel.embedded import services_command

@@ -1,6 +1,8 @@
 """Commands for a use case, its batches and its training."""
 
-from typing import Annotated
+from dataclasses import asdict
+from json import dumps
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -8,6 +10,10 @@ from rich.console import Console
 from dosel.cli import common
 from dosel.errors import WarehouseError
 from dosel.usecases import ALL, DEFAULT, REFUSED, named
+
+if TYPE_CHECKING:
+    from dosel.pipeline import Pipeline
+    from dosel.warehouse.batches import BatchStore
 
 commands = typer.Typer()
 
@@ -48,13 +54,11 @@ def check() -> None:
 @commands.command()
 def pull(name: common.UseCaseName) -> None:
     """Store the source's new batches in the warehouse."""
-    settings = common.load_settings()
-    from dosel.pipeline import Pipeline
     from dosel.terminal import Pulling
 
     console = Console()
     with Pulling(console) as pulling:
-        pipeline = Pipeline(named(name), settings)
+        pipeline = _pipeline(name)
         stored = pipeline.ingest(pipeline.source(), pulling.stored)
     console.print(f"{len(stored)} new batches, {sum(b.rows_clean for b in stored):,} rows kept", highlight=False)
 
@@ -62,12 +66,9 @@ def pull(name: common.UseCaseName) -> None:
 @commands.command()
 def batches(name: common.UseCaseName) -> None:
     """Show the batch ledger and compare it with the stored rows; exits 1 if they differ."""
-    settings = common.load_settings()
-    from dosel.db.engine import connect
     from dosel.terminal import ledger
-    from dosel.warehouse.batches import BatchStore
 
-    store = BatchStore(connect(settings.warehouse_url), named(name))
+    store = _batch_store(name)
     Console(soft_wrap=True).print(ledger(store.records()))
     store.audit()
 
@@ -79,12 +80,9 @@ def quarantine(
     limit: Annotated[int, typer.Option(min=1, help="Most rows to show.")] = 50,
 ) -> None:
     """Show refused rows, with the reason and the received values."""
-    settings = common.load_settings()
-    from dosel.db.engine import connect
     from dosel.terminal import refused
-    from dosel.warehouse.batches import BatchStore
 
-    store = BatchStore(connect(settings.warehouse_url), named(name))
+    store = _batch_store(name)
     rows = store.quarantine(limit, batch)
     total = sum(record.rows_refused for record in store.records() if batch in (None, record.id))
     console = Console(soft_wrap=True)
@@ -94,13 +92,36 @@ def quarantine(
 
 
 @commands.command()
+def score(name: common.UseCaseName) -> None:
+    """Let the version in Production answer the labelled batches that came after its training."""
+    scored = _pipeline(name).score()
+    Console().print(f"{len(scored)} batches scored", highlight=False)
+
+
+@commands.command()
+def health(
+    names: Annotated[list[str] | None, typer.Argument(help="Names of use cases; by default all.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="As JSON, as the API gives it.")] = False,
+) -> None:
+    """Show whether the versions in Production still do what the gate found; exits 1 if one is harmed."""
+    from dosel.terminal import health_table
+
+    found = {name: _pipeline(name).health() for name in names or [use_case.name for use_case in ALL]}
+    if json:
+        typer.echo(dumps({name: health and asdict(health) for name, health in found.items()}, default=str))
+    else:
+        for name, health in found.items():
+            Console(soft_wrap=True).print(health_table(health) if health else f"{name}: nothing is in Production yet")
+    if any(health is not None and health.state == "harmed" for health in found.values()):
+        raise typer.Exit(1)
+
+
+@commands.command()
 def train(name: common.UseCaseName) -> None:
     """Train on the clean rows, register the models and send the best one to the gate."""
-    settings = common.load_settings()
-    from dosel.pipeline import Pipeline
     from dosel.terminal import Searching
 
-    pipeline = Pipeline(named(name), settings)
+    pipeline = _pipeline(name)
     console = Console()
     with Searching(console) as searching:
         run_id = pipeline.train(searching.scored)
@@ -132,3 +153,18 @@ def reset(
         typer.confirm(f"{engine.url.render_as_string()}: remove {what}{tables}?", abort=True)
     removed = sum((resetting.drop if drop else resetting.clear)(engine, use_case).values())
     Console().print(f"{name}: {removed:,} rows removed; the next ingest stores its batches again")
+
+
+def _pipeline(name: str) -> "Pipeline":
+    settings = common.load_settings()
+    from dosel.pipeline import Pipeline
+
+    return Pipeline(named(name), settings)
+
+
+def _batch_store(name: str) -> "BatchStore":
+    settings = common.load_settings()
+    from dosel.db.engine import connect
+    from dosel.warehouse.batches import BatchStore
+
+    return BatchStore(connect(settings.warehouse_url), named(name))

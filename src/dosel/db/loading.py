@@ -7,7 +7,7 @@ on the client's side: an ordinary client sends any file that the server names. T
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -47,11 +47,9 @@ class Loader:
         self._engine = engine if engine.dialect.name == "sqlite" else _loading_engine(engine)
         self._loads = engine.dialect.name != "sqlite"
 
-    @contextmanager
-    def transaction(self) -> Iterator[Connection]:
+    def transaction(self) -> AbstractContextManager[Connection]:
         """As `engine.transaction`."""
-        with transaction(self._engine) as connection:
-            yield connection
+        return transaction(self._engine)
 
     def put(self, connection: Connection, table: Table, rows: pa.Table) -> None:
         """Add rows; their columns have the table's names.

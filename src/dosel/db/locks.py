@@ -3,7 +3,7 @@
 import hashlib
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, text
@@ -42,8 +42,7 @@ class ModelLock:
             raise WarehouseError(f"the lock {self.name} was lost to another process; try again")
 
 
-@contextmanager
-def hold(engine: Engine, what: str) -> Iterator[ModelLock]:
+def hold(engine: Engine, what: str) -> AbstractContextManager[ModelLock]:
     """Wait for the lock called `what` and hold it for the block.
 
     On MySQL it is a named lock on its own connection, on SQLite a lock on a file next to the database, so that the
@@ -53,11 +52,8 @@ def hold(engine: Engine, what: str) -> Iterator[ModelLock]:
         WarehouseError: the lock was not free within `WAIT_SECONDS`, or the data store failed.
     """
     if engine.dialect.name == "sqlite":
-        with _sqlite_lock(engine.url.database or "", what) as held:
-            yield held
-    else:
-        with _mysql_lock(engine, what) as held:
-            yield held
+        return _sqlite_lock(engine.url.database or "", what)
+    return _mysql_lock(engine, what)
 
 
 @contextmanager

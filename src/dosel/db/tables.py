@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, Double, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
 from sqlalchemy.engine import Connection
-from sqlalchemy.schema import CreateTable
+from sqlalchemy.schema import CreateTable, SchemaItem
 
 from dosel.db.types import AUTO_ID, LONG_TEXT, MOMENT, MYSQL
 from dosel.usecases import SURPLUS, Category, Feature, Number, UseCase
@@ -18,9 +18,13 @@ from dosel.usecases import SURPLUS, Category, Feature, Number, UseCase
 METADATA = MetaData()
 """The fixed tables."""
 
-BATCHES = Table(
+
+def _fixed(name: str, *items: SchemaItem) -> Table:
+    return Table(name, METADATA, *items, **MYSQL)
+
+
+BATCHES = _fixed(
     "batches",
-    METADATA,
     Column("id", AUTO_ID, primary_key=True, autoincrement=True),
     Column("use_case", String(64), nullable=False),
     Column("stream", String(64), nullable=False),
@@ -34,20 +38,13 @@ BATCHES = Table(
     Column("rows_duplicate", Integer, nullable=False),
     Column("digest", String(64), nullable=False),
     UniqueConstraint("use_case", "stream", "epoch", "number"),
-    **MYSQL,
 )
 
-WRITERS = Table(
-    "writers",
-    METADATA,
-    Column("use_case", String(64), primary_key=True),
-    **MYSQL,
-)
+WRITERS = _fixed("writers", Column("use_case", String(64), primary_key=True))
 """One row for each use case, which a writer locks while it stores a batch, so that writers do not overlap."""
 
-PREDICTIONS = Table(
+PREDICTIONS = _fixed(
     "predictions",
-    METADATA,
     Column("id", AUTO_ID, primary_key=True, autoincrement=True),
     Column("request_id", String(64), nullable=False),
     Column("at", MOMENT, nullable=False),
@@ -58,12 +55,10 @@ PREDICTIONS = Table(
     Column("asked", Text, nullable=False),
     Column("answered", Text, nullable=False),
     Index("ix_predictions_use_case_at", "use_case", "at"),
-    **MYSQL,
 )
 
-PROMOTIONS = Table(
+PROMOTIONS = _fixed(
     "promotions",
-    METADATA,
     Column("id", AUTO_ID, primary_key=True, autoincrement=True),
     Column("model", String(128), nullable=False),
     Column("sequence", Integer, nullable=False),
@@ -81,21 +76,15 @@ PROMOTIONS = Table(
     Column("metrics_after", LONG_TEXT),
     Column("gate", LONG_TEXT),
     UniqueConstraint("model", "sequence"),
-    **MYSQL,
 )
 
-PROJECTIONS = Table(
-    "projections",
-    METADATA,
-    Column("model", String(128), primary_key=True),
-    Column("sequence", Integer, nullable=False),
-    **MYSQL,
+PROJECTIONS = _fixed(
+    "projections", Column("model", String(128), primary_key=True), Column("sequence", Integer, nullable=False)
 )
 """The last entry of the ledger that was written to MLflow's aliases; a later difference was made outside dosel."""
 
-MANIFESTS = Table(
+MANIFESTS = _fixed(
     "manifests",
-    METADATA,
     Column("id", AUTO_ID, primary_key=True, autoincrement=True),
     Column("model", String(128), nullable=False),
     Column("version", Integer, nullable=False),
@@ -107,7 +96,6 @@ MANIFESTS = Table(
     Column("facts", LONG_TEXT),
     Column("family", String(64)),
     UniqueConstraint("model", "version", "run_id"),
-    **MYSQL,
 )
 """The digests of each version's files; version 0 is what a training process recorded, before there is a version."""
 
@@ -136,17 +124,37 @@ ORPHANS = Table(
 )
 """Folders of artifacts without a run, since `dosel gc` first saw them."""
 
-NOTES = Table(
+NOTES = _fixed(
     "promotion_notes",
-    METADATA,
     Column("id", AUTO_ID, primary_key=True, autoincrement=True),
     Column("model", String(128), nullable=False),
     Column("sequence", Integer, nullable=False),
     Column("at", MOMENT, nullable=False),
     Column("text", Text, nullable=False),
-    **MYSQL,
 )
 """Problems that did not change Production; `sequence` is the ledger's last entry at that time."""
+
+TRUTHS = Table(
+    "truths",
+    METADATA,
+    Column("id", AUTO_ID, primary_key=True, autoincrement=True),
+    Column("use_case", String(64), nullable=False),
+    Column("model", String(128), nullable=False),
+    Column("sequence", Integer, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("source", String(16), nullable=False),
+    Column("reference", String(64), nullable=False),
+    Column("at", MOMENT, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("truth", LONG_TEXT, nullable=False),
+    Column("answered", LONG_TEXT, nullable=False),
+    UniqueConstraint("model", "sequence", "source", "reference"),
+    **MYSQL,
+)
+"""Labelled rows that a version answered, in order: a scored batch or a call of feedback in each row of this table.
+
+`sequence` is the ledger's entry that put the version into Production; `truth` and `answered` are lists of class codes.
+"""
 
 
 KEYS = ("batch_id", "row_no", "row_key")

@@ -9,11 +9,7 @@ from typing import Any
 from sqlalchemy import BigInteger, DateTime, Integer, Text
 from sqlalchemy.dialects.mysql import DATETIME, MEDIUMTEXT
 
-MYSQL: dict[str, Any] = {
-    "mysql_engine": "InnoDB",
-    "mysql_charset": "utf8mb4",
-    "mysql_collate": "utf8mb4_bin",
-}
+MYSQL: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 MOMENT = DateTime().with_variant(DATETIME(fsp=6), "mysql", "mariadb")
 """UTC, without a time zone, to the microsecond."""
 

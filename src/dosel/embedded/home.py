@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dosel.credentials import KEY_FILE
+from dosel.embedded.services import write_private
 from dosel.settings import Settings
 
 PARTS = ("airflow", "cache", "data-api", "lake", "logs", "mlflow", "run", "serving")
@@ -41,12 +42,8 @@ class Home:
         return settings
 
     def remember(self, caller: Mapping[str, str]) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        half = self._record.with_suffix(".half")
         # The file contains Airflow's password.
-        half.touch(mode=0o600)
-        half.write_text(json.dumps(_given(caller), indent=1))
-        half.replace(self._record)
+        write_private(self._record, json.dumps(_given(caller), indent=1))
 
     def resumed(self, caller: Mapping[str, str]) -> dict[str, str]:
         """The caller's environment, with the last start's source settings where the caller sets none."""

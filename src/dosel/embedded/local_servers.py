@@ -20,7 +20,7 @@ import pymysql
 
 from dosel.embedded.preflight import free_ports, taken
 from dosel.embedded.processes import Processes
-from dosel.embedded.services import HOST, Service
+from dosel.embedded.services import HOST, Service, write_private
 from dosel.errors import ProgramMissing, StartupError
 
 USER = "dosel"
@@ -32,7 +32,6 @@ START_SECONDS = 60
 INSTALL_SECONDS = 120
 LOOK_SECONDS = 2
 POLL_SECONDS = 0.05
-LOG_LINES = 12
 
 
 class LocalServer(ABC):
@@ -127,9 +126,7 @@ class LocalServer(ABC):
 
     def tail(self) -> str:
         """The last lines of the server's log, and the log's path."""
-        log = self._processes.log(self.name)
-        lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:] if log.exists() else []
-        return "\n".join([*(f"  | {line}" for line in lines), f"Its log: {log}"])
+        return self._processes.tail(self.name)
 
 
 class MariaDB(LocalServer):
@@ -284,11 +281,3 @@ class Minio(LocalServer):
 
 
 LOCAL_SERVERS: tuple[type[LocalServer], ...] = (MariaDB, Minio)
-
-
-def write_private(file: Path, text: str) -> None:
-    """Write a file that only its owner may read."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.touch(mode=0o600)
-    file.chmod(0o600)
-    file.write_text(text)

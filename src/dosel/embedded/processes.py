@@ -21,6 +21,7 @@ GONE = (OSError, SystemExit)
 """Exceptions raised when stdout is closed (SystemExit by rich). They must not keep services running."""
 STOP_SECONDS = 8
 """Time before a process is killed. Airflow's scheduler waits for its tasks, but each task may be killed and retried."""
+LOG_LINES = 12
 CLOCK_SECONDS = 60
 """Largest accepted difference of a process's start time, in case the clock is set; no pid is reused this soon."""
 
@@ -35,6 +36,12 @@ class Processes:
 
     def log(self, name: str) -> Path:
         return self._logs / f"{name}.log"
+
+    def tail(self, name: str) -> str:
+        """The last lines of a service's log, and the log's path."""
+        log = self.log(name)
+        lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:] if log.exists() else []
+        return "\n".join([*(f"  | {line}" for line in lines), f"Its log: {log}"])
 
     def start(self, service: Service, environment: dict[str, str]) -> None:
         # Descendants of a dead service can be found only through its old record.

@@ -71,15 +71,11 @@ class Progress:
         self._now: dict[str, str] = {}
         self.stage = "waiting for Airflow to start the first run"
         """What the use case is doing, for the progress bar."""
-        self._production: int | None = None
+        self.production: int | None = None
+        """The version in Production at the last poll."""
         self._failures: set[tuple[str, str, int]] = set()
         self.phases: dict[str, float] = {}
         """Seconds by phase."""
-
-    @property
-    def production(self) -> int | None:
-        """The version in Production at the last poll."""
-        return self._production
 
     def bars(self) -> list[Bar]:
         """Bars at the last poll: the batches being stored, and each family's unfinished search."""
@@ -105,12 +101,9 @@ class Progress:
         """
         news: list[str] = []
         # A service that does not answer now is reported by the check of the services, not here.
-        with suppress(DoselError, httpx.HTTPError):
-            news += self._new_batches()
-        with suppress(DoselError, httpx.HTTPError):
-            news += self._new_candidates()
-        with suppress(DoselError, httpx.HTTPError):
-            news += self._new_version()
+        for look in (self._new_batches, self._new_candidates, self._new_version):
+            with suppress(DoselError, httpx.HTTPError):
+                news += look()
         with suppress(httpx.HTTPError):
             news += self._new_failures()
         return news
@@ -150,9 +143,9 @@ class Progress:
 
     def _new_version(self) -> list[str]:
         number = self._pipeline.registry.production_number(self._use_case.model_name)
-        if number is None or number == self._production:
+        if number is None or number == self.production:
             return []
-        self._production = number
+        self.production = number
         self._pull = None
         last = self._pipeline.registry.last_promotion(self._use_case.model_name)
         line = f"Production   {self._use_case.model_name} version {number}" + (f": {last.reason}" if last else "")

@@ -15,8 +15,8 @@ ROOT = Path(__file__).resolve().parents[3]
 
 HOST = "127.0.0.1"
 
-API_FLAGS = ("--no-access-log", "--no-server-header", "--timeout-graceful-shutdown", "30")
-"""Flags of uvicorn: the prediction API writes its own access log, and finishes open requests before it stops."""
+API = (sys.executable, "-m", "app.server", "app.main:create_app")
+"""Command of the prediction API, without its address."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +66,14 @@ def _all_services(settings: Settings) -> tuple[Service, ...]:
     home = settings.home
     artifacts = f"s3://{ARTIFACT_BUCKET}" if settings.s3_endpoint else str(home / "mlflow" / "artifacts")
 
-    def uvicorn(app: str, port: int) -> tuple[str, ...]:
-        return (python, "-m", "uvicorn", app, "--factory", "--host", HOST, "--port", str(port), "--no-server-header")
-
     return (
         Service(
             "data-api",
             "Data API",
-            uvicorn("external.main:create_app", settings.data_api_port),
+            (
+                *(python, "-m", "uvicorn", "external.main:create_app", "--factory"),
+                *("--host", HOST, "--port", str(settings.data_api_port), "--no-server-header"),
+            ),
             settings.data_api_port,
             "DATA_API_PORT",
             "/health",
@@ -95,7 +95,7 @@ def _all_services(settings: Settings) -> tuple[Service, ...]:
         Service(
             "api",
             "Prediction API",
-            (*uvicorn("app.main:create_app", settings.api_port), *API_FLAGS),
+            (*API, "--host", HOST, "--port", str(settings.api_port)),
             settings.api_port,
             "API_PORT",
             "/healthz",
@@ -179,11 +179,8 @@ def environment(settings: Settings, caller: dict[str, str]) -> dict[str, str]:
 
 def write_airflow_password(settings: Settings) -> None:
     """Write the administrator's password to the file that Airflow's simple auth manager reads."""
-    file = settings.home / "airflow" / "passwords.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.touch(mode=0o600)
-    file.chmod(0o600)
-    file.write_text(json.dumps({settings.airflow_user: settings.airflow_password}))
+    passwords = {settings.airflow_user: settings.airflow_password}
+    write_private(settings.home / "airflow" / "passwords.json", json.dumps(passwords))
 
 
 def make_bucket(settings: Settings) -> None:
@@ -194,14 +191,12 @@ def make_bucket(settings: Settings) -> None:
     """
     if not settings.s3_endpoint:
         return
-    import boto3
-    from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 
-    config = Config(connect_timeout=5, read_timeout=10, retries={"max_attempts": 3})
+    from dosel.sources.lake import s3_client
+
     try:
-        # Not boto3's default session, which keeps the first keys it reads for the whole process.
-        s3 = boto3.Session().client("s3", endpoint_url=settings.s3_endpoint, config=config)
+        s3 = s3_client(settings.s3_endpoint)
         if ARTIFACT_BUCKET not in {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}:
             s3.create_bucket(Bucket=ARTIFACT_BUCKET)
     except (BotoCoreError, ClientError, ValueError) as error:
@@ -223,10 +218,16 @@ def _keys(airflow: Path) -> dict[str, str]:
 
     file = airflow / "keys.json"
     if not file.exists():
-        airflow.mkdir(parents=True, exist_ok=True)
-        half = file.with_suffix(".half")
-        half.touch(mode=0o600)
-        half.write_text(json.dumps({"jwt": secrets.token_urlsafe(48), "fernet": Fernet.generate_key().decode()}))
-        half.replace(file)
-    keys: dict[str, str] = json.loads(file.read_text())
-    return keys
+        keys = {"jwt": secrets.token_urlsafe(48), "fernet": Fernet.generate_key().decode()}
+        write_private(file, json.dumps(keys))
+    kept: dict[str, str] = json.loads(file.read_text())
+    return kept
+
+
+def write_private(file: Path, text: str) -> None:
+    """Write a file that only its owner may read, in one step, so that a killed process leaves no half of it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    half = file.with_name(f"{file.name}.half")
+    half.touch(mode=0o600)
+    half.write_text(text)
+    half.replace(file)

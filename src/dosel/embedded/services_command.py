@@ -10,8 +10,9 @@ from pathlib import Path
 from rich.console import Console
 
 from dosel.embedded.guard import guarded
-from dosel.embedded.local_servers import LOCAL_SERVERS, LocalServer, write_private
+from dosel.embedded.local_servers import LOCAL_SERVERS, LocalServer
 from dosel.embedded.processes import GONE, Processes, end_on_signals, ignore_signals
+from dosel.embedded.services import write_private
 from dosel.errors import StartupError
 
 POLL_SECONDS = 0.5
@@ -41,11 +42,10 @@ def up(home: Path, caller: Mapping[str, str], console: Console, detach: bool) ->
             if mine and not detach:
                 console.print("\nCtrl-C stops them; so does `make services-down` in another terminal.")
                 _watch(servers, place / ENVIRONMENT)
-        except KeyboardInterrupt:
+        except BaseException as error:
             _end(mine, place / ENVIRONMENT, console)
-        except BaseException:
-            _end(mine, place / ENVIRONMENT, console)
-            raise
+            if not isinstance(error, KeyboardInterrupt):
+                raise
 
 
 def down(home: Path, console: Console) -> None:

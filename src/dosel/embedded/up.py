@@ -37,7 +37,6 @@ POLL_SECONDS = 0.5
 HEALTH_SECONDS = 180
 PREPARATION_SECONDS = 120
 CHECK_SECONDS = 120
-LOG_LINES = 12
 
 
 class Platform:
@@ -87,13 +86,10 @@ class Platform:
             if not detach:
                 self._console.print("Ctrl-C stops everything.\n" if missing else "Ctrl-C leaves it running.\n")
                 self._watch()
-        except KeyboardInterrupt:
+        except BaseException as error:
             self._end(missing)
-            if not answered:
+            if not (answered and isinstance(error, KeyboardInterrupt)):
                 raise
-        except BaseException:
-            self._end(missing)
-            raise
 
     def _check_use_cases(self) -> None:
         """Name each refused file, and stop if no use case can run or its tables differ from its declaration."""
@@ -118,7 +114,7 @@ class Platform:
 
     def forget(self) -> None:
         """Remove everything the platform wrote; it must not be running."""
-        if self._any_running():
+        if any(self._processes.leader(service.name) for service in self._services):
             raise StartupError("the platform is running; stop it with `make down` first")
         services_command.forget(self._settings.home)
         self._home.forget()
@@ -186,9 +182,6 @@ class Platform:
             return []
         return sorted({use_case.name for use_case in ALL} - {use_case["name"] for use_case in known})
 
-    def _any_running(self) -> bool:
-        return any(self._processes.leader(service.name) for service in self._services)
-
     def _start(self, missing: list[Service]) -> None:
         if not missing:
             self._console.print("everything is already running")
@@ -217,7 +210,7 @@ class Platform:
                 if time.monotonic() > deadline:
                     late = waiting[0]
                     raise StartupError(
-                        f"{late.title} is not healthy after {HEALTH_SECONDS} s.\n{self._tail(late.name)}"
+                        f"{late.title} is not healthy after {HEALTH_SECONDS} s.\n{self._processes.tail(late.name)}"
                     )
                 time.sleep(POLL_SECONDS)
 
@@ -238,7 +231,7 @@ class Platform:
                     )
                 except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
                     raise StartupError(
-                        f"airflow {' '.join(arguments[2:4])} failed.\n{self._tail('airflow-prepare')}"
+                        f"airflow {' '.join(arguments[2:4])} failed.\n{self._processes.tail('airflow-prepare')}"
                     ) from error
 
     def _follow(self) -> None:
@@ -269,7 +262,7 @@ class Platform:
                 if time.monotonic() - last_news > self._settings.patience:
                     raise StartupError(
                         f"no progress for {self._settings.patience:g} s (DOSEL_PATIENCE).\n"
-                        f"{self._tail('airflow-scheduler')}"
+                        f"{self._processes.tail('airflow-scheduler')}"
                     )
                 time.sleep(POLL_SECONDS)
         self._summary(following[answered[0][0]], answers, answered)
@@ -307,13 +300,7 @@ class Platform:
             raise KeyboardInterrupt
         for service in self._services:
             if service.name in self._processes.started() and self._processes.leader(service.name) is None:
-                raise StartupError(f"{service.title} stopped unexpectedly.\n{self._tail(service.name)}")
-
-    def _tail(self, name: str) -> str:
-        """The last lines of a service's log, and the log's path."""
-        log = self._processes.log(name)
-        lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:] if log.exists() else []
-        return "\n".join([*(f"  | {line}" for line in lines), f"Its log: {log}"])
+                raise StartupError(f"{service.title} stopped unexpectedly.\n{self._processes.tail(service.name)}")
 
     def _end(self, started: list[Service]) -> None:
         """Stop what this start has started; signals are ignored, so that a second Ctrl-C does not leave half of it."""

@@ -8,12 +8,4 @@ from dosel.explain.contributions import Contribution, Contributions
 from dosel.explain.explainer import Explainer, Explanation
 from dosel.explain.space import Neighbour, Point, PrincipalComponents
 
-__all__ = [
-    "Contribution",
-    "Contributions",
-    "Explainer",
-    "Explanation",
-    "Neighbour",
-    "Point",
-    "PrincipalComponents",
-]
+__all__ = ["Contribution", "Contributions", "Explainer", "Explanation", "Neighbour", "Point", "PrincipalComponents"]

@@ -2,15 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from dosel.explain import lightgbm_forests
-
-Floats = npt.NDArray[np.float64]
+from dosel.rows.columns import Floats
 
 Unit = Literal["probability", "log-odds"]
 """What contributions add up to: the class's probability, or the score from which the model computes it."""
@@ -92,26 +90,23 @@ def _raw(scores: Scores) -> Callable[[Floats, int], Columns]:
     return of
 
 
-def _lightgbm(classifier: Any) -> Scores:
-    booster = classifier.booster_
-
+def _boosted(predict: Callable[[Floats], Any]) -> Scores:
     def scores(encoded: Floats) -> Floats:
-        found: Floats = np.asarray(booster.predict(encoded, pred_contrib=True), np.float64)
+        found: Floats = np.asarray(predict(encoded), np.float64)
         return found.reshape(-1, encoded.shape[1] + 1)
 
     return scores
+
+
+def _lightgbm(classifier: Any) -> Scores:
+    return _boosted(partial(classifier.booster_.predict, pred_contrib=True))
 
 
 def _xgboost(classifier: Any) -> Scores:
     import xgboost
 
     booster = classifier.get_booster()
-
-    def scores(encoded: Floats) -> Floats:
-        found: Floats = np.asarray(booster.predict(xgboost.DMatrix(encoded), pred_contribs=True), np.float64)
-        return found.reshape(-1, encoded.shape[1] + 1)
-
-    return scores
+    return _boosted(lambda encoded: booster.predict(xgboost.DMatrix(encoded), pred_contribs=True))
 
 
 def _linear(classifier: Any, mean: Floats) -> Scores:

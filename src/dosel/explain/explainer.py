@@ -33,6 +33,7 @@ class Explainer:
 
     def __init__(self, predictor: Predictor, content: bytes) -> None:
         self._predictor = predictor
+        self._exposes_rows = predictor.use_case.expose_training_rows
         self._reference = read(predictor.use_case, content)
         self._space = Space(predictor.encoded, self._reference)
         self._contributor = Contributor(predictor, self._reference)
@@ -48,17 +49,9 @@ class Explainer:
         numbers = self._predictor.matrix([row])
         encoded = self._predictor.encoded(numbers)
         nearest = self._space.nearest(encoded, neighbours)
-        values = (
-            self._reference.shown([n.place for n in nearest]) if self._predictor.use_case.expose_training_rows else []
-        )
-        return Explanation(
-            prediction=prediction,
-            neighbours=nearest,
-            rows=tuple(values),
-            projection=self._space.projection(encoded),
-            contributions=None
-            if budget is None
-            else self._contributor.explain(
-                numbers, encoded, self._predictor.classes.index(prediction.prediction), budget
-            ),
-        )
+        values = self._reference.shown([n.place for n in nearest]) if self._exposes_rows else []
+        contributions = None
+        if budget is not None:
+            chosen = self._predictor.classes.index(prediction.prediction)
+            contributions = self._contributor.explain(numbers, encoded, chosen, budget)
+        return Explanation(prediction, nearest, tuple(values), self._space.projection(encoded), contributions)

@@ -78,13 +78,10 @@ def _beside(number: Number, thresholds: Floats) -> Floats:
 
 
 def _drawn(use_case: UseCase, count: int, rng: np.random.Generator) -> tuple[Floats, Codes]:
-    def column(number: Number) -> Floats:
-        values = rng.uniform(number.minimum, number.maximum, count)
-        return np.clip(np.rint(values), number.minimum, number.maximum) if number.integer else values
-
     numbers = np.empty((count, len(use_case.numbers)))
     for i, number in enumerate(use_case.numbers):
-        numbers[:, i] = column(number)
+        values = rng.uniform(number.minimum, number.maximum, count)
+        numbers[:, i] = np.clip(np.rint(values), number.minimum, number.maximum) if number.integer else values
     codes = np.empty((count, len(use_case.categories)), np.intp)
     for i, category in enumerate(use_case.categories):
         codes[:, i] = rng.integers(0, len(category.values), count)

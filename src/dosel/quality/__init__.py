@@ -13,8 +13,6 @@ from dosel.rows.text import as_text
 from dosel.rows.validation import InvalidValue, Validator, Verdict, judge_spellings
 from dosel.usecases import UseCase
 
-__all__ = ["Checked", "check"]
-
 
 @dataclass(frozen=True)
 class Checked:

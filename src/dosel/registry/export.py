@@ -38,6 +38,7 @@ def moment(text: str) -> datetime:
         return datetime.now(UTC)
     try:
         read = datetime.fromisoformat(text)
-    except ValueError:
+        return read.astimezone(UTC) if read.tzinfo else read.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        # In UTC, a time next to the year 1 or 9999 may lie beyond it.
         raise ValueError(f"{text!r} is not a time; write it as 2026-11-21T03:00:00Z") from None
-    return read if read.tzinfo else read.replace(tzinfo=UTC)

@@ -1,7 +1,7 @@
-"""Rows from JSON: msgspec reads ordinary rows in about a microsecond each, the validator all others.
+"""Rows from JSON: msgspec reads ordinary rows in about a microsecond each, the validator reads all others.
 
-msgspec gets the declaration's bounds and accepts less than the validator does; what it does not accept, the validator
-judges, and names what is wrong.
+msgspec knows the declared bounds and accepts less than the validator. The validator decides on every other row, and
+describes its errors.
 """
 
 import json
@@ -35,7 +35,7 @@ MODEL_FIELD = "model"
 """The field that may stand beside a row's own: the name of the model to ask."""
 
 _UNUSUAL = (msgspec.DecodeError, UnicodeDecodeError, KeyError)
-"""Exceptions of the fast way; the validator then decides."""
+"""Exceptions after which the validator decides."""
 
 _DECODER = json.JSONDecoder()
 _LIST = re.compile(r"[ \t\n\r]*\[[ \t\n\r]*(\]?)[ \t\n\r]*")
@@ -72,7 +72,7 @@ class JsonReader:
 
         Raises:
             UnreadableRows: the body is not JSON.
-            InvalidRows: it is no acceptable row.
+            InvalidRows: the row is invalid.
         """
         try:
             row = (self._request if with_model else self._row).decode(body)
@@ -91,7 +91,7 @@ class JsonReader:
 
         Raises:
             UnreadableRows: the body is not JSON.
-            InvalidRows: it is no list of acceptable rows.
+            InvalidRows: the body is no list, or rows of it are invalid.
         """
         try:
             rows = self._rows.decode(body)
@@ -122,7 +122,7 @@ class JsonReader:
         return columns.numbers[0].tolist(), columns.codes[0].tolist(), model
 
     def _judged_rows(self, body: bytes) -> Columns:
-        """The rows of a list, which is read piece by piece: a list of nonsense would fill the memory."""
+        """The rows of a list, read in chunks, since a list of other values could fill the memory."""
         items, read, errors, parts = _items(_decoded(body)), 0, Errors(), [self._validator.check_rows([])[0]]
         while len(errors) < MAX_INVALID_ROWS and (chunk := list(islice(items, CHUNK_ROWS))):
             columns, found = self._validator.check_rows(chunk)

@@ -2,14 +2,19 @@
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from dosel.errors import SourceError, SourceUnavailable
 from dosel.settings import Settings
 from dosel.sources.table import Table, as_csv
 from dosel.usecases import LakeRows, UseCase
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
 
 DATA, PROCESSED = "data", "processed"
 """The buckets: source files, and preprocessed rows."""
@@ -62,49 +67,52 @@ class S3Lake:
     """A lake on the S3 server at `endpoint`, with keys as in `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`."""
 
     def __init__(self, endpoint: str) -> None:
-        import boto3
-        from botocore.config import Config
-
-        config = Config(connect_timeout=5, read_timeout=30, retries={"max_attempts": 3})
         self._endpoint = endpoint
-        # Not boto3's default session, which keeps the first keys it reads for the whole process.
-        self._s3 = boto3.Session().client("s3", endpoint_url=endpoint, config=config)
+        self._s3 = s3_client(endpoint)
 
     def get(self, bucket: str, key: str) -> bytes | None:
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        try:
-            body: bytes = self._s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-        except ClientError as error:
-            if error.response["Error"]["Code"] in ("NoSuchKey", "NoSuchBucket"):
+        with self._named_errors(bucket, key):
+            try:
+                body: bytes = self._s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+            except (self._s3.exceptions.NoSuchKey, self._s3.exceptions.NoSuchBucket):
                 return None
-            raise self._refused(bucket, key, error) from error
-        except BotoCoreError as error:
-            raise self._unreachable(error) from error
-        return body
+            return body
 
     def put(self, bucket: str, key: str, content: bytes) -> None:
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        try:
+        with self._named_errors(bucket, key):
             try:
                 self._s3.put_object(Bucket=bucket, Key=key, Body=content)
             except self._s3.exceptions.NoSuchBucket:
                 self._s3.create_bucket(Bucket=bucket)
                 self._s3.put_object(Bucket=bucket, Key=key, Body=content)
-        except ClientError as error:
-            raise self._refused(bucket, key, error) from error
-        except BotoCoreError as error:
-            raise self._unreachable(error) from error
 
     def address(self, bucket: str, key: str) -> str:
         return f"s3://{bucket}/{key}"
 
-    def _refused(self, bucket: str, key: str, error: Exception) -> SourceError:
-        return SourceError(f"the S3 server at {self._endpoint} refused {self.address(bucket, key)}: {error}")
+    @contextmanager
+    def _named_errors(self, bucket: str, key: str) -> Iterator[None]:
+        from botocore.exceptions import BotoCoreError, ClientError
 
-    def _unreachable(self, error: Exception) -> SourceUnavailable:
-        return SourceUnavailable(f"the S3 server at {self._endpoint} cannot be reached ({error}); is it running?")
+        try:
+            yield
+        except ClientError as error:
+            raise SourceError(
+                f"the S3 server at {self._endpoint} refused {self.address(bucket, key)}: {error}"
+            ) from error
+        except BotoCoreError as error:
+            raise SourceUnavailable(
+                f"the S3 server at {self._endpoint} cannot be reached ({error}); is it running?"
+            ) from error
+
+
+def s3_client(endpoint: str) -> "S3Client":
+    """A client of the S3 server at `endpoint`, with time limits."""
+    import boto3
+    from botocore.config import Config
+
+    config = Config(connect_timeout=5, read_timeout=30, retries={"max_attempts": 3})
+    # Not boto3's default session, which keeps the first keys it reads for the whole process.
+    return boto3.Session().client("s3", endpoint_url=endpoint, config=config)
 
 
 def open_lake(settings: Settings) -> Lake:

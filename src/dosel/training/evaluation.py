@@ -5,13 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import (
-    accuracy_score,
-    balanced_accuracy_score,
-    classification_report,
-    confusion_matrix,
-    precision_recall_fscore_support,
-)
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, classification_report, confusion_matrix
 
 from dosel.usecases import Target
 
@@ -42,23 +36,17 @@ def evaluate(target: Target, truth: Classes, predicted: Classes) -> Evaluation:
     A metric that would divide by zero, for a class that occurs in neither, is 0.
     """
     codes, names = list(target.labels), list(target.labels.values())
+    report = classification_report(
+        truth, predicted, labels=codes, target_names=names, output_dict=True, zero_division=0
+    )
     metrics = {
         "accuracy": float(accuracy_score(truth, predicted)),
         "balanced_accuracy": float(balanced_accuracy_score(truth, predicted)),
     }
     for average in ("macro", "weighted"):
-        precision, recall, f1, _ = precision_recall_fscore_support(
-            truth, predicted, labels=codes, average=average, zero_division=0
-        )
-        metrics |= {f"precision_{average}": precision, f"recall_{average}": recall, f"f1_{average}": f1}
-    report = classification_report(
-        truth, predicted, labels=codes, target_names=names, output_dict=True, zero_division=0
-    )
-    return Evaluation(
-        {name: float(value) for name, value in metrics.items()},
-        report,
-        confusion_counts(target, truth, predicted),
-    )
+        for name, title in (("precision", "precision"), ("recall", "recall"), ("f1", "f1-score")):
+            metrics[f"{name}_{average}"] = float(report[f"{average} avg"][title])
+    return Evaluation(metrics, report, confusion_counts(target, truth, predicted))
 
 
 def confusion_counts(target: Target, truth: Classes, predicted: Classes) -> npt.NDArray[np.int64]:

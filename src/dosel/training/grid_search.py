@@ -10,14 +10,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.model_selection import ParameterGrid, check_cv
 from sklearn.utils import indexable
 
-from dosel.training.candidates import (
-    CandidateCallback,
-    ScoredCandidate,
-    figures_at,
-    plain,
-    prepare_fold,
-    score_fold,
-)
+from dosel.training.candidates import CandidateCallback, ScoredCandidate, figures_at, plain, prepare_fold, score_fold
 from dosel.training.strategies import Params, strategy
 from dosel.usecases import StrategyName
 

@@ -13,12 +13,7 @@ from typing import Any
 import joblib
 import numpy as np
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import TPESampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -102,13 +97,15 @@ class OptunaSearchCV(BaseEstimator):  # type: ignore[misc]
             log.info("%d trials of %s are finished; the search continues from there", len(made), self.study)
         for number, trial in enumerate(made, 1):
             self._report(number, trial, made[:number])
+        distributions = {name: _distribution(values) for name, values in self.space.items()}
         while len(made) < self.trials:
             # Seeded by the number of finished trials: the trial after an interrupted one proposes the same.
             study.sampler = TPESampler(seed=self.random_state + len(made), n_startup_trials=UNPRUNED)
-            made.append(self._run_trial(study, study.ask(self._distributions()), folds, parallel))
+            made.append(self._run_trial(study, study.ask(distributions), folds, parallel))
             self._report(len(made), made[-1], made)
         self.cv_results_ = self._results(made, len(folds))
-        best = min((i for i, trial in enumerate(made) if trial.state == TrialState.COMPLETE), key=self._rank)
+        ranks = self.cv_results_["rank_test_score"].tolist()
+        best = min((i for i, trial in enumerate(made) if trial.state == TrialState.COMPLETE), key=ranks.__getitem__)
         self.best_index_ = best
         self.best_score_ = float(self.cv_results_["mean_test_score"][best])
         self.best_params_ = self.cv_results_["params"][best]
@@ -121,9 +118,6 @@ class OptunaSearchCV(BaseEstimator):  # type: ignore[misc]
     def score(self, X: Any, y: Any = None) -> float:
         """The best model's score, by the metric of the search."""
         return float(self.scorer_(self.best_estimator_, X, y))
-
-    def _rank(self, i: int) -> int:
-        return int(self.cv_results_["rank_test_score"][i])
 
     def _open_study(self) -> optuna.Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -138,9 +132,6 @@ class OptunaSearchCV(BaseEstimator):  # type: ignore[misc]
             # One search at a time has this name, so the process that ran this trial was killed.
             study.tell(trial.number, state=TrialState.FAIL)
         return study
-
-    def _distributions(self) -> dict[str, BaseDistribution]:
-        return {name: _distribution(values) for name, values in self.space.items()}
 
     def _run_trial(
         self, study: optuna.Study, trial: Trial, folds: Sequence[Fold], parallel: joblib.Parallel
@@ -167,9 +158,8 @@ class OptunaSearchCV(BaseEstimator):  # type: ignore[misc]
 
     def _results(self, made: Sequence[FrozenTrial], folds: int) -> dict[str, Any]:
         """`cv_results_`, as scikit-learn would write it for these candidates."""
-        columns = {"fit_time": "fit_time", "score_time": "score_time"}
         results: dict[str, Any] = {}
-        for name in columns:
+        for name in ("fit_time", "score_time"):
             values = [trial.user_attrs[FIGURES][name] for trial in made]
             results[f"mean_{name}"] = np.array([np.mean(v) for v in values])
             results[f"std_{name}"] = np.array([np.std(v) for v in values])

@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import mlflow
@@ -140,21 +140,14 @@ def _params(use_case: UseCase) -> dict[str, Any]:
 def _names(use_case: UseCase, steps: Any) -> list[str]:
     """Column names after preprocessing: numbers keep theirs, one-hot columns add the value."""
     fitted = steps[0]
-    width = max(place.stop for place in fitted.output_indices_.values())
-    names = [""] * width
+    scaled = [n.name for by in ("minmax", "standard") for n in use_case.numbers if n.scaling == by]
+    encoded = [f"{c.name}_{value}" for c in use_case.categories for value in c.values]
+    known = {ONE_HOT: encoded, "numbers": scaled}
+    names = [""] * max(place.stop for place in fitted.output_indices_.values())
     for name, _, columns in fitted.transformers_:
         place = fitted.output_indices_[name]
-        names[place] = _names_of_step(use_case, name, columns, place.stop - place.start)
+        names[place] = known.get(name) or list(columns)[: place.stop - place.start]
     return names
-
-
-def _names_of_step(use_case: UseCase, name: str, columns: Sequence[str], width: int) -> list[str]:
-    if name == ONE_HOT:
-        return [f"{c.name}_{value}" for c in use_case.categories for value in c.values]
-    if name != "numbers":
-        return list(columns)[:width]
-    ordered = (n.name for by in ("minmax", "standard") for n in use_case.numbers if n.scaling == by)
-    return list(ordered)
 
 
 def _missing(use_case: UseCase, features: pd.DataFrame) -> dict[str, int]:

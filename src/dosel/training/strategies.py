@@ -4,7 +4,7 @@ Each family declares its strategy. A strategy changes the cost of a search and n
 each candidate is fitted by itself.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from time import perf_counter
@@ -13,12 +13,7 @@ from typing import Any, Protocol
 import joblib
 import numpy as np
 from sklearn.base import clone, is_classifier
-from sklearn.ensemble import (
-    ExtraTreesClassifier,
-    ExtraTreesRegressor,
-    RandomForestClassifier,
-    RandomForestRegressor,
-)
+from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor, RandomForestClassifier, RandomForestRegressor
 
 from dosel.usecases import StrategyName
 
@@ -98,17 +93,10 @@ class ForestPrefixes:
 
 _FORESTS = (RandomForestClassifier, RandomForestRegressor, ExtraTreesClassifier, ExtraTreesRegressor)
 
-_STRATEGIES: Mapping[StrategyName, Callable[[Any, Sequence[Params]], Strategy]] = {
-    "each": lambda model, candidates: Each(),
-    "forest_prefixes": lambda model, candidates: (
-        ForestPrefixes() if ForestPrefixes.applies(model, candidates) else Each()
-    ),
-}
-
 
 def strategy(name: StrategyName, model: Any, candidates: Sequence[Params]) -> Strategy:
     """The declared strategy, or `Each` if the declared one would change scores."""
-    return _STRATEGIES[name](model, candidates)
+    return ForestPrefixes() if name == "forest_prefixes" and ForestPrefixes.applies(model, candidates) else Each()
 
 
 def _with(model: Any, params: Params) -> Any:

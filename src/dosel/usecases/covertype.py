@@ -6,6 +6,7 @@ where the cell lies below it. Soil types are the four-digit codes of the USFS ec
 
 from typing import Any
 
+from dosel.usecases._estimators import lightgbm, random_forest
 from dosel.usecases.declaration import Family, Gate, Split, UseCase
 from dosel.usecases.features import Category, Choice, Number, Target
 
@@ -51,12 +52,7 @@ _SOILS = {
     8772: "Moran family - Cryorthents - Leighcan family complex, extremely stony",
     8776: "Moran family - Cryorthents - Rock land complex, extremely stony",
 }
-
-
-def _forest(seed: int) -> Any:
-    from sklearn.ensemble import RandomForestClassifier
-
-    return RandomForestClassifier(random_state=seed)
+_ABOVE_WATER = "Vertical distance to the nearest surface water; negative where the cell lies below it."
 
 
 def _extra_trees(seed: int) -> Any:
@@ -65,24 +61,14 @@ def _extra_trees(seed: int) -> Any:
     return ExtraTreesClassifier(random_state=seed)
 
 
-def _lightgbm(seed: int) -> Any:
-    from lightgbm import LGBMClassifier
-
-    # Folds already run in parallel; LightGBM's own threads would slow them down.
-    return LGBMClassifier(random_state=seed, n_jobs=1, verbose=-1, deterministic=True, force_row_wise=True)
+def _distance(suffix: str, to: str, maximum: int, example: int, exactly: str) -> Number:
+    name, words = f"Horizontal_Distance_To_{suffix}", f"Horizontal distance to {exactly}."
+    return Number(name, f"Distance to {to}", "m", 0, maximum, example, words)
 
 
 def _hillshade(name: str, when: str, example: int) -> Number:
-    return Number(
-        name,
-        f"Hillshade {when}",
-        "",
-        0,
-        255,
-        example,
-        f"Illumination at the summer solstice, {when}: 0 is full shade, 255 full sun.",
-        scaling="minmax",
-    )
+    words = f"Illumination at the summer solstice, {when}: 0 is full shade, 255 full sun."
+    return Number(name, f"Hillshade {when}", "", 0, 255, example, words, scaling="minmax")
 
 
 COVERTYPE = UseCase(
@@ -93,45 +79,13 @@ COVERTYPE = UseCase(
         Number("Elevation", "Elevation", "m", 1800, 4000, 2544, "Height of the cell above sea level."),
         Number("Aspect", "Aspect", "°", 0, 360, 39, "Compass direction the slope faces.", scaling="minmax"),
         Number("Slope", "Slope", "°", 0, 90, 17, "Steepness of the cell."),
-        Number(
-            "Horizontal_Distance_To_Hydrology",
-            "Distance to water",
-            "m",
-            0,
-            1500,
-            0,
-            "Horizontal distance to the nearest surface water.",
-        ),
-        Number(
-            "Vertical_Distance_To_Hydrology",
-            "Height above water",
-            "m",
-            -250,
-            700,
-            0,
-            "Vertical distance to the nearest surface water; negative where the cell lies below it.",
-        ),
-        Number(
-            "Horizontal_Distance_To_Roadways",
-            "Distance to a road",
-            "m",
-            0,
-            7500,
-            824,
-            "Horizontal distance to the nearest road.",
-        ),
+        _distance("Hydrology", "water", 1500, 0, "the nearest surface water"),
+        Number("Vertical_Distance_To_Hydrology", "Height above water", "m", -250, 700, 0, _ABOVE_WATER),
+        _distance("Roadways", "a road", 7500, 824, "the nearest road"),
         _hillshade("Hillshade_9am", "at 9 am", 218),
         _hillshade("Hillshade_Noon", "at noon", 199),
         _hillshade("Hillshade_3pm", "at 3 pm", 111),
-        Number(
-            "Horizontal_Distance_To_Fire_Points",
-            "Distance to a fire point",
-            "m",
-            0,
-            7500,
-            979,
-            "Horizontal distance to the nearest point where a wildfire was ignited.",
-        ),
+        _distance("Fire_Points", "a fire point", 7500, 979, "the nearest point where a wildfire was ignited"),
         Category(
             "Wilderness_Area",
             "Wilderness area",
@@ -171,12 +125,8 @@ COVERTYPE = UseCase(
     families=(
         Family(
             "random_forest",
-            _forest,
-            {
-                "n_estimators": (10, 50, 80),
-                "max_depth": (5, 8, 12),
-                "min_samples_split": (2, 5, 10),
-            },
+            random_forest,
+            {"n_estimators": (10, 50, 80), "max_depth": (5, 8, 12), "min_samples_split": (2, 5, 10)},
             strategy="forest_prefixes",
         ),
         Family(
@@ -185,7 +135,7 @@ COVERTYPE = UseCase(
             {"n_estimators": (40, 80), "max_features": ("sqrt", 0.3)},
             strategy="forest_prefixes",
         ),
-        Family("lightgbm", _lightgbm, {"n_estimators": (100,), "num_leaves": (15, 31), "learning_rate": (0.2,)}),
+        Family("lightgbm", lightgbm, {"n_estimators": (100,), "num_leaves": (15, 31), "learning_rate": (0.2,)}),
     ),
     split=Split(salt="covertype-1"),
     default=True,

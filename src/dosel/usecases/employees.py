@@ -8,6 +8,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+from dosel.usecases._estimators import k_neighbours, lightgbm
 from dosel.usecases.declaration import (
     Family,
     Gate,
@@ -22,12 +23,10 @@ from dosel.usecases.declaration import (
 from dosel.usecases.features import Bins, Category, Choice, Number, Target
 
 MADE = 4_000
-
-
-def _neighbours(seed: int) -> Any:
-    from sklearn.neighbors import KNeighborsClassifier
-
-    return KNeighborsClassifier()
+_GENDERS = (Choice("Female", "Female", ("f",)), Choice("Male", "Male", ("m",)))
+_FATIGUE = "How tired of the work, as the employee says; 10 is completely."
+_ALLOCATED = "Working hours a day that are allocated to the employee."
+_COMPANIES = (Choice("Service", "Service"), Choice("Product", "Product"))
 
 
 def _svm(seed: int) -> Any:
@@ -36,13 +35,6 @@ def _svm(seed: int) -> Any:
 
     # One SVM, fitted to all rows; the folds only calibrate it.
     return CalibratedClassifierCV(SVC(random_state=seed, cache_size=500), ensemble=False, cv=3)
-
-
-def _lightgbm(seed: int) -> Any:
-    from lightgbm import LGBMClassifier
-
-    # Folds already run in parallel; LightGBM's own threads would slow them down.
-    return LGBMClassifier(random_state=seed, n_jobs=1, verbose=-1, deterministic=True, force_row_wise=True)
 
 
 def _made() -> Iterator[dict[str, Any]]:
@@ -85,43 +77,12 @@ EMPLOYEES = UseCase(
     title="Employees' burnout",
     summary="How near an employee is to burning out, from the work and how it is felt.",
     features=(
-        Category(
-            "gender",
-            "Gender",
-            (Choice("Female", "Female", ("f",)), Choice("Male", "Male", ("m",))),
-            "Female",
-            "Gender of the employee.",
-        ),
-        Category(
-            "company_type",
-            "Company type",
-            (Choice("Service", "Service"), Choice("Product", "Product")),
-            "Service",
-            "What the company sells.",
-        ),
+        Category("gender", "Gender", _GENDERS, "Female", "Gender of the employee."),
+        Category("company_type", "Company type", _COMPANIES, "Service", "What the company sells."),
         _yes_no("wfh_setup_available", "Can work from home", "No", "Whether working from home is set up."),
         Number("designation", "Designation", "", 0, 5, 2, "Rank in the company; 5 is the highest."),
-        Number(
-            "resource_allocation",
-            "Resource allocation",
-            "h",
-            0,
-            24,
-            5,
-            "Working hours a day that are allocated to the employee.",
-            optional=True,
-        ),
-        Number(
-            "mental_fatigue_score",
-            "Mental fatigue",
-            "",
-            0,
-            10,
-            6.1,
-            "How tired of the work, as the employee says; 10 is completely.",
-            integer=False,
-            optional=True,
-        ),
+        Number("resource_allocation", "Resource allocation", "h", 0, 24, 5, _ALLOCATED, optional=True),
+        Number("mental_fatigue_score", "Mental fatigue", "", 0, 10, 6.1, _FATIGUE, integer=False, optional=True),
         Number("years_in_company", "Years in the company", "years", 0, 60, 16, "Years since joining."),
         Number("work_hours_per_week", "Work hours a week", "h", 0, 120, 49, "Hours worked in a week."),
         Number("sleep_hours", "Sleep", "h", 0, 24, 6.2, "Hours of sleep a night.", integer=False),
@@ -131,12 +92,7 @@ EMPLOYEES = UseCase(
         Number("team_size", "Team size", "people", 1, 1000, 11, "People in the team."),
         Number("recognition_frequency", "Recognition", "", 0, 31, 2, "How often in a month work is recognised."),
     ),
-    target=Target(
-        "burn_rate",
-        "Burnout",
-        {0: "Low", 1: "Medium", 2: "High"},
-        bins=Bins(0, 1, (0.33, 0.66)),
-    ),
+    target=Target("burn_rate", "Burnout", {0: "Low", 1: "Medium", 2: "High"}, bins=Bins(0, 1, (0.33, 0.66))),
     experiment="employees_training_experiment",
     model_name="employees_burnout",
     rows=LakeRows("enriched_employee_dataset.csv", GeneratedRows(_made, f"{MADE:,} rows are generated instead")),
@@ -148,7 +104,7 @@ EMPLOYEES = UseCase(
     families=(
         Family(
             "knn",
-            _neighbours,
+            k_neighbours,
             {"n_neighbors": Range(5, 60, log=True, integer=True), "weights": ("uniform", "distance"), "p": (1, 2)},
             search=Search("optuna"),
         ),
@@ -160,7 +116,7 @@ EMPLOYEES = UseCase(
         ),
         Family(
             "lightgbm",
-            _lightgbm,
+            lightgbm,
             {
                 "n_estimators": Range(80, 300, integer=True),
                 "num_leaves": Range(7, 63, log=True, integer=True),

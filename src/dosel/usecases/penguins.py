@@ -5,14 +5,12 @@ Bounds are those of the 344 published birds, with about a quarter of the range o
 
 from typing import Any
 
+from dosel.usecases._estimators import k_neighbours, random_forest
 from dosel.usecases.declaration import Family, Gate, PackageRows, Split, UseCase
 from dosel.usecases.features import Category, Choice, Number, Target
 
-
-def _neighbours(seed: int) -> Any:
-    from sklearn.neighbors import KNeighborsClassifier
-
-    return KNeighborsClassifier()
+_ISLANDS = tuple(Choice(name, name) for name in ("Biscoe", "Dream", "Torgersen"))
+_SEXES = (Choice("female", "Female", ("f",)), Choice("male", "Male", ("m",)))
 
 
 def _logistic(seed: int) -> Any:
@@ -21,16 +19,17 @@ def _logistic(seed: int) -> Any:
     return LogisticRegression(random_state=seed, max_iter=1000)
 
 
-def _forest(seed: int) -> Any:
-    from sklearn.ensemble import RandomForestClassifier
-
-    return RandomForestClassifier(random_state=seed)
-
-
 def _xgboost(seed: int) -> Any:
     from xgboost import XGBClassifier
 
     return XGBClassifier(random_state=seed, n_jobs=1)
+
+
+def _bill(part: str, minimum: float, maximum: float, example: float) -> Number:
+    """The bill's length or depth; older files call the bill's upper ridge culmen."""
+    name, words = f"bill_{part}_mm", f"{part.capitalize()} of the bill's upper ridge."
+    older = (f"culmen_{part}_mm",)
+    return Number(name, f"Bill {part}", "mm", minimum, maximum, example, words, integer=False, aliases=older)
 
 
 PENGUINS = UseCase(
@@ -38,44 +37,12 @@ PENGUINS = UseCase(
     title="Palmer penguins",
     summary="Which species a penguin of the Palmer Archipelago is, from its measurements, sex and island.",
     features=(
-        Category(
-            "island",
-            "Island",
-            (Choice("Biscoe", "Biscoe"), Choice("Dream", "Dream"), Choice("Torgersen", "Torgersen")),
-            "Torgersen",
-            "Island on which the penguin was met.",
-        ),
-        Number(
-            "bill_length_mm",
-            "Bill length",
-            "mm",
-            25,
-            70,
-            39.1,
-            "Length of the bill's upper ridge.",
-            integer=False,
-            aliases=("culmen_length_mm",),
-        ),
-        Number(
-            "bill_depth_mm",
-            "Bill depth",
-            "mm",
-            10,
-            25,
-            18.7,
-            "Depth of the bill's upper ridge.",
-            integer=False,
-            aliases=("culmen_depth_mm",),
-        ),
+        Category("island", "Island", _ISLANDS, "Torgersen", "Island on which the penguin was met."),
+        _bill("length", 25, 70, 39.1),
+        _bill("depth", 10, 25, 18.7),
         Number("flipper_length_mm", "Flipper length", "mm", 150, 250, 181, "Length of the flipper."),
         Number("body_mass_g", "Body mass", "g", 2000, 8000, 3750, "Weight of the penguin."),
-        Category(
-            "sex",
-            "Sex",
-            (Choice("female", "Female", ("f",)), Choice("male", "Male", ("m",))),
-            "male",
-            "Sex of the penguin.",
-        ),
+        Category("sex", "Sex", _SEXES, "male", "Sex of the penguin."),
     ),
     # From 0, as XGBoost requires.
     target=Target(
@@ -89,9 +56,9 @@ PENGUINS = UseCase(
     rows=PackageRows("palmerpenguins", "data/penguins.csv"),
     missing=("", "NA", "."),
     families=(
-        Family("knn", _neighbours, {"n_neighbors": (3, 5, 9), "weights": ("uniform", "distance")}),
+        Family("knn", k_neighbours, {"n_neighbors": (3, 5, 9), "weights": ("uniform", "distance")}),
         Family("logistic_regression", _logistic, {"C": (0.1, 1.0, 10.0)}),
-        Family("random_forest", _forest, {"n_estimators": (50, 100), "max_depth": (4, None)}, "forest_prefixes"),
+        Family("random_forest", random_forest, {"n_estimators": (50, 100), "max_depth": (4, None)}, "forest_prefixes"),
         Family("xgboost", _xgboost, {"n_estimators": (50, 100), "max_depth": (2, 4)}),
     ),
     split=Split(salt="penguins-1"),

@@ -1,6 +1,6 @@
 """Empties or drops a use case's tables and its part of the batch ledger. The promotion ledger keeps its entries."""
 
-from sqlalchemy import Connection, Delete, Engine, Table, delete, func, inspect, select
+from sqlalchemy import ColumnElement, Connection, Engine, Table, delete, func, inspect, select, true
 from sqlalchemy.schema import DropTable
 
 from dosel.db.engine import transaction
@@ -34,7 +34,7 @@ def clear(engine: Engine, use_case: UseCase) -> dict[str, int]:
         connection.execute(select(WRITERS).where(WRITERS.c.use_case == use_case.name).with_for_update())
         removed = _counts(connection, use_case)
         for table in _existing(connection, use_case):
-            connection.execute(_own(delete(table), table, use_case))
+            connection.execute(delete(table).where(_mine(table, use_case)))
         return {name: count for name, count in removed.items() if count}
 
 
@@ -63,13 +63,11 @@ def _existing(connection: Connection, use_case: UseCase) -> list[Table]:
 def _counts(connection: Connection, use_case: UseCase) -> dict[str, int]:
     counts = {}
     for table in _existing(connection, use_case):
-        query = select(func.count()).select_from(table)
-        if table is BATCHES:
-            query = query.where(BATCHES.c.use_case == use_case.name)
+        query = select(func.count()).select_from(table).where(_mine(table, use_case))
         counts[str(table.name)] = int(connection.scalar(query) or 0)
     return counts
 
 
-def _own(statement: Delete, table: Table, use_case: UseCase) -> Delete:
-    """The ledger of batches is everybody's, the other tables are the use case's alone."""
-    return statement.where(BATCHES.c.use_case == use_case.name) if table is BATCHES else statement
+def _mine(table: Table, use_case: UseCase) -> ColumnElement[bool]:
+    """The use case's rows: all rows of its own tables, and its part of the batch ledger."""
+    return BATCHES.c.use_case == use_case.name if table is BATCHES else true()

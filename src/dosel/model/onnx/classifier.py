@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dosel.model.onnx import boosted_trees, forests
-
-Floats = npt.NDArray[np.float64]
+from dosel.rows.columns import Floats
 
 
 class OnnxClassifier:

@@ -31,8 +31,8 @@ def from_forest(estimator: Any, width: int) -> bytes:
     counts = [tree.node_count for tree in trees]
     tree_ids = np.repeat(np.arange(len(trees)), counts)
     node_ids = np.concatenate([np.arange(count) for count in counts])
-    is_leaf = _joined([tree.children_left < 0 for tree in trees])
-    shares = _joined([tree.value[:, 0, :] for tree in trees])[is_leaf]
+    is_leaf = np.concatenate([tree.children_left < 0 for tree in trees])
+    shares = np.concatenate([tree.value[:, 0, :] for tree in trees])[is_leaf]
     shares = shares / shares.sum(axis=1, keepdims=True)
     count = shares.shape[1]
     # With two classes, ONNX Runtime derives a class without weights from the other one; so both get weights.
@@ -46,11 +46,11 @@ def from_forest(estimator: Any, width: int) -> bytes:
         classlabels_int64s=list(range(count)),
         nodes_treeids=tree_ids.tolist(),
         nodes_nodeids=node_ids.tolist(),
-        nodes_featureids=_inner(is_leaf, _joined([tree.feature for tree in trees])),
-        nodes_values=_inner(is_leaf, _at_most(_joined([tree.threshold for tree in trees]))),
+        nodes_featureids=_inner(is_leaf, np.concatenate([tree.feature for tree in trees])),
+        nodes_values=_inner(is_leaf, _at_most(np.concatenate([tree.threshold for tree in trees]))),
         nodes_modes=np.where(is_leaf, _LEAF, _INNER).tolist(),
-        nodes_truenodeids=_inner(is_leaf, _joined([tree.children_left for tree in trees])),
-        nodes_falsenodeids=_inner(is_leaf, _joined([tree.children_right for tree in trees])),
+        nodes_truenodeids=_inner(is_leaf, np.concatenate([tree.children_left for tree in trees])),
+        nodes_falsenodeids=_inner(is_leaf, np.concatenate([tree.children_right for tree in trees])),
         class_treeids=tree_ids[is_leaf][leaves].tolist(),
         class_nodeids=node_ids[is_leaf][leaves].tolist(),
         class_ids=classes.tolist(),
@@ -62,10 +62,6 @@ def from_forest(estimator: Any, width: int) -> bytes:
     graph = make_graph([node], "forest", [given], [label, made])
     opsets = [make_opsetid("", 15), make_opsetid("ai.onnx.ml", OPSET_ML)]
     return bytes(make_model(graph, opset_imports=opsets, ir_version=IR_VERSION).SerializeToString())
-
-
-def _joined(arrays: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    return np.concatenate(arrays)
 
 
 def _inner(is_leaf: npt.NDArray[np.bool_], values: npt.NDArray[Any]) -> list[Any]:

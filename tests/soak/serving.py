@@ -11,12 +11,14 @@ import sys
 import threading
 import time
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import httpx
 
-from benchmarks.installation import Installation, installation, resident_mb, wait_until
-from benchmarks.serving import say, uvicorn
+from benchmarks.installation import Installation, installation, resident_mb, say, wait_until
+from benchmarks.serving import uvicorn
 from dosel.usecases.covertype import COVERTYPE
 
 SWAPS = 1_000
@@ -65,22 +67,34 @@ class Soak:
         return count
 
 
+@contextmanager
+def sending(soak: Soak, url: str) -> Iterator[Soak]:
+    """Send `RATE` requests per second until the end of the block."""
+    senders = [threading.Thread(target=soak.send, args=(url,)) for _ in range(SENDERS)]
+    for sender in senders:
+        sender.start()
+    try:
+        yield soak
+    finally:
+        soak.stopped.set()
+        for sender in senders:
+            sender.join()
+
+
 def main() -> None:
     swaps = int(sys.argv[1]) if len(sys.argv) > 1 else SWAPS
     with installation(*FORESTS) as here:
         result = soak(here, swaps)
     say(f"RESULT {json.dumps(result)}")
+    sys.exit(bool(result["failed"] or result["wrong_version"]))
 
 
 def soak(here: Installation, swaps: int) -> dict[str, float]:
     with uvicorn(here, "app.main:create_app", "/readyz") as (url, running, _):
         found = Soak(moves=[(float("-inf"), float("-inf"), here.versions[0])])
-        senders = [threading.Thread(target=found.send, args=(url,)) for _ in range(SENDERS)]
-        for sender in senders:
-            sender.start()
         # Before memory is looked at, each version has answered: what is loaded once stays loaded.
         settled_at, settled, pickups = min(swaps // 2, 100), 0.0, []
-        with httpx.Client(timeout=30) as client:
+        with sending(found, url), httpx.Client(timeout=30) as client:
             for number in range(1, swaps + 1):
                 version = here.versions[number % len(here.versions)]
                 began = time.monotonic()
@@ -95,9 +109,6 @@ def soak(here: Installation, swaps: int) -> dict[str, float]:
                     settled = resident_mb(running)
                 if number % 50 == 0:
                     say(f"{number:5} swaps, {len(found.answers)} answers, {resident_mb(running):.0f} MB")
-        found.stopped.set()
-        for sender in senders:
-            sender.join()
         grown = resident_mb(running) - settled
     for failure in found.failed[:5]:
         say(f"failed: {failure}")

@@ -1,6 +1,6 @@
 """Kills (`kill -9`) the worker, the data API and the database, mostly during a write, and checks the warehouse.
 
-    python -m benchmarks.soak_ingest [--kills 200] [--seed 0]
+    python -m tests.soak.ingest [--kills 200] [--seed 0]
 
 A worker pulls batches from a real data API into a real MariaDB and notes each that was acknowledged. One of the three
 is killed at a moment drawn from the time a batch's transaction takes; what was killed is started again. In the end
@@ -13,11 +13,10 @@ import json
 import multiprocessing
 import os
 import random
-import signal
-import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,8 +26,7 @@ from rich.console import Console
 from rich.progress import Progress
 from sqlalchemy import text
 
-from benchmarks import soak_worker
-from benchmarks.installation import HOST, free_port, mariadb
+from benchmarks.installation import HOST, free_port, local_server, process
 from dosel.db.engine import connect
 from dosel.embedded.local_servers import MariaDB
 from dosel.embedded.processes import Processes
@@ -36,10 +34,11 @@ from dosel.errors import AccountingError
 from dosel.pipeline import Pipeline
 from dosel.settings import Settings
 from dosel.usecases.covertype import COVERTYPE
+from tests.soak import ingest_worker
 
 GROUP = 6
 VICTIMS = {"worker": 0.8, "database": 0.1, "data API": 0.1}
-BODY_TIMEOUT_SECONDS = 300
+TIMEOUT_SECONDS = 300
 FIRST_GUESS_SECONDS = 0.05
 
 
@@ -70,34 +69,26 @@ class DataApi:
             "BATCH_FRACTION": "0.3",
         }
         self._environment.pop("DATA_API_CSV", None)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._running = ExitStack()
 
     def start(self) -> None:
         """Start it at a free port: another process may use the port of the one that was killed."""
         port = free_port()
         self.url = f"http://{HOST}:{port}"
         command = [sys.executable, "-m", "uvicorn", "external.main:app", "--host", HOST, "--port", str(port)]
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
-        deadline = time.monotonic() + BODY_TIMEOUT_SECONDS
-        while True:
-            try:
-                httpx.get(f"{self.url}/health", timeout=5).raise_for_status()
-                return
-            except httpx.HTTPError:
-                if self._process.poll() is not None or time.monotonic() > deadline:
-                    raise SystemExit(f"the data API did not start:\n{self._log.read_text()[-2000:]}") from None
-                time.sleep(0.05)
+        started = process(command, self._environment, f"{self.url}/health", self._log, TIMEOUT_SECONDS)
+        self._process, _ = self._running.enter_context(started)
 
     def restart_numbering(self) -> None:
         url = f"{self.url}/restart_data_generation"
         httpx.get(url, params={"group_number": GROUP}, timeout=30).raise_for_status()
 
-    def end(self, how: signal.Signals = signal.SIGTERM) -> None:
-        if self._process is not None:
-            self._process.send_signal(how)
-            self._process.wait(BODY_TIMEOUT_SECONDS)
-            self._process = None
+    def kill(self) -> None:
+        self._process.kill()
+        self._running.close()
+
+    def stop(self) -> None:
+        self._running.close()
 
 
 class Soak:
@@ -112,8 +103,8 @@ class Soak:
         self._acknowledged = folder / "acknowledged"
         self._acknowledged.touch()
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["benchmarks.soak_worker"])
-        self._state = self._context.Value("i", soak_worker.IDLE, lock=False)
+        self._context.set_forkserver_preload(["tests.soak.ingest_worker"])
+        self._state = self._context.Value("i", ingest_worker.IDLE, lock=False)
         self._took = self._context.Value("d", FIRST_GUESS_SECONDS, lock=False)
         self.tally = Tally()
 
@@ -132,13 +123,13 @@ class Soak:
                 raise SystemExit("the last run, in which nothing was killed, failed")
             self._judge()
         finally:
-            self._api.end()
+            self._api.stop()
         return self.tally
 
     def _worker(self) -> Any:
-        self._state.value = soak_worker.IDLE
+        self._state.value = ingest_worker.IDLE
         arguments = (self._database.url(), self._api.url, GROUP, str(self._acknowledged), self._state, self._took)
-        worker = self._context.Process(target=soak_worker.work, args=arguments)
+        worker = self._context.Process(target=ingest_worker.work, args=arguments)
         worker.start()
         return worker
 
@@ -148,9 +139,9 @@ class Soak:
         skipped, share = self._random.randrange(3), self._random.random()
         worker = self._worker()
         for _ in range(skipped):
-            self._await(worker, soak_worker.OPEN)
-            self._await(worker, soak_worker.IDLE)
-        self._await(worker, soak_worker.OPEN)
+            self._await(worker, ingest_worker.OPEN)
+            self._await(worker, ingest_worker.IDLE)
+        self._await(worker, ingest_worker.OPEN)
         if worker.is_alive():
             time.sleep(share * self._took.value)
             self._kill(victim, worker)
@@ -163,29 +154,27 @@ class Soak:
             time.sleep(0.0005)
 
     def _kill(self, victim: str, worker: Any) -> None:
-        match victim:
-            case "worker":
-                worker.kill()
-                worker.join(BODY_TIMEOUT_SECONDS)
-                inside = self._state.value == soak_worker.OPEN
-            case "database":
-                inside = self._state.value == soak_worker.OPEN
-                leader = Processes(self._database.home).leader(self._database.name)
-                assert leader is not None
-                leader.kill()
-                leader.wait(BODY_TIMEOUT_SECONDS)
-                self._finish(worker)
-                self._database.start()
-            case _:
-                inside = self._state.value == soak_worker.OPEN
-                self._api.end(signal.SIGKILL)
-                self._finish(worker)
-                self._api.start()
+        if victim == "worker":
+            # The state is read when it cannot change any more.
+            worker.kill()
+            worker.join(TIMEOUT_SECONDS)
+        inside = self._state.value == ingest_worker.OPEN
+        if victim == "database":
+            leader = Processes(self._database.home).leader(self._database.name)
+            assert leader is not None
+            leader.kill()
+            leader.wait(TIMEOUT_SECONDS)
+            self._finish(worker)
+            self._database.start()
+        elif victim == "data API":
+            self._api.kill()
+            self._finish(worker)
+            self._api.start()
         self.tally.kills[victim] += 1
         self.tally.in_transaction += inside
 
     def _finish(self, worker: Any) -> None:
-        worker.join(BODY_TIMEOUT_SECONDS)
+        worker.join(TIMEOUT_SECONDS)
         if worker.is_alive():
             worker.kill()
             raise SystemExit("a worker did not end")
@@ -215,7 +204,7 @@ class Soak:
 
 def soak(kills: int, seed: int) -> Tally:
     """Run `kills` kills on a new server and data API."""
-    with mariadb() as database, Progress(console=Console(stderr=True), transient=True) as progress:
+    with local_server(MariaDB) as database, Progress(console=Console(stderr=True), transient=True) as progress:
         return Soak(database, kills, seed).run(progress)
 
 
@@ -231,13 +220,8 @@ def main() -> None:
     for victim, count in tally.kills.items():
         console.print(f"| {victim} | {count} |")
     console.print(f"\n{tally.acknowledged} batches acknowledged; {time.monotonic() - start:.0f} s")
-    result = {
-        "kills": tally.kills.total(),
-        "in_transaction": tally.in_transaction,
-        "lost": tally.lost,
-        "doubled": tally.doubled,
-        "half": tally.half,
-    }
+    result = vars(tally) | {"kills": tally.kills.total()}
+    del result["acknowledged"]
     console.print(f"RESULT {json.dumps(result)}")
     if tally.lost or tally.doubled or tally.half:
         raise SystemExit(1)

@@ -1,4 +1,4 @@
-"""The worker process that `soak_ingest` kills: it does what the DAG's task does."""
+"""The worker process that the soak of the ingest kills: it does what the DAG's task does."""
 
 import os
 import time

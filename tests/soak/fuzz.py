@@ -13,8 +13,8 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.installation import Installation, installation
-from benchmarks.serving import say, uvicorn
+from benchmarks.installation import Installation, installation, say
+from benchmarks.serving import uvicorn
 
 CASES = 10_000
 READERS_CASES = 500

@@ -6,38 +6,43 @@ The API keeps answering. Restarted meanwhile, it answers from its cache and mark
 """
 
 import json
-import threading
+import os
+import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import httpx
 import psutil
 from sqlalchemy import create_engine
 
-from benchmarks.installation import BUCKET, Behind, Installation, installation, mariadb, minio, wait_until
-from benchmarks.serving import say, uvicorn
-from benchmarks.soak_serving import SENDERS, Soak
-from dosel.embedded.local_servers import LocalServer
+from benchmarks.installation import Behind, Installation, installation, local_server, say, wait_until
+from benchmarks.serving import uvicorn
+from dosel.embedded.local_servers import LocalServer, MariaDB, Minio
+from dosel.embedded.services import make_bucket
+from dosel.settings import ARTIFACT_BUCKET, Settings
 from dosel.usecases.covertype import COVERTYPE
+from tests.soak.serving import Soak, sending
 
 SECONDS = 30
 """How long the API is asked while nothing is behind it."""
 
 
 def main() -> None:
-    with mariadb() as database, minio() as files:
+    with local_server(MariaDB) as database, local_server(Minio) as files:
+        os.environ |= files.settings
+        make_bucket(Settings())
         with create_engine(database.url(dialect="mysql+pymysql")).begin() as connection:
             connection.exec_driver_sql("CREATE DATABASE mlflow")
         behind = Behind(
             database.url(),
             database.url("mlflow", "mysql+pymysql"),
-            f"s3://{BUCKET}",
+            f"s3://{ARTIFACT_BUCKET}",
             files.settings | {"MLFLOW_S3_ENDPOINT_URL": files.url},
         )
         with installation((20, 8), behind=behind) as here:
             result = outage(here, [database, files])
     say(f"RESULT {json.dumps(result)}")
+    sys.exit(bool(result["failed"] or not result["same_answer"]))
 
 
 def outage(here: Installation, stores: list[LocalServer]) -> dict[str, float | bool]:
@@ -45,7 +50,7 @@ def outage(here: Installation, stores: list[LocalServer]) -> dict[str, float | b
         wait_until(lambda: not stale(url), 30, lambda: "the first look at the registry")
         time.sleep(3)
         whole = ask(url)
-        with asked_meanwhile(url) as found:
+        with sending(Soak(), url) as found:
             end_everything(here, stores)
             gone = time.monotonic()
             wait_until(lambda: stale(url), 60, lambda: "the API to notice")
@@ -59,7 +64,7 @@ def outage(here: Installation, stores: list[LocalServer]) -> dict[str, float | b
         say(f"restarted: ready after {seconds:.1f} s, stale: {again.headers.get('x-model-stale')}")
         marked = again.headers.get("x-model-stale") == "true" and stale(url) and "dosel_model_stale{" in metrics(url)
         same = same and again.json() == whole.json()
-        with asked_meanwhile(url) as later, ExitStack() as stack:
+        with sending(Soak(), url) as later, ExitStack() as stack:
             for store in stores:
                 store.start()
             stack.enter_context(here.mlflow.running())
@@ -80,21 +85,6 @@ def outage(here: Installation, stores: list[LocalServer]) -> dict[str, float | b
         "in_step_again_after_s": round(recovered, 1),
         "log_dropped": dropped,
     }
-
-
-@contextmanager
-def asked_meanwhile(url: str) -> Iterator[Soak]:
-    """Send fifty requests per second until the end of the block."""
-    soak = Soak()
-    senders = [threading.Thread(target=soak.send, args=(url,)) for _ in range(SENDERS)]
-    for sender in senders:
-        sender.start()
-    try:
-        yield soak
-    finally:
-        soak.stopped.set()
-        for sender in senders:
-            sender.join()
 
 
 def end_everything(here: Installation, stores: list[LocalServer]) -> None:

@@ -1,6 +1,6 @@
 """Twenty processes promote at once, and processes are killed between steps; the registry must stay consistent.
 
-python -m benchmarks.soak_registry [--share 0.1] [--warehouse-url URL] [--seed N]
+python -m tests.soak.registry [--share 0.1] [--warehouse-url URL] [--seed N]
 
 The race has 20 processes x 50 promotions. The kills come in crowds: a few processes promote, roll back or
 reconcile together, each to be killed before a step that is drawn for it, a step being a call of MLflow or of the

@@ -1,0 +1,178 @@
+"""Limits on what a client sends, in bytes and seconds, below ASGI: uvicorn's own protocol has none.
+
+Its timers run only while a client keeps the server waiting, so that a request that arrives in one piece costs none.
+"""
+
+import asyncio
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from app.http.problems import MEDIA_TYPE, problem
+
+MOST_HEAD_BYTES = 1 << 15
+"""Bytes of a request's head; the same limit holds for what stands between the parts of a chunked body."""
+
+MOST_HEADERS = 100
+
+MOST_PIPELINED = 16
+"""Requests that a connection may send before the first one's answer."""
+
+HEAD_SECONDS = 10.0
+"""From the connection, or from the first byte of a later request, to the end of the head."""
+
+WINDOW_SECONDS = 15.0
+WINDOW_BYTES = 150_000
+"""A body that is not whole brings at least so many bytes in each window."""
+
+DRAIN_SECONDS = 15.0
+DRAINED_BYTES = 64 * 1024 * 1024
+"""How much of an answered request's body is read and dropped, so that the client can read the answer."""
+
+WRITE_SECONDS = 30.0
+"""Longest wait for a client to read the next 48 kB of its answer."""
+
+MOST_CONNECTIONS = 2_000
+"""With more, the one that has kept the server waiting longest for a head or a body is closed."""
+
+TOO_SLOW = "dosel.too_slow"
+"""Key of a scope whose body does not arrive; `app.http.bodies` answers 408."""
+
+
+class _Refused(Exception):
+    """Ends the parsing of a head that is too large."""
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """uvicorn's HTTP protocol with limits."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._pending = 0
+        """Bytes since the last part of a message that was complete."""
+        self._arrived = 0
+        """Bytes of the body in this window."""
+        self._in_body = False
+        self._too_large = ""
+        self._since = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > MOST_CONNECTIONS:
+            waiting = [c for c in self.connections if isinstance(c, BoundedHttp) and c._timer]
+            if waiting:
+                min(waiting, key=lambda c: c._since).transport.abort()
+        self._start(HEAD_SECONDS)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop()
+        self.resume_writing()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._pending += len(data)
+        super().data_received(data)
+        if self.transport.is_closing():
+            self._stop()
+        elif self._pending > MOST_HEAD_BYTES:
+            self._refuse(431, f"the head is larger than {MOST_HEAD_BYTES:,} bytes")
+        elif self._timer is None and (self._in_body or self.cycle is None or self.cycle.response_complete):
+            self._start(WINDOW_SECONDS if self._in_body else HEAD_SECONDS)
+
+    def on_headers_complete(self) -> None:
+        if self._pending > MOST_HEAD_BYTES and self._head_bytes() > MOST_HEAD_BYTES:
+            self._too_large = f"the head is larger than {MOST_HEAD_BYTES:,} bytes"
+        elif len(self.headers) > MOST_HEADERS:
+            self._too_large = f"the head has {len(self.headers):,} fields, more than {MOST_HEADERS}"
+        elif len(self.pipeline) >= MOST_PIPELINED:
+            self._too_large = f"more than {MOST_PIPELINED} requests came before the first one's answer"
+        if self._too_large:
+            raise _Refused
+        self._stop()
+        super().on_headers_complete()
+        self._pending, self._arrived, self._in_body = 0, 0, True
+        # Not the scope's: the fields after a chunked body would otherwise become the request's own.
+        self.headers = []
+
+    def on_body(self, body: bytes) -> None:
+        self._pending = 0
+        self._arrived += len(body)
+        super().on_body(body)
+        if self.cycle.response_complete and self._arrived > DRAINED_BYTES:
+            self.transport.close()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._pending, self._in_body = 0, False
+        self._stop()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._in_body and not self.transport.is_closing():
+            self._arrived = 0
+            self._start(DRAIN_SECONDS)
+
+    def send_400_response(self, msg: str) -> None:
+        if self._too_large:
+            self._refuse(431, self._too_large)
+        else:
+            self._refuse(400, "the request is not HTTP/1.1")
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._write_timer = self._write_timer or self.loop.call_later(WRITE_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+
+    def _start(self, seconds: float) -> None:
+        self._stop()
+        self._since = self.loop.time()
+        self._timer = self.loop.call_later(seconds, self._tick)
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _tick(self) -> None:
+        """Decide about a client that has kept the server waiting."""
+        self._timer = None
+        if self.transport.is_closing():
+            return
+        if not self._in_body:
+            if self._pending:
+                self._refuse(408, f"the head did not arrive within {HEAD_SECONDS:g} s")
+            else:
+                self.transport.close()
+        elif self.cycle.response_complete:
+            self.transport.close()
+        elif self.flow.read_paused or self._arrived >= WINDOW_BYTES:
+            # While reading is paused, it is not the client that is slow.
+            since, self._arrived = self._since, 0
+            self._start(WINDOW_SECONDS)
+            self._since = since
+        else:
+            self.scope[TOO_SLOW] = True  # type: ignore[literal-required]
+            self.cycle.message_event.set()
+
+    def _head_bytes(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _refuse(self, status: int, detail: str) -> None:
+        """Answer with a problem document and close the connection."""
+        self._stop()
+        content = msgspec.json.encode(problem(status, detail, ""))
+        head = (
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: {MEDIA_TYPE}\r\n"
+            f"content-length: {len(content)}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + content)
+        self.transport.close()

@@ -1,0 +1,38 @@
+"""Runs an app with uvicorn and the flags of the prediction API.
+
+python -m app.server app.main:create_app --port 8989        takes uvicorn's other flags, too
+"""
+
+import resource
+import sys
+
+import uvicorn
+
+FLAGS = (
+    "--factory",
+    *("--http", "app.http.protocol:BoundedHttp"),
+    # No route is a WebSocket, and `app.http.clients` decides which proxies are believed.
+    *("--ws", "none", "--no-proxy-headers"),
+    # The API writes its own access log, and finishes open requests before it stops.
+    *("--no-access-log", "--no-server-header", "--timeout-graceful-shutdown", "30"),
+)
+
+MOST_FILES = 16_384
+"""Open files and connections, where the system allows as many; its default is often 1,024."""
+
+
+def main(arguments: list[str]) -> None:
+    """Run until a signal ends it.
+
+    Args:
+        arguments: the app's import name, and flags of uvicorn.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < MOST_FILES:
+        most = MOST_FILES if hard == resource.RLIM_INFINITY else min(MOST_FILES, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+    uvicorn.main([*FLAGS, *arguments])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,389 @@
+"""What one client may send, in bytes, seconds and places, before the others would notice."""
+
+import asyncio
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import uvicorn
+from fastapi import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
+
+from app.http import body_limits, protocol
+from app.http.body_limits import RequestLimits
+from app.http.clients import BehindProxies, client_of
+from app.serving.loaded_model import Overloaded
+from app.serving.places import Places
+from app.serving.work_queue import SharedCalls, TooLate, WorkQueue
+from dosel.errors import SettingsError
+from dosel.settings import Settings
+from tests.contract.test_api import wait_until
+
+GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
+POST = b"POST /predict HTTP/1.1\r\nHost: x\r\n"
+MOST_BODY = 100_000
+
+
+# Bytes and seconds of a connection.
+
+
+async def lengths(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers how long the body was and which headers there were."""
+    request = Request(scope, receive)
+    try:
+        body = await request.body()
+    except HTTPException as error:
+        await PlainTextResponse(str(error.detail), error.status_code)(scope, receive, send)
+        return
+    await PlainTextResponse(json.dumps([len(body), sorted(request.headers)]))(scope, receive, send)
+
+
+@contextmanager
+def listening(app: Any = lengths) -> Iterator[tuple[str, int]]:
+    """The address of a server with the API's protocol class and limits."""
+    limited = RequestLimits(app, Settings(), lambda _: (MOST_BODY, False), lambda: None)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(limited, http=protocol.BoundedHttp, ws="none", log_level="critical"))
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        wait_until(lambda: server.started)
+        try:
+            yield listener.getsockname()
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def received(connection: socket.socket) -> bytes:
+    """All that comes until the server closes the connection."""
+    found = b""
+    connection.settimeout(10)
+    try:
+        while part := connection.recv(1 << 16):
+            found += part
+    except ConnectionResetError:
+        pass
+    return found
+
+
+def answer_to(address: tuple[str, int], *parts: bytes) -> bytes:
+    with socket.create_connection(address) as connection:
+        try:
+            for part in parts:
+                connection.sendall(part)
+        except ConnectionError:
+            pass
+        return received(connection)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        GET + b"X: " + b"x" * 200_000,
+        GET + b"X:\r\n" * 50_000,
+        GET + b"X:\r\n" * 101 + b"\r\n",
+        GET + b"X: " + b"x" * 40_000 + b"\r\n\r\n",
+        b"GET /" + b"x" * 40_000 + b" HTTP/1.1\r\n\r\n",
+        b"\r\n" * 20_000,
+        GET + b"\r\n" + GET + b"X:\r\n" * 101 + b"\r\n",
+        POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n" + b"X: " + b"x" * 200_000,
+        POST + b"Transfer-Encoding: chunked\r\n\r\n1;" + b"x" * 200_000,
+    ],
+    ids=["value", "fields", "101", "whole", "path", "blank", "second", "trailer", "extension"],
+)
+def test_a_head_without_end_is_answered_431_and_closed(head: bytes) -> None:
+    with listening() as address:
+        statuses = [part[:3] for part in answer_to(address, head).split(b"HTTP/1.1 ")[1:]]
+        assert statuses[-1] == b"431"
+
+
+def test_a_hundred_fields_of_together_32_kb_are_read() -> None:
+    with listening() as address:
+        head = GET + b"".join(b"X-%d: %b\r\n" % (i, b"x" * 300) for i in range(97))
+        assert answer_to(address, head + b"Connection: close\r\n\r\n").startswith(b"HTTP/1.1 200")
+
+
+def test_more_than_a_few_requests_ahead_of_their_answers_are_refused() -> None:
+    with listening() as address:
+        assert b"HTTP/1.1 431" in answer_to(address, (GET + b"\r\n") * 2_000)
+
+
+def test_fields_after_a_body_are_not_the_requests_own() -> None:
+    with listening() as address:
+        body = b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n1\r\nx\r\n0\r\nX-API-Key: y\r\n\r\n"
+        found = json.loads(answer_to(address, POST + body).rpartition(b"\r\n\r\n")[2])
+        assert found == [1, ["connection", "host", "transfer-encoding"]]
+
+
+@pytest.mark.parametrize(
+    ("begun", "status"),
+    [
+        (b"", b""),
+        (GET, b"408"),
+        (POST + b"Content-Length: 9\r\n\r\n12", b"408"),
+    ],
+    ids=["nothing", "head", "body"],
+)
+def test_what_does_not_arrive_in_time_is_closed(begun: bytes, status: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HEAD_SECONDS", "WINDOW_SECONDS", "DRAIN_SECONDS"):
+        monkeypatch.setattr(protocol, name, 0.1)
+    with listening() as address:
+        answers = answer_to(address, begun).split(b"HTTP/1.1 ")
+        assert answers[-1][:3] == status
+
+
+@pytest.mark.parametrize("begun", [GET, b"\r\n"])
+def test_a_second_head_has_the_same_time(begun: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.1)
+    with listening() as address, socket.create_connection(address) as connection:
+        connection.sendall(GET + b"\r\n")
+        assert b"200" in connection.recv(1000)
+        connection.sendall(begun)
+        assert b"HTTP/1.1 408" in received(connection)
+
+
+def test_a_body_that_drips_is_refused_however_long_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "WINDOW_SECONDS", 0.2)
+    with listening() as address, socket.create_connection(address) as connection:
+        connection.sendall(POST + b"Content-Length: 90000\r\n\r\n")
+        connection.settimeout(0.01)
+        found = b""
+        for _ in range(500):
+            connection.send(b" ")
+            try:
+                found = connection.recv(1000)
+                break
+            except TimeoutError:
+                pass
+        assert found.startswith(b"HTTP/1.1 408")
+
+
+def test_a_body_may_take_longer_than_a_window_if_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "WINDOW_SECONDS", 0.2)
+    monkeypatch.setattr(protocol, "WINDOW_BYTES", 1_000)
+    pause = threading.Event()
+    with listening() as address, socket.create_connection(address) as connection:
+        connection.sendall(POST + b"Connection: close\r\nContent-Length: 90000\r\n\r\n")
+        for _ in range(15):
+            connection.sendall(b" " * 6_000)
+            pause.wait(0.05)
+        assert received(connection).startswith(b"HTTP/1.1 200")
+
+
+def test_an_answer_that_nobody_reads_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "WRITE_SECONDS", 0.1)
+    ended = threading.Event()
+
+    async def endless(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while (await asyncio.wait_for(receive(), 10))["type"] != "http.disconnect":
+            for _ in range(200):
+                await send({"type": "http.response.body", "body": b" " * 100_000, "more_body": True})
+        ended.set()
+
+    with listening(endless) as address, socket.create_connection(address) as connection:
+        connection.sendall(GET.replace(b"/healthz", b"/") + b"\r\n")
+        assert ended.wait(10)
+
+
+def test_with_too_many_connections_the_one_that_has_waited_longest_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "MOST_CONNECTIONS", 2)
+    with listening() as address:
+        idle = [socket.create_connection(address) for _ in range(3)]
+        assert received(idle[0]) == b""
+        for connection in idle[1:]:
+            connection.sendall(GET + b"Connection: close\r\n\r\n")
+            assert received(connection).startswith(b"HTTP/1.1 200")
+        for connection in idle:
+            connection.close()
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_body_that_is_too_large_is_refused_in_a_way_that_its_sender_can_read(declared: bool) -> None:
+    size = 5_000_000
+    kind = b"Content-Length: %d" % size if declared else b"Transfer-Encoding: chunked"
+    body = b" " * size if declared else b"%x\r\n%b\r\n0\r\n\r\n" % (size, b" " * size)
+    with listening() as address:
+        answer = answer_to(address, POST + b"Connection: close\r\n" + kind + b"\r\n\r\n", body)
+        assert answer.startswith(b"HTTP/1.1 413")
+
+
+# Places.
+
+
+def test_a_client_gets_half_of_the_places() -> None:
+    places = Places("the queue", 4)
+    places.take("one")
+    places.take("one")
+    with pytest.raises(Overloaded, match=r"no more for one client \(2 of 4\)"):
+        places.take("one")
+    places.take("other", 2)
+    with pytest.raises(Overloaded, match="is full"):
+        places.take("third")
+    places.leave("one")
+    places.take("third")
+
+
+def asked(middleware: Any, bodies: list[list[bytes] | None], clients: Callable[[int], str]) -> list[int]:
+    """The statuses of requests that come together, each from a client, with the parts of its body."""
+    statuses: list[int] = []
+
+    async def one(number: int, parts: list[bytes] | None) -> None:
+        left = list(parts or [])
+
+        async def receive() -> dict[str, Any]:
+            if parts is None:
+                await asyncio.Event().wait()
+            if not left:
+                return {"type": "http.disconnect"}
+            return {"type": "http.request", "body": left.pop(0), "more_body": bool(left)}
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+
+        scope = {
+            "type": "http",
+            "path": "/predict",
+            "method": "POST",
+            "headers": [],
+            "query_string": b"",
+            "client": (clients(number), 1),
+        }
+        await middleware(scope, receive, send)
+
+    async def together() -> None:
+        waiting = [asyncio.create_task(one(number, parts)) for number, parts in enumerate(bodies)]
+        await asyncio.wait([task for task, parts in zip(waiting, bodies, strict=True) if parts is not None])
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+    asyncio.run(together())
+    return statuses
+
+
+def limits(depth: int, shed: Callable[[], None] = lambda: None) -> RequestLimits:
+    return RequestLimits(lengths, Settings(queue_depth=depth), lambda _: (MOST_BODY, False), shed)
+
+
+def test_requests_beyond_the_depth_are_shed_at_once() -> None:
+    shed: list[None] = []
+    statuses = asked(limits(4, lambda: shed.append(None)), [[b"{}"]] * 10, str)
+    assert sorted(statuses) == [200] * 4 + [503] * 6
+    assert len(shed) == 6
+
+
+def test_one_client_takes_at_most_half_of_the_depth() -> None:
+    statuses = asked(limits(4), [[b"{}"]] * 10, lambda number: "one" if number < 8 else str(number))
+    assert sorted(statuses) == [200] * 4 + [503] * 6
+
+
+def test_requests_without_their_body_take_no_place() -> None:
+    assert asked(limits(4), [*[None] * 100, [b"{}"]], lambda _: "one") == [200]
+
+
+def test_bodies_of_one_client_fill_half_of_the_memory_for_bodies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_limits, "RECEIVING_BYTES", 0)
+    limited = RequestLimits(lengths, Settings(max_body_bytes=50_000), lambda _: (MOST_BODY, False), lambda: None)
+    assert asked(limited, [[b" " * 30_000] * 2], str) == [503]
+    assert asked(limited, [[b" " * 20_000] * 2], str) == [200]
+
+
+def test_the_client_that_hangs_up_is_answered_499() -> None:
+    async def gone(scope: Scope, receive: Receive, send: Send) -> None:
+        with pytest.raises(HTTPException) as raised:
+            await receive()
+        await send({"type": "http.response.start", "status": raised.value.status_code, "headers": []})
+
+    assert asked(RequestLimits(gone, Settings(), lambda _: (1, False), lambda: None), [[]], str) == [499]
+
+
+# Threads.
+
+
+def test_work_past_its_deadline_is_given_up_and_keeps_its_place_until_it_ends() -> None:
+    async def late() -> None:
+        released, queue = threading.Event(), WorkQueue("sums", 1, 1, 0.05)
+        with pytest.raises(TooLate, match=r"sums take longer than 0\.05 s"):
+            await queue.run("one", released.wait)
+        with pytest.raises(Overloaded, match="no more for one client"):
+            queue.check("one")
+        released.set()
+        assert await queue.run("other", lambda: 7) == 7
+        queue.check("one")
+
+    asyncio.run(late())
+
+
+def test_those_who_ask_while_a_call_waits_share_it_and_none_shares_one_that_runs() -> None:
+    calls: list[int] = []
+    began, released = threading.Event(), threading.Event()
+
+    def call() -> int:
+        calls.append(len(calls))
+        began.set()
+        released.wait()
+        return calls[-1]
+
+    async def many() -> list[int]:
+        looks = SharedCalls("looks", 10)
+        first = asyncio.create_task(looks.run("a", call))
+        await asyncio.to_thread(began.wait)
+        others = [asyncio.create_task(looks.run("a", call)) for _ in range(45)]
+        await asyncio.sleep(0)
+        released.set()
+        return await asyncio.gather(first, *others)
+
+    assert asyncio.run(many()) == [0, *[1] * 45]
+
+
+def test_a_shared_call_has_a_deadline() -> None:
+    released = threading.Event()
+
+    async def late() -> None:
+        with pytest.raises(TooLate):
+            await SharedCalls("looks", 0.05).run("a", released.wait)
+
+    asyncio.run(late())
+    released.set()
+
+
+# Addresses.
+
+
+@pytest.mark.parametrize(
+    ("trusted", "sent", "seen"),
+    [
+        ("", ["1.1.1.1"], "10.0.0.9"),
+        ("10.0.0.8", ["1.1.1.1"], "10.0.0.9"),
+        ("10.0.0.0/8", ["1.1.1.1"], "1.1.1.1"),
+        ("10.0.0.0/8", ["6.6.6.6, 1.1.1.1"], "1.1.1.1"),
+        ("10.0.0.0/8", ["6.6.6.6", "1.1.1.1, 10.0.0.7"], "1.1.1.1"),
+        ("10.0.0.0/8, 1.1.1.1", ["2001:db8::1, 1.1.1.1"], "2001:db8::1"),
+        ("10.0.0.0/8", ["nonsense"], "10.0.0.9"),
+        ("10.0.0.0/8", [], "10.0.0.9"),
+    ],
+)
+def test_only_what_a_trusted_proxy_appended_is_believed(trusted: str, sent: list[str], seen: str) -> None:
+    found = []
+
+    async def app(scope: Scope, receive: Any, send: Any) -> None:
+        found.append(client_of(scope))
+
+    headers = [(b"x-forwarded-for", value.encode()) for value in sent]
+    scope = {"type": "http", "client": ("10.0.0.9", 5), "headers": headers}
+    middleware: Any = BehindProxies(app, Settings(trusted_proxies=trusted).proxy_networks)
+    asyncio.run(middleware(scope, None, None))
+    assert found == [seen]
+
+
+def test_proxies_that_are_no_addresses_are_refused_by_name() -> None:
+    with pytest.raises(SettingsError, match="DOSEL_TRUSTED_PROXIES"):
+        _ = Settings(trusted_proxies="proxy.example").proxy_networks

@@ -1,0 +1,37 @@
+"""A tenth of `make soak-ingest` and of `make soak-registry`, on servers."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.soak import ingest
+
+ROOT = Path(__file__).resolve().parents[2]
+KILLS = 20
+
+pytestmark = pytest.mark.soak
+
+
+@pytest.mark.usefixtures("mariadb")
+@pytest.mark.timeout(1200)
+def test_kills_leave_every_acknowledged_batch_whole() -> None:
+    tally = ingest.soak(KILLS, seed=1)
+    assert tally.kills.total() == KILLS
+    assert tally.acknowledged > 0
+    assert (tally.lost, tally.doubled, tally.half) == (0, 0, 0)
+    assert tally.in_transaction >= KILLS / 2, "most kills missed the transactions"
+
+
+def test_races_and_kills_leave_one_version_in_production(schema: str, bare_environment: None) -> None:
+    command = [sys.executable, "-m", "tests.soak.registry", "--share", "0.1", "--warehouse-url", schema]
+    done = subprocess.run(
+        command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, timeout=540, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads(done.stdout.splitlines()[-1].removeprefix("RESULT "))
+    assert (result.pop("promotions"), result.pop("kills")) == (100, 20)
+    assert result == dict.fromkeys(result, 0)
