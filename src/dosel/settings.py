@@ -142,7 +142,7 @@ class Settings(BaseSettings):
             SettingsError: an entry is no address and no network.
         """
         try:
-            return [ip_network(entry.strip()) for entry in self.trusted_proxies.split(",") if entry.strip()]
+            return [ip_network(entry) for entry in _listed(self.trusted_proxies)]
         except ValueError as error:
             raise SettingsError(f"DOSEL_TRUSTED_PROXIES: expected addresses or networks; {error}") from None
 
@@ -158,7 +158,7 @@ class Settings(BaseSettings):
             SettingsError: the setting has another form.
         """
         named = {}
-        for pair in filter(None, (pair.strip() for pair in self.files.split(","))):
+        for pair in _listed(self.files):
             name, _, path = pair.partition("=")
             if not name or not path or name in named:
                 raise SettingsError(f"DOSEL_FILES: expected use-case=path,use-case=path, got {pair!r}")
@@ -204,9 +204,14 @@ class Settings(BaseSettings):
         return settings
 
 
+def _listed(text: str) -> list[str]:
+    """The parts of a text that are separated by commas, without blanks and empty parts."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 def _named_keys(variable: str, text: str) -> dict[str, str]:
     names: dict[str, str] = {}
-    for pair in filter(None, (pair.strip() for pair in text.split(","))):
+    for pair in _listed(text):
         name, _, key = pair.partition(":")
         if not name or len(key) < SHORTEST_KEY or key in names:
             # Without the value, which may be most of a key.

@@ -9,20 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    ColumnElement,
-    Connection,
-    Double,
-    Engine,
-    Integer,
-    String,
-    Table,
-    func,
-    insert,
-    select,
-)
+from sqlalchemy import BigInteger, Column, ColumnElement, Double, Integer, String, Table, func, insert, select
+from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
 from dosel.db.engine import transaction
