@@ -99,6 +99,21 @@ def test_spellings_of_a_category_are_not_remembered(tmp_path: Path) -> None:
     assert len(codes) == before
 
 
+@pytest.mark.parametrize(
+    "body", [LISTS[:900_000], b'{"Elevation":%b}' % LISTS[:900_000], b'{"Elevation":"' + b"x" * 900_000]
+)
+def test_a_row_that_is_too_long_is_refused_unread(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json, "loads", None)
+    with pytest.raises(UnreadableRows, match="longer than 65,536 characters"):
+        JsonReader(COVERTYPE).row(body)
+
+
+def test_blanks_around_a_row_do_not_count() -> None:
+    row = dict(COVERTYPE.example) | {"Elevation": "2000"}
+    numbers, _, _ = JsonReader(COVERTYPE).row(json.dumps(row).encode() + b" " * 200_000)
+    assert numbers[0] == 2000
+
+
 @pytest.mark.parametrize("separator", [",", " ,\n "])
 def test_a_list_is_read_alike_wherever_it_is_cut(separator: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [dict(COVERTYPE.example) | {"Elevation": 2000 + number} for number in range(50)]

@@ -38,8 +38,8 @@ _UNUSUAL = (msgspec.DecodeError, UnicodeDecodeError, KeyError)
 
 PART_BYTES = 1 << 17
 
-WINDOW = 1 << 18
-"""Characters of a list that are read at a time; no row may be longer."""
+WINDOW = 1 << 16
+"""Characters of a list that are read at a time; no row may be longer, without the blanks around it."""
 
 LONGEST_TOKEN = 16
 """Characters at a window's end that an error may lie before, since a literal or an escape is cut off."""
@@ -124,9 +124,12 @@ class JsonReader:
         return Columns(numbers, Columns.stack([], codes, len(rows)).codes)
 
     def _judged_row(self, body: bytes, with_model: bool) -> tuple[Sequence[float], Sequence[int], str | None]:
-        text, model = _decoded(body), None
+        text, model = _decoded(body).strip(), None
+        if len(text) > WINDOW:
+            # Nested lists would take twenty times their bytes, and seconds.
+            raise UnreadableRows(f"not JSON of a row: it is longer than {WINDOW:,} characters")
         with _reading():
-            value = json.loads(text) if text.strip() else None
+            value = json.loads(text) if text else None
         others = []
         if with_model and isinstance(value, dict):
             model = value.pop(MODEL_FIELD, None)
