@@ -109,6 +109,10 @@ bench-training: setup ## measure tracked and bare searches on growing numbers of
 	@.venv/bin/python -m benchmarks.training $(if $(CSV),--csv "$(CSV)") \
 		$(if $(filter-out undefined,$(origin SIZES)),--sizes $(SIZES))
 
+.PHONY: bench-monitor
+bench-monitor: setup ## measure false alarms of the harm test and the labels that it needs (STREAMS=…)
+	@.venv/bin/python -m benchmarks.monitor $(STREAMS)
+
 .PHONY: bench-explain
 bench-explain: setup ## measure explanations by number of training rows and model (CSV=… for your own rows)
 	@.venv/bin/python -m benchmarks.explain $(if $(CSV),--csv "$(CSV)")

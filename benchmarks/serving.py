@@ -70,20 +70,19 @@ def single_rows(here: Installation) -> dict[str, float]:
     rows: list[Row] = []
     with ExitStack() as stack:
 
-        def start(name: str, app: str, ready: str, workers: int = 1, **environment: str) -> tuple[Target, float, float]:
-            url, running, seconds = stack.enter_context(uvicorn(here, app, ready, workers, **environment))
+        def start(name: str, app: str, ready: str) -> tuple[Target, float, float]:
+            url, running, seconds = stack.enter_context(uvicorn(here, app, ready))
             time.sleep(2)
             return Target.posting(folder, name, f"{url}/predict", row), resident_mb(running), seconds
 
-        ours = start("dosel", "app.main:create_app", "/readyz")
-        constant = start("constant", "benchmarks.constant:create_app", "/healthz")
-        both = side_by_side([ours[0], constant[0]], 7, 4, CONNECTIONS)
-        rows += [
-            (name, both[name], memory, seconds)
-            for (target, memory, seconds) in (ours, constant)
-            if (name := target.name)
+        started = [
+            start("dosel", "app.main:create_app", "/readyz"),
+            start("constant", "benchmarks.constant:create_app", "/healthz"),
         ]
-        alone = side_by_side([ours[0], constant[0]], 3, 3, 1)
+        targets = [target for target, _, _ in started]
+        both = side_by_side(targets, 7, 4, CONNECTIONS)
+        rows += [(target.name, both[target.name], memory, seconds) for target, memory, seconds in started]
+        alone = side_by_side(targets, 3, 3, 1)
         rows += [(f"{name}, 1 connection", load, 0, 0) for name, load in alone.items()]
     with uvicorn(here, "app.main:create_app", "/readyz", workers=2) as (url, running, seconds):
         time.sleep(8)

@@ -146,7 +146,7 @@ def tracked(data: TrainingData, uri: str, experiment: str) -> Outcome:
     use_case = replace(USE_CASE, experiment=experiment)
     pipeline = Pipeline(use_case, Settings(tracking_uri=uri, warehouse_url="sqlite://"))
     started = perf_counter()
-    number = pipeline.register(train(use_case, data, uri, SEED, jobs=-1))
+    number = pipeline.register(train(use_case, data, uri, pipeline.registry.ledger, SEED, jobs=-1))
     seconds = perf_counter() - started
     run = MlflowClient(uri).get_run(pipeline.registry.version(use_case.model_name, number).run_id)
     params = {name: int(run.data.params[f"best_{CLASSIFIER}__{name}"]) for name in FOREST.space}

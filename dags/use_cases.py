@@ -50,6 +50,12 @@ def pull(use_case_name: str) -> list[int]:
 
 
 @task(execution_timeout=timedelta(minutes=30))
+def score(use_case_name: str) -> list[int]:
+    """Let the version in Production answer the new batches before a model trains on them; return the batches' ids."""
+    return opened(use_case_name).score()
+
+
+@task(execution_timeout=timedelta(minutes=30))
 def process(use_case_name: str) -> str | None:
     """Write the preprocessed rows to the lake, if declared, and return the MLflow run's id."""
     return opened(use_case_name).process()
@@ -107,11 +113,12 @@ def dags_of(use_case: UseCase, ingest_every: timedelta) -> tuple[DAG, DAG]:
     )
     def ingest() -> None:
         announced = announce.override(outlets=[clean_rows], trigger_rule="none_failed")(use_case.name)
-        pulled = pull(use_case.name)
+        scored = score.override(trigger_rule="none_failed")(use_case.name)
+        pull(use_case.name) >> scored
         if use_case.processed:
-            pulled >> process.override(trigger_rule="none_failed")(use_case.name) >> announced
+            scored >> process.override(trigger_rule="none_failed")(use_case.name) >> announced
         else:
-            pulled >> announced
+            scored >> announced
 
     @dag(
         dag_id=f"{use_case.name}_train",

@@ -1,10 +1,9 @@
 """The real Covertype data set, downloaded once by `fetch_covtype` and cached.
 
-`fetch_covtype` waits on its server for ever, so it runs in a child process that has a time limit on both sides: the
-parent kills it, and it ends itself should the parent be gone. It works in a folder of its own, out of which only the
-finished table is moved: a download cut short leaves nothing that could be taken for the whole.
+`fetch_covtype` has no time limit, so it runs in a child process. The parent kills the child after a time, and the child
+ends itself if the parent is gone. The child writes to its own folder; only the finished table is moved out of it.
 
-Run as `python -m external.download FOLDER SECONDS` this module is that child.
+`python -m external.download FOLDER SECONDS` is the child.
 """
 
 import os
@@ -50,14 +49,10 @@ def cached(path: Path) -> pd.DataFrame | None:
 
 
 def download(target: Path, seconds: float) -> None:
-    """Writes the whole set to `target`.
-
-    Args:
-        target: the file to write, in a folder that exists.
-        seconds: what everything together may take.
+    """Write the whole set to `target`, a file in a folder that exists.
 
     Raises:
-        DownloadError: no way to the archive, no success, or not in time.
+        DownloadError: the archive cannot be reached, the download failed, or it took more than `seconds`.
     """
     deadline = time.monotonic() + seconds
     probe(min(PROBE_SECONDS, seconds))

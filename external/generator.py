@@ -1,9 +1,8 @@
 """Generates Covertype rows from published statistics, for machines that cannot download the real ones.
 
-A row is drawn top down: its class, the area given the class, the soil given both, then six measurements joined by a
-Gaussian copula (rank correlations within a class), the aspect, and at last the hillshades, which follow from slope and
-aspect by the geometry of the sun. What a model can learn from it is close to what it learns from the real set; a single
-column tells no more than it does there.
+The generator draws a row's class, then its area given the class, then its soil given both. Six measurements follow from
+a Gaussian copula with the rank correlations within a class. Then come the aspect and the hillshades, which the position
+of the sun determines from slope and aspect. A model learns much the same from these rows as from the real ones.
 """
 
 import numpy as np

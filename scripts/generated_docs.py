@@ -90,44 +90,28 @@ def services_table() -> str:
     # The addresses are those of the default ports, whatever the environment of this process says.
     ports = {field.validation_alias: field.default for field in Settings.model_fields.values()}
     known = {service.name: service for service in services(Settings())}
-    return table(
-        ("service", "address", "what it shows"),
-        (
-            (known[name].title, f"http://localhost:{ports[known[name].port_setting]}{path}", words)
-            for name, (path, words) in shows.items()
-        ),
+    rows = (
+        (known[name].title, f"http://localhost:{ports[known[name].port_setting]}{path}", words)
+        for name, (path, words) in shows.items()
     )
+    return table(("service", "address", "what it shows"), rows)
 
 
 def use_cases_table() -> str:
     from dosel.usecases import ALL
 
-    return table(
-        ("use case", "what it predicts", "families it compares", "model in MLflow"),
-        (
-            (
-                f"`{use_case.name}`",
-                use_case.summary,
-                ", ".join(f.name for f in use_case.families),
-                f"`{use_case.model_name}`",
-            )
-            for use_case in ALL
-        ),
+    rows = (
+        (f"`{u.name}`", u.summary, ", ".join(family.name for family in u.families), f"`{u.model_name}`") for u in ALL
     )
+    return table(("use case", "what it predicts", "families it compares", "model in MLflow"), rows)
 
 
 def settings_table(settings: type[BaseSettings]) -> str:
-    return table(
-        ("variable", "default", "meaning"),
-        (
-            (
-                f"`{field.validation_alias or name.upper()}`",
-                "" if field.default in (None, "", PydanticUndefined) else f"`{field.default}`",
-                " ".join(str(field.description).split()),
-            )
-            for name, field in settings.model_fields.items()
-        ),
-    )
+    rows = []
+    for name, field in settings.model_fields.items():
+        default = "" if field.default in (None, "", PydanticUndefined) else f"`{field.default}`"
+        rows.append((f"`{field.validation_alias or name.upper()}`", default, " ".join(str(field.description).split())))
+    return table(("variable", "default", "meaning"), rows)
 
 
 def api_table() -> str:
@@ -136,15 +120,13 @@ def api_table() -> str:
     from dosel.settings import Settings
 
     paths: dict[str, dict[str, dict[str, str]]] = create_app(Settings()).openapi()["paths"]
-    return table(
-        ("call", "answer"),
-        (
-            (f"`{method.upper()} {path}`", call["summary"])
-            for path, calls in paths.items()
-            if not path.startswith(("/predict", "/explain"))
-            for method, call in calls.items()
-        ),
+    rows = (
+        (f"`{method.upper()} {path}`", call["summary"])
+        for path, calls in paths.items()
+        if not path.startswith(("/predict", "/explain"))
+        for method, call in calls.items()
     )
+    return table(("call", "answer"), rows)
 
 
 def table(titles: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

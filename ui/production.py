@@ -8,6 +8,7 @@ import streamlit as st
 from dosel.client import Client
 from dosel.errors import ServiceError
 from ui import errors
+from ui.text import plain
 
 SCORES = {
     "test_accuracy": ("Accuracy", "Share of held-out rows that the model predicts correctly."),
@@ -35,7 +36,7 @@ def show(client: Client, use_case: dict[str, Any]) -> bool:
         rows = version["lineage"]["rows_train"]
         columns[-1].metric("Trained on", f"{rows:,} rows" if rows else "unknown")
         if reason := version["gate"]["reason"]:
-            st.caption(f"Reason of the promotion: {reason}.")
+            st.caption(f"Reason of the promotion: {plain(reason)}.")
     return True
 
 

@@ -7,6 +7,7 @@ import streamlit as st
 
 from dosel.client import Client
 from dosel.errors import ServiceError
+from ui.text import plain
 
 SHOWN = 20
 """Most entries on the page; the CSV has all of them."""
@@ -35,7 +36,7 @@ def show(client: Client, use_case: dict[str, Any]) -> None:
         st.caption("Nothing has been in Production yet.")
         return
     for note in history["notes"][::-1][:3]:
-        st.warning(f"{_when(note['at'])}: {note['text']}", icon=":material/report:")
+        st.warning(f"{_when(note['at'])}: {plain(note['text'])}", icon=":material/report:")
     for entry in entries[:SHOWN]:
         _entry(client, model, entry)
     if len(entries) > SHOWN:
@@ -54,8 +55,8 @@ def _entry(client: Client, model: str, entry: dict[str, Any]) -> None:
     icon, words = KINDS[entry["kind"]]
     title = f"**Version {entry['to_version']}**, {before} · {_when(entry['at'])} · {words}"
     with st.expander(title, icon=icon):
-        st.markdown(f"{entry['reason'][:1].upper()}{entry['reason'][1:]}.")
-        st.caption(f"By {entry['actor']}.")
+        st.markdown(f"{plain(entry['reason'][:1].upper() + entry['reason'][1:])}.")
+        st.caption(f"By {plain(entry['actor'])}.")
         if entry["gate"]:
             st.table(
                 [
@@ -72,7 +73,7 @@ def _lineage(client: Client, model: str, number: int) -> None:
     try:
         detail = client.version(model, number)
     except ServiceError as error:
-        st.caption(f"The lineage cannot be read now: {error}.")
+        st.caption(f"The lineage cannot be read now: {plain(str(error))}.")
         return
     version, manifest = detail["version"], detail["manifest"]
     lineage = version["lineage"]

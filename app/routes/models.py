@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Query
 
@@ -17,6 +17,10 @@ from app.serving.work_queue import SharedCalls, WorkQueue
 from dosel.errors import RegistryError, WarehouseError
 from dosel.rows.validation import cut
 from dosel.usecases import UseCase
+
+if TYPE_CHECKING:
+    from dosel.registry.ledger import Promotion
+    from dosel.registry.store import ModelVersion
 
 READ_SECONDS, LOOK_SECONDS = 10.0, 30.0
 """How long a request waits for MLflow's answer, and for a look at it that may load a version."""
@@ -35,19 +39,7 @@ def router(use_cases: Sequence[UseCase], default: UseCase | None) -> APIRouter:
     @made.get("/models", summary="The registered models with their versions", responses=documented(503))
     @in_queue(reads)
     def list_models(follower: FollowerDep) -> Models:
-        registry = follower.registry()
-        return Models(
-            models=[
-                Model(
-                    name=use_case.model_name,
-                    use_case=use_case.name,
-                    loaded=_loaded(follower, use_case),
-                    versions=[Version.of(version) for version in registry.versions(use_case.model_name)],
-                    trouble=registry.open_notes(use_case.model_name),
-                )
-                for use_case in use_cases
-            ]
-        )
+        return Models(models=[_model(follower, use_case) for use_case in use_cases])
 
     @made.get("/listar_modelos", summary="Names of the registered models, for older clients", responses=documented(503))
     @in_queue(reads)
@@ -69,9 +61,9 @@ def router(use_cases: Sequence[UseCase], default: UseCase | None) -> APIRouter:
         ] = None,
     ) -> ModelInfo:
         asked = follower.named(cut(use_case))
-        family = None
+        newest = None
         if model and asked.family(model):
-            family = Version.of((follower.of_family(asked, model) or follower.load_family(asked, model)).version)
+            newest = (follower.of_family(asked, model) or follower.load_family(asked, model)).version
         elif model:
             follower.check_model(asked, cut(model))
         loaded = follower.in_production(asked)
@@ -88,9 +80,9 @@ def router(use_cases: Sequence[UseCase], default: UseCase | None) -> APIRouter:
         return ModelInfo(
             use_case=asked.name,
             name=asked.model_name,
-            production=Version.of(production),
+            production=Version.of(production, in_production=True),
             since=since,
-            family=family,
+            family=Version.of(newest, in_production=newest.version == production.version) if newest else None,
             loaded=_describe(follower, asked, loaded),
             read_at=read_at,
         )
@@ -110,6 +102,25 @@ def router(use_cases: Sequence[UseCase], default: UseCase | None) -> APIRouter:
         return {u.name: loaded for u in asked if (loaded := _loaded(follower, u))}
 
     return made
+
+
+def _model(follower: ModelFollower, use_case: UseCase) -> Model:
+    registry, name = follower.registry(), use_case.model_name
+    entry = registry.last_promotion(name)
+    return Model(
+        name=name,
+        use_case=use_case.name,
+        loaded=_loaded(follower, use_case),
+        versions=[Version.of(v, in_production=is_entered(entry, v)) for v in registry.versions(name)],
+        trouble=registry.open_notes(name),
+        waiting_for=follower.waiting_for(use_case) or None,
+    )
+
+
+def is_entered(entry: "Promotion | None", version: "ModelVersion") -> bool:
+    """Whether the ledger's last entry put a version into Production."""
+    known = entry.evidence.to_run if entry else None
+    return entry is not None and entry.to_version == version.version and known in (None, version.run_id)
 
 
 def _loaded(follower: ModelFollower, use_case: UseCase) -> Loaded | None:

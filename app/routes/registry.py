@@ -8,6 +8,7 @@ from fastapi.responses import Response
 
 from app.http.problems import documented
 from app.routes.dependencies import FollowerDep, KeyHolder, in_queue
+from app.routes.models import is_entered
 from app.schemas.history import GateInfo, History, LedgerEntry, ManifestInfo, NoteInfo, Promote, RollBack, VersionDetail
 from app.schemas.models import Version
 from app.serving.work_queue import WorkQueue
@@ -84,12 +85,13 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
         use_case = of_model(name)
         registry = follower.registry()
         found = registry.version(use_case.model_name, version)
+        verdict = registry.verdict(found)
         return VersionDetail(
             model=use_case.model_name,
             use_case=use_case.name,
-            version=Version.of(found),
+            version=Version.of(found, in_production=is_entered(registry.last_promotion(found.name), found)),
             manifest=ManifestInfo.of(registry.manifest(found)),
-            gate=GateInfo.of(registry.store.read_report(found)),
+            gate=GateInfo.of(verdict.report if verdict else None),
             in_production=[
                 LedgerEntry.of(entry)
                 for entry in registry.ledger.history(use_case.model_name)

@@ -13,8 +13,8 @@ class ModelReference(BaseModel):
     run_id: str = Field(description="The MLflow run that trained it.", examples=["0f9a4c1de0b94c6c8d3b7a52f1e6c0aa"])
 
 
-class Answer(BaseModel):
-    """The answer for one row."""
+class RowAnswer(BaseModel):
+    """The answer for one row of a batch."""
 
     prediction: int = Field(description="Code of the most probable class.", examples=[2])
     label: str = Field(description="Name of that class.", examples=["Lodgepole Pine"])
@@ -22,15 +22,12 @@ class Answer(BaseModel):
         description="Probability of each class that the model knows; they add up to 1.",
         examples=[{"Spruce/Fir": 0.2, "Lodgepole Pine": 0.8}],
     )
+
+
+class Answer(RowAnswer):
+    """The answer for one row."""
+
     model: ModelReference
-
-
-class RowAnswer(BaseModel):
-    """The answer for one row of a batch."""
-
-    prediction: int = Field(description="Code of the most probable class.")
-    label: str = Field(description="Name of that class.")
-    probabilities: dict[str, float] = Field(description="Probability of each class that the model knows.")
 
 
 class BatchAnswer(BaseModel):

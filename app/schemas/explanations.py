@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, create_model
 
-from app.schemas.answers import ModelReference
+from app.schemas.answers import ModelReference, RowAnswer
 from app.schemas.rows import camel
 from app.schemas.use_cases import Value
 from dosel.usecases import Feature, Number, UseCase
@@ -72,12 +72,9 @@ class Contributions(BaseModel):
     features: list[Contribution]
 
 
-class Explanation(BaseModel):
+class Explanation(RowAnswer):
     """The explanation of an answer."""
 
-    prediction: int = Field(description="Code of the most probable class: what `/predict` answers.", examples=[2])
-    label: str = Field(description="Name of that class.")
-    probabilities: dict[str, float] = Field(description="Probability of each class that the model knows.")
     projection: PrincipalComponents
     contributions: Contributions | None = Field(description="Null if the request disabled them.")
     model: ModelReference

@@ -9,8 +9,9 @@ from app.schemas.models import Version
 
 if TYPE_CHECKING:
     # Importing these takes seconds, in which the app can already answer /healthz.
-    from dosel.registry.ledger import Note, Promotion
+    from dosel.registry.ledger import Promotion
     from dosel.registry.manifests import Manifest
+    from dosel.registry.notes import Note
 
 
 class RuleInfo(BaseModel):

@@ -3,12 +3,16 @@
 import json
 import math
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, Field
 
 if TYPE_CHECKING:
     from dosel.registry.store import ModelVersion
+
+
+CHALLENGER = "gate_challenger_"
+"""Prefix of the metrics that the gate measured."""
 
 
 class Gate(BaseModel):
@@ -47,17 +51,31 @@ class Version(BaseModel):
     lineage: Lineage
 
     @classmethod
-    def of(cls, version: "ModelVersion") -> "Version":
+    def of(cls, version: "ModelVersion", in_production: bool) -> "Version":
+        """The version as the ledger knows it: figures that only MLflow has can be edited there, and are left out."""
         tags = {name.removeprefix("dosel."): value for name, value in version.tags.items()}
-        lineage = {name: tags.get(name) for name in Lineage.model_fields}
+        known = tags if version.attested else {}
+        lineage: dict[str, Any] = {name: known.get(name) for name in Lineage.model_fields}
         derived = {
-            "in_production": "production" in version.aliases,
-            # JSON has no NaN, which a metric of MLflow can be.
-            "metrics": {name: value for name, value in version.metrics.items() if math.isfinite(value)},
+            "in_production": in_production,
+            "metrics": _metrics(version),
+            "params": version.params if version.attested else {},
+            # The gate's tags are always those of the ledger's verdict.
             "gate": Gate(verdict=tags.get("gate"), reason=tags.get("gate_reason")),
-            "lineage": lineage | {"batch_ids": json.loads(tags.get("batch_ids", "[]"))},
+            "lineage": lineage | {"batch_ids": json.loads(known.get("batch_ids", "[]"))},
         }
         return cls.model_validate(vars(version) | derived)
+
+
+def _metrics(version: "ModelVersion") -> dict[str, float]:
+    # JSON has no NaN, which a metric of MLflow can be.
+    finite = {name: value for name, value in version.metrics.items() if math.isfinite(value)}
+    if version.attested:
+        return finite
+    # Of a version from before trainings were recorded, the ledger has what the gate measured on the held-out rows.
+    return {
+        f"test_{name.removeprefix(CHALLENGER)}": value for name, value in finite.items() if name.startswith(CHALLENGER)
+    }
 
 
 class Loaded(BaseModel):
@@ -82,6 +100,7 @@ class Model(BaseModel):
     loaded: Loaded | None = Field(description="The loaded version; null while none is loaded.")
     versions: list[Version]
     trouble: list[str] = Field(description="Problems that were noted since Production last changed.")
+    waiting_for: str | None = Field(description="What keeps the API from following Production; null while it follows.")
 
 
 class Models(BaseModel):

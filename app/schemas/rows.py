@@ -1,4 +1,4 @@
-"""What is asked for a row, for the OpenAPI document alone: `dosel.rows` reads and judges the bodies themselves."""
+"""Request bodies of rows, for the OpenAPI document only: `dosel.rows` reads and validates the bodies."""
 
 from typing import Annotated, Any
 
@@ -7,11 +7,11 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from dosel.usecases import Category, Feature, Number, UseCase
 
 MANY = 10
-"""Up to so many choices, the documentation of a field says what each one is called."""
+"""Most choices that the description of a field lists with their titles."""
 
 
 class Row(BaseModel):
-    """A row of features: what every use case's request is made of."""
+    """A row of features: the base of every use case's request."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -5,10 +5,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from app.serving.loaded_model import LoadedModel, NotReady
+from app.serving.slot import Slot
 from app.serving.version_loader import VersionLoader
 from dosel.errors import DoselError, ModelNotFound, UnknownUseCase
 from dosel.settings import Settings
@@ -18,42 +18,13 @@ if TYPE_CHECKING:
     # Importing it takes seconds, in which the app can already answer /healthz.
     from dosel.registry.registry import Registry
 
+RECONCILE_SECONDS = 10.0
+"""Pause between two repairs of what polls do not look at: MLflow's stage and the aliases of families."""
+
 MAX_RELOAD_SECONDS = 60.0
 """Longest pause before a version that could not be loaded is tried again."""
 
 log = logging.getLogger("uvicorn.error")
-
-
-@dataclass
-class _Slot:
-    """The loaded model of a use case, or of one of its families. One poll at a time writes; reading takes no lock.
-
-    Attributes:
-        family: whose newest version is loaded; "" for the version in Production.
-        stale: the last poll could not confirm that `loaded` is in Production.
-        confirmed: the registry has confirmed the run and the manifest of `loaded`.
-        waiting_for: what keeps the slot from following Production; "" while it does.
-        last_outcome: the kind of the last poll's outcome, so that equal ones are logged once.
-        failing: the number of a version that could not be loaded; it is tried again at `retry_at`.
-    """
-
-    use_case: UseCase
-    family: str = ""
-    loaded: LoadedModel | None = None
-    stale: bool = True
-    confirmed: bool = False
-    swaps: int = 0
-    waiting_for: str = "the first look at the registry"
-    failed: bool = False
-    last_outcome: str = ""
-    failing: int | None = None
-    pause: float = 0.0
-    retry_at: float = 0.0
-
-    @property
-    def cache_name(self) -> str:
-        name = self.use_case.model_name
-        return f"{name}@{self.family}" if self.family else name
 
 
 class ModelFollower:
@@ -73,8 +44,8 @@ class ModelFollower:
         self._loader = VersionLoader(settings)
         self._open_registry = open_registry or _open
         self._registry: Registry | None = None
-        self._slots = {use_case.name: _Slot(use_case) for use_case in use_cases}
-        self._families: dict[tuple[str, str], _Slot] = {}
+        self._slots = {use_case.name: Slot(use_case) for use_case in use_cases}
+        self._families: dict[tuple[str, str], Slot] = {}
         """Slots of the families that a request has named."""
         self._polling = threading.Lock()
         self._opening = threading.Lock()
@@ -147,7 +118,7 @@ class ModelFollower:
             NotReady: there is none yet, or it cannot be loaded.
         """
         with self._polling:
-            slot = self._families.setdefault((use_case.name, family), _Slot(use_case, family))
+            slot = self._families.setdefault((use_case.name, family), Slot(use_case, family))
             if slot.loaded is None:
                 self._load_last_known(slot)
                 self._poll(slot)
@@ -208,12 +179,16 @@ class ModelFollower:
                     self._poll(slot)
             self._stopped.wait(self._settings.poll_seconds)
 
-    def _poll(self, slot: _Slot) -> None:
+    def _poll(self, slot: Slot) -> None:
         """Load what is in Production if it changed; after any failure the loaded model keeps answering."""
         name = slot.use_case.model_name
         number: int | None = None
         try:
             registry = self.registry()
+            self._check(slot)
+            if not slot.family and time.monotonic() >= slot.reconcile_at:
+                slot.reconcile_at = time.monotonic() + RECONCILE_SECONDS
+                registry.reconcile(name)
             number = registry.newest_of(name, slot.family) if slot.family else registry.production_number(name)
             if number is None:
                 wanted = f"of the family {slot.family}" if slot.family else "in Production"
@@ -234,7 +209,7 @@ class ModelFollower:
             reason = str(error) if isinstance(error, DoselError) else f"{type(error).__name__}: {error}"
             self._note(slot, f"{number} {type(error).__name__}", f"{what}: {reason}", failed=True)
 
-    def _note(self, slot: _Slot, outcome: str, waiting_for: str, failed: bool) -> None:
+    def _note(self, slot: Slot, outcome: str, waiting_for: str, failed: bool) -> None:
         """Record a poll's outcome, and log it if it differs from the last one: polls come every few seconds."""
         slot.waiting_for, slot.failed, slot.stale = waiting_for, failed, failed
         if outcome == slot.last_outcome:
@@ -246,11 +221,11 @@ class ModelFollower:
         else:
             log.info("%s: follows Production", slot.use_case.name)
 
-    def _swap(self, slot: _Slot, number: int) -> None:
+    def _swap(self, slot: Slot, number: int) -> None:
         """Put a version in the place of the loaded one, once it is loaded and warm."""
         new = self._loader.load(self.registry(), slot.use_case, slot.cache_name, number)
         # In this order: an answer in between is by the version that was just confirmed.
-        slot.confirmed, slot.stale = True, False
+        slot.checked, slot.confirmed, slot.stale = True, True, False
         slot.loaded = new
         slot.swaps += 1
         _collect_garbage()
@@ -258,7 +233,7 @@ class ModelFollower:
         what = f"{new.version.name} version {number}" + (f", {slot.family}," if slot.family else "")
         log.info("%s: %s answers with %s", slot.use_case.name, what, new.predictor.backend)
 
-    def _load_last_known(self, slot: _Slot) -> None:
+    def _load_last_known(self, slot: Slot) -> None:
         """Answer with what this machine last saw in Production, until the registry has been asked."""
         try:
             slot.loaded = self._loader.last_known(slot.use_case, slot.cache_name)
@@ -269,15 +244,32 @@ class ModelFollower:
             version = slot.loaded.version
             log.info("%s: %s version %d answers from the cache", slot.use_case.name, version.name, version.version)
 
-    def _confirm(self, slot: _Slot) -> bool:
-        """Whether a version loaded from the cache is what the registry means by that number."""
+    def _confirm(self, slot: Slot) -> bool:
+        """Whether a version loaded from the cache is what MLflow means by that number."""
         assert slot.loaded is not None
         if not slot.confirmed:
             version = slot.loaded.version
-            manifest = self.registry().manifest(self.registry().version(version.name, version.version))
-            found = (manifest.run_id, manifest.digest) if manifest else None
-            slot.confirmed = found == (version.run_id, slot.loaded.manifest)
+            slot.confirmed = self.registry().store.run_of(version.name, version.version) == version.run_id
         return slot.confirmed
+
+    def _check(self, slot: Slot) -> None:
+        """Compare a version that was loaded from the cache with the ledger, and drop it if the ledger has another.
+
+        The ledger may answer while MLflow does not, so MLflow is not asked.
+        """
+        if slot.loaded is None or slot.checked:
+            return
+        version = slot.loaded.version
+        manifest = self.registry().manifest(version)
+        slot.checked = manifest is not None and manifest.digest == slot.loaded.manifest
+        if not slot.checked:
+            log.warning(
+                "%s: %s version %d in the cache is not what the ledger has under this number, and answers no more",
+                slot.use_case.name,
+                version.name,
+                version.version,
+            )
+            slot.loaded = None
 
 
 def _collect_garbage() -> None:
@@ -290,7 +282,7 @@ def _collect_garbage() -> None:
     gc.freeze()
 
 
-def _meanwhile(slot: _Slot) -> str:
+def _meanwhile(slot: Slot) -> str:
     return f" (version {slot.loaded.version.version} keeps answering)" if slot.loaded else ""
 
 

@@ -1,17 +1,18 @@
 """Loads versions: from the cache on this machine's disk, or from MLflow into the cache."""
 
 import hashlib
-import math
+import json
+import logging
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from app.serving.loaded_model import LoadedModel
+from dosel.credentials import signing_key
 from dosel.errors import DoselError, NotExplainable
 from dosel.settings import Settings
 from dosel.usecases import UseCase
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 WARM_UP_ROWS = 50
 """Rows that a model predicts before its first request, since the first predictions are slower."""
 
+log = logging.getLogger("uvicorn.error")
+
 
 class VersionLoader:
     """Makes loaded, warm models. `slot` names what the cache keeps: a model, or one of its families."""
@@ -34,12 +37,14 @@ class VersionLoader:
         # Version 3 of one registry is not version 3 of another.
         registry = hashlib.sha256(settings.tracking_uri.encode()).hexdigest()[:12]
         self._folder = settings.home / "serving" / registry
+        self._settings = settings
 
     def load(self, registry: "Registry", use_case: UseCase, slot: str, number: int) -> LoadedModel:
         """A version, verified against the ledger's manifest.
 
         Raises:
             UntrustedModel: its files are not those that were registered.
+            DeclarationChanged: it was trained for columns of another meaning.
             RegistryError: MLflow cannot be reached, or has no such version.
         """
         from dosel.model import bundle
@@ -47,6 +52,7 @@ class VersionLoader:
         version = registry.version(use_case.model_name, number)
         manifest = registry.manifest(version)
         if manifest is not None and (kept := self._from_cache(use_case, slot, manifest, version)) is not None:
+            self._cache.sign(slot, number, _record(version, manifest))
             return kept
         with registry.files(version) as folder:
             # Without a manifest `files` has raised.
@@ -60,7 +66,10 @@ class VersionLoader:
     def last_known(self, use_case: UseCase, slot: str) -> LoadedModel | None:
         """The version that this machine last saw in Production, without asking the registry; None if not in the cache.
 
-        The files are verified against the manifest as it was when they were cached.
+        The files are verified against the manifest as it was when they were cached, which the cache has signed.
+
+        Raises:
+            DeclarationChanged: it was trained for columns of another meaning.
         """
         number = self._cache.last(slot)
         record = self._cache.record(slot, number) if number is not None else None
@@ -84,11 +93,11 @@ class VersionLoader:
     def _reference_reader(self, slot: str, manifest: "Manifest") -> Callable[[], bytes | None]:
         return partial(_cached_reference, self._cache, slot, manifest)
 
-    @property
+    @cached_property
     def _cache(self) -> "ModelCache":
         from dosel.model.cache import ModelCache
 
-        return ModelCache(self._folder)
+        return ModelCache(self._folder, signing_key(self._settings.home, self._settings.cache_key))
 
 
 def _loaded(
@@ -100,9 +109,14 @@ def _loaded(
 ) -> LoadedModel:
     from dosel.model import bundle, tags
     from dosel.model.predictor import Predictor
+    from dosel.registry.trust import check_declaration
 
+    check_declaration(use_case, manifest)
+    if manifest.facts is None:
+        log.info("%s version %d is from before declarations were recorded", version.name, version.version)
     found = bundle.read(folder)
     reason = found.backend.fallback_reason
+    # By the ledger's verdict: `Registry.version` leaves MLflow's own tags of the gate out.
     if version.tags.get(tags.BACKEND) == "scikit-learn":
         # The gate's parity check, on all held-out rows, found a difference that the first check had missed.
         reason = version.tags.get(tags.BACKEND_REASON, "") or reason
@@ -129,19 +143,21 @@ def _cached_reference(cache: "ModelCache", slot: str, manifest: "Manifest") -> b
 
 
 def _record(version: "ModelVersion", manifest: "Manifest") -> bytes:
-    # JSON has no NaN, which a metric of MLflow can be.
-    finite = {name: value for name, value in version.metrics.items() if math.isfinite(value)}
-    return msgspec.json.encode({"version": replace(version, metrics=finite), "files": dict(manifest.files)})
+    facts = manifest.facts.document() if manifest.facts else None
+    # By the standard library, since a metric of MLflow can be NaN.
+    return json.dumps({"version": msgspec.to_builtins(version), "files": dict(manifest.files), "facts": facts}).encode()
 
 
 def _parse(record: bytes) -> "tuple[ModelVersion, Manifest]":
+    from dosel.model.facts import Facts
     from dosel.registry.manifests import Manifest
     from dosel.registry.store import ModelVersion
 
     try:
-        known = msgspec.json.decode(record)
+        known = json.loads(record)
         version = msgspec.convert(known["version"], ModelVersion)
         files = msgspec.convert(known["files"], dict[str, str])
-    except (msgspec.DecodeError, msgspec.ValidationError, KeyError, TypeError) as error:
+        facts = Facts(**known["facts"]) if known["facts"] else None
+    except (ValueError, msgspec.ValidationError, KeyError, TypeError) as error:
         raise DoselError(f"the record of a cached version cannot be read: {error}") from error
-    return version, Manifest(version.name, version.version, version.run_id, files)
+    return version, Manifest(version.name, version.version, version.run_id, files, facts)

@@ -7,7 +7,9 @@ import base64
 import os
 import secrets
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from dosel.errors import SettingsError
 
@@ -59,6 +61,32 @@ CREDENTIALS = (
     Credential("MLFLOW_S3_SECRET_KEY", "laptop-mlflow", "the bucket `mlflows3`, as `mlflow`"),
     Credential("PIPELINE_S3_SECRET_KEY", "laptop-pipeline", "the buckets `data` and `processed`, as `pipeline`"),
 )
+
+
+KEY_FILE = "signing.key"
+"""The installation's own secret, in `DOSEL_HOME`."""
+
+
+def signing_key(home: Path, configured: str) -> bytes:
+    """The secret with which this installation signs files of its own: `configured`, or a key in `home`.
+
+    The key is created on first use, readable for this user only; several processes may do so at once.
+
+    Raises:
+        OSError: the key cannot be read or created.
+    """
+    if configured:
+        return configured.encode()
+    file = home / KEY_FILE
+    if not file.exists():
+        home.mkdir(parents=True, exist_ok=True)
+        half = home / f".{KEY_FILE}-{os.getpid()}"
+        with open(os.open(half, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as target:
+            target.write(_signing_key())
+        with suppress(FileExistsError):
+            os.link(half, file)
+        half.unlink()
+    return file.read_bytes()
 
 
 def refuse_defaults(environment: Mapping[str, str]) -> None:

@@ -69,6 +69,10 @@ class UntrustedModel(RegistryError):
     """A version has no manifest, or its files differ from it."""
 
 
+class DeclarationChanged(UntrustedModel):
+    """A version was trained for columns of another meaning."""
+
+
 class PromotionRefused(RegistryError):
     """A rollback has no version to return to."""
 

@@ -12,13 +12,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from dosel.db.engine import connect
-from dosel.errors import PromotionConflict, QualityError, SourceError
+from dosel.errors import DeclarationChanged, PromotionConflict, QualityError, SourceError
 from dosel.model import tags
+from dosel.monitor.health import Health, health
+from dosel.monitor.truths import TruthStore
+from dosel.monitor.watch import Watch
 from dosel.quality import check
+from dosel.registry.attested import gate_metrics
 from dosel.registry.gate import Report, judge
 from dosel.registry.ledger import Evidence, Promotion, PromotionLedger
+from dosel.registry.manifests import Manifest
 from dosel.registry.registry import Registry
 from dosel.registry.store import ModelVersion
+from dosel.registry.trust import check_declaration
+from dosel.registry.verdicts import Verdict
 from dosel.rows import frames, hashing
 from dosel.rows.text import as_text
 from dosel.settings import Settings
@@ -27,7 +34,7 @@ from dosel.sources.lake import open_lake
 from dosel.sources.opened import source_of
 from dosel.sources.table import Table
 from dosel.training.candidates import CandidateCallback
-from dosel.training.train import TrainingData, train, training_key
+from dosel.training.train import TrainingData, family_key, train
 from dosel.usecases import UseCase
 from dosel.warehouse.batches import BatchStore
 from dosel.warehouse.records import BatchRecord
@@ -59,6 +66,7 @@ class Pipeline:
         engine = connect(settings.warehouse_url)
         self._use_case = use_case
         self._settings = settings
+        self._engine = engine
         self._batches = BatchStore(engine, use_case)
         self._registry = Registry(settings.tracking_uri, PromotionLedger(engine))
 
@@ -69,6 +77,10 @@ class Pipeline:
     @property
     def registry(self) -> Registry:
         return self._registry
+
+    def health(self) -> Health | None:
+        """The health of the version in Production; None while there is none."""
+        return health(self._use_case, self._registry.ledger, TruthStore(self._engine))
 
     def source(self) -> Source:
         """The source of this use case's rows."""
@@ -151,15 +163,36 @@ class Pipeline:
             params["columns_left_out"] = ", ".join(source.left_out())
         return process(self._use_case, data, counts, params, open_lake(self._settings), self._settings.tracking_uri)
 
+    def score(self) -> list[int]:
+        """Let the version in Production answer new labelled batches, before anything trains on them.
+
+        Returns:
+            The ids of the scored batches; none while nothing is in Production.
+        """
+        return Watch(self._use_case, self._registry, self._batches, TruthStore(self._engine)).score_batches()
+
     def training_due(self) -> bool:
-        """Whether no version that has a manifest and a gate verdict was trained on the rows as they are now."""
+        """Whether no version that the gate has judged was trained on the rows as they are now, by the ledger."""
         data = self._training_data()
         if data.table.empty:
             return False
-        key = training_key(self._use_case, data.digest, self._settings.seed)
-        versions = self._registry.versions(self._use_case.model_name)
-        mine = [v for v in versions if v.tags.get(tags.TRAINING_KEY) == key and tags.GATE in v.tags]
-        return not any(self._registry.manifest(version) for version in mine)
+        use_case, ledger = self._use_case, self._registry.ledger
+        wanted = {family_key(use_case, family, data.digest, self._settings.seed) for family in use_case.families}
+        mine = {
+            key: manifest
+            for manifest in reversed(ledger.manifests(use_case.model_name))
+            if manifest.facts and (key := manifest.facts.tags.get(tags.FAMILY_KEY)) in wanted
+        }
+        if mine.keys() != wanted:
+            return True
+        best = max(mine.values(), key=_cross_validation_score)
+        if self._registry.store.run_of(best.model, best.version) != best.run_id:
+            return True
+        if best.version in {entry.to_version for entry in ledger.history(best.model)}:
+            return False
+        verdict = ledger.verdicts(best.model).get((best.version, best.run_id))
+        # A version that passed and is in no entry was not promoted yet: the task was killed in between.
+        return verdict is None or verdict.passed
 
     def train(self, on_candidate: CandidateCallback | None = None) -> str:
         """Train on all clean rows and return the id of the run that compares the families.
@@ -168,15 +201,22 @@ class Pipeline:
             on_candidate: called with each candidate as soon as it is scored.
         """
         s = self._settings
-        return train(self._use_case, self._training_data(), s.tracking_uri, s.seed, s.jobs, on_candidate, s.studies_url)
+        ledger = self._registry.ledger
+        data = self._training_data()
+        return train(self._use_case, data, s.tracking_uri, ledger, s.seed, s.jobs, on_candidate, s.studies_url)
 
     def register(self, run_id: str) -> int:
-        """Register each family's model and return the version number of the best one, the challenger."""
-        runs, best = self._registry.store.compared(run_id)
+        """Register each family's model and return the version number of the best one, the challenger.
+
+        Raises:
+            UntrustedModel: the artifact store does not hold the files that the training wrote.
+        """
         versions = {}
-        for family, of_family in runs.items():
+        for family, of_family in self._registry.store.compared(run_id).items():
             versions[family] = version = self._registry.register(self._use_case, of_family)
             log.info("run %s is %s version %d (%s)", of_family, version.name, version.version, family)
+        # By the ledger: the comparison's own tags can be edited in MLflow.
+        best = max(versions, key=lambda family: versions[family].metrics["best_cv_score"])
         number, metric = versions[best].version, self._use_case.gate.metric
         for family, version in versions.items():
             if family != best and tags.GATE not in version.tags:
@@ -205,7 +245,8 @@ class Pipeline:
             if now.entry is not None and now.version is not None and now.version.version == number:
                 return self._already_promoted(version, now.entry)
             report = self._judge(version, now.version)
-            # Before the promotion, since serving reads these tags when it loads the version.
+            # Before the promotion, since serving reads the backend from the verdict when it loads the version.
+            self._registry.add_verdict(version, Verdict(report.passed, report.reason, report.document()))
             self._registry.tag_run(version, report.backend_tags)
             if report.passed:
                 try:
@@ -230,6 +271,13 @@ class Pipeline:
         from dosel.registry.scoring import evaluate_version
 
         use_case = self._use_case
+        if champion is not None and (manifest := self._registry.manifest(champion)) is not None:
+            try:
+                check_declaration(use_case, manifest)
+            except DeclarationChanged as error:
+                # Nothing serves it any more, so there is nothing to compare with.
+                log.warning("there is no champion: %s", error)
+                champion = None
         table = self._training_data().table
         held_out = table[hashing.is_test(use_case, table)]
         features = frames.canonical(use_case, held_out)
@@ -259,8 +307,7 @@ class Pipeline:
 
     def _publish(self, version: ModelVersion, report: Report) -> Outcome:
         """Write the gate's report to MLflow. The tag comes last, since it marks the version as judged."""
-        figures = {f"gate_{side}_{name}": score for side, of in report.metrics.items() for name, score in of.items()}
-        figures |= {f"gate_{side}_latency_ms": ms for side, ms in report.latency_ms.items()}
+        figures = gate_metrics(Verdict(report.passed, report.reason, report.document()))
         self._registry.store.write_report(version, report.document())
         verdict = {tags.GATE_REASON: report.reason, tags.GATE: "passed" if report.passed else "refused"}
         self._registry.note(version, verdict, figures, report.table)
@@ -274,6 +321,11 @@ class Pipeline:
             keys=clean["row_key"].to_numpy(dtype=np.int64),
             batch_ids=tuple(int(i) for i in clean["batch_id"].unique()),
         )
+
+
+def _cross_validation_score(manifest: Manifest) -> float:
+    assert manifest.facts is not None
+    return manifest.facts.metrics["best_cv_score"]
 
 
 def bound_mlflow_requests() -> None:

@@ -20,6 +20,9 @@ Seconds = Annotated[float, Field(gt=0)]
 
 SHORTEST_KEY = 16
 
+ARTIFACT_BUCKET = "mlflows3"
+"""The bucket of MLflow's artifacts."""
+
 
 class Settings(BaseSettings):
     """Every setting of the platform, with the sentence that docs/settings.md shows."""
@@ -88,6 +91,9 @@ class Settings(BaseSettings):
     """Answers that may wait to be written to the prediction log; 0 disables the log."""
     predict_keys: str = Field("", repr=False)
     """Keys for predictions and explanations, as `name:key,name:key`; empty allows everybody."""
+    cache_key: str = Field("", repr=False)
+    """Secret that signs the versions on the API's own disk; empty means a key in `DOSEL_HOME`, created at the first
+    start."""
     rate_limit: Annotated[float, Field(ge=0)] = 0
     """Requests per second allowed for each key, or each address without a key; 0 means no limit."""
     trusted_proxies: str = ""
@@ -136,7 +142,7 @@ class Settings(BaseSettings):
             SettingsError: an entry is no address and no network.
         """
         try:
-            return [ip_network(entry.strip()) for entry in self.trusted_proxies.split(",") if entry.strip()]
+            return [ip_network(entry) for entry in _listed(self.trusted_proxies)]
         except ValueError as error:
             raise SettingsError(f"DOSEL_TRUSTED_PROXIES: expected addresses or networks; {error}") from None
 
@@ -152,7 +158,7 @@ class Settings(BaseSettings):
             SettingsError: the setting has another form.
         """
         named = {}
-        for pair in filter(None, (pair.strip() for pair in self.files.split(","))):
+        for pair in _listed(self.files):
             name, _, path = pair.partition("=")
             if not name or not path or name in named:
                 raise SettingsError(f"DOSEL_FILES: expected use-case=path,use-case=path, got {pair!r}")
@@ -198,9 +204,14 @@ class Settings(BaseSettings):
         return settings
 
 
+def _listed(text: str) -> list[str]:
+    """The parts of a text that are separated by commas, without blanks and empty parts."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 def _named_keys(variable: str, text: str) -> dict[str, str]:
     names: dict[str, str] = {}
-    for pair in filter(None, (pair.strip() for pair in text.split(","))):
+    for pair in _listed(text):
         name, _, key = pair.partition(":")
         if not name or len(key) < SHORTEST_KEY or key in names:
             # Without the value, which may be most of a key.

@@ -1,4 +1,4 @@
-"""Terminal output: progress bars for batches and searches, tables of the batch ledger and the quarantine."""
+"""Terminal output: progress bars for batches and searches; tables of batches, refused rows and health."""
 
 import logging
 import time
@@ -16,6 +16,7 @@ from rich.text import Text
 from dosel.warehouse.records import BatchRecord, RefusedRow
 
 if TYPE_CHECKING:
+    from dosel.monitor.health import Health
     from dosel.training.candidates import ScoredCandidate
 
 
@@ -187,4 +188,27 @@ def refused(rows: Iterable[RefusedRow]) -> Table:
         values = ", ".join("" if value is None else value for value in row.values.values())
         received = values + (f" and {row.surplus}" if row.surplus else "")
         table.add_row(str(row.batch_id), str(row.row_no), escape(row.reason), escape(received[:300]))
+    return table
+
+
+def health_table(health: "Health") -> Table:
+    """A table of the metrics of the version in Production: promised, live with bounds, and state."""
+    title = f"{health.use_case}: version {health.version} is {health.state}, {health.labels:,} labelled rows"
+    table = Table(box=None, pad_edge=False, title=title, title_justify="left", title_style="bold")
+    for column in ("metric", "promised", "live", "at least", "at most", "rows", "state"):
+        table.add_column(
+            column, no_wrap=column != "metric", justify="left" if column in ("metric", "state") else "right"
+        )
+    for finding in health.findings:
+        live, promised = finding.live, finding.promised
+        figures = (promised.rate if promised and promised.total else None, live.rate if live.total else None)
+        bounds = (finding.low, finding.high) if live.total else (None, None)
+        cells = ("–" if value is None else f"{value:.4f}" for value in (*figures, *bounds))
+        table.add_row(escape(finding.name), *cells, f"{live.total:,}", finding.state)
+    if health.harmed_since is not None:
+        table.caption = (
+            f"harm proven {health.harmed_since:%Y-%m-%d %H:%M:%S} UTC; "
+            f"dosel rollback {health.use_case} puts the previous version back"
+        )
+        table.caption_justify = "left"
     return table

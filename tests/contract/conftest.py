@@ -15,7 +15,8 @@ from sklearn.tree import DecisionTreeClassifier
 
 from app.main import MLFLOW_DEFAULTS
 from dosel.db.engine import connect
-from dosel.model import reference, tags
+from dosel.model import fingerprint, reference, tags
+from dosel.model.facts import Facts
 from dosel.registry.ledger import PromotionLedger
 from dosel.registry.registry import Registry
 from dosel.rows import frames
@@ -63,11 +64,15 @@ def install(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
         # Set here, so that the app does not set them for every test that comes after.
         for name, value in MLFLOW_DEFAULTS.items():
             environment.setenv(name, value)
-        good, strange, others = _train(template)
+        engine = connect(f"sqlite:///{template / 'warehouse.db'}")
+        good, strange, others = _train(template, PromotionLedger(engine))
+        # The last connection that closes leaves everything in the one file that is copied.
+        engine.dispose()
 
         def made(**changed: Any) -> Installation:
             folder = tmp_path_factory.mktemp("installation")
-            shutil.copy(template / "mlflow.db", folder)
+            for name in ("mlflow.db", "warehouse.db"):
+                shutil.copy(template / name, folder)
             store, warehouse = f"sqlite:///{folder / 'mlflow.db'}", f"sqlite:///{folder / 'warehouse.db'}"
             settings = Settings.model_validate(
                 {"home": folder, "tracking_uri": store, "warehouse_url": warehouse, "poll_seconds": 0.05} | changed
@@ -79,8 +84,8 @@ def install(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
         yield made
 
 
-def _train(folder: Path) -> tuple[tuple[str, str], str, dict[str, str]]:
-    """Logs the models; gives their runs."""
+def _train(folder: Path, ledger: PromotionLedger) -> tuple[tuple[str, str], str, dict[str, str]]:
+    """Logs the models as a training does; gives their runs."""
     mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
     mlflow.create_experiment(EXPERIMENT, artifact_location=(folder / "artifacts").as_uri())
     mlflow.set_experiment(EXPERIMENT)
@@ -88,33 +93,36 @@ def _train(folder: Path) -> tuple[tuple[str, str], str, dict[str, str]]:
     trees = [DecisionTreeClassifier(max_depth=depth, random_state=0) for depth in (2, 5)]
     seen = reference.write(COVERTYPE, features, classes, folder)
     first, second = (
-        _log(pipeline(COVERTYPE, tree).fit(features, classes), *beside)
+        _log(ledger, pipeline(COVERTYPE, tree).fit(features, classes), *beside)
         for tree, beside in zip(trees, ([seen], []), strict=True)
     )
-    strange = _log(pipeline(COVERTYPE, DummyClassifier()).fit(features, classes + 90))
+    strange = _log(ledger, pipeline(COVERTYPE, DummyClassifier()).fit(features, classes + 90))
     others = {}
     for use_case in ALL:
         if use_case is not COVERTYPE:
             model = pipeline(use_case, DecisionTreeClassifier(max_depth=2, random_state=0))
-            others[use_case.name] = _log(model.fit(*_rows(use_case, 200)), use_case=use_case)
+            others[use_case.name] = _log(ledger, model.fit(*_rows(use_case, 200)), use_case=use_case)
     return (first, second), strange, others
 
 
-def _log(model: Any, *beside: Path, use_case: UseCase = COVERTYPE) -> str:
+def _log(ledger: PromotionLedger, model: Any, *beside: Path, use_case: UseCase = COVERTYPE) -> str:
+    facts = Facts(
+        metrics={"test_accuracy": 0.5, "test_undefined": float("nan")},
+        params={"seed": "0"},
+        tags={
+            tags.FAMILY: use_case.families[0].name,
+            tags.DATA_DIGEST: "0" * 64,
+            tags.BATCH_IDS: "[1, 2]",
+            tags.ROWS_TRAIN: "140",
+            tags.MODEL_DIGEST: fingerprint.digest(model),
+        },
+        declaration=fingerprint.declaration(use_case),
+    )
     with mlflow.start_run() as run:
-        tracking.log_model(model, frames.frame(use_case, [use_case.example]), *beside)
-        mlflow.set_tag(tags.FAMILY, use_case.families[0].name)
-        mlflow.log_metrics({"test_accuracy": 0.5, "test_undefined": float("nan")})
-        mlflow.log_param("seed", 0)
-        mlflow.set_tags(
-            {
-                tags.DATA_DIGEST: "0" * 64,
-                tags.BATCH_IDS: "[1, 2]",
-                tags.ROWS_TRAIN: "140",
-                tags.GATE: "passed",
-                tags.GATE_REASON: "accuracy 0.5000; nothing was in Production",
-            }
-        )
+        mlflow.log_metrics(dict(facts.metrics))
+        mlflow.log_params(dict(facts.params))
+        mlflow.set_tags(dict(facts.tags))
+        tracking.log_model(use_case, run, model, facts, ledger, beside)
     return str(run.info.run_id)
 
 

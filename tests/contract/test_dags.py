@@ -77,14 +77,14 @@ def test_reading_them_imports_nothing_heavy(read: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("use_case", ALL, ids=lambda u: u.name)
-def test_the_ingest_pulls_then_announces(read: dict[str, Any], use_case: Any) -> None:
+def test_the_ingest_pulls_then_scores_then_announces(read: dict[str, Any], use_case: Any) -> None:
     dag = read["dags"][f"{use_case.name}_ingest"]
     assert dag["schedule"] == "DeltaTriggerTimetable"
-    between = {"process": ["pull"]} if use_case.processed else {}
+    between = {"score": ["pull"]} | ({"process": ["score"]} if use_case.processed else {})
     assert {name: task["upstream"] for name, task in dag["tasks"].items()} == {
         "pull": [],
         **between,
-        "announce": list(between) or ["pull"],
+        "announce": list(between)[-1:],
     }
     assert dag["tasks"]["announce"]["outlets"] == [f"{use_case.name}_clean"]
     # A pull that found nothing new is skipped; rows that an earlier run left untrained are announced all the same.

@@ -13,6 +13,8 @@ from sqlalchemy import text
 
 from app.main import create_app
 from dosel.db.engine import connect
+from dosel.model import tags
+from dosel.registry.verdicts import Verdict
 from dosel.usecases.covertype import COVERTYPE
 from tests.contract.conftest import Installation
 
@@ -84,17 +86,59 @@ def test_what_nobody_vouched_for_is_not_loaded_and_the_last_good_one_goes_on(
     assert "dosel vouch" in response.json()["detail"]
 
 
-def test_an_alias_moved_in_mlflow_is_followed_or_put_back_and_told(api: TestClient, here: Installation) -> None:
-    client = MlflowClient(here.store)
+def test_an_alias_moved_in_mlflow_is_followed_only_to_a_version_that_was_let_in(
+    api: TestClient, here: Installation
+) -> None:
+    client, registry = MlflowClient(here.store), here.registry
+    client.set_registered_model_alias(NAME, "production", "2")
+    assert answering(api) == 1
+    [note] = api.get(HISTORY).json()["notes"]
+    assert "neither the gate nor a person let version 2 into Production" in note["text"]
+    assert api.get("/models").json()["models"][0]["trouble"] == [note["text"]]
+    registry.add_verdict(registry.version(NAME, 2), Verdict(True, "better", {}))
     client.set_registered_model_alias(NAME, "production", "2")
     assert answering(api) == 2
     assert api.get(HISTORY).json()["entries"][-1]["kind"] == "followed"
     unknown = client.create_model_version(NAME, str(client.get_model_version(NAME, "1").source), here.good[0])
     client.set_registered_model_alias(NAME, "production", unknown.version)
     assert answering(api) == 2
-    [note] = api.get(HISTORY).json()["notes"]
-    assert (note["after"], "put back" in note["text"]) == (2, True)
-    assert api.get("/models").json()["models"][0]["trouble"] == [note["text"]]
+    assert "no manifest" in api.get(HISTORY).json()["notes"][-1]["text"]
+
+
+def test_a_familys_alias_moved_in_mlflow_changes_no_answer_and_is_put_back(api: TestClient, here: Installation) -> None:
+    family = COVERTYPE.families[0].name
+    client = MlflowClient(here.store)
+    unknown = client.create_model_version(NAME, str(client.get_model_version(NAME, "1").source), here.strange)
+    client.set_registered_model_alias(NAME, family, unknown.version)
+    answer = api.post(f"/predict?model={family}", json=COVERTYPE.example).raise_for_status()
+    assert answer.json()["model"]["version"] == 2
+    here.registry.reconcile(NAME)
+    assert client.get_registered_model(NAME).aliases[family] == "2"
+    assert here.registry.open_notes(NAME) == [
+        f"the alias {family} was moved to version 3 outside dosel and is put back"
+    ]
+
+
+def test_figures_that_were_edited_in_mlflow_are_not_shown(api: TestClient, here: Installation) -> None:
+    client = MlflowClient(here.store)
+    client.log_metric(here.good[0], "test_accuracy", 0.9999)
+    for name, edited in (
+        (tags.GATE, "passed"),
+        (tags.GATE_REASON, "<script>alert(1)</script> [the best](http://evil.test)"),
+        (tags.ROWS_TRAIN, "no JSON"),
+        (tags.BATCH_IDS, "x" * 5000),
+        (tags.DATA_DIGEST, "f" * 64),
+    ):
+        client.set_tag(here.good[0], name, edited)
+    assert answering(api) == 1
+    info = api.get("/model-info").json()["production"]
+    [listed] = [v for v in api.get("/models").json()["models"][0]["versions"] if v["version"] == 1]
+    detail = api.get(f"/models/{NAME}/versions/1").json()["version"]
+    for shown in (info, listed, detail):
+        assert shown["metrics"] == {"test_accuracy": 0.5}
+        assert shown["gate"] == {"verdict": None, "reason": None}
+        assert (shown["lineage"]["rows_train"], shown["lineage"]["batch_ids"]) == (140, [1, 2])
+        assert shown["lineage"]["data_digest"] == "0" * 64
 
 
 @pytest.mark.parametrize(("headers", "status"), [({}, 401), ({"X-API-Key": "wrong"}, 401), ({"X-API-Key": "é"}, 401)])

@@ -2,27 +2,33 @@
 
 import json
 import logging
+import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 from mlflow import MlflowClient
 from prometheus_client.parser import text_string_to_metric_families
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from app.http.logs import JsonFormatter
 from app.main import build_app, create_app
 from app.serving.follower import ModelFollower
+from dosel.credentials import KEY_FILE
 from dosel.db.engine import connect
 from dosel.db.tables import PREDICTIONS
-from dosel.errors import WarehouseError
+from dosel.errors import RegistryError, WarehouseError
 from dosel.model import tags
 from dosel.registry.registry import Registry
+from dosel.registry.store import Store
+from dosel.registry.verdicts import Verdict
 from dosel.settings import Settings
-from dosel.usecases import ALL, DEFAULT
+from dosel.usecases import ALL, DEFAULT, UseCase
 from dosel.usecases.covertype import COVERTYPE
 from tests.contract.conftest import Installation
 from tests.contract.test_api import EXAMPLE, NAME, running, version_of, wait_until
@@ -106,18 +112,93 @@ def test_what_was_tampered_with_on_disk_is_not_used(install: Install) -> None:
         assert client.post("/predict", json=EXAMPLE).status_code == 503
 
 
-def test_another_run_behind_the_same_number_is_loaded_anew(install: Install) -> None:
+def test_a_cache_that_vouches_for_itself_is_not_used(install: Install) -> None:
+    """Another model with its own sums, from an installation with another key."""
+    here, other = install(), install()
+    for installation, run_id in ((here, here.good[0]), (other, other.good[1])):
+        installation.promote(run_id)
+        with running(create_app(installation.settings)) as client:
+            wait_until(lambda: version_of(client) == 1)
+    [theirs], [ours] = (home.settings.home.glob("serving/*") for home in (other, here))
+    shutil.rmtree(ours)
+    shutil.copytree(theirs, ours)
+    with restarted(here) as client:
+        wait_until(lambda: "all gone" in client.get("/readyz").text)
+        assert client.post("/predict", json=EXAMPLE).status_code == 503
+
+
+def test_a_signed_version_that_the_ledger_does_not_have_answers_only_until_the_ledger_is_asked(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow is away and the data store is there: the ledger alone decides."""
     here = install()
     here.promote(here.good[0])
     with running(create_app(here.settings)) as client:
         wait_until(lambda: version_of(client) == 1)
-    [record] = here.settings.home.glob("serving/*/*/1/record.json")
-    foreign = json.loads(record.read_bytes())
-    foreign["version"]["run_id"] = "f" * 32
-    record.write_text(json.dumps(foreign))
+    with connect(here.settings.warehouse_url).begin() as connection:
+        connection.execute(text("DELETE FROM manifests WHERE version = 1"))
+    gone = here.settings.model_copy(update={"tracking_uri": here.store})
+    monkeypatch.setattr(Store, "alias", _mlflow_is_away)
+    with running(create_app(gone)) as client:
+        wait_until(lambda: "MLflow is away" in client.get("/readyz").text)
+        assert client.post("/predict", json=EXAMPLE).status_code == 503
+
+
+def _mlflow_is_away(*_: object) -> None:
+    raise RegistryError("MLflow is away")
+
+
+def test_the_key_of_an_installation_is_its_own_and_private(install: Install) -> None:
+    here = install()
+    here.promote(here.good[0])
     with running(create_app(here.settings)) as client:
-        wait_until(lambda: client.get("/readyz").is_success and not client.get("/readyz").json()["stale"])
-        assert client.post("/predict", json=EXAMPLE).json()["model"]["run_id"] == here.good[0]
+        wait_until(lambda: version_of(client) == 1)
+    file = here.settings.home / KEY_FILE
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    before = file.read_bytes()
+    with restarted(here) as client:
+        wait_until(lambda: client.get("/readyz").is_success)
+    assert file.read_bytes() == before
+
+
+def changed(**parts: Any) -> UseCase:
+    """Covertype with another first feature."""
+    first, *others = COVERTYPE.features
+    return replace(COVERTYPE, features=(replace(first, **parts), *others))
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ({"unit": "ft"}, "Elevation: unit was 'm', is 'ft'"),
+        ({"maximum": 9000}, "Elevation: maximum was"),
+        ({"revision": 2}, "Elevation: revision was 1, is 2"),
+    ],
+)
+@pytest.mark.parametrize("store", ["there", "away"])
+def test_a_version_of_another_declaration_is_not_loaded_and_says_what_changed(
+    install: Install, parts: dict[str, Any], words: str, store: str
+) -> None:
+    here = install()
+    here.promote(here.good[0])
+    with running(create_app(here.settings)) as client:
+        wait_until(lambda: version_of(client) == 1)
+    use_cases = [changed(**parts)]
+    follower = ModelFollower(here.settings, use_cases, *([nothing_behind] if store == "away" else []))
+    with TestClient(build_app(here.settings, follower, use_cases, use_cases[0])) as client:
+        expected = words if store == "there" else "all gone"
+        wait_until(lambda: expected in client.get("/readyz").text)
+        assert client.post("/predict", json=EXAMPLE).status_code == 503
+        if store == "there":
+            assert "Train a new version" in client.get("/readyz").text
+
+
+def test_a_change_of_mere_text_keeps_the_version(install: Install) -> None:
+    here = install()
+    here.promote(here.good[0])
+    use_cases = [changed(title="Height", help="Height of the cell.", aliases=("height",))]
+    with running(build_app(here.settings, ModelFollower(here.settings, use_cases), use_cases, use_cases[0])) as client:
+        wait_until(lambda: version_of(client) == 1)
 
 
 # What is told.
@@ -147,9 +228,12 @@ def test_models_say_what_computes_the_answers(api: TestClient) -> None:
 def test_what_registration_found_to_differ_is_answered_by_scikit_learn(install: Install) -> None:
     here = install()
     why = "ONNX differs: 34,861 rows: 3 get another label, probabilities are off by 5.0e-01 at most"
-    for name, value in ((tags.BACKEND, "scikit-learn"), (tags.BACKEND_REASON, why)):
-        MlflowClient(here.store).set_tag(here.good[0], name, value)
     here.promote(here.good[0])
+    version = here.registry.version(NAME, 1)
+    # An edit in MLflow changes nothing.
+    MlflowClient(here.store).set_tag(here.good[0], tags.BACKEND, "onnx")
+    found = {tags.BACKEND: "scikit-learn", tags.BACKEND_REASON: why}
+    here.registry.add_verdict(version, Verdict(True, "better", {"backend_tags": found}))
     with running(create_app(here.settings)) as client:
         wait_until(lambda: version_of(client) == 1)
         [model, *_] = client.get("/models").json()["models"]

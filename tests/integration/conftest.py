@@ -6,7 +6,6 @@ from typing import Any
 
 import mlflow
 import pytest
-from mlflow import MlflowClient
 from sqlalchemy import Engine
 
 from dosel.db.engine import connect
@@ -100,7 +99,7 @@ def store(engine: Engine) -> Callable[..., BatchRecord | None]:
 @pytest.fixture(scope="session")
 def trained(mlflow_store: MlflowStore, tmp_path_factory: pytest.TempPathFactory, received: Received) -> Trained:
     folder = tmp_path_factory.mktemp("trained")
-    trainings, runs = {}, {}
+    trainings, runs, manifests = {}, {}, []
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)
         set_environment(patched, mlflow_store)
@@ -109,11 +108,11 @@ def trained(mlflow_store: MlflowStore, tmp_path_factory: pytest.TempPathFactory,
             pipeline = Pipeline(use_case, Settings(home=folder, tracking_uri=uri, seed=1, jobs=1))
             pipeline.ingest(Deliveries(batch(received(ROWS))))
             trainings[name] = pipeline.train()
-            [runs[name]] = pipeline.registry.store.compared(trainings[name])[0].values()
-            # Registered once, so that what answers for it lies beside it and is not made again in each test.
-            pipeline.registry.register(use_case, runs[name])
-        MlflowClient(uri).delete_registered_model(COVERTYPE.model_name)
-    return Trained(mlflow_store.keep(uri), trainings, runs)
+            [runs[name]] = pipeline.registry.store.compared(trainings[name]).values()
+            manifest = pipeline.registry.ledger.attested(COVERTYPE.model_name, runs[name])
+            assert manifest is not None
+            manifests.append(manifest)
+    return Trained(mlflow_store.keep(uri), trainings, runs, manifests)
 
 
 @pytest.fixture

@@ -9,7 +9,9 @@ from typer.testing import CliRunner, Result
 
 from dosel.cli import cli, common
 from dosel.errors import ModelNotFound, UnknownUseCase
+from dosel.registry.artifact_roots import ArtifactRoot
 from dosel.usecases import ALL, DEFAULT
+from dosel.usecases.covertype import COVERTYPE
 from tests.integration.worlds import World
 
 
@@ -71,8 +73,13 @@ def test_reconcile_says_what_was_amiss(dosel: Terminal) -> None:
     dosel("promote", world.name, "3", "--reason", "now it may")
 
 
-def test_gc_deletes_nothing_unless_told(dosel: Terminal) -> None:
-    assert re.match(r"0 runs, 0 models and \d+ folders without a run would be deleted", dosel("gc"))
+def test_gc_deletes_nothing_unless_told(dosel: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "0 runs, 0 models and 0 folders" in dosel("gc", "--days", "0")
+    experiment = dosel.world.client.get_experiment_by_name(COVERTYPE.experiment)
+    assert experiment
+    root = ArtifactRoot(experiment.artifact_location.rpartition("/")[0])
+    monkeypatch.setattr("dosel.registry.artifact_roots.artifact_roots", lambda _: (root,))
+    assert re.search(r"0 runs, 0 models and \d+ folders without a run would be deleted", dosel("gc"))
     assert "4 runs, 1 models" in dosel("gc", "--days", "0")
 
 

@@ -1,5 +1,8 @@
 """Clearing away, tried on real artifacts: what anything names stays, dry run unless told."""
 
+import shutil
+from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import mlflow
@@ -7,13 +10,18 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from sqlalchemy import create_engine, text
 
 from dosel.pipeline import Pipeline
+from dosel.registry.artifact_roots import ArtifactRoot, artifact_roots
 from dosel.registry.gc import Collected, collect
 from dosel.usecases.covertype import COVERTYPE
-from tests.integration.worlds import FAMILIES, Deliveries, World, batch
+from tests.integration.worlds import FAMILIES, Deliveries, World, batch, read_report
 
 pytestmark = pytest.mark.storage
+
+GONE = "0123456789abcdef" * 2
+"""A run that there never was."""
 
 
 def repository(world: World) -> ArtifactRepository:
@@ -29,7 +37,7 @@ def objects(of: ArtifactRepository, below: str | None = None) -> list[str]:
 
 
 @pytest.fixture(autouse=True)
-def alone(world: World) -> None:
+def alone(world: World, old: None) -> None:
     """Tests share the folder of the trained models: what others left there belongs to no run of this one's store."""
     counts(world, days=1, delete=True)
 
@@ -48,15 +56,28 @@ def crowded(world: World, request: pytest.FixtureRequest) -> World:
     return world
 
 
-def counts(world: World, days: int = 0, delete: bool = False) -> Collected:
-    return collect(world.pipeline().registry, [COVERTYPE.experiment], days, delete)
+def counts(world: World, days: int = 0, delete: bool = False, roots: Sequence[ArtifactRoot] | None = None) -> Collected:
+    return collect(world.pipeline().registry, [COVERTYPE.experiment], roots or roots_of(world), days, delete)
+
+
+def roots_of(world: World) -> list[ArtifactRoot]:
+    """The folder or bucket that the store of this test keeps all its artifacts in."""
+    experiment = world.client.get_experiment_by_name(COVERTYPE.experiment)
+    assert experiment
+    return [ArtifactRoot(experiment.artifact_location.rpartition("/")[0])]
+
+
+@pytest.fixture
+def old(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders without a run have been listed for long enough at once."""
+    monkeypatch.setattr("dosel.registry.gc.ORPHAN_AGE", timedelta())
 
 
 def test_a_dry_run_deletes_nothing_and_says_what_would_go(crowded: World) -> None:
     before = objects(repository(crowded))
     # "good" of the shared store and the one trained here.
-    assert counts(crowded) == Collected(runs=6, models=2, orphans=0, kept=7)
-    assert counts(crowded, days=1) == Collected(runs=0, models=0, orphans=0, kept=13)
+    assert counts(crowded) == Collected(runs=6, models=2, orphans=0, waiting=0, kept=7)
+    assert counts(crowded, days=1) == Collected(runs=0, models=0, orphans=0, waiting=0, kept=13)
     assert objects(repository(crowded)) == before
 
 
@@ -74,7 +95,7 @@ def test_what_the_registry_names_answers_as_before(crowded: World, monkeypatch: 
     assert any(path.endswith("model.skops") for path in gone)
     for number in (1, 2):
         registry.load(registry.version(world.name, number))
-        assert registry.store.read_report(registry.version(world.name, number))
+        assert read_report(world, registry.version(world.name, number))
     again = counts(world, delete=True)
     assert (again.runs, again.models, again.orphans) == (0, 0, 0)
     registry.roll_back(world.name, "me", "still possible")
@@ -85,13 +106,13 @@ def test_folders_that_no_run_has_go_too(world: World, tmp_path: Path, monkeypatc
     for family in ("poor", "fair"):
         _keep(world.client, monkeypatch, world.runs[family])
     (tmp_path / "left.txt").write_text("left behind")
-    for folder in ("0123456789abcdef/artifacts", "models/m-gone/artifacts"):
+    for folder in (f"{GONE}/artifacts", f"models/m-{GONE}/artifacts"):
         repository(world).log_artifact(str(tmp_path / "left.txt"), folder)
     before = objects(repository(world))
-    assert counts(world, delete=True) == Collected(runs=0, models=0, orphans=2, kept=10)
+    assert counts(world, delete=True) == Collected(runs=0, models=0, orphans=2, waiting=0, kept=10)
     assert sorted(set(before) - set(objects(repository(world)))) == [
-        "0123456789abcdef/artifacts/left.txt",
-        "models/m-gone/artifacts/left.txt",
+        f"{GONE}/artifacts/left.txt",
+        f"models/m-{GONE}/artifacts/left.txt",
     ]
 
 
@@ -99,13 +120,98 @@ def test_a_run_that_is_registered_at_the_last_moment_stays(crowded: World, monke
     registry = crowded.pipeline().registry
     monkeypatch.setattr(registry.store, "is_registered", lambda _: True)
     before = objects(repository(crowded))
-    collect(registry, [COVERTYPE.experiment], 0, delete=True)
+    collect(registry, [COVERTYPE.experiment], roots_of(crowded), 0, delete=True)
     assert objects(repository(crowded)) == before
 
 
 def test_what_still_runs_stays(crowded: World) -> None:
     with mlflow.start_run(experiment_id=crowded.client.get_experiment_by_name(COVERTYPE.experiment).experiment_id):
         assert counts(crowded).kept == 8
+
+
+def test_a_folder_without_a_run_stays_until_it_was_listed_for_hours(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dosel.registry.gc.ORPHAN_AGE", timedelta(hours=6))
+    (tmp_path / "left.txt").write_text("left behind")
+    repository(world).log_artifact(str(tmp_path / "left.txt"), f"{GONE}/artifacts")
+    try:
+        found = counts(world, days=1, delete=True)
+        assert (found.orphans, found.waiting) == (0, 1)
+        assert f"{GONE}/artifacts/left.txt" in objects(repository(world))
+    finally:
+        repository(world).delete_artifacts(GONE)
+
+
+def test_an_experiment_whose_artifacts_are_elsewhere_is_left_alone(
+    world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its artifact location is a folder of the admin's machine, with a folder that looks like a run's."""
+    world.client.rename_experiment(
+        world.client.get_experiment_by_name(COVERTYPE.experiment).experiment_id, "the real one"
+    )
+    victim = tmp_path / "home-of-an-admin" / GONE
+    victim.mkdir(parents=True)
+    (victim / "thesis.txt").write_text("years of work")
+    world.client.create_experiment(COVERTYPE.experiment, str(victim.parent))
+    found = counts(world, delete=True, roots=artifact_roots(world.settings))
+    assert found == Collected(runs=0, models=0, orphans=0, waiting=0, kept=0)
+    assert (victim / "thesis.txt").read_text() == "years of work"
+    assert "outside of this installation's folders" in caplog.text
+
+
+def test_no_link_is_followed(world: World, tmp_path: Path) -> None:
+    """A link below the installation's own root leads to the admin's folder; both look like folders of runs."""
+    world.client.rename_experiment(
+        world.client.get_experiment_by_name(COVERTYPE.experiment).experiment_id, "the real one"
+    )
+    victim = tmp_path / "home-of-an-admin"
+    victim.mkdir()
+    (victim / "thesis.txt").write_text("years of work")
+    own = tmp_path / "mlflow" / "artifacts" / "7"
+    own.mkdir(parents=True)
+    (own / GONE).symlink_to(victim)
+    world.client.create_experiment(COVERTYPE.experiment, str(own))
+    assert counts(world, delete=True, roots=artifact_roots(world.settings)).orphans == 0
+    assert (victim / "thesis.txt").read_text() == "years of work"
+    shutil.rmtree(own)
+    own.symlink_to(victim)
+    (victim / GONE).mkdir()
+    assert counts(world, delete=True, roots=artifact_roots(world.settings)).orphans == 0
+    assert (victim / GONE).is_dir()
+
+
+def test_a_run_that_names_another_runs_folder_deletes_nothing_of_it(
+    crowded: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a row of MLflow's database can say after an edit."""
+    location = crowded.client.get_run(crowded.runs["fair"]).info.artifact_uri
+    before = set(objects(get_artifact_repository(location)))
+    engine = create_engine(crowded.settings.tracking_uri)
+    with engine.begin() as connection:
+        mine = {"location": location, "run": crowded.runs["good"]}
+        connection.execute(text("UPDATE runs SET artifact_uri = :location WHERE run_uuid = :run"), mine)
+    engine.dispose()
+    counts(crowded, delete=False)
+    assert f"{crowded.runs['good']} has its artifacts at" in caplog.text
+    assert set(objects(get_artifact_repository(location))) == before
+
+
+@pytest.mark.parametrize(
+    ("location", "held"),
+    [
+        ("mlflow-artifacts:/7", True),
+        ("mlflow-artifacts:/", False),
+        ("mlflow-artifacts:/7/../..", False),
+        ("mlflow-artifacts://elsewhere:5000/7", False),
+        ("s3://mlflows3/7", True),
+        ("s3://another/7", False),
+        ("/etc", False),
+        ("file:///etc", False),
+    ],
+)
+def test_only_the_installations_own_folders_are_held(location: str, held: bool, world: World) -> None:
+    assert any(root.holds(location) for root in artifact_roots(world.settings)) == held
 
 
 def _keep(client: MlflowClient, monkeypatch: pytest.MonkeyPatch, run_id: str) -> None:

@@ -49,6 +49,14 @@ def rows(engine: Engine) -> Rows:
         return {name: [tuple(r) for r in connection.execute(text(f"SELECT * FROM {name}"))] for name in names}
 
 
+def assert_kept(engine: Engine, before: Rows) -> None:
+    """Every row is there with its values. Later migrations add columns at the end, and tables without rows."""
+    after = rows(engine)
+    for name, found in before.items():
+        assert [row[: len(old)] for row, old in zip(after[name], found, strict=True)] == found
+    assert not any(after[name] for name in after.keys() - before.keys())
+
+
 def assert_is_declared(engine: Engine) -> None:
     """The tables are those that the code works with, by Alembic's own comparison."""
     with engine.connect() as connection:
@@ -76,7 +84,7 @@ def test_a_data_store_from_before_migrations_keeps_every_row(engine: Engine) -> 
         "writers": 1,
     }
     migrate(engine)
-    assert rows(engine) == before
+    assert_kept(engine, before)
     assert_is_declared(engine)
 
 
@@ -90,7 +98,7 @@ def test_what_reads_the_tables_reads_what_was_stored_before(engine: Engine) -> N
     [record] = store.records()
     assert store.digest(record.id) == record.digest
     assert len(store.clean()) == record.rows_clean == 2
-    assert rows(engine) == before
+    assert_kept(engine, before)
 
 
 def test_a_ledger_without_evidence_gets_empty_columns(engine: Engine) -> None:
@@ -99,16 +107,14 @@ def test_a_ledger_without_evidence_gets_empty_columns(engine: Engine) -> None:
     after = rows(engine)
     assert [entry[: -len(EVIDENCE)] for entry in after["promotions"]] == before["promotions"]
     assert {entry[-len(EVIDENCE) :] for entry in after["promotions"]} == {(None,) * len(EVIDENCE)}
-    assert {name: after[name] for name in before if name != "promotions"} == {
-        name: found for name, found in before.items() if name != "promotions"
-    }
+    assert_kept(engine, before)
     assert_is_declared(engine)
 
 
 def test_tables_that_were_never_needed_are_made(engine: Engine) -> None:
     before = fill(engine, without=["predictions", "promotion_notes"])
     migrate(engine)
-    assert rows(engine) == before | {"predictions": [], "promotion_notes": []}
+    assert_kept(engine, before)
     assert_is_declared(engine)
 
 
@@ -137,7 +143,7 @@ def test_tables_of_a_newer_version_are_left_alone(engine: Engine) -> None:
     migrate(engine)
     with transaction(engine) as connection:
         connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))
-    with pytest.raises(WarehouseError, match=r"revision 9999.*up to 0003.*newer dosel"):
+    with pytest.raises(WarehouseError, match=rf"revision 9999.*up to {head()}.*newer dosel"):
         migrate(engine)
     assert current(engine) == "9999"
 
@@ -155,10 +161,7 @@ def test_processes_that_open_at_once_all_find_the_tables(engine: Engine, warehou
     for racer in racers:
         output, errors = racer.communicate(timeout=60)
         assert (output, errors, racer.returncode) == ("migrated\n", "", 0)
-    after = rows(engine)
-    assert {name: len(found) for name, found in before.items()} | {"predictions": 0} == {
-        name: len(found) for name, found in after.items()
-    }
+    assert_kept(engine, before)
     assert_is_declared(engine)
 
 
@@ -172,11 +175,7 @@ def test_a_migration_that_was_killed_is_finished_by_the_next_process(
     assert (killed.stdout, killed.returncode) == ("", -9), killed.stderr
     assert current(engine) != head()
     migrate(engine)
-    after = rows(engine)
-    assert {name: after[name] for name in before if name != "promotions"} == {
-        name: found for name, found in before.items() if name != "promotions"
-    }
-    assert [entry[: -len(EVIDENCE)] for entry in after["promotions"]] == before["promotions"]
+    assert_kept(engine, before)
     assert_is_declared(engine)
 
 

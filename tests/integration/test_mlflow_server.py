@@ -13,10 +13,10 @@ from dosel.embedded.guard import guarded
 from dosel.embedded.local_servers import Minio
 from dosel.embedded.preflight import free_ports
 from dosel.embedded.processes import Processes
-from dosel.embedded.services import ARTIFACT_BUCKET, HOST, Service, make_bucket
+from dosel.embedded.services import HOST, Service, make_bucket
 from dosel.pipeline import Pipeline
 from dosel.rows import frames
-from dosel.settings import Settings
+from dosel.settings import ARTIFACT_BUCKET, Settings
 from dosel.usecases.covertype import COVERTYPE
 from tests.conftest import until
 from tests.integration.stores import s3

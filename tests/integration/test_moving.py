@@ -1,7 +1,9 @@
 """Moving Production: foreign aliases, lost versions, tampered files, rollback, and the record of it all."""
 
+import json
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,17 +12,21 @@ import pytest
 from mlflow.artifacts import download_artifacts
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, select, text, update
 
 from dosel.db.engine import connect
 from dosel.db.migrations import VERSION_TABLE
+from dosel.db.tables import MANIFESTS
 from dosel.errors import PromotionConflict, PromotionRefused, UntrustedModel
 from dosel.model.bundle import hash_files
+from dosel.model.facts import Facts
 from dosel.registry.ledger import Evidence, Promotion, PromotionLedger
+from dosel.registry.manifests import Manifest
 from dosel.registry.registry import Registry
+from dosel.registry.verdicts import Verdict
 from dosel.usecases.covertype import COVERTYPE
 from tests.integration.test_promotion_ledger import assert_is_chain
-from tests.integration.worlds import World
+from tests.integration.worlds import World, read_report
 
 FAMILIES = ("poor", "fair", "good")
 
@@ -82,6 +88,12 @@ def tamper(world: World) -> Iterator[Tamper]:
             repository.delete_artifacts(file)
         else:
             write(repository, file, before)
+
+
+def let_in(world: World, number: int, passed: bool = True) -> None:
+    """Has the gate judge a version, without putting it into Production."""
+    registry = registry_of(world)
+    registry.add_verdict(registry.version(world.name, number), Verdict(passed, "by a test", {}))
 
 
 def foreign(world: World) -> int:
@@ -160,7 +172,8 @@ class TestTrust:
 
 @pytest.mark.storage
 class TestForeignAlias:
-    def test_to_a_version_dosel_registered_it_is_followed(self, three: World) -> None:
+    def test_to_a_version_that_passed_the_gate_it_is_followed(self, three: World) -> None:
+        let_in(three, 3)
         three.client.set_registered_model_alias(three.name, "production", "3")
         assert registry_of(three).production_number(three.name) == 3
         last = history(three)[-1]
@@ -176,13 +189,16 @@ class TestForeignAlias:
         assert moves(three) == [1, 2, 1]
         in_step(three, 1)
 
-    @pytest.mark.parametrize("why", ["unknown", "tampered"])
+    @pytest.mark.parametrize("why", ["unknown", "tampered", "never judged", "refused by the gate"])
     def test_to_any_other_it_is_refused_and_put_back(
         self, why: str, three: World, tamper: Tamper, caplog: pytest.LogCaptureFixture
     ) -> None:
         number = foreign(three) if why == "unknown" else 3
         if why == "tampered":
+            let_in(three, 3)
             tamper(3)
+        if why == "refused by the gate":
+            let_in(three, 3, passed=False)
         three.client.set_registered_model_alias(three.name, "production", str(number))
         registry = registry_of(three)
         with caplog.at_level(logging.ERROR):
@@ -206,6 +222,9 @@ class TestForeignAlias:
         registry = registry_of(world)
         assert registry.production_number(world.name) is None
         assert world.aliases() == {}
+        world.client.set_registered_model_alias(world.name, "production", "1")
+        assert registry.production_number(world.name) is None
+        let_in(world, 1)
         world.client.set_registered_model_alias(world.name, "production", "1")
         assert registry.production_number(world.name) == 1
         assert moves(world) == [1]
@@ -241,6 +260,7 @@ class TestLostVersions:
     def test_in_another_mlflow_the_same_number_is_another_version(self, three: World) -> None:
         three.client.delete_registered_model(three.name)
         assert [three.register("fair"), three.register("good")] == [1, 2]
+        let_in(three, 2)
         three.client.set_registered_model_alias(three.name, "production", "2")
         assert registry_of(three).reconcile(three.name).notes == ()
         last = history(three)[-1]
@@ -252,15 +272,19 @@ class TestLostVersions:
         self, three: World, engine: Engine
     ) -> None:
         with engine.begin() as connection:
-            for table in ("promotions", "projections", "manifests", "promotion_notes"):
+            for table in ("verdicts", "promotions", "projections", "manifests", "promotion_notes"):
                 connection.execute(text(f"DELETE FROM {table}"))
         registry = registry_of(three)
         assert registry.production_number(three.name) is None
         assert three.aliases() == {"previous": 1}
-        assert three.pipeline("good").training_due()
-        assert three.register("good") == 3
-        assert three.pipeline("good").challenge(3, "the DAG").promoted
-        in_step(three, 3)
+        pipeline = three.pipeline("good")
+        assert pipeline.training_due()
+        with pytest.raises(UntrustedModel, match="no training process recorded"):
+            three.register("good")
+        # A training of which the ledger knows nothing is not used: the models are trained once more.
+        assert pipeline.register(pipeline.train()) == 4
+        assert pipeline.challenge(4, "the DAG").promoted
+        in_step(three, 4)
 
     def test_a_version_deleted_while_in_production(self, three: World) -> None:
         with pytest.warns(FutureWarning):
@@ -439,11 +463,11 @@ def test_the_gates_report_is_in_the_run_the_ledger_and_the_description(world: Wo
     world.enter("good")
     registry = registry_of(world)
     version = registry.version(world.name, 2)
-    report = registry.store.read_report(version)
+    report = read_report(world, version)
     entry = registry.last_promotion(world.name)
     assert entry is not None
     assert entry.evidence.gate == report
-    assert [rule["holds"] for rule in report["rules"]] == [True] * 8  # type: ignore[index]
+    assert [rule["holds"] for rule in report["rules"]] == [True] * 8
     assert entry.evidence.metrics_after["accuracy"] > entry.evidence.metrics_before["accuracy"]
     assert entry.evidence.data_digest == version.tags["dosel.data_digest"]
     assert version.metrics["gate_challenger_latency_ms"] > 0
@@ -457,31 +481,44 @@ def test_killed_after_the_ledgers_entry_the_gate_still_tells_what_it_found(world
     number = world.enter("fair")
     registry = registry_of(world)
     run_id = registry.version(world.name, number).run_id
-    expected = registry.store.read_report(registry.version(world.name, number))
+    expected = read_report(world, registry.version(world.name, number))
     world.client.delete_tag(run_id, "dosel.gate")
     world.client.update_model_version(world.name, str(number), description="")
     location = world.client.get_run(run_id).info.artifact_uri
     get_artifact_repository(location).delete_artifacts("gate.json")
-    assert registry.store.read_report(registry.version(world.name, number)) is None
+    assert read_report(world, registry.version(world.name, number)) is None
     assert world.pipeline().challenge(number, "the DAG").promoted
     version = registry.version(world.name, number)
-    assert registry.store.read_report(version) == expected
+    assert read_report(world, version) == expected
     assert version.tags["dosel.gate"] == "passed"
     assert world.client.get_model_version(world.name, str(number)).description.startswith("Passed the gate")
 
 
 @pytest.mark.parametrize("side", ["challenger", "production"])
-def test_another_split_fails_closed(side: str, world: World) -> None:
+def test_another_split_fails_closed(side: str, world: World, engine: Engine) -> None:
     world.enter("poor")
-    number = world.register("good")
     run_id = world.runs["good" if side == "challenger" else "poor"]
-    world.client.set_tag(run_id, "dosel.split_version", "h0-of-old")
+    other = dict(registry_of(world).ledger.attested(world.name, run_id).facts.tags)  # type: ignore[union-attr]
+    number = world.register("good")
+    # What MLflow says of the split changes nothing.
+    world.client.set_tag(run_id, "dosel.split_version", "h0-of-mlflow")
+    _rewrite(engine, run_id, other | {"dosel.split_version": "h0-of-old"})
     outcome = world.pipeline().challenge(number, "me")
     assert not outcome.promoted
     assert "split: the splits differ" in outcome.reason
     assert f"{side} h0-of-old" in outcome.reason
     assert COVERTYPE.model_name == world.name
     assert moves(world) == [1]
+
+
+def _rewrite(engine: Engine, run_id: str, tags: dict[str, str]) -> None:
+    """Has the ledger hold other tags of a training, as one with another split would have recorded them."""
+    with engine.begin() as connection:
+        row = connection.execute(select(MANIFESTS).where(MANIFESTS.c.run_id == run_id, MANIFESTS.c.version > 0)).one()
+        facts = replace(Facts(**json.loads(row.facts)), tags=tags)
+        manifest = Manifest(row.model, row.version, run_id, json.loads(row.files), facts)
+        values = {"facts": json.dumps(facts.document()), "digest": manifest.digest}
+        connection.execute(update(MANIFESTS).where(MANIFESTS.c.id == row.id).values(values))
 
 
 def test_the_ledger_alone_opens_without_the_data_store() -> None:

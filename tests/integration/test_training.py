@@ -19,10 +19,12 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from sklearn import model_selection
 from sklearn.model_selection import ParameterGrid, cross_val_score
 
+from dosel.db.engine import connect
 from dosel.errors import TrainingError
 from dosel.model import bundle, tags
 from dosel.model.fingerprint import code_version, digest
 from dosel.quality import check
+from dosel.registry.ledger import PromotionLedger
 from dosel.rows import frames, hashing
 from dosel.training import search
 from dosel.training.preprocessing import pipeline
@@ -33,6 +35,11 @@ from tests.integration.worlds import FAMILIES, World
 
 Received = Callable[..., list[list[str]]]
 TINY = FAMILIES["poor"]
+
+
+def ledger_of(uri: str) -> PromotionLedger:
+    """The ledger beside a store of MLflow."""
+    return PromotionLedger(connect(f"{uri}.ledger"))
 
 
 def training_data(received: list[list[str]], batch_ids: tuple[int, ...] = (1, 2)) -> TrainingData:
@@ -69,7 +76,7 @@ def searched(data: TrainingData, empty_mlflow: Path, tmp_path_factory: pytest.Te
     folder = tmp_path_factory.mktemp("searched")
     uri = f"sqlite:///{shutil.copy(empty_mlflow, folder / 'mlflow.db')}"
     MlflowClient(uri).create_experiment(COVERTYPE.experiment, str(folder / "artifacts"))
-    return uri, train(COVERTYPE, data, uri, seed=1, jobs=2)
+    return uri, train(COVERTYPE, data, uri, ledger_of(uri), seed=1, jobs=2)
 
 
 @pytest.fixture
@@ -127,8 +134,8 @@ def test_a_family_that_was_finished_is_taken_over_by_the_next_training(
 
     monkeypatch.setattr("dosel.training.train.search_of", ended)
     with pytest.raises(KeyboardInterrupt):
-        train(two, data, tracking_uri, seed=1, jobs=1)
-    run_id = train(two, data, tracking_uri, seed=1, jobs=1)
+        train(two, data, tracking_uri, ledger_of(tracking_uri), seed=1, jobs=1)
+    run_id = train(two, data, tracking_uri, ledger_of(tracking_uri), seed=1, jobs=1)
     assert searched == ["random_forest", "second", "second"]
     first = family_run(tracking_uri, run_id)
     assert first.data.tags[MLFLOW_PARENT_RUN_ID] == run_id
@@ -234,7 +241,7 @@ def test_the_same_training_is_not_done_again(comparison: Run, searched_uri: str,
     before = Counter(run.info.status for run in runs(searched_uri))
     shuffled = data.table.sample(frac=1, random_state=0)
     again = TrainingData(shuffled, hashing.row_keys(COVERTYPE, shuffled), (7,))
-    assert train(COVERTYPE, again, searched_uri, seed=1, jobs=2) == comparison.info.run_id
+    assert train(COVERTYPE, again, searched_uri, ledger_of(searched_uri), seed=1, jobs=2) == comparison.info.run_id
     assert Counter(run.info.status for run in runs(searched_uri)) == before
 
 
@@ -273,7 +280,7 @@ def test_what_a_killed_training_left_is_closed(tracking_uri: str, data: Training
     left = client.create_run(here, tags={tags.TRAINING_KEY: key}).info.run_id
     candidate = client.create_run(here, tags={MLFLOW_PARENT_RUN_ID: left}).info.run_id
     others = client.create_run(here, tags={tags.TRAINING_KEY: "another training, which goes on"}).info.run_id
-    run_id = train(TINY, data, tracking_uri, seed=1, jobs=1)
+    run_id = train(TINY, data, tracking_uri, ledger_of(tracking_uri), seed=1, jobs=1)
     statuses = {i: client.get_run(i).info.status for i in (left, candidate, others, run_id)}
     killed, running = RunStatus.to_string(RunStatus.KILLED), RunStatus.to_string(RunStatus.RUNNING)
     assert statuses == {left: killed, candidate: killed, others: running, run_id: "FINISHED"}
@@ -286,10 +293,12 @@ def test_a_training_that_failed_is_done_again(tracking_uri: str, data: TrainingD
     grid = TINY.families[0].space
     broken = replaced(families=(Family("random_forest", no_forest, grid),))
     with pytest.raises(ValueError, match="criterion"):
-        train(broken, data, tracking_uri, seed=1, jobs=1)
+        train(broken, data, tracking_uri, ledger_of(tracking_uri), seed=1, jobs=1)
     failed = runs(tracking_uri)
     assert [run.info.status for run in failed] == ["FAILED", "FAILED"]
-    assert train(TINY, data, tracking_uri, seed=1, jobs=1) not in {run.info.run_id for run in failed}
+    assert train(TINY, data, tracking_uri, ledger_of(tracking_uri), seed=1, jobs=1) not in {
+        run.info.run_id for run in failed
+    }
 
 
 def test_autologging_ends_with_the_training(whole_search: Run, searched_uri: str) -> None:
@@ -302,7 +311,7 @@ def test_autologging_ends_with_the_training(whole_search: Run, searched_uri: str
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_seed_decides_the_forest(seed: int, tracking_uri: str, data: TrainingData) -> None:
-    run = family_run(tracking_uri, train(TINY, data, tracking_uri, seed=seed, jobs=1))
+    run = family_run(tracking_uri, train(TINY, data, tracking_uri, ledger_of(tracking_uri), seed=seed, jobs=1))
     model = mlflow.sklearn.load_model(f"runs:/{run.info.run_id}/model")
     assert model.named_steps["classifier"].random_state == seed
 
@@ -315,7 +324,7 @@ def test_the_same_rows_and_seed_give_the_same_models(
     for seed, jobs in ((1, 1), (2, 2)):
         uri = f"sqlite:///{shutil.copy(empty_mlflow, tmp_path / f'{seed}.db')}"
         MlflowClient(uri).create_experiment(COVERTYPE.experiment, str(tmp_path / "artifacts"))
-        made = train(COVERTYPE, data, uri, seed=seed, jobs=jobs)
+        made = train(COVERTYPE, data, uri, ledger_of(uri), seed=seed, jobs=jobs)
         of = {family.name: family_run(uri, made, family.name) for family in COVERTYPE.families}
         digests.append({name: run.data.tags[tags.MODEL_DIGEST] for name, run in of.items()})
     for name, run in of.items():
@@ -407,7 +416,14 @@ def test_rows_that_are_too_few_are_refused_before_a_run_is_made(
 ) -> None:
     few = table(data.table)
     with pytest.raises(TrainingError, match=f"covertype: too few rows: .*{counted}.*; ingest more batches first"):
-        train(TINY, TrainingData(few, hashing.row_keys(COVERTYPE, few), ()), tracking_uri, seed=1, jobs=1)
+        train(
+            TINY,
+            TrainingData(few, hashing.row_keys(COVERTYPE, few), ()),
+            tracking_uri,
+            ledger_of(tracking_uri),
+            seed=1,
+            jobs=1,
+        )
     assert runs(tracking_uri) == []
 
 

@@ -5,9 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlflow import MlflowClient
+from mlflow.artifacts import load_dict
 
 from dosel.pipeline import Pipeline
+from dosel.registry.manifests import Manifest
 from dosel.registry.projection import PREVIOUS, PRODUCTION
+from dosel.registry.store import REPORT, ModelVersion
 from dosel.settings import Settings
 from dosel.sources import Batch
 from dosel.usecases import Family, Gate, UseCase
@@ -55,12 +58,20 @@ FAMILIES: Mapping[str, UseCase] = {
 class Trained:
     """What an MLflow store held after each family was trained on the same rows.
 
-    `trainings` are the runs that compare, `runs` those of the models.
+    `trainings` are the runs that compare, `runs` those of the models, `manifests` what their trainings recorded.
     """
 
     kept: str
     trainings: Mapping[str, str]
     runs: Mapping[str, str]
+    manifests: Sequence[Manifest]
+
+
+def read_report(world: "World", version: ModelVersion) -> Any:
+    """The gate's report in a version's run; None without one."""
+    if REPORT not in {file.path for file in world.client.list_artifacts(version.run_id)}:
+        return None
+    return load_dict(f"{world.client.get_run(version.run_id).info.artifact_uri}/{REPORT}")
 
 
 class World:
@@ -73,6 +84,8 @@ class World:
         self.runs = trained.runs
         self.name = COVERTYPE.model_name
         self.client = MlflowClient(settings.tracking_uri)
+        for manifest in trained.manifests:
+            self.pipeline().registry.ledger.record_manifest(manifest)
 
     def pipeline(self, family: str = "fair") -> Pipeline:
         return Pipeline(FAMILIES[family], self.settings)

@@ -18,8 +18,8 @@ from sqlalchemy import create_engine
 from benchmarks.installation import Behind, Installation, installation, local_server, say, wait_until
 from benchmarks.serving import uvicorn
 from dosel.embedded.local_servers import LocalServer, MariaDB, Minio
-from dosel.embedded.services import ARTIFACT_BUCKET, make_bucket
-from dosel.settings import Settings
+from dosel.embedded.services import make_bucket
+from dosel.settings import ARTIFACT_BUCKET, Settings
 from dosel.usecases.covertype import COVERTYPE
 from tests.soak.serving import Soak, sending
 

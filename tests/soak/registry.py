@@ -124,6 +124,9 @@ def prepare(place: Place, folder: Path) -> None:
     import mlflow
     from sklearn.tree import DecisionTreeClassifier
 
+    from dosel.model import tags
+    from dosel.model.facts import Facts
+    from dosel.model.fingerprint import declaration, digest
     from dosel.rows.frames import frame
     from dosel.training import tracking
     from dosel.training.preprocessing import pipeline
@@ -135,10 +138,11 @@ def prepare(place: Place, folder: Path) -> None:
     mlflow.set_experiment(COVERTYPE.experiment)
     example = frame(COVERTYPE, [COVERTYPE.example, COVERTYPE.example])
     fitted = pipeline(COVERTYPE, DecisionTreeClassifier()).fit(example, list(COVERTYPE.target.labels)[:2])
+    facts = Facts(tags={tags.MODEL_DIGEST: digest(fitted)}, declaration=declaration(COVERTYPE))
     registry = opened(place)
     for _ in range(VERSIONS):
         with mlflow.start_run() as run:
-            tracking.log_model(fitted, example[:1])
+            tracking.log_model(COVERTYPE, run, fitted, facts, registry.ledger)
         registry.register(COVERTYPE, run.info.run_id)
     registry.promote(registry.version(model(), 1), "the soak", "the first")
 

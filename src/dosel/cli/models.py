@@ -23,7 +23,9 @@ Reason = Annotated[str, typer.Option(help="Why, for the record.")]
 @commands.command()
 def history(
     name: ModelName,
-    at: Annotated[str | None, typer.Option(help="Only entries up to this time, such as 2026-11-21T03:00Z.")] = None,
+    at: Annotated[
+        str | None, typer.Option(help="Only entries up to this time, such as 2026-11-21T03:00Z or now.")
+    ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="As CSV, with all columns of the ledger.")] = False,
 ) -> None:
     """Show the promotion ledger: which version was in Production when, by whom and why."""
@@ -112,16 +114,20 @@ def gc(
         bool, typer.Option("--delete", help="Delete; without this option the command only lists.")
     ] = False,
 ) -> None:
-    """Delete runs and artifacts that no registered version needs."""
+    """List runs and artifacts that no registered version needs, and delete them if --delete is given."""
+    settings = common.load_settings()
+    from dosel.registry.artifact_roots import artifact_roots
     from dosel.registry.gc import collect
 
     _, registry = _registry(ALL[0].model_name)
     with common.logged():
-        found = collect(registry, [use_case.experiment for use_case in ALL], days, delete)
+        experiments = [use_case.experiment for use_case in ALL]
+        found = collect(registry, experiments, artifact_roots(settings), days, delete)
     done = "deleted" if delete else "would be deleted (delete them with --delete)"
+    waiting = f"; {found.waiting} more folders stay until they have been listed for six hours" if found.waiting else ""
     Console().print(
         f"{found.runs} runs, {found.models} models and {found.orphans} folders without a run {done}; "
-        f"{found.kept} runs stay",
+        f"{found.kept} runs stay{waiting}",
         highlight=False,
         soft_wrap=True,
     )

@@ -1,5 +1,7 @@
 """Commands for a use case, its batches and its training."""
 
+from dataclasses import asdict
+from json import dumps
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -87,6 +89,31 @@ def quarantine(
     if rows:
         console.print(refused(rows))
     console.print(f"{len(rows):,} of {total:,} refused rows", highlight=False)
+
+
+@commands.command()
+def score(name: common.UseCaseName) -> None:
+    """Let the version in Production answer the labelled batches that came after its training."""
+    scored = _pipeline(name).score()
+    Console().print(f"{len(scored)} batches scored", highlight=False)
+
+
+@commands.command()
+def health(
+    names: Annotated[list[str] | None, typer.Argument(help="Names of use cases; by default all.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="As JSON, as the API gives it.")] = False,
+) -> None:
+    """Show whether the versions in Production still do what the gate found; exits 1 if one is harmed."""
+    from dosel.terminal import health_table
+
+    found = {name: _pipeline(name).health() for name in names or [use_case.name for use_case in ALL]}
+    if json:
+        typer.echo(dumps({name: health and asdict(health) for name, health in found.items()}, default=str))
+    else:
+        for name, health in found.items():
+            Console(soft_wrap=True).print(health_table(health) if health else f"{name}: nothing is in Production yet")
+    if any(health is not None and health.state == "harmed" for health in found.values()):
+        raise typer.Exit(1)
 
 
 @commands.command()

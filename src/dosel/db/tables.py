@@ -92,8 +92,37 @@ MANIFESTS = _fixed(
     Column("at", MOMENT, nullable=False),
     Column("digest", String(64), nullable=False),
     Column("files", LONG_TEXT, nullable=False),
+    # Empty in manifests that no training process recorded.
+    Column("facts", LONG_TEXT),
+    Column("family", String(64)),
     UniqueConstraint("model", "version", "run_id"),
 )
+"""The digests of each version's files; version 0 is what a training process recorded, before there is a version."""
+
+VERDICTS = Table(
+    "verdicts",
+    METADATA,
+    Column("id", AUTO_ID, primary_key=True, autoincrement=True),
+    Column("model", String(128), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("run_id", String(64), nullable=False),
+    Column("at", MOMENT, nullable=False),
+    Column("passed", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("report", LONG_TEXT),
+    Index("ix_verdicts_model_version", "model", "version"),
+    **MYSQL,
+)
+"""The gate's verdicts, and refusals at registration, which have no report."""
+
+ORPHANS = Table(
+    "orphans",
+    METADATA,
+    Column("folder", String(512), primary_key=True),
+    Column("seen_at", MOMENT, nullable=False),
+    **MYSQL,
+)
+"""Folders of artifacts without a run, since `dosel gc` first saw them."""
 
 NOTES = _fixed(
     "promotion_notes",
@@ -104,6 +133,28 @@ NOTES = _fixed(
     Column("text", Text, nullable=False),
 )
 """Problems that did not change Production; `sequence` is the ledger's last entry at that time."""
+
+TRUTHS = Table(
+    "truths",
+    METADATA,
+    Column("id", AUTO_ID, primary_key=True, autoincrement=True),
+    Column("use_case", String(64), nullable=False),
+    Column("model", String(128), nullable=False),
+    Column("sequence", Integer, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("source", String(16), nullable=False),
+    Column("reference", String(64), nullable=False),
+    Column("at", MOMENT, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("truth", LONG_TEXT, nullable=False),
+    Column("answered", LONG_TEXT, nullable=False),
+    UniqueConstraint("model", "sequence", "source", "reference"),
+    **MYSQL,
+)
+"""Labelled rows that a version answered, in order: a scored batch or a call of feedback in each row of this table.
+
+`sequence` is the ledger's entry that put the version into Production; `truth` and `answered` are lists of class codes.
+"""
 
 
 KEYS = ("batch_id", "row_no", "row_key")

@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from dosel.credentials import KEY_FILE
 from dosel.embedded.services import write_private
 from dosel.settings import Settings
 
@@ -85,6 +86,7 @@ class Home:
         return [
             *self._folder.glob("warehouse.db*"),
             *self._folder.glob("studies.db*"),
+            *self._folder.glob(KEY_FILE),
             *self._folder.glob(f"{self._record.name}*"),
         ]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from dosel.errors import StartupError
-from dosel.settings import Settings
+from dosel.settings import ARTIFACT_BUCKET, Settings
 
 ROOT = Path(__file__).resolve().parents[3]
 """The project's folder, in which the services run."""
@@ -17,8 +17,6 @@ HOST = "127.0.0.1"
 
 API = (sys.executable, "-m", "app.server", "app.main:create_app")
 """Command of the prediction API, without its address."""
-
-ARTIFACT_BUCKET = "mlflows3"
 
 
 @dataclass(frozen=True)

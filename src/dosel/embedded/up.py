@@ -133,7 +133,7 @@ class Platform:
         self._console.print(f"logs: {self._processes.log('*')}", highlight=False)
         with suppress(ServiceError):
             for model in Client(self._settings.api_url, timeout=5, attempts=1).models():
-                self._console.print(_in_production(model))
+                self._console.print(_in_production(model), markup=False)
         return well
 
     def logs(self, name: str | None) -> list[Path]:
@@ -348,4 +348,7 @@ class Platform:
 def _in_production(model: dict[str, Any]) -> str:
     current = [v for v in model.get("versions", []) if v.get("in_production")]
     number = f"version {current[0]['version']}" if current else "nothing yet"
-    return f"{model.get('name')}: {number} in Production"
+    lines = [f"{model.get('name')}: {number} in Production"]
+    if reason := model.get("waiting_for"):
+        lines.append(f"  the API does not follow it, and waits for {reason}")
+    return "\n".join([*lines, *(f"  {note}" for note in model.get("trouble", []))])

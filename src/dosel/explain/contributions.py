@@ -7,10 +7,11 @@ from time import perf_counter
 import numpy as np
 
 from dosel.explain.columns import NO_FEATURE, owners
-from dosel.explain.exact import Exact, Floats, Unit, exact
+from dosel.explain.exact import Exact, Unit, exact
 from dosel.explain.sampling import sampled
 from dosel.model.predictor import Backend, Predictor
 from dosel.model.reference import Reference
+from dosel.rows.columns import Floats
 
 BACKGROUND = 1_000
 """Number of training rows that contributions are measured against."""
@@ -97,7 +98,7 @@ class Contributor:
         values = np.zeros(len(self._names))
         owned = self._owners != NO_FEATURE
         np.add.at(values, self._owners[owned], columns.values[owned])
-        return self._made(self._exact.method, self._exact.unit, columns.base, values)
+        return self._made(self._exact.method, self._exact.unit, columns.base, values, None, None)
 
     def _drawn(self, row: Floats, chosen: int, budget: float) -> Contributions:
         def output(rows: Floats) -> Floats:
@@ -118,13 +119,7 @@ class Contributor:
         return min(BACKENDS, key=lambda backend: seconds[backend])
 
     def _made(
-        self,
-        method: str,
-        unit: Unit,
-        base: float,
-        values: Floats,
-        errors: Floats | None = None,
-        draws: int | None = None,
+        self, method: str, unit: Unit, base: float, values: Floats, errors: Floats | None, draws: int | None
     ) -> Contributions:
         by_size = np.argsort(-np.abs(values), kind="stable")
         features = tuple(

@@ -6,11 +6,9 @@ from functools import lru_cache, partial
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from dosel.explain import lightgbm_forests
-
-Floats = npt.NDArray[np.float64]
+from dosel.rows.columns import Floats
 
 Unit = Literal["probability", "log-odds"]
 """What contributions add up to: the class's probability, or the score from which the model computes it."""

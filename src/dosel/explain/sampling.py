@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from dosel.rows.columns import Floats
 
 MOST_PAIRS = 4_096
 """Most pairs of orders: enough for three digits, so that a fast model stops before its budget ends."""

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dosel.model.reference import Reference
+from dosel.rows.columns import Floats
 
-Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
 
 SHOWN = 500

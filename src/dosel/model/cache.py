@@ -1,9 +1,13 @@
 """Verified versions on this machine's disk: a restarted service answers while MLflow and the data store are down.
 
 A version's folder is kept as it was verified, beside the record of what it is. It is written aside and moved into
-place whole. The caller says which digests the files must have, and a folder that differs is not used.
+place whole. The caller says which digests the files must have, and a folder that differs is not used. Records, which
+name the digests while the ledger cannot be asked, are signed with the installation's key: a file that lies in the
+cache vouches for nothing by itself.
 """
 
+import hashlib
+import hmac
 import logging
 import os
 import shutil
@@ -23,10 +27,11 @@ log = logging.getLogger(__name__)
 
 
 class ModelCache:
-    """Keeps versions below `folder`. Several processes may share it."""
+    """Keeps versions below `folder`. Several processes may share it. `key` signs what the cache alone vouches for."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, key: bytes) -> None:
         self._folder = folder
+        self._key = key
 
     def add(self, name: str, number: int, files: Path, record: bytes) -> bool:
         """Copy a verified folder into the cache, then remove the least recently used versions.
@@ -43,7 +48,7 @@ class ModelCache:
             half = Path(mkdtemp(prefix=".half-", dir=home))
             try:
                 shutil.copytree(files, half / _FILES)
-                (half / _RECORD).write_bytes(record)
+                (half / _RECORD).write_bytes(self._signed(record, name, str(number)))
                 shutil.rmtree(home / str(number), ignore_errors=True)
                 half.replace(home / str(number))
             finally:
@@ -57,11 +62,18 @@ class ModelCache:
         return True
 
     def record(self, name: str, number: int) -> bytes | None:
-        """The record given to `add`; None if the version is not in the cache."""
+        """The record given to `add`; None if the version is not in the cache, or the record is not signed."""
+        return self._read(self._home(name) / str(number) / _RECORD, name, str(number))
+
+    def sign(self, name: str, number: int, record: bytes) -> None:
+        """Replace the record of a version whose files were verified by the ledger, if it differs."""
+        file = self._home(name) / str(number) / _RECORD
+        signed = self._signed(record, name, str(number))
         try:
-            return (self._home(name) / str(number) / _RECORD).read_bytes()
+            if not file.exists() or file.read_bytes() != signed:
+                self._replace(file, signed)
         except OSError:
-            return None
+            log.warning("the record of %s version %d could not be written", name, number, exc_info=True)
 
     def files(self, name: str, number: int, digests: Mapping[str, str]) -> Path | None:
         """The folder of a version whose files have these SHA-256 digests; None if there is none."""
@@ -79,11 +91,9 @@ class ModelCache:
         return version / _FILES
 
     def last(self, name: str) -> int | None:
-        """The version that was last seen in Production; None if none was."""
-        try:
-            return int((self._home(name) / _LAST).read_text())
-        except (OSError, ValueError):
-            return None
+        """The version that was last seen in Production; None if none was, or the record is not signed."""
+        content = self._read(self._home(name) / _LAST, name, _LAST)
+        return int(content) if content is not None else None
 
     def set_last(self, name: str, number: int) -> None:
         """Remember which version is in Production."""
@@ -92,11 +102,33 @@ class ModelCache:
         home = self._home(name)
         try:
             home.mkdir(parents=True, exist_ok=True)
-            half = home / f".{_LAST}-{os.getpid()}"
-            half.write_text(str(number))
-            half.replace(home / _LAST)
+            self._replace(home / _LAST, self._signed(str(number).encode(), name, _LAST))
         except OSError:
             log.warning("the cache could not record that %s version %d is in Production", name, number, exc_info=True)
+
+    def _signed(self, content: bytes, *names: str) -> bytes:
+        """The content after its signature, which also covers where the content belongs."""
+        return self._signature(content, names) + b"\n" + content
+
+    def _signature(self, content: bytes, names: tuple[str, ...]) -> bytes:
+        message = b"\0".join((*(name.encode() for name in names), content))
+        return hmac.new(self._key, message, hashlib.sha256).hexdigest().encode()
+
+    def _read(self, file: Path, *names: str) -> bytes | None:
+        try:
+            signature, _, content = file.read_bytes().partition(b"\n")
+        except OSError:
+            return None
+        if hmac.compare_digest(signature, self._signature(content, names)):
+            return content
+        log.warning("%s was not signed with this installation's key and is not used", file)
+        return None
+
+    @staticmethod
+    def _replace(file: Path, content: bytes) -> None:
+        half = file.with_name(f".{file.name}-{os.getpid()}")
+        half.write_bytes(content)
+        half.replace(file)
 
     def _home(self, name: str) -> Path:
         return self._folder / quote(name, safe="")

@@ -1,7 +1,7 @@
-"""A pipeline's fitted preprocessing as plain arrays: the same numbers, without a DataFrame.
+"""A fitted preprocessing without DataFrames: it gives the same numbers as scikit-learn's.
 
-scikit-learn scales in float64, and so does this, operation by operation, so that not a bit differs. (A
-pipeline converted whole to ONNX scales in float32, and rows beside a tree's threshold change sides.)
+Numbers are scaled in float64, by the same operations as in scikit-learn, so that no bit differs. (A whole pipeline
+converted to ONNX scales in float32: rows next to a tree's threshold would take the other branch.)
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from dosel.usecases import UseCase
 
 
 class NotEncodable(Exception):
-    """A step that is not known here; the message names it."""
+    """The encoder does not support a step; the message names the step."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class _Scaled:
 
 
 class Encoder:
-    """Turns rows into the matrix that a fitted `ColumnTransformer` would make of them.
+    """Encodes rows as a fitted `ColumnTransformer` does.
 
     Rows come as the `numbers` and `codes` of `dosel.rows.columns`.
 
@@ -64,7 +64,7 @@ class Encoder:
         """Whether any number may be missing (NaN)."""
 
     def _take(self, step: Any, columns: Sequence[str], place: slice) -> None:
-        """Takes over a fitted step whose input is `columns`, and whose output begins where `place` does."""
+        """Read a fitted step whose input is `columns` and whose output begins at `place.start`."""
         self.width = max(self.width, place.stop)
         match type(step).__name__:
             case "ColumnTransformer":
@@ -108,7 +108,7 @@ class Encoder:
         return encoded
 
     def decode(self, column: int, values: Floats) -> tuple[int, Floats] | None:
-        """Which declared number an encoded column holds, and `values` of it as they were before scaling."""
+        """The declared number in an encoded column, and its `values` before scaling; None for other columns."""
         for scaled in self._scaled:
             if scaled.place.start <= column < scaled.place.stop:
                 k = column - scaled.place.start
@@ -122,13 +122,13 @@ def _filler(step: Any) -> Any:
     if type(step).__name__ != "IterativeImputer" or step.add_indicator:
         raise NotEncodable(f"numbers filled by {type(step).__name__}")
     bare = copy(step)
-    # It would warn, for each row, that these have no names.
+    # With names it would warn, for each row, that arrays have none.
     vars(bare).pop("feature_names_in_", None)
     return bare
 
 
 def _filled(numbers: Floats, columns: Codes, filler: Any) -> Floats:
-    """The rows with what is missing in `columns` filled in; those that are whole are left alone, as imputers do."""
+    """The rows with their missing numbers filled in; complete rows stay the same, as in scikit-learn."""
     given = numbers[:, columns]
     lacking = np.isnan(given).any(axis=1)
     if not lacking.any():

@@ -1,4 +1,4 @@
-"""A model in the form that answers: the fastest one that was seen to give the model's own answers."""
+"""Answers with a model: by ONNX Runtime if it gives the same answers as scikit-learn, otherwise by scikit-learn."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -50,15 +50,15 @@ class Scores:
 
 
 class Predictor:
-    """Answers with a fitted pipeline. Safe to share between threads: it holds nothing that changes.
+    """Answers with a fitted pipeline. Threads may share it.
 
-    ONNX Runtime answers if it was seen to agree with scikit-learn (`dosel.model.parity`): the same label for each
-    trial row, no probability further off than 1e-6. Where two classes are nearer to each other than that, the
-    model itself is asked, so that rounding never decides a label.
+    ONNX Runtime answers if it passed the parity check (`dosel.model.parity`): the same label for each trial row, and
+    probabilities that differ by at most 1e-6. If the two best classes of a row are nearer to each other than that,
+    scikit-learn answers the row, so that rounding never decides a label.
 
     Args:
-        onnx: the classifier as ONNX, if it passed an earlier parity check of this very model.
-        fallback_reason: why scikit-learn answers, if an earlier parity check decided that.
+        onnx: the classifier as ONNX, if this model passed the parity check before.
+        fallback_reason: why scikit-learn answers, if this model failed the parity check before.
 
     Raises:
         RegistryError: the model knows a class that the use case does not declare.
@@ -77,7 +77,7 @@ class Predictor:
         self.fallback_reason = ""
         """Why scikit-learn answers; "" if ONNX Runtime does."""
         self.parity: ParityResult | None = None
-        """How ONNX Runtime compared with the model, on the rows it was tried with last; None if it never was."""
+        """The result of the last parity check; None if there was none."""
         self._choose(onnx, fallback_reason)
         self._warn()
 
@@ -92,11 +92,11 @@ class Predictor:
 
     @property
     def onnx(self) -> bytes | None:
-        """The proven ONNX form, to be kept beside the model; None if scikit-learn answers."""
+        """The classifier as ONNX, to be stored beside the model; None if scikit-learn answers."""
         return self._compiled.onnx if self._compiled else None
 
     def predict(self, rows: Iterable[Mapping[str, Any]]) -> list[Prediction]:
-        """One answer a row, in order. Rows hold every feature; a category's value that is not declared is unknown."""
+        """The answers for rows that have every feature, in order; undeclared values of categories are unknown."""
         columns = Columns.of_rows(self.use_case, rows)
         scores = self.scores(columns.numbers, columns.codes)
         return [self._prediction(i, row) for i, row in zip(scores.chosen, scores.probabilities.tolist(), strict=True)]
@@ -121,7 +121,7 @@ class Predictor:
             codes: each category's place in its declared values, of shape (rows, declared categories); -1 if unknown.
 
         Raises:
-            ValueError: a number is missing (NaN) and the model cannot do without.
+            ValueError: a number is missing (NaN), and the model has no imputer.
         """
         found = self._fast(numbers, codes)
         if found is None:
@@ -139,17 +139,13 @@ class Predictor:
         return Columns.of_rows(self.use_case, rows).matrix(self.use_case)
 
     def probabilities(self, matrix: Floats, by: Backend = "onnx") -> Floats:
-        """What `scores` has as probabilities, for rows as `matrix` gives them.
-
-        Args:
-            by: who is to answer if it can; of many rows at once, the model itself may be faster.
-        """
+        """Probabilities as in `scores`, for rows from `matrix`, by the backend `by` if it can answer them."""
         rows = Columns.of_matrix(self.use_case, matrix)
         found = self._fast(rows.numbers, rows.codes) if by == "onnx" else None
         return self._exact(rows.numbers, rows.codes) if found is None else found
 
     def encoded(self, matrix: Floats) -> Floats:
-        """What the model's preprocessing makes of rows as `matrix` gives them: shape (rows, width)."""
+        """Rows from `matrix` after the model's preprocessing, of shape (rows, width)."""
         rows = Columns.of_matrix(self.use_case, matrix)
         if self._encoder is not None:
             return self._encoder.encode(rows.numbers, rows.codes)
@@ -161,17 +157,17 @@ class Predictor:
         return Prediction(self.classes[best], self.names[best], dict(zip(self.names, rounded, strict=True)))
 
     def _fast(self, numbers: Floats, codes: Codes) -> Floats | None:
-        """What ONNX Runtime answers: probabilities of shape (rows, classes). None where the model has to be asked."""
+        """ONNX Runtime's probabilities, of shape (rows, classes); None if scikit-learn has to answer."""
         if self._compiled is None or self._encoder is None:
             return None
         if not (self._encoder.fills or np.isfinite(numbers).all()):
-            # What is missing is the model's own affair; comparing with NaN in two libraries is not the same.
+            # The two libraries compare NaN in different ways.
             return None
         encoded = self._encoder.encode(numbers, codes, self._compiled.dtype)
         return self._compiled.probabilities(encoded).astype(np.float64)
 
     def _exact(self, numbers: Floats, codes: Codes) -> Floats:
-        """What scikit-learn answers: probabilities of shape (rows, classes)."""
+        """scikit-learn's probabilities, of shape (rows, classes)."""
         if self._encoder is not None:
             found: Floats = self._model[-1].predict_proba(self._encoder.encode(numbers, codes))
         else:
@@ -185,13 +181,13 @@ class Predictor:
         return frames.of_columns(self.use_case, Columns(numbers, codes), missing="")
 
     def check_parity(self, features: Any) -> ParityResult | None:
-        """Compares with the model on rows of one's own; where they differ, scikit-learn answers from now on.
+        """Repeat the parity check on these rows, such as the holdout; if it fails, scikit-learn answers from now on.
 
         Args:
-            features: rows as `dosel.rows.canonical` gives them, such as those held out from training.
+            features: rows from `dosel.rows.frames.canonical`.
 
         Returns:
-            How they compared; None if scikit-learn answers anyway.
+            The result; None if scikit-learn answers already.
         """
         if self._compiled is None:
             return None
@@ -201,14 +197,14 @@ class Predictor:
         return self.parity
 
     def _choose(self, onnx: bytes | None, known_reason: str) -> None:
-        """Settles on the fastest form that agrees with the model."""
+        """Choose ONNX Runtime if the classifier can be converted and passes the parity check, else scikit-learn."""
         try:
             encoder = Encoder(self.use_case, self._model[:-1][0] if len(self._model) == 2 else self._model[:-1])
         except (NotEncodable, TypeError, AttributeError) as error:
             self.fallback_reason = f"its preprocessing cannot be taken over ({error})"
             return
         if known_reason:
-            self._check_encoder(encoder)
+            self._encodes(encoder, *trial_rows(self.use_case, encoder, None))
             self.fallback_reason = self.fallback_reason or known_reason
             return
         if onnx is not None:
@@ -231,14 +227,11 @@ class Predictor:
                 log.info("%s: ONNX agrees on %s", self.use_case.name, self.parity)
                 return
         if self._encoder is None:
-            self._check_encoder(encoder)
-
-    def _check_encoder(self, encoder: Encoder) -> None:
-        """Has `encoder` used if it is right."""
-        self._encodes(encoder, *trial_rows(self.use_case, encoder, None))
+            # scikit-learn's classifier answers, but the encoder is faster than scikit-learn's preprocessing.
+            self._encodes(encoder, *trial_rows(self.use_case, encoder, None))
 
     def _encodes(self, encoder: Encoder, numbers: Floats, codes: Codes) -> bool:
-        """Whether the encoder gives the preprocessing's own numbers; only then it is used."""
+        """Use the encoder if it gives the same numbers as the model's preprocessing; return whether it does."""
         truth, found = self._model[:-1].transform(self._frame(numbers, codes)), encoder.encode(numbers, codes)
         whole = np.isfinite(numbers).all(axis=1)
         # What an imputer fills in depends, in its last bits, on how many rows it is given at once.
@@ -249,7 +242,7 @@ class Predictor:
         return right
 
     def _compare(self, numbers: Floats, codes: Codes) -> None:
-        """Has ONNX Runtime answer no more if it does not agree on these rows."""
+        """Check parity on these rows; if the check fails, scikit-learn answers."""
         truth = self._model.predict_proba(self._frame(numbers, codes))
         found = self.scores(numbers, codes)
         self.parity = compare(truth, found.probabilities, found.chosen)

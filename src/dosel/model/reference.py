@@ -1,7 +1,6 @@
-"""The rows a model was trained on, kept beside it: what its answers are explained against.
+"""A model's training rows, which explanations of its answers need, as a Parquet file beside the model.
 
-Parquet, since nothing in it can run: numbers and categories as declared, and the class. It is one of the files of the
-logged model, so that the version's manifest covers it, too.
+Reading Parquet runs no code from the file. The version's manifest covers this file like the others.
 """
 
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from dosel.rows.columns import Columns, codes_of
 from dosel.usecases import Number, UseCase
 
 MOST_ROWS = 500_000
-"""Of more training rows, so many are drawn: a search through them takes a time a person waits for."""
+"""Most rows in the file; a sample of more training rows. More would make a person wait for an explanation."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +41,12 @@ class Reference:
         return found
 
     def matrix(self, places: Any) -> npt.NDArray[np.float64]:
-        """The rows at these places as `dosel.model.predictor` has rows as numbers: shape (rows, features)."""
+        """The rows at these places, as `Predictor.matrix` gives rows: shape (rows, features)."""
         taken = self.table.take(pa.array(places))
         return Columns.of(self.use_case, taken).matrix(self.use_case)
 
     def shown(self, places: Any) -> list[dict[str, Any]]:
-        """The rows at these places, as a client would write them; None where a value is missing."""
+        """The rows at these places with their declared values; None where a value is missing."""
         listed: list[dict[str, Any]] = (
             self.table.take(pa.array(places)).select(list(self.use_case.feature_names)).to_pylist()
         )
@@ -55,7 +54,7 @@ class Reference:
 
 
 def write(use_case: UseCase, features: pd.DataFrame, classes: npt.NDArray[np.int64], folder: Path) -> Path:
-    """Writes canonical rows and their classes to a file in `folder`."""
+    """Write canonical rows and their classes to a file in `folder`, and return the file."""
     if len(features) > MOST_ROWS:
         drawn = np.sort(np.random.default_rng(0).choice(len(features), MOST_ROWS, replace=False))
         features, classes = features.iloc[drawn], classes[drawn]
@@ -76,9 +75,10 @@ def write(use_case: UseCase, features: pd.DataFrame, classes: npt.NDArray[np.int
 
 
 def read(use_case: UseCase, content: bytes) -> Reference:
-    """
+    """Read the file.
+
     Raises:
-        NotExplainable: the file holds other columns than are declared now.
+        NotExplainable: its columns are not those that are declared now.
     """
     schema = pq.read_schema(BytesIO(content))
     if set(schema.names) != set(use_case.columns):

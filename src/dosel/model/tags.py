@@ -1,5 +1,10 @@
 """Every MLflow tag that dosel writes, on runs and on model versions. A tag's text never changes: old runs carry it."""
 
+import json
+import re
+
+_RUN_ID = re.compile("[0-9a-f]{32}")
+
 RUN_KIND = "dosel.run"
 """What a run is: `COMPARISON`, `OF_FAMILY` or `PREPROCESSING`."""
 COMPARISON, OF_FAMILY, PREPROCESSING = "comparison", "family", "etl"
@@ -46,3 +51,21 @@ GATE_REASON = "dosel.gate_reason"
 BACKEND = "dosel.form"
 """Which backend passed the parity check on the held-out rows: "onnx" or "scikit-learn"."""
 BACKEND_REASON = "dosel.form_because"
+OF_GATE = frozenset({GATE, GATE_REASON, BACKEND, BACKEND_REASON})
+"""What the gate found, for readers of MLflow; dosel itself reads the ledger."""
+
+
+def is_run_id(text: str) -> bool:
+    """Whether a text has the form of an MLflow run's id. Any other text from MLflow is no part of a query."""
+    return _RUN_ID.fullmatch(text) is not None
+
+
+def read_runs(text: str) -> dict[str, str]:
+    """The runs by family of the tag `FAMILIES`; none if it cannot be read, as anybody in MLflow can edit it."""
+    try:
+        runs = json.loads(text)
+    except ValueError:
+        return {}
+    if not isinstance(runs, dict):
+        return {}
+    return {family: run for family, run in runs.items() if isinstance(run, str) and is_run_id(run)}

@@ -23,13 +23,13 @@ Floats = npt.NDArray[np.float64]
 
 _JEFFREYS = 0.5
 
-_FALL, _SPREAD = 5.0, 2.0
+_FALL, _SPREAD = 4.0, 0.5
 """The fall that the numerator expects, in standard errors of the held-out rate: its mean and spread.
 
 A much smaller fall could not be proven with so few held-out rows, however many labels arrive. Chosen by simulation.
 """
 
-_ANY_RATE = 0.1
+_ANY_RATE = 0.05
 """The weight of a uniform distribution over all lower rates, for a collapse."""
 
 

@@ -29,11 +29,13 @@ def as_csv(history: Iterable[Promotion]) -> str:
 
 
 def moment(text: str) -> datetime:
-    """Parse an ISO 8601 time; without a zone it is UTC.
+    """Parse an ISO 8601 time or `now`; without a zone it is UTC.
 
     Raises:
         ValueError: it is not a time; the message shows how to write one.
     """
+    if text == "now":
+        return datetime.now(UTC)
     try:
         read = datetime.fromisoformat(text)
         return read.astimezone(UTC) if read.tzinfo else read.replace(tzinfo=UTC)

@@ -68,6 +68,8 @@ class Report:
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     latency_ms: Mapping[str, float] = field(default_factory=dict)
     backend_tags: Mapping[str, str] = field(default_factory=dict)
+    recalled: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Of the challenger, by class code: held-out rows answered correctly, and held-out rows. What the gate promises."""
 
     @property
     def passed(self) -> bool:
@@ -123,6 +125,7 @@ def judge(
         {side: figures for side, figures in metrics.items() if figures},
         {side: milliseconds for side, milliseconds in latency.items() if milliseconds is not None},
         challenger.backend_tags,
+        judged.recalled(challenger),
     )
 
 
@@ -172,6 +175,15 @@ class _Rules:
         except (_NotJudgeable, ValueError):
             return {}
         return {name: float(figure(matrix)) for name, figure in METRICS.items()}
+
+    def recalled(self, evaluation: ModelEvaluation) -> dict[str, tuple[int, int]]:
+        """Correct answers and rows by class code; empty if the version could not be scored."""
+        try:
+            matrix = self._matrix(evaluation)
+        except (_NotJudgeable, ValueError):
+            return {}
+        counts = zip(self.codes, np.diagonal(matrix), matrix.sum(axis=1), strict=True)
+        return {str(code): (int(correct), int(total)) for code, correct, total in counts}
 
     def _serving(self) -> tuple[bool, str, dict[str, Any]]:
         if self.challenger.predicted is None:

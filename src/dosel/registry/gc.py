@@ -2,102 +2,156 @@
 
 A run stays if a registered version, the ledger or a manifest references it or another run of the same training, if it
 is younger than some days, or if it is still running. Artifacts are deleted before their run, so that a killed
-collection can continue.
+collection can continue. What is deleted is listed first, and lies below the installation's own artifact folders.
 """
 
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModel, Run, ViewType
+from mlflow.entities import Experiment, LoggedModel, Run, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from dosel.model.tags import is_run_id
+from dosel.registry.artifact_roots import ArtifactRoot
 from dosel.registry.registry import Registry
 
 DAY_MS = 24 * 3600 * 1000
 MODELS_FOLDER = "models"
 """Where MLflow keeps logged models, beside the folders of an experiment's runs."""
 
+ORPHAN_AGE = timedelta(hours=6)
+"""Time since its first listing after which a folder without a run is deleted: it may belong to a run that starts."""
+
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Collected:
-    """How much was, or would be, deleted; `orphans` are folders of artifacts whose run was deleted."""
+    """How much was, or would be, deleted.
+
+    Attributes:
+        orphans: folders of artifacts whose run was deleted, listed for `ORPHAN_AGE` or longer.
+        waiting: the same, listed for a shorter time; they stay.
+        kept: runs that stay.
+    """
 
     runs: int
     models: int
     orphans: int
+    waiting: int
     kept: int
 
 
-def collect(registry: Registry, experiments: Iterable[str], days: int, delete: bool) -> Collected:
-    """Delete unneeded runs and artifacts of these experiments, or only count them.
+@dataclass(frozen=True)
+class Item:
+    """Something to delete: the folder of its artifacts, and its run or model in MLflow, if there is one."""
+
+    what: str
+    folder: str
+    run_id: str | None = None
+    model_id: str | None = None
+
+
+def collect(
+    registry: Registry, experiments: Iterable[str], roots: Sequence[ArtifactRoot], days: int, delete: bool
+) -> Collected:
+    """List unneeded runs and artifacts of these experiments, and delete what was listed if `delete` is set.
+
+    Only folders below `roots` are looked at: anybody who can open MLflow can create an experiment, a run or a model
+    whose artifacts are said to be elsewhere.
 
     Raises:
         RegistryError: MLflow cannot be reached, or refused.
+        WarehouseError: the data store cannot be reached, or refused.
     """
     store = registry.store
     with store.translated_errors():
-        totals = [0, 0, 0, 0]
-        for name in experiments:
-            experiment = store.client.get_experiment_by_name(name)
-            if experiment is None:
-                continue
-            counted = _Sweep(registry, experiment, days, delete).counts()
-            totals = [total + count for total, count in zip(totals, counted, strict=True)]
-        return Collected(*totals)
+        found = [store.client.get_experiment_by_name(name) for name in experiments]
+        sweeps = [_Sweep(registry, e, days) for e in found if e is not None and _is_ours(e, roots)]
+        models = [item for sweep in sweeps for item in sweep.models()]
+        runs = [item for sweep in sweeps for item in sweep.runs()]
+        folders = [folder for sweep in sweeps for folder in sweep.orphans() if _may_delete(folder, roots)]
+        since, now = registry.ledger.orphans_since(folders), datetime.now(UTC)
+        orphans = [Item(folder, folder) for folder in folders if now - since[folder] >= ORPHAN_AGE]
+        for item in (*models, *runs, *orphans):
+            log.info("%s %s", "deleting" if delete else "would delete", item.what)
+            if delete and _may_delete(item.folder, roots):
+                _delete(registry, item)
+        kept = sum(len(sweep.kept_runs) for sweep in sweeps)
+        return Collected(len(runs), len(models), len(orphans), len(folders) - len(orphans), kept)
+
+
+def _is_ours(experiment: Experiment, roots: Sequence[ArtifactRoot]) -> bool:
+    if _may_delete(experiment.artifact_location, roots):
+        return True
+    log.warning(
+        "the experiment %s keeps its artifacts at %s, outside of this installation's folders; nothing of it is deleted",
+        experiment.name,
+        experiment.artifact_location,
+    )
+    return False
+
+
+def _may_delete(folder: str, roots: Sequence[ArtifactRoot]) -> bool:
+    return any(root.holds(folder) for root in roots)
+
+
+def _delete(registry: Registry, item: Item) -> None:
+    """Delete the artifacts, then the run or model, unless its run was registered since the listing."""
+    store = registry.store
+    if item.run_id and store.is_registered(item.run_id):
+        return
+    get_artifact_repository(item.folder, tracking_uri=store.uri).delete_artifacts()
+    if item.model_id:
+        store.client.delete_logged_model(item.model_id)
+    elif item.run_id and store.client.get_run(item.run_id).info.lifecycle_stage != "deleted":
+        store.client.delete_run(item.run_id)
 
 
 class _Sweep:
-    """The collection of one experiment."""
+    """The listing of one experiment."""
 
-    def __init__(self, registry: Registry, experiment: Any, days: int, delete: bool) -> None:
+    def __init__(self, registry: Registry, experiment: Experiment, days: int) -> None:
         self._registry = registry
         self._client: MlflowClient = registry.store.client
         self._uri = registry.store.uri
         self._experiment = experiment
+        self._root = experiment.artifact_location.rstrip("/")
         self._young = time.time() * 1000 - days * DAY_MS
-        self._delete = delete
         # In this order, so that nothing created meanwhile looks unneeded: runs exist before their folders and versions.
         self._folders = list(self._listed_folders())
         self._runs = {run.info.run_id: run for run in self._all_runs()}
         self._models = {model.model_id: model for model in self._all_models()}
-        self._kept_runs, self._kept_models = self._needed()
+        self.kept_runs, self._kept_models = self._needed()
 
-    def counts(self) -> tuple[int, int, int, int]:
-        """Numbers of deleted runs, models and orphaned folders, and of runs that stay."""
-        models = [m for m in self._models.values() if m.model_id not in self._kept_models]
-        for model in models:
-            self._log_dry_run(f"model {model.model_id} of run {model.source_run_id}")
-            if self._may_delete(model.source_run_id):
-                self._remove(model.artifact_location)
-                self._client.delete_logged_model(model.model_id)
-        runs = [run for run in self._runs.values() if run.info.run_id not in self._kept_runs]
-        gone = 0
-        for run in runs:
-            if run.info.lifecycle_stage == "deleted" and not self._files(run.info.artifact_uri):
+    def models(self) -> Iterator[Item]:
+        for name, model in self._models.items():
+            folder = f"{self._root}/{MODELS_FOLDER}/{name}"
+            if name not in self._kept_models and self._has_its_folder(name, model.artifact_location, folder):
+                run_id = model.source_run_id if is_run_id(model.source_run_id or "") else None
+                yield Item(f"model {name} of run {model.source_run_id}", folder, run_id, name)
+
+    def runs(self) -> Iterator[Item]:
+        for run_id, run in self._runs.items():
+            folder = f"{self._root}/{run_id}"
+            if run_id in self.kept_runs or not self._has_its_folder(run_id, run.info.artifact_uri, folder):
                 continue
-            gone += 1
-            self._log_dry_run(f"run {run.info.run_id}, {run.info.run_name}")
-            if self._may_delete(run.info.run_id):
-                self._remove(run.info.artifact_uri)
-                if run.info.lifecycle_stage != "deleted":
-                    self._client.delete_run(run.info.run_id)
-        orphans = self._orphans()
-        for folder in orphans:
-            self._log_dry_run(folder)
-            if self._delete:
-                self._remove(folder)
-        return gone, len(models), len(orphans), len(self._kept_runs)
+            if run.info.lifecycle_stage != "deleted" or self._files(f"{folder}/artifacts"):
+                yield Item(f"run {run_id}, {run.info.run_name}", folder, run_id)
 
-    def _log_dry_run(self, what: str) -> None:
-        if not self._delete:
-            log.info("would delete %s", what)
+    def _has_its_folder(self, name: str, location: str, folder: str) -> bool:
+        if location.rstrip("/") == f"{folder}/artifacts":
+            return True
+        log.warning("%s has its artifacts at %s instead of below %s; it stays", name, location, folder)
+        return False
 
     def _needed(self) -> tuple[set[str], set[str]]:
         named_runs, named_models = self._registry.store.referenced()
@@ -124,29 +178,34 @@ class _Sweep:
         running = run.info.status == "RUNNING" and run.info.lifecycle_stage != "deleted"
         return running or last is None or last >= self._young
 
-    def _may_delete(self, run_id: str | None) -> bool:
-        """Whether a run is still unregistered: it may have been registered since the listing."""
-        if not self._delete:
-            return False
-        return not (run_id and self._registry.store.is_registered(run_id))
-
-    def _orphans(self) -> list[str]:
+    def orphans(self) -> list[str]:
         """Folders of artifacts without a run or model: a killed collection leaves them."""
-        known = {*self._runs, *self._models, *self._registry.ledger.referenced_runs(), MODELS_FOLDER}
-        return [folder for folder in self._folders if folder.rpartition("/")[2] not in known]
+        known = {*self._runs, *self._models, *self._registry.ledger.referenced_runs()}
+        named = ((folder, folder.rpartition("/")[2]) for folder in self._folders)
+        return [folder for folder, name in named if name not in known and self._is_orphan(name)]
+
+    def _is_orphan(self, name: str) -> bool:
+        """Whether a name is that of a run or model which MLflow has in no experiment; other folders are not dosel's."""
+        try:
+            if is_run_id(name):
+                self._client.get_run(name)
+            elif is_run_id(name.removeprefix("m-")):
+                self._client.get_logged_model(name)
+            else:
+                return False
+        except MlflowException as error:
+            if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+                raise
+            return True
+        return False
 
     def _listed_folders(self) -> Iterator[str]:
-        root = self._experiment.artifact_location.rstrip("/")
-        repository = get_artifact_repository(root, tracking_uri=self._uri)
+        repository = get_artifact_repository(self._root, tracking_uri=self._uri)
         for below in (None, MODELS_FOLDER):
-            yield from (f"{root}/{file.path}" for file in repository.list_artifacts(below) if file.is_dir)
+            yield from (f"{self._root}/{file.path}" for file in repository.list_artifacts(below) if file.is_dir)
 
     def _files(self, uri: str) -> bool:
         return bool(get_artifact_repository(uri, tracking_uri=self._uri).list_artifacts())
-
-    def _remove(self, uri: str) -> None:
-        log.info("deleting %s", uri)
-        get_artifact_repository(uri.removesuffix("/artifacts"), tracking_uri=self._uri).delete_artifacts()
 
     def _all_runs(self) -> Sequence[Run]:
         return list(

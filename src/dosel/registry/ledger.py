@@ -1,10 +1,10 @@
 """The promotion ledger: which version was in Production when, by whom and why. Entries are only added."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Engine, RowMapping, insert, select, update
@@ -13,15 +13,21 @@ from sqlalchemy.exc import IntegrityError
 from dosel.db import locks
 from dosel.db.engine import transaction
 from dosel.db.migrations import migrate
-from dosel.db.tables import NOTES, PROJECTIONS, PROMOTIONS
+from dosel.db.tables import PROJECTIONS, PROMOTIONS
 from dosel.errors import PromotionConflict
-from dosel.registry import manifests
-from dosel.registry.manifests import Manifest
+from dosel.model.facts import Facts
+from dosel.registry import manifests, notes, orphans, verdicts
+from dosel.registry.manifests import TRAINED, Manifest
+from dosel.registry.notes import Note
+from dosel.registry.verdicts import Verdict
 
 Kind = Literal["gate", "manual", "rollback", "followed"]
 """Cause of a change: the gate, a person, a rollback, or an alias that was moved in MLflow and followed."""
 
 ATTEMPTS = 5
+
+CLOCK_TOLERANCE = timedelta(seconds=5)
+"""Difference between machines' clocks that is no jump."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +55,6 @@ class Promotion:
     actor: str
     reason: str
     evidence: Evidence = Evidence()
-
-
-@dataclass(frozen=True)
-class Note:
-    """A problem that did not change Production, noted after the entry with that sequence."""
-
-    sequence: int
-    at: datetime
-    text: str
 
 
 class PromotionLedger:
@@ -104,16 +101,70 @@ class PromotionLedger:
 
     def history(self, model: str, until: datetime | None = None) -> list[Promotion]:
         """A model's entries up to a time, oldest first; the last one names the version in Production then."""
-        query = select(PROMOTIONS).where(PROMOTIONS.c.model == model).order_by(PROMOTIONS.c.sequence)
-        if until is not None:
-            query = query.where(PROMOTIONS.c.at <= until.astimezone(UTC).replace(tzinfo=None))
         with self._transaction() as connection:
-            return [_promotion(row) for row in connection.execute(query).mappings()]
+            entries = _history(connection, model)
+        if until is None:
+            return entries
+        now = datetime.now(UTC)
+        # An entry that a fast clock dated ahead has happened by now all the same.
+        recent = until > now - CLOCK_TOLERANCE
+        return [entry for entry in entries if entry.at <= until or (recent and entry.at > now)]
 
     def manifest(self, model: str, version: int, run_id: str) -> Manifest | None:
-        """The digests of a version's files at registration; None if dosel did not register it."""
+        """The digests of a version's files; None if dosel did not register it."""
         with self._transaction() as connection:
             return manifests.find(connection, model, version, run_id)
+
+    def manifests(self, model: str) -> list[Manifest]:
+        """All manifests of a model's versions, the last recorded one first."""
+        with self._transaction() as connection:
+            return manifests.registered(connection, model)
+
+    def of_family(self, model: str, family: str) -> list[tuple[int, str]]:
+        """Versions of a family and their runs, the last registered one first."""
+        with self._transaction() as connection:
+            return manifests.of_family(connection, model, family)
+
+    def families(self, model: str) -> set[str]:
+        """The families that have a version, by the manifests of their trainings."""
+        with self._transaction() as connection:
+            return manifests.families(connection, model)
+
+    def attest(self, model: str, run_id: str, files: Mapping[str, str], facts: Facts) -> None:
+        """Record the files and facts of a model that its training process has written, before it uploads them."""
+        self.record_manifest(Manifest(model, TRAINED, run_id, files, facts))
+
+    def attested(self, model: str, run_id: str) -> Manifest | None:
+        """What the training process recorded of a run's model; None if none did."""
+        return self.manifest(model, TRAINED, run_id)
+
+    def is_attested(self, model: str, run_id: str) -> bool:
+        """Whether a training process recorded a run's model, and registration has not refused its files."""
+        with self._transaction() as connection:
+            return manifests.find(connection, model, TRAINED, run_id) is not None and not verdicts.is_refused_run(
+                connection, model, run_id
+            )
+
+    def add_verdict(self, model: str, version: int, run_id: str, verdict: Verdict) -> None:
+        """Record a verdict on a version, unless its last one is the same."""
+        with self._transaction() as connection:
+            verdicts.add(connection, model, version, run_id, verdict)
+
+    def verdicts(self, model: str) -> dict[tuple[int, str], Verdict]:
+        """The last verdict on each version that has one, by version and run."""
+        with self._transaction() as connection:
+            # Promotions from before verdicts were recorded have the gate's report.
+            entered = {
+                (entry.to_version, entry.evidence.to_run or ""): Verdict(True, entry.reason, entry.evidence.gate)
+                for entry in _history(connection, model)
+                if entry.evidence.kind == "gate"
+            }
+            return entered | verdicts.last(connection, model)
+
+    def orphans_since(self, folders: Collection[str]) -> dict[str, datetime]:
+        """When each of these folders was first listed as an orphan; folders that are none any more are forgotten."""
+        with self._transaction() as connection:
+            return orphans.since(connection, folders)
 
     def record_manifest(self, manifest: Manifest) -> Manifest:
         """Record a manifest, and return the one that counts: the first of a version stays."""
@@ -151,20 +202,12 @@ class PromotionLedger:
         """Add a note, unless the last one has the same text after the same entry; return whether it was added."""
         with self._transaction() as connection:
             last = _last(connection, model)
-            sequence = last.sequence if last else 0
-            mine = select(NOTES).where(NOTES.c.model == model).order_by(NOTES.c.id.desc()).limit(1)
-            before = connection.execute(mine).first()
-            if before is not None and (before.sequence, before.text) == (sequence, text):
-                return False
-            now = datetime.now(UTC).replace(tzinfo=None)
-            connection.execute(insert(NOTES).values(model=model, sequence=sequence, at=now, text=text))
-            return True
+            return notes.add(connection, model, last.sequence if last else 0, text)
 
     def notes(self, model: str) -> list[Note]:
         """All notes of a model, oldest first."""
-        query = select(NOTES).where(NOTES.c.model == model).order_by(NOTES.c.id)
         with self._transaction() as connection:
-            return [Note(r.sequence, r.at.replace(tzinfo=UTC), r.text) for r in connection.execute(query)]
+            return notes.of_model(connection, model)
 
     def _append(
         self, model: str, to_version: int, actor: str, reason: str, evidence: Evidence, after: int | None
@@ -179,12 +222,21 @@ class PromotionLedger:
                     f"{model}: Production changed during the decision; read the ledger and decide again"
                 )
             now = datetime.now(UTC)
+            if last is not None and last.at > now + CLOCK_TOLERANCE:
+                # The entry before cannot lie ahead: that clock was fast, or this one is slow.
+                jump = f"{(last.at - now).total_seconds():,.0f} s"
+                notes.add(
+                    connection,
+                    model,
+                    last.sequence,
+                    f"the clock jumped: entry {last.sequence} is dated {jump} after the clock of entry {sequence + 1}, "
+                    f"which was {now:%Y-%m-%d %H:%M:%S} UTC and gets the same date; the sequence is the order",
+                )
             values = {
                 "model": model,
                 "sequence": sequence + 1,
                 "from_version": last.to_version if last else None,
                 "to_version": to_version,
-                # A slow clock must not date an entry before the one it follows.
                 "at": (max(now, last.at) if last else now).replace(tzinfo=None),
                 "actor": actor[:255],
                 "reason": reason,
@@ -218,6 +270,11 @@ def _same(last: Promotion, to_version: int, run_id: str | None) -> bool:
     """Whether an entry names this very version: another MLflow numbers its versions from 1 again."""
     known = last.evidence.to_run
     return last.to_version == to_version and (known is None or run_id is None or known == run_id)
+
+
+def _history(connection: Connection, model: str) -> list[Promotion]:
+    query = select(PROMOTIONS).where(PROMOTIONS.c.model == model).order_by(PROMOTIONS.c.sequence)
+    return [_promotion(row) for row in connection.execute(query).mappings()]
 
 
 def _last(connection: Connection, model: str) -> Promotion | None:

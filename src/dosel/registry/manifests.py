@@ -1,15 +1,25 @@
-"""The digests of each version's files at registration. Manifests are added and never changed."""
+"""The digests of each version's files, and what the training process knew of them. Manifests are added, never changed.
+
+The training process records its manifest as version `TRAINED`, before it uploads anything. Registration copies the
+manifest to the version's number, once the files in the artifact store were seen to match.
+"""
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, RowMapping, insert, select
 
 from dosel.db.tables import MANIFESTS
+from dosel.model import tags
+from dosel.model.facts import Facts
+
+TRAINED = 0
+"""The version of a manifest that is not registered yet."""
 
 
 @dataclass(frozen=True)
@@ -17,27 +27,54 @@ class Manifest:
     """SHA-256 of each of a version's files, by path within the model's folder.
 
     The run's id is part of its name: another MLflow may have another version of the same number.
+
+    Attributes:
+        facts: what the training process recorded; None if none did: a person vouched, or an older dosel registered it.
     """
 
     model: str
     version: int
     run_id: str
     files: Mapping[str, str]
+    facts: Facts | None = None
     at: datetime | None = None
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over all of it: 64 hexadecimal digits."""
-        return hashlib.sha256(json.dumps(dict(self.files), sort_keys=True).encode()).hexdigest()
+        """SHA-256 over all of it, the declaration included: 64 hexadecimal digits."""
+        files = dict(self.files)
+        content: Any = files if self.facts is None else {"files": files, "facts": self.facts.document()}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def family(self) -> str | None:
+        return self.facts.tags.get(tags.FAMILY) if self.facts else None
 
 
 def find(connection: Connection, model: str, version: int, run_id: str) -> Manifest | None:
     mine = (MANIFESTS.c.model == model) & (MANIFESTS.c.version == version) & (MANIFESTS.c.run_id == run_id)
     row = connection.execute(select(MANIFESTS).where(mine)).mappings().first()
-    if row is None:
-        return None
-    manifest = Manifest(model, version, run_id, json.loads(row["files"]), row["at"].replace(tzinfo=UTC))
-    return manifest if manifest.digest == row["digest"] else None
+    return _intact(row) if row else None
+
+
+def registered(connection: Connection, model: str) -> list[Manifest]:
+    """All manifests of a model's versions, the last recorded one first."""
+    mine = (MANIFESTS.c.model == model) & (MANIFESTS.c.version != TRAINED)
+    rows = connection.execute(select(MANIFESTS).where(mine).order_by(MANIFESTS.c.id.desc())).mappings()
+    return [manifest for row in rows if (manifest := _intact(row))]
+
+
+def of_family(connection: Connection, model: str, family: str) -> list[tuple[int, str]]:
+    """Versions and runs of a family, the last registered one first."""
+    mine = (MANIFESTS.c.model == model) & (MANIFESTS.c.family == family) & (MANIFESTS.c.version != TRAINED)
+    query = select(MANIFESTS.c.version, MANIFESTS.c.run_id).where(mine).order_by(MANIFESTS.c.id.desc())
+    return [(int(row.version), str(row.run_id)) for row in connection.execute(query)]
+
+
+def families(connection: Connection, model: str) -> set[str]:
+    """Families of a model's versions."""
+    mine = (MANIFESTS.c.model == model) & (MANIFESTS.c.version != TRAINED) & MANIFESTS.c.family.is_not(None)
+    return set(connection.scalars(select(MANIFESTS.c.family).where(mine).distinct()))
 
 
 def add(connection: Connection, manifest: Manifest) -> None:
@@ -48,10 +85,20 @@ def add(connection: Connection, manifest: Manifest) -> None:
         "at": datetime.now(UTC).replace(tzinfo=None),
         "digest": manifest.digest,
         "files": json.dumps(dict(manifest.files), sort_keys=True),
+        "facts": json.dumps(asdict(manifest.facts), sort_keys=True) if manifest.facts else None,
+        "family": manifest.family,
     }
     connection.execute(insert(MANIFESTS).values(values))
 
 
 def run_ids(connection: Connection) -> set[str]:
-    """Every run that a manifest names."""
-    return set(connection.scalars(select(MANIFESTS.c.run_id)))
+    """Every run that a version's manifest names."""
+    return set(connection.scalars(select(MANIFESTS.c.run_id).where(MANIFESTS.c.version != TRAINED)))
+
+
+def _intact(row: RowMapping) -> Manifest | None:
+    """The manifest of a row; None if it does not match its own digest."""
+    facts = Facts(**json.loads(row["facts"])) if row["facts"] else None
+    at = row["at"].replace(tzinfo=UTC)
+    manifest = Manifest(row["model"], row["version"], row["run_id"], json.loads(row["files"]), facts, at)
+    return manifest if manifest.digest == row["digest"] else None

@@ -11,6 +11,7 @@ from math import isnan
 from dosel.db.locks import ModelLock
 from dosel.errors import ModelNotFound, UntrustedModel
 from dosel.model import tags
+from dosel.registry.attested import read_version
 from dosel.registry.ledger import Evidence, Kind, Promotion, PromotionLedger
 from dosel.registry.store import ARCHIVED, STAGE, ModelVersion, Store
 from dosel.registry.trust import trusted_files
@@ -42,18 +43,19 @@ class Projection:
 def sync_aliases(lock: ModelLock, store: Store, ledger: PromotionLedger, name: str) -> Projection:
     """Set aliases and stage to the ledger's last entry. Idempotent: a call that was killed is finished by the next.
 
-    If somebody moved the alias `production` outside dosel to a version whose files match its manifest, a new entry
-    records that. From any other version the alias is put back, with a note.
+    If somebody moved the alias `production` outside dosel to a version that the gate or a person let into Production,
+    and whose files match its manifest, a new entry records that. From any other version the alias is put back, with a
+    note; so are the stage and the families' aliases.
     """
-    notes = []
+    notes = _sync_families(lock, store, ledger, name)
     last = ledger.last(name)
-    version = entered(store, last) if last else None
+    version = entered(store, ledger, last) if last else None
     found = store.alias(name, PRODUCTION)
     # If MLflow has lost the ledger's version, dosel did not set the alias either.
     if found is not None and (version is None or _moved_outside(ledger, last, found)):
         try:
             last = _followed(store, ledger, last, version, name, found)
-            version = entered(store, last)
+            version = entered(store, ledger, last)
         except (ModelNotFound, UntrustedModel) as error:
             notes.append(f"the alias production was moved to version {found} outside dosel and is put back: {error}")
     if last is None:
@@ -71,14 +73,14 @@ def sync_aliases(lock: ModelLock, store: Store, ledger: PromotionLedger, name: s
             store.set_alias(name, PRODUCTION, None)
         return _recorded(ledger, name, Projection(last, None, tuple(notes)))
 
-    _write(lock, store, ledger, last)
+    notes += _write(lock, store, ledger, last)
     return _recorded(ledger, name, Projection(last, version, tuple(notes)))
 
 
-def entered(store: Store, entry: Promotion) -> ModelVersion | None:
+def entered(store: Store, ledger: PromotionLedger, entry: Promotion) -> ModelVersion | None:
     """The version that an entry put into Production; None if MLflow has lost it."""
     try:
-        version = store.version(entry.model, entry.to_version)
+        version = read_version(store, ledger, entry.model, entry.to_version)
     except ModelNotFound:
         return None
     known = entry.evidence.to_run
@@ -103,14 +105,29 @@ def _moved_outside(ledger: PromotionLedger, last: Promotion | None, found: int) 
 def _followed(
     store: Store, ledger: PromotionLedger, last: Promotion | None, before: ModelVersion | None, name: str, found: int
 ) -> Promotion:
-    version = store.version(name, found)
+    version = read_version(store, ledger, name, found)
     with trusted_files(store, ledger, version):
         pass
+    if not _was_let_in(ledger, version):
+        raise UntrustedModel(
+            f"neither the gate nor a person let version {found} into Production; "
+            f"`dosel promote {name} {found} --reason …` does"
+        )
     evidence = evidence_of(ledger, version, before, "followed")
     reason = "the alias production was moved to it outside dosel"
     entry = ledger.append(name, found, OUTSIDE, reason, evidence, after=last.sequence if last else 0)
     log.warning("%s version %d: %s; recorded", name, found, reason)
     return entry
+
+
+def _was_let_in(ledger: PromotionLedger, version: ModelVersion) -> bool:
+    """Whether a version passed the gate, or was in Production other than by an alias that was moved in MLflow."""
+    verdict = ledger.verdicts(version.name).get((version.version, version.run_id))
+    return (verdict is not None and verdict.passed) or any(
+        (entry.to_version, entry.evidence.to_run) == (version.version, version.run_id)
+        and entry.evidence.kind != "followed"
+        for entry in ledger.history(version.name)
+    )
 
 
 def evidence_of(ledger: PromotionLedger, version: ModelVersion, before: ModelVersion | None, kind: Kind) -> Evidence:
@@ -126,35 +143,53 @@ def evidence_of(ledger: PromotionLedger, version: ModelVersion, before: ModelVer
     )
 
 
-def _write(lock: ModelLock, store: Store, ledger: PromotionLedger, last: Promotion) -> None:
-    name = last.model
+def _write(lock: ModelLock, store: Store, ledger: PromotionLedger, last: Promotion) -> list[str]:
+    """Set aliases and stage to the ledger's last entry; return notes on what was moved outside dosel."""
+    name, notes = last.model, []
     if store.alias(name, PRODUCTION) != last.to_version:
         lock.check()
         store.set_alias(name, PRODUCTION, last.to_version)
     before = last.from_version if last.from_version != last.to_version else None
-    if before is not None and not _is_there(store, name, before):
+    if before is not None and store.run_of(name, before) is None:
         before = None
     if store.alias(name, PREVIOUS) != before:
         lock.check()
         store.set_alias(name, PREVIOUS, before)
-    staged = store.staged(name)
+    staged, done = store.staged(name), ledger.projected(name)
+    if staged != {last.to_version} and done == last.sequence:
+        were = ", ".join(map(str, sorted(staged))) or "no version"
+        notes.append(f"the stage Production was moved to {were} outside dosel and is put back")
     for number in staged - {last.to_version}:
         lock.check()
         store.set_stage(name, number, ARCHIVED)
     if last.to_version not in staged:
         lock.check()
         store.set_stage(name, last.to_version, STAGE)
-    if ledger.projected(name) != last.sequence:
+    if done != last.sequence:
         lock.check()
         ledger.mark_projected(name, last.sequence)
+    return notes
 
 
-def _is_there(store: Store, name: str, number: int) -> bool:
-    try:
-        store.version(name, number)
-    except ModelNotFound:
-        return False
-    return True
+def _sync_families(lock: ModelLock, store: Store, ledger: PromotionLedger, name: str) -> list[str]:
+    """Set each family's alias to its newest version by the ledger; return notes on those that were moved elsewhere."""
+    notes = []
+    for family in ledger.families(name):
+        found, newest = store.alias(name, family), newest_of(store, ledger, name, family)
+        if newest is None or found == newest:
+            continue
+        lock.check()
+        store.set_alias(name, family, newest)
+        # No alias, or one of an earlier version, is what a registration leaves that was killed.
+        if found is not None and found not in {number for number, _ in ledger.of_family(name, family)}:
+            notes.append(f"the alias {family} was moved to version {found} outside dosel and is put back")
+    return notes
+
+
+def newest_of(store: Store, ledger: PromotionLedger, name: str, family: str) -> int | None:
+    """A family's newest version by the ledger; None if there is none, or MLflow has lost them all."""
+    known = ledger.of_family(name, family)
+    return next((number for number, run_id in known if store.run_of(name, number) == run_id), None)
 
 
 def _recorded(ledger: PromotionLedger, name: str, projection: Projection) -> Projection:

@@ -9,11 +9,13 @@ from typing import Any
 from dosel.db.engine import connect
 from dosel.errors import ModelNotFound, PromotionRefused, UntrustedModel
 from dosel.model import bundle, tags
+from dosel.registry.attested import read_version, with_facts
 from dosel.registry.ledger import Evidence, Promotion, PromotionLedger
 from dosel.registry.manifests import Manifest
-from dosel.registry.projection import PRODUCTION, Projection, entered, evidence_of, sync_aliases
+from dosel.registry.projection import PRODUCTION, Projection, entered, evidence_of, newest_of, sync_aliases
 from dosel.registry.store import ModelVersion, Store
-from dosel.registry.trust import record_manifest, trusted_files
+from dosel.registry.trust import admit, trusted_files, vouch
+from dosel.registry.verdicts import Verdict
 from dosel.settings import Settings
 from dosel.usecases import UseCase
 
@@ -44,29 +46,33 @@ class Registry:
         return self._store
 
     def register(self, use_case: UseCase, run_id: str) -> ModelVersion:
-        """Register the model that `run_id` logged, with its backend and manifest; registered before, return it.
+        """Register the model that `run_id` logged; registered before, return it.
 
         The newest version of a family gets the family's name as an alias.
+
+        Raises:
+            UntrustedModel: the artifact store does not hold the files that the training process recorded.
         """
         version = self._store.create_version(use_case.model_name, use_case.summary, run_id)
-        record_manifest(self._store, self._ledger, version, lambda files: self._add_backend(use_case, version, files))
-        family = version.tags.get(tags.FAMILY)
-        if family is not None:
+        manifest = admit(self._store, self._ledger, version)
+        if (family := manifest.family) is not None:
             self._store.tag(version, {tags.FAMILY: family})
-            if (self._store.alias(version.name, family) or 0) < version.version:
-                self._store.set_alias(version.name, family, version.version)
-        return version
+            if (newest := newest_of(self._store, self._ledger, version.name, family)) is not None:
+                self._store.set_alias(version.name, family, newest)
+        return with_facts(version, manifest, self._ledger.verdicts(version.name))
 
     def record_manifest(self, version: ModelVersion) -> Manifest:
         """Record the manifest of a version's files as they are now; one that is recorded already stays."""
-        return record_manifest(self._store, self._ledger, version)
+        return vouch(self._store, self._ledger, version)
 
     def manifest(self, version: ModelVersion) -> Manifest | None:
         return self._ledger.manifest(version.name, version.version, version.run_id)
 
     def versions(self, name: str) -> list[ModelVersion]:
         """All versions of a model, newest first; none if it is not registered."""
-        return self._store.versions(name)
+        known = {(manifest.version, manifest.run_id): manifest for manifest in self._ledger.manifests(name)}
+        verdicts = self._ledger.verdicts(name)
+        return [with_facts(v, known.get((v.version, v.run_id)), verdicts) for v in self._store.versions(name)]
 
     def version(self, name: str, version: int) -> ModelVersion:
         """One version.
@@ -74,7 +80,7 @@ class Registry:
         Raises:
             ModelNotFound: there is none of that number.
         """
-        return self._store.version(name, version)
+        return read_version(self._store, self._ledger, name, version)
 
     def production_number(self, name: str) -> int | None:
         """The number of the version in Production, cheaply; None while there is none.
@@ -95,8 +101,13 @@ class Registry:
         return None if number is None else self.version(name, number)
 
     def newest_of(self, name: str, family: str) -> int | None:
-        """The number of a family's newest version; None while it has none."""
-        return self._store.alias(name, family)
+        """The number of a family's newest version, by the ledger; None while it has none.
+
+        Versions that an older dosel registered have no family in the ledger: of these, MLflow's alias decides.
+        """
+        if family not in self._ledger.families(name):
+            return self._store.alias(name, family)
+        return newest_of(self._store, self._ledger, name, family)
 
     def load(self, version: ModelVersion) -> Any:
         """The fitted estimator of a version, read without running code from its files.
@@ -187,6 +198,14 @@ class Registry:
         last = self._ledger.last(name)
         return [note.text for note in self._ledger.notes(name) if note.sequence == (last.sequence if last else 0)]
 
+    def verdict(self, version: ModelVersion) -> Verdict | None:
+        """The gate's last verdict on a version, by the ledger; None if it was not judged."""
+        return self._ledger.verdicts(version.name).get((version.version, version.run_id))
+
+    def add_verdict(self, version: ModelVersion, verdict: Verdict) -> None:
+        """Record the gate's verdict on a version in the ledger."""
+        self._ledger.add_verdict(version.name, version.version, version.run_id, verdict)
+
     def tag_run(self, version: ModelVersion, tags: Mapping[str, str]) -> None:
         """Set tags of a version's run; `ModelVersion.tags` has them from then on."""
         self._store.tag_run(version, tags)
@@ -195,19 +214,6 @@ class Registry:
         """Write tags and metrics to a version's run, and `text` to the version's description."""
         self._store.note(version, tags, metrics, text)
 
-    def _add_backend(self, use_case: UseCase, version: ModelVersion, files: Path) -> None:
-        """Choose the backend that answers for a version and store it with the version, unless it is there."""
-        from dosel.model.predictor import Predictor
-
-        if bundle.read_backend(files) != bundle.StoredBackend():
-            return
-        try:
-            bundle.write_backend(Predictor(use_case, bundle.read_estimator(files)), files)
-        except Exception as error:  # noqa: BLE001  whatever is wrong with a model, the gate finds it and reports it
-            log.warning("%s version %d cannot answer: %s", version.name, version.version, error)
-            return
-        self._store.add_files(version, files / bundle.BACKEND_FOLDER, bundle.BACKEND_FOLDER)
-
     def _rollback_target(self, history: Sequence[Promotion], name: str, number: int) -> ModelVersion:
         entries = [entry for entry in history if entry.to_version == number]
         if not entries:
@@ -215,7 +221,7 @@ class Registry:
             raise PromotionRefused(
                 f"{name} version {number} was never in Production; choose one of {were}, or promote it instead"
             )
-        version = entered(self._store, entries[-1])
+        version = entered(self._store, self._ledger, entries[-1])
         if version is None:
             raise PromotionRefused(f"{name} version {number} was deleted from MLflow; choose another version")
         self.check(version)
@@ -224,7 +230,7 @@ class Registry:
     def _previous_version(self, history: Sequence[Promotion], name: str) -> ModelVersion:
         for entry in reversed(_rollback_candidates(history)):
             try:
-                version = entered(self._store, entry)
+                version = entered(self._store, self._ledger, entry)
                 if version is not None:
                     self.check(version)
                     return version

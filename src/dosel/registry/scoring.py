@@ -1,6 +1,5 @@
 """Evaluates versions on the held-out rows, loaded as serving loads them."""
 
-import json
 import statistics
 import time
 from typing import Any
@@ -11,6 +10,7 @@ import pandas as pd
 from dosel.errors import UntrustedModel
 from dosel.model import bundle, tags
 from dosel.model.predictor import Predictor
+from dosel.registry.attested import read_json
 from dosel.registry.gate import ModelEvaluation
 from dosel.registry.registry import Registry
 from dosel.registry.store import ModelVersion
@@ -30,11 +30,7 @@ def evaluate_version(
     Raises:
         RegistryError: MLflow cannot be reached, or refused.
     """
-    recorded = version.tags.get(tags.EXAMPLE_ANSWER)
-    known: dict[str, Any] = {
-        "split": version.tags.get(tags.SPLIT_VERSION),
-        "recorded": {int(code): p for code, p in json.loads(recorded).items()} if recorded else None,
-    }
+    known: dict[str, Any] = {"split": version.tags.get(tags.SPLIT_VERSION), "recorded": _recorded_answer(version)}
     try:
         with registry.files(version) as folder:
             loaded = bundle.read(folder)
@@ -58,6 +54,15 @@ def backend_tags(predictor: Predictor, features: pd.DataFrame) -> dict[str, str]
     parity = predictor.check_parity(features)
     words = f"held-out rows: {parity}" if parity else predictor.fallback_reason
     return {tags.BACKEND: predictor.backend, tags.BACKEND_REASON: words}
+
+
+def _recorded_answer(version: ModelVersion) -> dict[int, float] | None:
+    """The training's answer to the example; None without one, or if the text of an old version cannot be read."""
+    found = read_json(version.tags.get(tags.EXAMPLE_ANSWER))
+    try:
+        return {int(code): float(share) for code, share in found.items()} if found else None
+    except (AttributeError, TypeError, ValueError):
+        return None
 
 
 def _latency_ms(predictor: Predictor, use_case: UseCase) -> float:

@@ -1,6 +1,5 @@
 """Calls to MLflow's model registry: versions, aliases, stages and files."""
 
-import json
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,7 +18,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from dosel.errors import ModelNotFound, RegistryError
-from dosel.model import tags
+from dosel.model.tags import FAMILIES, is_run_id, read_runs
 
 STAGE = "Production"
 ARCHIVED = "Archived"
@@ -30,7 +29,12 @@ REPORT = "gate.json"
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """A registered version, with its run's metrics, parameters and `dosel.` tags."""
+    """A registered version, with metrics, parameters and `dosel.` tags.
+
+    Attributes:
+        run_id: "" if MLflow names no run, or a text that is no run's id.
+        attested: metrics, parameters and tags are the ledger's; otherwise MLflow's, which anybody there can edit.
+    """
 
     name: str
     version: int
@@ -41,6 +45,7 @@ class ModelVersion:
     metrics: Mapping[str, float]
     params: Mapping[str, str]
     tags: Mapping[str, str]
+    attested: bool = False
 
 
 class Store:
@@ -52,6 +57,7 @@ class Store:
 
     def create_version(self, name: str, description: str, run_id: str) -> ModelVersion:
         """Create a version of the model that a run logged; if there is one, return it."""
+        _check_run_id(run_id)
         with self.translated_errors():
             models = self.client.get_run(run_id).outputs.model_outputs
             if not models:
@@ -69,18 +75,18 @@ class Store:
             made = self.client.create_model_version(name, source=source, run_id=run_id, model_id=models[0].model_id)
             return self._version(name, int(made.version))
 
-    def compared(self, run_id: str) -> tuple[dict[str, str], str]:
-        """A comparison's runs by family, and the best family.
+    def compared(self, run_id: str) -> dict[str, str]:
+        """A comparison's runs by family.
 
         Raises:
             RegistryError: the run is not a comparison.
         """
+        _check_run_id(run_id)
         with self.translated_errors():
-            found = self.client.get_run(run_id).data.tags
-        if tags.FAMILIES not in found or tags.BEST_FAMILY not in found:
+            runs = read_runs(self.client.get_run(run_id).data.tags.get(FAMILIES, ""))
+        if not runs:
             raise RegistryError(f"run {run_id} compares no models; train again")
-        runs: dict[str, str] = json.loads(found[tags.FAMILIES])
-        return runs, found[tags.BEST_FAMILY]
+        return runs
 
     def versions(self, name: str) -> list[ModelVersion]:
         """All versions of a model, newest first; none if it is not registered."""
@@ -103,6 +109,14 @@ class Store:
         """
         with self.translated_errors(missing=f"{name} has no version {number}"):
             return self._version(name, number)
+
+    def run_of(self, name: str, number: int) -> str | None:
+        """The run of a version; None if there is no such version."""
+        try:
+            with self.translated_errors(missing=f"{name} has no version {number}"):
+                return _run_id(self.client.get_model_version(name, str(number)))
+        except ModelNotFound:
+            return None
 
     def alias(self, name: str, alias: str) -> int | None:
         """The number of the version that has an alias; None if no version has it."""
@@ -141,12 +155,6 @@ class Store:
                 path = download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=self.uri)
             yield Path(path)
 
-    def add_files(self, version: ModelVersion, folder: Path, under: str) -> None:
-        """Add the files of a folder to the version's own, below `under`."""
-        with self.translated_errors():
-            source: str = self.client.get_model_version(version.name, str(version.version)).source
-            self.client.log_model_artifacts(source.removeprefix("models:/"), str(folder), under)
-
     def tag(self, version: ModelVersion, tags: Mapping[str, str]) -> None:
         """Set tags of a version, for readers of MLflow."""
         with self.translated_errors():
@@ -154,33 +162,23 @@ class Store:
                 self.client.set_model_version_tag(version.name, str(version.version), name, value)
 
     def tag_run(self, version: ModelVersion, tags: Mapping[str, str]) -> None:
+        """Set tags of a version's run, if it has one."""
         with self.translated_errors():
-            for name, value in tags.items():
+            for name, value in tags.items() if self._run(version.run_id) else ():
                 self.client.set_tag(version.run_id, name, value)
 
     def note(self, version: ModelVersion, tags: Mapping[str, str], metrics: Mapping[str, float], text: str) -> None:
-        """Write tags and metrics to a version's run, and `text` to the version's description."""
+        """Write tags and metrics to a version's run, if it has one, and `text` to the version's description."""
         with self.translated_errors():
-            for name, score in metrics.items():
-                self.client.log_metric(version.run_id, name, score)
             self.client.update_model_version(version.name, str(version.version), description=text)
-            for name, value in tags.items():
-                self.client.set_tag(version.run_id, name, value)
+            for name, score in metrics.items() if self._run(version.run_id) else ():
+                self.client.log_metric(version.run_id, name, score)
+        self.tag_run(version, tags)
 
     def write_report(self, version: ModelVersion, report: Mapping[str, Any]) -> None:
         with self.translated_errors():
-            self.client.log_dict(version.run_id, dict(report), REPORT)
-
-    def read_report(self, version: ModelVersion) -> dict[str, Any] | None:
-        """The gate's report on a version; None if the gate has not judged it."""
-        with self.translated_errors():
-            if REPORT not in {file.path for file in self.client.list_artifacts(version.run_id)}:
-                return None
-            uri = self.client.get_run(version.run_id).info.artifact_uri
-            with tempfile.TemporaryDirectory(prefix="dosel-report-") as folder:
-                path = download_artifacts(artifact_uri=f"{uri}/{REPORT}", dst_path=folder, tracking_uri=self.uri)
-                report: dict[str, Any] = json.loads(Path(path).read_text())
-                return report
+            if self._run(version.run_id):
+                self.client.log_dict(version.run_id, dict(report), REPORT)
 
     def referenced(self) -> tuple[set[str], set[str]]:
         """The runs and the logged models that any registered version references."""
@@ -191,6 +189,7 @@ class Store:
         return {str(v.run_id) for v in versions if v.run_id}, models
 
     def is_registered(self, run_id: str) -> bool:
+        _check_run_id(run_id)
         with self.translated_errors():
             return bool(self.client.search_model_versions(f"run_id = '{run_id}'", max_results=1))
 
@@ -205,12 +204,23 @@ class Store:
 
     def _version(self, name: str, number: int) -> ModelVersion:
         version = self.client.get_model_version(name, str(number))
-        return _version(version, self.client.get_run(version.run_id), version.aliases)
+        return _version(version, self._run(_run_id(version)), version.aliases)
+
+    def _run(self, run_id: str) -> Run | None:
+        try:
+            return self.client.get_run(run_id) if run_id else None
+        except MlflowException as error:
+            if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+                return None
+            raise
 
     def _runs(self, ids: Iterable[str]) -> dict[str, Run]:
-        """Runs by id, in one query; deleted ones are left out."""
+        """Runs by id, in one query; a text that is no run's id has none."""
+        known = sorted({run_id for run_id in ids if run_id and is_run_id(run_id)})
+        if not known:
+            return {}
         experiments = [e.experiment_id for e in self.client.search_experiments(view_type=ViewType.ALL)]
-        wanted = ", ".join(f"'{run_id}'" for run_id in ids)
+        wanted = ", ".join(f"'{run_id}'" for run_id in known)
         found: dict[str, Run] = {}
         token = None
         while token != "":
@@ -242,12 +252,22 @@ class Store:
         return RegistryError(f"MLflow at {self.uri} cannot be reached ({error}); is it running?")
 
 
+def _check_run_id(run_id: str) -> None:
+    if not is_run_id(run_id):
+        raise RegistryError(f"refused: {run_id[:64]!r} is not the id of a run (32 hexadecimal digits)")
+
+
+def _run_id(version: MlflowVersion) -> str:
+    """The version's run; "" where MLflow has a text that is no run's id."""
+    return version.run_id if version.run_id and is_run_id(version.run_id) else ""
+
+
 def _version(version: MlflowVersion, run: Run | None, aliases: Iterable[str]) -> ModelVersion:
     data = run.data if run else RunData()
     return ModelVersion(
         name=version.name,
         version=int(version.version),
-        run_id=version.run_id,
+        run_id=_run_id(version),
         created_at=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
         stage=version.current_stage,
         aliases=tuple(sorted(aliases)),

@@ -1,31 +1,48 @@
-"""Which files a version may be loaded from: those whose manifest the ledger has kept since registration."""
+"""Which files a version may be loaded from: those whose manifest the ledger has kept since they were trained."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from dosel.errors import UntrustedModel
+from dosel.errors import DeclarationChanged, UntrustedModel
 from dosel.model import bundle, tags
+from dosel.model.fingerprint import declaration, declaration_changes, digest
 from dosel.registry.ledger import PromotionLedger
 from dosel.registry.manifests import Manifest
 from dosel.registry.store import ModelVersion, Store
+from dosel.registry.verdicts import Verdict
+from dosel.usecases import UseCase
 
 
-def record_manifest(
-    store: Store, ledger: PromotionLedger, version: ModelVersion, add_files: Callable[[Path], None] = lambda _: None
-) -> Manifest:
-    """Record the manifest of a version's files as they are now; a manifest that is recorded already stays.
+def admit(store: Store, ledger: PromotionLedger, version: ModelVersion) -> Manifest:
+    """Give a new version the manifest that its training process recorded, if the files in the artifact store match it.
 
-    Args:
-        add_files: may add files to the copy that it is given and to the store, before they are hashed.
+    Raises:
+        UntrustedModel: they do not, or no training process recorded one; the ledger has a note.
     """
     manifest = ledger.manifest(version.name, version.version, version.run_id)
     if manifest is None:
+        trained = ledger.attested(version.name, version.run_id)
+        if reason := _refusal(store, version, trained):
+            text = f"{version.name} version {version.version} is refused at registration: {reason}"
+            ledger.add_verdict(version.name, version.version, version.run_id, Verdict(False, reason))
+            ledger.note(version.name, text)
+            raise UntrustedModel(f"{text}. Train again; the next training does not use these files")
+        assert trained is not None
+        manifest = ledger.record_manifest(replace(trained, version=version.version))
+    # For readers of MLflow only: dosel trusts the ledger.
+    store.tag(version, {tags.MANIFEST: manifest.digest})
+    return manifest
+
+
+def vouch(store: Store, ledger: PromotionLedger, version: ModelVersion) -> Manifest:
+    """Record the manifest of a version's files as they are now; a manifest that is recorded already stays."""
+    manifest = ledger.manifest(version.name, version.version, version.run_id)
+    if manifest is None:
         with store.files(version) as folder:
-            add_files(folder)
             files = bundle.hash_files(folder)
         manifest = ledger.record_manifest(Manifest(version.name, version.version, version.run_id, files))
-    # For readers of MLflow only: dosel trusts the ledger.
     store.tag(version, {tags.MANIFEST: manifest.digest})
     return manifest
 
@@ -48,3 +65,37 @@ def trusted_files(store: Store, ledger: PromotionLedger, version: ModelVersion) 
         if difference := bundle.differences(manifest.files, bundle.hash_files(folder)):
             raise UntrustedModel(f"{named}: its files are not those that were registered: {difference}")
         yield folder
+
+
+def check_declaration(use_case: UseCase, manifest: Manifest) -> None:
+    """Check that the columns mean what they meant when a version was trained.
+
+    A manifest without facts has no declaration, and passes.
+
+    Raises:
+        DeclarationChanged: they do not; the message says what changed.
+    """
+    if manifest.facts is None:
+        return
+    if changes := declaration_changes(manifest.facts.declaration, declaration(use_case)):
+        raise DeclarationChanged(
+            f"{manifest.model} version {manifest.version} was trained for another declaration of {use_case.name}: "
+            f"{changes}. Train a new version (the DAG {use_case.name}_train, or `dosel train {use_case.name}`), or "
+            "restore the declaration"
+        )
+
+
+def _refusal(store: Store, version: ModelVersion, trained: Manifest | None) -> str:
+    """Why the files in the artifact store are not what a training process wrote; empty if they are."""
+    if trained is None or trained.facts is None:
+        return f"no training process recorded the files of run {version.run_id or 'without an id'}"
+    with store.files(version) as folder:
+        difference = bundle.differences(trained.files, bundle.hash_files(folder))
+        if difference:
+            return f"the artifact store does not hold the files that the training wrote: {difference}"
+        try:
+            found = digest(bundle.read_estimator(folder))
+        except UntrustedModel as error:
+            return str(error)
+    known = trained.facts.tags.get(tags.MODEL_DIGEST)
+    return "" if found == known else f"the model's digest is {found}, and the training recorded {known}"

@@ -1,8 +1,8 @@
-"""Rows from CSV, for ingest and for batches of the API: one idea of headers, delimiters and decimal commas.
+"""Rows from CSV, for ingest and for bulk requests.
 
-UTF-8 with or without a byte order mark, values separated by `,` or by `;`. A header names the columns in any order, by
-their names or aliases, without regard to case and separators; other columns may stand beside. In a file with `;`, a
-number may have a decimal comma.
+A CSV is in UTF-8, with or without a byte order mark. Its values are separated by `,` or `;`; with `;`, numbers may
+have a decimal comma. The header names the columns in any order, by their names or aliases, without regard to case and
+separators. Other columns may be there, too.
 """
 
 import codecs
@@ -41,12 +41,7 @@ _DECIMAL_POINT = r"\1.\2"
 
 @dataclass(frozen=True)
 class Header:
-    """A CSV's first line.
-
-    Attributes:
-        places: where each declared column stands.
-        size: its bytes, with the byte order mark and the line's end.
-    """
+    """A CSV's first line: `places` has each declared column's position, `size` counts bytes up to the next line."""
 
     names: tuple[str, ...]
     delimiter: str
@@ -55,13 +50,13 @@ class Header:
 
     @property
     def extra(self) -> tuple[int, ...]:
-        """Where the columns stand that are not declared."""
+        """Positions of the columns that are not declared."""
         return tuple(sorted(set(range(len(self.names))) - set(self.places.values())))
 
 
 @dataclass(frozen=True)
 class Block:
-    """Some acceptable rows of a CSV, and an Arrow table of its other columns, as text."""
+    """Some valid rows of a CSV, and an Arrow table of its undeclared columns, as text."""
 
     columns: Columns
     extra: Any
@@ -69,19 +64,19 @@ class Block:
 
 
 def read_header(columns: Sequence[Feature | Target], beginning: bytes) -> Header:
-    """The header that a CSV begins with.
+    """Read the header of a CSV.
 
     Args:
-        columns: the declared columns that have to be there.
-        beginning: of the file: its first `MAX_HEADER_BYTES`, or all of it.
+        columns: the required columns.
+        beginning: the first `MAX_HEADER_BYTES` of the file, or the whole file.
 
     Raises:
         UnreadableRows: there is no header.
-        InvalidRows: a declared column is missing, or is there twice.
+        InvalidRows: a declared column is missing or occurs twice.
     """
     marked = beginning.startswith(codecs.BOM_UTF8)
     try:
-        # The end may lie within a character.
+        # The bytes may end within a character.
         text = codecs.getincrementaldecoder("utf-8-sig")().decode(beginning)
     except UnicodeDecodeError as error:
         raise UnreadableRows(f"not CSV in UTF-8: {error.reason}") from None
@@ -112,11 +107,11 @@ def read_header(columns: Sequence[Feature | Target], beginning: bytes) -> Header
 def read_texts(use_case: UseCase, content: bytes) -> tuple[Header, list[list[str]]]:
     """The declared columns of a CSV, in declared order, the target last, as text with decimal points.
 
-    A line of another width than the header's is kept as it is, for the validator to refuse.
+    A line with more or fewer values than the header stays as it is, so that the validator refuses it.
 
     Raises:
         UnreadableRows: it is no CSV.
-        InvalidRows: a declared column is missing, or is there twice.
+        InvalidRows: a declared column is missing or occurs twice.
     """
     columns = (*use_case.features, use_case.target)
     header = read_header(columns, content[:MAX_HEADER_BYTES])
@@ -148,7 +143,7 @@ class CsvReader:
 
         Raises:
             UnreadableRows: it is no CSV.
-            InvalidRows: rows are not acceptable; raised after the last row, or the `MAX_INVALID_ROWS`th of these.
+            InvalidRows: rows are invalid; raised after the last row or the `MAX_INVALID_ROWS`th invalid one.
         """
         with file.open("rb") as opened:
             header = read_header(self._use_case.features, opened.read(MAX_HEADER_BYTES))
@@ -202,7 +197,7 @@ def _split(line: str, delimiter: str, strict: bool = False) -> tuple[str, ...]:
 
 
 def _places(columns: Sequence[Feature | Target], names: Sequence[str]) -> dict[str, list[int]]:
-    """Where each declared column stands, by its name or an alias; columns that are not there are left out."""
+    """Positions of each declared column, by its name or an alias; missing columns are left out."""
     named: dict[str, list[int]] = {}
     for place, name in enumerate(names):
         named.setdefault(plain_name(name), []).append(place)
@@ -215,7 +210,7 @@ def _places(columns: Sequence[Feature | Target], names: Sequence[str]) -> dict[s
 
 
 def _misfit(line: list[str], width: int) -> list[str]:
-    # A line whose values happen to be as many as the declared columns would be taken for a row of these.
+    # A line with as many values as declared columns would look like a row of those columns.
     return [*line, ""] if len(line) == width else line
 
 
@@ -242,7 +237,7 @@ def _scan(file: Path, start: int) -> tuple[bool, bool]:
 
 
 def _batches(file: Path, header: Header, has_quotes: bool, errors: Errors) -> Iterator[tuple[Any, Any]]:
-    """Arrow batches of text, each with its rows' numbers; lines of another width than the header's go to `errors`."""
+    """Arrow batches of text with their rows' numbers; lines with more or fewer values go to `errors`."""
     misfits: list[int] = []
 
     def refuse(line: Any) -> str:
@@ -274,5 +269,5 @@ def _batches(file: Path, header: Header, has_quotes: bool, errors: Errors) -> It
 
 
 def _positions(header: Header) -> list[str]:
-    """Names for Arrow: a file's own may be empty or there twice."""
+    """Names for Arrow, since a file's own names may be empty or equal."""
     return [str(place) for place in range(len(header.names))]

@@ -1,8 +1,7 @@
-"""Rows in their canonical form, and the hashes that give a row its side and its name.
+"""Hashes of rows: the row key, which finds duplicates, and the split into training rows and holdout.
 
-One form for training, checking and serving: numbers as float64, categories as the declared value. The
-hash is our own and fixed, since a library that changed its hash would move rows between training and test.
-It folds the splitmix64 finaliser (Steele, Lea and Flood 2014) over the columns, vectorised.
+The hash is defined here, since a library that changed its hash would move rows between training and holdout. It folds
+the splitmix64 finaliser (Steele, Lea and Flood 2014) over the columns, vectorised.
 """
 
 import hashlib
@@ -21,7 +20,7 @@ HASH_VERSION = "h1"
 
 
 def hashes(data: pd.DataFrame, columns: Iterable[str], salt: str) -> Hashes:
-    """One 64-bit hash a row, of the given columns in that order; 2544 and 2544.0 are one value.
+    """A 64-bit hash of each row over the given columns, in that order; 2544 and 2544.0 are the same value.
 
     Args:
         data: float64, integer or text columns.
@@ -34,7 +33,7 @@ def hashes(data: pd.DataFrame, columns: Iterable[str], salt: str) -> Hashes:
 
 
 def row_keys(use_case: UseCase, data: pd.DataFrame) -> npt.NDArray[np.int64]:
-    """What makes two rows duplicates: equal features and target. Signed, as databases store it.
+    """The row keys: rows with equal features and target have equal keys. Signed, as databases store them.
 
     Two different rows among 581,012 share a key with a probability of 1e-8.
     """
@@ -42,26 +41,26 @@ def row_keys(use_case: UseCase, data: pd.DataFrame) -> npt.NDArray[np.int64]:
 
 
 def digest(keys: npt.NDArray[np.int64]) -> str:
-    """SHA-256 of a set of rows given by their keys, whatever their order; 64 hexadecimal digits."""
+    """SHA-256 of a set of row keys, in any order; 64 hexadecimal digits."""
     return hashlib.sha256(np.sort(keys).astype("<i8").tobytes()).hexdigest()
 
 
 def split_version(use_case: UseCase) -> str:
-    """Names the rule that holds rows out: equal versions put every row on the same side."""
+    """The version of the split: equal versions put every row on the same side."""
     split = use_case.split
     features = hashlib.sha256("|".join(use_case.feature_names).encode()).hexdigest()[:8]
     return f"{HASH_VERSION}-{split.salt}-{split.test_share:g}-{features}"
 
 
 def is_test(use_case: UseCase, data: pd.DataFrame) -> npt.NDArray[np.bool_]:
-    """Which rows belong to the test part. Depends on a row's features only: not its class, batch or id."""
+    """A mask of the held-out rows. A row's features decide, not its class, batch or id."""
     drawn = hashes(data, use_case.feature_names, use_case.split.salt)
     return drawn < np.uint64(use_case.split.test_share * 2**64)
 
 
 def _column_bits(column: pd.Series) -> Hashes:
     if pd.api.types.is_numeric_dtype(column):
-        # Adding zero turns -0.0 into 0.0, which are one value with two bit patterns; NaN has many.
+        # Adding zero turns -0.0 into 0.0: they are equal and have different bits. NaN, too, has several bit patterns.
         values = column.to_numpy(dtype=np.float64) + 0.0
         return np.where(np.isnan(values), np.nan, values).view(np.uint64)
     codes, words = pd.factorize(column.where(column.notna(), ""))

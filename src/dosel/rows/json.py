@@ -1,7 +1,7 @@
-"""Rows from JSON: msgspec reads ordinary rows in about a microsecond each, the validator all others.
+"""Rows from JSON: msgspec reads ordinary rows in about a microsecond each, the validator reads all others.
 
-msgspec gets the declaration's bounds and accepts less than the validator does; what it does not accept, the validator
-judges, and names what is wrong.
+msgspec knows the declared bounds and accepts less than the validator. The validator decides on every other row, and
+describes its errors.
 """
 
 import json
@@ -34,7 +34,7 @@ MODEL_FIELD = "model"
 """The field that may stand beside a row's own: the name of the model to ask."""
 
 _UNUSUAL = (msgspec.DecodeError, UnicodeDecodeError, KeyError)
-"""Exceptions of the fast way; the validator then decides."""
+"""Exceptions after which the validator decides."""
 
 PART_BYTES = 1 << 17
 
@@ -81,7 +81,7 @@ class JsonReader:
 
         Raises:
             UnreadableRows: the body is not JSON.
-            InvalidRows: it is no acceptable row.
+            InvalidRows: the row is invalid.
         """
         try:
             row = (self._request if with_model else self._row).decode(body)
@@ -100,7 +100,7 @@ class JsonReader:
 
         Raises:
             UnreadableRows: the body is not JSON.
-            InvalidRows: it is no list of acceptable rows.
+            InvalidRows: the body is no list, or rows of it are invalid.
         """
         try:
             parts = [self._part(part) for part in _parts(body)]
@@ -124,12 +124,12 @@ class JsonReader:
         return Columns(numbers, Columns.stack([], codes, len(rows)).codes)
 
     def _judged_row(self, body: bytes, with_model: bool) -> tuple[Sequence[float], Sequence[int], str | None]:
-        text, model = _decoded(body).strip(), None
-        if len(text) > WINDOW:
+        text, model = _decoded(body), None
+        if len(text.strip()) > WINDOW:
             # Nested lists would take twenty times their bytes, and seconds.
             raise UnreadableRows(f"not JSON of a row: it is longer than {WINDOW:,} characters")
         with _reading():
-            value = json.loads(text) if text else None
+            value = json.loads(text) if text.strip() else None
         others = []
         if with_model and isinstance(value, dict):
             model = value.pop(MODEL_FIELD, None)
@@ -141,7 +141,7 @@ class JsonReader:
         return columns.numbers[0].tolist(), columns.codes[0].tolist(), model
 
     def _judged_rows(self, body: bytes) -> Columns:
-        """The rows of a list, which is read piece by piece: a list of nonsense would fill the memory."""
+        """The rows of a list, read in chunks, since a list of other values could fill the memory."""
         read, errors, parts = 0, Errors(), [self._validator.check_rows([])[0]]
         for chunk in _chunks(_decoded(body)):
             columns, found = self._validator.check_rows(chunk)

@@ -1,7 +1,7 @@
-"""The one validator of feature values: ingest, the API and its batches, the page and declarations all use it.
+"""The validator of feature values, for ingest and the API.
 
-A value is judged by its text, so that 17, "17" and a CSV's 17 get the same verdict and the same message. What is
-missing (None, blank, or one of the use case's `missing` marks) is acceptable for an optional feature only.
+A value is validated by its text, so that 17, "17" and a CSV's 17 have the same result and the same message. A missing
+value (None, blank, or one of the use case's `missing` marks) is valid for an optional feature only.
 """
 
 import json
@@ -35,12 +35,10 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class InvalidValue:
-    """One value that is not acceptable.
+    """An invalid value.
 
-    Attributes:
-        field: the feature's name, or what was given instead; None for the row or the body as a whole.
-        expected, got: in words.
-        row: counted from 1; None outside of a batch.
+    `field` is the feature's name, or the received name if it is no feature; None for a whole row or body. `row` counts
+    from 1; it is None for a single row.
     """
 
     field: str | None
@@ -60,7 +58,7 @@ Errors = dict[int, list[InvalidValue]]
 
 
 class InvalidRows(DoselError):
-    """Rows that are not acceptable; `errors` in the order of the rows, then of the features."""
+    """Rows are invalid; `errors` are in the order of the rows, then of the features."""
 
     def __init__(self, errors: Sequence[InvalidValue]) -> None:
         super().__init__("; ".join(error.message for error in errors[:MESSAGES]))
@@ -74,11 +72,11 @@ class InvalidRows(DoselError):
 
 
 class UnreadableRows(DoselError):
-    """Bytes that are not in the format they are said to be in; the message continues "the body is"."""
+    """The body is not in its declared format; the message continues "the body is"."""
 
 
 class CategoryCodes(dict[str | None, int]):
-    """The code of each text that a category accepts; KeyError for others. Declared values alone are stored."""
+    """The code of each text that a category accepts; KeyError for other texts."""
 
     def __init__(self, category: Category, missing: frozenset[str]) -> None:
         codes = {value: code for code, value in enumerate(category.values)}
@@ -100,11 +98,10 @@ class CategoryCodes(dict[str | None, int]):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the validator made of rows.
+    """The result for some rows.
 
-    Attributes:
-        columns: the rows; a refused value is NaN or `UNKNOWN`.
-        refused: the features with refused values, in declared order, each with a mask of shape (rows,).
+    `columns` has the rows; an invalid value is NaN or `UNKNOWN`. `refused` has the features with invalid values, in
+    declared order, each with a mask of shape (rows,).
     """
 
     columns: Columns
@@ -114,8 +111,8 @@ class Verdict:
         """The errors by the row's place.
 
         Args:
-            received: gives the value that came at a place, by the feature's name.
-            limit: at most so many refused values of each feature are looked at.
+            received: returns the received value at a place, by the feature's name.
+            limit: most invalid values of each feature that are described.
         """
         errors: Errors = {}
         for feature, bad in self.refused:
@@ -125,7 +122,7 @@ class Verdict:
 
 
 class Validator:
-    """Judges rows by a use case's declaration."""
+    """Validates rows by a use case's declaration."""
 
     def __init__(self, use_case: UseCase) -> None:
         self.use_case = use_case
@@ -135,7 +132,7 @@ class Validator:
         self._by_plain_name = {plain_name(name): f.name for f in use_case.features for name in (*f.aliases, f.name)}
 
     def check(self, table: Any) -> Verdict:
-        """Judge rows of text; each spelling is judged once, however many rows have it.
+        """Validate rows of text. Each different text is validated once.
 
         Args:
             table: an Arrow table or batch with a text column for each feature; null is a missing value.
@@ -156,12 +153,10 @@ class Validator:
         return Verdict(Columns.stack(numbers, codes, table.num_rows), refused)
 
     def check_rows(self, rows: Sequence[Any]) -> tuple[Columns, Errors]:
-        """Judge mappings by field, with values of any type.
-
-        A field's name is matched as a CSV's header is; a field that means no feature is refused.
+        """Validate mappings by field, with values of any type. Names match as in a CSV's header.
 
         Returns:
-            The rows, which mean nothing if there are errors, and the errors by the row's place.
+            The rows, which are meaningless if there are errors, and the errors by the row's place.
         """
         named = [self._name_fields(row) for row in rows]
         texts = {
@@ -177,7 +172,7 @@ class Validator:
         return verdict.columns, errors
 
     def _name_fields(self, row: Any) -> tuple[dict[str, Any], list[InvalidValue]]:
-        """A row's values by feature, and an error for each field that means no feature."""
+        """A row's values by feature, and an error for each field that is no feature."""
         names = self.use_case.feature_names
         if not isinstance(row, Mapping) or len(row) > len(names) + MAX_EXTRA:
             return {}, [InvalidValue(None, f"a JSON object with the fields {', '.join(names)}", describe(row))]
@@ -197,7 +192,7 @@ class Validator:
 
     def _check_numbers(self, number: Number, column: Any) -> tuple[Floats, Mask]:
         try:
-            # Arrow reads a part of what `as_number` reads, and reads it alike, but in a hundredth of the time.
+            # Arrow accepts fewer spellings than `as_number` and gives the same numbers in a hundredth of the time.
             values: Floats = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
             bad = _out_of_bounds(number, values)
             if not bad.any():
@@ -220,11 +215,11 @@ def invalid_value(column: Feature | Target, value: Any) -> InvalidValue:
 
 
 def judge_spellings(column: Any, judge: Callable[[str | None], Any], refused: Any, dtype: Any) -> tuple[Any, Mask]:
-    """The values of a text column and which of them are refused; each spelling is judged once.
+    """The values of a text column, and a mask of the invalid ones. Each different text is validated once.
 
     Args:
-        judge: gives the value of a text, or None to refuse it.
-        refused: stands in the place of a refused value.
+        judge: returns the value of a text; None if the text is invalid.
+        refused: the value to put in the place of an invalid one.
     """
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
@@ -264,13 +259,13 @@ def cut(text: str) -> str:
 
 
 def _out_of_bounds(number: Number, values: Any) -> Any:
-    """Which numbers are not acceptable; a missing one (NaN) is not."""
+    """A mask of the invalid numbers; a missing one (NaN) is invalid."""
     within = (values >= number.minimum) & (values <= number.maximum)
     return np.logical_not(within & (values == np.floor(values)) if number.integer else within)
 
 
 def _text_of(value: Any) -> str | None:
-    """The text by which a value is judged."""
+    """The text of a value, for validation."""
     match value:
         case None:
             return None

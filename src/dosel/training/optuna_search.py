@@ -97,13 +97,15 @@ class OptunaSearchCV(BaseEstimator):  # type: ignore[misc]
             log.info("%d trials of %s are finished; the search continues from there", len(made), self.study)
         for number, trial in enumerate(made, 1):
             self._report(number, trial, made[:number])
+        distributions = {name: _distribution(values) for name, values in self.space.items()}
         while len(made) < self.trials:
             # Seeded by the number of finished trials: the trial after an interrupted one proposes the same.
             study.sampler = TPESampler(seed=self.random_state + len(made), n_startup_trials=UNPRUNED)
-            made.append(self._run_trial(study, study.ask(self._distributions()), folds, parallel))
+            made.append(self._run_trial(study, study.ask(distributions), folds, parallel))
             self._report(len(made), made[-1], made)
         self.cv_results_ = self._results(made, len(folds))
-        best = min((i for i, trial in enumerate(made) if trial.state == TrialState.COMPLETE), key=self._rank)
+        ranks = self.cv_results_["rank_test_score"].tolist()
+        best = min((i for i, trial in enumerate(made) if trial.state == TrialState.COMPLETE), key=ranks.__getitem__)
         self.best_index_ = best
         self.best_score_ = float(self.cv_results_["mean_test_score"][best])
         self.best_params_ = self.cv_results_["params"][best]
@@ -116,9 +118,6 @@ class OptunaSearchCV(BaseEstimator):  # type: ignore[misc]
     def score(self, X: Any, y: Any = None) -> float:
         """The best model's score, by the metric of the search."""
         return float(self.scorer_(self.best_estimator_, X, y))
-
-    def _rank(self, i: int) -> int:
-        return int(self.cv_results_["rank_test_score"][i])
 
     def _open_study(self) -> optuna.Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -133,9 +132,6 @@ class OptunaSearchCV(BaseEstimator):  # type: ignore[misc]
             # One search at a time has this name, so the process that ran this trial was killed.
             study.tell(trial.number, state=TrialState.FAIL)
         return study
-
-    def _distributions(self) -> dict[str, BaseDistribution]:
-        return {name: _distribution(values) for name, values in self.space.items()}
 
     def _run_trial(
         self, study: optuna.Study, trial: Trial, folds: Sequence[Fold], parallel: joblib.Parallel

@@ -5,6 +5,7 @@ and it writes child runs only after the search.
 """
 
 import io
+from dataclasses import dataclass
 from typing import Any
 
 import mlflow
@@ -25,32 +26,40 @@ from dosel.usecases import Target
 Classes = npt.NDArray[np.int64]
 
 
-def settings(client: MlflowClient, run_id: str, search: AnySearch) -> None:
-    """Log the search's parameters and class, before the search."""
-    client.log_batch(run_id, params=params_of(search, deep=False), tags=class_of(search))
+@dataclass(frozen=True)
+class Results:
+    """What was logged of a finished search: metrics, parameters, and the confusion matrix of the training rows."""
+
+    metrics: dict[str, float]
+    params: dict[str, str]
+    confusion: npt.NDArray[np.int64]
+
+
+def settings(client: MlflowClient, run_id: str, search: AnySearch) -> dict[str, str]:
+    """Log the search's parameters and class, before the search; return the parameters."""
+    params = params_of(search, deep=False)
+    client.log_batch(run_id, params=params, tags=class_of(search))
+    return {param.key: param.value for param in params}
 
 
 def results(
     client: MlflowClient, run_id: str, search: AnySearch, target: Target, features: pd.DataFrame, truth: Classes
-) -> npt.NDArray[np.int64]:
-    """Log the best candidate, its metrics on the training rows and `cv_results_`, after the search.
-
-    Returns:
-        The confusion matrix of the training rows.
-    """
+) -> Results:
+    """Log the best candidate, its metrics on the training rows and `cv_results_`, after the search."""
     now = get_current_time_millis()
     predicted, figures = training_metrics(search, features, truth)
     figures["best_cv_score"] = float(search.best_score_)
+    best = {f"best_{name}": str(value) for name, value in search.best_params_.items()}
     client.log_batch(
         run_id,
         metrics=[Metric(name, value, now, 0) for name, value in figures.items()],
-        params=[Param(f"best_{name}", str(value)) for name, value in search.best_params_.items()],
+        params=[Param(name, value) for name, value in best.items()],
     )
     table = io.StringIO()
     pd.DataFrame(search.cv_results_).to_csv(table, index=False)
     mlflow.log_text(table.getvalue(), "cv_results.csv")
     mlflow.log_text(f"<!DOCTYPE html>\n<meta charset='utf-8'>\n{estimator_html_repr(search)}", "estimator.html")
-    return confusion_counts(target, truth, predicted)
+    return Results(figures, best, confusion_counts(target, truth, predicted))
 
 
 def training_metrics(search: AnySearch, features: pd.DataFrame, truth: Classes) -> tuple[Classes, dict[str, float]]:

@@ -2,49 +2,62 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import mlflow
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
-from mlflow.models import infer_signature
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Param, Run, RunStatus, RunTag
+from mlflow.models import Model, infer_signature
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from mlflow.utils.time import get_current_time_millis
 
 from dosel.model import bundle, tags
+from dosel.model.facts import Facts, TrainingLedger
+from dosel.model.predictor import Predictor
 from dosel.training.candidates import ScoredCandidate
 from dosel.training.preprocessing import CLASSIFIER
 from dosel.training.search_log import class_of, params_of
+from dosel.usecases import UseCase
 
 RANK = "rank_test_score"
 
 log = logging.getLogger(__name__)
 
 
-def finished_run(client: MlflowClient, experiment_id: str, key: str) -> str | None:
-    """The finished comparison of a training with this key, or None."""
-    run = _finished(
-        client, experiment_id, f"tags.`{tags.TRAINING_KEY}` = '{key}' AND tags.`{tags.RUN_KIND}` = '{tags.COMPARISON}'"
-    )
-    return str(run.info.run_id) if run else None
+def finished_run(client: MlflowClient, experiment_id: str, key: str, is_attested: Callable[[str], bool]) -> str | None:
+    """The finished comparison of a training with this key, whose models are all attested; or None."""
+    wanted = f"tags.`{tags.TRAINING_KEY}` = '{key}' AND tags.`{tags.RUN_KIND}` = '{tags.COMPARISON}'"
+    for run in _finished(client, experiment_id, wanted):
+        runs = tags.read_runs(run.data.tags.get(tags.FAMILIES, ""))
+        if runs and all(map(is_attested, runs.values())):
+            return str(run.info.run_id)
+    return None
 
 
-def adopt_finished(client: MlflowClient, experiment_id: str, key: str, parent: Run, training: str) -> str | None:
+def adopt_finished(
+    client: MlflowClient,
+    experiment_id: str,
+    key: str,
+    parent: Run,
+    training: str,
+    is_attested: Callable[[str], bool],
+) -> str | None:
     """Adopt a family's finished run from a training that was killed later; return its id, or None."""
-    run = _finished(client, experiment_id, f"tags.`{tags.FAMILY_KEY}` = '{key}'")
-    if run is None:
-        return None
-    tag(client, run.info.run_id, {MLFLOW_PARENT_RUN_ID: parent.info.run_id, tags.TRAINING_KEY: training})
-    return str(run.info.run_id)
+    for run in _finished(client, experiment_id, f"tags.`{tags.FAMILY_KEY}` = '{key}'"):
+        run_id = str(run.info.run_id)
+        if is_attested(run_id):
+            tag(client, run_id, {MLFLOW_PARENT_RUN_ID: parent.info.run_id, tags.TRAINING_KEY: training})
+            return run_id
+    return None
 
 
-def _finished(client: MlflowClient, experiment_id: str, wanted: str) -> Run | None:
-    runs = client.search_runs([experiment_id], f"{wanted} AND attributes.status = 'FINISHED'", max_results=1)
-    return runs[0] if runs else None
+def _finished(client: MlflowClient, experiment_id: str, wanted: str) -> list[Run]:
+    return list(client.search_runs([experiment_id], f"{wanted} AND attributes.status = 'FINISHED'"))
 
 
 def close_abandoned(client: MlflowClient, experiment_id: str, key: str) -> None:
@@ -157,21 +170,61 @@ def log_rows(rows: pd.DataFrame, name: str, digest: str, target: str) -> None:
     mlflow.log_input(dataset, context="training")
 
 
-def log_model(model: Any, example: pd.DataFrame, *extra_files: Path) -> None:
-    """Log the model as `model`, with its signature, an example and `extra_files`."""
-    mlflow.sklearn.log_model(
-        model,
-        name="model",
-        signature=infer_signature(example, model.predict(example)),
-        input_example=example,
-        serialization_format=bundle.FORMAT,
-        skops_trusted_types=list(bundle.TRUSTED_TYPES),
-        pip_requirements=bundle.requirements(),
-        extra_files=[str(file) for file in extra_files] or None,
+def log_model(
+    use_case: UseCase, run: Run, model: Any, facts: Facts, ledger: TrainingLedger, extra_files: Sequence[Path] = ()
+) -> None:
+    """Write the model and its backend to local files, record their digests in the ledger, then upload them.
+
+    The order is what makes the digests trustworthy: nobody else has seen the files when they are hashed.
+    """
+    client, run_id = MlflowClient(), str(run.info.run_id)
+    logged = client.create_logged_model(run.info.experiment_id, "model", run_id, params=dict(facts.params))
+    about = Model(
+        artifact_path=logged.artifact_location, model_uuid=logged.model_id, run_id=run_id, model_id=logged.model_id
     )
+    # The example has integers where a client would write them, and MLflow's signature then accepts those.
+    example = pd.DataFrame([use_case.example])
+    with TemporaryDirectory(prefix="dosel-trained-") as temporary:
+        folder = Path(temporary) / "model"
+        mlflow.sklearn.save_model(
+            model,
+            str(folder),
+            mlflow_model=about,
+            signature=infer_signature(example, model.predict(example)),
+            input_example=example,
+            serialization_format=bundle.FORMAT,
+            skops_trusted_types=list(bundle.TRUSTED_TYPES),
+            pip_requirements=bundle.requirements(),
+            extra_files=[str(file) for file in extra_files] or None,
+        )
+        _write_backend(use_case, model, folder)
+        ledger.attest(use_case.model_name, run_id, bundle.hash_files(folder), facts)
+        client.log_model_artifacts(logged.model_id, str(folder))
+    client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    # At their own times, so that MLflow shows them beside the model and not as second values of the run.
+    histories = (client.get_metric_history(run_id, name) for name in facts.metrics)
+    figures = [
+        Metric(metric.key, metric.value, metric.timestamp, metric.step, model_id=logged.model_id)
+        for history in histories
+        for metric in history
+    ]
+    client.log_batch(run_id, metrics=figures)
+
+
+def _write_backend(use_case: UseCase, model: Any, folder: Path) -> None:
+    """Choose the backend that answers for a model, and write it beside the model."""
+    try:
+        bundle.write_backend(Predictor(use_case, model), folder)
+    except Exception as error:  # noqa: BLE001  whatever is wrong with a model, the gate finds it and reports it
+        log.warning("%s: the model cannot answer: %s", use_case.name, error)
+
+
+def as_texts(tags: Mapping[str, Any]) -> dict[str, str]:
+    """Tags as MLflow stores them: values other than text as JSON."""
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in tags.items()}
 
 
 def tag(client: MlflowClient, run_id: str, tags: Mapping[str, Any]) -> None:
     """Set tags of a run in one call; values other than text are written as JSON."""
-    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in tags.items()}
-    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in texts.items()])
+    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in as_texts(tags).items()])

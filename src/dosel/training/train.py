@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,8 @@ from mlflow.entities import Run
 import dosel
 from dosel.errors import TrainingError
 from dosel.model import reference, tags
-from dosel.model.fingerprint import code_version, digest
+from dosel.model.facts import Facts, TrainingLedger
+from dosel.model.fingerprint import code_version, declaration, digest
 from dosel.rows import frames, hashing
 from dosel.training import search_log, tracking
 from dosel.training.candidates import CandidateCallback, ScoredCandidate, plain
@@ -78,6 +80,7 @@ def family_key(use_case: UseCase, family: Family, data_digest: str, seed: int) -
         use_case.folds,
         use_case.gate.metric,
         use_case.preprocessing,
+        declaration(use_case),
         family.name,
         family.search,
         sorted((name, values if isinstance(values, Range) else tuple(values)) for name, values in family.space.items()),
@@ -89,6 +92,7 @@ def train(
     use_case: UseCase,
     data: TrainingData,
     tracking_uri: str,
+    ledger: TrainingLedger,
     seed: int,
     jobs: int,
     on_candidate: CandidateCallback | None = None,
@@ -96,10 +100,11 @@ def train(
 ) -> str:
     """Search each family, compare their best models on the test part, and log it all.
 
-    Families that are already trained on these rows are not trained again. Parameters and the best family are chosen by
-    cross-validation; the test part decides nothing here.
+    A family that is already trained on these rows, and whose files the ledger knows, is not trained again. Parameters
+    and the best family are chosen by cross-validation; the test part decides nothing here.
 
     Args:
+        ledger: where the files of each model are recorded before they are uploaded.
         jobs: cores to use; -1 is all of them.
         on_candidate: called with each candidate as soon as it is scored.
         studies: URL of a database that keeps trials, so that an interrupted search can continue; "" keeps none.
@@ -114,7 +119,8 @@ def train(
     client = MlflowClient(tracking_uri)
     experiment_id = mlflow.set_experiment(use_case.experiment).experiment_id
     key = training_key(use_case, data.digest, seed)
-    if done := tracking.finished_run(client, experiment_id, key):
+    is_attested = partial(ledger.is_attested, use_case.model_name)
+    if done := tracking.finished_run(client, experiment_id, key, is_attested):
         log.info("run %s already trained on these rows", done)
         return done
     tracking.close_abandoned(client, experiment_id, key)
@@ -142,7 +148,7 @@ def train(
         runs = {}
         for family in use_case.families:
             own = family_key(use_case, family, data.digest, seed)
-            if done := tracking.adopt_finished(client, experiment_id, own, parent, key):
+            if done := tracking.adopt_finished(client, experiment_id, own, parent, key, is_attested):
                 log.info("run %s already searched %s", done, family.name)
                 runs[family.name] = done
                 continue
@@ -151,7 +157,7 @@ def train(
                 tracking.tag(client, run.info.run_id, origin | of_family)
                 _log_rows(use_case, data, parts)
                 search = search_of(use_case, family, seed, jobs, studies, f"{use_case.name} {own}")
-                _search_family(use_case, family, search, parts, client, run, on_candidate)
+                _search_family(use_case, search, parts, client, run, origin | of_family, ledger, on_candidate)
                 runs[family.name] = str(run.info.run_id)
         best = compare(client, use_case, parent.info.run_id, runs)
         tracking.tag(client, parent.info.run_id, {tags.FAMILIES: runs, tags.BEST_FAMILY: best})
@@ -160,41 +166,49 @@ def train(
 
 def _search_family(
     use_case: UseCase,
-    family: Family,
     search: AnySearch,
     parts: Parts,
     client: MlflowClient,
     run: Run,
+    origin: Mapping[str, Any],
+    ledger: TrainingLedger,
     on_candidate: CandidateCallback | None,
 ) -> None:
-    """Search one family and log its best model to the open run."""
-    run_id = str(run.info.run_id)
-    search_log.settings(client, run_id, search)
-    with tracking.CandidateRuns(client, run, family.name, search.estimator) as candidate_runs:
+    """Search one family and log its best model to the open run, whose tags are `origin`."""
+    run_id, family = str(run.info.run_id), origin[tags.FAMILY]
+    params = search_log.settings(client, run_id, search)
+    with tracking.CandidateRuns(client, run, family, search.estimator) as candidate_runs:
         search.on_candidate = _both(candidate_runs, on_candidate)
         _fit(search, parts.features, parts.classes)
         candidate_runs.rank(search.cv_results_["rank_test_score"])
-        on_training_rows = search_log.results(client, run_id, search, use_case.target, parts.features, parts.classes)
+        found = search_log.results(client, run_id, search, use_case.target, parts.features, parts.classes)
         model = search.best_estimator_
         evaluation = evaluate(use_case.target, parts.test_classes, model.predict(parts.test_features))
-        mlflow.log_metrics({f"test_{name}": value for name, value in evaluation.metrics.items()})
+        test_metrics = {f"test_{name}": value for name, value in evaluation.metrics.items()}
+        mlflow.log_metrics(test_metrics)
         mlflow.log_dict(evaluation.report, "evaluation/per_class_report.json")
         mlflow.log_dict({"counts": evaluation.confusion.tolist()}, COUNTS)
         # Drawn in the other thread: what follows here mostly waits for MLflow.
         for confusion, of, file in (
-            (on_training_rows, "training rows", "training_confusion_matrix.png"),
+            (found.confusion, "training rows", "training_confusion_matrix.png"),
             (evaluation.confusion, "held-out rows", "evaluation/confusion_matrix.png"),
         ):
             candidate_runs.write_later(partial(_draw, client, run_id, use_case, confusion, of, file))
-        # The example has integers where a client would write them, and MLflow's signature then accepts those.
-        with TemporaryDirectory(prefix="dosel-reference-") as folder:
-            training_rows = reference.write(use_case, parts.features, parts.classes, Path(folder))
-            tracking.log_model(model, pd.DataFrame([use_case.example]), training_rows)
         [answer] = model.predict_proba(frames.frame(use_case, [use_case.example]))
         known = dict(zip(map(int, model.classes_), map(float, answer), strict=True))
-        tracking.tag(client, run_id, {tags.EXAMPLE_ANSWER: known, tags.MODEL_DIGEST: digest(model)})
+        own = {tags.EXAMPLE_ANSWER: known, tags.MODEL_DIGEST: digest(model)}
+        tracking.tag(client, run_id, own)
+        facts = Facts(
+            {**found.metrics, **test_metrics},
+            {**params, **found.params},
+            tracking.as_texts({**origin, **own}),
+            declaration(use_case),
+        )
+        with TemporaryDirectory(prefix="dosel-reference-") as folder:
+            training_rows = reference.write(use_case, parts.features, parts.classes, Path(folder))
+            tracking.log_model(use_case, run, model, facts, ledger, [training_rows])
     accuracy = evaluation.metrics["accuracy"]
-    log.info("best %s: %s, test accuracy %.4f", family.name, plain(search.best_params_), accuracy)
+    log.info("best %s: %s, test accuracy %.4f", family, plain(search.best_params_), accuracy)
 
 
 def _draw(client: MlflowClient, run_id: str, use_case: UseCase, confusion: Any, of: str, file: str) -> None:

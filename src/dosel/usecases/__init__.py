@@ -1,59 +1,33 @@
 """The use cases this platform serves: each file of this folder declares one. A new one is a new file."""
 
 from dosel.errors import UnknownUseCase
-from dosel.usecases.declaration import (
-    SURPLUS,
-    DataApiRows,
-    Family,
-    Gate,
-    GeneratedRows,
-    LakeRows,
-    Metric,
-    PackageRows,
-    Preprocessing,
-    Range,
-    Search,
-    Space,
-    Split,
-    StrategyName,
-    UseCase,
-)
-from dosel.usecases.features import Bins, Category, Choice, Feature, Number, Scaling, Target, as_number, plain_name
-from dosel.usecases.reading import RefusedFile, read_declarations
-
-__all__ = [
-    "ALL",
-    "DEFAULT",
-    "REFUSED",
-    "SURPLUS",
-    "Bins",
-    "Category",
-    "Choice",
-    "DataApiRows",
-    "Family",
-    "Feature",
-    "Gate",
-    "GeneratedRows",
-    "LakeRows",
-    "Metric",
-    "Number",
-    "PackageRows",
-    "Preprocessing",
-    "Range",
-    "RefusedFile",
-    "Scaling",
-    "Search",
-    "Space",
-    "Split",
-    "StrategyName",
-    "Target",
-    "UseCase",
-    "as_number",
-    "named",
-    "of_model",
-    "plain_name",
-]
-
+from dosel.usecases.declaration import SURPLUS as SURPLUS
+from dosel.usecases.declaration import DataApiRows as DataApiRows
+from dosel.usecases.declaration import Family as Family
+from dosel.usecases.declaration import Gate as Gate
+from dosel.usecases.declaration import GeneratedRows as GeneratedRows
+from dosel.usecases.declaration import LakeRows as LakeRows
+from dosel.usecases.declaration import Metric as Metric
+from dosel.usecases.declaration import Monitor as Monitor
+from dosel.usecases.declaration import PackageRows as PackageRows
+from dosel.usecases.declaration import Preprocessing as Preprocessing
+from dosel.usecases.declaration import Range as Range
+from dosel.usecases.declaration import Search as Search
+from dosel.usecases.declaration import Space as Space
+from dosel.usecases.declaration import Split as Split
+from dosel.usecases.declaration import StrategyName as StrategyName
+from dosel.usecases.declaration import UseCase as UseCase
+from dosel.usecases.features import Bins as Bins
+from dosel.usecases.features import Category as Category
+from dosel.usecases.features import Choice as Choice
+from dosel.usecases.features import Feature as Feature
+from dosel.usecases.features import Number as Number
+from dosel.usecases.features import Scaling as Scaling
+from dosel.usecases.features import Target as Target
+from dosel.usecases.features import as_number as as_number
+from dosel.usecases.features import plain_name as plain_name
+from dosel.usecases.reading import RefusedFile as RefusedFile
+from dosel.usecases.reading import read_declarations
 
 _CODE = frozenset({"check", "declaration", "features", "reading"})
 """The modules of this folder that declare nothing."""

@@ -52,6 +52,7 @@ _SOILS = {
     8772: "Moran family - Cryorthents - Leighcan family complex, extremely stony",
     8776: "Moran family - Cryorthents - Rock land complex, extremely stony",
 }
+_ABOVE_WATER = "Vertical distance to the nearest surface water; negative where the cell lies below it."
 
 
 def _extra_trees(seed: int) -> Any:
@@ -79,15 +80,7 @@ COVERTYPE = UseCase(
         Number("Aspect", "Aspect", "°", 0, 360, 39, "Compass direction the slope faces.", scaling="minmax"),
         Number("Slope", "Slope", "°", 0, 90, 17, "Steepness of the cell."),
         _distance("Hydrology", "water", 1500, 0, "the nearest surface water"),
-        Number(
-            "Vertical_Distance_To_Hydrology",
-            "Height above water",
-            "m",
-            -250,
-            700,
-            0,
-            "Vertical distance to the nearest surface water; negative where the cell lies below it.",
-        ),
+        Number("Vertical_Distance_To_Hydrology", "Height above water", "m", -250, 700, 0, _ABOVE_WATER),
         _distance("Roadways", "a road", 7500, 824, "the nearest road"),
         _hillshade("Hillshade_9am", "at 9 am", 218),
         _hillshade("Hillshade_Noon", "at noon", 199),

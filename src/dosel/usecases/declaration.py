@@ -139,6 +139,14 @@ class Gate:
 
 
 @dataclass(frozen=True)
+class Monitor:
+    """How the version in Production is watched once its answers' truth is known."""
+
+    alpha: float = 0.01
+    """The probability of ever calling harm where nothing changed: over all metrics, looks and versions together."""
+
+
+@dataclass(frozen=True)
 class UseCase:
     """One declaration: features in the order of the source's columns, the target last."""
 
@@ -152,6 +160,7 @@ class UseCase:
     families: tuple[Family, ...]
     split: Split
     gate: Gate = field(default_factory=Gate)
+    monitor: Monitor = field(default_factory=Monitor)
     folds: int = 3
     rows: RowsFrom = field(default_factory=DataApiRows)
     missing: tuple[str, ...] = ()

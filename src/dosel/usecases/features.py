@@ -28,7 +28,8 @@ def plain_name(name: str) -> str:
 class Number:
     """A numeric feature: `minimum` and `maximum` are its inclusive bounds, in `unit`.
 
-    A row may lack an `optional` feature. `aliases` are other names of the column in sources.
+    A row may lack an `optional` feature. `aliases` are other names of the column in sources. Raise `revision` when the
+    column gets another meaning while its name, unit and bounds stay: models from before are then not loaded.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Number:
     scaling: Scaling = "standard"
     optional: bool = False
     aliases: tuple[str, ...] = ()
+    revision: int = 1
 
     def describe_expected(self) -> str:
         """Describe the valid values, for messages and documentation."""
@@ -68,7 +70,7 @@ class Choice:
 class Category:
     """A feature with a closed list of values, which match without regard to case and surrounding blanks.
 
-    `optional` and `aliases` as in `Number`.
+    `optional`, `aliases` and `revision` as in `Number`.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Category:
     help: str
     optional: bool = False
     aliases: tuple[str, ...] = ()
+    revision: int = 1
 
     @cached_property
     def spellings(self) -> Mapping[str, str]:
@@ -120,7 +123,7 @@ class Target:
         codings: offsets from sources' class numbers to the codes, by name; `DATA_API_CLASSES` selects one.
         spellings: codes by the words that sources write, without regard to case.
         bins: for a source that gives a number: the classes, in the order of `labels`, are its ranges.
-        aliases: as in `Number`.
+        aliases, revision: as in `Number`.
     """
 
     name: str
@@ -130,6 +133,7 @@ class Target:
     spellings: Mapping[str, int] = field(default_factory=dict)
     bins: Bins | None = None
     aliases: tuple[str, ...] = ()
+    revision: int = 1
 
     def describe_expected(self) -> str:
         """Describe the valid values, for messages and documentation."""

@@ -9,20 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    ColumnElement,
-    Connection,
-    Double,
-    Engine,
-    Integer,
-    String,
-    Table,
-    func,
-    insert,
-    select,
-)
+from sqlalchemy import BigInteger, Column, ColumnElement, Double, Integer, String, Table, func, insert, select
+from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
 from dosel.db.engine import transaction
@@ -126,13 +114,20 @@ class BatchStore:
             rows = connection.execute(query).all()
         return [refused_row(self._use_case.columns, tuple(row)) for row in rows]
 
-    def clean(self) -> pd.DataFrame:
-        """All accepted rows: `batch_id`, `row_key`, the features (float64 and text) and the target (int64)."""
+    def clean(self, batch_id: int | None = None) -> pd.DataFrame:
+        """Accepted rows: `batch_id`, `row_key`, the features (float64 and text) and the target (int64).
+
+        Args:
+            batch_id: only rows of this batch; by default all rows.
+        """
         table = self._tables.clean
         columns = [table.c[name] for name in ("batch_id", "row_key", *self._use_case.columns)]
         types = {number.name: "float64" for number in self._use_case.numbers}
         types |= dict.fromkeys(("batch_id", "row_key", self._use_case.target.name), "int64")
-        return read(self._engine, select(*columns).order_by(table.c.batch_id, table.c.row_no), types)
+        query = select(*columns).order_by(table.c.batch_id, table.c.row_no)
+        if batch_id is not None:
+            query = query.where(table.c.batch_id == batch_id)
+        return read(self._engine, query, types)
 
     def digest(self, batch_id: int) -> str:
         """The digest of a batch, computed from the raw table."""

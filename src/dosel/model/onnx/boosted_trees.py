@@ -13,6 +13,9 @@ from typing import Any
 
 import numpy as np
 
+Ints = Sequence[int]
+Floats = Sequence[float]
+
 OPSET, OPSET_ML, IR_VERSION = 21, 5, 10
 LIGHTGBM_ZERO = float(np.float32(1e-35))
 _SUM = 1
@@ -38,14 +41,7 @@ class _Trees:
     weights: list[float] = field(default_factory=list)
     roots: list[int] = field(default_factory=list)
 
-    def add(
-        self,
-        features: Sequence[int],
-        splits: Sequence[float],
-        left: Sequence[int],
-        right: Sequence[int],
-        weights: Sequence[float],
-    ) -> None:
+    def add(self, features: Ints, splits: Floats, left: Ints, right: Ints, weights: Floats) -> None:
         """Add a tree. A negative child is the leaf `-1 - child`; a row whose test holds goes left."""
         nodes, leaves = len(self.features), len(self.weights)
         self.roots.append(nodes)
@@ -173,8 +169,16 @@ def _add_xgboost(trees: _Trees, tree: Any) -> None:
 
 def _classifier(trees: Sequence[_Trees], test: int, dtype: Any, width: int, slope: float) -> bytes:
     """The whole model, `rows` to `probabilities`: the sum of each class's trees, then softmax or sigmoid."""
-    from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
-    from onnx.helper import np_dtype_to_tensor_dtype as kind_of
+    from onnx.helper import (
+        make_graph,
+        make_model,
+        make_node,
+        make_opsetid,
+        make_tensor_value_info,
+    )
+    from onnx.helper import (
+        np_dtype_to_tensor_dtype as kind_of,
+    )
     from onnx.numpy_helper import from_array
 
     sums = [f"sum{i}" for i in range(len(trees))]

@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dosel.model.onnx import boosted_trees, forests
-
-Floats = npt.NDArray[np.float64]
+from dosel.rows.columns import Floats
 
 
 class OnnxClassifier:
@@ -52,10 +51,8 @@ class OnnxClassifier:
             if "nodes_featureids" not in attributes:
                 continue
             columns = np.array(attributes["nodes_featureids"].ints)
-            if "nodes_splits" in attributes:
-                values = to_array(attributes["nodes_splits"].t).astype(np.float64)
-            elif "nodes_values_as_tensor" in attributes:
-                values = to_array(attributes["nodes_values_as_tensor"].t).astype(np.float64)
+            if tensor := attributes.get("nodes_splits") or attributes.get("nodes_values_as_tensor"):
+                values = to_array(tensor.t).astype(np.float64)
             else:
                 values = np.array(attributes["nodes_values"].floats, dtype=np.float64)
             if "nodes_modes" in attributes and attributes["nodes_modes"].strings:

@@ -1,0 +1,66 @@
+"""Bodies that describe the health of the version in Production."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, computed_field
+
+State = Literal["unknown", "as promised", "harmed"]
+
+
+class _Described(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+
+class TallyInfo(_Described):
+    """Correct answers among labelled rows."""
+
+    correct: int
+    total: int
+
+    @computed_field(description="Their share; null without rows.")  # type: ignore[prop-decorator]
+    @property
+    def rate(self) -> float | None:
+        return self.correct / self.total if self.total else None
+
+
+class FindingInfo(_Described):
+    """One metric of the version in Production."""
+
+    name: str = Field(description="`accuracy`, or `recall of` a class.", examples=["accuracy"])
+    state: State
+    promised: TallyInfo | None = Field(description="On the gate's held-out rows; null if the gate recorded no counts.")
+    live: TallyInfo = Field(description="On labelled live rows.")
+    low: float = Field(description="Lower bound of the live rate. It holds at all times together.")
+    high: float = Field(description="Upper bound of the live rate. It holds at all times together.")
+    log_evidence: float = Field(description="Logarithm of the evidence that the live rate is lower than promised.")
+    log_needed: float = Field(description="The evidence that proves harm.")
+    harmed_at: int | None = Field(description="Labelled rows of this metric when harm was proven.")
+
+
+class PointInfo(_Described):
+    """The accuracy after a batch or a call of feedback, with bounds that hold at all times together."""
+
+    at: datetime
+    labels: int
+    accuracy: float
+    low: float
+    high: float
+
+
+class HealthInfo(_Described):
+    """Whether the version in Production still does what the gate found on the held-out rows."""
+
+    use_case: str
+    model: str
+    version: int
+    sequence: int = Field(description="The ledger's entry that put the version into Production.")
+    since: datetime
+    state: State = Field(
+        description="`unknown`: too few labels. `as promised`: the accuracy's lower bound is close to the held-out "
+        "figure. `harmed`: a metric is proven to be lower; this stays until another version is in Production."
+    )
+    labels: int = Field(description="Labelled live rows that this version answered.")
+    harmed_since: datetime | None
+    findings: list[FindingInfo]
+    course: list[PointInfo] = Field(description="The accuracy over time.")

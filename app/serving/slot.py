@@ -1,0 +1,42 @@
+"""The place of one loaded model, and what is known of it."""
+
+from dataclasses import dataclass
+
+from app.serving.loaded_model import LoadedModel
+from dosel.usecases import UseCase
+
+
+@dataclass
+class Slot:
+    """The loaded model of a use case, or of one of its families. One poll at a time writes; reading takes no lock.
+
+    Attributes:
+        family: whose newest version is loaded; "" for the version in Production.
+        stale: the last poll could not confirm that `loaded` is in Production.
+        checked: the ledger has confirmed the manifest of `loaded`.
+        confirmed: MLflow has confirmed the run of `loaded`, too.
+        reconcile_at: when MLflow is compared with the ledger the next time.
+        waiting_for: what keeps the slot from following Production; "" while it does.
+        last_outcome: the kind of the last poll's outcome, so that equal ones are logged once.
+        failing: the number of a version that could not be loaded; it is tried again at `retry_at`.
+    """
+
+    use_case: UseCase
+    family: str = ""
+    loaded: LoadedModel | None = None
+    stale: bool = True
+    checked: bool = False
+    confirmed: bool = False
+    reconcile_at: float = 0.0
+    swaps: int = 0
+    waiting_for: str = "the first look at the registry"
+    failed: bool = False
+    last_outcome: str = ""
+    failing: int | None = None
+    pause: float = 0.0
+    retry_at: float = 0.0
+
+    @property
+    def cache_name(self) -> str:
+        name = self.use_case.model_name
+        return f"{name}@{self.family}" if self.family else name

@@ -1,0 +1,95 @@
+"""Measures the harm test: false alarms, and labels until a fall is found, beside two rules that are in common use.
+
+    make bench-monitor           STREAMS=1000 sets the number of streams without a change
+
+Each stream is looked at after every label. The held-out figure comes from 2,000 rows of its own for each stream.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from statistics import median
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import norm
+
+from benchmarks.installation import say
+from dosel.monitor.health import ACCURACY_SHARE
+from dosel.monitor.sequential import Tally, first_proof, log_evidence_of_harm, share_of_budget
+
+ALPHA = 0.01
+HELD_OUT, LABELS = 2_000, 10_000
+BEFORE, AFTER = 0.85, 0.80
+A_DAY = 500
+"""Labels between two looks of the daily test."""
+FIXED_FALL, FIXED_WINDOW = 0.03, 500
+"""The threshold rule alarms when the last labels' accuracy is this much below the held-out figure."""
+
+Looks = npt.NDArray[np.int64]
+Rule = Callable[[Tally, Looks], int | None]
+
+
+def harm_test(promised: Tally, correct: Looks) -> int | None:
+    """Labels until the alarm, as the monitor tests the accuracy of a use case's first version."""
+    labels = np.arange(1, len(correct) + 1)
+    proof = first_proof(log_evidence_of_harm(promised, correct, labels), ACCURACY_SHARE * share_of_budget(ALPHA, 1))
+    return None if proof is None else proof + 1
+
+
+def fixed_threshold(promised: Tally, correct: Looks) -> int | None:
+    window = correct[FIXED_WINDOW:] - correct[:-FIXED_WINDOW]
+    low = np.flatnonzero(window / FIXED_WINDOW < promised.rate - FIXED_FALL)
+    return int(low[0]) + FIXED_WINDOW + 1 if len(low) else None
+
+
+def daily_z_test(promised: Tally, correct: Looks) -> int | None:
+    """A two-sample z-test of all labels so far, at the same error rate, once a day."""
+    labels = np.arange(A_DAY, len(correct) + 1, A_DAY)
+    right = correct[labels - 1]
+    pooled = (right + promised.correct) / (labels + promised.total)
+    error = np.sqrt(pooled * (1 - pooled) * (1 / labels + 1 / promised.total))
+    low = np.flatnonzero((right / labels - promised.rate) / error < norm.ppf(ALPHA))
+    return int(labels[low[0]]) if len(low) else None
+
+
+RULES: dict[str, Rule] = {"harm test": harm_test, "fixed threshold": fixed_threshold, "daily z-test": daily_z_test}
+
+
+def alarms(live: float, streams: int, seed: int) -> dict[str, list[int | None]]:
+    """Labels until each rule's alarm in each stream; the rules see the same streams."""
+    random = np.random.default_rng(seed)
+    found: dict[str, list[int | None]] = {name: [] for name in RULES}
+    for _ in range(streams):
+        promised = Tally(int(random.binomial(HELD_OUT, BEFORE)), HELD_OUT)
+        correct = np.cumsum(random.random(LABELS) < live, dtype=np.int64)
+        for name, rule in RULES.items():
+            found[name].append(rule(promised, correct))
+    return found
+
+
+def main() -> None:
+    streams = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000
+    began = time.perf_counter()
+    unchanged, fallen = alarms(BEFORE, streams, seed=1), alarms(AFTER, streams, seed=2)
+    say("| rule | alarms without a change | median labels until a fall from 0.85 to 0.80 is found | not found |")
+    say("|---|---:|---:|---:|")
+    result: dict[str, object] = {"streams": streams}
+    for name in RULES:
+        false = sum(at is not None for at in unchanged[name]) / streams
+        found = [at for at in fallen[name] if at is not None]
+        labels, missed = median(found), 1 - len(found) / streams
+        say(f"| {name} | {false:.1%} | {labels:,.0f} | {missed:.1%} |")
+        suffix = "" if name == "harm test" else "_" + name.replace(" ", "_").replace("-", "_")
+        result |= {
+            f"false_alarm_rate{suffix}": round(false, 4),
+            f"median_labels_to_harm{suffix}": round(labels),
+            f"missed{suffix}": round(missed, 4),
+        }
+    say(f"\n{streams:,} streams of {LABELS:,} labels each way, {time.perf_counter() - began:.0f} s")
+    sys.stdout.write(f"RESULT {json.dumps(result)}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""What the training process knew of a model when it wrote the model's files.
+
+The ledger keeps these facts with the files' digests. MLflow shows them too, but anybody who can open MLflow can edit
+them there.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The figures of a training.
+
+    Attributes:
+        metrics: as MLflow shows them; a metric may be NaN.
+        params: the search's parameters, and the best candidate's with the prefix `best_`.
+        tags: the run's `dosel.` tags as text.
+        declaration: the meaning of a row's columns (`dosel.model.fingerprint.declaration`).
+    """
+
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    declaration: Mapping[str, Any] = field(default_factory=dict)
+
+    def document(self) -> dict[str, Any]:
+        """The facts as JSON values."""
+        return asdict(self)
+
+
+class TrainingLedger(Protocol):
+    """Where a training records its models' files before they leave its process."""
+
+    def is_attested(self, model: str, run_id: str) -> bool:
+        """Whether a run's files were recorded, and not refused at registration."""
+
+    def attest(self, model: str, run_id: str, files: Mapping[str, str], facts: Facts) -> None:
+        """Record the SHA-256 of each file that a run is about to upload, and the facts."""

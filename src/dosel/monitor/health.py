@@ -1,0 +1,193 @@
+"""Whether the version in Production still does what the gate promised of it.
+
+Accuracy and each class's recall are tested, with one error rate for all of them, all looks and all versions of the use
+case. The state is derived from the labelled rows in their order, so that a restart finds the same state again.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from dosel.monitor.sequential import (
+    Tally,
+    confidence_sequence,
+    first_proof,
+    log_evidence_of_harm,
+    share_of_budget,
+)
+from dosel.monitor.truths import Truths, TruthStore
+from dosel.registry.ledger import Promotion, PromotionLedger
+from dosel.usecases import Monitor, Target, UseCase
+
+State = Literal["unknown", "as promised", "harmed"]
+
+ACCURACY_SHARE = 0.9
+"""The part of the error rate for accuracy; the classes share the rest. Chosen by simulation."""
+
+AS_PROMISED_MARGIN = 0.05
+"""A metric is as promised once its lower bound is at most this far below the held-out figure."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One metric of the version in Production.
+
+    Attributes:
+        name: "accuracy", or "recall of …" with the class's label.
+        promised: the held-out rows; None if the gate recorded no counts.
+        live: the labelled live rows.
+        low, high: bounds of the live metric that hold at all times together.
+        log_evidence: of harm, now; harm is proven at `log_needed`.
+        harmed_at: labelled rows of this metric when harm was proven; it stays proven.
+    """
+
+    name: str
+    promised: Tally | None
+    live: Tally
+    low: float
+    high: float
+    log_evidence: float
+    log_needed: float
+    harmed_at: int | None
+    state: State
+
+
+@dataclass(frozen=True)
+class Point:
+    """The accuracy after one more batch or feedback, with its bounds."""
+
+    at: datetime
+    labels: int
+    accuracy: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Health:
+    """The state of one version's time in Production, and the figures behind it."""
+
+    use_case: str
+    model: str
+    version: int
+    sequence: int
+    since: datetime
+    state: State
+    labels: int
+    findings: tuple[Finding, ...]
+    harmed_since: datetime | None
+    course: tuple[Point, ...]
+
+    @property
+    def harmed(self) -> tuple[Finding, ...]:
+        return tuple(finding for finding in self.findings if finding.state == "harmed")
+
+
+def health(use_case: UseCase, ledger: PromotionLedger, truths: TruthStore) -> Health | None:
+    """The health of the version in Production, by the ledger; None while there is none.
+
+    Raises:
+        WarehouseError: the data store cannot be reached, or refused.
+    """
+    history = ledger.history(use_case.model_name)
+    if not history:
+        return None
+    entry, alpha = history[-1], use_case.monitor.alpha
+    labelled = truths.of(entry.model, entry.sequence)
+    findings, proof = assess(use_case.target, use_case.monitor, promised_by(history), labelled, len(history))
+    course = _course(labelled, alpha)
+    return Health(
+        use_case=use_case.name,
+        model=entry.model,
+        version=entry.to_version,
+        sequence=entry.sequence,
+        since=entry.at,
+        state="harmed" if proof is not None else findings[0].state,
+        labels=sum(len(part.truth) for part in labelled),
+        findings=findings,
+        harmed_since=None if proof is None else next(point.at for point in course if point.labels >= proof),
+        course=course,
+    )
+
+
+def assess(
+    target: Target, monitor: Monitor, promised: Mapping[int, Tally] | None, truths: Sequence[Truths], reign: int
+) -> tuple[tuple[Finding, ...], int | None]:
+    """Judge every metric.
+
+    Args:
+        promised: each class's correct answers among its held-out rows, by code; None if they are not known.
+        truths: labelled rows of the version's time in Production, in their order.
+        reign: position of this time among all times that a version of the model was in Production, from 1.
+
+    Returns:
+        The findings, and the number of labelled rows after which the first harm was proven.
+    """
+    truth = np.concatenate([t.truth for t in truths]) if truths else np.empty(0, np.int64)
+    right = truth == (np.concatenate([t.answered for t in truths]) if truths else truth)
+    budget = share_of_budget(monitor.alpha, reign)
+    whole = (
+        None
+        if promised is None
+        else Tally(sum(t.correct for t in promised.values()), sum(t.total for t in promised.values()))
+    )
+    rows = np.arange(len(truth))
+    metrics = [("accuracy", whole, rows, ACCURACY_SHARE * budget)]
+    each = (1 - ACCURACY_SHARE) * budget / len(target.labels)
+    metrics += [
+        (f"recall of {label}", promised.get(code) if promised else None, rows[truth == code], each)
+        for code, label in target.labels.items()
+    ]
+    found, proofs = [], []
+    for name, tally, of_metric, alpha in metrics:
+        finding = _judge(name, tally, right[of_metric], alpha)
+        found.append(finding)
+        if finding.harmed_at is not None:
+            proofs.append(int(of_metric[finding.harmed_at - 1]) + 1)
+    return tuple(found), min(proofs, default=None)
+
+
+def _judge(name: str, promised: Tally | None, right: npt.NDArray[np.bool_], alpha: float) -> Finding:
+    correct, total = np.cumsum(right, dtype=np.int64), np.arange(1, len(right) + 1)
+    live = Tally(int(right.sum()), len(right))
+    low, high = confidence_sequence(live, alpha)
+    evidence, harmed_at = 0.0, None
+    if promised is not None and promised.total and live.total:
+        looks = log_evidence_of_harm(promised, correct, total)
+        evidence, proof = float(looks[-1]), first_proof(looks, alpha)
+        harmed_at = None if proof is None else proof + 1
+    state: State = "unknown"
+    if harmed_at is not None:
+        state = "harmed"
+    elif promised is not None and promised.total and low >= promised.rate - AS_PROMISED_MARGIN:
+        state = "as promised"
+    return Finding(name, promised, live, low, high, evidence, float(-np.log(alpha)), harmed_at, state)
+
+
+def promised_by(history: Sequence[Promotion]) -> Mapping[int, Tally] | None:
+    """What the gate found on the held-out rows for the version in Production: correct answers by class code.
+
+    Args:
+        history: the ledger's entries; the last one names the version. A rollback has its figures in an earlier entry.
+    """
+    now = history[-1]
+    for entry in reversed(history):
+        same = (entry.to_version, entry.evidence.to_run) == (now.to_version, now.evidence.to_run)
+        if same and entry.evidence.gate and (counts := entry.evidence.gate.get("recalled")):
+            return {int(code): Tally(correct, total) for code, (correct, total) in counts.items()}
+    return None
+
+
+def _course(truths: Sequence[Truths], alpha: float) -> tuple[Point, ...]:
+    correct = labels = 0
+    points = []
+    for part in truths:
+        correct += int((part.truth == part.answered).sum())
+        labels += len(part.truth)
+        low, high = confidence_sequence(Tally(correct, labels), alpha)
+        points.append(Point(part.at, labels, correct / labels, low, high))
+    return tuple(points)

@@ -1,0 +1,89 @@
+"""Labelled rows that versions in Production answered, each counted once."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import Engine, RowMapping, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from dosel.db.engine import transaction
+from dosel.db.migrations import migrate
+from dosel.db.tables import TRUTHS
+
+Classes = npt.NDArray[np.int64]
+TruthSource = Literal["batch", "feedback"]
+
+
+@dataclass(frozen=True)
+class Truths:
+    """Labelled rows of one batch or of one call of feedback, in their order.
+
+    Attributes:
+        sequence: the ledger's entry that put the version into Production.
+        reference: the batch's id, or the digest of the feedback.
+        truth, answered: class codes, each of shape (rows,).
+    """
+
+    use_case: str
+    model: str
+    sequence: int
+    version: int
+    source: TruthSource
+    reference: str
+    at: datetime
+    truth: Classes
+    answered: Classes
+
+
+class TruthStore:
+    """Adds and reads labelled rows. Every call may raise WarehouseError."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        migrate(engine)
+
+    def add(self, truths: Truths) -> bool:
+        """Add labelled rows; return False if this batch or feedback was added before for the same entry."""
+        values = {
+            "use_case": truths.use_case,
+            "model": truths.model,
+            "sequence": truths.sequence,
+            "version": truths.version,
+            "source": truths.source,
+            "reference": truths.reference,
+            "at": truths.at.astimezone(UTC).replace(tzinfo=None),
+            "rows": len(truths.truth),
+            "truth": json.dumps(truths.truth.tolist(), separators=(",", ":")),
+            "answered": json.dumps(truths.answered.tolist(), separators=(",", ":")),
+        }
+        try:
+            with transaction(self._engine) as connection:
+                connection.execute(insert(TRUTHS).values(values))
+        except IntegrityError:
+            return False
+        return True
+
+    def references(self, model: str, sequence: int, source: TruthSource) -> set[str]:
+        """What was added for an entry of the ledger."""
+        query = select(TRUTHS.c.reference).where(
+            TRUTHS.c.model == model, TRUTHS.c.sequence == sequence, TRUTHS.c.source == source
+        )
+        with transaction(self._engine) as connection:
+            return {str(reference) for reference in connection.scalars(query)}
+
+    def of(self, model: str, sequence: int) -> Sequence[Truths]:
+        """The labelled rows of one version's time in Production, in the order in which they were added."""
+        query = select(TRUTHS).where(TRUTHS.c.model == model, TRUTHS.c.sequence == sequence).order_by(TRUTHS.c.id)
+        with transaction(self._engine) as connection:
+            return [_truths(row) for row in connection.execute(query).mappings()]
+
+
+def _truths(row: RowMapping) -> Truths:
+    values = {field.name: row[field.name] for field in fields(Truths)}
+    classes = {name: np.array(json.loads(row[name]), dtype=np.int64) for name in ("truth", "answered")}
+    return Truths(**values | classes | {"at": row["at"].replace(tzinfo=UTC)})

@@ -1,0 +1,81 @@
+"""Scores the version in Production on new labelled batches."""
+
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dosel.model import tags
+from dosel.monitor.truths import Truths, TruthStore
+from dosel.registry.ledger import Promotion
+from dosel.registry.registry import Registry
+from dosel.registry.store import ModelVersion
+from dosel.rows import frames
+from dosel.usecases import UseCase
+from dosel.warehouse.batches import BatchStore
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+
+
+class Watch:
+    """The watch over one use case."""
+
+    def __init__(self, use_case: UseCase, registry: Registry, batches: BatchStore, truths: TruthStore) -> None:
+        self._use_case = use_case
+        self._registry = registry
+        self._batches = batches
+        self._truths = truths
+
+    def score_batches(self) -> list[int]:
+        """Let the version in Production answer the labelled batches that came after its training.
+
+        Each batch is scored once for each time that a version is in Production. Rows that were refused or that were
+        there before are not among a batch's clean rows, so they do not count.
+
+        Returns:
+            The ids of the batches that were scored now.
+
+        Raises:
+            UntrustedModel: the version's files are not those that were registered.
+        """
+        name = self._use_case.model_name
+        version, entry = self._registry.production(name), self._registry.last_promotion(name)
+        if version is None or entry is None:
+            return []
+        done = self._truths.references(name, entry.sequence, "batch")
+        trained_on = _last_trained_batch(version)
+        due = [r for r in self._batches.records() if r.id > trained_on and r.rows_clean and str(r.id) not in done]
+        if not due:
+            return []
+        estimator = self._registry.load(version)
+        scored = []
+        for record in due:
+            rows = self._batches.clean(record.id)
+            if self._truths.add(self._answered(estimator, entry, str(record.id), rows)):
+                scored.append(record.id)
+                log.info("%s version %d was scored on batch %d", name, version.version, record.number)
+        return scored
+
+    def _answered(self, estimator: Any, entry: Promotion, reference: str, rows: "pd.DataFrame") -> Truths:
+        answered = estimator.predict(frames.canonical(self._use_case, rows))
+        return Truths(
+            self._use_case.name,
+            entry.model,
+            entry.sequence,
+            entry.to_version,
+            "batch",
+            reference,
+            datetime.now(UTC),
+            rows[self._use_case.target.name].to_numpy(dtype=np.int64),
+            np.asarray(answered, dtype=np.int64),
+        )
+
+
+def _last_trained_batch(version: ModelVersion) -> int:
+    """The id of the last batch of the version's training; later rows are new to it."""
+    listed = version.tags.get(tags.BATCH_IDS, "")
+    return max((int(number) for number in listed.strip("[]").split(",") if number.strip().isdigit()), default=0)

@@ -1,0 +1,54 @@
+"""The gate's verdicts on versions, promoted or not, and refusals at registration."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, insert, select
+
+from dosel.db.tables import VERDICTS
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A decision on a version. `report` is the gate's, as in `gate.json`; None if registration refused its files."""
+
+    passed: bool
+    reason: str
+    report: Mapping[str, Any] | None = None
+
+
+def add(connection: Connection, model: str, version: int, run_id: str, verdict: Verdict) -> None:
+    """Add a verdict, unless the version's last one is the same."""
+    if last(connection, model, version).get((version, run_id)) == verdict:
+        return
+    values = {
+        "model": model,
+        "version": version,
+        "run_id": run_id,
+        "at": datetime.now(UTC).replace(tzinfo=None),
+        "passed": int(verdict.passed),
+        "reason": verdict.reason,
+        "report": json.dumps(verdict.report) if verdict.report is not None else None,
+    }
+    connection.execute(insert(VERDICTS).values(values))
+
+
+def last(connection: Connection, model: str, version: int | None = None) -> dict[tuple[int, str], Verdict]:
+    """The last verdict on each version, or on one, by version and run."""
+    mine = VERDICTS.c.model == model
+    if version is not None:
+        mine &= VERDICTS.c.version == version
+    rows = connection.execute(select(VERDICTS).where(mine).order_by(VERDICTS.c.id))
+    return {
+        (row.version, row.run_id): Verdict(bool(row.passed), row.reason, json.loads(row.report) if row.report else None)
+        for row in rows
+    }
+
+
+def is_refused_run(connection: Connection, model: str, run_id: str) -> bool:
+    """Whether registration refused a run's files."""
+    mine = (VERDICTS.c.model == model) & (VERDICTS.c.run_id == run_id) & VERDICTS.c.report.is_(None)
+    return connection.execute(select(VERDICTS.c.id).where(mine).limit(1)).first() is not None

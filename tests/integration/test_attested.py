@@ -1,0 +1,195 @@
+"""A stranger in MLflow: only files that a training wrote, and versions that were let in, come into Production."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+
+from dosel.errors import UntrustedModel
+from dosel.model import bundle, tags
+from dosel.registry.registry import Registry
+from dosel.registry.store import Store
+from dosel.usecases.covertype import COVERTYPE
+from tests.integration.worlds import World
+
+pytestmark = pytest.mark.storage
+
+
+def replaced(monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]) -> None:
+    """Has the artifact store give changed files. The store itself is shared with other tests."""
+    original = download_artifacts
+
+    def download(*args: Any, **kwargs: Any) -> str:
+        path: str = original(*args, **kwargs)
+        change(Path(path))
+        return path
+
+    monkeypatch.setattr("dosel.registry.store.download_artifacts", download)
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("model.skops", "model.skops changed"),
+        ("serving/classifier.onnx", "serving/classifier.onnx changed"),
+        ("serving/form.json", "serving/form.json changed"),
+        ("MLmodel", "MLmodel changed"),
+        ("serving/another.onnx", "serving/another.onnx not in the manifest"),
+    ],
+)
+def test_files_replaced_between_training_and_registration_are_refused(
+    file: str, words: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        replaced(patched, lambda folder: (folder / file).write_bytes(b"a stranger's"))
+        with pytest.raises(UntrustedModel, match=words):
+            world.register("fair")
+    registry = world.pipeline().registry
+    [note] = registry.ledger.notes(world.name)
+    assert "version 1 is refused at registration" in note.text
+    assert words in note.text
+    # The version is in MLflow; with or without its own files, nothing loads it or lets it in.
+    version = registry.version(world.name, 1)
+    for act in (lambda: registry.load(version), lambda: registry.promote(version, "me", "why")):
+        with pytest.raises(UntrustedModel):
+            act()
+    assert registry.verdict(version) is not None
+    assert registry.newest_of(world.name, "random_forest") is None
+    world.client.set_registered_model_alias(world.name, "production", "1")
+    assert registry.production_number(world.name) is None
+    assert not registry.ledger.is_attested(world.name, world.runs["fair"])
+
+
+def test_a_model_that_was_swapped_with_its_file_is_known_by_its_digest(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the file's own digest were right."""
+    monkeypatch.setattr("dosel.registry.trust.digest", lambda _: "f" * 64)
+    with pytest.raises(UntrustedModel, match="the model's digest is ffff"):
+        world.register("fair")
+
+
+def test_a_run_that_no_training_recorded_is_not_registered(world: World) -> None:
+    experiment = world.client.get_experiment_by_name(COVERTYPE.experiment)
+    assert experiment
+    known = world.client.get_run(world.runs["fair"])
+    copied = world.client.create_run(experiment.experiment_id, tags=known.data.tags)
+    world.client.log_outputs(copied.info.run_id, known.outputs.model_outputs)
+    with pytest.raises(UntrustedModel, match=f"no training process recorded the files of run {copied.info.run_id}"):
+        world.pipeline().registry.register(COVERTYPE, copied.info.run_id)
+
+
+def test_the_manifest_is_recorded_before_the_upload(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the upload, the ledger has the digests of exactly the files that are uploaded."""
+    recorded = []
+    ledger = world.pipeline("good").registry.ledger
+
+    def upload(_: MlflowClient, model_id: str, folder: str, *__: object) -> None:
+        run_id = world.client.get_logged_model(model_id).source_run_id
+        manifest = ledger.attested(world.name, run_id)
+        recorded.append(manifest is not None and manifest.files == bundle.hash_files(Path(folder)))
+        raise ConnectionError("the upload broke off")
+
+    monkeypatch.setattr(MlflowClient, "log_model_artifacts", upload)
+    monkeypatch.setattr(ledger.__class__, "is_attested", lambda *_: False)
+    with pytest.raises(ConnectionError):
+        world.pipeline("good").train()
+    assert recorded == [True]
+
+
+def by_hand(world: World, run_id: str | None, **changes: str) -> int:
+    """A version made in MLflow, with tags on its run if it has one."""
+    source = str(world.client.get_model_version(world.name, "1").source)
+    number = int(world.client.create_model_version(world.name, source, run_id).version)
+    for name, value in changes.items():
+        world.client.set_model_version_tag(world.name, str(number), name, value)
+        if run_id == world.runs["good"]:
+            world.client.set_tag(run_id, f"dosel.{name}", value)
+    return number
+
+
+ODD: dict[str, Callable[[World], int]] = {
+    "without a run": lambda world: by_hand(world, None),
+    "a quote in the run's id": lambda world: by_hand(world, "x' OR name = 'y"),
+    "a run that does not exist": lambda world: by_hand(world, "0" * 32),
+    "a run's id of 32 other letters": lambda world: by_hand(world, "Z" * 32),
+    "tags that are no JSON": lambda world: by_hand(
+        world, world.runs["good"], batch_ids="{", example_answer="[1", rows_train="many", families="x"
+    ),
+    "JSON of another shape": lambda world: by_hand(
+        world, world.runs["good"], batch_ids="{}", example_answer='{"a": []}', rows_train="[[]]"
+    ),
+    "huge tags": lambda world: by_hand(world, world.runs["good"], gate_reason="x" * 4900, batch_ids="[" * 4900),
+    "no tags": lambda world: by_hand(world, world.runs["poor"]),
+}
+
+
+@pytest.mark.parametrize("oddity", ODD)
+def test_an_odd_version_in_mlflow_stops_nothing(oddity: str, world: World) -> None:
+    world.enter("poor")
+    world.register("fair")
+    number = ODD[oddity](world)
+    world.client.set_registered_model_alias(world.name, "production", str(number))
+    with pytest.warns(FutureWarning):
+        world.client.transition_model_version_stage(world.name, str(number), "Production")
+    registry = world.pipeline().registry
+    assert registry.production_number(world.name) == 1
+    assert "put back" in registry.open_notes(world.name)[0]
+    assert (world.aliases()["production"], world.stages()[1]) == (1, "Production")
+    assert [v.version for v in registry.versions(world.name)] == [number, 2, 1]
+    odd = registry.version(world.name, number)
+    assert not odd.attested
+    with pytest.raises(UntrustedModel, match="no manifest"):
+        registry.promote(odd, "me", "why")
+    assert not world.pipeline().challenge(number, "me").promoted
+    world.client.set_registered_model_alias(world.name, "production", str(number))
+    assert registry.promote(registry.version(world.name, 2), "me", "why").to_version == 2
+    world.client.set_registered_model_alias(world.name, "production", str(number))
+    assert registry.roll_back(world.name, "me", "why").to_version == 1
+    assert world.pipeline("good").challenge(world.register("good"), "me").promoted
+
+
+def test_a_stage_moved_by_hand_is_put_back_with_a_note(world: World) -> None:
+    world.enter("poor")
+    world.register("fair")
+    with pytest.warns(FutureWarning):
+        world.client.transition_model_version_stage(world.name, "2", "Production", archive_existing_versions=True)
+    registry = world.pipeline().registry
+    assert registry.reconcile(world.name).notes == (
+        "the stage Production was moved to 2 outside dosel and is put back",
+    )
+    assert world.stages() == {1: "Production", 2: "Archived"}
+    assert registry.reconcile(world.name).notes == ()
+
+
+def test_a_comparisons_tags_decide_no_challenger(world: World) -> None:
+    """Its own best family can be edited in MLflow: the ledger's cross-validation scores decide."""
+    world.client.set_tag(world.trainings["fair"], tags.BEST_FAMILY, "nobody")
+    assert world.register("fair") == 1
+
+
+def test_versions_from_before_trainings_recorded_manifests_are_served_as_before(world: World) -> None:
+    """An older dosel recorded the manifest at registration, without facts."""
+    registry: Registry = world.pipeline().registry
+    source = f"models:/{world.client.get_run(world.runs['fair']).outputs.model_outputs[0].model_id}"
+    world.client.create_registered_model(world.name)
+    world.client.create_model_version(world.name, source, world.runs["fair"])
+    world.client.set_registered_model_alias(world.name, "random_forest", "1")
+    old = registry.version(world.name, 1)
+    manifest = registry.record_manifest(old)
+    assert manifest.facts is None
+    registry.promote(old, "me", "as before")
+    registry.load(old)
+    assert registry.production_number(world.name) == registry.newest_of(world.name, "random_forest") == 1
+    assert world.pipeline("good").challenge(world.register("good"), "the DAG").promoted
+
+
+def test_store_builds_no_query_from_what_is_no_run(world: World) -> None:
+    from dosel.errors import RegistryError
+
+    for act in (Store(world.settings.tracking_uri).is_registered, world.pipeline().register):
+        with pytest.raises(RegistryError, match="is not the id of a run"):
+            act("x' OR name = 'y")

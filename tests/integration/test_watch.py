@@ -1,0 +1,132 @@
+"""The version in Production answers each labelled batch once, before anything trains on it; its health follows."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dosel.monitor.health import Health
+from dosel.monitor.watch import Watch
+from dosel.pipeline import Pipeline
+from dosel.usecases.covertype import COVERTYPE
+from tests.integration.worlds import Deliveries, World, batch
+
+Received = Callable[..., list[list[str]]]
+
+
+@pytest.fixture
+def champion(world: World) -> Pipeline:
+    """A use case with its good version in Production."""
+    world.enter("good")
+    return world.pipeline("good")
+
+
+def health_of(pipeline: Pipeline) -> Health:
+    health = pipeline.health()
+    assert health is not None
+    return health
+
+
+def with_wrong_labels(rows: list[list[str]]) -> list[list[str]]:
+    """Each row with the label of another class."""
+    return [[*row[:-1], str(int(row[-1]) % 7 + 1)] for row in rows]
+
+
+def test_nothing_is_scored_while_nothing_is_in_production(world: World) -> None:
+    assert world.pipeline().score() == []
+    assert world.pipeline().health() is None
+
+
+def test_rows_that_the_version_was_trained_on_do_not_count(champion: Pipeline) -> None:
+    assert champion.score() == []
+    assert health_of(champion).labels == 0
+
+
+def test_a_new_batch_counts_once_without_its_duplicates_and_refused_rows(
+    champion: Pipeline, world: World, received: Received
+) -> None:
+    rows = received(120, seed=5)
+    refused = [*rows[0][:-1], "99"]
+    [record] = champion.ingest(Deliveries(batch([*rows, rows[3], world.rows[0], refused], 2)))
+    assert (record.rows_clean, record.rows_duplicate, record.rows_refused) == (120, 2, 1)
+    assert champion.score() == [record.id]
+    assert champion.score() == []
+    assert health_of(champion).labels == 120
+
+
+def test_the_gate_s_counts_are_what_is_promised(champion: Pipeline, received: Received) -> None:
+    accuracy = health_of(champion).findings[0]
+    entry = champion.registry.last_promotion(COVERTYPE.model_name)
+    assert entry is not None
+    assert accuracy.promised is not None
+    assert accuracy.promised.rate == pytest.approx(entry.evidence.metrics_after["accuracy"])
+    assert accuracy.state == "unknown"
+
+
+def test_rows_like_before_prove_no_harm(champion: Pipeline, received: Received) -> None:
+    champion.ingest(Deliveries(*(batch(received(300, seed=10 + i), 2 + i) for i in range(3))))
+    champion.score()
+    health = health_of(champion)
+    assert health.labels == 900
+    assert health.state != "harmed"
+    assert [point.labels for point in health.course] == [300, 600, 900]
+
+
+def test_wrong_answers_prove_harm_and_it_stays_proven(champion: Pipeline, received: Received) -> None:
+    champion.ingest(Deliveries(batch(with_wrong_labels(received(150, seed=6)), 2)))
+    champion.score()
+    bad = health_of(champion)
+    assert bad.state == "harmed"
+    assert bad.harmed[0].name == "accuracy"
+    assert bad.harmed_since is not None
+    champion.ingest(Deliveries(*(batch(received(300, seed=20 + i), 3 + i) for i in range(4))))
+    champion.score()
+    later = health_of(champion)
+    assert later.state == "harmed"
+    assert later.harmed_since == bad.harmed_since
+
+
+def test_another_version_starts_with_its_own_promise_and_without_labels(
+    world: World, champion: Pipeline, received: Received
+) -> None:
+    champion.ingest(Deliveries(batch(with_wrong_labels(received(150, seed=6)), 2)))
+    champion.score()
+    fair = world.register("fair")
+    champion.registry.promote(champion.registry.version(COVERTYPE.model_name, fair), "a person", "a try")
+    health = health_of(champion)
+    assert (health.version, health.state) == (fair, "unknown")
+    # The batch is also new to this version, which answers it now.
+    assert len(champion.score()) == 1
+
+
+def test_a_version_that_came_back_has_the_promise_of_its_gate(
+    world: World, champion: Pipeline, received: Received
+) -> None:
+    promised = health_of(champion).findings[0].promised
+    fair = world.register("fair")
+    champion.registry.promote(champion.registry.version(COVERTYPE.model_name, fair), "a person", "a try")
+    assert health_of(champion).findings[0].promised is None
+    champion.registry.roll_back(COVERTYPE.model_name, "a person", "it was worse")
+    assert health_of(champion).findings[0].promised == promised
+
+
+def test_a_scoring_that_was_killed_is_finished_by_the_next(
+    champion: Pipeline, received: Received, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champion.ingest(Deliveries(*(batch(received(50, seed=30 + i), 2 + i) for i in range(3))))
+    answer, calls = Watch._answered, iter(range(2))
+
+    def killed_at_the_third(*given: Any) -> Any:
+        if next(calls, None) is None:
+            raise KeyboardInterrupt
+        return answer(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Watch, "_answered", killed_at_the_third)
+        with pytest.raises(KeyboardInterrupt):
+            champion.score()
+    assert health_of(champion).labels == 100
+    champion.score()
+    assert health_of(champion).labels == 150
+    assert np.all(np.diff([point.labels for point in health_of(champion).course]) == 50)
