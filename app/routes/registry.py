@@ -61,7 +61,7 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
         try:
             until = moment(at) if at else None
         except ValueError as error:
-            raise HTTPException(422, f"at: {cut(str(error))}") from None
+            raise HTTPException(422, f"at: {error}") from None
         ledger = follower.registry().ledger
         entries = ledger.history(model, until)
         if format == "csv" or (format is None and CSV in request.headers.get("accept", "")):
