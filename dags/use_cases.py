@@ -51,7 +51,7 @@ def pull(use_case_name: str) -> list[int]:
 
 @task(execution_timeout=timedelta(minutes=30))
 def score(use_case_name: str) -> list[int]:
-    """Let the version in Production answer the new batches before a model trains on them; return the batches' ids."""
+    """Score the version in Production on the new batches before a model trains on them; return the batches' ids."""
     return opened(use_case_name).score()
 
 

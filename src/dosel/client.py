@@ -103,7 +103,7 @@ class Client:
         return self._repeat("GET", f"/models/{model}/versions/{number}")
 
     def health(self, use_case: str) -> dict[str, Any]:
-        """Whether the version in Production still does what the gate found."""
+        """Whether the version in Production is still as good as the gate found."""
         return self._repeat("GET", f"/use-cases/{use_case}/health")
 
     def batches(self, use_case: str) -> dict[str, Any]:

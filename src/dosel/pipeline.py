@@ -164,7 +164,7 @@ class Pipeline:
         return process(self._use_case, data, counts, params, open_lake(self._settings), self._settings.tracking_uri)
 
     def score(self) -> list[int]:
-        """Let the version in Production answer new labelled batches, before anything trains on them.
+        """Score the version in Production on new labelled batches, before a model trains on them.
 
         Returns:
             The ids of the scored batches; none while nothing is in Production.
@@ -275,7 +275,7 @@ class Pipeline:
             try:
                 check_declaration(use_case, manifest)
             except DeclarationChanged as error:
-                # Nothing serves it any more, so there is nothing to compare with.
+                # The API no longer serves this version, so there is nothing to compare with.
                 log.warning("there is no champion: %s", error)
                 champion = None
         table = self._training_data().table

@@ -93,7 +93,7 @@ def quarantine(
 
 @commands.command()
 def score(name: common.UseCaseName) -> None:
-    """Let the version in Production answer the labelled batches that came after its training."""
+    """Score the version in Production on the labelled batches that came after its training."""
     scored = _pipeline(name).score()
     Console().print(f"{len(scored)} batches scored", highlight=False)
 
@@ -103,7 +103,7 @@ def health(
     names: Annotated[list[str] | None, typer.Argument(help="Names of use cases; by default all.")] = None,
     json: Annotated[bool, typer.Option("--json", help="As JSON, as the API gives it.")] = False,
 ) -> None:
-    """Show whether the versions in Production still do what the gate found; exits 1 if one is harmed."""
+    """Show whether the versions in Production are still as good as the gate found; exits 1 if one is harmed."""
     from dosel.terminal import health_table
 
     found = {name: _pipeline(name).health() for name in names or [use_case.name for use_case in ALL]}

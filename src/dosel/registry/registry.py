@@ -46,7 +46,7 @@ class Registry:
         return self._store
 
     def register(self, use_case: UseCase, run_id: str) -> ModelVersion:
-        """Register the model that `run_id` logged; registered before, return it.
+        """Register the model that `run_id` logged; if it is registered already, return its version.
 
         The newest version of a family gets the family's name as an alias.
 
@@ -119,7 +119,7 @@ class Registry:
             return bundle.read_estimator(folder)
 
     def files(self, version: ModelVersion) -> AbstractContextManager[Path]:
-        """A verified copy of a version's files, gone after the block.
+        """A verified copy of a version's files, removed after the block.
 
         Raises:
             UntrustedModel: its files are not those that were registered.

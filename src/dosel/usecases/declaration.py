@@ -140,10 +140,10 @@ class Gate:
 
 @dataclass(frozen=True)
 class Monitor:
-    """How the version in Production is watched once its answers' truth is known."""
+    """How the version in Production is tested on labelled rows."""
 
     alpha: float = 0.01
-    """The probability of ever calling harm where nothing changed: over all metrics, looks and versions together."""
+    """The probability of a false `harmed`, over all metrics, looks and versions together."""
 
 
 @dataclass(frozen=True)

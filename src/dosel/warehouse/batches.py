@@ -150,7 +150,7 @@ class BatchStore:
         if wrong:
             more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
             raise AccountingError(
-                f"{self._use_case.name}: the warehouse does not hold what its ledger says. {'; '.join(wrong[:3])}{more}"
+                f"{self._use_case.name}: the stored rows differ from the batch ledger. {'; '.join(wrong[:3])}{more}"
             )
 
     def _create_lock_row(self) -> None:
