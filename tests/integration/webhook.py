@@ -35,7 +35,11 @@ def webhook() -> Iterator[Received]:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            content = self.rfile.read(int(self.headers["Content-Length"]))
+            length = int(self.headers["Content-Length"])
+            content = self.rfile.read(length)
+            if len(content) < length:
+                # The client was killed in the middle of its request.
+                return
             if received.status < 400:
                 received.requests.append((dict(self.headers.items()), content))
             self.send_response(received.status)
@@ -45,7 +49,13 @@ def webhook() -> Iterator[Received]:
         def log_message(self, format: str, *args: object) -> None:
             """Nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, request: object, client_address: object) -> None:
+            """A client that was killed."""
+
+    with Server(("127.0.0.1", 0), Handler) as server:
         received.url = f"http://127.0.0.1:{server.server_address[1]}/"
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
