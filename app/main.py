@@ -102,7 +102,7 @@ def build_app(
     app.include_router(predict.router(use_cases, default))
     app.include_router(bulk_predict.router(use_cases))
     app.include_router(explain.router(use_cases, settings))
-    app.include_router(models.router(use_cases, default))
+    app.include_router(models.router(use_cases, default, bool(settings.predict_key_names)))
     app.include_router(registry.router(use_cases))
     app.include_router(ingested_batches.router(use_cases, settings))
     app.include_router(health.router(use_cases, settings))
@@ -119,9 +119,10 @@ def stack(
     # Read here, so that an invalid setting stops the start and not the first request.
     predict_key_names, proxies = settings.predict_key_names, settings.proxy_networks
     largest = bulk_predict.limits(settings, use_cases)
+    closed = tuple(f"/use-cases/{use_case.name}/" for use_case in use_cases if not use_case.expose_training_rows)
     middleware: list[tuple[str, Middleware]] = [
         ("ids, logs, metrics and headers", lambda app: RequestRecord(app, access_log, metrics)),
-        ("keys and rates", lambda app: Keys(app, predict_key_names, settings.rate_limit)),
+        ("keys and rates", lambda app: Keys(app, predict_key_names, settings.rate_limit, closed)),
         ("limits", lambda app: RequestLimits(app, settings, largest, metrics.shed)),
     ]
     if origins := [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]:

@@ -113,7 +113,8 @@ def warm_up() -> None:
     """Make the API load the version in Production now instead of at its next poll."""
     from dosel.client import Client
 
-    Client(Settings.load().api_url).warm_up()
+    settings = Settings.load()
+    Client(settings.api_url, key=settings.api_key).warm_up()
 
 
 @task(execution_timeout=timedelta(minutes=5))

@@ -57,12 +57,16 @@ def build_app(settings: Settings, state: State, data: DataSet) -> FastAPI:
 
     app = FastAPI(title="Data API", lifespan=lifespan)
     first_class = FIRST_CLASS[settings.data_api_classes]
+    drift = settings.drift
 
     def answer(turn: Position) -> Response:
         tenth = (turn.batch if settings.slice_by == "batch" else turn.group) - 1
         seed = (settings.data_api_seed, turn.group, turn.restarts, turn.batch, turn.draw)
         rows = draw(data.rows, tenth, settings.batch_fraction, seed)
-        content = {"group_number": turn.group, "batch_number": turn.batch, "data": as_words(rows, first_class)}
+        bad = drift if drift is not None and turn.batch >= drift.batch else None
+        words = as_words(bad.resample(rows, seed) if bad else rows, first_class)
+        sent = bad.change(words, first_class, seed) if bad else words
+        content = {"group_number": turn.group, "batch_number": turn.batch, "data": sent}
         return JSONResponse(content, headers={"X-Epoch": turn.epoch})
 
     @app.get("/")
@@ -93,6 +97,7 @@ def build_app(settings: Settings, state: State, data: DataSet) -> FastAPI:
             "batch_fraction": settings.batch_fraction,
             "min_update_time": settings.min_update_time,
             "seed": settings.data_api_seed,
+            "drift": drift.describe() if drift else None,
         }
 
     return app

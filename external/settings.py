@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from external.drift import Drift, parse
 
 Coding = Literal["uci", "course"]
 
@@ -43,6 +45,18 @@ class Settings(BaseSettings):
     """Share of its slice a batch holds."""
     slice_by: Literal["batch", "group"] = "batch"
     """What picks the tenth of the data a batch is drawn from."""
+    data_api_drift: str = ""
+    """Batches that go bad on purpose, such as batch=6,kind=concept,size=0.3; empty means none."""
+
+    @field_validator("data_api_drift")
+    @classmethod
+    def _is_drift(cls, text: str) -> str:
+        parse(text)
+        return text
+
+    @property
+    def drift(self) -> Drift | None:
+        return parse(self.data_api_drift)
 
 
 def read_settings() -> Settings:

@@ -13,6 +13,8 @@ def show(error: ServiceError, place: str) -> None:
             st.info(
                 f"**Not ready yet.** {error.detail[:1].upper()}{error.detail[1:]}.", icon=":material/hourglass_top:"
             )
+        case ApiProblem(status=401):
+            st.info("**A key is needed.** Enter a valid key at the top of the page.", icon=":material/key:")
         case ApiProblem():
             st.error(f"**The prediction API refused the request.** {error.detail}", icon=":material/block:")
         case _:

@@ -34,8 +34,12 @@ def show(client: Client, use_case: dict[str, Any], sent: Sent, answer: dict[str,
     with left:
         _contributions(use_case, found["contributions"])
     with right:
-        _picture(use_case, found)
-    _neighbours(use_case, found["neighbours"])
+        if "projection" in found:
+            _picture(use_case, found)
+        else:
+            _near_classes(found["near_classes"])
+    if "neighbours" in found:
+        _neighbours(use_case, found["neighbours"])
     st.caption(f"By {found['model']['name']} version {found['model']['version']}, which gave the answer.")
 
 
@@ -132,16 +136,17 @@ def _neighbours(use_case: dict[str, Any], neighbours: list[dict[str, Any]]) -> N
     target = use_case["target"]["title"]
     table = [
         {"Distance": f"{near['distance']:.3f}", target: near["label"]}
-        | {
-            feature["title"]: _format(feature, near["row"][feature["name"]])
-            for feature in use_case["features"]
-            if "row" in near
-        }
+        | {feature["title"]: _format(feature, near["row"][feature["name"]]) for feature in use_case["features"]}
         for near in neighbours
     ]
     st.dataframe(pd.DataFrame(table), width="stretch", hide_index=True, key=f"neighbours-{use_case['name']}")
-    if not all("row" in near for near in neighbours):
-        st.caption("This use case does not expose the values of its training rows.")
+
+
+def _near_classes(classes: list[dict[str, Any]]) -> None:
+    st.markdown("**Classes of similar training rows**")
+    for near in classes:
+        st.markdown(f"{near['label']}: about {near['share']:.0%}")
+    st.caption("This use case does not expose its training rows: no values, no distances, no picture.")
 
 
 def _format(feature: dict[str, Any], value: Any) -> str:

@@ -7,7 +7,7 @@ import streamlit as st
 from dosel.client import Client
 from dosel.errors import ServiceError
 from dosel.settings import Settings
-from ui import answer, batches, errors, events, explain, form, production, timeline
+from ui import answer, batches, errors, events, explain, form, health, production, timeline
 
 TIMEOUT_SECONDS = 10
 
@@ -23,17 +23,26 @@ def show() -> None:
     """Show the page; Streamlit runs it at each click."""
     st.set_page_config(page_title="dosel", page_icon="🌲", layout="wide")
     st.html(STYLE)
-    client = Client(Settings.load().api_url, timeout=TIMEOUT_SECONDS, attempts=1)
+    # The reader's own key: with one of the page's, everybody who opens the page would have it.
+    key = st.session_state.get("key", "")
+    client = Client(Settings.load().api_url, timeout=TIMEOUT_SECONDS, attempts=1, key=key)
     try:
-        st.session_state.use_cases = client.use_cases()
+        st.session_state.described = client.described()
     except ServiceError as error:
-        if "use_cases" not in st.session_state:
+        if "described" not in st.session_state:
             st.title("dosel")
             errors.show(error, "page")
             return
         # The API has stopped: the form keeps its values, and the sections below show the error.
-    use_cases = st.session_state.use_cases
-    use_case = _chosen(use_cases)
+    use_case = _chosen(st.session_state.described["use_cases"])
+    if st.session_state.described["needs_key"]:
+        st.text_input(
+            "Key",
+            key="key",
+            type="password",
+            placeholder="this installation asks for a key",
+            help="The page sends the key with each request and forgets it when it is closed.",
+        )
     st.caption("dosel · predictions by the model in Production")
     st.title(use_case["title"])
     st.markdown(use_case["summary"])
@@ -47,6 +56,8 @@ def show() -> None:
     if sent and answered:
         st.divider()
         explain.show(client, use_case, sent, answered)
+    st.divider()
+    health.show(client, use_case)
     st.divider()
     timeline.show(client, use_case)
     st.divider()

@@ -1,6 +1,9 @@
 """Who sends a request: the holder of a key, or an address."""
 
-from collections.abc import Sequence
+import hmac
+import time
+from collections.abc import Mapping, Sequence
+from functools import cache
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -13,6 +16,51 @@ def client_of(scope: Scope) -> str:
     """Whose places and requests these are: a key's, or else an address's."""
     holder = scope.get(KEY_HOLDER)
     return f"key {holder}" if holder else str((scope.get("client") or ("nobody",))[0])
+
+
+def holder_of(names: Mapping[str, str], sent: bytes) -> str | None:
+    """The name of the holder of a key as it was sent; None for another key.
+
+    A client may send a key beyond ASCII as UTF-8 or as Latin-1, so both count.
+    """
+    found = None
+    for key, name in names.items():
+        # All keys are compared in full, so that the time says nothing of them.
+        if any(hmac.compare_digest(form, sent) for form in _sent_forms(key)):
+            found = name
+    return found
+
+
+@cache
+def _sent_forms(key: str) -> tuple[bytes, ...]:
+    try:
+        return key.encode(), key.encode("latin-1")
+    except UnicodeEncodeError:
+        return (key.encode(),)
+
+
+class TokenBuckets:
+    """A token bucket for each client: it holds `full` requests, so that short bursts pass, and refills steadily."""
+
+    MOST = 10_000
+    """Most buckets; beyond that the one that was used longest ago is dropped."""
+
+    def __init__(self, per_second: float, full: float) -> None:
+        self._per_second = per_second
+        self._full = full
+        self._buckets: dict[str, tuple[float, float]] = {}
+
+    def take(self, client: str) -> float:
+        """Take a token from the client's bucket; return the seconds to wait for one, 0 if there was one."""
+        now = time.monotonic()
+        # Removed and put last, so that the first one is the one that was used longest ago.
+        left, at = self._buckets.pop(client, (self._full, now))
+        left = min(self._full, left + (now - at) * self._per_second)
+        taken = left >= 1
+        self._buckets[client] = (left - taken, now)
+        if len(self._buckets) > self.MOST:
+            del self._buckets[next(iter(self._buckets))]
+        return 0.0 if taken else (1 - left) / self._per_second
 
 
 class BehindProxies:

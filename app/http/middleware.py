@@ -9,7 +9,7 @@ from math import ceil
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.http.clients import KEY_HOLDER, client_of
+from app.http.clients import KEY_HOLDER, TokenBuckets, client_of, holder_of
 from app.http.logs import AccessLog
 from app.http.metrics import Metrics
 from app.http.problems import ALWAYS_ANSWERED, problem_response
@@ -87,30 +87,26 @@ class RequestRecord:
 class Keys:
     """Requires a key for the protected paths, if there are keys, and limits each caller to `per_second` requests.
 
-    A token bucket: it holds the requests of one second, and at least one, so that short bursts pass.
-
     Args:
         keys: names by key.
+        closed: prefixes of the paths that need a key beside `PROTECTED`.
     """
 
-    MOST = 10_000
-    """Most buckets; beyond that the one that was used longest ago is dropped."""
-
-    def __init__(self, app: ASGIApp, keys: Mapping[str, str], per_second: float) -> None:
+    def __init__(self, app: ASGIApp, keys: Mapping[str, str], per_second: float, closed: tuple[str, ...] = ()) -> None:
         self._app = app
-        self._keys = {key.encode(): name for key, name in keys.items()}
+        self._keys = keys
         self._per_second = per_second
-        self._full = max(1.0, per_second)
-        self._buckets: dict[str, tuple[float, float]] = {}
+        self._buckets = TokenBuckets(per_second, max(1.0, per_second))
+        self._protected = PROTECTED + closed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in ALWAYS_ANSWERED or not (self._keys or self._per_second):
             await self._app(scope, receive, send)
             return
-        asks = bool(self._keys) and scope["path"].startswith(PROTECTED)
-        name = scope[KEY_HOLDER] = self._keys.get(_header(scope, b"x-api-key") or b"")
+        asks = bool(self._keys) and scope["path"].startswith(self._protected)
+        name = scope[KEY_HOLDER] = holder_of(self._keys, _header(scope, b"x-api-key") or b"")
         # A caller with a wrong key counts against the bucket of its address.
-        wait = self._wait(client_of(scope)) if self._per_second else 0.0
+        wait = self._buckets.take(client_of(scope)) if self._per_second else 0.0
         if wait:
             detail = f"more than {self._per_second:g} requests per second; try again in {ceil(wait)} s"
             response = problem_response(scope, 429, detail, {"Retry-After": str(ceil(wait))})
@@ -122,18 +118,6 @@ class Keys:
             await response(scope, receive, send)
             return
         await self._app(scope, receive, send)
-
-    def _wait(self, caller: str) -> float:
-        """Take a token from the caller's bucket; return the seconds to wait for one, 0 if there was one."""
-        now = time.monotonic()
-        # Removed and put last, so that the first one is the one that was used longest ago.
-        left, at = self._buckets.pop(caller, (self._full, now))
-        left = min(self._full, left + (now - at) * self._per_second)
-        taken = left >= 1
-        self._buckets[caller] = (left - taken, now)
-        if len(self._buckets) > self.MOST:
-            del self._buckets[next(iter(self._buckets))]
-        return 0.0 if taken else (1 - left) / self._per_second
 
 
 def _header(scope: Scope, name: bytes) -> bytes | None:

@@ -4,6 +4,7 @@ Its timers run only while a client keeps the server waiting, so that a request t
 """
 
 import asyncio
+import time
 from http import HTTPStatus
 from typing import Any
 
@@ -134,7 +135,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _start(self, seconds: float) -> None:
         self._stop()
-        self._since = self.loop.time()
+        self._since = time.monotonic()
         self._timer = self.loop.call_later(seconds, self._tick)
 
     def _stop(self) -> None:

@@ -1,6 +1,5 @@
 """Dependencies of the endpoints."""
 
-import hmac
 from collections.abc import Awaitable, Callable
 from functools import partial, wraps
 from inspect import Parameter, signature
@@ -9,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Depends, HTTPException, Request, Security
 from fastapi.security import APIKeyHeader
 
-from app.http.clients import client_of
+from app.http.clients import client_of, holder_of
 from app.serving.follower import ModelFollower
 from app.serving.work_queue import WorkQueue
 
@@ -31,10 +30,11 @@ async def _key_holder(request: Request, key: Annotated[str | None, Security(_KEY
     holders: dict[str, str] = request.app.state.promote_key_names
     if not holders:
         raise HTTPException(403, "promotions over HTTP are disabled: DOSEL_PROMOTE_KEYS is empty")
-    found = [name for known, name in holders.items() if hmac.compare_digest(known.encode(), (key or "").encode())]
-    if not found:
+    # Starlette reads headers as Latin-1.
+    found = holder_of(holders, (key or "").encode("latin-1"))
+    if found is None:
         raise HTTPException(401, "a promotion requires a key in the header X-API-Key", {"WWW-Authenticate": "Key"})
-    return found[0]
+    return found
 
 
 KeyHolder = Annotated[str, Depends(_key_holder)]

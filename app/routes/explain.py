@@ -1,16 +1,17 @@
 """Explanations: the nearest training rows, and the contribution of each value."""
 
 from collections.abc import Sequence
+from math import ceil
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 
-from app.http.clients import client_of
+from app.http.clients import TokenBuckets, client_of
 from app.http.problems import Problem, documented
 from app.routes.dependencies import FollowerDep
 from app.routes.predict import ModelQuery, asked_for, check_is_json
-from app.schemas.explanations import explained, explanation_model
+from app.schemas.explanations import NEAR, explained, explanation_model
 from app.schemas.rows import row_model
 from app.serving.loaded_model import STALE, LoadedModel
 from app.serving.work_queue import WorkQueue
@@ -26,6 +27,9 @@ MOST_NEIGHBOURS = 50
 
 WAITING = 16
 """Length of the queue; further requests get a 503."""
+
+BURST = 30.0
+"""Explanations that a client may ask for at once, of a use case that does not expose its training rows."""
 
 RESPONSES = documented(400, 401, 404, 408, 413, 415, 422, 429, 503) | {
     409: {
@@ -50,8 +54,10 @@ def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
     made = APIRouter(tags=["explain"], responses=RESPONSES)
     # One at a time: one explanation already uses all cores, which predictions need too.
     queue = WorkQueue("explanations", 1, WAITING)
+    closed = TokenBuckets(settings.explain_rate, BURST)
     for use_case in use_cases:
-        _add(made, use_case, queue, settings.explain_budget)
+        limited = settings.explain_rate and not use_case.expose_training_rows
+        _add(made, use_case, queue, settings.explain_budget, closed if limited else None)
 
     @made.post("/explain/{use_case}", include_in_schema=False)
     async def unknown(use_case: str, follower: FollowerDep) -> None:
@@ -60,7 +66,7 @@ def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
     return made
 
 
-def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, budget: float) -> None:
+def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, budget: float, buckets: TokenBuckets | None) -> None:
     schema = {"$ref": f"#/components/schemas/{row_model(use_case).__name__}"}
     reader = JsonReader(use_case)
     Explanation: Any = explanation_model(use_case)
@@ -88,12 +94,19 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, budget: float) 
         neighbours: NeighboursQuery = NEIGHBOURS,
         contributions: ContributionsQuery = True,
     ) -> Any:
+        if buckets is not None and (wait := buckets.take(client_of(request.scope))):
+            seconds = str(ceil(wait))
+            detail = f"too many explanations of {use_case.name}; try again in {seconds} s"
+            raise HTTPException(429, detail, {"Retry-After": seconds})
         served, stale = await asked_for(request.scope, follower, use_case, model)
         _check(served, version)
         within = budget if contributions else None
 
+        # How many rows are near is no question that a client may vary if it may not see them.
+        count = neighbours if use_case.expose_training_rows else NEAR
+
         def work() -> Any:
-            explanation = served.explainer.explain(row, neighbours, within)
+            explanation = served.explainer.explain(row, count, within)
             return explained(Explanation, use_case, served.version, row, explanation)
 
         answer = await queue.run(client_of(request.scope), work)
@@ -115,15 +128,16 @@ def _check(served: LoadedModel, asked: int | None) -> None:
 
 
 def _described(use_case: UseCase, budget: float) -> str:
-    values = (
-        "and their values"
+    rows = (
+        "the nearest training rows after the model's preprocessing, with their classes and values; the row's first two "
+        "principal components among a sample of training rows"
         if use_case.expose_training_rows
-        else "but without their values, which this use case does not expose"
+        else "the classes of the nearest training rows, in coarse shares, since this use case does not expose them "
+        "(`neighbours` has no effect)"
     )
     return (
-        "Takes the same row as `/predict`. The answer has the prediction; the nearest training rows after the model's "
-        f"preprocessing, with their classes {values}; the row's first two principal components among a sample of "
-        "training rows; and each value's contribution to the predicted class.\n\n"
+        f"Takes the same row as `/predict`. The answer has the prediction; {rows}; and each value's contribution to "
+        "the predicted class.\n\n"
         f"Contributions are Shapley values: exact if the model allows, otherwise sampled for {budget:g} s, with their "
         "standard errors; `exact` says which. The first call after a new version was loaded takes longer."
     )

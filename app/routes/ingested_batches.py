@@ -77,7 +77,7 @@ def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
         limit: Limit = 100,
         batch: Annotated[int | None, Query(ge=1, le=MOST_ID, description="Id of one batch; by default all.")] = None,
     ) -> Quarantine:
-        rows = store(name).quarantine(limit, batch)
-        return Quarantine(rows=[Refused.model_validate(row, from_attributes=True) for row in rows])
+        rows = [Refused.model_validate(row, from_attributes=True) for row in store(name).quarantine(limit, batch)]
+        return Quarantine(rows=rows if named[name].expose_training_rows else [row.masked() for row in rows])
 
     return made

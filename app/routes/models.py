@@ -26,11 +26,12 @@ READ_SECONDS, LOOK_SECONDS = 10.0, 30.0
 """How long a request waits for MLflow's answer, and for a look at it that may load a version."""
 
 
-def router(use_cases: Sequence[UseCase], default: UseCase | None) -> APIRouter:
+def router(use_cases: Sequence[UseCase], default: UseCase | None, needs_key: bool) -> APIRouter:
     made = APIRouter(tags=["models"])
     reads = WorkQueue("reads of the registry", 4, 28, READ_SECONDS)
     looks = SharedCalls("looks at the registry", LOOK_SECONDS)
-    known = UseCases(use_cases=[UseCaseInfo.of(use_case, default=use_case is default) for use_case in use_cases])
+    described = [UseCaseInfo.of(use_case, default=use_case is default) for use_case in use_cases]
+    known = UseCases(needs_key=needs_key, use_cases=described)
 
     @made.get("/use-cases", summary="The use cases, with all that a form needs")
     async def list_use_cases() -> UseCases:

@@ -1,5 +1,6 @@
 """Bodies that describe ingested batches and quarantined rows."""
 
+import re
 from datetime import datetime
 
 from pydantic import BaseModel, Field
@@ -51,6 +52,12 @@ class Batches(BaseModel):
     refused: list[RefusedBatch] = Field(description="The newest batches that were refused as a whole.")
 
 
+HIDDEN = "hidden"
+"""What stands for a value of a use case that does not expose its rows."""
+
+_GOT = re.compile(r", got .*?(?=; |$)", re.DOTALL)
+
+
 class Refused(BaseModel):
     """A row in quarantine."""
 
@@ -62,6 +69,16 @@ class Refused(BaseModel):
     reason: str = Field(examples=["Slope: expected a whole number from 0 to 90 °, got 91"])
     values: dict[str, str | None] = Field(description="The received values by column; null where there was none.")
     surplus: str | None = Field(description="JSON list of the values beyond the declared columns.")
+
+    def masked(self) -> "Refused":
+        """The same without values, for a use case that does not expose its rows: what was expected stays."""
+        return self.model_copy(
+            update={
+                "reason": _GOT.sub(", got a value that is not shown", self.reason),
+                "values": {name: value and HIDDEN for name, value in self.values.items()},
+                "surplus": self.surplus and HIDDEN,
+            }
+        )
 
 
 class Quarantine(BaseModel):

@@ -1,5 +1,6 @@
 """Bodies of explanations. The neighbours' rows are derived from the use case's declaration."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -75,22 +76,39 @@ class Contributions(BaseModel):
 class Explanation(RowAnswer):
     """The explanation of an answer."""
 
-    projection: PrincipalComponents
     contributions: Contributions | None = Field(description="Null if the request disabled them.")
     model: ModelReference
 
 
+NEAR, STEP = 50, 10
+"""Of a use case that does not expose its training rows: the nearest rows that are counted, and what is rounded to."""
+
+
+class NearClass(BaseModel):
+    """A class among the nearest training rows."""
+
+    label: str
+    share: float = Field(description=f"Its share of the {NEAR} nearest training rows, in steps of {STEP / NEAR:g}.")
+
+
+class ClosedExplanation(Explanation):
+    """The explanation of an answer, without training rows: no distances, coordinates or neighbours."""
+
+    near_classes: list[NearClass] = Field(description="The classes of the nearest training rows, most frequent first.")
+
+
 def explanation_model(use_case: UseCase) -> type[Explanation]:
-    """The body of an explanation; it has the neighbours' values only if the use case exposes training rows."""
+    """The body of an explanation; it has neighbours and coordinates only if the use case exposes training rows."""
+    if not use_case.expose_training_rows:
+        return ClosedExplanation
     name = camel(use_case.name)
-    near: Any = Neighbour
-    if use_case.expose_training_rows:
-        fields: dict[str, Any] = {feature.name: _field(feature) for feature in use_case.features}
-        values: Any = create_model(f"{name}Values", **fields)
-        row: dict[str, Any] = {"row": Annotated[values, Field(description="Its values.")]}
-        near = create_model(f"{name}Neighbour", __base__=Neighbour, __doc__=Neighbour.__doc__, **row)
+    fields: dict[str, Any] = {feature.name: _field(feature) for feature in use_case.features}
+    values: Any = create_model(f"{name}Values", **fields)
+    row: dict[str, Any] = {"row": Annotated[values, Field(description="Its values.")]}
+    near: Any = create_model(f"{name}Neighbour", __base__=Neighbour, __doc__=Neighbour.__doc__, **row)
     listed: dict[str, Any] = {
-        "neighbours": Annotated[list[near], Field(description="The nearest training rows, nearest first.")]
+        "neighbours": Annotated[list[near], Field(description="The nearest training rows, nearest first.")],
+        "projection": PrincipalComponents,
     }
     return create_model(f"{name}Explanation", __base__=Explanation, __doc__=Explanation.__doc__, **listed)
 
@@ -99,27 +117,40 @@ def explained(
     body: type[Explanation], use_case: UseCase, version: "ModelVersion", row: Mapping[str, Any], found: "Found"
 ) -> Explanation:
     """The body of an answer."""
-    labels = use_case.target.labels
-    projection = found.projection
-    x, y = projection.row
+    shown = _rows_shown(use_case, found) if use_case.expose_training_rows else _rows_counted(use_case, found)
     return body.model_validate(
         {
             **asdict(found.prediction),
-            "neighbours": [
-                _point(n.point, labels) | {"distance": n.distance, "prediction": n.point.code, "row": values}
-                for n, values in zip(found.neighbours, found.rows or [{}] * len(found.neighbours), strict=True)
-            ],
-            "projection": {
-                "row": {"x": x, "y": y},
-                "explained": projection.explained,
-                "sample": [_point(p, labels) for p in projection.sample],
-            },
+            **shown,
             "contributions": found.contributions
             and _contributions(use_case, found.contributions, row, found.prediction.label),
             "model": version,
         },
         from_attributes=True,
     )
+
+
+def _rows_shown(use_case: UseCase, found: "Found") -> dict[str, Any]:
+    labels, projection = use_case.target.labels, found.projection
+    x, y = projection.row
+    return {
+        "neighbours": [
+            _point(n.point, labels) | {"distance": n.distance, "prediction": n.point.code, "row": values}
+            for n, values in zip(found.neighbours, found.rows, strict=True)
+        ],
+        "projection": {
+            "row": {"x": x, "y": y},
+            "explained": projection.explained,
+            "sample": [_point(p, labels) for p in projection.sample],
+        },
+    }
+
+
+def _rows_counted(use_case: UseCase, found: "Found") -> dict[str, Any]:
+    """What may be said of rows that are not exposed. Exact counts or distances would give rows away, row by row."""
+    counts = Counter(neighbour.point.code for neighbour in found.neighbours)
+    rounded = {use_case.target.labels[code]: round(count / STEP) * STEP / NEAR for code, count in counts.most_common()}
+    return {"near_classes": [{"label": label, "share": share} for label, share in rounded.items() if share]}
 
 
 def _point(point: "Point", labels: Mapping[int, str]) -> dict[str, Any]:

@@ -86,7 +86,7 @@ class History(BaseModel):
 
 
 class ManifestInfo(BaseModel):
-    """The digests of a version's files at registration."""
+    """The digests of a version's files."""
 
     digest: str
     at: datetime | None

@@ -78,4 +78,5 @@ def _info(feature: Feature) -> NumberInfo | CategoryInfo:
 
 
 class UseCases(BaseModel):
+    needs_key: bool = Field(description="Whether predictions need a key, in the header X-API-Key.")
     use_cases: list[UseCaseInfo]

@@ -33,7 +33,7 @@ class LoadedModel:
     """A model that answers. It never changes: another version is another `LoadedModel`.
 
     Attributes:
-        manifest: digest of the version's files at registration.
+        manifest: digest of the version's manifest.
         read_reference: gives the version's training rows, as `dosel.model.reference` wrote them; None without any.
     """
 

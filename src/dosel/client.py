@@ -35,14 +35,22 @@ class Client:
 
     Args:
         timeout: seconds for one attempt.
+        key: sent with each request, if it is not empty.
         attempts: number of attempts for calls that are safe to repeat, if the API does not answer or is not ready.
         transport: carries the requests; tests replace it.
     """
 
     def __init__(
-        self, url: str, timeout: float = 30, attempts: int = ATTEMPTS, transport: httpx.BaseTransport | None = None
+        self,
+        url: str,
+        timeout: float = 30,
+        attempts: int = ATTEMPTS,
+        transport: httpx.BaseTransport | None = None,
+        key: str = "",
     ) -> None:
-        self._http = httpx.Client(base_url=url, timeout=timeout, transport=transport)
+        # As bytes, since httpx sends only ASCII of text.
+        headers = {b"X-API-Key": key.encode()} if key else None
+        self._http = httpx.Client(base_url=url, timeout=timeout, transport=transport, headers=headers)
         self._attempts = attempts
 
     def __enter__(self) -> Self:
@@ -66,8 +74,12 @@ class Client:
 
     def use_cases(self) -> list[dict[str, Any]]:
         """The declared use cases, with all that a form needs."""
-        found: list[dict[str, Any]] = self._repeat("GET", "/use-cases")["use_cases"]
+        found: list[dict[str, Any]] = self.described()["use_cases"]
         return found
+
+    def described(self) -> dict[str, Any]:
+        """What the API serves: its use cases, and whether predictions need a key."""
+        return self._repeat("GET", "/use-cases")
 
     def models(self) -> list[dict[str, Any]]:
         """The registered models with their versions, newest first."""
@@ -89,6 +101,10 @@ class Client:
     def version(self, model: str, number: int) -> dict[str, Any]:
         """A version and its lineage."""
         return self._repeat("GET", f"/models/{model}/versions/{number}")
+
+    def health(self, use_case: str) -> dict[str, Any]:
+        """Whether the version in Production still does what the gate found."""
+        return self._repeat("GET", f"/use-cases/{use_case}/health")
 
     def batches(self, use_case: str) -> dict[str, Any]:
         """The newest entries of the batch ledger, and the totals of all entries."""

@@ -95,6 +95,8 @@ class Settings(BaseSettings):
     cache_key: str = Field("", repr=False)
     """Secret that signs the versions on the API's own disk; empty means a key in `DOSEL_HOME`, created at the first
     start."""
+    api_key: str = Field("", repr=False)
+    """Key that the client sends, for the page, `dosel` and scripts; empty sends none."""
     rate_limit: Annotated[float, Field(ge=0)] = 0
     """Requests per second allowed for each key, or each address without a key; 0 means no limit."""
     trusted_proxies: str = ""
@@ -102,6 +104,9 @@ class Settings(BaseSettings):
     `10.0.0.5,172.18.0.0/16`; empty believes none."""
     explain_budget: Annotated[float, Field(gt=0, le=10)] = 1.0
     """Seconds for approximate contributions in `/explain`, for models without an exact method."""
+    explain_rate: Annotated[float, Field(ge=0)] = 1.0
+    """Explanations per second for each client of a use case that does not expose its training rows; bursts of 30 pass;
+    0 means no limit."""
     cors_origins: str = ""
     """Origins whose pages may call the API from a browser, separated by commas; empty means none."""
     patience: Seconds = 600

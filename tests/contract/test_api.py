@@ -156,7 +156,8 @@ def test_models_are_listed_with_metrics_gate_and_lineage(api: TestClient, instal
     assert (version["stage"], version["aliases"]) == ("Production", ["production", "random_forest"])
     assert version["metrics"] == {"test_accuracy": 0.5}
     assert version["params"] == {"seed": "0"}
-    assert version["gate"] == {"verdict": "passed", "reason": "accuracy 0.5000; nothing was in Production"}
+    # MLflow's tags claim that the gate let it in; the ledger has no such verdict.
+    assert version["gate"] == {"verdict": None, "reason": None}
     assert version["lineage"]["batch_ids"] == [1, 2]
     assert version["lineage"]["data_digest"] == "0" * 64
     assert (version["lineage"]["rows_train"], version["lineage"]["rows_test"]) == (140, None)
@@ -339,10 +340,10 @@ UNACCEPTABLE: dict[str, tuple[bytes, str | None, str, str]] = {
     "unknown category": (changed(Soil_Type="C1"), "Soil_Type", SOIL, '"C1"'),
     "category with NUL": (changed(Soil_Type="C7102\0"), "Soil_Type", SOIL, '"C7102\\u0000"'),
     "half a surrogate": (with_raw("Soil_Type", '"\\ud800"'), "Soil_Type", SOIL, ""),
-    "long text": (changed(Soil_Type="x" * 500_000), "Soil_Type", SOIL, '"' + "x" * 60 + '…"'),
+    "long text": (changed(Soil_Type="x" * 60_000), "Soil_Type", SOIL, '"' + "x" * 60 + '…"'),
     "unknown field": (changed(slope=1), "slope", "no field of this name (did you mean Slope?)", "1"),
-    "long field": (changed(**{"x" * 500_000: 1}), "x" * 60 + "…", "no field of this name", "1"),
-    "many fields": (changed(**{f"f{i}": 1 for i in range(50_000)}), None, "a JSON object with the fields", "an object"),
+    "long field": (changed(**{"x" * 60_000: 1}), "x" * 60 + "…", "no field of this name", "1"),
+    "many fields": (changed(**{f"f{i}": 1 for i in range(5_000)}), None, "a JSON object with the fields", "an object"),
     "a list": (b"[]", None, "a JSON object with the fields", "a list of 0 items"),
     "a text": (b'"row"', None, "a JSON object with the fields", '"row"'),
     "a number": (b"1", None, "a JSON object with the fields", "1"),
@@ -443,8 +444,8 @@ def test_bounds_are_inclusive(api: TestClient, use_case: UseCase) -> None:
         (b'{\n"Slope": 1\n"Aspect": 2}', "at line 3, column 1"),
         (b"{'Slope': 1}", "not JSON"),
         (b"Slope=1", "not JSON"),
-        (b"[" * 100_000, "not JSON: it is nested too deeply"),
-        (b'{"a":' * 100_000, "not JSON: it is nested too deeply"),
+        (b"[" * 10_000, "not JSON: it is nested too deeply"),
+        (b'{"a":' * 10_000, "not JSON: it is nested too deeply"),
         (b'{"Slope": ' + b"9" * 5000 + b"}", "not JSON: a number has too many digits"),
         (b'{"Slope": "\xe9"}', "not JSON in UTF-8"),
     ],

@@ -207,7 +207,17 @@ def test_health_says_what_is_served(windowed: Server) -> None:
         "batch_fraction": 0.1,
         "min_update_time": 300.0,
         "seed": 0,
+        "drift": None,
     }
+
+
+def test_a_declared_drift_starts_at_its_batch_and_health_names_it(tmp_path: Path) -> None:
+    with ExitStack() as servers:
+        good = servers.enter_context(serving(tmp_path / "good"))
+        bad = servers.enter_context(serving(tmp_path / "bad", DATA_API_DRIFT="batch=3,kind=concept,size=0.4"))
+        assert bad.client.get("/health").json()["drift"] == {"batch": 3, "kind": "concept", "size": 0.4}
+        pairs = [(good.data(6).json()["data"], bad.data(6).json()["data"]) for _ in range(4)]
+    assert [before == after for before, after in pairs] == [True, True, False, False]
 
 
 def test_a_kill_loses_neither_batch_nor_epoch(tmp_path: Path) -> None:

@@ -11,11 +11,17 @@ from fastapi.testclient import TestClient
 
 from app.main import build_app, create_app
 from app.serving.follower import ModelFollower
+from dosel.db.engine import connect
 from dosel.errors import WarehouseError
+from dosel.quality import check
 from dosel.registry.registry import Registry
 from dosel.settings import Settings
+from dosel.sources import Batch
 from dosel.usecases import ALL, DEFAULT, UseCase
 from dosel.usecases.covertype import COVERTYPE
+from dosel.warehouse.batches import BatchStore
+from external.columns import as_words
+from external.generator import generate
 from tests.contract.conftest import Installation
 from tests.contract.test_api import EXAMPLE, JSON, NAME, PROBLEM, UNACCEPTABLE, Install, running, version_of, wait_until
 
@@ -94,6 +100,7 @@ def test_what_is_not_acceptable_is_named_as_it_is_for_a_prediction(api: TestClie
     ("path", "content", "content_type", "status", "words"),
     [
         (PATH, '{"Slope": 1,', "application/json", 400, "at line 1"),
+        (PATH, json.dumps(EXAMPLE | {"Soil_Type": "x" * 70_000}), "application/json", 400, "longer than 65,536"),
         (PATH, json.dumps(EXAMPLE), "text/plain", 415, "Content-Type: application/json"),
         (PATH, " " * 2_000_000, "application/json", 413, "1,000,000 bytes"),
         (f"{PATH}?model=nobody", json.dumps(EXAMPLE), "application/json", 404, NAME),
@@ -173,11 +180,48 @@ def test_values_of_training_rows_are_neither_answered_nor_documented_where_they_
     with running(app) as client:
         wait_until(lambda: version_of(client) == 1)
         wait_until(lambda: client.post(PATH, json=EXAMPLE).is_success)
-        near = client.post(PATH, json=EXAMPLE).json()["neighbours"]
-        assert all("row" not in n and n["label"] for n in near)
+        answer = client.post(PATH, json=EXAMPLE, params={"neighbours": 3}).json()
+        assert answer.keys() == {"prediction", "label", "probabilities", "contributions", "model", "near_classes"}
+        assert all(round(near["share"] * 50) % 10 == 0 for near in answer["near_classes"])
+        assert answer == client.post(PATH, json=EXAMPLE).json() | {"contributions": answer["contributions"]}
         schemas = client.get("/openapi.json").json()["components"]["schemas"]
-        assert "CovertypeValues" not in schemas
-        assert "row" not in schemas["Neighbour"]["properties"]
+        assert schemas.keys().isdisjoint({"CovertypeValues", "Neighbour", "PrincipalComponents", "SamplePoint"})
+
+
+def test_explanations_of_a_closed_use_case_are_limited_for_each_client(install: Install) -> None:
+    here = install(explain_rate=0.001)
+    here.promote(here.good[0])
+    closed = (replace(COVERTYPE, expose_training_rows=False),)
+    with running(build_app(here.settings, ModelFollower(here.settings, closed), closed, closed[0])) as client:
+        wait_until(lambda: version_of(client) == 1)
+        quick = {"contributions": False}
+        statuses = [client.post(PATH, json=EXAMPLE, params=quick).status_code for _ in range(33)]
+        assert statuses.count(429) >= 3
+        refused = client.post(PATH, json=EXAMPLE, params=quick)
+        assert (refused.status_code, int(refused.headers["retry-after"]) > 0) == (429, True)
+        assert "too many explanations of covertype" in refused.json()["detail"]
+
+
+def test_batches_quarantine_and_health_of_a_closed_use_case_need_a_key_and_show_no_values(install: Install) -> None:
+    key = "schlüssel-mit-16-zeichen"
+    here = install(predict_keys=f"somebody:{key}")
+    here.promote(here.good[0])
+    closed = (replace(COVERTYPE, expose_training_rows=False),)
+    store = BatchStore(connect(here.settings.warehouse_url), closed[0])
+    bad = ["9999", *as_words(generate(20, seed=1), 1)[0][1:]]
+    checked = check(closed[0], [bad], "uci")
+    store.store(Batch("http://data.test/data", "group 6", "e9", 99, [bad], "uci"), checked.accepted, checked.refused)
+    with running(build_app(here.settings, ModelFollower(here.settings, closed), closed, closed[0])) as client:
+        for path in ("batches", "quarantine", "health"):
+            url = f"/use-cases/covertype/{path}"
+            assert client.get(url).status_code == 401
+            for form in (key.encode(), key.encode("latin-1")):
+                assert client.get(url, headers={b"X-API-Key": form}).status_code == 200
+        [row] = client.get("/use-cases/covertype/quarantine", headers={b"X-API-Key": key.encode()}).json()["rows"]
+        assert set(row["values"].values()) == {"hidden"}
+        assert "9999" not in str(row)
+        assert row["reason"].startswith("Elevation")
+        assert client.get("/use-cases").json()["needs_key"] is True
 
 
 def test_a_key_opens_explaining_as_it_does_predicting(install: Install) -> None:

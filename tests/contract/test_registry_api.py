@@ -113,7 +113,7 @@ def test_a_familys_alias_moved_in_mlflow_changes_no_answer_and_is_put_back(api: 
     answer = api.post(f"/predict?model={family}", json=COVERTYPE.example).raise_for_status()
     assert answer.json()["model"]["version"] == 2
     here.registry.reconcile(NAME)
-    assert client.get_registered_model(NAME).aliases[family] == "2"
+    assert client.get_registered_model(NAME).aliases[family] == 2
     assert here.registry.open_notes(NAME) == [
         f"the alias {family} was moved to version 3 outside dosel and is put back"
     ]

@@ -1,6 +1,7 @@
 """A stranger in MLflow: only files that a training wrote, and versions that were let in, come into Production."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,13 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 
-from dosel.errors import UntrustedModel
+from dosel.errors import DeclarationChanged, UntrustedModel
 from dosel.model import bundle, tags
+from dosel.pipeline import Pipeline
 from dosel.registry.registry import Registry
 from dosel.registry.store import Store
 from dosel.usecases.covertype import COVERTYPE
-from tests.integration.worlds import World
+from tests.integration.worlds import FAMILIES, World
 
 pytestmark = pytest.mark.storage
 
@@ -193,3 +195,21 @@ def test_store_builds_no_query_from_what_is_no_run(world: World) -> None:
     for act in (Store(world.settings.tracking_uri).is_registered, world.pipeline().register):
         with pytest.raises(RegistryError, match="is not the id of a run"):
             act("x' OR name = 'y")
+
+
+def test_a_version_of_another_declaration_is_not_promoted_and_the_next_training_is_compared_with_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.enter("poor")
+    world.register("fair")
+    in_feet = (replace(COVERTYPE.numbers[0], unit="ft"), *COVERTYPE.features[1:])
+    monkeypatch.setattr("dosel.registry.trust.ALL", (replace(COVERTYPE, features=in_feet),))
+    registry = world.pipeline().registry
+    with pytest.raises(DeclarationChanged, match=r"Elevation: unit was 'm', is 'ft'.*Train a new version"):
+        registry.promote(registry.version(world.name, 2), "me", "why")
+    pipeline = Pipeline(replace(FAMILIES["fair"], features=in_feet), world.settings)
+    assert pipeline.training_due()
+    outcome = pipeline.challenge(pipeline.register(pipeline.train()), "the DAG")
+    assert outcome.promoted
+    assert outcome.reason.endswith("nothing was in Production")
+    assert not pipeline.training_due()

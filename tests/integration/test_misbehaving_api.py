@@ -134,7 +134,7 @@ def test_ends_in_bounded_tries_or_one_clear_error(
         timeout = 20 if "MB" in case else TIMEOUT
         began = time.monotonic()
         with pytest.raises(SourceError, match=told) as raised:
-            pipeline.ingest(DataApi(url, 6, "uci", timeout))
+            pipeline.ingest(DataApi(url, 6, "uci", timeout, 13))
         assert time.monotonic() - began < timeout * (tries + 1) + 10
         assert len(served) == 1 + tries
     assert type(raised.value) is kind
@@ -149,7 +149,7 @@ def test_ends_in_bounded_tries_or_one_clear_error(
 
 def test_empty_data_is_the_end(pipeline: Pipeline, received: Received, waits: list[float]) -> None:
     with server(after_a_good_batch(received(20), says(answer(body([], 2))))) as (url, served):
-        assert [record.number for record in pipeline.ingest(DataApi(url, 6, "uci", TIMEOUT))] == [1]
+        assert [record.number for record in pipeline.ingest(DataApi(url, 6, "uci", TIMEOUT, 13))] == [1]
         assert (len(served), waits) == (2, [])
 
 
@@ -165,7 +165,7 @@ def test_once_it_behaves_again_nothing_is_missing(
         next(answers)(peer, done)
 
     with server(talk) as (url, served):
-        stored = pipeline.ingest(DataApi(url, 6, "uci", TIMEOUT))
+        stored = pipeline.ingest(DataApi(url, 6, "uci", TIMEOUT, 13))
         assert [record.number for record in stored] == [1, 2]
         assert len(served) == 5
     assert len(pipeline.batches.clean()) == 21

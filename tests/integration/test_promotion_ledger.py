@@ -58,6 +58,48 @@ def test_models_have_histories_of_their_own(engine: Engine) -> None:
     assert [entry.sequence for entry in ledger.history("M")] == [1]
 
 
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, now: datetime) -> None:
+        self.set(now)
+        for module in ("ledger", "notes"):
+            monkeypatch.setattr(f"dosel.registry.{module}.datetime", self)
+
+    def set(self, now: datetime) -> None:
+        self._now = now
+
+    def now(self, _: object) -> datetime:
+        return self._now
+
+
+NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("ahead", [timedelta(days=30), timedelta(minutes=1)])
+def test_an_entry_ahead_of_the_clock_is_noted_and_changes_no_order(
+    ahead: timedelta, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger, clock = PromotionLedger(engine), Clock(monkeypatch, NOON + ahead)
+    first = ledger.append("m", 1, "me", "by a fast clock")
+    clock.set(NOON)
+    assert ledger.history("m", NOON) == [first] == [ledger.last("m")]
+    second = ledger.append("m", 2, "me", "after the clock was set right")
+    assert second.at == first.at == NOON + ahead
+    assert [note.sequence for note in ledger.notes("m")] == [1]
+    assert "the clock jumped: entry 1 is dated" in ledger.notes("m")[0].text
+    assert ledger.history("m", NOON)[-1] == ledger.last("m") == second
+    assert ledger.history("m", NOON - timedelta(hours=1)) == []
+
+
+def test_clocks_that_differ_a_little_are_no_jump(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, clock = PromotionLedger(engine), Clock(monkeypatch, NOON)
+    first = ledger.append("m", 1, "me", "why")
+    clock.set(NOON - timedelta(seconds=2))
+    assert ledger.append("m", 2, "me", "why").at == first.at
+    assert ledger.notes("m") == []
+
+
 def test_a_race_leaves_the_chain_whole(engine: Engine, warehouse_url: str) -> None:
     """Who loses is told to look again, and gets in then."""
     PromotionLedger(engine)

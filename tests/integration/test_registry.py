@@ -1,5 +1,7 @@
 """The registry, against a real MLflow store: versions, what is in Production, and what may be loaded."""
 
+from pathlib import Path
+
 import mlflow
 import pytest
 from mlflow import MlflowClient
@@ -156,13 +158,17 @@ def test_a_model_nobody_promoted_has_no_projection(world: World) -> None:
     assert (world.aliases(), world.stages()) == ({}, {1: "None"})
 
 
-def test_plain_mlflow_finds_what_is_in_production(world: World) -> None:
+def test_plain_mlflow_finds_what_is_in_production(world: World, tmp_path: Path) -> None:
     world.enter("fair")
     features = frames.canonical(COVERTYPE, world.pipeline().batches.clean())
     registry = world.pipeline().registry
     expected = registry.load(registry.version(world.name, 1)).predict_proba(features)
-    for address in (f"models:/{world.name}/Production", f"models:/{world.name}@production"):
-        assert (mlflow.sklearn.load_model(address).predict_proba(features) == expected).all()
+    for mark in ("/Production", "@production"):
+        # To a folder of its own: MLflow adds a file to what it loads, and other tests share these artifacts.
+        folder = tmp_path / mark.strip("/@")
+        folder.mkdir()
+        loaded = mlflow.sklearn.load_model(f"models:/{world.name}{mark}", dst_path=str(folder))
+        assert (loaded.predict_proba(features) == expected).all()
 
 
 def test_register_stores_the_backend_with_the_model(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

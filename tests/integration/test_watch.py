@@ -106,9 +106,18 @@ def test_a_version_that_came_back_has_the_promise_of_its_gate(
     promised = health_of(champion).findings[0].promised
     fair = world.register("fair")
     champion.registry.promote(champion.registry.version(COVERTYPE.model_name, fair), "a person", "a try")
-    assert health_of(champion).findings[0].promised is None
     champion.registry.roll_back(COVERTYPE.model_name, "a person", "it was worse")
     assert health_of(champion).findings[0].promised == promised
+
+
+def test_a_version_that_the_gate_refused_has_its_figures_when_a_person_promotes_it(
+    world: World, champion: Pipeline
+) -> None:
+    fair = world.enter("fair")
+    champion.registry.promote(champion.registry.version(COVERTYPE.model_name, fair), "a person", "a try")
+    promised = health_of(champion).findings[0].promised
+    assert promised is not None
+    assert promised.rate < 0.7
 
 
 def test_a_scoring_that_was_killed_is_finished_by_the_next(

@@ -33,10 +33,11 @@ class Outside:
         answer = self.answers[min(len(self.requests), len(self.answers)) - 1]
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        # As it would come over a wire: not yet read.
+        return httpx.Response(answer.status_code, headers=answer.headers, stream=answer.stream)
 
     def next_batch(self, coding: str = "uci") -> Batch | None:
-        return DataApi("http://data.test/", 6, coding, 5, httpx.MockTransport(self)).next_batch()
+        return DataApi("http://data.test/", 6, coding, 5, 3, httpx.MockTransport(self)).next_batch()
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +50,10 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def ok(**changes: Any) -> httpx.Response:
     return httpx.Response(200, json=BATCH | changes)
+
+
+def encoded(content: bytes, encoding: str) -> httpx.Response:
+    return httpx.Response(200, stream=httpx.ByteStream(content), headers={"Content-Encoding": encoding})
 
 
 def refusal(status: int, detail: Any) -> httpx.Response:
@@ -137,7 +142,6 @@ def test_what_no_second_try_would_mend_is_an_error_at_once(
         (httpx.Response(429, json={}), "answered 429"),
         (httpx.Response(200, html="<h1>It works!</h1>"), "not JSON: b'<h1>It works!</h1>'"),
         (httpx.Response(200, content=json.dumps(BATCH).encode()[:-3]), "not JSON"),
-        (httpx.Response(200, content=b"[" * 100_000), "not JSON"),
         (httpx.Response(200, content=b""), "not JSON: b''"),
         (httpx.ConnectError("nobody there"), r"cannot be reached \(ConnectError: nobody there\)"),
         (httpx.RemoteProtocolError("cut short"), "cannot be reached"),
@@ -199,9 +203,34 @@ def test_an_answer_without_end_is_left_unread(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_size_is_that_of_the_unpacked_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data_api, "MAX_ANSWER_BYTES", 1000)
-    packed = httpx.Response(200, content=gzip.compress(b" " * 2000), headers={"Content-Encoding": "gzip"})
+    packed = encoded(gzip.compress(b" " * 2000), "gzip")
     with pytest.raises(SourceError, match="more than 1000 bytes"):
         Outside(packed).next_batch()
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (httpx.Response(200, content=b"[" * 100_000), "100,000 lists in 100,000 bytes, too many for rows of 3 columns"),
+        (httpx.Response(200, json=BATCH | {"data": [[]] * 50_000}), "too many for rows"),
+        (encoded(b"x", "gzip, gzip"), "in the encoding 'gzip, gzip'"),
+        (encoded(b"x", "br"), "in the encoding 'br'"),
+        (httpx.Response(302, json={}, headers={"Location": "http://elsewhere.test/"}), "refused group 6: 302"),
+    ],
+    ids=["nested lists", "empty rows", "nested gzip", "another encoding", "a redirect"],
+)
+def test_an_answer_that_would_cost_more_than_its_bytes_is_refused_unread(answer: httpx.Response, words: str) -> None:
+    outside = Outside(answer)
+    with pytest.raises(SourceError, match=words):
+        outside.next_batch()
+    assert outside.requests[0].headers["accept-encoding"] == "identity"
+    assert len(outside.requests) == 1
+
+
+def test_an_answer_that_is_compressed_all_the_same_is_read() -> None:
+    batch = Outside(encoded(gzip.compress(json.dumps(BATCH).encode()), "gzip")).next_batch()
+    assert batch is not None
+    assert batch.rows == ROWS
 
 
 @pytest.mark.parametrize(
@@ -213,7 +242,7 @@ def test_the_deadline_is_for_the_whole_answer(talk: Talk) -> None:
     with server(talk) as (url, served):
         began = time.monotonic()
         with pytest.raises(SourceUnavailable, match=r"did not finish its answer in 0\.2 s"):
-            DataApi(url, 6, "uci", timeout=0.2).next_batch()
+            DataApi(url, 6, "uci", timeout=0.2, columns=3).next_batch()
         assert 0.8 <= time.monotonic() - began < 3
         assert len(served) == data_api.ATTEMPTS
 
@@ -225,7 +254,7 @@ def cut(peer: socket.socket, done: Event) -> None:
 def test_a_connection_cut_in_the_body_is_no_batch() -> None:
     with server(cut) as (url, served):
         with pytest.raises(SourceUnavailable, match="RemoteProtocolError"):
-            DataApi(url, 6, "uci", timeout=5).next_batch()
+            DataApi(url, 6, "uci", timeout=5, columns=3).next_batch()
         assert len(served) == data_api.ATTEMPTS
 
 
@@ -234,4 +263,4 @@ def test_a_refused_connection_names_the_address() -> None:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
         with pytest.raises(SourceUnavailable, match=f"{url}/data cannot be reached.*is it running"):
-            DataApi(url, 6, "uci", timeout=5).next_batch()
+            DataApi(url, 6, "uci", timeout=5, columns=3).next_batch()

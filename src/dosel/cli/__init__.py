@@ -1,5 +1,6 @@
 """`dosel …`, for a person at a terminal."""
 
+import os
 from typing import Annotated
 
 import typer
@@ -34,6 +35,8 @@ def options(
 
 def main() -> None:
     """The entry point: every error that dosel raises on purpose is one message and exit code 1."""
+    # Rows, models and passwords: what is created here is for its owner alone.
+    os.umask(0o077)
     try:
         cli()
     except DoselError as error:

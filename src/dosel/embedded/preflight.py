@@ -23,6 +23,8 @@ def check(settings: Settings, to_start: Iterable[Service]) -> None:
     """
     try:
         settings.home.mkdir(parents=True, exist_ok=True)
+        # Rows, models and passwords are for their owner alone; a folder of an earlier version may be open to others.
+        settings.home.chmod(0o700)
         probe = settings.home / ".writable"
         probe.touch()
         probe.unlink()

@@ -132,7 +132,7 @@ class Platform:
         self._console.print(table)
         self._console.print(f"logs: {self._processes.log('*')}", highlight=False)
         with suppress(ServiceError):
-            for model in Client(self._settings.api_url, timeout=5, attempts=1).models():
+            for model in Client(self._settings.api_url, timeout=5, attempts=1, key=self._settings.api_key).models():
                 self._console.print(_in_production(model), markup=False)
         return well
 
@@ -177,7 +177,7 @@ class Platform:
     def _unknown_to_the_api(self) -> list[str]:
         """Use cases that were declared after the API started."""
         try:
-            known = Client(self._settings.api_url, timeout=5, attempts=1).use_cases()
+            known = Client(self._settings.api_url, timeout=5, attempts=1, key=self._settings.api_key).use_cases()
         except ServiceError:
             return []
         return sorted({use_case.name for use_case in ALL} - {use_case["name"] for use_case in known})
@@ -241,7 +241,7 @@ class Platform:
         following = {use_case.name: Progress(use_case, self._settings) for use_case in ALL}
         for progress in following.values():
             progress.start_ingest()
-        client = Client(self._settings.api_url, timeout=10, attempts=1)
+        client = Client(self._settings.api_url, timeout=10, attempts=1, key=self._settings.api_key)
         answers: dict[str, dict[str, Any]] = {}
         answered: list[tuple[str, str]] = []
         last_news = time.monotonic()

@@ -21,6 +21,7 @@ from dosel.monitor.sequential import (
 )
 from dosel.monitor.truths import Truths, TruthStore
 from dosel.registry.ledger import Promotion, PromotionLedger
+from dosel.registry.verdicts import Verdict
 from dosel.usecases import Monitor, Target, UseCase
 
 State = Literal["unknown", "as promised", "harmed"]
@@ -98,7 +99,8 @@ def health(use_case: UseCase, ledger: PromotionLedger, truths: TruthStore) -> He
         return None
     entry, alpha = history[-1], use_case.monitor.alpha
     labelled = truths.of(entry.model, entry.sequence)
-    findings, proof = assess(use_case.target, use_case.monitor, promised_by(history), labelled, len(history))
+    promised = promised_by(history, ledger.verdicts(entry.model))
+    findings, proof = assess(use_case.target, use_case.monitor, promised, labelled, len(history))
     course = _course(labelled, alpha)
     return Health(
         use_case=use_case.name,
@@ -168,16 +170,21 @@ def _judge(name: str, promised: Tally | None, right: npt.NDArray[np.bool_], alph
     return Finding(name, promised, live, low, high, evidence, float(-np.log(alpha)), harmed_at, state)
 
 
-def promised_by(history: Sequence[Promotion]) -> Mapping[int, Tally] | None:
+def promised_by(
+    history: Sequence[Promotion], verdicts: Mapping[tuple[int, str], Verdict]
+) -> Mapping[int, Tally] | None:
     """What the gate found on the held-out rows for the version in Production: correct answers by class code.
 
     Args:
-        history: the ledger's entries; the last one names the version. A rollback has its figures in an earlier entry.
+        history: the ledger's entries; the last one names the version.
+        verdicts: the gate's, by version and run: also of a version that was promoted by hand.
     """
     now = history[-1]
-    for entry in reversed(history):
-        same = (entry.to_version, entry.evidence.to_run) == (now.to_version, now.evidence.to_run)
-        if same and entry.evidence.gate and (counts := entry.evidence.gate.get("recalled")):
+    key = (now.to_version, now.evidence.to_run)
+    reports = [verdict.report for named, verdict in verdicts.items() if named == key]
+    reports += [entry.evidence.gate for entry in history if (entry.to_version, entry.evidence.to_run) == key]
+    for report in reports:
+        if report and (counts := report.get("recalled")):
             return {int(code): Tally(correct, total) for code, (correct, total) in counts.items()}
     return None
 

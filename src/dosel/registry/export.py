@@ -14,6 +14,10 @@ COLUMNS = (
 )
 
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""How a text begins that a spreadsheet reads as a formula."""
+
+
 def as_csv(history: Iterable[Promotion]) -> str:
     """The entries as CSV with a header; metrics and the gate's report are JSON."""
     text = io.StringIO()
@@ -24,8 +28,13 @@ def as_csv(history: Iterable[Promotion]) -> str:
         values["at"] = entry.at.isoformat()
         for name in ("metrics_before", "metrics_after", "gate"):
             values[name] = json.dumps(values[name]) if values[name] is not None else ""
-        writer.writerow({name: values[name] for name in COLUMNS})
+        writer.writerow({name: _as_text(values[name]) for name in COLUMNS})
     return text.getvalue()
+
+
+def _as_text(value: object) -> object:
+    """A value that no spreadsheet reads as a formula: such a text gets an apostrophe before it."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
 def moment(text: str) -> datetime:

@@ -14,7 +14,7 @@ from dosel.model import tags
 from dosel.registry.attested import read_version
 from dosel.registry.ledger import Evidence, Kind, Promotion, PromotionLedger
 from dosel.registry.store import ARCHIVED, STAGE, ModelVersion, Store
-from dosel.registry.trust import trusted_files
+from dosel.registry.trust import check_promotable
 
 PRODUCTION = "production"
 PREVIOUS = "previous"
@@ -106,8 +106,7 @@ def _followed(
     store: Store, ledger: PromotionLedger, last: Promotion | None, before: ModelVersion | None, name: str, found: int
 ) -> Promotion:
     version = read_version(store, ledger, name, found)
-    with trusted_files(store, ledger, version):
-        pass
+    check_promotable(store, ledger, version)
     if not _was_let_in(ledger, version):
         raise UntrustedModel(
             f"neither the gate nor a person let version {found} into Production; "

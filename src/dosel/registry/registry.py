@@ -14,7 +14,7 @@ from dosel.registry.ledger import Evidence, Promotion, PromotionLedger
 from dosel.registry.manifests import Manifest
 from dosel.registry.projection import PRODUCTION, Projection, entered, evidence_of, newest_of, sync_aliases
 from dosel.registry.store import ModelVersion, Store
-from dosel.registry.trust import admit, trusted_files, vouch
+from dosel.registry.trust import admit, check_promotable, trusted_files, vouch
 from dosel.registry.verdicts import Verdict
 from dosel.settings import Settings
 from dosel.usecases import UseCase
@@ -127,13 +127,8 @@ class Registry:
         return trusted_files(self._store, self._ledger, version)
 
     def check(self, version: ModelVersion) -> None:
-        """Verify the version's files.
-
-        Raises:
-            UntrustedModel: they are not those that were registered.
-        """
-        with self.files(version):
-            pass
+        """Check that the API could load a version (see `check_promotable`)."""
+        check_promotable(self._store, self._ledger, version)
 
     def promote(
         self,
@@ -150,7 +145,7 @@ class Registry:
             after: sequence of the ledger's entry on which the decision rests; by default the last one.
 
         Raises:
-            UntrustedModel: its files are not those that were registered.
+            UntrustedModel: its files are not those that were registered, or its columns had another meaning.
             PromotionConflict: Production changed after the entry `after`.
         """
         self.check(version)

@@ -12,7 +12,7 @@ from dosel.registry.ledger import PromotionLedger
 from dosel.registry.manifests import Manifest
 from dosel.registry.store import ModelVersion, Store
 from dosel.registry.verdicts import Verdict
-from dosel.usecases import UseCase
+from dosel.usecases import ALL, UseCase
 
 
 def admit(store: Store, ledger: PromotionLedger, version: ModelVersion) -> Manifest:
@@ -83,6 +83,21 @@ def check_declaration(use_case: UseCase, manifest: Manifest) -> None:
             f"{changes}. Train a new version (the DAG {use_case.name}_train, or `dosel train {use_case.name}`), or "
             "restore the declaration"
         )
+
+
+def check_promotable(store: Store, ledger: PromotionLedger, version: ModelVersion) -> None:
+    """Check that the API could load a version: its files, and the meaning of its columns.
+
+    Raises:
+        UntrustedModel: its files are not those that were registered.
+        DeclarationChanged: it was trained for columns of another meaning.
+    """
+    with trusted_files(store, ledger, version):
+        pass
+    manifest = ledger.manifest(version.name, version.version, version.run_id)
+    use_case = next((use_case for use_case in ALL if use_case.model_name == version.name), None)
+    if use_case is not None and manifest is not None:
+        check_declaration(use_case, manifest)
 
 
 def _refusal(store: Store, version: ModelVersion, trained: Manifest | None) -> str:

@@ -9,7 +9,6 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from operator import attrgetter
 from typing import Annotated, Any
 
@@ -37,8 +36,18 @@ MODEL_FIELD = "model"
 _UNUSUAL = (msgspec.DecodeError, UnicodeDecodeError, KeyError)
 """Exceptions after which the validator decides."""
 
+PART_BYTES = 1 << 17
+
+WINDOW = 1 << 16
+"""Characters of a list that are read at a time; no row may be longer, without the blanks around it."""
+
+LONGEST_TOKEN = 16
+"""Characters at a window's end that an error may lie before, since a literal or an escape is cut off."""
+
 _DECODER = json.JSONDecoder()
 _LIST = re.compile(r"[ \t\n\r]*\[[ \t\n\r]*(\]?)[ \t\n\r]*")
+_LIST_OF_BYTES = re.compile(rb"[ \t\n\r]*\[[ \t\n\r]*")
+_ROW_END = re.compile(rb"\}[ \t\n\r]*,")
 _NEXT = re.compile(r"[ \t\n\r]*([,\]])[ \t\n\r]*")
 
 
@@ -94,21 +103,31 @@ class JsonReader:
             InvalidRows: the body is no list, or rows of it are invalid.
         """
         try:
-            rows = self._rows.decode(body)
-            numbers = np.array([self._numbers(row) for row in rows], np.float64).reshape(len(rows), self._width)
-            if not (numbers[:, self._integers] % 1 > 0).any():
-                texts = zip(*map(self._texts, rows), strict=True)
-                codes = [
-                    np.fromiter(map(known.__getitem__, column), np.intp, len(rows))
-                    for known, column in zip(self._codes, texts, strict=False)
-                ]
-                return Columns(numbers, Columns.stack([], codes, len(rows)).codes)
+            parts = [self._part(part) for part in _parts(body)]
         except _UNUSUAL:
-            pass
-        return self._judged_rows(body)
+            return self._judged_rows(body)
+        if len(parts) > 1 and not len(parts[-1]):
+            # The list ends with a comma.
+            return self._judged_rows(body)
+        return Columns(np.vstack([part.numbers for part in parts]), np.vstack([part.codes for part in parts]))
+
+    def _part(self, body: bytes) -> Columns:
+        rows = self._rows.decode(body)
+        numbers = np.array([self._numbers(row) for row in rows], np.float64).reshape(len(rows), self._width)
+        if (numbers[:, self._integers] % 1 > 0).any():
+            raise msgspec.ValidationError
+        texts = zip(*map(self._texts, rows), strict=True)
+        codes = [
+            np.fromiter(map(known.__getitem__, column), np.intp, len(rows))
+            for known, column in zip(self._codes, texts, strict=False)
+        ]
+        return Columns(numbers, Columns.stack([], codes, len(rows)).codes)
 
     def _judged_row(self, body: bytes, with_model: bool) -> tuple[Sequence[float], Sequence[int], str | None]:
         text, model = _decoded(body), None
+        if len(text.strip()) > WINDOW:
+            # Nested lists would take twenty times their bytes, and seconds.
+            raise UnreadableRows(f"not JSON of a row: it is longer than {WINDOW:,} characters")
         with _reading():
             value = json.loads(text) if text.strip() else None
         others = []
@@ -123,10 +142,12 @@ class JsonReader:
 
     def _judged_rows(self, body: bytes) -> Columns:
         """The rows of a list, read in chunks, since a list of other values could fill the memory."""
-        items, read, errors, parts = _items(_decoded(body)), 0, Errors(), [self._validator.check_rows([])[0]]
-        while len(errors) < MAX_INVALID_ROWS and (chunk := list(islice(items, CHUNK_ROWS))):
+        read, errors, parts = 0, Errors(), [self._validator.check_rows([])[0]]
+        for chunk in _chunks(_decoded(body)):
             columns, found = self._validator.check_rows(chunk)
             errors |= {read + place + 1: row_errors for place, row_errors in found.items()}
+            if len(errors) >= MAX_INVALID_ROWS:
+                break
             read += len(chunk)
             parts.append(columns)
         if errors:
@@ -169,20 +190,71 @@ def _reading() -> Iterator[None]:
         raise UnreadableRows("not JSON: a number has too many digits") from None
 
 
-def _items(text: str) -> Iterator[Any]:
-    """The items of a JSON list, one at a time.
+def _parts(body: bytes) -> Iterator[bytes]:
+    """A JSON list as smaller lists, since the decoder keeps all other threads waiting while it reads one.
+
+    It is cut at braces that may lie within a text: such a part is not JSON.
+    """
+    if not (found := _LIST_OF_BYTES.match(body)):
+        yield body
+        return
+    place = found.end()
+    while cut := _ROW_END.search(body, place + PART_BYTES):
+        yield b"[%b}]" % body[place : cut.start()]
+        place = cut.end()
+    yield b"[" + body[place:]
+
+
+def _chunks(text: str) -> Iterator[list[Any]]:
+    """The items of a JSON list in small lists, read from windows of the text.
 
     Raises:
-        UnreadableRows: the text is not JSON.
+        UnreadableRows: the text is not JSON, or an item is longer than a window.
         InvalidRows: it is no list.
     """
     with _reading():
         if not (found := _LIST.match(text)):
-            raise InvalidRows([InvalidValue(None, "a JSON list of rows", describe(json.loads(text)))])
+            got = describe(json.loads(text)) if len(text) <= WINDOW else f"{len(text):,} characters that begin no list"
+            raise InvalidRows([InvalidValue(None, "a JSON list of rows", got)])
+        place = start = found.end()
+        window: str = text[start : start + WINDOW]
+        chunk: list[Any] = []
         while found[1] != "]":
-            value, end = _DECODER.raw_decode(text, found.end())
-            yield value
+            value, end = _item(text, window, start, place)
+            if end is None:
+                # The window ends within this item.
+                yield chunk
+                window, start, chunk = text[place : place + WINDOW], place, []
+                continue
+            chunk.append(value)
+            if len(chunk) == CHUNK_ROWS:
+                yield chunk
+                chunk = []
             if not (found := _NEXT.match(text, end)):
                 raise json.JSONDecodeError("Expecting ',' delimiter", text, end)
-        if found.end() != len(text):
-            raise json.JSONDecodeError("Extra data", text, found.end())
+            place = found.end()
+        if place != len(text):
+            raise json.JSONDecodeError("Extra data", text, place)
+        yield chunk
+
+
+def _item(text: str, window: str, start: int, place: int) -> tuple[Any, int | None]:
+    """The item at a place of the text, by way of the window that starts before, and its end; None if the window ends.
+
+    Raises:
+        JSONDecodeError: it is not JSON.
+        UnreadableRows: it is longer than a window.
+    """
+    is_last, is_fresh = start + len(window) >= len(text), start == place
+    try:
+        value, end = _DECODER.raw_decode(window, place - start)
+        # A number may go on.
+        if is_last or end < len(window):
+            return value, start + end
+    except json.JSONDecodeError as error:
+        at_end = error.pos >= len(window) - LONGEST_TOKEN or error.msg.startswith("Unterminated")
+        if is_last or (is_fresh and not at_end):
+            raise json.JSONDecodeError(error.msg, text, start + error.pos) from None
+    if is_fresh:
+        raise UnreadableRows(f"not JSON of rows: one of them is longer than {WINDOW:,} characters")
+    return None, None

@@ -21,5 +21,5 @@ def source_of(use_case: UseCase, settings: Settings) -> Source:
         case GeneratedRows() as declared:
             return generated_table(use_case, declared)
         case DataApiRows():
-            s = settings
-            return DataApi(s.data_api_url, s.data_api_group, s.data_api_classes, s.source_timeout)
+            s, width = settings, len(use_case.columns)
+            return DataApi(s.data_api_url, s.data_api_group, s.data_api_classes, s.source_timeout, width)

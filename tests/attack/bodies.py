@@ -1,0 +1,110 @@
+"""Attacks by what a request's body says."""
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import cycle, islice
+
+from benchmarks.serving import BATCH
+from dosel.usecases.covertype import COVERTYPE
+from tests.attack.target import Attack, Outcome, Target, ask, together
+
+SECONDS = 8.0
+"""How long an attack repeats itself."""
+
+LINE_SECONDS = 5.0
+"""Longest answer to lines of a wrong width."""
+
+CSV = {"Content-Type": "text/csv"}
+JSON = {"Content-Type": "application/json"}
+ROW = json.dumps(COVERTYPE.example).encode()
+_HEADER = ",".join(COVERTYPE.feature_names)
+_VALUES = ",".join(map(str, COVERTYPE.example.values()))
+
+
+def csv_rows(count: int) -> bytes:
+    return (f"{_HEADER}\n" + f"{_VALUES}\n" * count).encode()
+
+
+def padded_spellings(target: Target) -> Outcome:
+    category = COVERTYPE.categories[0]
+    value = str(COVERTYPE.example[category.name])
+
+    def batch(first: int) -> bytes:
+        lines = (_VALUES.replace(value, value + " " * (first + n)) for n in range(4_000))
+        return "\n".join((_HEADER, *lines)).encode()
+
+    return _repeated(target, (batch(first) for first in range(1, 100_000, 40)))
+
+
+def wide_header(target: Target) -> Outcome:
+    wide = (",".join(f"c{n}" for n in range(140_000)) + "\n").encode()
+    return _repeated(target, cycle([wide, _HEADER.encode() + b"," + wide + b"," * 200_000]))
+
+
+def empty_rows(target: Target) -> Outcome:
+    return _repeated(target, cycle([b"[" + b",".join([b"{}"] * 5_000_000) + b"]"]), JSON)
+
+
+def nested(target: Target) -> Outcome:
+    """Bodies that are small as text and large once they are read."""
+    lists = b"[" + b"[]," * 5_000_000 + b"[]]"
+    bodies = (lists, b'[{"Elevation":%b}]' % lists, b'{"rows":%b}' % lists, b"[" * 1_000_000, b'"' + b"x" * 15_000_000)
+    return _repeated(target, cycle(bodies), JSON)
+
+
+def large_single_rows(target: Target) -> Outcome:
+    lists = b"[" + b"[]," * 300_000 + b"[]]"
+    bodies = (lists, b'{"Elevation":%b}' % lists, b'{"Elevation":"%b"}' % (b"x" * 900_000), b"9" * 900_000)
+    return _repeated(target, cycle(bodies), JSON, path="/predict")
+
+
+def wrong_widths(target: Target) -> Outcome:
+    found = Outcome()
+    for count in (200_000, 7_000_000):
+        began = time.monotonic()
+        status, _ = ask(target.port, "POST", BATCH, _HEADER.encode() + b"\n" + b"1,2\n" * count, CSV)
+        found.answers[status] += 1
+        if (seconds := time.monotonic() - began) > LINE_SECONDS:
+            found.failed = f"{count:,} lines of a wrong width took {seconds:.0f} s"
+    return found
+
+
+def parallel_uploads(target: Target) -> Outcome:
+    found = Outcome()
+    rows = b"[" + b",".join([ROW] * (19_000_000 // (len(ROW) + 1))) + b"]"
+    large = csv_rows(400_000)
+
+    def one(body: bytes, kind: dict[str, str]) -> None:
+        status, _ = ask(target.port, "POST", BATCH, body, kind, seconds=120)
+        found.answers[status] += 1
+
+    together([*[partial(one, rows, JSON)] * 6, *[partial(one, large, CSV)] * 6])
+    return found
+
+
+def _repeated(target: Target, bodies: Iterable[bytes], headers: dict[str, str] = CSV, path: str = BATCH) -> Outcome:
+    found, until = Outcome(), time.monotonic() + SECONDS
+    for body in _until(bodies, until):
+        status, _ = ask(target.port, "POST", path, body, headers)
+        found.answers[status] += 1
+    return found
+
+
+def _until(bodies: Iterable[bytes], until: float) -> Iterator[bytes]:
+    for body in islice(bodies, 1_000):
+        if time.monotonic() > until:
+            return
+        yield body
+
+
+ATTACKS = (
+    Attack("spellings padded with blanks", "be remembered", padded_spellings),
+    Attack("a header of 140,000 columns", "be read", wide_header),
+    Attack("15 MB of empty rows", "be read beyond the hundredth", empty_rows),
+    Attack("15 MB of nested lists", "be built in memory", nested),
+    Attack("single rows of 1 MB", "keep the event loop busy", large_single_rows),
+    Attack("lines of a wrong width", f"take more than {LINE_SECONDS:g} s", wrong_widths),
+    Attack("12 large uploads at once", "fill the memory", parallel_uploads),
+)

@@ -1,0 +1,120 @@
+"""What is attacked, and what an attack reports."""
+
+import os
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
+from multiprocessing.connection import Connection
+from threading import Thread
+from typing import Any
+
+HOST = "127.0.0.1"
+BYSTANDER = "127.0.0.2"
+"""Address of the other client; the attacker has `HOST`."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A running API.
+
+    Attributes:
+        port: of the API with the settings of `make up`.
+        limited_port: of the same API with a limit of `LIMITED_RATE` requests per second.
+        mlflow: processes of the MLflow server, which an attack may suspend and has to resume.
+        environment: what a process of this installation needs to reach its data store and MLflow.
+    """
+
+    port: int
+    limited_port: int
+    mlflow: tuple[int, ...]
+    environment: dict[str, str]
+
+
+LIMITED_RATE = 2
+
+
+@dataclass
+class Outcome:
+    """What an attack saw. Its fields are added up, except for `failed`.
+
+    Attributes:
+        answers: number of answers by status; "closed" and "open" for connections without one.
+        failed: what the attack must not achieve and did; "" if it did not.
+        rows_reconstructed: training rows that the answers gave away.
+        foreign_models_served: answers by a version that neither the gate nor a key let in.
+    """
+
+    answers: Counter[str] = field(default_factory=Counter)
+    failed: str = ""
+    rows_reconstructed: int = 0
+    foreign_models_served: int = 0
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One attack.
+
+    Attributes:
+        must_not: what it must not achieve, beside slowing down others, memory that stays, and undeclared errors.
+        run: carries it out, in a process of its own, in less than a minute.
+    """
+
+    name: str
+    must_not: str
+    run: Callable[[Target], Outcome]
+
+
+def carry_out(attack: Attack, target: Target, pipe: Connection) -> None:
+    """Run an attack in this process; its beginning and its outcome go through the pipe."""
+    # The attacker's work takes time from the API on the same machine, which an attacker elsewhere does not.
+    os.nice(10)
+    pipe.send(None)
+    pipe.send(attack.run(target))
+
+
+def ask(
+    port: int,
+    method: str,
+    path: str,
+    body: bytes | None = None,
+    headers: dict[str, str] | None = None,
+    source: str = HOST,
+    seconds: float = 60,
+) -> tuple[str, bytes]:
+    """The status and the body of an answer; the status is "closed" without one."""
+    connection = HTTPConnection(HOST, port, timeout=seconds, source_address=(source, 0))
+    try:
+        connection.request(method, path, body, headers or {})
+        response = connection.getresponse()
+        return str(response.status), response.read()
+    except (OSError, HTTPException):
+        return "closed", b""
+    finally:
+        connection.close()
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection((HOST, port), timeout=30)
+
+
+def status_of(connection: socket.socket, seconds: float) -> str:
+    """The status that comes within some seconds; "closed" or "open" without one."""
+    connection.settimeout(seconds)
+    try:
+        beginning = connection.recv(1 << 16)
+    except TimeoutError:
+        return "open"
+    except OSError:
+        return "closed"
+    return beginning[9:12].decode("latin-1") or "closed"
+
+
+def together(calls: Iterable[Callable[[], Any]]) -> None:
+    """Make calls at once, each in a thread."""
+    threads = [Thread(target=call) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()

@@ -1,0 +1,143 @@
+"""Rows that are made to cost memory or time: reading stops early, in memory that does not grow with the body."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dosel.rows import json as json_rows
+from dosel.rows.csv import CsvReader
+from dosel.rows.json import JsonReader
+from dosel.rows.validation import MAX_INVALID_ROWS, InvalidRows, UnreadableRows
+from dosel.usecases.covertype import COVERTYPE
+
+MOST_MB = 130
+"""Peak above the body of 15 MB: one copy as text, and the windows."""
+
+MEASURED = """
+import sys
+from pathlib import Path
+from dosel.errors import DoselError
+from dosel.rows.csv import CsvReader
+from dosel.rows.json import JsonReader
+from dosel.usecases.covertype import COVERTYPE
+
+def peak():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+
+kind, file = sys.argv[1:]
+reader = CsvReader(COVERTYPE) if kind == "csv" else JsonReader(COVERTYPE)
+body = Path(file).read_bytes() if kind == "json" else b""
+Path("/proc/self/clear_refs").write_text("5")
+before = peak()
+try:
+    if kind == "csv":
+        for _ in reader.blocks(Path(file)): pass
+    else:
+        reader.rows(body)
+except DoselError as error:
+    print(type(error).__name__)
+print(peak() - before)
+"""
+
+HEADER = ",".join(COVERTYPE.feature_names).encode()
+VALUES = ",".join(map(str, COVERTYPE.example.values()))
+LISTS = b"[" + b"[]," * 5_000_000 + b"[]]"
+CATEGORY = COVERTYPE.categories[0]
+
+
+def padded() -> bytes:
+    value = str(COVERTYPE.example[CATEGORY.name])
+    return "\n".join((HEADER.decode(), *(VALUES.replace(value, value + " " * n) for n in range(5_000)))).encode()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("json", b"[" + b",".join([b"{}"] * 5_000_000) + b"]"),
+        ("json", LISTS),
+        ("json", b'[{"Elevation":%b}]' % LISTS),
+        ("json", b'{"rows":%b}' % LISTS),
+        ("csv", ",".join(f"c{n}" for n in range(140_000)).encode() + b"\n" + b"," * 140_000),
+        ("csv", HEADER + b"\n" + b"1,2\n" * 5_000_000),
+        ("csv", padded()),
+    ],
+    ids=["empty rows", "lists", "a long row", "no list", "wide header", "wrong widths", "padded"],
+)
+def test_a_body_costs_little_more_memory_than_its_bytes(kind: str, body: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "body"
+    file.write_bytes(body)
+    command = [sys.executable, "-c", MEASURED, kind, str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert float(done.stdout.split()[-1]) < MOST_MB
+
+
+@pytest.mark.parametrize("lines", [200_000, 5_000_000])
+def test_reading_stops_at_the_hundredth_line_of_a_wrong_width(lines: int, tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_bytes(HEADER + b"\n" + b"1,2\n" * lines)
+    began = time.process_time()
+    with pytest.raises(InvalidRows) as refused:
+        list(CsvReader(COVERTYPE).blocks(file))
+    assert len(refused.value.errors) == MAX_INVALID_ROWS
+    assert time.process_time() - began < 2
+
+
+def test_spellings_of_a_category_are_not_remembered(tmp_path: Path) -> None:
+    file, reader = tmp_path / "rows.csv", CsvReader(COVERTYPE)
+    file.write_bytes(padded())
+    codes = reader._validator.codes[CATEGORY.name]
+    before = len(codes)
+    assert sum(len(block.columns) for block in reader.blocks(file)) == 5_000
+    JsonReader(COVERTYPE).row(json.dumps(dict(COVERTYPE.example) | {CATEGORY.name: " Rawah " * 1}).encode())
+    assert len(codes) == before
+
+
+@pytest.mark.parametrize(
+    "body", [LISTS[:900_000], b'{"Elevation":%b}' % LISTS[:900_000], b'{"Elevation":"' + b"x" * 900_000]
+)
+def test_a_row_that_is_too_long_is_refused_unread(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json, "loads", None)
+    with pytest.raises(UnreadableRows, match="longer than 65,536 characters"):
+        JsonReader(COVERTYPE).row(body)
+
+
+def test_blanks_around_a_row_do_not_count() -> None:
+    row = dict(COVERTYPE.example) | {"Elevation": "2000"}
+    numbers, _, _ = JsonReader(COVERTYPE).row(json.dumps(row).encode() + b" " * 200_000)
+    assert numbers[0] == 2000
+
+
+@pytest.mark.parametrize("separator", [",", " ,\n "])
+def test_a_list_is_read_alike_wherever_it_is_cut(separator: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [dict(COVERTYPE.example) | {"Elevation": 2000 + number} for number in range(50)]
+    body = ("[" + separator.join(map(json.dumps, rows)) + "]").encode()
+    whole = JsonReader(COVERTYPE).rows(body)
+    for size in range(1, 700, 50):
+        monkeypatch.setattr(json_rows, "PART_BYTES", size)
+        monkeypatch.setattr(json_rows, "WINDOW", 600 + size)
+        for read in (JsonReader(COVERTYPE).rows(body), JsonReader(COVERTYPE)._judged_rows(body)):
+            assert np.array_equal(read.numbers, whole.numbers)
+            assert np.array_equal(read.codes, whole.codes)
+
+
+@pytest.mark.parametrize("end", [",]", ",]\n", ",,{}]", "", "}]", "],[]"])
+def test_a_list_that_ends_wrongly_is_not_json_wherever_it_is_cut(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = json.dumps(COVERTYPE.example)
+    for size in (1, len(row) - 2, len(row) + 1, 10_000):
+        monkeypatch.setattr(json_rows, "PART_BYTES", size)
+        with pytest.raises(UnreadableRows, match="not JSON"):
+            JsonReader(COVERTYPE).rows(f"[{row},{row}{end}".encode())
+
+
+def test_an_error_is_named_by_its_place_in_the_whole_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = json.dumps(COVERTYPE.example)
+    monkeypatch.setattr(json_rows, "WINDOW", len(row) + 50)
+    with pytest.raises(UnreadableRows, match=r"at line 3, column \d+"):
+        JsonReader(COVERTYPE).rows(f"[{row},\n{row},\n{{'x': 1}}, {row}]".encode())

@@ -1,0 +1,111 @@
+"""The health of the version in Production: its accuracy on labelled live rows against what the gate found."""
+
+from datetime import datetime
+from typing import Any
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+from dosel.client import ApiProblem, Client
+from dosel.errors import ServiceError
+from ui import errors
+from ui.text import plain
+
+STATES = {
+    "unknown": (":material/hourglass_empty:", "gray", "too few labels to say"),
+    "as promised": (":material/verified:", "green", "as promised"),
+    "harmed": (":material/report:", "red", "harmed"),
+}
+"""Icon, colour and words for each state."""
+
+NOT_FOUND = 404
+
+
+def show(client: Client, use_case: dict[str, Any]) -> None:
+    """Show the state, the accuracy over time and each metric; nothing while nothing is in Production."""
+    try:
+        health = client.health(use_case["name"])
+    except ApiProblem as problem:
+        if problem.status != NOT_FOUND:
+            errors.show(problem, "health")
+        return
+    except ServiceError as error:
+        errors.show(error, "health")
+        return
+    st.subheader("Health")
+    icon, colour, words = STATES[health["state"]]
+    labels = f"{health['labels']:,} labelled live rows"
+    st.markdown(f":{colour}-badge[{icon} {words}] &nbsp; version {health['version']} on {labels}")
+    if health["state"] == "harmed":
+        _say_harm(use_case, health)
+    if health["course"]:
+        st.altair_chart(_course(health), width="stretch", key=f"course-{use_case['name']}")
+    else:
+        st.caption(
+            "No labelled row has reached this version yet. New batches are scored before a model trains on them."
+        )
+    with st.expander("Accuracy and recall of each class"):
+        st.dataframe(_metrics(health["findings"]), width="stretch", hide_index=True, key=f"metrics-{use_case['name']}")
+        st.caption(
+            "Promised: on the held-out rows of the gate. At least and at most: bounds of the live figure that hold at "
+            "every look together."
+        )
+
+
+def _say_harm(use_case: dict[str, Any], health: dict[str, Any]) -> None:
+    harmed = [finding for finding in health["findings"] if finding["state"] == "harmed"]
+    figures = "; ".join(
+        f"{plain(finding['name'])} {finding['live']['rate']:.1%}, promised {finding['promised']['rate']:.1%}"
+        for finding in harmed
+    )
+    since = datetime.fromisoformat(health["harmed_since"])
+    st.error(
+        f"Since {since:%d %B %Y, %H:%M} UTC this version is proven to be worse than the gate found: {figures}. "
+        f"To put the previous version back: `dosel rollback {use_case['name']}`",
+        icon=":material/report:",
+    )
+
+
+def _course(health: dict[str, Any]) -> alt.LayerChart | alt.FacetChart:
+    points = pd.DataFrame(health["course"])
+    floor = min(0.5, float(points["low"].min()))
+    scale = alt.Scale(domain=[floor, 1], nice=False)
+    labels = alt.X("labels:Q", title="labelled live rows", axis=alt.Axis(format=",d", tickMinStep=1))
+    tips = [
+        alt.Tooltip("labels:Q", format=",d"),
+        *(alt.Tooltip(f"{name}:Q", format=".1%") for name in ("accuracy", "low", "high")),
+    ]
+    base = alt.Chart(points).encode(x=labels)
+    band = base.mark_area(opacity=0.2).encode(y=alt.Y("low:Q", title="accuracy", scale=scale), y2="high:Q")
+    line = base.mark_line(point=True).encode(y=alt.Y("accuracy:Q", axis=alt.Axis(format="%")), tooltip=tips)
+    layers: list[alt.Chart] = [band, line]
+    promised = health["findings"][0]["promised"]
+    if promised and promised["rate"] is not None:
+        rule = alt.Chart(pd.DataFrame({"promised": [promised["rate"]]}))
+        layers.append(rule.mark_rule(strokeDash=[6, 4], color="gray").encode(y="promised:Q"))
+        layers.append(
+            rule.mark_text(text="promised by the gate", align="left", dx=4, dy=-7, color="gray").encode(
+                x=alt.value(0), y="promised:Q"
+            )
+        )
+    return alt.layer(*layers).properties(height=220)
+
+
+def _metrics(findings: list[dict[str, Any]]) -> pd.DataFrame:
+    def share(value: float | None) -> str:
+        return "–" if value is None else f"{value:.1%}"
+
+    rows = [
+        {
+            "metric": finding["name"],
+            "promised": share(finding["promised"] and finding["promised"]["rate"]),
+            "live": share(finding["live"]["rate"]),
+            "at least": share(finding["low"]),
+            "at most": share(finding["high"]),
+            "rows": finding["live"]["total"],
+            "state": finding["state"],
+        }
+        for finding in findings
+    ]
+    return pd.DataFrame(rows)
