@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from app.serving.loaded_model import LoadedModel, NotReady
 from app.serving.slot import Slot
+from app.serving.stale_events import StaleEvents
 from app.serving.version_loader import VersionLoader
 from dosel.errors import DoselError, ModelNotFound, UnknownUseCase
 from dosel.settings import Settings
@@ -42,6 +43,7 @@ class ModelFollower:
     ) -> None:
         self._settings = settings
         self._loader = VersionLoader(settings)
+        self._stale = StaleEvents(settings.warehouse_url)
         self._open_registry = open_registry or _open
         self._registry: Registry | None = None
         self._slots = {use_case.name: Slot(use_case) for use_case in use_cases}
@@ -212,6 +214,7 @@ class ModelFollower:
     def _note(self, slot: Slot, outcome: str, waiting_for: str, failed: bool) -> None:
         """Record a poll's outcome, and log it if it differs from the last one: polls come every few seconds."""
         slot.waiting_for, slot.failed, slot.stale = waiting_for, failed, failed
+        self._stale.watch(slot)
         if outcome == slot.last_outcome:
             return
         slot.last_outcome = outcome

@@ -110,6 +110,12 @@ class Client:
         """The newest entries of the batch ledger, and the totals of all entries."""
         return self._repeat("GET", f"/use-cases/{use_case}/batches")
 
+    def events(self, use_case: str, limit: int = 100) -> list[dict[str, Any]]:
+        """What happened to a use case, newest first."""
+        found = self._repeat("GET", "/events", params={"use_case": use_case, "limit": limit})
+        events: list[dict[str, Any]] = found["events"]
+        return events
+
     def quarantine(self, use_case: str, limit: int = 100) -> list[dict[str, Any]]:
         """Refused rows, newest batch first, with the reason and what was received."""
         found = self._repeat("GET", f"/use-cases/{use_case}/quarantine", params={"limit": limit})

@@ -66,10 +66,13 @@ def pull(name: common.UseCaseName) -> None:
 @commands.command()
 def batches(name: common.UseCaseName) -> None:
     """Show the batch ledger and compare it with the stored rows; exits 1 if they differ."""
-    from dosel.terminal import ledger
+    from dosel.terminal import ledger, refused_batches
 
     store = _batch_store(name)
-    Console(soft_wrap=True).print(ledger(store.records()))
+    console = Console(soft_wrap=True)
+    console.print(ledger(store.records()))
+    if refusals := store.refusals():
+        console.print(refused_batches(refusals))
     store.audit()
 
 

@@ -17,6 +17,7 @@ from dosel.db.tables import PROJECTIONS, PROMOTIONS
 from dosel.errors import PromotionConflict
 from dosel.model.facts import Facts
 from dosel.registry import manifests, notes, orphans, verdicts
+from dosel.registry.announcements import announce_promotion
 from dosel.registry.manifests import TRAINED, Manifest
 from dosel.registry.notes import Note
 from dosel.registry.verdicts import Verdict
@@ -251,6 +252,7 @@ class PromotionLedger:
             connection.execute(insert(PROMOTIONS).values(values))
             entry = _last(connection, model)
             assert entry is not None
+            announce_promotion(connection, entry)
             return entry
 
     @contextmanager
