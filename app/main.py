@@ -100,7 +100,7 @@ def build_app(
     app.add_middleware(FormsAsJson)
     problems.install(app)
     app.include_router(predict.router(use_cases, default))
-    app.include_router(bulk_predict.router(use_cases))
+    app.include_router(bulk_predict.router(use_cases, settings))
     app.include_router(explain.router(use_cases, settings))
     app.include_router(models.router(use_cases, default, bool(settings.predict_key_names)))
     app.include_router(registry.router(use_cases))
