@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -11,7 +11,7 @@ import numpy as np
 from starlette.types import Scope
 
 from dosel.errors import DoselError
-from dosel.rows.columns import UNKNOWN, Columns
+from dosel.rows.columns import Columns
 from dosel.usecases import UseCase
 
 if TYPE_CHECKING:
@@ -131,51 +131,36 @@ class PredictionLog:
 
 
 def _records(entries: Sequence[LogEntry]) -> "list[AnswerRecord]":
+    by_use_case: dict[str, list[LogEntry]] = {}
+    for entry in entries:
+        by_use_case.setdefault(entry.use_case.name, []).append(entry)
+    return [record for mine in by_use_case.values() for record in _records_of(mine[0].use_case, mine)]
+
+
+def _records_of(use_case: UseCase, entries: Sequence[LogEntry]) -> "Iterator[AnswerRecord]":
+    # Imported here: it takes a second, in which the app can already answer /healthz.
+    from dosel.rows.hashing import feature_keys
     from dosel.warehouse.predictions import AnswerRecord
 
-    keys = _features_keys(entries)
-    return [
-        AnswerRecord(
+    numbers = np.array([entry.numbers for entry in entries], np.float64).reshape(len(entries), -1)
+    codes = np.array([entry.codes for entry in entries], np.intp).reshape(len(entries), -1)
+    keys = feature_keys(use_case, Columns(numbers, codes)).tolist()
+    names = [feature.name for feature in (*use_case.numbers, *use_case.categories)]
+    # The last one is that of a missing value, whose code is -1; a missing number is null in JSON, too.
+    words = [(*category.values, None) for category in use_case.categories]
+    for entry, key in zip(entries, keys, strict=True):
+        texts = [values[code] for values, code in zip(words, entry.codes, strict=True)]
+        yield AnswerRecord(
             entry.request_id,
             entry.row_no,
             entry.rows,
             entry.trace_id,
             entry.at,
-            entry.use_case.name,
+            use_case.name,
             entry.version.name,
             entry.version.version,
-            _encoded(_values(entry)).decode(),
+            _encoded(dict(zip(names, (*entry.numbers, *texts), strict=True))).decode(),
             key,
             _encoded(entry.prediction.probabilities).decode(),
             entry.prediction.prediction,
         )
-        for entry, key in zip(entries, keys, strict=True)
-    ]
-
-
-def _features_keys(entries: Sequence[LogEntry]) -> list[int]:
-    """Each entry's key of its features; those of a use case are computed together."""
-    # Imported here: it takes a second, in which the app can already answer /healthz.
-    from dosel.rows.hashing import feature_keys
-
-    places: dict[str, list[int]] = {}
-    for place, entry in enumerate(entries):
-        places.setdefault(entry.use_case.name, []).append(place)
-    keys = [0] * len(entries)
-    for mine in places.values():
-        use_case = entries[mine[0]].use_case
-        numbers = np.array([entries[place].numbers for place in mine], np.float64)
-        codes = np.array([entries[place].codes for place in mine], np.intp)
-        columns = Columns(numbers.reshape(len(mine), -1), codes.reshape(len(mine), -1))
-        for place, key in zip(mine, feature_keys(use_case, columns).tolist(), strict=True):
-            keys[place] = key
-    return keys
-
-
-def _values(entry: LogEntry) -> dict[str, float | str | None]:
-    """The row's values by feature; a missing one is null in JSON."""
-    numbers, categories = entry.use_case.numbers, entry.use_case.categories
-    values: dict[str, float | str | None] = dict(zip([n.name for n in numbers], entry.numbers, strict=True))
-    for category, code in zip(categories, entry.codes, strict=True):
-        values[category.name] = None if code == UNKNOWN else category.values[code]
-    return values
