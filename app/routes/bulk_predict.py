@@ -124,7 +124,7 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, uploads: Places
 
                 await queue.run(client, work)
         except InvalidRows as bad:
-            return _refusal(request, bad)
+            return refusal(request, bad)
         finally:
             uploads.leave(client)
         state = request.app.state
@@ -163,7 +163,7 @@ def _pieces(out: "SpooledTemporaryFile[bytes]") -> Iterator[bytes]:
             yield piece
 
 
-def _refusal(request: Request, bad: InvalidRows) -> ProblemResponse:
+def refusal(request: Request, bad: InvalidRows) -> ProblemResponse:
     more = len(bad.errors) - MESSAGES
     detail = str(bad) + (f"; and {more} more" if more > 0 else "")
     errors = [RowError.of(error) for error in bad.errors]

@@ -145,7 +145,7 @@ def _records_of(use_case: UseCase, entries: Sequence[LogEntry]) -> "Iterator[Ans
     numbers = np.array([entry.numbers for entry in entries], np.float64).reshape(len(entries), -1)
     codes = np.array([entry.codes for entry in entries], np.intp).reshape(len(entries), -1)
     keys = feature_keys(use_case, Columns(numbers, codes)).tolist()
-    names = [feature.name for feature in (*use_case.numbers, *use_case.categories)]
+    names = [number.name for number in use_case.numbers] + [category.name for category in use_case.categories]
     # The last one is that of a missing value, whose code is -1; a missing number is null in JSON, too.
     words = [(*category.values, None) for category in use_case.categories]
     for entry, key in zip(entries, keys, strict=True):

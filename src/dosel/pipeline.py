@@ -169,7 +169,7 @@ class Pipeline:
         Returns:
             The ids of the scored batches; none while nothing is in Production.
         """
-        return Watch(self._use_case, self._registry, self._batches, TruthStore(self._engine)).score_batches()
+        return Watch(self._use_case, self._registry, self._batches, self._engine).score_batches()
 
     def training_due(self) -> bool:
         """Whether no version that the gate has judged was trained on the rows as they are now, by the ledger."""

@@ -85,7 +85,7 @@ FEEDBACK = _fixed(
     Column("answer_id", BigInteger, nullable=False, unique=True),
     Column("at", MOMENT, nullable=False),
     Column("delay", Double, nullable=False),
-    # Empty if the version was never in Production.
+    # Empty if this truth is not among the labelled rows of feedback.
     Column("sequence", Integer),
     Column("truth", Integer, nullable=False),
     Column("source", String(16), nullable=False),
