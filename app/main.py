@@ -16,7 +16,18 @@ from app.http.docs import Api, add_docs_page
 from app.http.logs import AccessLog, write_json
 from app.http.metrics import Metrics
 from app.http.middleware import Keys, Middleware, RequestRecord
-from app.routes import bulk_predict, events, explain, health, ingested_batches, models, predict, registry, service
+from app.routes import (
+    bulk_predict,
+    events,
+    explain,
+    feedback,
+    health,
+    ingested_batches,
+    models,
+    predict,
+    registry,
+    service,
+)
 from app.serving.follower import ModelFollower
 from app.serving.prediction_log import PredictionLog
 from app.serving.work_queue import SharedCalls
@@ -100,7 +111,8 @@ def build_app(
     app.add_middleware(FormsAsJson)
     problems.install(app)
     app.include_router(predict.router(use_cases, default))
-    app.include_router(bulk_predict.router(use_cases))
+    app.include_router(bulk_predict.router(use_cases, settings))
+    app.include_router(feedback.router(use_cases, settings))
     app.include_router(explain.router(use_cases, settings))
     app.include_router(models.router(use_cases, default, bool(settings.predict_key_names)))
     app.include_router(registry.router(use_cases))

@@ -1,6 +1,7 @@
 """Two DAGs for each use case: `…_ingest` stores new batches, `…_train` starts when the clean rows changed.
 
-One more, `dosel_messages`, delivers the messages that the tasks could not.
+Two more: `dosel_messages` delivers the messages that the tasks could not, and `dosel_retention` deletes old entries of
+the prediction log once a day.
 
 This file has only schedules and wiring. Heavy imports are inside the tasks, since Airflow parses this file before each
 task. Tasks pass references to each other: a run's id, a version's number.
@@ -140,6 +141,27 @@ def messages() -> None:
     deliver()
 
 
+@task(execution_timeout=timedelta(hours=2))
+def prune() -> int:
+    """Delete answers that are older than `DOSEL_PREDICTION_DAYS`, with the feedback on them; return how many."""
+    from dosel.db.engine import connect
+    from dosel.warehouse.retention import prune as delete
+
+    settings = Settings.load()
+    return delete(connect(settings.warehouse_url), settings.prediction_days)
+
+
+@dag(
+    dag_id="dosel_retention",
+    schedule=timedelta(days=1),
+    tags=["dosel"],
+    description="Deletes old entries of the prediction log",
+    **DAG_SETTINGS,
+)
+def retention() -> None:
+    prune()
+
+
 def dags_of(use_case: UseCase, ingest_every: timedelta) -> tuple[DAG, DAG]:
     clean_rows = Asset(name=f"{use_case.name}_clean", uri=f"dosel://warehouse/{use_case.name}_clean")
     tags = ["dosel", use_case.name]
@@ -180,6 +202,7 @@ def dags_of(use_case: UseCase, ingest_every: timedelta) -> tuple[DAG, DAG]:
     return ingest(), training()
 
 
-messages()
 for declared in ALL:
     dags_of(declared, timedelta(seconds=Settings.load().ingest_every))
+messages()
+retention()

@@ -9,6 +9,7 @@ import streamlit as st
 
 from dosel.client import ApiProblem, Client
 from dosel.errors import ServiceError
+from dosel.wording import duration
 from ui import errors
 from ui.text import plain
 
@@ -45,6 +46,7 @@ def show(client: Client, use_case: dict[str, Any]) -> None:
         st.caption(
             "No labelled row has reached this version yet. New batches are scored before a model trains on them."
         )
+    st.caption(_coverage(health["coverage"]))
     with st.expander("Accuracy and recall of each class"):
         st.dataframe(_metrics(health["findings"]), width="stretch", hide_index=True, key=f"metrics-{use_case['name']}")
         st.caption(
@@ -62,9 +64,19 @@ def _say_harm(use_case: dict[str, Any], health: dict[str, Any]) -> None:
     since = datetime.fromisoformat(health["harmed_since"])
     st.error(
         f"Since {since:%d %B %Y, %H:%M} UTC this version is proven to be worse than the gate found: {figures}. "
-        f"To put the previous version back: `dosel rollback {use_case['name']}`",
+        f"{_coverage(health['coverage'])} To put the previous version back: `dosel rollback {use_case['name']}`",
         icon=":material/report:",
     )
+
+
+def _coverage(coverage: dict[str, Any]) -> str:
+    if not coverage["answers"]:
+        return "No answer of this version is in the prediction log yet."
+    text = f"Truth has come for {coverage['share']:.1%} of {coverage['answers']:,} logged answers"
+    if not coverage["labelled"]:
+        return f"{text}."
+    median, p90 = duration(coverage["delay_median"]), duration(coverage["delay_p90"])
+    return f"{text}: half of it within {median}, 90 % within {p90}."
 
 
 def _course(health: dict[str, Any]) -> alt.LayerChart | alt.FacetChart:

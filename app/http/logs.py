@@ -37,6 +37,8 @@ class AccessLog:
             "status": status,
             "ms": round(seconds * 1000, 3),
         }
+        if trace_id := scope.get("dosel.trace_id"):
+            line["trace_id"] = trace_id
         self._lines.append(_encoded(line))
         if len(self._lines) == 1:
             asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)

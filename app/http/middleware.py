@@ -14,7 +14,7 @@ from app.http.logs import AccessLog
 from app.http.metrics import Metrics
 from app.http.problems import ALWAYS_ANSWERED, problem_response
 
-PROTECTED = ("/predict", "/explain")
+PROTECTED = ("/predict", "/explain", "/feedback")
 """Prefixes of the paths that need a key, if there are keys."""
 
 Middleware = Callable[[ASGIApp], ASGIApp]
@@ -42,8 +42,9 @@ _PAGE_HEADERS = [
 class RequestRecord:
     """Gives each request an id, each answer its headers, and both logs their line: one wrapper of `send` for all.
 
-    The id is the client's `X-Request-ID`, or a new one; the answer repeats it. A request whose handler ended without
-    an answer counts as a 500.
+    The id is the server's own and unique: `X-Dosel-Request-ID` of the answer. The client's own `X-Request-ID` is kept
+    beside it as the trace id, and the answer repeats it. A request whose handler ended without an answer counts as a
+    500.
     """
 
     METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -59,10 +60,12 @@ class RequestRecord:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _header(scope, b"x-request-id")
-        if request_id is None or not _REQUEST_ID.fullmatch(request_id):
-            request_id = b"%b-%x" % (self._prefix, next(self._numbers))
+        request_id = trace_id = b"%b-%x" % (self._prefix, next(self._numbers))
         scope["dosel.request_id"] = request_id.decode()
+        given = _header(scope, b"x-request-id")
+        if given is not None and _REQUEST_ID.fullmatch(given):
+            trace_id = given
+            scope["dosel.trace_id"] = given.decode()
         headers = _PAGE_HEADERS if scope["path"].startswith("/docs") else _DATA_HEADERS
         status, began = 500, time.perf_counter()
 
@@ -70,7 +73,7 @@ class RequestRecord:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] += [*headers, (b"x-request-id", request_id)]
+                message["headers"] += [*headers, (b"x-request-id", trace_id), (b"x-dosel-request-id", request_id)]
             await send(message)
 
         try:

@@ -20,6 +20,8 @@ from dosel.errors import (
     NotExplainable,
     PromotionRefused,
     RegistryError,
+    TruthConflict,
+    UnknownAnswers,
     UnknownUseCase,
     UntrustedModel,
     WarehouseError,
@@ -36,12 +38,17 @@ STATUS: tuple[tuple[type[DoselError], HTTPStatus], ...] = (
     (UntrustedModel, HTTPStatus.CONFLICT),
     (PromotionRefused, HTTPStatus.CONFLICT),
     (NotExplainable, HTTPStatus.CONFLICT),
+    (UnknownAnswers, HTTPStatus.NOT_FOUND),
+    (TruthConflict, HTTPStatus.CONFLICT),
     (RegistryError, HTTPStatus.SERVICE_UNAVAILABLE),
     (WarehouseError, HTTPStatus.SERVICE_UNAVAILABLE),
 )
 """The HTTP status of each exception of the domain; the first match counts."""
 
 RETRY_AFTER_SECONDS = 5
+
+RETRY_UNKNOWN_SECONDS = 30
+"""The prediction log's longest pause before it writes again what the data store did not take."""
 
 CLIENT_CLOSED = 499
 """Status in logs and metrics of a request whose client went away; nobody receives it."""
@@ -57,7 +64,8 @@ WHEN = {
     403: "This installation has no keys for this call.",
     404: "No such use case or model; the answer lists the existing ones.",
     408: "The body did not arrive in time.",
-    409: "The version's files are not those that were registered, or there is no version to roll back to.",
+    409: "The version's files are not those that were registered, there is no version to roll back to, or an answer "
+    "has another truth already.",
     413: "The body is too large.",
     415: "The body has a content type that this call does not accept.",
     422: "A field is missing, unknown or invalid; the answer names it, what was expected and what it got.",
@@ -162,7 +170,11 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(DoselError)
     async def domain_error(request: Request, error: DoselError) -> ProblemResponse:
         status = next((s for kind, s in STATUS if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
-        return _problem(request, status, str(error))
+        response = _problem(request, status, str(error))
+        if isinstance(error, UnknownAnswers):
+            # The log may be behind: in another worker's queue, or while the data store was away.
+            response.headers["Retry-After"] = str(RETRY_UNKNOWN_SECONDS)
+        return response
 
     @app.exception_handler(RequestValidationError)
     async def validation_error(request: Request, error: RequestValidationError) -> ProblemResponse:

@@ -1,6 +1,5 @@
 """Bulk requests: rows as JSON or CSV, answered in the same format and order."""
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,10 +17,10 @@ from app.routes.dependencies import FollowerDep
 from app.routes.predict import ModelQuery, asked_for, content_type
 from app.schemas.answers import BatchAnswer
 from app.schemas.rows import row_model
-from app.serving.batch_answers import BatchSummary, write_csv, write_json
+from app.serving.batch_answers import BatchSample, write_csv, write_json
 from app.serving.loaded_model import STALE, LoadedModel
 from app.serving.places import Places
-from app.serving.prediction_log import LogEntry
+from app.serving.prediction_log import LogEntry, ids_of
 from app.serving.work_queue import WorkQueue
 from dosel.rows.csv import CsvReader
 from dosel.rows.json import JsonReader
@@ -58,14 +57,14 @@ def limits(settings: Settings, use_cases: Sequence[UseCase]) -> Callable[[Scope]
     return limit
 
 
-def router(use_cases: Sequence[UseCase]) -> APIRouter:
+def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
     made = APIRouter(
         tags=["predict"],
         responses=documented(400, 401, 404, 408, 413, 415, 429, 503) | {422: {"model": BatchProblem}},
     )
     queue, uploads = WorkQueue("bulk requests", AT_ONCE, WAITING), Places("the upload queue", UPLOADS)
     for use_case in use_cases:
-        _add(made, use_case, queue, uploads)
+        _add(made, use_case, queue, uploads, settings.logged_batch_rows)
 
     @made.post("/predict/{use_case}/batch", include_in_schema=False)
     async def unknown(use_case: str, follower: FollowerDep) -> None:
@@ -78,7 +77,7 @@ def _path(use_case: UseCase) -> str:
     return f"/predict/{use_case.name}/batch"
 
 
-def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, uploads: Places) -> None:
+def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, uploads: Places, logged_rows: int) -> None:
     Row = row_model(use_case)
     json_reader, csv_reader = JsonReader(use_case), CsvReader(use_case)
     header = ",".join(use_case.feature_names)
@@ -107,52 +106,44 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, uploads: Places
             raise HTTPException(415, f"the Content-Type is {cut(declared)}; send {JSON} or {CSV}")
         served, stale = await asked_for(request.scope, follower, use_case, model)
         began, out = time.time(), SpooledTemporaryFile[bytes](IN_MEMORY_BYTES)
+        sample = BatchSample(logged_rows)
         client = client_of(request.scope)
         # Refuse before the upload if the queue is full. The request takes its place once the body has arrived.
         queue.check(client)
         uploads.take(client)
         try:
             with NamedTemporaryFile(prefix="dosel-batch-") as spool:
-                digest = await _received(request, spool)
+                await _receive(request, spool)
 
-                def work() -> BatchSummary:
+                def work() -> None:
                     file = Path(spool.name)
                     if kind == JSON:
-                        return write_json(json_reader.rows(file.read_bytes()), served, out)
-                    return write_csv(csv_reader.blocks(file), served, out)
+                        write_json(json_reader.rows(file.read_bytes()), served, out, sample)
+                    else:
+                        write_csv(csv_reader.blocks(file), served, out, sample)
 
-                answered = await queue.run(client, work)
+                await queue.run(client, work)
         except InvalidRows as bad:
-            return _refusal(request, bad)
+            return refusal(request, bad)
         finally:
             uploads.leave(client)
         state = request.app.state
-        state.metrics.rows(answered.rows)
-        state.record.offer(
-            LogEntry(
-                request.scope.get("dosel.request_id", ""),
-                began,
-                use_case,
-                served.version,
-                answered.rows,
-                digest.encode(),
-                dict(+answered.classes),
-            )
-        )
+        state.metrics.rows(sample.rows)
+        ids = ids_of(request.scope)
+        version, record = served.version, state.record
+        for row_no, numbers, codes, prediction in sample.sampled:
+            record.offer(LogEntry(*ids, began, use_case, version, numbers, codes, prediction, row_no, sample.rows))
         response = _sent(out, f"{kind}; charset=utf-8" if kind == CSV else kind, served)
         if stale:
             response.headers[STALE] = "true"
         return response
 
 
-async def _received(request: Request, spool: IO[bytes]) -> str:
-    """Write the body to a file; return its SHA-256."""
-    digest = hashlib.sha256()
+async def _receive(request: Request, spool: IO[bytes]) -> None:
+    """Write the body to a file."""
     async for chunk in request.stream():
-        digest.update(chunk)
         spool.write(chunk)
     spool.flush()
-    return digest.hexdigest()
 
 
 def _sent(out: "SpooledTemporaryFile[bytes]", media_type: str, served: LoadedModel) -> Response:
@@ -172,7 +163,7 @@ def _pieces(out: "SpooledTemporaryFile[bytes]") -> Iterator[bytes]:
             yield piece
 
 
-def _refusal(request: Request, bad: InvalidRows) -> ProblemResponse:
+def refusal(request: Request, bad: InvalidRows) -> ProblemResponse:
     more = len(bad.errors) - MESSAGES
     detail = str(bad) + (f"; and {more} more" if more > 0 else "")
     errors = [RowError.of(error) for error in bad.errors]

@@ -1,5 +1,6 @@
 """One row in, one answer out."""
 
+import time
 from collections.abc import Callable, Sequence
 from email.message import Message
 from functools import partial
@@ -18,7 +19,7 @@ from app.schemas.answers import Answer
 from app.schemas.rows import request_model, row_model
 from app.serving.follower import ModelFollower
 from app.serving.loaded_model import STALE, LoadedModel
-from app.serving.prediction_log import LogEntry, PredictionLog
+from app.serving.prediction_log import LogEntry, PredictionLog, ids_of
 from app.serving.work_queue import SharedCalls
 from dosel.rows.json import JsonReader
 from dosel.rows.validation import cut
@@ -73,7 +74,7 @@ class PredictRow:
         asked = QueryParams(scope["query_string"]).get("model") if scope["query_string"] else None
         loaded, stale = await asked_for(scope, self._follower, use_case, named, asked)
         prediction = loaded.predictor.one(numbers, codes)
-        self._log.offer(LogEntry.of(scope, use_case, loaded.version, body, prediction.prediction))
+        self._log.offer(LogEntry(*ids_of(scope), time.time(), use_case, loaded.version, numbers, codes, prediction))
         # The object without its closing brace, then which model it was, encoded once a version.
         return b"".join((msgspec.json.encode(prediction)[:-1], loaded.signature)), stale
 

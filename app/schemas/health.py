@@ -48,6 +48,16 @@ class PointInfo(_Described):
     high: float
 
 
+class CoverageInfo(_Described):
+    """How many logged answers of this version's time in Production got truth, and how long it took."""
+
+    answers: int = Field(description="Answers in the prediction log.")
+    labelled: int = Field(description="Those that got truth, from feedback or a labelled batch.")
+    share: float | None = Field(description="Their share; null without answers.")
+    delay_median: float | None = Field(description="Median of the seconds from an answer to its truth.")
+    delay_p90: float | None = Field(description="The seconds that 90 % of the truths did not exceed.")
+
+
 class HealthInfo(_Described):
     """Whether the version in Production is still as good as the gate found on the held-out rows."""
 
@@ -63,4 +73,5 @@ class HealthInfo(_Described):
     labels: int = Field(description="Labelled live rows that this version answered.")
     harmed_since: datetime | None
     findings: list[FindingInfo]
+    coverage: CoverageInfo
     course: list[PointInfo] = Field(description="The accuracy over time.")

@@ -1,9 +1,7 @@
 """Answers for many rows, written in the order of the rows, in memory that does not grow with them."""
 
-from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -16,43 +14,66 @@ from dosel.rows.columns import Columns
 from dosel.rows.csv import Block
 
 if TYPE_CHECKING:
-    from dosel.model.predictor import Predictor, Scores
+    from dosel.model.predictor import Prediction, Predictor, Scores
 
 CHUNK_ROWS = 8_192
 
 
-@dataclass
-class BatchSummary:
-    """How many rows were answered, and how often each class was the answer."""
+class Sampled(NamedTuple):
+    """An answered row; `row_no` counts from 1."""
 
-    rows: int = 0
-    classes: Counter[int] = field(default_factory=Counter)
-
-    def add(self, predictor: "Predictor", scores: "Scores") -> None:
-        self.rows += len(scores.chosen)
-        counts = np.bincount(scores.chosen, minlength=len(predictor.classes))
-        self.classes.update(dict(zip(predictor.classes, counts.tolist(), strict=True)))
+    row_no: int
+    numbers: list[float]
+    codes: list[int]
+    prediction: "Prediction"
 
 
-def write_json(rows: Columns, loaded: LoadedModel, out: IO[bytes]) -> BatchSummary:
+class BatchSample:
+    """How many rows were answered, and at most `limit` of them at even distances, the first one among them."""
+
+    def __init__(self, limit: int) -> None:
+        self.rows = 0
+        self.sampled: list[Sampled] = []
+        self._limit = limit
+        self._distance = 1
+
+    def add(self, predictor: "Predictor", rows: Columns, scores: "Scores") -> None:
+        before, self.rows = self.rows, self.rows + len(rows)
+        if not self._limit:
+            return
+        while self.rows > self._limit * self._distance:
+            self._distance *= 2
+        self.sampled = [row for row in self.sampled if not (row.row_no - 1) % self._distance]
+        chosen = range(-before % self._distance, len(rows), self._distance)
+        self.sampled += [
+            Sampled(
+                before + place + 1,
+                rows.numbers[place].tolist(),
+                rows.codes[place].tolist(),
+                predictor.at(scores, place),
+            )
+            for place in chosen
+        ]
+
+
+def write_json(rows: Columns, loaded: LoadedModel, out: IO[bytes], sample: BatchSample) -> None:
     """Write the answers as `BatchAnswer`."""
-    summary, predictor = BatchSummary(), loaded.predictor
+    predictor = loaded.predictor
     out.write(b'{"predictions":[')
     for start in range(0, len(rows), CHUNK_ROWS):
         chunk = rows[start : start + CHUNK_ROWS]
         scores = predictor.scores(chunk.numbers, chunk.codes)
-        summary.add(predictor, scores)
+        sample.add(predictor, chunk, scores)
         out.write(b"," * bool(start) + _json_rows(predictor, scores))
     out.write(b"]" + loaded.signature)
-    return summary
 
 
-def write_csv(blocks: Iterable[Block], loaded: LoadedModel, out: IO[bytes]) -> BatchSummary:
+def write_csv(blocks: Iterable[Block], loaded: LoadedModel, out: IO[bytes], sample: BatchSample) -> None:
     """Write each row's extra columns, then prediction, label, and each class's probability in a column by its label."""
-    summary, predictor, writer = BatchSummary(), loaded.predictor, None
+    predictor, writer = loaded.predictor, None
     for block in blocks:
         scores = predictor.scores(block.columns.numbers, block.columns.codes)
-        summary.add(predictor, scores)
+        sample.add(predictor, block.columns, scores)
         answers = _arrow_rows(predictor, scores, block.extra)
         if writer is None:
             options = csv.WriteOptions(quoting_style="needed", delimiter=block.delimiter)
@@ -60,7 +81,6 @@ def write_csv(blocks: Iterable[Block], loaded: LoadedModel, out: IO[bytes]) -> B
         writer.write_table(answers)
     if writer is not None:
         writer.close()
-    return summary
 
 
 def _json_rows(predictor: "Predictor", scores: "Scores") -> bytes:

@@ -1,44 +1,55 @@
 """The queue of the prediction log. It never blocks: when it is full, it drops entries and counts them."""
 
-import json
 import logging
 import threading
-import time
 from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, Self
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+import numpy as np
 from starlette.types import Scope
 
 from dosel.errors import DoselError
+from dosel.rows.columns import Columns
 from dosel.usecases import UseCase
 
 if TYPE_CHECKING:
+    from dosel.model.predictor import Prediction
     from dosel.registry.store import ModelVersion
-    from dosel.warehouse.predictions import PredictionStore
+    from dosel.warehouse.predictions import AnswerRecord, PredictionStore
 
 FLUSH_SECONDS = 1.0
 MAX_RETRY_SECONDS = 30.0
 CHUNK = 1_000
 """Entries that are written in one transaction."""
 
+_encoded = msgspec.json.Encoder().encode
+
 log = logging.getLogger("uvicorn.error")
 
 
 class LogEntry(NamedTuple):
-    """One answered request. Cheap to create; the writing thread formats it."""
+    """One answered row. Cheap to create; the writing thread formats it.
+
+    `numbers` and `codes` are the row's, as in `Columns`. It is number `row_no`, from 1, of the request's `rows`.
+    """
 
     request_id: str
+    trace_id: str | None
     at: float
     use_case: UseCase
     version: "ModelVersion"
-    rows: int
-    asked: bytes
-    answered: int | dict[int, int]
+    numbers: Sequence[float]
+    codes: Sequence[int]
+    prediction: "Prediction"
+    row_no: int = 1
+    rows: int = 1
 
-    @classmethod
-    def of(cls, scope: Scope, use_case: UseCase, version: "ModelVersion", asked: bytes, answered: int) -> Self:
-        return cls(scope.get("dosel.request_id", ""), time.time(), use_case, version, 1, asked, answered)
+
+def ids_of(scope: Scope) -> tuple[str, str | None]:
+    """A request's id, which is the server's own, and what the client calls it."""
+    return scope.get("dosel.request_id", ""), scope.get("dosel.trace_id")
 
 
 class PredictionLog:
@@ -56,6 +67,8 @@ class PredictionLog:
         self._open_store = open_store
         self._store: PredictionStore | None = None
         self._waiting: deque[LogEntry] = deque()
+        # How many of the waiting entries are written one by one, since writing them together failed.
+        self._singly = 0
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._write, name="prediction log", daemon=True)
 
@@ -89,39 +102,65 @@ class PredictionLog:
     def _flush(self) -> bool:
         """Write the waiting entries; return whether none is left."""
         while self._waiting:
-            chunk = [self._waiting[i] for i in range(min(CHUNK, len(self._waiting)))]
+            size = 1 if self._singly else min(CHUNK, len(self._waiting))
+            chunk = [self._waiting[i] for i in range(size)]
             try:
                 self._append(chunk)
             except DoselError as error:
                 log.warning("%d entries of the prediction log wait: %s", len(self._waiting), error)
                 return False
-            except Exception:
-                # These entries would fail again and block those behind them.
-                log.exception("%d entries of the prediction log cannot be stored; they are dropped", len(chunk))
-                self.dropped += len(chunk)
+            except Exception as error:  # noqa: BLE001  a driver may raise whatever it likes
+                if size > 1:
+                    self._singly = size
+                    continue
+                # Without the error's message, which contains the row's values.
+                name, kind = f"{chunk[0].request_id} row {chunk[0].row_no}", type(error).__name__
+                log.error("an entry of the prediction log cannot be stored and is dropped: %s (%s)", name, kind)
+                self.dropped += 1
             else:
-                self.stored += len(chunk)
+                self.stored += size
+            self._singly = max(0, self._singly - 1)
             for _ in chunk:
                 self._waiting.popleft()
         return True
 
     def _append(self, chunk: list[LogEntry]) -> None:
-        from dosel.warehouse.predictions import PredictionRecord
-
         if self._store is None:
             self._store = self._open_store()
-        self._store.append(
-            [
-                PredictionRecord(
-                    request_id=entry.request_id,
-                    at=entry.at,
-                    use_case=entry.use_case.name,
-                    model=entry.version.name,
-                    version=entry.version.version,
-                    rows=entry.rows,
-                    asked=entry.asked.decode("utf-8", "replace"),
-                    answered=str(entry.answered) if isinstance(entry.answered, int) else json.dumps(entry.answered),
-                )
-                for entry in chunk
-            ]
+        self._store.append(_records(chunk))
+
+
+def _records(entries: Sequence[LogEntry]) -> "list[AnswerRecord]":
+    by_use_case: dict[str, list[LogEntry]] = {}
+    for entry in entries:
+        by_use_case.setdefault(entry.use_case.name, []).append(entry)
+    return [record for mine in by_use_case.values() for record in _records_of(mine[0].use_case, mine)]
+
+
+def _records_of(use_case: UseCase, entries: Sequence[LogEntry]) -> "Iterator[AnswerRecord]":
+    # Imported here: it takes a second, in which the app can already answer /healthz.
+    from dosel.rows.hashing import feature_keys
+    from dosel.warehouse.predictions import AnswerRecord
+
+    numbers = np.array([entry.numbers for entry in entries], np.float64).reshape(len(entries), -1)
+    codes = np.array([entry.codes for entry in entries], np.intp).reshape(len(entries), -1)
+    keys = feature_keys(use_case, Columns(numbers, codes)).tolist()
+    names = [number.name for number in use_case.numbers] + [category.name for category in use_case.categories]
+    # The last one is that of a missing value, whose code is -1; a missing number is null in JSON, too.
+    words = [(*category.values, None) for category in use_case.categories]
+    for entry, key in zip(entries, keys, strict=True):
+        texts = [values[code] for values, code in zip(words, entry.codes, strict=True)]
+        yield AnswerRecord(
+            entry.request_id,
+            entry.row_no,
+            entry.rows,
+            entry.trace_id,
+            entry.at,
+            use_case.name,
+            entry.version.name,
+            entry.version.version,
+            _encoded(dict(zip(names, (*entry.numbers, *texts), strict=True))).decode(),
+            key,
+            _encoded(entry.prediction.probabilities).decode(),
+            entry.prediction.prediction,
         )

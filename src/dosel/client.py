@@ -5,7 +5,9 @@ A refused request raises `ApiProblem` with the text of the problem document; an 
 """
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any, Self
 
 import httpx
@@ -15,6 +17,9 @@ from dosel.errors import ServiceError
 
 ATTEMPTS = 4
 MAX_WAIT_SECONDS = 4
+
+FEEDBACK_ROWS = 5_000
+"""Most rows of feedback in one call."""
 
 
 class ApiProblem(ServiceError):
@@ -63,14 +68,38 @@ class Client:
         self._http.close()
 
     def predict(self, use_case: str, row: Mapping[str, Any], model: str | None = None) -> dict[str, Any]:
-        """The answer for one row, by `model` (default: the version in Production). Not repeated on errors."""
-        return self._ask_about(f"/predict/{use_case}", row, {"model": model})
+        """The answer for one row, by `model` (default: the version in Production). Not repeated on errors.
+
+        Its `request_id` is what `feedback` takes.
+        """
+        response = self._asked_about(f"/predict/{use_case}", row, {"model": model})
+        return self._json(response) | {"request_id": response.headers.get("X-Dosel-Request-ID", "")}
+
+    def feedback(self, use_case: str, truths: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+        """Give the truth about answers; return how many were accepted, known before, and so on.
+
+        It is sent in calls of at most `FEEDBACK_ROWS` rows. All of a call is stored, or none; giving the same again
+        changes nothing.
+
+        Args:
+            truths: rows with `request_id`, `truth` and, for a bulk prediction, `row`.
+
+        Raises:
+            ApiProblem: a call was refused; those before it are stored.
+        """
+        counts: Counter[str] = Counter()
+        rows = iter(truths)
+        while part := list(islice(rows, FEEDBACK_ROWS)):
+            content = json.dumps([dict(row) for row in part])
+            headers = {"Content-Type": "application/json"}
+            counts.update(self._repeat("POST", f"/feedback/{use_case}", content=content, headers=headers))
+        return dict(counts)
 
     def explain(
         self, use_case: str, row: Mapping[str, Any], model: str | None = None, version: int | None = None
     ) -> dict[str, Any]:
         """The explanation of an answer. With `version`, only that version's answer is explained."""
-        return self._ask_about(f"/explain/{use_case}", row, {"model": model, "version": version})
+        return self._json(self._asked_about(f"/explain/{use_case}", row, {"model": model, "version": version}))
 
     def use_cases(self) -> list[dict[str, Any]]:
         """The declared use cases, with all that a form needs."""
@@ -136,8 +165,8 @@ class Client:
         )
         return retrying(self._ask, method, path, **request)
 
-    def _ask_about(self, path: str, row: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
-        return self._ask(
+    def _asked_about(self, path: str, row: Mapping[str, Any], params: Mapping[str, Any]) -> httpx.Response:
+        return self._answered(
             "POST",
             path,
             # httpx's own encoder raises for NaN; the API's error names the field.
@@ -147,10 +176,13 @@ class Client:
         )
 
     def _ask(self, method: str, path: str, **request: Any) -> dict[str, Any]:
-        response = self._answered(method, path, **request)
+        return self._json(self._answered(method, path, **request))
+
+    def _json(self, response: httpx.Response) -> dict[str, Any]:
         try:
             answer: dict[str, Any] = response.json()
         except ValueError as error:
+            path = response.request.url.path
             raise ServiceError(
                 f"the answer of {self._http.base_url} to {path} is not JSON; is it the prediction API?"
             ) from error

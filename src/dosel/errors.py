@@ -61,6 +61,14 @@ class NotExplainable(DoselError):
     """A version has no training rows, which explanations need."""
 
 
+class UnknownAnswers(DoselError):
+    """The prediction log has no such answers."""
+
+
+class TruthConflict(DoselError):
+    """An answer has another truth already."""
+
+
 class RegistryError(DoselError):
     """MLflow's registry cannot be reached, or refused."""
 

@@ -192,8 +192,7 @@ class Pipeline:
             The ids of the scored batches; none while nothing is in Production.
         """
         with self._messages():
-            truths = TruthStore(self._engine)
-            scored = Watch(self._use_case, self._registry, self._batches, truths).score_batches()
+            scored = Watch(self._use_case, self._registry, self._batches, self._engine).score_batches()
             watch_for_harm(self._use_case, self._registry, self._engine)
         return scored
 

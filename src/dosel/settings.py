@@ -90,8 +90,12 @@ class Settings(BaseSettings):
     """Length of the request queue of one API process; further requests get a 503 at once."""
     prediction_log: Annotated[int, Field(ge=0)] = 10_000
     """Answers that may wait to be written to the prediction log; 0 disables the log."""
+    logged_batch_rows: Annotated[int, Field(ge=0, le=10_000)] = 100
+    """Most rows of one bulk prediction that the prediction log keeps, at even distances; 0 keeps none."""
+    prediction_days: Annotated[int, Field(ge=1)] = 90
+    """Days after which answers and the feedback on them are deleted from the prediction log."""
     predict_keys: str = Field("", repr=False)
-    """Keys for predictions and explanations, as `name:key,name:key`; empty allows everybody."""
+    """Keys for predictions, explanations and feedback, as `name:key,name:key`; empty allows everybody."""
     cache_key: str = Field("", repr=False)
     """Secret that signs the versions on the API's own disk; empty means a key in `DOSEL_HOME`, created at the first
     start."""

@@ -69,9 +69,11 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return answer
 
 
-def test_every_use_case_has_its_two_dags_and_one_more_delivers_messages(read: dict[str, Any]) -> None:
+def test_every_use_case_has_its_two_dags_beside_messages_and_retention(read: dict[str, Any]) -> None:
     assert read["errors"] == {}
-    assert set(read["dags"]) == {f"{u.name}_{kind}" for u in ALL for kind in ("ingest", "train")} | {"dosel_messages"}
+    of_use_cases = {f"{u.name}_{kind}" for u in ALL for kind in ("ingest", "train")}
+    assert set(read["dags"]) == of_use_cases | {"dosel_messages", "dosel_retention"}
+    assert set(read["dags"]["dosel_retention"]["tasks"]) == {"prune"}
 
 
 def test_messages_are_delivered_every_five_minutes_if_there_is_a_target(read: dict[str, Any]) -> None:

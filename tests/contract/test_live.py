@@ -13,7 +13,7 @@ import httpx
 from sqlalchemy import func, select
 
 from dosel.db.engine import connect
-from dosel.db.tables import PREDICTIONS
+from dosel.db.tables import ANSWERS
 from dosel.embedded.services import API
 from tests.contract.conftest import Installation
 from tests.contract.test_api import EXAMPLE, wait_until
@@ -90,7 +90,7 @@ def test_what_has_begun_keeps_no_place_and_is_finished_at_the_end(install: Insta
         assert process.wait(timeout=30) == -signal.SIGTERM
     assert b"raceback" not in (here.settings.home / "api.log").read_bytes()
     with connect(here.settings.warehouse_url).connect() as warehouse:
-        logged = warehouse.execute(select(func.count()).select_from(PREDICTIONS)).scalar_one()
+        logged = warehouse.execute(select(func.count()).select_from(ANSWERS)).scalar_one()
     # What was answered last is in the log, too.
     assert logged == BEGUN + 1
 

@@ -21,7 +21,7 @@ from app.main import build_app, create_app
 from app.serving.follower import ModelFollower
 from dosel.credentials import KEY_FILE
 from dosel.db.engine import connect
-from dosel.db.tables import PREDICTIONS
+from dosel.db.tables import ANSWERS
 from dosel.errors import RegistryError, WarehouseError
 from dosel.model import tags
 from dosel.registry.registry import Registry
@@ -299,30 +299,69 @@ def test_uvicorn_tells_of_itself_in_json_and_of_answers_not_at_all() -> None:
     assert [json.loads(line)["message"] for line in out.splitlines()] == ["started"]
 
 
-def test_answers_are_logged_in_the_warehouse(api: TestClient, installed: Installation) -> None:
-    names = [
-        api.post(path, json=body).raise_for_status().headers["x-request-id"]
-        for path, body in (
-            ("/predict", EXAMPLE),
-            ("/predict?model=" + NAME, EXAMPLE),
-            ("/predict/covertype/batch", [EXAMPLE] * 2),
-        )
-    ]
-    engine = connect(installed.settings.warehouse_url)
-    found: dict[str, Any] = {}
+def logged(url: str, request_ids: list[str], rows: int) -> list[dict[str, Any]]:
+    """The rows that the prediction log has of these requests, in order, once there are so many."""
+    found: list[dict[str, Any]] = []
 
     def stored() -> bool:
-        with engine.connect() as connection:
-            query = select(PREDICTIONS).where(PREDICTIONS.c.request_id.in_(names))
-            found.update({row["request_id"]: row for row in connection.execute(query).mappings()})
-        return len(found) == 3
+        with connect(url).connect() as connection:
+            query = select(ANSWERS).where(ANSWERS.c.request_id.in_(request_ids)).order_by(ANSWERS.c.row_no)
+            found[:] = [dict(row) for row in connection.execute(query).mappings()]
+        return len(found) == rows
 
     wait_until(stored)
-    for name in names[:2]:
-        assert json.loads(found[name]["asked"]) == EXAMPLE
-        assert (found[name]["version"], found[name]["rows"]) == (1, 1)
-    assert found[names[2]]["rows"] == 2
-    assert json.loads(found[names[2]]["answered"]) == {found[names[0]]["answered"]: 2}
+    return found
+
+
+def test_an_answer_is_logged_with_its_features_and_probabilities(api: TestClient, installed: Installation) -> None:
+    answers = [api.post(f"/predict{model}", json=EXAMPLE).raise_for_status() for model in ("", f"?model={NAME}")]
+    for answer in answers:
+        [row] = logged(installed.settings.warehouse_url, [answer.headers["x-dosel-request-id"]], 1)
+        assert json.loads(row["features"]) == EXAMPLE
+        assert json.loads(row["probabilities"]) == answer.json()["probabilities"]
+        assert row["answered"] == answer.json()["prediction"]
+        assert (row["version"], row["row_no"], row["rows"], row["trace_id"]) == (1, 1, 1, None)
+
+
+def test_rows_with_equal_features_have_equal_keys_however_they_were_sent(
+    api: TestClient, installed: Installation
+) -> None:
+    other = EXAMPLE | {"Slope": float(EXAMPLE["Slope"]) + 1}
+    padded = EXAMPLE | {"Soil_Type": f"  {EXAMPLE['Soil_Type']} ", "Slope": str(EXAMPLE["Slope"])}
+    names = [
+        api.post("/predict/covertype", json=row).raise_for_status().headers["x-dosel-request-id"]
+        for row in (EXAMPLE, padded, other)
+    ]
+    keys = {row["request_id"]: row["features_key"] for row in logged(installed.settings.warehouse_url, names, 3)}
+    assert keys[names[0]] == keys[names[1]] != keys[names[2]]
+
+
+def test_a_request_id_of_the_client_is_kept_beside_the_server_s_own(api: TestClient, installed: Installation) -> None:
+    answers = [api.post("/predict", json=EXAMPLE, headers={"X-Request-ID": "mine"}) for _ in range(2)]
+    assert {answer.headers["x-request-id"] for answer in answers} == {"mine"}
+    names = [answer.headers["x-dosel-request-id"] for answer in answers]
+    assert len(set(names)) == 2
+    assert {row["trace_id"] for row in logged(installed.settings.warehouse_url, names, 2)} == {"mine"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "kept"), [(2, [1, 2]), (5, [1, 2, 3, 4, 5]), (6, [1, 3, 5]), (11, [1, 5, 9])], ids=str
+)
+@pytest.mark.parametrize("kind", ["application/json", "text/csv"])
+def test_a_batch_is_logged_up_to_a_number_of_rows_at_even_distances(
+    install: Install, rows: int, kept: list[int], kind: str
+) -> None:
+    here = install(logged_batch_rows=5)
+    here.promote(here.good[0])
+    line = ",".join(map(str, EXAMPLE.values())) + "\n"
+    body = json.dumps([EXAMPLE] * rows) if kind == "application/json" else ",".join(EXAMPLE) + "\n" + line * rows
+    with running(create_app(here.settings)) as client:
+        wait_until(lambda: version_of(client) == 1)
+        answer = client.post("/predict/covertype/batch", content=body, headers={"Content-Type": kind})
+        found = logged(here.settings.warehouse_url, [answer.headers["x-dosel-request-id"]], len(kept))
+    assert [row["row_no"] for row in found] == kept
+    assert {row["rows"] for row in found} == {rows}
+    assert all(json.loads(row["features"]) == EXAMPLE for row in found)
 
 
 def test_a_full_prediction_log_drops_and_counts(install: Install) -> None:

@@ -220,12 +220,12 @@ def test_it_is_published_to_this_machine_only(stack: Stack) -> None:
 
 
 def test_answers_are_kept_in_the_prediction_log(stack: Stack, warehouse: Engine) -> None:
-    asked = ask(stack).headers["x-request-id"]
+    asked = ask(stack).headers["x-dosel-request-id"]
 
     def kept() -> Any:
         with warehouse.connect() as connection:
             return connection.execute(
-                text("SELECT answered, version FROM predictions WHERE request_id = :id"), {"id": asked}
+                text("SELECT answered, version FROM answers WHERE request_id = :id"), {"id": asked}
             ).one_or_none()
 
     told = answer(stack)

@@ -2,26 +2,32 @@
 
 import pytest
 from sqlalchemy import Engine, select
+from sqlalchemy.exc import IntegrityError
 
-from dosel.db.tables import PREDICTIONS
-from dosel.warehouse.predictions import PredictionRecord, PredictionStore
+from dosel.db.tables import ANSWERS
+from dosel.warehouse.predictions import AnswerRecord, PredictionStore
 
 pytestmark = pytest.mark.storage
 
+FEATURES = '{"Wilderness_Area":"Commanche","Slope":"100 %","Soil_Type":"C\\\\7102 ñ"}'
+ONE = AnswerRecord("r-1", 1, 1, None, 1_700_000_000.25, "covertype", "vf", 3, FEATURES, -(2**63), '{"Aspen":1.0}', 2)
 
-def test_what_was_asked_and_answered_is_stored_as_it_was(engine: Engine) -> None:
-    asked = '{"Wilderness_Area":"Commanche","Slope":"100 %","Soil_Type":"C\\\\7102 ñ"}'
-    one = PredictionRecord("r-1", 1_700_000_000.25, "covertype", "modelo_covertype_vf", 3, 1, asked, "2")
-    batch = PredictionRecord("r-2", 1_700_000_001.5, "covertype", "modelo_covertype_vf", 3, 7, "f" * 64, '{"2": 7}')
+
+def test_an_answer_is_stored_as_it_was(engine: Engine) -> None:
+    rows = [ONE._replace(request_id="r-2", row_no=row, rows=7, trace_id="theirs", at=1.5) for row in (1, 5)]
     store = PredictionStore(engine)
-    store.append([one, batch])
-    store.append([one._replace(request_id="r-3")])
+    store.append([ONE, rows[0]])
+    store.append([rows[1]])
     with engine.connect() as connection:
-        found = {row["request_id"]: row for row in connection.execute(select(PREDICTIONS)).mappings()}
-    assert found.keys() == {"r-1", "r-2", "r-3"}
-    for record in (one, batch):
-        row = found[record.request_id]
-        assert [row[name] for name in record._fields if name != "at"] == [
-            v for n, v in zip(record._fields, record, strict=True) if n != "at"
-        ]
-        assert row["at"].timestamp() % 1 == record.at % 1
+        found = connection.execute(select(ANSWERS).order_by(ANSWERS.c.id)).mappings().all()
+    for row, record in zip(found, (ONE, *rows), strict=True):
+        stored = AnswerRecord(**{name: row[name] for name in record._fields})
+        assert stored.at.timestamp() % 1 == record.at % 1  # type: ignore[attr-defined]
+        assert stored._replace(at=record.at) == record
+
+
+def test_a_row_of_a_request_is_stored_once(engine: Engine) -> None:
+    store = PredictionStore(engine)
+    store.append([ONE])
+    with pytest.raises(IntegrityError):
+        store.append([ONE])

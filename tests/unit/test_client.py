@@ -40,8 +40,9 @@ class Script:
 
 @pytest.mark.parametrize(("model", "query"), [(None, b""), ("a model", b"model=a+model")])
 def test_predict_sends_the_row_and_gives_the_answer(model: str | None, query: bytes) -> None:
-    script = Script(httpx.Response(200, json={"prediction": 2}))
-    assert client(script).predict("covertype", {"Slope": 1}, model) == {"prediction": 2}
+    script = Script(httpx.Response(200, json={"prediction": 2}, headers={"X-Dosel-Request-ID": "r-1"}))
+    answer = client(script).predict("covertype", {"Slope": 1}, model)
+    assert answer == {"prediction": 2, "request_id": "r-1"}
     [request] = script.requests
     assert (request.method, request.url.path) == ("POST", "/predict/covertype")
     assert request.url.query.replace(b"%20", b"+") == query
@@ -122,3 +123,13 @@ def test_what_was_wrong_with_the_request_is_not_asked_again() -> None:
     with pytest.raises(ApiProblem, match="no use case 'b'"):
         client(script).model_info("b")
     assert len(script.requests) == 1
+
+
+def test_feedback_goes_in_calls_of_bounded_size_and_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dosel.client.FEEDBACK_ROWS", 2)
+    receipt = httpx.Response(200, json={"accepted": 1, "already_known": 0})
+    script = Script(problem(503, "not yet"), receipt)
+    rows = [{"request_id": f"r-{i}", "truth": 2} for i in range(5)]
+    assert client(script).feedback("covertype", rows) == {"accepted": 3, "already_known": 0}
+    assert [json.loads(request.content) for request in script.requests] == [rows[:2], rows[:2], rows[2:4], rows[4:]]
+    assert {request.url.path for request in script.requests} == {"/feedback/covertype"}

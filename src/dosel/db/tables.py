@@ -56,6 +56,42 @@ PREDICTIONS = _fixed(
     Column("answered", Text, nullable=False),
     Index("ix_predictions_use_case_at", "use_case", "at"),
 )
+"""Requests that were answered before there was the table `answers`. Nothing adds to it."""
+
+ANSWERS = _fixed(
+    "answers",
+    Column("id", AUTO_ID, primary_key=True, autoincrement=True),
+    Column("request_id", String(64), nullable=False),
+    Column("row_no", Integer, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("trace_id", String(64)),
+    Column("at", MOMENT, nullable=False),
+    Column("use_case", String(64), nullable=False),
+    Column("model", String(128), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("features", LONG_TEXT, nullable=False),
+    Column("features_key", BigInteger, nullable=False),
+    Column("probabilities", LONG_TEXT, nullable=False),
+    Column("answered", Integer, nullable=False),
+    UniqueConstraint("request_id", "row_no"),
+    Index("ix_answers_use_case_at", "use_case", "at"),
+    Index("ix_answers_use_case_features_key", "use_case", "features_key"),
+)
+"""The prediction log: an answered row in each, which is number `row_no`, from 1, among the `rows` of its request."""
+
+FEEDBACK = _fixed(
+    "feedback",
+    Column("id", AUTO_ID, primary_key=True, autoincrement=True),
+    Column("answer_id", BigInteger, nullable=False, unique=True),
+    Column("at", MOMENT, nullable=False),
+    Column("delay", Double, nullable=False),
+    # Empty if this truth is not among the labelled rows of feedback.
+    Column("sequence", Integer),
+    Column("truth", Integer, nullable=False),
+    Column("source", String(16), nullable=False),
+    Column("reference", String(64), nullable=False),
+)
+"""The truth about logged answers, once for each; `delay` is seconds. Columns as in `truths`."""
 
 PROMOTIONS = _fixed(
     "promotions",

@@ -134,6 +134,10 @@ class Predictor:
                 scores.chosen[near] = self._exact(numbers[near], codes[near]).argmax(axis=1)
         return scores
 
+    def at(self, scores: Scores, place: int) -> Prediction:
+        """The answer for the row at a place of `scores`."""
+        return self._prediction(int(scores.chosen[place]), scores.probabilities[place].tolist())
+
     def matrix(self, rows: Iterable[Mapping[str, Any]]) -> Floats:
         """Rows as numbers, of shape (rows, features): a category as its value's place, -1 if that is unknown."""
         return Columns.of_rows(self.use_case, rows).matrix(self.use_case)

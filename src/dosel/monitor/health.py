@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from dosel.monitor.coverage import Coverage
 from dosel.monitor.sequential import (
     Tally,
     confidence_sequence,
@@ -82,6 +83,7 @@ class Health:
     findings: tuple[Finding, ...]
     harmed_since: datetime | None
     course: tuple[Point, ...]
+    coverage: Coverage
 
     @property
     def harmed(self) -> tuple[Finding, ...]:
@@ -113,6 +115,7 @@ def health(use_case: UseCase, ledger: PromotionLedger, truths: TruthStore) -> He
         findings=findings,
         harmed_since=None if proof is None else next(point.at for point in course if point.labels >= proof),
         course=course,
+        coverage=truths.coverage(use_case.name, entry),
     )
 
 
@@ -193,6 +196,9 @@ def _course(truths: Sequence[Truths], alpha: float) -> tuple[Point, ...]:
     correct = labels = 0
     points = []
     for part in truths:
+        if not len(part.truth):
+            # A batch of which feedback said everything before.
+            continue
         correct += int((part.truth == part.answered).sum())
         labels += len(part.truth)
         low, high = confidence_sequence(Tally(correct, labels), alpha)

@@ -8,12 +8,13 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Engine, RowMapping, insert, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, Engine, RowMapping, insert, select
 
 from dosel.db.engine import transaction
 from dosel.db.migrations import migrate
 from dosel.db.tables import TRUTHS
+from dosel.monitor.coverage import Coverage, coverage
+from dosel.registry.ledger import Promotion
 
 Classes = npt.NDArray[np.int64]
 TruthSource = Literal["batch", "feedback"]
@@ -41,32 +42,11 @@ class Truths:
 
 
 class TruthStore:
-    """Adds and reads labelled rows. Every call may raise WarehouseError."""
+    """Reads labelled rows. Every call may raise WarehouseError."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         migrate(engine)
-
-    def add(self, truths: Truths) -> bool:
-        """Add labelled rows; return False if this batch or feedback was added before for the same entry."""
-        values = {
-            "use_case": truths.use_case,
-            "model": truths.model,
-            "sequence": truths.sequence,
-            "version": truths.version,
-            "source": truths.source,
-            "reference": truths.reference,
-            "at": truths.at.astimezone(UTC).replace(tzinfo=None),
-            "rows": len(truths.truth),
-            "truth": json.dumps(truths.truth.tolist(), separators=(",", ":")),
-            "answered": json.dumps(truths.answered.tolist(), separators=(",", ":")),
-        }
-        try:
-            with transaction(self._engine) as connection:
-                connection.execute(insert(TRUTHS).values(values))
-        except IntegrityError:
-            return False
-        return True
 
     def references(self, model: str, sequence: int, source: TruthSource) -> set[str]:
         """The references of the batches or the feedback that were added for an entry of the ledger."""
@@ -76,11 +56,45 @@ class TruthStore:
         with transaction(self._engine) as connection:
             return {str(reference) for reference in connection.scalars(query)}
 
+    def coverage(self, use_case: str, entry: Promotion) -> Coverage:
+        """How many answers got truth since an entry of the ledger, of the version that it names."""
+        with transaction(self._engine) as connection:
+            return coverage(connection, use_case, entry)
+
     def of(self, model: str, sequence: int) -> Sequence[Truths]:
         """The labelled rows of one version's time in Production, in the order in which they were added."""
         query = select(TRUTHS).where(TRUTHS.c.model == model, TRUTHS.c.sequence == sequence).order_by(TRUTHS.c.id)
         with transaction(self._engine) as connection:
             return [_truths(row) for row in connection.execute(query).mappings()]
+
+
+def has_truths(connection: Connection, truths: Truths) -> bool:
+    """Whether labelled rows of this batch or feedback were added before for the same entry."""
+    c = TRUTHS.c
+    same = (c.model == truths.model) & (c.sequence == truths.sequence) & (c.source == truths.source)
+    query = select(c.id).where(same & (c.reference == truths.reference))
+    return connection.execute(query).first() is not None
+
+
+def insert_truths(connection: Connection, truths: Truths) -> None:
+    """Add labelled rows.
+
+    Raises:
+        IntegrityError: this batch or feedback was added before for the same entry.
+    """
+    values = {
+        "use_case": truths.use_case,
+        "model": truths.model,
+        "sequence": truths.sequence,
+        "version": truths.version,
+        "source": truths.source,
+        "reference": truths.reference,
+        "at": truths.at.astimezone(UTC).replace(tzinfo=None),
+        "rows": len(truths.truth),
+        "truth": json.dumps(truths.truth.tolist(), separators=(",", ":")),
+        "answered": json.dumps(truths.answered.tolist(), separators=(",", ":")),
+    }
+    connection.execute(insert(TRUTHS).values(values))
 
 
 def _truths(row: RowMapping) -> Truths:

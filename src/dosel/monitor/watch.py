@@ -5,13 +5,17 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sqlalchemy import Engine
 
 from dosel.model import tags
+from dosel.monitor.joining import add_batch
 from dosel.monitor.truths import Truths, TruthStore
 from dosel.registry.ledger import Promotion
 from dosel.registry.registry import Registry
 from dosel.registry.store import ModelVersion
 from dosel.rows import frames
+from dosel.rows.columns import Columns
+from dosel.rows.hashing import feature_keys
 from dosel.usecases import UseCase
 from dosel.warehouse.batches import BatchStore
 
@@ -24,17 +28,20 @@ log = logging.getLogger(__name__)
 class Watch:
     """The watch over one use case."""
 
-    def __init__(self, use_case: UseCase, registry: Registry, batches: BatchStore, truths: TruthStore) -> None:
+    def __init__(self, use_case: UseCase, registry: Registry, batches: BatchStore, engine: Engine) -> None:
         self._use_case = use_case
         self._registry = registry
         self._batches = batches
-        self._truths = truths
+        self._engine = engine
+        self._truths = TruthStore(engine)
 
     def score_batches(self) -> list[int]:
         """Let the version in Production answer the labelled batches that came after its training.
 
         Each batch is scored once for each time that a version is in Production. Rows that were refused or that were
         there before are not among a batch's clean rows, so they do not count.
+
+        A row that a client asked about before is the truth about that answer, too.
 
         Returns:
             The ids of the batches that were scored now.
@@ -55,7 +62,8 @@ class Watch:
         scored = []
         for record in due:
             rows = self._batches.clean(record.id)
-            if self._truths.add(self._answered(estimator, entry, str(record.id), rows)):
+            keys = feature_keys(self._use_case, Columns.of(self._use_case, rows))
+            if add_batch(self._engine, self._answered(estimator, entry, str(record.id), rows), keys):
                 scored.append(record.id)
                 log.info("%s version %d was scored on batch %d", name, version.version, record.number)
         return scored

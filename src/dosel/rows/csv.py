@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,7 @@ from pyarrow import csv as arrow_csv
 
 from dosel.rows.columns import Columns
 from dosel.rows.validation import MAX_INVALID_ROWS, Errors, InvalidRows, InvalidValue, UnreadableRows, Validator, cut
-from dosel.usecases import Category, Feature, Number, Target, UseCase, plain_name
+from dosel.usecases import Category, Feature, Number, UseCase, plain_name
 
 BLOCK_BYTES = 1 << 20
 """Bytes that are read at a time; no line may be longer."""
@@ -37,6 +37,16 @@ QUOTE_NOT_CLOSED = 'a quote (") is not closed; within a quoted value, a quote is
 _FIRST_LINE = re.compile(r'[\r\n]*((?:[^"\r\n]++|"[^"]*+")*+)(?:\r\n|\r|\n|\Z)')
 _DECIMAL_COMMA = r"^(\s*[+-]?\d*),(\d+(?:[eE][+-]?\d+)?\s*)$"
 _DECIMAL_POINT = r"\1.\2"
+
+
+class Named(Protocol):
+    """A column with its names."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def aliases(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -63,7 +73,7 @@ class Block:
     delimiter: str
 
 
-def read_header(columns: Sequence[Feature | Target], beginning: bytes) -> Header:
+def read_header(columns: Sequence[Named], beginning: bytes) -> Header:
     """Read the header of a CSV.
 
     Args:
@@ -196,7 +206,7 @@ def _split(line: str, delimiter: str, strict: bool = False) -> tuple[str, ...]:
         raise UnreadableRows(f"not CSV: {error}") from None
 
 
-def _places(columns: Sequence[Feature | Target], names: Sequence[str]) -> dict[str, list[int]]:
+def _places(columns: Sequence[Named], names: Sequence[str]) -> dict[str, list[int]]:
     """Positions of each declared column, by its name or an alias; missing columns are left out."""
     named: dict[str, list[int]] = {}
     for place, name in enumerate(names):

@@ -6,12 +6,14 @@ the splitmix64 finaliser (Steele, Lea and Flood 2014) over the columns, vectoris
 
 import hashlib
 from collections.abc import Iterable
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from dosel.usecases import UseCase
+from dosel.rows.columns import Columns
+from dosel.usecases import Number, UseCase
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -40,6 +42,20 @@ def row_keys(use_case: UseCase, data: pd.DataFrame) -> npt.NDArray[np.int64]:
     return hashes(data, use_case.columns, "row key").view(np.int64)
 
 
+def feature_keys(use_case: UseCase, columns: Columns) -> npt.NDArray[np.int64]:
+    """Keys of rows by their features alone, of shape (rows,): equal for rows with equal features."""
+    numbers, codes = iter(columns.numbers.T), iter(columns.codes.T)
+    state = np.full(len(columns), _text_hash("features"), dtype=np.uint64)
+    for feature in use_case.features:
+        if isinstance(feature, Number):
+            bits = _number_bits(next(numbers))
+        else:
+            # The last one is that of a missing value, whose code is -1.
+            bits = np.array([_text_hash(value) for value in (*feature.values, "")], dtype=np.uint64)[next(codes)]
+        state = _mix(state ^ bits)
+    return state.view(np.int64)
+
+
 def digest(keys: npt.NDArray[np.int64]) -> str:
     """SHA-256 of a set of row keys, in any order; 64 hexadecimal digits."""
     return hashlib.sha256(np.sort(keys).astype("<i8").tobytes()).hexdigest()
@@ -60,13 +76,18 @@ def is_test(use_case: UseCase, data: pd.DataFrame) -> npt.NDArray[np.bool_]:
 
 def _column_bits(column: pd.Series) -> Hashes:
     if pd.api.types.is_numeric_dtype(column):
-        # Adding zero turns -0.0 into 0.0: they are equal and have different bits. NaN, too, has several bit patterns.
-        values = column.to_numpy(dtype=np.float64) + 0.0
-        return np.where(np.isnan(values), np.nan, values).view(np.uint64)
+        return _number_bits(column.to_numpy(dtype=np.float64))
     codes, words = pd.factorize(column.where(column.notna(), ""))
     return np.array([_text_hash(str(word)) for word in words], dtype=np.uint64)[codes]
 
 
+def _number_bits(values: npt.NDArray[np.float64]) -> Hashes:
+    # Adding zero turns -0.0 into 0.0: they are equal and have different bits. NaN, too, has several bit patterns.
+    values = values + 0.0
+    return np.where(np.isnan(values), np.nan, values).view(np.uint64)
+
+
+@lru_cache(maxsize=4096)
 def _text_hash(text: str) -> np.uint64:
     return np.uint64(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little"))
 

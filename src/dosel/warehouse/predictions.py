@@ -1,4 +1,4 @@
-"""The prediction log: what was asked, what was answered, by which version, when."""
+"""The prediction log: each answered row with its features and probabilities, and the version that answered."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -8,24 +8,30 @@ from sqlalchemy import Engine
 
 from dosel.db.engine import insert_text, transaction
 from dosel.db.migrations import migrate
-from dosel.db.tables import PREDICTIONS
+from dosel.db.tables import ANSWERS
 
 
-class PredictionRecord(NamedTuple):
-    """One request that was answered.
+class AnswerRecord(NamedTuple):
+    """One answered row.
 
-    `at` is seconds since 1970. `asked` is the row as it was received, JSON; for a batch of `rows`, the SHA-256 of its
-    body. `answered` is the code of the class; for a batch, how often each was answered, as JSON.
+    `request_id` is the server's and unique; `trace_id` is what the client called its request. The row is number
+    `row_no`, from 1, of the request's `rows`. `at` is seconds since 1970. `features` are the row's values by name and
+    `probabilities` each class's by label, both JSON; `features_key` is of `dosel.rows.hashing`. `answered` is the code
+    of the class.
     """
 
     request_id: str
+    row_no: int
+    rows: int
+    trace_id: str | None
     at: float
     use_case: str
     model: str
     version: int
-    rows: int
-    asked: str
-    answered: str
+    features: str
+    features_key: int
+    probabilities: str
+    answered: int
 
 
 class PredictionStore:
@@ -35,15 +41,17 @@ class PredictionStore:
         self._engine = engine
         self._migrated = False
         # As text, once: SQLAlchemy's own way with each row takes longer than the prediction took.
-        self._insert = insert_text(engine.dialect, PREDICTIONS, PredictionRecord._fields)
+        self._insert = insert_text(engine.dialect, ANSWERS, AnswerRecord._fields)
 
-    def append(self, records: Sequence[PredictionRecord]) -> None:
+    def append(self, records: Sequence[AnswerRecord]) -> None:
         """Stores all of them, or none.
 
         Raises:
             WarehouseError: the data store cannot be reached, or gave up.
+            Exception: the data store does not accept one of them; the message may contain its values.
         """
-        rows = [(r.request_id, _moment(r.at), *r[2:]) for r in records]
+        place = AnswerRecord._fields.index("at")
+        rows = [(*r[:place], _moment(r.at), *r[place + 1 :]) for r in records]
         if not self._migrated:
             migrate(self._engine)
             self._migrated = True

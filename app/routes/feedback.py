@@ -1,0 +1,102 @@
+"""Feedback: the truth about answers, from clients that learn it later."""
+
+import asyncio
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter, HTTPException, Request
+
+from app.http.clients import client_of
+from app.http.problems import BatchProblem, documented
+from app.routes.bulk_predict import CSV, JSON, refusal
+from app.routes.dependencies import FollowerDep
+from app.routes.predict import content_type
+from app.schemas.feedback import GivenTruthInfo, ReceiptInfo
+from app.serving.work_queue import WorkQueue
+from dosel.errors import UnknownAnswers
+from dosel.rows.validation import InvalidRows, cut
+from dosel.settings import Settings
+from dosel.usecases import UseCase
+
+if TYPE_CHECKING:
+    from dosel.monitor.feedback import FeedbackStore
+
+LOOKS, PAUSE_SECONDS = 4, 0.7
+"""An answer may be in the queue of the prediction log for a second, in this process or in another worker.
+
+So unknown ids are looked for again, for some two seconds, before the call is answered 404. The request waits without
+a thread.
+"""
+
+SECONDS = 30.0
+"""How long a request waits for the data store."""
+
+
+def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
+    made = APIRouter(
+        tags=["feedback"],
+        responses=documented(400, 401, 404, 408, 409, 413, 415, 429, 503) | {422: {"model": BatchProblem}},
+    )
+    queue = WorkQueue("feedback", 2, 30, SECONDS)
+    for use_case in use_cases:
+        _add(made, use_case, queue, settings)
+
+    @made.post("/feedback/{use_case}", include_in_schema=False)
+    async def unknown(use_case: str, follower: FollowerDep) -> None:
+        follower.named(cut(use_case))
+
+    return made
+
+
+def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, settings: Settings) -> None:
+    @cache
+    def store() -> "FeedbackStore":
+        from dosel.db.engine import connect
+        from dosel.monitor.feedback import FeedbackStore
+        from dosel.registry.ledger import PromotionLedger
+
+        engine = connect(settings.warehouse_url)
+        return FeedbackStore(engine, use_case, PromotionLedger(engine))
+
+    item = GivenTruthInfo.model_json_schema()
+    example = f"request_id,row,truth\n6f1c2a9be0d4-1f,1,{next(iter(use_case.target.labels))}\n"
+    body = {
+        JSON: {"schema": {"type": "array", "items": item}},
+        CSV: {"schema": {"type": "string"}, "example": example},
+    }
+
+    @router.post(
+        f"/feedback/{use_case.name}",
+        summary=f"{use_case.title}, the truth about answers",
+        operation_id=f"feedback_{use_case.name}",
+        openapi_extra={"requestBody": {"required": True, "content": body}},
+    )
+    async def give_feedback(request: Request) -> ReceiptInfo:
+        """The classes that answered rows turned out to have, as a JSON list or as CSV with a header.
+
+        All rows of a call are stored, or none. The same truth again is counted and changes nothing; another truth for
+        the same row is refused.
+        """
+        declared = request.headers.get("content-type", "")
+        kind = content_type(declared) if declared else JSON
+        if kind not in (JSON, CSV):
+            raise HTTPException(415, f"the body says it is {cut(declared)}; send {JSON} or {CSV}")
+        received, client = await request.body(), client_of(request.scope)
+
+        def work() -> ReceiptInfo:
+            from dosel.monitor.feedback_rows import read_csv, read_json
+
+            given = (read_json if kind == JSON else read_csv)(use_case.target, received)
+            return ReceiptInfo.model_validate(store().add(given))
+
+        looks = iter(range(LOOKS - 1))
+        while True:
+            try:
+                return await queue.run(client, work)
+            except InvalidRows as bad:
+                return refusal(request, bad)  # type: ignore[return-value]
+            except UnknownAnswers:
+                if next(looks, None) is None:
+                    raise
+            await asyncio.sleep(PAUSE_SECONDS)

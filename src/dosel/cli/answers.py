@@ -1,0 +1,50 @@
+"""Commands for the prediction log: feedback on answers, and retention."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from dosel.cli import common
+from dosel.usecases import DEFAULT
+
+commands = typer.Typer()
+
+
+@commands.command()
+def feedback(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV, or a JSON list if it ends in .json.")],
+    use_case: Annotated[str, typer.Option(help="Name of the use case.")] = DEFAULT.name if DEFAULT else "",
+    key: Annotated[str, typer.Option(help="Key of the API; by default one of `DOSEL_PREDICT_KEYS`.")] = "",
+) -> None:
+    """Give the truth about answers, by the columns request_id, row and truth; giving it again changes nothing."""
+    settings = common.load_settings()
+    from dosel.client import Client
+    from dosel.monitor.feedback_rows import csv_rows
+
+    content = file.read_bytes()
+    try:
+        rows = json.loads(content) if file.suffix == ".json" else csv_rows(content)
+    except ValueError as error:
+        raise typer.BadParameter(f"{file} is not JSON: {error}") from None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise typer.BadParameter(f"{file}: expected rows with request_id, truth and, for a bulk prediction, row")
+    with Client(settings.api_url, key=key or next(iter(settings.predict_key_names), "")) as client:
+        counts = client.feedback(use_case, rows)
+    words = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items())
+    Console().print(f"{len(rows):,} rows: {words or 'nothing to give'}", highlight=False)
+
+
+@commands.command()
+def prune(
+    days: Annotated[int | None, typer.Option(min=1, help="By default `DOSEL_PREDICTION_DAYS`.")] = None,
+) -> None:
+    """Delete old answers from the prediction log, with their feedback; labelled rows stay."""
+    settings = common.load_settings()
+    from dosel.db.engine import connect
+    from dosel.warehouse.retention import prune as delete
+
+    deleted = delete(connect(settings.warehouse_url), days or settings.prediction_days)
+    Console().print(f"{deleted:,} answers deleted", highlight=False)

@@ -1,0 +1,186 @@
+"""`POST /feedback`: the truth about answers counts once, and all of a call is stored or none."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import func, select
+
+from app.main import create_app
+from app.routes import feedback
+from dosel.db.engine import connect
+from dosel.db.tables import FEEDBACK, TRUTHS
+from tests.contract.conftest import Installation
+from tests.contract.test_api import EXAMPLE, running, version_of, wait_until
+from tests.contract.test_serving import Install
+
+URL = "/feedback/covertype"
+KEY = {"X-API-Key": "k" * 16}
+
+
+@pytest.fixture(scope="module")
+def here(install: Install) -> Installation:
+    made: Installation = install(predict_keys=f"a client:{KEY['X-API-Key']}", logged_batch_rows=5)
+    made.promote(made.good[0])
+    return made
+
+
+@pytest.fixture(scope="module")
+def client(here: Installation) -> Iterator[TestClient]:
+    with running(create_app(here.settings)) as client:
+        client.headers.update(KEY)
+        wait_until(lambda: version_of(client) == 1)
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unknown ids are looked for as often, and sooner; what is in the queue is written within a second."""
+    monkeypatch.setattr(feedback, "LOOKS", 20)
+    monkeypatch.setattr(feedback, "PAUSE_SECONDS", 0.1)
+
+
+def ask(client: TestClient) -> str:
+    """The request id of a new answer."""
+    return str(client.post("/predict", json=EXAMPLE).raise_for_status().headers["x-dosel-request-id"])
+
+
+def ask_batch(client: TestClient, rows: int) -> str:
+    answer = client.post("/predict/covertype/batch", json=[EXAMPLE] * rows)
+    return str(answer.raise_for_status().headers["x-dosel-request-id"])
+
+
+def counts(answer: Any) -> tuple[int, int, int, int]:
+    receipt = answer.raise_for_status().json()
+    return receipt["accepted"], receipt["already_known"], receipt["joined"], receipt["not_logged"]
+
+
+def stored(here: Installation) -> tuple[int, int]:
+    """Rows of feedback, and labelled rows."""
+    with connect(here.settings.warehouse_url).connect() as connection:
+        rows = connection.scalar(select(func.count()).select_from(FEEDBACK))
+        return rows or 0, connection.scalar(select(func.coalesce(func.sum(TRUTHS.c.rows), 0))) or 0
+
+
+def test_truth_is_accepted_right_after_the_answer_and_the_same_again_once(
+    client: TestClient, here: Installation
+) -> None:
+    name, before = ask(client), stored(here)
+    assert counts(client.post(URL, json=[{"request_id": name, "truth": 2}])) == (1, 0, 0, 0)
+    assert counts(client.post(URL, json=[{"request_id": name, "truth": 2, "row": 1}] * 2)) == (0, 2, 0, 0)
+    assert stored(here) == (before[0] + 1, before[1] + 1)
+
+
+def test_truth_about_the_version_in_production_counts_for_its_health(client: TestClient) -> None:
+    names = [ask(client) for _ in range(3)]
+    path = "/use-cases/covertype/health"
+    before = client.get(path).raise_for_status().json()
+    client.post(URL, json=[{"request_id": name, "truth": 3} for name in names]).raise_for_status()
+    after = client.get(path).json()
+    assert after["labels"] == before["labels"] + 3
+    assert after["coverage"]["labelled"] == before["coverage"]["labelled"] + 3
+    assert after["coverage"]["share"] == after["coverage"]["labelled"] / after["coverage"]["answers"]
+    assert 0 <= after["coverage"]["delay_median"] <= after["coverage"]["delay_p90"] < 60
+
+
+@pytest.mark.parametrize("truth", [2, "2", 2.0, "Lodgepole Pine", " lodgepole pine "])
+def test_a_class_is_given_by_its_code_or_label(client: TestClient, truth: Any) -> None:
+    name = ask(client)
+    assert counts(client.post(URL, json=[{"request_id": name, "truth": truth}])) == (1, 0, 0, 0)
+    assert counts(client.post(URL, json=[{"request_id": name, "truth": 2}])) == (0, 1, 0, 0)
+
+
+@pytest.mark.parametrize("truth", [0, 8, 2.5, "Bonsai", "", None, True, [2], "NaN", 10**400])
+def test_another_class_is_refused_with_the_classes(client: TestClient, here: Installation, truth: Any) -> None:
+    good, bad, before = ask(client), ask(client), stored(here)
+    rows = [{"request_id": good, "truth": 2}, {"request_id": bad, "truth": truth}]
+    answer = client.post(URL, content=json.dumps(rows))
+    assert answer.status_code == 422
+    [error] = answer.json()["errors"]
+    assert (error["row"], error["field"]) == (2, "truth")
+    assert "Lodgepole Pine" in error["expected"]
+    assert stored(here) == before
+
+
+def test_another_truth_for_the_same_row_is_refused_and_nothing_of_its_call_is_stored(
+    client: TestClient, here: Installation
+) -> None:
+    first, second = ask(client), ask(client)
+    client.post(URL, json=[{"request_id": first, "truth": 2}]).raise_for_status()
+    before = stored(here)
+    rows = [{"request_id": second, "truth": 2}, {"request_id": first, "truth": 3}]
+    answer = client.post(URL, json=rows)
+    assert answer.status_code == 409
+    assert first in answer.json()["detail"]
+    assert second not in answer.json()["detail"]
+    assert client.post(URL, json=[*rows[:1], rows[0] | {"truth": 3}]).status_code == 409
+    assert stored(here) == before
+
+
+def test_an_unknown_request_is_named_and_nothing_of_its_call_is_stored(
+    client: TestClient, here: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = ask(client)
+    client.post(URL, json=[{"request_id": name, "truth": 2}]).raise_for_status()
+    known, before = ask_batch(client, 3), stored(here)
+    for unknown, row in (("nothing-1", 1), (known, 4)):
+        rows = [{"request_id": known, "truth": 2}, {"request_id": unknown, "truth": 2, "row": row}]
+        answer = client.post(URL, json=rows)
+        assert answer.status_code == 404
+        assert f"{unknown} row {row}" in answer.json()["detail"]
+        assert int(answer.headers["retry-after"]) > 0
+    assert client.post("/feedback/penguins", json=[{"request_id": name, "truth": "Gentoo"}]).status_code == 404
+    assert stored(here) == before
+
+
+def test_rows_of_a_batch_that_the_log_did_not_keep_are_counted(client: TestClient) -> None:
+    name = ask_batch(client, 11)
+    rows = [{"request_id": name, "row": row, "truth": 2} for row in range(1, 12)]
+    assert counts(client.post(URL, json=rows)) == (3, 0, 0, 8)
+
+
+def test_csv_means_the_same_as_json(client: TestClient) -> None:
+    name, batch = ask(client), ask_batch(client, 2)
+    headers = {"Content-Type": "text/csv"}
+    text = f"Truth;note;ROW;Request_ID\n2;x;;{name}\nAspen;;2;{batch}\n"
+    assert counts(client.post(URL, content=text, headers=headers)) == (2, 0, 0, 0)
+    again = [{"request_id": name, "truth": 2}, {"request_id": batch, "row": 2, "truth": "Aspen"}]
+    assert counts(client.post(URL, json=again)) == (0, 2, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "status"),
+    [
+        ("application/json", b"[", 400),
+        ("application/json", b"\xff", 400),
+        ("application/json", b"[" * 100_000, 400),
+        ("application/json", b"{}", 422),
+        ("application/json", b"[]", 422),
+        ("application/json", b"[1]", 422),
+        ("application/json", b'[{"request_id":"a"}]', 422),
+        ("application/json", b'[{"request_id":"a","truth":2,"rows":1}]', 422),
+        ("application/json", b'[{"request_id":"a","truth":2,"row":0}]', 422),
+        ("application/json", b'[{"request_id":"a","truth":2,"row":true}]', 422),
+        ("application/json", b'[{"request_id":"a","truth":2,"row":9999999999}]', 422),
+        ("application/json", b'[{"request_id":"' + b"a" * 65 + b'","truth":2}]', 422),
+        ("text/csv", b"", 400),
+        ("text/csv", b"request_id\na\n", 422),
+        ("text/csv", b'request_id,truth\n"a,2\n', 400),
+        ("text/csv", b"request_id,truth\na,2,3\n", 422),
+        ("text/csv", b"request_id,truth\n", 422),
+        ("text/plain", b"a", 415),
+    ],
+)
+def test_what_is_no_feedback_is_refused_with_the_reason(
+    client: TestClient, kind: str, body: bytes, status: int
+) -> None:
+    answer = client.post(URL, content=body, headers={"Content-Type": kind})
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert answer.json()["detail"]
+
+
+def test_feedback_needs_the_key_of_predictions(client: TestClient) -> None:
+    assert client.post(URL, json=[], headers={"X-API-Key": "another"}).status_code == 401
+    assert client.post("/feedback/nothing", json=[]).status_code == 404

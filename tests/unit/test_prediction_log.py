@@ -1,0 +1,78 @@
+"""The prediction log's queue: an entry that cannot be stored is lost alone, and never written to the service's log."""
+
+import logging
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from app.serving import prediction_log
+from app.serving.prediction_log import LogEntry, PredictionLog
+from dosel.errors import WarehouseError
+from dosel.model.predictor import Prediction
+from dosel.usecases.covertype import COVERTYPE
+from dosel.warehouse.predictions import AnswerRecord, PredictionStore
+
+SECRET = 1234.5
+VERSION: Any = SimpleNamespace(name="vf", version=1)
+
+
+def entry(name: str) -> LogEntry:
+    numbers = [SECRET] * len(COVERTYPE.numbers)
+    return LogEntry(name, None, 1.0, COVERTYPE, VERSION, numbers, [0, -1], Prediction(2, "x", {"x": 1.0}))
+
+
+class Store:
+    """Refuses every chunk with one of the bad rows, as a server does that finds a value too long."""
+
+    def __init__(self, bad: set[str]) -> None:
+        self.bad, self.kept, self.is_away = bad, list[str](), False
+
+    def append(self, records: Sequence[AnswerRecord]) -> None:
+        if self.is_away:
+            raise WarehouseError("the data store is away")
+        if any(record.request_id in self.bad for record in records):
+            raise ValueError(f"too long: {records}")
+        self.kept += [record.request_id for record in records]
+
+
+def log_of(store: Store, *names: str) -> PredictionLog:
+    log = PredictionLog(100, lambda: cast(PredictionStore, store))
+    for name in names:
+        log.offer(entry(name))
+    return log
+
+
+@pytest.mark.parametrize("chunk", [3, 100])
+def test_a_row_that_cannot_be_stored_loses_no_other_row(
+    chunk: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(prediction_log, "CHUNK", chunk)
+    names = [f"r-{i}" for i in range(10)]
+    store = Store({"r-0", "r-4", "r-9"})
+    log = log_of(store, *names)
+    with caplog.at_level(logging.DEBUG):
+        assert log._flush()
+    assert store.kept == [name for name in names if name not in store.bad]
+    assert (log.stored, log.dropped, log.waiting) == (7, 3, 0)
+    assert all(name in caplog.text for name in store.bad)
+    assert str(SECRET) not in caplog.text
+
+
+def test_rows_wait_while_the_data_store_is_away(caplog: pytest.LogCaptureFixture) -> None:
+    store = Store({"r-1"})
+    log = log_of(store, "r-0", "r-1", "r-2")
+    store.is_away = True
+    assert not log._flush()
+    assert (log.waiting, log.dropped) == (3, 0)
+    store.is_away = False
+    assert log._flush()
+    assert store.kept == ["r-0", "r-2"]
+
+
+def test_a_missing_value_is_null() -> None:
+    numbers = [float("nan"), *[1.0] * (len(COVERTYPE.numbers) - 1)]
+    [record] = prediction_log._records([entry("r")._replace(numbers=numbers)])
+    assert f'"{COVERTYPE.numbers[0].name}":null' in record.features
+    assert f'"{COVERTYPE.categories[1].name}":null' in record.features
