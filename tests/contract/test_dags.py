@@ -66,7 +66,7 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return answer
 
 
-def test_every_use_case_has_its_two_dags_and_there_are_no_others(read: dict[str, Any]) -> None:
+def test_every_use_case_has_exactly_two_dags(read: dict[str, Any]) -> None:
     assert read["errors"] == {}
     assert set(read["dags"]) == {f"{u.name}_{kind}" for u in ALL for kind in ("ingest", "train")}
 
@@ -104,7 +104,7 @@ def test_the_training_starts_on_the_clean_rows_and_ends_at_the_api(read: dict[st
     assert [name for name, task in dag["tasks"].items() if task["pool"] == "training"] == ["train"]
 
 
-def test_all_run_by_themselves_one_at_a_time_and_try_again(read: dict[str, Any]) -> None:
+def test_dags_are_active_run_one_at_a_time_and_retry(read: dict[str, Any]) -> None:
     for dag in read["dags"].values():
         assert (dag["paused_at_creation"], dag["max_active_runs"], dag["catchup"]) == (False, 1, False)
         for task in dag["tasks"].values():

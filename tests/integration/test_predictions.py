@@ -9,7 +9,7 @@ from dosel.warehouse.predictions import PredictionRecord, PredictionStore
 pytestmark = pytest.mark.storage
 
 
-def test_what_was_asked_and_answered_is_stored_as_it_was(engine: Engine) -> None:
+def test_requests_and_answers_are_logged_unchanged(engine: Engine) -> None:
     asked = '{"Wilderness_Area":"Commanche","Slope":"100 %","Soil_Type":"C\\\\7102 ñ"}'
     one = PredictionRecord("r-1", 1_700_000_000.25, "covertype", "modelo_covertype_vf", 3, 1, asked, "2")
     batch = PredictionRecord("r-2", 1_700_000_001.5, "covertype", "modelo_covertype_vf", 3, 7, "f" * 64, '{"2": 7}')

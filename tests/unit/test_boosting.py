@@ -64,7 +64,7 @@ def test_boosted_trees_are_the_librarys_own(build: Any, convert: Any, furthest: 
         (lambda: xgboost.XGBClassifier(booster="gblinear"), from_xgboost, "gblinear"),
     ],
 )
-def test_what_is_not_taken_over_says_what_it_is(build: Any, convert: Any, words: str) -> None:
+def test_an_unsupported_booster_is_named(build: Any, convert: Any, words: str) -> None:
     x = rows(300, seed=1)
     model = build().fit(x, classes(x, 3))
     with pytest.raises(NotConvertible, match=words):
