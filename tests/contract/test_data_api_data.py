@@ -172,7 +172,7 @@ def test_a_csv_may_be_ucis_own(tmp_path: Path, header: str) -> None:
         (GOOD + ",1", "uci", "line 3: 14 columns, expected 13"),
         ("1,2,3", "uci", "line 3: 3 columns, expected 13"),
         (GOOD.replace("2596", "high"), "uci", "line 3, column Elevation: 'high' is no number"),
-        (GOOD.replace("258", "2.5"), "uci", "line 3, column Horizontal_Distance_To_Hydrology: '2.5' is no whole"),
+        (GOOD.replace("258", "2.5"), "uci", "line 3, column Horizontal_Distance_To_Hydrology: '2.5' is not a whole"),
         (GOOD.replace(",51,", ",,"), "uci", "line 3, column Aspect: '' is no number"),
         (GOOD.replace(",51,", ",nan,"), "uci", "line 3, column Aspect: 'nan' is not a whole number"),
         (GOOD.replace("Rawah", "Yosemite"), "uci", "line 3, column Wilderness_Area: 'Yosemite' is no wilderness"),
@@ -196,7 +196,7 @@ def test_an_invalid_csv_gets_an_error_with_file_line_and_column(
     ("content", "message"),
     [
         (b"", "holds no rows"),
-        (GOOD.encode(), "holds 1 rows, 10 batches need as many"),
+        (GOOD.encode(), "has 1 rows; 10 batches need at least 10"),
         (b"\xff\xfe\x00", "cannot be read"),
         (b"a,b\n1,2\n", "line 1: 2 columns, expected 13"),
         (",".join([*COLUMNS[:-1], "Class"]).encode(), r"line 1: not the columns of Covertype \('Class'\)"),

@@ -59,7 +59,7 @@ def test_boosted_trees_are_the_librarys_own(build: Any, convert: Any, furthest: 
     ("build", "convert", "words"),
     [
         (lambda: lightgbm.LGBMClassifier(objective="multiclassova", verbose=-1), from_lightgbm, "multiclassova"),
-        (lambda: lightgbm.LGBMClassifier(zero_as_missing=True, verbose=-1), from_lightgbm, "zero for what is missing"),
+        (lambda: lightgbm.LGBMClassifier(zero_as_missing=True, verbose=-1), from_lightgbm, "zero as a missing value"),
         (lambda: lightgbm.LGBMClassifier(linear_tree=True, verbose=-1), from_lightgbm, "linear trees"),
         (lambda: xgboost.XGBClassifier(booster="gblinear"), from_xgboost, "gblinear"),
     ],

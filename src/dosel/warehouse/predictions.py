@@ -41,7 +41,7 @@ class PredictionStore:
         """Stores all of them, or none.
 
         Raises:
-            WarehouseError: the data store cannot be reached, or gave up.
+            WarehouseError: the data store cannot be reached, or timed out.
         """
         rows = [(r.request_id, _moment(r.at), *r[2:]) for r in records]
         if not self._migrated:
