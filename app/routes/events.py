@@ -42,7 +42,7 @@ def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
     @made.get(
         "/events",
         summary="What happened, newest first: promotions, refusals, harm, failed tasks",
-        responses=documented(404, 422, 503),
+        responses=documented(401, 404, 422, 503),
     )
     @in_queue(reads)
     def list_events(

@@ -217,6 +217,7 @@ def test_batches_quarantine_and_health_of_a_closed_use_case_need_a_key_and_show_
             assert client.get(url).status_code == 401
             for form in (key.encode(), key.encode("latin-1")):
                 assert client.get(url, headers={b"X-API-Key": form}).status_code == 200
+        assert client.get("/events").status_code == 401
         [row] = client.get("/use-cases/covertype/quarantine", headers={b"X-API-Key": key.encode()}).json()["rows"]
         assert set(row["values"].values()) == {"hidden"}
         assert "9999" not in str(row)
