@@ -16,7 +16,18 @@ from app.http.docs import Api, add_docs_page
 from app.http.logs import AccessLog, write_json
 from app.http.metrics import Metrics
 from app.http.middleware import Keys, Middleware, RequestRecord
-from app.routes import bulk_predict, explain, feedback, health, ingested_batches, models, predict, registry, service
+from app.routes import (
+    bulk_predict,
+    events,
+    explain,
+    feedback,
+    health,
+    ingested_batches,
+    models,
+    predict,
+    registry,
+    service,
+)
 from app.serving.follower import ModelFollower
 from app.serving.prediction_log import PredictionLog
 from app.serving.work_queue import SharedCalls
@@ -107,6 +118,7 @@ def build_app(
     app.include_router(registry.router(use_cases))
     app.include_router(ingested_batches.router(use_cases, settings))
     app.include_router(health.router(use_cases, settings))
+    app.include_router(events.router(use_cases, settings))
     app.include_router(service.router())
     add_docs_page(app)
     return app

@@ -1,6 +1,7 @@
 """Two DAGs for each use case: `…_ingest` stores new batches, `…_train` starts when the clean rows changed.
 
-`dosel_retention` deletes old entries of the prediction log once a day.
+Two more: `dosel_messages` delivers the messages that the tasks could not, and `dosel_retention` deletes old entries of
+the prediction log once a day.
 
 This file has only schedules and wiring. Heavy imports are inside the tasks, since Airflow parses this file before each
 task. Tasks pass references to each other: a run's id, a version's number.
@@ -21,6 +22,16 @@ if TYPE_CHECKING:
 TRAINING_POOL = "training"
 """Airflow pool with one slot, created at start: one training at a time in the whole installation."""
 
+MESSAGES_EVERY = timedelta(minutes=5)
+
+
+def report_failure(context: Any) -> None:
+    """Write the event of a task that failed after all its retries."""
+    from dosel.monitor.incidents import report_failed_task
+
+    report_failed_task(context)
+
+
 DAG_SETTINGS: dict[str, Any] = {
     "catchup": False,
     "max_active_runs": 1,
@@ -30,6 +41,7 @@ DAG_SETTINGS: dict[str, Any] = {
         "retry_delay": timedelta(seconds=5),
         "retry_exponential_backoff": True,
         "max_retry_delay": timedelta(minutes=2),
+        "on_failure_callback": report_failure,
     },
 }
 """Settings of every DAG: active from the start, one run at a time, with retries."""
@@ -53,7 +65,10 @@ def pull(use_case_name: str) -> list[int]:
 
 @task(execution_timeout=timedelta(minutes=30))
 def score(use_case_name: str) -> list[int]:
-    """Let the version in Production answer the new batches before a model trains on them; return the batches' ids."""
+    """Score the version in Production on the new batches before a model trains on them, and test for harm.
+
+    Returns the batches' ids.
+    """
     return opened(use_case_name).score()
 
 
@@ -65,9 +80,13 @@ def process(use_case_name: str) -> str | None:
 
 @task(execution_timeout=timedelta(minutes=5))
 def announce(use_case_name: str) -> None:
-    """Update the asset that starts the training; skipped if a model was already trained on all clean rows."""
-    if not opened(use_case_name).training_due():
+    """Update the asset that starts the training, with the reason; skipped if no training is due."""
+    pipeline = opened(use_case_name)
+    if not pipeline.training_due():
         raise AirflowSkipException("a model was already trained on all clean rows")
+    context = get_current_context()
+    for asset in context["task"].outlets:
+        context["outlet_events"][asset].extra = {"reason": pipeline.training_reason()}
 
 
 @task(pool=TRAINING_POOL, execution_timeout=timedelta(hours=12))
@@ -97,6 +116,29 @@ def warm_up() -> None:
 
     settings = Settings.load()
     Client(settings.api_url, key=settings.api_key).warm_up()
+
+
+@task(execution_timeout=timedelta(minutes=5))
+def deliver() -> int:
+    """Send the messages that are due; return how many were sent."""
+    from dosel.db.engine import connect
+    from dosel.monitor import delivery
+
+    settings = Settings.load()
+    return delivery.deliver(connect(settings.warehouse_url), settings).sent
+
+
+@dag(
+    dag_id="dosel_messages",
+    # Without a target there is nothing to deliver: events stay on the page.
+    schedule=MESSAGES_EVERY if Settings.load().sends_messages else None,
+    tags=["dosel"],
+    description="Delivers messages that were not delivered yet",
+    doc_md="Delivers the messages that wait: after a failed request, for the end of quiet hours, or for a digest.",
+    **DAG_SETTINGS,
+)
+def messages() -> None:
+    deliver()
 
 
 @task(execution_timeout=timedelta(hours=2))
@@ -162,5 +204,5 @@ def dags_of(use_case: UseCase, ingest_every: timedelta) -> tuple[DAG, DAG]:
 
 for declared in ALL:
     dags_of(declared, timedelta(seconds=Settings.load().ingest_every))
-
+messages()
 retention()

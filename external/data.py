@@ -41,7 +41,7 @@ def load(settings: Settings, fetch: Download = download) -> DataSet:
         rows = read_csv(settings.data_api_csv, settings.data_api_csv_classes)
         if len(rows) < SLICES:
             raise StartError(
-                f"DATA_API_CSV: {settings.data_api_csv} holds {len(rows)} rows, {SLICES} batches need as many"
+                f"DATA_API_CSV: {settings.data_api_csv} has {len(rows)} rows; {SLICES} batches need at least {SLICES}"
             )
         return DataSet("csv", rows, settings.data_api_csv.name)
     note = "DATA_API_FETCH=never"

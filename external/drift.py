@@ -1,4 +1,4 @@
-"""Batches that go bad on purpose, to see a platform notice: DATA_API_DRIFT=batch=6,kind=concept,size=0.3."""
+"""Simulated drift: DATA_API_DRIFT=batch=6,kind=concept,size=0.3 changes the batches from the sixth on."""
 
 import re
 from dataclasses import dataclass

@@ -26,27 +26,27 @@ class Settings(BaseSettings):
     data_api_csv: Path | None = None
     """Rows to serve: a CSV of the 13 columns (or UCI's 55)."""
     data_api_csv_classes: Coding = "uci"
-    """How that CSV codes Cover_Type: uci is 1-7, course is 0-6."""
+    """How the CSV of `DATA_API_CSV` numbers the classes: uci is 1-7, course is 0-6."""
     data_api_classes: Coding = "uci"
-    """How Cover_Type is served: uci is 1-7, course is 0-6."""
+    """How the data API numbers the classes in its answers: uci is 1-7, course is 0-6."""
     data_api_fetch: Literal["auto", "never"] = "auto"
     """Whether to try `fetch_covtype` when no CSV is named."""
     data_api_fetch_timeout: float = Field(60.0, gt=0, allow_inf_nan=False)
-    """Seconds the whole download may take."""
+    """Time limit for the whole download, in seconds."""
     data_api_rows: int = Field(116_203, ge=10, le=5_000_000)
-    """Rows to generate when there is nothing else to serve."""
+    """Number of rows to generate if there is no CSV and no download."""
     data_api_seed: int = Field(0, ge=0)
     """Seed of the generated rows and of the samples."""
     data_api_state_dir: Path = Path(".dosel/data-api")
     """Folder of timestamps.json, the epochs and the cached download."""
     min_update_time: float = Field(300.0, ge=0, allow_inf_nan=False)
-    """Seconds a batch lasts; 0 makes each call the next batch."""
+    """Seconds for which calls return the same batch; 0 returns the next batch at each call."""
     batch_fraction: float = Field(0.1, gt=0, le=1, allow_inf_nan=False)
-    """Share of its slice a batch holds."""
+    """Share of its slice (a tenth of the data) that a batch contains."""
     slice_by: Literal["batch", "group"] = "batch"
-    """What picks the tenth of the data a batch is drawn from."""
+    """Which number selects the slice that a batch is drawn from: the batch's or the group's."""
     data_api_drift: str = ""
-    """Batches that go bad on purpose, such as batch=6,kind=concept,size=0.3; empty means none."""
+    """Simulated drift from a batch on, such as batch=6,kind=concept,size=0.3; empty means none."""
 
     @field_validator("data_api_drift")
     @classmethod

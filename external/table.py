@@ -165,7 +165,7 @@ def _whole(text: str) -> int:
     except ValueError:
         raise ValueError(f"{text!r} is no number") from None
     if not number.is_integer() or abs(number) > np.iinfo(np.int16).max:
-        raise ValueError(f"{text!r} is no whole number in range")
+        raise ValueError(f"{text!r} is not a whole number in range")
     return int(number)
 
 

@@ -32,10 +32,17 @@ def show(client: Client, use_case: dict[str, Any]) -> None:
     }
     for column, (title, count) in zip(st.columns(len(totals)), totals.items(), strict=True):
         column.metric(title, f"{count:,}")
+    percent = st.column_config.NumberColumn(format="percent")
+    shares = {"refused_share": percent, "duplicate_share": percent}
     if ledger["batches"]:
-        batches = pd.DataFrame(ledger["batches"]).set_index("id")
-        batches["received_at"] = pd.to_datetime(batches["received_at"])
-        st.dataframe(batches, width="stretch", key=f"batches-{name}")
+        st.dataframe(
+            _table(ledger["batches"]).set_index("id"), width="stretch", key=f"batches-{name}", column_config=shares
+        )
+    if ledger["refused"]:
+        st.markdown("**Refused as a whole**")
+        refusals = _table(ledger["refused"]).drop(columns="first_reasons")
+        refusals["first_reasons"] = ["; ".join(batch["first_reasons"]) for batch in ledger["refused"]]
+        st.dataframe(refusals, width="stretch", hide_index=True, key=f"refused-{name}", column_config=shares)
     st.markdown("**Quarantine**")
     if not refused:
         st.caption("No row was refused.")
@@ -46,3 +53,9 @@ def show(client: Client, use_case: dict[str, Any]) -> None:
         for row in refused
     ]
     st.dataframe(pd.DataFrame(rows), width="stretch", hide_index=True, key=f"quarantine-{name}")
+
+
+def _table(batches: list[dict[str, Any]]) -> pd.DataFrame:
+    table = pd.DataFrame(batches)
+    table["received_at"] = pd.to_datetime(table["received_at"])
+    return table

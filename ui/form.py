@@ -44,7 +44,7 @@ def show(use_case: dict[str, Any]) -> Sent | None:
             "Model",
             models,
             format_func=lambda name: name if name in use_case["families"] else f"{name} (Production)",
-            help="What is in Production is preset; or the newest version of a family.",
+            help="The version in Production, or the newest version of a family.",
         )
         values, notes = {}, {}
         features = use_case["features"]

@@ -50,8 +50,8 @@ def show(client: Client, use_case: dict[str, Any]) -> None:
     with st.expander("Accuracy and recall of each class"):
         st.dataframe(_metrics(health["findings"]), width="stretch", hide_index=True, key=f"metrics-{use_case['name']}")
         st.caption(
-            "Promised: on the held-out rows of the gate. At least and at most: bounds of the live figure that hold at "
-            "every look together."
+            "Promised: measured on the held-out rows of the gate. At least and at most: bounds of the live figure, "
+            "valid at every look."
         )
 
 

@@ -7,7 +7,7 @@ import streamlit as st
 from dosel.client import Client
 from dosel.errors import ServiceError
 from dosel.settings import Settings
-from ui import answer, batches, errors, explain, form, health, production, timeline
+from ui import answer, batches, errors, events, explain, form, health, production, timeline
 
 TIMEOUT_SECONDS = 10
 
@@ -60,6 +60,8 @@ def show() -> None:
     health.show(client, use_case)
     st.divider()
     timeline.show(client, use_case)
+    st.divider()
+    events.show(client, use_case)
     st.divider()
     batches.show(client, use_case)
 

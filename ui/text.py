@@ -1,6 +1,7 @@
 """Text from elsewhere, shown as it is written."""
 
 import re
+from datetime import datetime
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>$~:&])")
 
@@ -8,3 +9,8 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>$~:&])")
 def plain(text: str) -> str:
     """Escape everything that Streamlit's Markdown would read as more than text: links, images, colours, formulas."""
     return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+
+
+def moment(text: str) -> str:
+    """A time of the API, to the minute."""
+    return f"{datetime.fromisoformat(text):%d %B %Y, %H:%M} UTC"

@@ -1,13 +1,12 @@
 """The promotion ledger as a timeline, with the gate's table and the lineage of each entry."""
 
-from datetime import datetime
 from typing import Any
 
 import streamlit as st
 
 from dosel.client import Client
 from dosel.errors import ServiceError
-from ui.text import plain
+from ui.text import moment, plain
 
 SHOWN = 20
 """Most entries on the page; the CSV has all of them."""
@@ -36,7 +35,7 @@ def show(client: Client, use_case: dict[str, Any]) -> None:
         st.caption("Nothing has been in Production yet.")
         return
     for note in history["notes"][::-1][:3]:
-        st.warning(f"{_when(note['at'])}: {plain(note['text'])}", icon=":material/report:")
+        st.warning(f"{moment(note['at'])}: {plain(note['text'])}", icon=":material/report:")
     for entry in entries[:SHOWN]:
         _entry(client, model, entry)
     if len(entries) > SHOWN:
@@ -53,7 +52,7 @@ def show(client: Client, use_case: dict[str, Any]) -> None:
 def _entry(client: Client, model: str, entry: dict[str, Any]) -> None:
     before = f"after version {entry['from_version']}" if entry["from_version"] else "the first one"
     icon, words = KINDS[entry["kind"]]
-    title = f"**Version {entry['to_version']}**, {before} · {_when(entry['at'])} · {words}"
+    title = f"**Version {entry['to_version']}**, {before} · {moment(entry['at'])} · {words}"
     with st.expander(title, icon=icon):
         st.markdown(f"{plain(entry['reason'][:1].upper() + entry['reason'][1:])}.")
         st.caption(f"By {plain(entry['actor'])}.")
@@ -88,7 +87,3 @@ def _lineage(client: Client, model: str, number: int) -> None:
         "Files (SHA-256)": manifest["digest"] if manifest else "no manifest",
     }
     st.markdown("\n".join(f"- {name}: `{value or 'unknown'}`" for name, value in facts.items()))
-
-
-def _when(moment: str) -> str:
-    return f"{datetime.fromisoformat(moment):%d %B %Y, %H:%M} UTC"

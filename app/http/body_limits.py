@@ -14,12 +14,12 @@ from app.serving.places import Places
 from dosel.settings import Settings
 
 DRAIN_SECONDS = 5.0
-"""An oversized body is read and dropped for so long, so that the client can read the answer."""
+"""Seconds for which an oversized body is read and dropped, so that the client can read the answer."""
 
 SMALLEST_LIMIT = 1024
 
 RECEIVING_BYTES = 64_000_000
-"""Memory for all bodies of requests in progress; those of batches are on disk instead."""
+"""Memory for all bodies of requests in progress; bodies of bulk requests are on disk instead."""
 
 WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -66,7 +66,7 @@ class RequestLimits:
 
 
 class _Full(HTTPException):
-    """No place is free. Raised where the body is read, it is an error of the route like any other."""
+    """No place is free. If a route raises this while it reads the body, the route's error handler answers."""
 
 
 class _Request:
@@ -129,7 +129,7 @@ class _Request:
 
     async def _check_part(self, message: Message, size: int) -> None:
         if message["type"] != "http.request":
-            raise HTTPException(CLIENT_CLOSED, "the client went away before its body was there")
+            raise HTTPException(CLIENT_CLOSED, "the client disconnected before its body had arrived")
         more = message.get("more_body", False)
         limit, on_disk = self._limits.largest(self._scope)
         if not self._read and _declared(self._scope) > limit:

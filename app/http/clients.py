@@ -13,7 +13,7 @@ KEY_HOLDER = "dosel.key_holder"
 
 
 def client_of(scope: Scope) -> str:
-    """Whose places and requests these are: a key's, or else an address's."""
+    """The client of a request: the holder of its key, or else its address."""
     holder = scope.get(KEY_HOLDER)
     return f"key {holder}" if holder else str((scope.get("client") or ("nobody",))[0])
 
@@ -77,7 +77,7 @@ class BehindProxies:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope.get("client"):
             address, port = scope["client"]
-            # Each proxy appends whom it heard; only what a trusted one appended is believed.
+            # Each proxy appends the address that it was called from; only a trusted proxy's entry is believed.
             heard = [
                 part.strip()
                 for name, value in scope["headers"]

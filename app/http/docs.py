@@ -33,7 +33,7 @@ TAGS = [
     {"name": "models", "description": "Registered models, Production, and the loaded versions."},
     {"name": "registry", "description": "The promotion ledger, promotions and rollbacks."},
     {"name": "batches", "description": "Ingested batches and refused rows."},
-    {"name": "health", "description": "Whether the version in Production still does what the gate found."},
+    {"name": "health", "description": "Whether the version in Production is still as good as the gate found."},
     {"name": "service", "description": "Whether this service is alive and ready."},
 ]
 

@@ -14,32 +14,32 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from app.http.problems import MEDIA_TYPE, problem
 
 MOST_HEAD_BYTES = 1 << 15
-"""Bytes of a request's head; the same limit holds for what stands between the parts of a chunked body."""
+"""Most bytes of a request's head (request line and headers), and of the lines between parts of a chunked body."""
 
 MOST_HEADERS = 100
 
 MOST_PIPELINED = 16
-"""Requests that a connection may send before the first one's answer."""
+"""Most requests that a connection may send before the first one is answered."""
 
 HEAD_SECONDS = 10.0
-"""From the connection, or from the first byte of a later request, to the end of the head."""
+"""Time limit from the connection, or from the first byte of a later request, to the end of the head."""
 
 WINDOW_SECONDS = 15.0
 WINDOW_BYTES = 150_000
-"""A body that is not whole brings at least so many bytes in each window."""
+"""Fewest bytes of an unfinished body that must arrive in each window."""
 
 DRAIN_SECONDS = 15.0
 DRAINED_BYTES = 64 * 1024 * 1024
-"""How much of an answered request's body is read and dropped, so that the client can read the answer."""
+"""Limits for dropping the rest of the body of a request that is answered already: the client can then read it."""
 
 WRITE_SECONDS = 30.0
 """Longest wait for a client to read the next 48 kB of its answer."""
 
 MOST_CONNECTIONS = 2_000
-"""With more, the one that has kept the server waiting longest for a head or a body is closed."""
+"""Most open connections; with more, the server closes the one whose head or body it has waited for longest."""
 
 TOO_SLOW = "dosel.too_slow"
-"""Key of a scope whose body does not arrive; `app.http.bodies` answers 408."""
+"""Key of a scope whose body does not arrive; `app.http.body_limits` answers 408."""
 
 
 class _Refused(Exception):

@@ -12,7 +12,7 @@ LISTED = 20
 
 
 class FieldError(BaseModel):
-    """One field that is not acceptable."""
+    """One invalid field."""
 
     field: str | None = Field(description="The field; null if the body as a whole is meant.")
     expected: str = Field(description="What would be acceptable.")
@@ -25,7 +25,7 @@ class FieldError(BaseModel):
 
 
 class RowError(FieldError):
-    """One field of one row of a batch that is not acceptable."""
+    """One invalid field of one row of a bulk request."""
 
     row: int | None = Field(description="The row, counted from 1; null if the body as a whole is meant.")
 

@@ -1,4 +1,4 @@
-"""Many rows in, as JSON or CSV; as many answers out, in the same format and order."""
+"""Bulk requests: rows as JSON or CSV, answered in the same format and order."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,22 +29,22 @@ from dosel.settings import Settings
 from dosel.usecases import UseCase
 
 AT_ONCE = 2
-"""Batches that are worked on at once."""
+"""Bulk requests that are processed at once."""
 
 WAITING = 16
-"""Batches that may wait for that; those beyond are answered 503."""
+"""Bulk requests that may wait for processing; further requests get a 503."""
 
 UPLOADS = 32
-"""Batches whose body is on disk, or on its way there; those beyond are answered 503."""
+"""Bulk requests whose body is on disk or being received; further requests get a 503."""
 
 IN_MEMORY_BYTES = 4_000_000
-"""An answer that is larger lies on disk until it is sent."""
+"""A larger answer is on disk until it is sent."""
 
 JSON, CSV = "application/json", "text/csv"
 
 
 def limits(settings: Settings, use_cases: Sequence[UseCase]) -> Callable[[Scope], tuple[int, bool]]:
-    """How many bytes are read of a request, by its path and content type, and whether they are written to disk."""
+    """A function of a request's scope: the most bytes of its body, and whether they are written to disk."""
     paths = {_path(use_case) for use_case in use_cases}
 
     def limit(scope: Scope) -> tuple[int, bool]:
@@ -62,7 +62,7 @@ def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
         tags=["predict"],
         responses=documented(400, 401, 404, 408, 413, 415, 429, 503) | {422: {"model": BatchProblem}},
     )
-    queue, uploads = WorkQueue("batches", AT_ONCE, WAITING), Places("the number of uploads", UPLOADS)
+    queue, uploads = WorkQueue("bulk requests", AT_ONCE, WAITING), Places("the upload queue", UPLOADS)
     for use_case in use_cases:
         _add(made, use_case, queue, uploads, settings.logged_batch_rows)
 
@@ -103,12 +103,12 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, uploads: Places
         declared = request.headers.get("content-type", "")
         kind = content_type(declared) if declared else JSON
         if kind not in (JSON, CSV):
-            raise HTTPException(415, f"the body says it is {cut(declared)}; send {JSON} or {CSV}")
+            raise HTTPException(415, f"the Content-Type is {cut(declared)}; send {JSON} or {CSV}")
         served, stale = await asked_for(request.scope, follower, use_case, model)
         began, out = time.time(), SpooledTemporaryFile[bytes](IN_MEMORY_BYTES)
         sample = BatchSample(logged_rows)
         client = client_of(request.scope)
-        # Before the upload, which would be in vain. A place in the queue is taken once the body is there.
+        # Refuse before the upload if the queue is full. The request takes its place once the body has arrived.
         queue.check(client)
         uploads.take(client)
         try:

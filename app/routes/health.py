@@ -1,4 +1,4 @@
-"""The health of what is in Production. Plain `def`, since these calls wait for the data store."""
+"""The health of the version in Production. Plain `def`, since these calls wait for the data store."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -31,7 +31,7 @@ def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
 
     @made.get(
         "/use-cases/{name}/health",
-        summary="Whether the version in Production still does what the gate found",
+        summary="Whether the version in Production is still as good as the gate found",
         responses=documented(404, 503),
     )
     def show_health(
@@ -39,8 +39,8 @@ def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
     ) -> HealthInfo:
         """Accuracy and each class's recall on labelled live rows, against the held-out rows of the gate.
 
-        The bounds and the state may be looked at at any time: over all looks, metrics and versions, harm is called
-        where nothing changed with the declared probability at most.
+        You may look at the state and the bounds as often as you like. A false `harmed` has at most the declared
+        probability (`alpha`), over all looks, metrics and versions together.
         """
         from dosel.monitor.health import health
 

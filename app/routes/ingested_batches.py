@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query
 
 from app.http.problems import documented
 from app.routes.dependencies import in_queue
-from app.schemas.batches import Batch, Batches, Quarantine, Refused
+from app.schemas.batches import Batch, Batches, Quarantine, Refused, RefusedBatch
 from app.serving.work_queue import WorkQueue
 from dosel.errors import UnknownUseCase
 from dosel.rows.validation import cut
@@ -55,7 +55,7 @@ def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
     )
     @in_queue(reads)
     def list_batches(name: Name, limit: Limit = 100) -> Batches:
-        records = store(name).records()
+        records, refusals = store(name).records(), store(name).refusals()
         return Batches(
             count=len(records),
             rows_received=sum(record.rows_received for record in records),
@@ -63,6 +63,7 @@ def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
             rows_refused=sum(record.rows_refused for record in records),
             rows_duplicate=sum(record.rows_duplicate for record in records),
             batches=[Batch.model_validate(record, from_attributes=True) for record in reversed(records[-limit:])],
+            refused=[RefusedBatch.model_validate(b, from_attributes=True) for b in reversed(refusals[-limit:])],
         )
 
     @made.get(

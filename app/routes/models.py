@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from dosel.registry.store import ModelVersion
 
 READ_SECONDS, LOOK_SECONDS = 10.0, 30.0
-"""How long a request waits for MLflow's answer, and for a look at it that may load a version."""
+"""How long a request waits for a read from MLflow, and for a check that may load a version."""
 
 
 def router(use_cases: Sequence[UseCase], default: UseCase | None, needs_key: bool) -> APIRouter:
     made = APIRouter(tags=["models"])
     reads = WorkQueue("reads of the registry", 4, 28, READ_SECONDS)
-    looks = SharedCalls("looks at the registry", LOOK_SECONDS)
+    looks = SharedCalls("checks of the registry", LOOK_SECONDS)
     described = [UseCaseInfo.of(use_case, default=use_case is default) for use_case in use_cases]
     known = UseCases(needs_key=needs_key, use_cases=described)
 
@@ -76,7 +76,7 @@ def router(use_cases: Sequence[UseCase], default: UseCase | None, needs_key: boo
             entry = registry.last_promotion(asked.model_name)
             since = entry.at if entry and entry.to_version == production.version else None
         except (RegistryError, WarehouseError):
-            # The answer then rests on what was read when the model was loaded.
+            # The answer is then what was read when the model was loaded.
             pass
         return ModelInfo(
             use_case=asked.name,
@@ -90,14 +90,14 @@ def router(use_cases: Sequence[UseCase], default: UseCase | None, needs_key: boo
 
     @made.post(
         "/warmup",
-        summary="Ask the registry now and load what is in Production",
+        summary="Ask the registry now and load the version in Production",
         responses=documented(404, 503),
     )
     async def warm_up(
         follower: FollowerDep,
         use_case: Annotated[str | None, Query(description="Name of one use case; by default all.")] = None,
     ) -> dict[str, Loaded]:
-        """Returns the loaded versions by use case. Requests that wait for the same look share it."""
+        """Returns the loaded versions by use case. Requests that wait for the same check share it."""
         asked = [follower.named(cut(use_case))] if use_case else list(use_cases)
         await looks.run(use_case or "", partial(follower.poll_now, asked))
         return {u.name: loaded for u in asked if (loaded := _loaded(follower, u))}

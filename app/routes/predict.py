@@ -32,8 +32,8 @@ RESPONSES = documented(400, 401, 404, 408, 413, 415, 422, 429, 503)
 ModelQuery = Annotated[
     str | None,
     Query(
-        description="The registered model of the use case, which means what is in Production, as leaving it out does; "
-        "or one of its families: `GET /use-cases` lists them."
+        description="A family of the use case, for its newest version; or the registered model, for the version in "
+        "Production, which is the default. `GET /use-cases` lists the families."
     ),
 ]
 
@@ -107,7 +107,7 @@ def router(use_cases: Sequence[UseCase], default: UseCase | None) -> APIRouter:
         add(use_case, f"/predict/{use_case.name}", use_case.title, f"predict_{use_case.name}")
 
     if default is not None:
-        add(default, DEFAULT_PATH, f"{default.title}, as older clients ask", "predict", with_model=True)
+        add(default, DEFAULT_PATH, f"{default.title}, for older clients", "predict", with_model=True)
     else:
         made.add_api_route(DEFAULT_PATH, _without_default(use_cases), methods=["POST"], include_in_schema=False)
 
@@ -169,9 +169,10 @@ async def asked_for(
 
 
 def check_is_json(scope: Scope) -> None:
-    """
+    """Check the content type of a request.
+
     Raises:
-        HTTPException: the request says that its body is something else.
+        HTTPException: the content type is not JSON.
     """
     declared = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
     if declared in (b"", b"application/json", FORM[1]):
@@ -180,13 +181,13 @@ def check_is_json(scope: Scope) -> None:
     if content_type(header) != "application/json":
         raise HTTPException(
             415,
-            f"the body says it is {cut(header)}; send JSON and the header Content-Type: application/json "
+            f"the Content-Type is {cut(header)}; send JSON and the header Content-Type: application/json "
             "(curl: -H 'Content-Type: application/json')",
         )
 
 
 def content_type(header: str) -> str:
-    """What a Content-Type means, without its parameters; every kind of JSON is `application/json`."""
+    """The media type of a Content-Type, without its parameters; every kind of JSON is `application/json`."""
     message = Message()
     message["content-type"] = header
     main, sub = message.get_content_maintype(), message.get_content_subtype()
@@ -208,5 +209,5 @@ def _describe(use_case: UseCase) -> str:
     classes = ", ".join(f"{code} {label}" for code, label in use_case.target.labels.items())
     return (
         f"{use_case.summary}\n\n"
-        f"Answers with what is in Production. `prediction` is the {use_case.target.title.lower()}: {classes}."
+        f"The version in Production answers. `prediction` is the {use_case.target.title.lower()}: {classes}."
     )

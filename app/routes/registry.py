@@ -19,7 +19,7 @@ from dosel.usecases import UseCase
 CSV = "text/csv"
 
 READ_SECONDS, CHANGE_SECONDS = 10.0, 60.0
-"""How long a request waits for its answer, and for a promotion."""
+"""How long a request waits for a read of the ledger, and for a promotion."""
 
 VersionNumber = Annotated[int, Path(ge=1, le=2**31 - 1, description="Its number.")]
 
@@ -61,7 +61,7 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
         try:
             until = moment(at) if at else None
         except ValueError as error:
-            raise HTTPException(422, f"at: {cut(str(error))}") from None
+            raise HTTPException(422, f"at: {error}") from None
         ledger = follower.registry().ledger
         entries = ledger.history(model, until)
         if format == "csv" or (format is None and CSV in request.headers.get("accept", "")):

@@ -19,11 +19,29 @@ class Batch(BaseModel):
     rows_clean: int
     rows_refused: int = Field(description="Invalid rows; see the quarantine.")
     rows_duplicate: int = Field(description="Stored before, or repeated within the batch.")
+    refused_share: float = Field(description="Of the received rows, 0 to 1.")
+    duplicate_share: float = Field(description="Of the received rows, 0 to 1.")
+    digest: str = Field(description="SHA-256 of the rows as received.")
+
+
+class RefusedBatch(BaseModel):
+    """A batch that was refused as a whole; nothing of it is stored."""
+
+    stream: str
+    epoch: str
+    number: int = Field(description="The batch's number within the epoch.")
+    source: str
+    received_at: datetime
+    rows_received: int
+    rows_refused: int = Field(description="Invalid rows.")
+    refused_share: float = Field(description="Of the received rows, 0 to 1.")
+    reason: str
+    first_reasons: list[str] = Field(description="Of the first invalid rows.")
     digest: str = Field(description="SHA-256 of the rows as received.")
 
 
 class Batches(BaseModel):
-    """The newest batches, and the totals of all batches."""
+    """The newest batches, and the totals of all stored batches."""
 
     count: int
     rows_received: int
@@ -31,6 +49,7 @@ class Batches(BaseModel):
     rows_refused: int
     rows_duplicate: int
     batches: list[Batch]
+    refused: list[RefusedBatch] = Field(description="The newest batches that were refused as a whole.")
 
 
 HIDDEN = "hidden"

@@ -31,15 +31,15 @@ class FindingInfo(_Described):
     state: State
     promised: TallyInfo | None = Field(description="On the gate's held-out rows; null if the gate recorded no counts.")
     live: TallyInfo = Field(description="On labelled live rows.")
-    low: float = Field(description="Lower bound of the live rate. It holds at all times together.")
-    high: float = Field(description="Upper bound of the live rate. It holds at all times together.")
+    low: float = Field(description="Lower bound of the live rate, valid at every look.")
+    high: float = Field(description="Upper bound of the live rate, valid at every look.")
     log_evidence: float = Field(description="Logarithm of the evidence that the live rate is lower than promised.")
-    log_needed: float = Field(description="The evidence that proves harm.")
+    log_needed: float = Field(description="Logarithm of the evidence that proves harm.")
     harmed_at: int | None = Field(description="Labelled rows of this metric when harm was proven.")
 
 
 class PointInfo(_Described):
-    """The accuracy after a batch or a call of feedback, with bounds that hold at all times together."""
+    """The accuracy after a batch or a call of feedback, with bounds that are valid at every look."""
 
     at: datetime
     labels: int
@@ -59,7 +59,7 @@ class CoverageInfo(_Described):
 
 
 class HealthInfo(_Described):
-    """Whether the version in Production still does what the gate found on the held-out rows."""
+    """Whether the version in Production is still as good as the gate found on the held-out rows."""
 
     use_case: str
     model: str

@@ -52,7 +52,7 @@ class Version(BaseModel):
 
     @classmethod
     def of(cls, version: "ModelVersion", in_production: bool) -> "Version":
-        """The version as the ledger knows it: figures that only MLflow has can be edited there, and are left out."""
+        """The version with the ledger's figures; MLflow's own figures, which anybody there can edit, are left out."""
         tags = {name.removeprefix("dosel."): value for name, value in version.tags.items()}
         known = tags if version.attested else {}
         lineage: dict[str, Any] = {name: known.get(name) for name in Lineage.model_fields}

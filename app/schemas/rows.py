@@ -32,7 +32,10 @@ def request_model(use_case: UseCase) -> type[Row]:
     """The same row, with the name of a model beside its fields."""
     named = Annotated[
         str | None,
-        Field(description="A registered model of the use case; left out, null or empty: what is in Production."),
+        Field(
+            description="A family of the use case; or the registered model, for the version in Production, which "
+            "also answers if the field is left out, null or empty."
+        ),
     ]
     model: dict[str, Any] = {"model": (named, None)}
     return create_model(f"{camel(use_case.name)}Request", __base__=row_model(use_case), __doc__=None, **model)
@@ -55,7 +58,7 @@ def _field(feature: Feature) -> Any:
 
 def _choices(category: Category) -> str:
     if len(category.choices) > MANY:
-        return f"{len(category.choices)} choices; `GET /use-cases` says what each is called."
+        return f"{len(category.choices)} choices; `GET /use-cases` has the title of each."
     return (
         "; ".join(f"`{c.value}`: {c.title}" if c.title != c.value else f"`{c.value}`" for c in category.choices) + "."
     )

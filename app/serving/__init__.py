@@ -1,1 +1,1 @@
-"""What answers: the loaded models, the thread that follows Production, and the prediction log."""
+"""The loaded models, the thread that follows Production, and the prediction log."""

@@ -1,4 +1,4 @@
-"""Follows what is in Production: a loaded model for each use case, replaced when Production changes."""
+"""Follows the version in Production: a loaded model for each use case, replaced when Production changes."""
 
 import gc
 import logging
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from app.serving.loaded_model import LoadedModel, NotReady
 from app.serving.slot import Slot
+from app.serving.stale_events import StaleEvents
 from app.serving.version_loader import VersionLoader
 from dosel.errors import DoselError, ModelNotFound, UnknownUseCase
 from dosel.settings import Settings
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from dosel.registry.registry import Registry
 
 RECONCILE_SECONDS = 10.0
-"""Pause between two repairs of what polls do not look at: MLflow's stage and the aliases of families."""
+"""Pause between two repairs of what polls do not check: MLflow's stage and the aliases of families."""
 
 MAX_RELOAD_SECONDS = 60.0
 """Longest pause before a version that could not be loaded is tried again."""
@@ -42,6 +43,7 @@ class ModelFollower:
     ) -> None:
         self._settings = settings
         self._loader = VersionLoader(settings)
+        self._stale = StaleEvents(settings.warehouse_url)
         self._open_registry = open_registry or _open
         self._registry: Registry | None = None
         self._slots = {use_case.name: Slot(use_case) for use_case in use_cases}
@@ -154,7 +156,7 @@ class ModelFollower:
             return self._registry
 
     def poll_now(self, use_cases: Sequence[UseCase] | None = None) -> None:
-        """Ask the registry now, for some use cases or all, and load what is in Production.
+        """Ask the registry now, for some use cases or all, and load the versions in Production.
 
         Raises:
             NotReady: the registry cannot be asked, a version cannot be loaded, or no model answers at all.
@@ -180,7 +182,7 @@ class ModelFollower:
             self._stopped.wait(self._settings.poll_seconds)
 
     def _poll(self, slot: Slot) -> None:
-        """Load what is in Production if it changed; after any failure the loaded model keeps answering."""
+        """Load the version in Production if it changed; after any failure the loaded model keeps answering."""
         name = slot.use_case.model_name
         number: int | None = None
         try:
@@ -212,6 +214,7 @@ class ModelFollower:
     def _note(self, slot: Slot, outcome: str, waiting_for: str, failed: bool) -> None:
         """Record a poll's outcome, and log it if it differs from the last one: polls come every few seconds."""
         slot.waiting_for, slot.failed, slot.stale = waiting_for, failed, failed
+        self._stale.watch(slot)
         if outcome == slot.last_outcome:
             return
         slot.last_outcome = outcome
@@ -264,7 +267,7 @@ class ModelFollower:
         slot.checked = manifest is not None and manifest.digest == slot.loaded.manifest
         if not slot.checked:
             log.warning(
-                "%s: %s version %d in the cache is not what the ledger has under this number, and answers no more",
+                "%s: %s version %d in the cache differs from the ledger's version of this number and is no longer used",
                 slot.use_case.name,
                 version.name,
                 version.version,
@@ -273,7 +276,7 @@ class ModelFollower:
 
 
 def _collect_garbage() -> None:
-    """Free the model before, then exempt all that stays from collection.
+    """Free the model that answered before, then exempt all remaining objects from garbage collection.
 
     Otherwise a full collection walks a model and MLflow's modules in the middle of a request.
     """

@@ -27,7 +27,8 @@ class Places:
             raise Overloaded(f"{self._what} is full ({self._total:,}); try again later")
         if self._clients.get(client, 0) + count > self._per_client:
             raise Overloaded(
-                f"{self._what} has no more for one client ({self._per_client:,} of {self._total:,}); try again later"
+                f"{self._what} has no more room for one client ({self._per_client:,} of {self._total:,}); "
+                "try again later"
             )
 
     def take(self, client: str, count: int = 1) -> None:

@@ -1,6 +1,7 @@
 """The place of one loaded model, and what is known of it."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from app.serving.loaded_model import LoadedModel
 from dosel.usecases import UseCase
@@ -18,6 +19,8 @@ class Slot:
         reconcile_at: when MLflow is compared with the ledger the next time.
         waiting_for: what keeps the slot from following Production; "" while it does.
         last_outcome: the kind of the last poll's outcome, so that equal ones are logged once.
+        stale_since: when polls began to fail; None while they do not.
+        stale_reported: the event of this period is written.
         failing: the number of a version that could not be loaded; it is tried again at `retry_at`.
     """
 
@@ -32,6 +35,8 @@ class Slot:
     waiting_for: str = "the first look at the registry"
     failed: bool = False
     last_outcome: str = ""
+    stale_since: datetime | None = None
+    stale_reported: bool = False
     failing: int | None = None
     pause: float = 0.0
     retry_at: float = 0.0

@@ -52,7 +52,7 @@ class WorkQueue:
 
 
 class SharedCalls:
-    """Calls whose result is the same for all who ask: those who ask while one waits for the thread share it.
+    """Calls with the same result for all callers: callers share a call that waits for the thread.
 
     Args:
         what: name of the calls, in the plural.

@@ -1,8 +1,7 @@
-"""dosel: from an outside data API to a model in Production that answers, and the account of how it got there.
+"""A model registry platform: from an outside source of rows to a model in Production, with a ledger of every change.
 
-The rooms, in the order data passes, each importing only what stands above it: `settings`, `errors`,
-`usecases`, `rows`, `sources`, `warehouse`, `quality`, `training`, `predictor`, `registry`, `pipeline`,
-`client`, `embedded`, `cli`.
+Each package is a room with one task; docs/how-it-works.md lists the rooms. The import contracts in pyproject.toml say
+which room may import which.
 """
 
 __version__ = "0.1.0"

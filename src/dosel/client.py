@@ -132,12 +132,18 @@ class Client:
         return self._repeat("GET", f"/models/{model}/versions/{number}")
 
     def health(self, use_case: str) -> dict[str, Any]:
-        """Whether the version in Production still does what the gate found."""
+        """Whether the version in Production is still as good as the gate found."""
         return self._repeat("GET", f"/use-cases/{use_case}/health")
 
     def batches(self, use_case: str) -> dict[str, Any]:
         """The newest entries of the batch ledger, and the totals of all entries."""
         return self._repeat("GET", f"/use-cases/{use_case}/batches")
+
+    def events(self, use_case: str, limit: int = 100) -> list[dict[str, Any]]:
+        """What happened to a use case, newest first."""
+        found = self._repeat("GET", "/events", params={"use_case": use_case, "limit": limit})
+        events: list[dict[str, Any]] = found["events"]
+        return events
 
     def quarantine(self, use_case: str, limit: int = 100) -> list[dict[str, Any]]:
         """Refused rows, newest batch first, with the reason and what was received."""

@@ -33,6 +33,10 @@ class WarehouseError(DoselError):
     """The data store cannot be reached, or refused."""
 
 
+class LockTaken(WarehouseError):
+    """Another process held a lock for too long."""
+
+
 class PromotionConflict(WarehouseError):
     """Production changed meanwhile."""
 
@@ -87,6 +91,10 @@ class PromotionRefused(RegistryError):
 
 class ServiceError(DoselError):
     """The prediction API did not answer as documented."""
+
+
+class DeliveryError(DoselError):
+    """A message could not be delivered."""
 
 
 class StartupError(DoselError):

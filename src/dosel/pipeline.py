@@ -6,15 +6,19 @@ other (a run's id, a version's number), never data.
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
 from dosel.db.engine import connect
-from dosel.errors import DeclarationChanged, PromotionConflict, QualityError, SourceError
+from dosel.errors import AccountingError, DeclarationChanged, PromotionConflict, QualityError, SourceError
 from dosel.model import tags
+from dosel.monitor.delivery import try_to_deliver
+from dosel.monitor.harm import training_seed, watch_for_harm
 from dosel.monitor.health import Health, health
+from dosel.monitor.incidents import audit_mismatch
 from dosel.monitor.truths import TruthStore
 from dosel.monitor.watch import Watch
 from dosel.quality import check
@@ -37,6 +41,7 @@ from dosel.training.candidates import CandidateCallback
 from dosel.training.train import TrainingData, family_key, train
 from dosel.usecases import UseCase
 from dosel.warehouse.batches import BatchStore
+from dosel.warehouse.events import EventStore
 from dosel.warehouse.records import BatchRecord
 
 MAX_BATCHES = 1000
@@ -97,18 +102,33 @@ class Pipeline:
 
         Raises:
             SourceError: the source failed; batches stored before stay.
-            QualityError: a batch has too many invalid rows; nothing of it is stored.
+            QualityError: a batch has too many invalid rows; only its refusal is recorded.
             AccountingError: the tables do not hold the rows that the batch ledger records.
         """
         stored: list[BatchRecord] = []
-        while (record := self._pull(source)) is not None:
-            stored.append(record)
-            if on_batch is not None:
-                on_batch(record)
-            if len(stored) == MAX_BATCHES:
-                raise SourceError(f"the source gave {MAX_BATCHES} batches and has not ended; is it the right source?")
-        self._batches.audit()
+        with self._messages():
+            while (record := self._pull(source)) is not None:
+                stored.append(record)
+                if on_batch is not None:
+                    on_batch(record)
+                if len(stored) == MAX_BATCHES:
+                    raise SourceError(
+                        f"the source gave {MAX_BATCHES} batches and has not ended; is it the right source?"
+                    )
+            try:
+                self._batches.audit()
+            except AccountingError as error:
+                EventStore(self._engine).add(audit_mismatch(self._use_case.name, error))
+                raise
         return stored
+
+    @contextmanager
+    def _messages(self) -> Iterator[None]:
+        """After the block, also if it fails, try to deliver its events."""
+        try:
+            yield
+        finally:
+            try_to_deliver(self._engine, self._settings)
 
     def _pull(self, source: Source) -> BatchRecord | None:
         """Store the next batch; None if there is no new one. Returning frees the batch's rows."""
@@ -128,10 +148,12 @@ class Pipeline:
         refused, received = len(checked.refused), len(batch.rows)
         if refused > self._use_case.max_refused_share * received:
             first = "; ".join(f"row {i}: {why}" for i, why in list(checked.refused.items())[:3])
-            raise QualityError(
-                f"batch {batch.number} of {batch.stream}: {refused} of {received} rows are invalid, more than "
-                f"{self._use_case.max_refused_share:.0%}; nothing of the batch is stored. {first}"
+            reason = (
+                f"{refused} of {received} rows are invalid, more than {self._use_case.max_refused_share:.0%}; "
+                "nothing of the batch is stored"
             )
+            self._batches.refuse(batch, checked.refused, reason, text)
+            raise QualityError(f"batch {batch.number} of {batch.stream}: {reason}. {first}")
         record = self._batches.store(batch, checked.accepted, checked.refused, text)
         if record is not None:
             log.info(
@@ -164,20 +186,31 @@ class Pipeline:
         return process(self._use_case, data, counts, params, open_lake(self._settings), self._settings.tracking_uri)
 
     def score(self) -> list[int]:
-        """Let the version in Production answer new labelled batches, before anything trains on them.
+        """Score the version in Production on new labelled batches, before a model trains on them; test for harm.
 
         Returns:
             The ids of the scored batches; none while nothing is in Production.
         """
-        return Watch(self._use_case, self._registry, self._batches, self._engine).score_batches()
+        with self._messages():
+            scored = Watch(self._use_case, self._registry, self._batches, self._engine).score_batches()
+            watch_for_harm(self._use_case, self._registry, self._engine)
+        return scored
+
+    def training_reason(self) -> str:
+        """Why a training that is due starts."""
+        return training_seed(self._engine, self._use_case, self._settings.seed)[1]
 
     def training_due(self) -> bool:
-        """Whether no version that the gate has judged was trained on the rows as they are now, by the ledger."""
+        """Whether no version that the gate has judged was trained on the rows as they are now, by the ledger.
+
+        After a proven harm, a training is due once more, if the use case declares `retrain`.
+        """
         data = self._training_data()
         if data.table.empty:
             return False
         use_case, ledger = self._use_case, self._registry.ledger
-        wanted = {family_key(use_case, family, data.digest, self._settings.seed) for family in use_case.families}
+        seed, _ = training_seed(self._engine, use_case, self._settings.seed)
+        wanted = {family_key(use_case, family, data.digest, seed) for family in use_case.families}
         mine = {
             key: manifest
             for manifest in reversed(ledger.manifests(use_case.model_name))
@@ -202,8 +235,11 @@ class Pipeline:
         """
         s = self._settings
         ledger = self._registry.ledger
+        seed, reason = training_seed(self._engine, self._use_case, s.seed)
         data = self._training_data()
-        return train(self._use_case, data, s.tracking_uri, ledger, s.seed, s.jobs, on_candidate, s.studies_url)
+        run_id = train(self._use_case, data, s.tracking_uri, ledger, seed, s.jobs, on_candidate, s.studies_url)
+        self._registry.store.note_run(run_id, f"Trained because of: {reason}.")
+        return run_id
 
     def register(self, run_id: str) -> int:
         """Register each family's model and return the version number of the best one, the challenger.
@@ -237,6 +273,10 @@ class Pipeline:
         Raises:
             PromotionConflict: Production kept changing during the evaluation; try again.
         """
+        with self._messages():
+            return self._challenge(number, actor)
+
+    def _challenge(self, number: int, actor: str) -> Outcome:
         name = self._use_case.model_name
         version = self._registry.version(name, number)
         for _ in range(GATE_ATTEMPTS):
@@ -275,7 +315,7 @@ class Pipeline:
             try:
                 check_declaration(use_case, manifest)
             except DeclarationChanged as error:
-                # Nothing serves it any more, so there is nothing to compare with.
+                # The API no longer serves this version, so there is nothing to compare with.
                 log.warning("there is no champion: %s", error)
                 champion = None
         table = self._training_data().table

@@ -5,6 +5,7 @@ DAG task call it once and pass the settings on.
 """
 
 import os
+from datetime import time
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -119,6 +120,25 @@ class Settings(BaseSettings):
     lake, the file is copied there at the first start."""
     trials: Annotated[int, Field(ge=0)] = 0
     """Number of trials of each Optuna search; 0 means the declared number (10)."""
+    notify: str = Field("", repr=False)
+    """Where messages go: URLs of [Apprise](https://appriseit.com/services/), separated by blanks, such as
+    `mailtos://…`, `slack://…` or `ntfy://…`; empty sends none."""
+    notify_webhook: str = Field("", repr=False)
+    """URL that gets every event as JSON, at once; empty sends none."""
+    notify_secret: str = Field("", repr=False)
+    """Secret that signs the requests to `DOSEL_NOTIFY_WEBHOOK`; empty sends them unsigned."""
+    notify_quiet: str = ""
+    """Hours without messages to `DOSEL_NOTIFY`, as `22:00-07:00` in the machine's time zone; harm and failed tasks
+    do not wait. Empty means none."""
+    notify_digest: Annotated[float, Field(ge=0)] = 0
+    """Minutes for which events wait, so that one message to `DOSEL_NOTIFY` has several; harm and failed tasks do not
+    wait. 0 means that none waits."""
+    page_url: str = ""
+    """The page's address for people, in messages; empty means localhost, at `STREAMLIT_PORT`."""
+    mlflow_url: str = ""
+    """MLflow's address for people, in messages; empty means localhost, at `MLFLOW_PORT`."""
+    airflow_url: str = ""
+    """Airflow's address for people, in messages; empty means localhost, at `AIRFLOW_PORT`."""
     seed: int = 42
     """Seed of folds, forests and samples."""
     jobs: int = -1
@@ -156,6 +176,28 @@ class Settings(BaseSettings):
             raise SettingsError(f"DOSEL_TRUSTED_PROXIES: expected addresses or networks; {error}") from None
 
     @property
+    def sends_messages(self) -> bool:
+        """Whether there is somewhere to send messages to."""
+        return bool(self.notify.strip() or self.notify_webhook)
+
+    @property
+    def quiet_hours(self) -> tuple[time, time] | None:
+        """The beginning and the end of the hours without messages; None if there are none.
+
+        Raises:
+            SettingsError: the setting has another form.
+        """
+        if not self.notify_quiet:
+            return None
+        try:
+            begin, end = map(time.fromisoformat, self.notify_quiet.split("-"))
+        except ValueError:
+            raise SettingsError(
+                f"DOSEL_NOTIFY_QUIET: expected hours such as 22:00-07:00, got {self.notify_quiet!r}"
+            ) from None
+        return begin, end
+
+    @property
     def studies_url(self) -> str:
         """The database for Optuna's trials: the data store, or a file of its own if the data store is SQLite."""
         return self.warehouse_url if "sqlite" not in self.warehouse_url else f"sqlite:///{self.home / 'studies.db'}"
@@ -182,6 +224,9 @@ class Settings(BaseSettings):
             "tracking_uri": self.tracking_uri or f"http://127.0.0.1:{self.mlflow_port}",
             "data_api_url": self.data_api_url or f"http://127.0.0.1:{self.data_api_port}",
             "api_url": self.api_url or f"http://127.0.0.1:{self.api_port}",
+            "page_url": self.page_url or f"http://localhost:{self.streamlit_port}",
+            "mlflow_url": self.mlflow_url or f"http://localhost:{self.mlflow_port}",
+            "airflow_url": self.airflow_url or f"http://localhost:{self.airflow_port}",
         }
         # The model is frozen, so its own validator writes to the dictionary.
         self.__dict__.update(derived)

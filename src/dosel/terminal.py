@@ -1,4 +1,4 @@
-"""Terminal output: progress bars for batches and searches; tables of batches, refused rows and health."""
+"""Terminal output: progress bars for batches and searches; tables of batches, refused rows, health and events."""
 
 import logging
 import time
@@ -13,7 +13,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TaskID, Text
 from rich.table import Column, Table
 from rich.text import Text
 
-from dosel.warehouse.records import BatchRecord, RefusedRow
+from dosel.warehouse.events import Attempt, StoredEvent
+from dosel.warehouse.records import BatchRecord, RefusedBatch, RefusedRow
 from dosel.wording import duration
 
 if TYPE_CHECKING:
@@ -173,12 +174,52 @@ def ledger(records: Iterable[BatchRecord]) -> Table:
     for title in ("rows", "clean", "refused", "duplicate"):
         table.add_column(title, justify="right", no_wrap=True)
     for r in batches:
-        counts = (f"{count:,}" for count in (r.rows_received, *r.parts))
+        counts = (f"{r.rows_received:,}", f"{r.rows_clean:,}")
+        left_out = (_share(r.rows_refused, r.refused_share), _share(r.rows_duplicate, r.duplicate_share))
         moment = f"{r.received_at:%Y-%m-%d %H:%M:%S}"
-        table.add_row(str(r.id), escape(f"{r.stream} #{r.number}"), escape(r.epoch), moment, r.digest[:8], *counts)
+        named = (str(r.id), escape(f"{r.stream} #{r.number}"), escape(r.epoch))
+        table.add_row(*named, moment, r.digest[:8], *counts, *left_out)
     if batches:
         table.caption = f"from {escape(', '.join(sorted({r.source for r in batches})))}"
     return table
+
+
+def _share(count: int, share: float) -> str:
+    return f"{count:,} ({share:.1%})" if count else "0"
+
+
+def refused_batches(batches: Iterable[RefusedBatch]) -> Table:
+    """A table of the batches that were refused as a whole."""
+    table = Table(box=None, pad_edge=False, title="refused as a whole", title_justify="left", title_style="bold")
+    table.add_column("batch", no_wrap=True)
+    for title in ("epoch", "received (UTC)", "digest", "invalid rows", "why"):
+        table.add_column(title, overflow="fold")
+    for b in batches:
+        invalid = f"{b.rows_refused:,} of {b.rows_received:,} ({b.refused_share:.1%})"
+        why = escape(f"{b.reason}. {'; '.join(b.first_reasons[:2])}")
+        moment = f"{b.received_at:%Y-%m-%d %H:%M:%S}"
+        table.add_row(escape(f"{b.stream} #{b.number}"), escape(b.epoch), moment, b.digest[:8], invalid, why)
+    return table
+
+
+def events_table(events: Iterable[StoredEvent]) -> Table:
+    """A table of events, with their evidence, the command to type, and how far their delivery is."""
+    table = Table(box=None, pad_edge=False)
+    for title in ("id", "at (UTC)", "kind"):
+        table.add_column(title, no_wrap=True)
+    table.add_column("what, evidence, command", overflow="fold")
+    table.add_column("delivered", overflow="fold")
+    for event in events:
+        text = f"[bold]{escape(event.what)}[/]\n{escape(event.evidence)}\n[dim]$ {escape(event.command)}[/]"
+        delivered = "\n".join(f"{escape(a.target)}: {_delivered(a)}" for a in event.deliveries) or "–"
+        table.add_row(str(event.id), f"{event.at:%Y-%m-%d %H:%M:%S}", event.kind, text, delivered)
+    return table
+
+
+def _delivered(attempt: Attempt) -> str:
+    if attempt.delivered_at is not None:
+        return f"{attempt.delivered_at:%H:%M:%S}"
+    return f"waits, {attempt.attempts} failed: {escape(attempt.last_error or '')}"
 
 
 def refused(rows: Iterable[RefusedRow]) -> Table:

@@ -23,11 +23,11 @@ import psutil
 
 from benchmarks.installation import Installation, free_port, installation, process, resident_mb, say
 from benchmarks.serving import BATCH
-from tests.attack import bodies, calls, connections
+from tests.attack import bodies, calls, connections, models, rows
 from tests.attack.others import Samples, go_on
 from tests.attack.target import HOST, LIMITED_RATE, Attack, Outcome, Target, carry_out
 
-ATTACKS: tuple[Attack, ...] = (*connections.ATTACKS, *bodies.ATTACKS, *calls.ATTACKS)
+ATTACKS: tuple[Attack, ...] = (*connections.ATTACKS, *bodies.ATTACKS, *calls.ATTACKS, *rows.ATTACKS, *models.ATTACKS)
 
 RESIDENT_MB = 1_000
 MEMORY_BYTES = 2_000_000_000
@@ -69,8 +69,12 @@ def main() -> None:
             limited_port,
             _,
         ),
+        served(here, "tests.attack.closed", DOSEL_HOME=str(here.settings.home / "closed"), DOSEL_EXPLAIN_RATE="0") as (
+            closed_port,
+            _,
+        ),
     ):
-        target = Target(port, limited_port, _mlflow(here), dict(here.environment))
+        target = Target(port, limited_port, closed_port, _mlflow(here), dict(here.environment))
         warm_up(port)
         with going_on(port) as samples:
             time.sleep(2 * REST_SECONDS)
@@ -84,11 +88,11 @@ def main() -> None:
 
 
 @contextmanager
-def served(here: Installation, **environment: str) -> Iterator[tuple[int, psutil.Process]]:
+def served(here: Installation, app: str = "app.main", **environment: str) -> Iterator[tuple[int, psutil.Process]]:
     """The API with a limit of `MEMORY_BYTES`: its port and process."""
     port = free_port()
     command = [sys.executable, "-c", LIMITED, str(MEMORY_BYTES), sys.executable, "-m", "app.server"]
-    command += ["app.main:create_app", "--host", HOST, "--port", str(port)]
+    command += [f"{app}:create_app", "--host", HOST, "--port", str(port)]
     url, log = f"http://{HOST}:{port}", here.settings.home / f"{port}.log"
     with process(command, here.environment | environment, f"{url}/readyz", log) as (running, _):
         yield port, running

@@ -22,12 +22,14 @@ class Target:
     Attributes:
         port: of the API with the settings of `make up`.
         limited_port: of the same API with a limit of `LIMITED_RATE` requests per second.
+        closed_port: of the same API with a use case that does not expose its training rows.
         mlflow: processes of the MLflow server, which an attack may suspend and has to resume.
         environment: what a process of this installation needs to reach its data store and MLflow.
     """
 
     port: int
     limited_port: int
+    closed_port: int
     mlflow: tuple[int, ...]
     environment: dict[str, str]
 

@@ -51,7 +51,8 @@ def get(client: TestClient, path: str, schema: str) -> dict[str, Any]:
 
 def test_the_ledger_tells_what_came_in(client: TestClient) -> None:
     ledger = get(client, LEDGER, "Batches")
-    assert {name: ledger[name] for name in ledger if name != "batches"} == {
+    assert ledger["refused"] == []
+    assert {name: ledger[name] for name in ledger if name not in ("batches", "refused")} == {
         "count": 2,
         "rows_received": 14,
         "rows_clean": 5,
@@ -62,7 +63,18 @@ def test_the_ledger_tells_what_came_in(client: TestClient) -> None:
     assert (newest["number"], oldest["number"]) == (2, 1)
     assert (newest["stream"], newest["epoch"], newest["source"]) == ("group 6", "e1", "http://data.test/data")
     assert len(newest["digest"]) == 64
+    assert (newest["refused_share"], newest["duplicate_share"]) == (3 / 8, 5 / 8)
     assert len(get(client, f"{LEDGER}?limit=1", "Batches")["batches"]) == 1
+
+
+def test_batches_that_were_refused_as_a_whole_are_listed(install: Callable[..., Installation]) -> None:
+    settings = install().settings
+    store = BatchStore(connect(settings.warehouse_url), COVERTYPE)
+    for number in (1, 2):
+        store.refuse(Batch("here", "group 6", "e1", number, [BAD, BAD]), {0: "bad", 1: "worse"}, "too many are bad")
+    newest, _ = get(client_of(settings), LEDGER, "Batches")["refused"]
+    assert (newest["number"], newest["rows_received"], newest["rows_refused"], newest["refused_share"]) == (2, 2, 2, 1)
+    assert (newest["reason"], newest["first_reasons"]) == ("too many are bad", ["row 0: bad", "row 1: worse"])
 
 
 def test_the_quarantine_tells_why(client: TestClient) -> None:

@@ -25,6 +25,7 @@ def described(dag):
         "max_active_runs": dag.max_active_runs,
         "catchup": dag.catchup,
         "schedule": type(dag.timetable).__name__,
+        "every": str(getattr(dag.timetable, "delta", None)),
         "starts_on": sorted(asset.name for asset in dag.timetable.asset_condition.objects)
             if getattr(dag.timetable, "asset_condition", None) else [],
         "tasks": {
@@ -36,6 +37,7 @@ def described(dag):
                 "pool": task.pool,
                 "outlets": [asset.name for asset in task.outlets],
                 "trigger_rule": str(task.trigger_rule.value),
+                "on_failure": [call.__name__ for call in task.on_failure_callback],
             }
             for task in dag.tasks
         },
@@ -58,6 +60,7 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
         "DOSEL_INGEST_EVERY": "300",
+        "DOSEL_NOTIFY_WEBHOOK": "http://127.0.0.1:1/",
     }
     command = [sys.executable, "-c", READ_DAGS, str(ROOT / "dags")]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
@@ -66,11 +69,22 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return answer
 
 
-def test_every_use_case_has_its_two_dags_and_one_keeps_the_log_small(read: dict[str, Any]) -> None:
+def test_every_use_case_has_its_two_dags_beside_messages_and_retention(read: dict[str, Any]) -> None:
     assert read["errors"] == {}
     of_use_cases = {f"{u.name}_{kind}" for u in ALL for kind in ("ingest", "train")}
-    assert set(read["dags"]) == of_use_cases | {"dosel_retention"}
+    assert set(read["dags"]) == of_use_cases | {"dosel_messages", "dosel_retention"}
     assert set(read["dags"]["dosel_retention"]["tasks"]) == {"prune"}
+
+
+def test_messages_are_delivered_every_five_minutes_if_there_is_a_target(read: dict[str, Any]) -> None:
+    dag = read["dags"]["dosel_messages"]
+    assert (dag["schedule"], dag["every"]) == ("DeltaTriggerTimetable", "0:05:00")
+    assert dag["tasks"].keys() == {"deliver"}
+
+
+def test_every_task_that_fails_for_good_is_reported(read: dict[str, Any]) -> None:
+    tasks = [task for dag in read["dags"].values() for task in dag["tasks"].values()]
+    assert all(task["on_failure"] == ["report_failure"] for task in tasks)
 
 
 def test_reading_them_imports_nothing_heavy(read: dict[str, Any]) -> None:

@@ -174,7 +174,7 @@ def test_a_csv_may_be_ucis_own(tmp_path: Path, header: str) -> None:
         (GOOD.replace("2596", "high"), "uci", "line 3, column Elevation: 'high' is no number"),
         (GOOD.replace("258", "2.5"), "uci", "line 3, column Horizontal_Distance_To_Hydrology: '2.5' is no whole"),
         (GOOD.replace(",51,", ",,"), "uci", "line 3, column Aspect: '' is no number"),
-        (GOOD.replace(",51,", ",nan,"), "uci", "line 3, column Aspect: 'nan' is no whole number"),
+        (GOOD.replace(",51,", ",nan,"), "uci", "line 3, column Aspect: 'nan' is not a whole number"),
         (GOOD.replace("Rawah", "Yosemite"), "uci", "line 3, column Wilderness_Area: 'Yosemite' is no wilderness"),
         (GOOD.replace("C7745", "C9999"), "uci", "line 3, column Soil_Type: 'C9999' is no soil type"),
         (GOOD[:-1] + "0", "uci", "line 3, column Cover_Type: '0' is no class of DATA_API_CSV_CLASSES=uci"),

@@ -19,6 +19,7 @@ from dosel.usecases import (
     Choice,
     Family,
     Gate,
+    Monitor,
     Number,
     Preprocessing,
     Range,
@@ -190,6 +191,14 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"gate": Gate(max_class_drop=float("nan"))}, "gate.max_class_drop: nan is no share"),
     ({"gate": Gate(floor=70)}, "gate.floor: 70 is no share"),
     ({"gate": Gate(confidence=1)}, "gate.confidence: 1 is too small or too large"),
+    ({"monitor": Monitor(alpha=0)}, "monitor.alpha: 0 is too small or too large"),
+    (
+        {"monitor": Monitor(on_harm=("rollback",))},  # type: ignore[arg-type]
+        "monitor.on_harm: 'rollback' is unknown; write one of 'notify', 'retrain', 'roll back'",
+    ),
+    ({"monitor": Monitor(on_harm="retrain")}, "monitor.on_harm: 'retrain' is no list of actions"),  # type: ignore[arg-type]
+    ({"monitor": Monitor(on_harm=())}, "monitor.on_harm: () is no list of actions"),
+    ({"monitor": Monitor(on_harm=("retrain", "retrain"))}, "monitor.on_harm: 'retrain' is there twice"),
     ({"gate": Gate(resamples=0)}, "gate.resamples: 0 is too few; write at least 1"),
 ]
 

@@ -66,10 +66,13 @@ def pull(name: common.UseCaseName) -> None:
 @commands.command()
 def batches(name: common.UseCaseName) -> None:
     """Show the batch ledger and compare it with the stored rows; exits 1 if they differ."""
-    from dosel.terminal import ledger
+    from dosel.terminal import ledger, refused_batches
 
     store = _batch_store(name)
-    Console(soft_wrap=True).print(ledger(store.records()))
+    console = Console(soft_wrap=True)
+    console.print(ledger(store.records()))
+    if refusals := store.refusals():
+        console.print(refused_batches(refusals))
     store.audit()
 
 
@@ -93,7 +96,7 @@ def quarantine(
 
 @commands.command()
 def score(name: common.UseCaseName) -> None:
-    """Let the version in Production answer the labelled batches that came after its training."""
+    """Score the version in Production on the labelled batches that came after its training."""
     scored = _pipeline(name).score()
     Console().print(f"{len(scored)} batches scored", highlight=False)
 
@@ -103,7 +106,7 @@ def health(
     names: Annotated[list[str] | None, typer.Argument(help="Names of use cases; by default all.")] = None,
     json: Annotated[bool, typer.Option("--json", help="As JSON, as the API gives it.")] = False,
 ) -> None:
-    """Show whether the versions in Production still do what the gate found; exits 1 if one is harmed."""
+    """Show whether the versions in Production are still as good as the gate found; exits 1 if one is harmed."""
     from dosel.terminal import health_table
 
     found = {name: _pipeline(name).health() for name in names or [use_case.name for use_case in ALL]}

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from dosel.db.engine import in_words
-from dosel.errors import WarehouseError
+from dosel.errors import LockTaken, WarehouseError
 
 WAIT_SECONDS = 120
 """Time that a process waits for a lock."""
@@ -42,22 +42,29 @@ class ModelLock:
             raise WarehouseError(f"the lock {self.name} was lost to another process; try again")
 
 
-def hold(engine: Engine, what: str) -> AbstractContextManager[ModelLock]:
+def hold(
+    engine: Engine, what: str, wait: float = WAIT_SECONDS, file: str = "turns"
+) -> AbstractContextManager[ModelLock]:
     """Wait for the lock called `what` and hold it for the block.
 
     On MySQL it is a named lock on its own connection, on SQLite a lock on a file next to the database, so that the
     database stays free for transactions. Both are released when the process ends.
 
+    Args:
+        wait: seconds to wait for it.
+        file: the ending of SQLite's file; locks with the same file exclude each other.
+
     Raises:
-        WarehouseError: the lock was not free within `WAIT_SECONDS`, or the data store failed.
+        LockTaken: the lock was not free within `wait` seconds.
+        WarehouseError: the data store failed.
     """
     if engine.dialect.name == "sqlite":
-        return _sqlite_lock(engine.url.database or "", what)
-    return _mysql_lock(engine, what)
+        return _sqlite_lock(engine.url.database or "", what, wait, file)
+    return _mysql_lock(engine, what, wait)
 
 
 @contextmanager
-def _mysql_lock(engine: Engine, what: str) -> Iterator[ModelLock]:
+def _mysql_lock(engine: Engine, what: str, wait: float) -> Iterator[ModelLock]:
     # Lock names are global to the server and have at most 64 characters.
     name = "dosel " + hashlib.sha256(f"{engine.url.database} {what}".encode()).hexdigest()[:40]
     try:
@@ -67,11 +74,11 @@ def _mysql_lock(engine: Engine, what: str) -> Iterator[ModelLock]:
     try:
         try:
             connection.execute(text(f"SET SESSION wait_timeout = {IDLE_SECONDS}"))
-            mine = connection.scalar(text("SELECT GET_LOCK(:name, :wait)"), {"name": name, "wait": WAIT_SECONDS})
+            mine = connection.scalar(text("SELECT GET_LOCK(:name, :wait)"), {"name": name, "wait": wait})
         except DBAPIError as error:
             raise WarehouseError(in_words(engine, error)) from error
         if not mine:
-            raise _not_acquired(what)
+            raise _not_acquired(what, wait)
         yield ModelLock(name, connection)
     finally:
         # Closed, not returned to the pool, since that releases the lock in every case.
@@ -80,17 +87,17 @@ def _mysql_lock(engine: Engine, what: str) -> Iterator[ModelLock]:
 
 
 @contextmanager
-def _sqlite_lock(database: str, what: str) -> Iterator[ModelLock]:
+def _sqlite_lock(database: str, what: str, wait: float, file: str) -> Iterator[ModelLock]:
     if not database or database == ":memory:":
         yield ModelLock(what)
         return
-    with closing(sqlite3.connect(f"{database}.turns", timeout=WAIT_SECONDS, isolation_level=None)) as file:
+    with closing(sqlite3.connect(f"{database}.{file}", timeout=wait, isolation_level=None)) as connection:
         try:
-            file.execute("BEGIN EXCLUSIVE")
+            connection.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError as error:
-            raise _not_acquired(what) from error
+            raise _not_acquired(what, wait) from error
         yield ModelLock(what)
 
 
-def _not_acquired(what: str) -> WarehouseError:
-    return WarehouseError(f"{what}: another process held the lock for {WAIT_SECONDS} s; is it stuck? Try again")
+def _not_acquired(what: str, wait: float) -> LockTaken:
+    return LockTaken(f"{what}: another process held the lock for {wait:g} s; is it stuck? Try again")

@@ -192,6 +192,55 @@ TRUTHS = Table(
 `sequence` is the ledger's entry that put the version into Production; `truth` and `answered` are lists of class codes.
 """
 
+REFUSED_BATCHES = _fixed(
+    "refused_batches",
+    Column("id", AUTO_ID, primary_key=True, autoincrement=True),
+    Column("use_case", String(64), nullable=False),
+    Column("stream", String(64), nullable=False),
+    Column("epoch", String(64), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("source", String(255), nullable=False),
+    Column("received_at", MOMENT, nullable=False),
+    Column("rows_received", Integer, nullable=False),
+    Column("rows_refused", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("first_reasons", LONG_TEXT, nullable=False),
+    Column("digest", String(64), nullable=False),
+    UniqueConstraint("use_case", "stream", "epoch", "number", "digest"),
+)
+"""Batches that were refused as a whole; `first_reasons` is a JSON list. No row of theirs is stored."""
+
+EVENTS = _fixed(
+    "events",
+    Column("id", AUTO_ID, primary_key=True, autoincrement=True),
+    Column("incident", String(255), nullable=False, unique=True),
+    Column("use_case", String(64), nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("at", MOMENT, nullable=False),
+    Column("since", MOMENT, nullable=False),
+    Column("what", Text, nullable=False),
+    Column("evidence", Text, nullable=False),
+    Column("command", Text, nullable=False),
+    Column("place", String(255), nullable=False),
+)
+"""What a person should know; each is written in the transaction of what happened. The outbox of the messages."""
+
+TARGETS = _fixed(
+    "event_targets", Column("target", String(64), primary_key=True), Column("after_event", BigInteger, nullable=False)
+)
+"""Receivers of messages; each gets the events after the last one of before it was configured."""
+
+DELIVERIES = _fixed(
+    "event_deliveries",
+    Column("event_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("target", String(64), primary_key=True),
+    Column("attempts", Integer, nullable=False),
+    Column("next_at", MOMENT, nullable=False),
+    Column("delivered_at", MOMENT),
+    Column("last_error", Text),
+)
+"""The attempts to deliver an event to a target; none yet, no row."""
+
 
 KEYS = ("batch_id", "row_no", "row_key")
 """The clean table's columns in addition to the declared ones."""

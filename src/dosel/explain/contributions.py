@@ -89,7 +89,7 @@ class Contributor:
         answered = float(self._predictor.probabilities(row)[0, chosen])
         if not abs(columns.probability - answered) <= AGREES:
             log.warning(
-                "%s explains a probability of %.4f where the model answers %.4f; it is not used",
+                "%s explains a probability of %.4f, but the model answers %.4f; the explanation is not used",
                 self._exact.method,
                 columns.probability,
                 answered,

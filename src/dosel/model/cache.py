@@ -1,9 +1,9 @@
 """Verified versions on this machine's disk: a restarted service answers while MLflow and the data store are down.
 
-A version's folder is kept as it was verified, beside the record of what it is. It is written aside and moved into
-place whole. The caller says which digests the files must have, and a folder that differs is not used. Records, which
-name the digests while the ledger cannot be asked, are signed with the installation's key: a file that lies in the
-cache vouches for nothing by itself.
+The cache keeps a version's folder as it was verified, and a record of the version. Each folder is written elsewhere and
+then renamed, so that no reader sees half of it. The caller names the digests that the files must have; the cache does
+not use a folder that differs. A record has these digests for times when the ledger cannot be asked. Records are signed
+with the installation's key, so that nobody who can write to the cache can forge one.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class ModelCache:
-    """Keeps versions below `folder`. Several processes may share it. `key` signs what the cache alone vouches for."""
+    """Keeps versions below `folder`. Several processes may share it. `key` signs the records."""
 
     def __init__(self, folder: Path, key: bytes) -> None:
         self._folder = folder

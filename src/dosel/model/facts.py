@@ -1,4 +1,4 @@
-"""What the training process knew of a model when it wrote the model's files.
+"""The figures of a training, recorded when the training process wrote the model's files.
 
 The ledger keeps these facts with the files' digests. MLflow shows them too, but anybody who can open MLflow can edit
 them there.

@@ -70,7 +70,7 @@ class Predictor:
         self.classes = tuple(int(code) for code in model.classes_)
         labels = use_case.target.labels
         if unknown := [code for code in self.classes if code not in labels]:
-            raise RegistryError(f"it answers classes that {use_case.name} does not declare: {unknown}")
+            raise RegistryError(f"the model answers classes that {use_case.name} does not declare: {unknown}")
         self.names = tuple(labels[code] for code in self.classes)
         self._encoder: Encoder | None = None
         self._compiled: OnnxClassifier | None = None
@@ -107,7 +107,7 @@ class Predictor:
         if self._compiled is not None and self._encoder is not None and (self._encoder.fills or isfinite(sum(numbers))):
             found = self._compiled.probabilities(self._encoder.encode(row, known, self._compiled.dtype))[0].tolist()
             best = max(found)
-            # On seven numbers Python is faster than numpy; another class within reach is left to `scores`.
+            # On seven numbers Python is faster than numpy; if another class is nearly as probable, `scores` decides.
             if sum(best - p < 2 * TOLERANCE for p in found) == 1:
                 return self._prediction(found.index(best), found)
         scores = self.scores(row, known)

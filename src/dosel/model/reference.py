@@ -84,7 +84,7 @@ def read(use_case: UseCase, content: bytes) -> Reference:
     if set(schema.names) != set(use_case.columns):
         other = ", ".join(sorted(set(schema.names) ^ set(use_case.columns)))
         raise NotExplainable(
-            f"its training rows are of another declaration of {use_case.name}: {other} differ; train again"
+            f"its training rows were stored with another declaration of {use_case.name}: {other} differ; train again"
         )
     categories = [category.name for category in use_case.categories]
     return Reference(use_case, pq.read_table(BytesIO(content), read_dictionary=categories))

@@ -1,1 +1,1 @@
-"""Watches the version in Production: the truth about its answers, and whether the gate's figures still hold."""
+"""Watches the version in Production: scores it on labelled rows, and tests whether it got worse than the gate found."""

@@ -1,7 +1,7 @@
-"""Whether the version in Production still does what the gate promised of it.
+"""The health of the version in Production: whether it is still as good as the gate found.
 
-Accuracy and each class's recall are tested, with one error rate for all of them, all looks and all versions of the use
-case. The state is derived from the labelled rows in their order, so that a restart finds the same state again.
+Accuracy and each class's recall are tested, with one error rate for all metrics, all looks and all versions of the use
+case together. The state is derived from the labelled rows in their order, so that a restart finds the same state again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,8 +42,8 @@ class Finding:
         name: "accuracy", or "recall of …" with the class's label.
         promised: the held-out rows; None if the gate recorded no counts.
         live: the labelled live rows.
-        low, high: bounds of the live metric that hold at all times together.
-        log_evidence: of harm, now; harm is proven at `log_needed`.
+        low, high: bounds of the live metric, valid at every look.
+        log_evidence: the logarithm of the evidence of harm now; `log_needed` proves harm.
         harmed_at: labelled rows of this metric when harm was proven; it stays proven.
     """
 
@@ -180,7 +180,7 @@ def promised_by(
 
     Args:
         history: the ledger's entries; the last one names the version.
-        verdicts: the gate's, by version and run: also of a version that was promoted by hand.
+        verdicts: the gate's verdicts by version and run; a version that was promoted by hand may have one, too.
     """
     now = history[-1]
     key = (now.to_version, now.evidence.to_run)

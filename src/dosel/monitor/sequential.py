@@ -1,8 +1,8 @@
-"""Tests that may be looked at after every label, for ever, at one error rate.
+"""Sequential tests: their result is valid after every label, at one error rate over all looks.
 
 The harm test compares two rates of correct answers: the one on the held-out rows, on which the gate decided, and the
 one on live rows. It is a mixture likelihood ratio. Its denominator is what the held-out rows predict of the live rows
-if nothing changed (beta-binomial with Jeffreys' prior), so that it contains the uncertainty of the held-out figure. Its
+if nothing changed (beta-binomial with Jeffreys' prior), so the test allows for the uncertainty of that figure. Its
 numerator is a mixture of lower rates. The ratio is a martingale where nothing changed, so by Ville's inequality it
 reaches 1/alpha at any time with probability alpha at most, averaged over the rates that the held-out rows leave open.
 
@@ -30,7 +30,7 @@ A much smaller fall could not be proven with so few held-out rows, however many 
 """
 
 _ANY_RATE = 0.05
-"""The weight of a uniform distribution over all lower rates, for a collapse."""
+"""The weight of a uniform distribution over all lower rates, so that a large fall is proven soon."""
 
 
 @dataclass(frozen=True)

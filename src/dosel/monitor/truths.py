@@ -49,7 +49,7 @@ class TruthStore:
         migrate(engine)
 
     def references(self, model: str, sequence: int, source: TruthSource) -> set[str]:
-        """What was added for an entry of the ledger."""
+        """The references of the batches or the feedback that were added for an entry of the ledger."""
         query = select(TRUTHS.c.reference).where(
             TRUTHS.c.model == model, TRUTHS.c.sequence == sequence, TRUTHS.c.source == source
         )

@@ -1,4 +1,4 @@
-"""A version's figures as the ledger knows them. MLflow's own can be edited by anybody who can open MLflow."""
+"""A version's figures as the ledger has them: anybody who can open MLflow can edit the copy there."""
 
 import json
 from collections.abc import Mapping

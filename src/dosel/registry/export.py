@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from dosel.registry.ledger import Promotion
+from dosel.rows.validation import cut
 
 COLUMNS = (
     *("model", "sequence", "at", "from_version", "to_version", "kind", "actor", "reason"),
@@ -50,4 +51,4 @@ def moment(text: str) -> datetime:
         return read.astimezone(UTC) if read.tzinfo else read.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         # In UTC, a time next to the year 1 or 9999 may lie beyond it.
-        raise ValueError(f"{text!r} is not a time; write it as 2026-11-21T03:00:00Z") from None
+        raise ValueError(f"{cut(text)!r} is not a time; write it as 2026-11-21T03:00:00Z") from None

@@ -69,7 +69,7 @@ class Report:
     latency_ms: Mapping[str, float] = field(default_factory=dict)
     backend_tags: Mapping[str, str] = field(default_factory=dict)
     recalled: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    """Of the challenger, by class code: held-out rows answered correctly, and held-out rows. What the gate promises."""
+    """The challenger's held-out rows by class code: how many it answered correctly, and how many there are."""
 
     @property
     def passed(self) -> bool:
@@ -193,9 +193,9 @@ class _Rules:
     def _example(self) -> tuple[bool, str, dict[str, Any]]:
         recorded, answered = self.challenger.recorded, self.challenger.answered
         if answered is None:
-            raise _NotJudgeable(self.challenger.failure or "it did not answer the example")
+            raise _NotJudgeable(self.challenger.failure or "the challenger did not answer the example")
         if recorded is None:
-            raise _NotJudgeable("its run recorded no answer to the example")
+            raise _NotJudgeable("the challenger's run recorded no answer to the example")
         if recorded.keys() != answered.keys():
             return False, f"answers the classes {sorted(answered)} instead of {sorted(recorded)}", {}
         furthest = max(abs(recorded[code] - answered[code]) for code in recorded)

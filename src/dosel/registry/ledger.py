@@ -17,6 +17,7 @@ from dosel.db.tables import PROJECTIONS, PROMOTIONS
 from dosel.errors import PromotionConflict
 from dosel.model.facts import Facts
 from dosel.registry import manifests, notes, orphans, verdicts
+from dosel.registry.announcements import announce_promotion
 from dosel.registry.manifests import TRAINED, Manifest
 from dosel.registry.notes import Note
 from dosel.registry.verdicts import Verdict
@@ -27,7 +28,7 @@ Kind = Literal["gate", "manual", "rollback", "followed"]
 ATTEMPTS = 5
 
 CLOCK_TOLERANCE = timedelta(seconds=5)
-"""Difference between machines' clocks that is no jump."""
+"""Largest difference between machines' clocks that does not count as a jump."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class PromotionLedger:
         if until is None:
             return entries
         now = datetime.now(UTC)
-        # An entry that a fast clock dated ahead has happened by now all the same.
+        # An entry from a machine with a fast clock can be dated ahead; it belongs to the past all the same.
         recent = until > now - CLOCK_TOLERANCE
         return [entry for entry in entries if entry.at <= until or (recent and entry.at > now)]
 
@@ -162,7 +163,7 @@ class PromotionLedger:
             return entered | verdicts.last(connection, model)
 
     def orphans_since(self, folders: Collection[str]) -> dict[str, datetime]:
-        """When each of these folders was first listed as an orphan; folders that are none any more are forgotten."""
+        """When each of these folders was first listed as an orphan; all other folders are forgotten."""
         with self._transaction() as connection:
             return orphans.since(connection, folders)
 
@@ -251,6 +252,7 @@ class PromotionLedger:
             connection.execute(insert(PROMOTIONS).values(values))
             entry = _last(connection, model)
             assert entry is not None
+            announce_promotion(connection, entry)
             return entry
 
     @contextmanager

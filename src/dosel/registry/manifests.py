@@ -1,7 +1,7 @@
 """The digests of each version's files, and what the training process knew of them. Manifests are added, never changed.
 
 The training process records its manifest as version `TRAINED`, before it uploads anything. Registration copies the
-manifest to the version's number, once the files in the artifact store were seen to match.
+manifest to the version's number, after it has compared the files in the artifact store.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Since when folders of artifacts have had no run: neither MLflow nor its proxy tells a folder's age."""
+"""When folders of artifacts were first seen without a run, since MLflow does not know a folder's age."""
 
 from collections.abc import Collection
 from datetime import UTC, datetime

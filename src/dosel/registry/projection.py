@@ -110,7 +110,7 @@ def _followed(
     if not _was_let_in(ledger, version):
         raise UntrustedModel(
             f"neither the gate nor a person let version {found} into Production; "
-            f"`dosel promote {name} {found} --reason …` does"
+            f"run `dosel promote {name} {found} --reason …` to accept it"
         )
     evidence = evidence_of(ledger, version, before, "followed")
     reason = "the alias production was moved to it outside dosel"

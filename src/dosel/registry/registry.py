@@ -46,7 +46,7 @@ class Registry:
         return self._store
 
     def register(self, use_case: UseCase, run_id: str) -> ModelVersion:
-        """Register the model that `run_id` logged; registered before, return it.
+        """Register the model that `run_id` logged; if it is registered already, return its version.
 
         The newest version of a family gets the family's name as an alias.
 
@@ -119,7 +119,7 @@ class Registry:
             return bundle.read_estimator(folder)
 
     def files(self, version: ModelVersion) -> AbstractContextManager[Path]:
-        """A verified copy of a version's files, gone after the block.
+        """A verified copy of a version's files, removed after the block.
 
         Raises:
             UntrustedModel: its files are not those that were registered.
@@ -158,13 +158,17 @@ class Registry:
             sync_aliases(lock, self._store, self._ledger, name)
             return entry
 
-    def roll_back(self, name: str, actor: str, reason: str, to: int | None = None) -> Promotion:
+    def roll_back(
+        self, name: str, actor: str, reason: str, to: int | None = None, after: int | None = None
+    ) -> Promotion:
         """Put the previous Production version back; called again, the one before it.
 
         Args:
             to: a version that has been in Production; by default the last one that can be loaded.
+            after: sequence of the ledger's entry on which the decision rests; by default the last one.
 
         Raises:
+            PromotionConflict: Production changed after the entry `after`.
             PromotionRefused: there is none.
             UntrustedModel: the files of `to` are not those that were registered.
         """
@@ -175,7 +179,7 @@ class Registry:
                 self._rollback_target(history, name, to) if to is not None else self._previous_version(history, name)
             )
             evidence = evidence_of(self._ledger, version, now.version, "rollback")
-            entry = self._ledger.append(name, version.version, actor, reason, evidence)
+            entry = self._ledger.append(name, version.version, actor, reason, evidence, after)
             sync_aliases(lock, self._store, self._ledger, name)
             return entry
 

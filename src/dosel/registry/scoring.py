@@ -22,7 +22,7 @@ TIMED_ANSWERS = 30
 def evaluate_version(
     registry: Registry, use_case: UseCase, version: ModelVersion, features: pd.DataFrame
 ) -> ModelEvaluation:
-    """Evaluate a version; one that cannot be loaded or fails gives an evaluation that says so.
+    """Evaluate a version; if it cannot be loaded or fails, the evaluation has the reason.
 
     Args:
         features: the held-out rows in canonical types.

@@ -16,6 +16,7 @@ from mlflow.entities import Run, RunData, ViewType
 from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from dosel.errors import ModelNotFound, RegistryError
 from dosel.model.tags import FAMILIES, is_run_id, read_runs
@@ -166,6 +167,13 @@ class Store:
         with self.translated_errors():
             for name, value in tags.items() if self._run(version.run_id) else ():
                 self.client.set_tag(version.run_id, name, value)
+
+    def note_run(self, run_id: str, text: str) -> None:
+        """Put a text at the end of a run's description, unless it is there."""
+        with self.translated_errors():
+            before = self.client.get_run(run_id).data.tags.get(MLFLOW_RUN_NOTE, "")
+            if text not in before:
+                self.client.set_tag(run_id, MLFLOW_RUN_NOTE, f"{before}\n\n{text}".strip())
 
     def note(self, version: ModelVersion, tags: Mapping[str, str], metrics: Mapping[str, float], text: str) -> None:
         """Write tags and metrics to a version's run, if it has one, and `text` to the version's description."""

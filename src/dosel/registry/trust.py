@@ -1,4 +1,4 @@
-"""Which files a version may be loaded from: those whose manifest the ledger has kept since they were trained."""
+"""Verifies a version's files against the manifest in the ledger, before a model is read from them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ def admit(store: Store, ledger: PromotionLedger, version: ModelVersion) -> Manif
     """Give a new version the manifest that its training process recorded, if the files in the artifact store match it.
 
     Raises:
-        UntrustedModel: they do not, or no training process recorded one; the ledger has a note.
+        UntrustedModel: the files differ, or no training process recorded a manifest; the ledger has a note.
     """
     manifest = ledger.manifest(version.name, version.version, version.run_id)
     if manifest is None:
@@ -73,7 +73,7 @@ def check_declaration(use_case: UseCase, manifest: Manifest) -> None:
     A manifest without facts has no declaration, and passes.
 
     Raises:
-        DeclarationChanged: they do not; the message says what changed.
+        DeclarationChanged: the meaning differs; the message says what changed.
     """
     if manifest.facts is None:
         return

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select
 
 from dosel.db.tables import VERDICTS
+from dosel.registry.announcements import announce_refusal
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Verdict:
 
 
 def add(connection: Connection, model: str, version: int, run_id: str, verdict: Verdict) -> None:
-    """Add a verdict, unless the version's last one is the same."""
+    """Add a verdict with its event, unless the version's last one is the same."""
     if last(connection, model, version).get((version, run_id)) == verdict:
         return
     values = {
@@ -33,7 +34,10 @@ def add(connection: Connection, model: str, version: int, run_id: str, verdict: 
         "reason": verdict.reason,
         "report": json.dumps(verdict.report) if verdict.report is not None else None,
     }
-    connection.execute(insert(VERDICTS).values(values))
+    key = connection.execute(insert(VERDICTS).values(values)).inserted_primary_key
+    if not verdict.passed:
+        assert key is not None
+        announce_refusal(connection, model, version, verdict, int(key[0]))
 
 
 def last(connection: Connection, model: str, version: int | None = None) -> dict[tuple[int, str], Verdict]:

@@ -56,7 +56,7 @@ class Columns:
 
     @classmethod
     def of_matrix(cls, use_case: UseCase, matrix: Floats) -> Self:
-        """Take apart what `matrix` returned."""
+        """The rows of a matrix that `matrix` returned."""
         is_number = np.array([isinstance(feature, Number) for feature in use_case.features])
         return cls(matrix[:, is_number], matrix[:, ~is_number].astype(np.intp))
 

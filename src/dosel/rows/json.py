@@ -42,7 +42,7 @@ WINDOW = 1 << 16
 """Characters of a list that are read at a time; no row may be longer, without the blanks around it."""
 
 LONGEST_TOKEN = 16
-"""Characters at a window's end that an error may lie before, since a literal or an escape is cut off."""
+"""An error so many characters before a window's end may mean only that the window cuts a literal or an escape."""
 
 _DECODER = json.JSONDecoder()
 _LIST = re.compile(r"[ \t\n\r]*\[[ \t\n\r]*(\]?)[ \t\n\r]*")

@@ -25,7 +25,7 @@ MAX_EXTRA = 100
 """With more unknown fields than this, a mapping is refused without naming each of them."""
 
 MAX_INVALID_ROWS = 100
-"""Invalid rows that are listed; reading stops there."""
+"""Most invalid rows that an error lists; reading stops after them."""
 
 MESSAGES = 3
 """Errors whose messages `InvalidRows` repeats as its text."""

@@ -1,4 +1,4 @@
-"""Candidates of a search: their folds, their scores, and the callback that hears of each."""
+"""Candidates of a search: their folds, their scores, and the callback that is called for each."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -50,7 +50,7 @@ class GridSearchCV(model_selection.GridSearchCV):  # type: ignore[misc]
         return self
 
     def _score_all(self, X: Any, y: Any, splits: Sequence[tuple[Any, Any]]) -> dict[str, Any]:
-        """`cv_results_`; the callback hears of each group of candidates when the last of its folds is scored."""
+        """`cv_results_`; the callback is called for each group of candidates when the last of its folds is scored."""
         candidates = list(ParameterGrid(self.param_grid))
         name, model = self.estimator.steps[-1]
         bare = [{key.removeprefix(f"{name}__"): value for key, value in c.items()} for c in candidates]

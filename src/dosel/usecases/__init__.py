@@ -6,6 +6,7 @@ from dosel.usecases.declaration import DataApiRows as DataApiRows
 from dosel.usecases.declaration import Family as Family
 from dosel.usecases.declaration import Gate as Gate
 from dosel.usecases.declaration import GeneratedRows as GeneratedRows
+from dosel.usecases.declaration import HarmAction as HarmAction
 from dosel.usecases.declaration import LakeRows as LakeRows
 from dosel.usecases.declaration import Metric as Metric
 from dosel.usecases.declaration import Monitor as Monitor

@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass
 from itertools import pairwise
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from dosel.usecases.declaration import RESERVED_COLUMNS, Family, Range, UseCase
+from dosel.usecases.declaration import RESERVED_COLUMNS, Family, HarmAction, Monitor, Range, UseCase
 from dosel.usecases.features import Bins, Category, Number, Target, as_number, plain_name
 
 MYSQL_NAME = 64
@@ -32,6 +32,7 @@ def problems(use_case: UseCase) -> list[str]:
         *_missing_marks(use_case),
         *_families(use_case),
         *_figures(use_case),
+        *_monitor(use_case.monitor),
         *_unknown_options(use_case, ""),
     ]
 
@@ -226,6 +227,21 @@ def _figures(use_case: UseCase) -> Iterator[str]:
     for field, count, least in (("folds", use_case.folds, 2), ("gate.resamples", gate.resamples, 1)):
         if count < least:
             yield f"{field}: {count!r} is too few; write at least {least}"
+
+
+def _monitor(monitor: Monitor) -> Iterator[str]:
+    if not (_is_finite(monitor.alpha) and 0 < monitor.alpha < 1):
+        yield f"monitor.alpha: {monitor.alpha!r} is too small or too large; write a number between 0 and 1"
+    known = ", ".join(map(repr, get_args(HarmAction)))
+    if not isinstance(monitor.on_harm, tuple) or not monitor.on_harm:
+        yield f"monitor.on_harm: {monitor.on_harm!r} is no list of actions; write a tuple of {known}"
+        return
+    for action in monitor.on_harm:
+        if action not in get_args(HarmAction):
+            yield f"monitor.on_harm: {action!r} is unknown; write one of {known}"
+        elif monitor.on_harm.count(action) > 1:
+            yield f"monitor.on_harm: {action!r} is there twice; write it once"
+            return
 
 
 def _unknown_options(declared: Any, path: str) -> Iterator[str]:

@@ -22,6 +22,9 @@ Imputer = Literal["none", "iterative"]
 SearchKind = Literal["grid", "optuna"]
 """How a family's space is searched: every point, or trial by trial (Optuna's TPE, which prunes poor trials early)."""
 
+HarmAction = Literal["notify", "retrain", "roll back"]
+"""What follows once harm is proven."""
+
 Metric = Literal["accuracy", "balanced_accuracy", "f1_macro"]
 """The metric that searches maximise and the gate compares, by scikit-learn's names."""
 
@@ -140,10 +143,13 @@ class Gate:
 
 @dataclass(frozen=True)
 class Monitor:
-    """How the version in Production is watched once its answers' truth is known."""
+    """How the version in Production is tested on labelled rows."""
 
     alpha: float = 0.01
-    """The probability of ever calling harm where nothing changed: over all metrics, looks and versions together."""
+    """The probability of a false `harmed`, over all metrics, looks and versions together."""
+    on_harm: tuple[HarmAction, ...] = ("notify",)
+    """What follows once harm is proven. `retrain` trains with another seed; `roll back` puts the previous version
+    back, once. `notify` is always among them: harm is an event in any case."""
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def _yes_no(name: str, title: str, example: str, help_: str) -> Category:
 EMPLOYEES = UseCase(
     name="employees",
     title="Employees' burnout",
-    summary="How near an employee is to burning out, from the work and how it is felt.",
+    summary="How close an employee is to burnout, from working conditions and the employee's own ratings.",
     features=(
         Category("gender", "Gender", _GENDERS, "Female", "Gender of the employee."),
         Category("company_type", "Company type", _COMPANIES, "Service", "What the company sells."),

@@ -1,6 +1,7 @@
 """Stores each batch once: ledger entry, raw rows, clean rows and quarantine in one transaction."""
 
 import hashlib
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -22,9 +23,10 @@ from dosel.rows.hashing import row_keys
 from dosel.rows.text import as_text
 from dosel.sources import Batch
 from dosel.usecases import SURPLUS, UseCase
+from dosel.warehouse import refusals
 from dosel.warehouse.audit import deviations
 from dosel.warehouse.opening import open_tables
-from dosel.warehouse.records import BatchRecord, RefusedRow, as_record, refused_row
+from dosel.warehouse.records import BatchRecord, RefusedBatch, RefusedRow, as_record, refused_row
 
 _KEYS_PER_QUERY = 10_000
 """Keys as literals in one query: 200 kB, which every server accepts."""
@@ -92,6 +94,25 @@ class BatchStore:
                 "if another batch stored the same row just now, try again"
             ) from error
 
+    def refuse(self, batch: Batch, refused: Mapping[int, str], reason: str, text: pa.Table | None = None) -> None:
+        """Record that a batch was refused as a whole, with its event; the same batch refused again is one line.
+
+        Args:
+            refused: the reason for each refused position.
+            reason: why the whole batch is refused, a sentence.
+            text: the batch's rows as `as_text` gives them, if the caller has them already.
+        """
+        text = as_text(batch.rows, self._use_case.columns) if text is None else text
+        with transaction(self._engine) as connection:
+            connection.execute(self._lock_row.with_for_update())
+            epoch = self._epoch(connection, batch)
+            refusals.add(connection, self._use_case.name, batch, epoch, refused, reason, _digest(text))
+
+    def refusals(self) -> list[RefusedBatch]:
+        """Batches that were refused as a whole, oldest first."""
+        with transaction(self._engine) as connection:
+            return refusals.of_use_case(connection, self._use_case.name)
+
     def records(self) -> list[BatchRecord]:
         """The ledger of this use case, oldest first."""
         with transaction(self._engine) as connection:
@@ -150,7 +171,7 @@ class BatchStore:
         if wrong:
             more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
             raise AccountingError(
-                f"{self._use_case.name}: the warehouse does not hold what its ledger says. {'; '.join(wrong[:3])}{more}"
+                f"{self._use_case.name}: the stored rows differ from the batch ledger. {'; '.join(wrong[:3])}{more}"
             )
 
     def _create_lock_row(self) -> None:

@@ -1,5 +1,6 @@
-"""Records of the batch ledger and of refused rows."""
+"""Records of the batch ledger, of refused batches and of refused rows."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,9 +26,44 @@ class BatchRecord:
     digest: str
 
     @property
+    def refused_share(self) -> float:
+        """Of the received rows, 0 to 1."""
+        return self.rows_refused / max(self.rows_received, 1)
+
+    @property
+    def duplicate_share(self) -> float:
+        """Of the received rows, 0 to 1."""
+        return self.rows_duplicate / max(self.rows_received, 1)
+
+    @property
     def parts(self) -> tuple[int, int, int]:
         """Clean, refused, duplicate: they add up to what was received."""
         return self.rows_clean, self.rows_refused, self.rows_duplicate
+
+
+@dataclass(frozen=True)
+class RefusedBatch:
+    """A batch that was refused as a whole; nothing of it is stored.
+
+    `reason` is a sentence; `first_reasons` are the first rows' reasons.
+    """
+
+    id: int
+    stream: str
+    epoch: str
+    number: int
+    source: str
+    received_at: datetime
+    rows_received: int
+    rows_refused: int
+    reason: str
+    first_reasons: tuple[str, ...]
+    digest: str
+
+    @property
+    def refused_share(self) -> float:
+        """Of the received rows, 0 to 1."""
+        return self.rows_refused / max(self.rows_received, 1)
 
 
 @dataclass(frozen=True)
@@ -50,6 +86,12 @@ class RefusedRow:
 def as_record(row: RowMapping) -> BatchRecord:
     values = {name: row[name] for name in BatchRecord.__dataclass_fields__}
     return BatchRecord(**values | {"received_at": row["received_at"].replace(tzinfo=UTC)})
+
+
+def as_refused_batch(row: RowMapping) -> RefusedBatch:
+    values = {name: row[name] for name in RefusedBatch.__dataclass_fields__}
+    reasons, moment = tuple(json.loads(row["first_reasons"])), row["received_at"].replace(tzinfo=UTC)
+    return RefusedBatch(**values | {"received_at": moment, "first_reasons": reasons})
 
 
 def refused_row(columns: Sequence[str], row: Sequence[Any]) -> RefusedRow:

@@ -5,8 +5,10 @@ from sqlalchemy.schema import DropTable
 
 from dosel.db.engine import transaction
 from dosel.db.migrations import migrate
-from dosel.db.tables import BATCHES, WRITERS, tables_of
+from dosel.db.tables import BATCHES, REFUSED_BATCHES, WRITERS, tables_of
 from dosel.usecases import UseCase
+
+_LEDGERS = (BATCHES, REFUSED_BATCHES)
 
 
 def held(engine: Engine, use_case: UseCase) -> dict[str, int]:
@@ -19,7 +21,7 @@ def held(engine: Engine, use_case: UseCase) -> dict[str, int]:
 def has_tables(engine: Engine, use_case: UseCase) -> bool:
     """Whether `drop` would drop a table, empty or not."""
     with transaction(engine) as connection:
-        return len(_existing(connection, use_case)) > 1
+        return len(_existing(connection, use_case)) > len(_LEDGERS)
 
 
 def clear(engine: Engine, use_case: UseCase) -> dict[str, int]:
@@ -57,7 +59,8 @@ def drop(engine: Engine, use_case: UseCase) -> dict[str, int]:
 
 def _existing(connection: Connection, use_case: UseCase) -> list[Table]:
     there = inspect(connection)
-    return [table for table in (*vars(tables_of(use_case)).values(), BATCHES) if there.has_table(table.name)]
+    tables = (*vars(tables_of(use_case)).values(), *_LEDGERS)
+    return [table for table in tables if there.has_table(table.name)]
 
 
 def _counts(connection: Connection, use_case: UseCase) -> dict[str, int]:
@@ -69,5 +72,5 @@ def _counts(connection: Connection, use_case: UseCase) -> dict[str, int]:
 
 
 def _mine(table: Table, use_case: UseCase) -> ColumnElement[bool]:
-    """The use case's rows: all rows of its own tables, and its part of the batch ledger."""
-    return BATCHES.c.use_case == use_case.name if table is BATCHES else true()
+    """The use case's rows: all rows of its own tables, and its part of the ledgers of batches."""
+    return table.c.use_case == use_case.name if table in _LEDGERS else true()

@@ -102,7 +102,7 @@ def from_lightgbm(estimator: Any, width: int) -> bytes:
         tree = _entries(block)
         kinds = np.array(tree.get("decision_type", "").split(), dtype=int)
         if (kinds & 0b1).any() or (kinds >> 2 & 0b11 == 1).any():
-            raise NotConvertible("LightGBM's splits on categories, or with zero for what is missing")
+            raise NotConvertible("LightGBM's splits on categories, or with zero as a missing value")
         trees[number % per_round].add(
             [int(v) for v in tree.get("split_feature", "").split()],
             [_compared_with(float(v)) for v in tree.get("threshold", "").split()],

@@ -6,7 +6,7 @@ from dosel.db.migrations.steps import create_index, create_tables
 from dosel.db.types import AUTO_ID, LONG_TEXT, MOMENT, MYSQL
 
 revision = "0007"
-down_revision = "0005"
+down_revision = "0006"
 
 
 def upgrade() -> None:

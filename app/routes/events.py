@@ -1,0 +1,63 @@
+"""Events: what happened that a person should know."""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import APIRouter, Query
+
+from app.http.problems import documented
+from app.routes.dependencies import in_queue
+from app.schemas.events import EventInfo, Events
+from app.serving.work_queue import WorkQueue
+from dosel.errors import UnknownUseCase
+from dosel.rows.validation import cut
+from dosel.settings import Settings
+from dosel.usecases import UseCase
+
+if TYPE_CHECKING:
+    from dosel.warehouse.events import EventStore
+
+MOST = 1000
+"""Most events in one answer."""
+
+SECONDS = 10.0
+"""How long a request waits for the data store."""
+
+MOST_ID = 2**63 - 1
+
+
+def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
+    made = APIRouter(tags=["events"])
+    reads = WorkQueue("reads of the events", 2, 14, SECONDS)
+    names = [use_case.name for use_case in use_cases]
+
+    @cache
+    def store() -> "EventStore":
+        from dosel.db.engine import connect
+        from dosel.warehouse.events import EventStore
+
+        return EventStore(connect(settings.warehouse_url))
+
+    @made.get(
+        "/events",
+        summary="What happened, newest first: promotions, refusals, harm, failed tasks",
+        responses=documented(404, 422, 503),
+    )
+    @in_queue(reads)
+    def list_events(
+        use_case: Annotated[str | None, Query(description="Only events of this use case.")] = None,
+        before: Annotated[int | None, Query(ge=1, le=MOST_ID, description="Only events with a lower id.")] = None,
+        limit: Annotated[int, Query(ge=1, le=MOST, description="Most events in the answer.")] = 100,
+    ) -> Events:
+        """Each event has its evidence, where to look and what to type."""
+        if use_case is not None and use_case not in names:
+            raise UnknownUseCase(f"no use case {cut(use_case)!r}; there are: {', '.join(names)}")
+        found = store().newest(limit + 1, use_case, before)
+        page = found[:limit]
+        return Events(
+            events=[EventInfo.of(event, settings) for event in page],
+            next_before=page[-1].id if len(found) > limit else None,
+        )
+
+    return made

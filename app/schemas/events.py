@@ -1,0 +1,43 @@
+"""Bodies that describe events."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, Field
+
+if TYPE_CHECKING:
+    from dosel.settings import Settings
+    from dosel.warehouse.events import StoredEvent
+
+EventKind = Literal["promoted", "refused", "harmed", "batch refused", "task failed", "stale", "audit mismatch"]
+
+
+class EventInfo(BaseModel):
+    """Something that a person should know."""
+
+    id: int
+    incident: str = Field(description="Names what happened; each incident has one event.")
+    use_case: str
+    kind: EventKind
+    at: datetime
+    since: datetime = Field(description="When it began.")
+    what: str
+    evidence: str = Field(description="The figures or reasons behind it.")
+    link: str = Field(description="Where to look.")
+    command: str = Field(description="What to type.")
+    delivered: int = Field(description="Number of targets that have its message.")
+    waiting: int = Field(description="Number of targets that a message was sent to in vain so far.")
+
+    @classmethod
+    def of(cls, event: "StoredEvent", settings: "Settings") -> "EventInfo":
+        from dosel.monitor.messages import document
+
+        delivered = sum(attempt.delivered_at is not None for attempt in event.deliveries)
+        return cls(**document(event, settings), delivered=delivered, waiting=len(event.deliveries) - delivered)
+
+
+class Events(BaseModel):
+    """Events, newest first."""
+
+    events: list[EventInfo]
+    next_before: int | None = Field(description="`before` of the next page; null on the last one.")

@@ -1,0 +1,114 @@
+"""What follows once harm is proven: one note and one event for each time in Production, then the declared actions."""
+
+import logging
+from contextlib import suppress
+
+from sqlalchemy import Engine, select
+
+from dosel.db.engine import transaction
+from dosel.db.migrations import migrate
+from dosel.db.tables import EVENTS
+from dosel.errors import PromotionConflict, PromotionRefused
+from dosel.monitor.health import Finding, Health, health
+from dosel.monitor.truths import TruthStore
+from dosel.registry import notes
+from dosel.registry.ledger import Promotion
+from dosel.registry.registry import Registry
+from dosel.usecases import UseCase
+from dosel.warehouse import events
+from dosel.warehouse.events import Event, stored_event
+
+ACTOR = "monitor"
+"""The ledger's actor for rollbacks that follow from harm."""
+
+log = logging.getLogger(__name__)
+
+
+def watch_for_harm(use_case: UseCase, registry: Registry, engine: Engine) -> Health | None:
+    """Judge the version in Production; if it is harmed, record that once and do what the use case declares.
+
+    Killed anywhere and called again, the note, the event and the rollback are there once.
+
+    Returns:
+        The health before any action; None while nothing is in Production.
+
+    Raises:
+        WarehouseError, RegistryError: the data store or MLflow cannot be reached, or refused.
+    """
+    found = health(use_case, registry.ledger, TruthStore(engine))
+    if found is None or found.state != "harmed":
+        return found
+    event = harm_event(use_case, found)
+    with transaction(engine) as connection:
+        if events.add(connection, event):
+            notes.add(connection, found.model, found.sequence, f"harm: {event.evidence}")
+            log.warning("%s: %s", event.what, event.evidence)
+    if "roll back" in use_case.monitor.on_harm:
+        _roll_back(registry, found, event)
+    return found
+
+
+def harm_event(use_case: UseCase, found: Health) -> Event:
+    """The event of a version that was proven to be harmed."""
+    name, policy = use_case.name, use_case.monitor.on_harm
+    follows = {"retrain": "a training with another seed starts", "roll back": "the previous version is put back"}
+    automatic = [words for action, words in follows.items() if action in policy]
+    what = f"{name}: version {found.version} answers worse than the gate promised"
+    return Event(
+        incident=f"harmed {found.model} {found.sequence}",
+        use_case=name,
+        kind="harmed",
+        what=what + (f"; {' and '.join(automatic)}" if automatic else ""),
+        evidence="; ".join(map(_figures, found.harmed)) or f"proven within {found.labels:,} labelled rows",
+        command=f"dosel health {name}" if "roll back" in policy else f"dosel rollback {name}",
+        place=f"mlflow/#/models/{found.model}/versions/{found.version}",
+        since=found.harmed_since,
+    )
+
+
+def training_seed(engine: Engine, use_case: UseCase, seed: int) -> tuple[int, str]:
+    """The seed of the next training, and why it starts: a proven harm, if the use case declares `retrain`, or new rows.
+
+    Each proven harm changes the seed. With the same rows and the same seed, a training gives the same model, so that
+    it would not be due.
+    """
+    new_rows = seed, "new clean rows"
+    if "retrain" not in use_case.monitor.on_harm:
+        return new_rows
+    migrate(engine)
+    mine = (EVENTS.c.use_case == use_case.name) & (EVENTS.c.kind == "harmed")
+    with transaction(engine) as connection:
+        harms = [
+            stored_event(row) for row in connection.execute(select(EVENTS).where(mine).order_by(EVENTS.c.id)).mappings()
+        ]
+    return (seed + len(harms), f"{harms[-1].what}: {harms[-1].evidence}") if harms else new_rows
+
+
+def _figures(finding: Finding) -> str:
+    promised = finding.promised
+    assert promised is not None
+    return (
+        f"{finding.name} {finding.live.rate:.4f} on {finding.live.total:,} labelled live rows "
+        f"(at most {finding.high:.4f} at any time), {promised.rate:.4f} on {promised.total:,} held-out rows; "
+        f"proven after {finding.harmed_at:,} of these live rows"
+    )
+
+
+def _roll_back(registry: Registry, found: Health, event: Event) -> None:
+    entry = registry.last_promotion(found.model)
+    if entry is None or entry.sequence != found.sequence:
+        return
+    if _came_back(entry):
+        text = f"version {entry.to_version} is harmed, and came back by a rollback of the monitor: it stays"
+        registry.ledger.note(found.model, text)
+        return
+    try:
+        # Production may be moved meanwhile by somebody who knows more.
+        with suppress(PromotionConflict):
+            registry.roll_back(found.model, ACTOR, f"harm: {event.evidence}", after=found.sequence)
+    except PromotionRefused as error:
+        registry.ledger.note(found.model, f"harm was proven, but nothing could be put back: {error}")
+
+
+def _came_back(entry: Promotion) -> bool:
+    return entry.evidence.kind == "rollback" and entry.actor == ACTOR

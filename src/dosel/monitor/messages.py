@@ -1,0 +1,55 @@
+"""Events as messages: the text for people, and the JSON for programs."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from dosel.settings import Settings
+from dosel.warehouse.events import StoredEvent
+
+
+def link(event: StoredEvent, settings: Settings) -> str:
+    """The address of the page on which to look."""
+    service, _, path = event.place.partition("/")
+    base = {"mlflow": settings.mlflow_url, "airflow": settings.airflow_url}.get(service, settings.page_url)
+    return f"{base.rstrip('/')}/{path}" if path else base
+
+
+def body(event: StoredEvent, settings: Settings) -> str:
+    """What a person needs to act: since when, the evidence, where to look, what to type. Lines of plain text."""
+    lines = (
+        f"Since {event.since:%Y-%m-%d %H:%M:%S} UTC. {event.evidence.rstrip('.')}.",
+        f"Look: {link(event, settings)}",
+        f"Type: {event.command}",
+    )
+    return "\n".join(lines)
+
+
+def title(events: Sequence[StoredEvent]) -> str:
+    """The title of a message about one event or several."""
+    if len(events) == 1:
+        return f"dosel: {events[0].what}"
+    kinds = sorted({event.kind for event in events})
+    return f"dosel: {len(events)} events ({', '.join(kinds)})"
+
+
+def text(events: Sequence[StoredEvent], settings: Settings) -> str:
+    """The body of a message about one event or several."""
+    if len(events) == 1:
+        return body(events[0], settings)
+    return "\n\n".join(f"{event.what}\n{body(event, settings)}" for event in events)
+
+
+def document(event: StoredEvent, settings: Settings) -> dict[str, Any]:
+    """An event as JSON values."""
+    return {
+        "id": event.id,
+        "incident": event.incident,
+        "use_case": event.use_case,
+        "kind": event.kind,
+        "at": event.at.isoformat(),
+        "since": event.since.isoformat(),
+        "what": event.what,
+        "evidence": event.evidence,
+        "link": link(event, settings),
+        "command": event.command,
+    }

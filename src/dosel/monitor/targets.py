@@ -1,0 +1,115 @@
+"""Receivers of messages: services that Apprise knows, and a JSON webhook with a signature."""
+
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Protocol
+
+import httpx
+
+from dosel.errors import DeliveryError, SettingsError
+from dosel.monitor import messages
+from dosel.settings import Settings
+from dosel.warehouse.events import StoredEvent
+
+TIMEOUT_SECONDS = 10.0
+"""How long one request to the webhook may take. Apprise's services have their own limits, 4 s or 15 s."""
+
+
+class Target(Protocol):
+    """A receiver. `name` has no secret; `patient` ones keep quiet hours and take several events in one message."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def patient(self) -> bool: ...
+
+    def send(self, events: Sequence[StoredEvent]) -> None:
+        """Send one message about these events.
+
+        Raises:
+            DeliveryError: the receiver cannot be reached, or refused.
+        """
+
+
+class Webhook:
+    """Posts each event as JSON, signed as https://www.standardwebhooks.com describes."""
+
+    patient = False
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._url = settings.notify_webhook
+        self.name = _named("webhook", self._url)
+        self._http = httpx.Client(timeout=TIMEOUT_SECONDS)
+
+    def send(self, events: Sequence[StoredEvent]) -> None:
+        for event in events:
+            content = json.dumps(messages.document(event, self._settings), ensure_ascii=False).encode()
+            headers = {"Content-Type": "application/json"}
+            headers |= signature(self._settings.notify_secret, f"event_{event.id}", datetime.now(UTC), content)
+            try:
+                answer = self._http.post(self._url, content=content, headers=headers)
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                raise DeliveryError(f"{self.name} cannot be reached ({type(error).__name__}: {error})") from error
+            if not answer.is_success:
+                raise DeliveryError(f"{self.name} answered {answer.status_code}: {answer.text[:200]}")
+
+
+class AppriseTarget:
+    """One URL of `DOSEL_NOTIFY`."""
+
+    patient = True
+
+    def __init__(self, url: str, settings: Settings) -> None:
+        # Imported here: most processes that write events have no target.
+        from apprise import Apprise
+
+        self._settings = settings
+        self._apprise = Apprise()
+        scheme = url.partition(":")[0]
+        if not self._apprise.add(url):
+            # Without the URL, which may contain a password.
+            raise SettingsError(f"DOSEL_NOTIFY: Apprise does not understand the URL that starts with {scheme[:16]!r}")
+        self.name = _named(scheme, url)
+
+    def send(self, events: Sequence[StoredEvent]) -> None:
+        from apprise import NotifyFormat
+
+        title, body = messages.title(events), messages.text(events, self._settings)
+        if not self._apprise.notify(body=body, title=title, body_format=NotifyFormat.TEXT):
+            raise DeliveryError(f"{self.name} did not take the message; the log of Apprise says why")
+
+
+def targets_of(settings: Settings) -> list[Target]:
+    """The configured receivers.
+
+    Raises:
+        SettingsError: Apprise does not understand a URL.
+    """
+    found: list[Target] = [AppriseTarget(url, settings) for url in dict.fromkeys(settings.notify.split())]
+    if settings.notify_webhook:
+        found.append(Webhook(settings))
+    return found
+
+
+def signature(secret: str, message_id: str, at: datetime, content: bytes) -> dict[str, str]:
+    """The headers that name and sign a message: its id, the time in seconds since 1970, and HMAC-SHA256 of all three.
+
+    A repeated message has the same id. Without a secret there is no signature.
+    """
+    seconds = str(int(at.timestamp()))
+    headers = {"webhook-id": message_id, "webhook-timestamp": seconds}
+    if secret:
+        signed = hmac.new(secret.encode(), f"{message_id}.{seconds}.".encode() + content, hashlib.sha256)
+        headers["webhook-signature"] = f"v1,{base64.b64encode(signed.digest()).decode()}"
+    return headers
+
+
+def _named(kind: str, url: str) -> str:
+    """A name for a URL that may contain secrets: it stays the same as long as the URL does."""
+    return f"{kind[:40]} {hashlib.sha256(url.encode()).hexdigest()[:12]}"

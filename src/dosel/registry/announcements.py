@@ -1,0 +1,67 @@
+"""The events of the registry: what became of Production, and whom the gate refused."""
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection
+
+from dosel.errors import UnknownUseCase
+from dosel.usecases import of_model
+from dosel.warehouse import events
+from dosel.warehouse.events import Event
+
+if TYPE_CHECKING:
+    from dosel.registry.ledger import Promotion
+    from dosel.registry.verdicts import Verdict
+
+_CAUSES = {
+    "gate": "the gate promoted it",
+    "manual": "promoted by hand",
+    "rollback": "rolled back",
+    "followed": "moved in MLflow",
+}
+
+
+def announce_promotion(connection: Connection, entry: "Promotion") -> None:
+    """Write the event of an entry of the ledger, in its transaction."""
+    name = _use_case(entry.model)
+    before = f"after version {entry.from_version}" if entry.from_version else "the first one"
+    event = Event(
+        incident=f"promoted {entry.model} {entry.sequence}",
+        use_case=name,
+        kind="promoted",
+        what=f"{name}: version {entry.to_version} is in Production, {before} ({_CAUSES[entry.evidence.kind]})",
+        evidence=f"{entry.reason} (by {entry.actor})",
+        command=f"dosel rollback {name}" if entry.from_version else f"dosel history {name}",
+        place=_version_page(entry.model, entry.to_version),
+        since=entry.at,
+    )
+    events.add(connection, event)
+
+
+def announce_refusal(connection: Connection, model: str, version: int, verdict: "Verdict", verdict_id: int) -> None:
+    """Write the event of a verdict that kept a version out, in its transaction."""
+    name, who = _use_case(model), "the gate" if verdict.report is not None else "the registration"
+    rules = (verdict.report or {}).get("rules", ())
+    failed = [f"{rule['name']}: {rule['words']}" for rule in rules if not rule["holds"]]
+    event = Event(
+        incident=f"refused {model} {verdict_id}",
+        use_case=name,
+        kind="refused",
+        what=f"{name}: {who} refused version {version}; Production stays as it is",
+        evidence="; ".join(failed) or verdict.reason,
+        command=f'dosel promote {name} {version} --reason "…"' if verdict.report is not None else f"dosel train {name}",
+        place=_version_page(model, version),
+    )
+    events.add(connection, event)
+
+
+def _use_case(model: str) -> str:
+    try:
+        return of_model(model).name
+    except UnknownUseCase:
+        # The ledger also has models whose declaration was removed.
+        return model
+
+
+def _version_page(model: str, version: int) -> str:
+    return f"mlflow/#/models/{model}/versions/{version}"

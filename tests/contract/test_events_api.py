@@ -1,0 +1,140 @@
+"""Events over HTTP: newest first, by pages, with where to look and what to type."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, tzinfo
+
+import jsonschema
+import pytest
+from fastapi.testclient import TestClient
+
+from app.serving.slot import Slot
+from app.serving.stale_events import StaleEvents
+from dosel.db.engine import connect
+from dosel.errors import WarehouseError
+from dosel.usecases import ALL
+from dosel.usecases.covertype import COVERTYPE
+from dosel.warehouse.events import Event, EventStore
+from tests.contract.conftest import Installation
+from tests.contract.test_api_batches import client_of
+
+Install = Callable[..., Installation]
+
+
+@pytest.fixture
+def client(install: Install) -> TestClient:
+    """An installation with three events of covertype and one of penguins."""
+    settings = install(mlflow_url="https://mlflow.test").settings
+    store = EventStore(connect(settings.warehouse_url))
+    for number, name in enumerate(("covertype", "penguins", "covertype", "covertype")):
+        store.add(Event(f"incident {number}", name, "promoted", "it happened", "as seen", "dosel x", "mlflow/#/models"))
+    return client_of(settings)
+
+
+def test_events_are_listed_newest_first_and_by_pages(client: TestClient) -> None:
+    body = client.get("/events?limit=2").json()
+    document = client.get("/openapi.json").json()
+    jsonschema.validate(body, {"$ref": "#/components/schemas/Events", "components": document["components"]})
+    assert [event["incident"] for event in body["events"]] == ["incident 3", "incident 2"]
+    rest = client.get(f"/events?limit=2&before={body['next_before']}").json()
+    assert [event["incident"] for event in rest["events"]] == ["incident 1", "incident 0"]
+    assert rest["next_before"] is None
+    first = body["events"][0]
+    assert (first["link"], first["command"], first["delivered"], first["waiting"]) == (
+        "https://mlflow.test/#/models",
+        "dosel x",
+        0,
+        0,
+    )
+
+
+def test_events_of_one_use_case(client: TestClient) -> None:
+    [event] = client.get("/events?use_case=penguins").json()["events"]
+    assert event["incident"] == "incident 1"
+
+
+def test_a_use_case_that_is_not_there_is_404(client: TestClient) -> None:
+    response = client.get("/events?use_case=none")
+    assert (response.status_code, response.headers["content-type"]) == (404, "application/problem+json")
+    assert response.json()["detail"] == f"no use case 'none'; there are: {', '.join(u.name for u in ALL)}"
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "before=0", "before=x", f"before={2**63}"])
+def test_a_query_that_makes_no_sense_is_422(query: str, client: TestClient) -> None:
+    assert client.get(f"/events?{query}").status_code == 422
+
+
+def test_a_data_store_that_is_not_there_is_503(install: Install) -> None:
+    settings = install(warehouse_url="mysql+pymysql://someone:hush@127.0.0.1:1/datadb").settings
+    response = client_of(settings).get("/events")
+    assert response.status_code == 503
+    assert "hush" not in response.text
+
+
+class TestStale:
+    """The follower's event when it loses Production."""
+
+    def test_is_written_once_for_each_period_that_lasts(
+        self, install: Install, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        here, watch, slot, clock = stale_parts(install, monkeypatch)
+        store = EventStore(connect(here.settings.warehouse_url))
+        for second, failed in ((0, True), (50, True), (55, False), (100, True), (150, True)):
+            clock(second)
+            slot.failed = failed
+            watch.watch(slot)
+        assert store.newest(10) == []
+        for second in (170, 200):
+            clock(second)
+            watch.watch(slot)
+        [event] = store.newest(10)
+        assert (event.kind, event.evidence) == ("stale", "it waits for the registry")
+        clock(300)
+        slot.failed = False
+        watch.watch(slot)
+        slot.failed = True
+        for second in (2000, 2100):
+            clock(second)
+            watch.watch(slot)
+        assert len(store.newest(10)) == 2
+
+    def test_is_written_at_the_end_if_the_data_store_was_away(
+        self, install: Install, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        here, watch, slot, clock = stale_parts(install, monkeypatch)
+        store = EventStore(connect(here.settings.warehouse_url))
+        with monkeypatch.context() as patch:
+            patch.setattr(EventStore, "add", _away)
+            for second in (0, 70, 110):
+                clock(second)
+                watch.watch(slot)
+        slot.failed, slot.waiting_for = False, ""
+        clock(120)
+        watch.watch(slot)
+        [event] = store.newest(10)
+        assert "it follows again since" in event.evidence
+
+
+def _away(*_: object) -> bool:
+    raise WarehouseError("away")
+
+
+def stale_parts(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Installation, StaleEvents, Slot, Callable[[float], None]]:
+    """An installation, what watches its slots, a slot that waits for the registry, and a clock to set."""
+    here = install()
+    start = datetime(2026, 11, 26, tzinfo=UTC)
+    now = [start]
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return now[0]
+
+    monkeypatch.setattr("app.serving.stale_events.datetime", Clock)
+
+    def set_clock(seconds: float) -> None:
+        now[0] = start + timedelta(seconds=seconds)
+
+    slot = Slot(COVERTYPE, failed=True, waiting_for="the registry")
+    return here, StaleEvents(here.settings.warehouse_url), slot, set_clock

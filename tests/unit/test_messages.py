@@ -1,0 +1,165 @@
+"""Messages: their texts, their signature, and when they are sent."""
+
+import base64
+import hashlib
+import hmac
+from datetime import UTC, datetime, time, timedelta
+
+import pytest
+
+from dosel.errors import AccountingError, SettingsError
+from dosel.monitor import incidents, messages
+from dosel.monitor.delivery import FIRST_PAUSE, LONGEST_PAUSE, is_quiet, next_attempt, waiting
+from dosel.monitor.targets import AppriseTarget, Webhook, signature, targets_of
+from dosel.settings import Settings
+from dosel.warehouse.events import Event, Kind, StoredEvent
+
+NOW = datetime(2026, 11, 26, 3, 0, tzinfo=UTC)
+SETTINGS = Settings.model_validate({"mlflow_url": "https://mlflow.test/", "airflow_url": "https://airflow.test"})
+
+
+def stored(kind: Kind = "harmed", minutes: float = 0, place: str = "mlflow/#/models/m/versions/3") -> StoredEvent:
+    at = NOW - timedelta(minutes=minutes)
+    return StoredEvent(
+        7,
+        "harmed m 3",
+        "covertype",
+        kind,
+        at,
+        at,
+        "version 3 is worse",
+        "accuracy 0.7.",
+        "dosel rollback covertype",
+        place,
+    )
+
+
+def test_a_text_says_since_when_why_where_to_look_and_what_to_type() -> None:
+    event = stored()
+    assert messages.title([event]) == "dosel: version 3 is worse"
+    assert messages.text([event], SETTINGS).splitlines() == [
+        "Since 2026-11-26 03:00:00 UTC. accuracy 0.7.",
+        "Look: https://mlflow.test/#/models/m/versions/3",
+        "Type: dosel rollback covertype",
+    ]
+
+
+def test_a_text_about_several_events_has_each_of_them() -> None:
+    events = [stored(), stored("stale", place="page")]
+    assert messages.title(events) == "dosel: 2 events (harmed, stale)"
+    text = messages.text(events, SETTINGS)
+    assert text.count("version 3 is worse\nSince") == 2
+    assert "Look: http://localhost:8503\n" in text
+
+
+@pytest.mark.parametrize(
+    ("place", "address"),
+    [
+        ("page", "http://localhost:8503"),
+        ("mlflow/#/models/m", "https://mlflow.test/#/models/m"),
+        ("airflow/dags/x_train/runs/1", "https://airflow.test/dags/x_train/runs/1"),
+    ],
+)
+def test_a_link_leads_to_the_address_for_people(place: str, address: str) -> None:
+    assert messages.link(stored(place=place), SETTINGS) == address
+
+
+def test_a_signature_is_the_hmac_of_id_time_and_body() -> None:
+    headers = signature("a secret", "event_7", NOW, b"{}")
+    signed = hmac.new(b"a secret", f"event_7.{int(NOW.timestamp())}.{{}}".encode(), hashlib.sha256).digest()
+    assert headers == {
+        "webhook-id": "event_7",
+        "webhook-timestamp": str(int(NOW.timestamp())),
+        "webhook-signature": f"v1,{base64.b64encode(signed).decode()}",
+    }
+    assert "webhook-signature" not in signature("", "event_7", NOW, b"{}")
+
+
+def test_the_pause_doubles_up_to_an_hour_and_is_shortened_by_chance() -> None:
+    assert next_attempt(NOW, 1, 0) == NOW + FIRST_PAUSE
+    assert next_attempt(NOW, 3, 0) == NOW + 4 * FIRST_PAUSE
+    assert next_attempt(NOW, 3, 1) == NOW + 2 * FIRST_PAUSE
+    assert next_attempt(NOW, 500, 0) == NOW + LONGEST_PAUSE
+
+
+@pytest.mark.parametrize(
+    ("hours", "at", "quiet"),
+    [
+        ("22:00-07:00", time(23), True),
+        ("22:00-07:00", time(6, 59), True),
+        ("22:00-07:00", time(7), False),
+        ("12:00-13:30", time(13), True),
+        ("12:00-13:30", time(11, 59), False),
+        ("", time(0), False),
+    ],
+)
+def test_quiet_hours_may_span_midnight(hours: str, at: time, quiet: bool) -> None:
+    assert is_quiet(Settings.model_validate({"notify_quiet": hours}).quiet_hours, at) is quiet
+
+
+@pytest.mark.parametrize("hours", ["22-7-8", "late", "22:00", "25:00-07:00"])
+def test_other_hours_are_refused_with_an_example(hours: str) -> None:
+    with pytest.raises(SettingsError, match="DOSEL_NOTIFY_QUIET: expected hours such as 22:00-07:00"):
+        _ = Settings.model_validate({"notify_quiet": hours}).quiet_hours
+
+
+def test_only_harm_and_failed_tasks_pass_quiet_hours_and_digest() -> None:
+    events = [stored("stale", 20), stored("harmed"), stored("promoted"), stored("task failed")]
+    urgent = [events[1], events[3]]
+    digest = Settings.model_validate({"notify_digest": 30})
+    assert waiting(SETTINGS, events, quiet=False, now=NOW) == events
+    assert waiting(SETTINGS, events, quiet=True, now=NOW) == urgent
+    assert waiting(digest, events, quiet=False, now=NOW) == urgent
+    assert waiting(digest, events, quiet=False, now=NOW + timedelta(minutes=10)) == events
+
+
+def test_targets_have_names_without_their_secrets() -> None:
+    settings = Settings.model_validate(
+        {"notify": "json://user:hush@host.test/ ntfy://ntfy.test/hush", "notify_webhook": "http://host.test/hush"}
+    )
+    targets = targets_of(settings)
+    assert [type(target) for target in targets] == [AppriseTarget, AppriseTarget, Webhook]
+    assert [target.name.split()[0] for target in targets] == ["json", "ntfy", "webhook"]
+    assert not any("hush" in target.name for target in targets)
+    assert "hush" not in repr(settings)
+
+
+def test_an_unknown_service_is_refused_without_its_url() -> None:
+    with pytest.raises(SettingsError, match="starts with 'nonsense'") as error:
+        targets_of(Settings.model_validate({"notify": "nonsense://user:hush@host.test"}))
+    assert "hush" not in str(error.value)
+
+
+class TestFailedTask:
+    def test_names_the_run_and_the_reason(self) -> None:
+        event = incidents.task_failed("penguins_train", "register", "run 1", ValueError("no 12"), NOW)
+        assert (event.use_case, event.kind) == ("penguins", "task failed")
+        assert event.what == "the task register of penguins_train failed after all its retries"
+        assert event.evidence == "ValueError: no 12"
+        assert event.place == "airflow/dags/penguins_train/runs/run 1"
+
+    def test_the_same_failure_is_one_incident_a_day(self) -> None:
+        def incident(error: BaseException | None, now: datetime = NOW, run: str = "1") -> str:
+            return incidents.task_failed("penguins_train", "train", run, error, now).incident
+
+        first = incident(ValueError("batch 12 is bad"))
+        assert first == incident(ValueError("batch 13 is bad"), run="2")
+        assert first != incident(ValueError("the disk is full"))
+        assert first != incident(ValueError("batch 12 is bad"), NOW + timedelta(days=1))
+        assert "killed" in incidents.task_failed("a_b", "train", "1", None, NOW).evidence
+
+
+def test_processes_that_lose_production_together_are_one_incident() -> None:
+    events = [incidents.stale("penguins", version, NOW, "the registry") for version in (3, None)]
+    assert events[0].incident == events[1].incident
+    assert events[0].what == "penguins: the prediction API cannot follow Production; version 3 keeps answering"
+    assert events[1].what.endswith("no version answers")
+    assert events[0].since == NOW
+
+
+def test_an_audit_is_one_incident_for_each_difference() -> None:
+    def event(text: str) -> Event:
+        return incidents.audit_mismatch("penguins", AccountingError(text))
+
+    assert event("batch 1").incident == event("batch 1").incident != event("batch 2").incident
+    assert event("batch 1").command == "dosel batches penguins"
