@@ -15,10 +15,8 @@ from rich.text import Text
 
 from dosel.warehouse.events import Attempt, StoredEvent
 from dosel.warehouse.records import BatchRecord, RefusedBatch, RefusedRow
-from dosel.wording import duration
 
 if TYPE_CHECKING:
-    from dosel.monitor.coverage import Coverage
     from dosel.monitor.health import Health
     from dosel.training.candidates import ScoredCandidate
 
@@ -248,7 +246,7 @@ def health_table(health: "Health") -> Table:
         bounds = (finding.low, finding.high) if live.total else (None, None)
         cells = ("–" if value is None else f"{value:.4f}" for value in (*figures, *bounds))
         table.add_row(escape(finding.name), *cells, f"{live.total:,}", finding.state)
-    captions = [_coverage_text(health.coverage)]
+    captions = [str(health.coverage)]
     if health.harmed_since is not None:
         captions.append(
             f"harm proven {health.harmed_since:%Y-%m-%d %H:%M:%S} UTC; "
@@ -256,12 +254,3 @@ def health_table(health: "Health") -> Table:
         )
     table.caption, table.caption_justify = "\n".join(captions), "left"
     return table
-
-
-def _coverage_text(coverage: "Coverage") -> str:
-    if coverage.share is None:
-        return "no answer of this version is in the prediction log"
-    text = f"truth for {coverage.share:.1%} of {coverage.answers:,} logged answers"
-    if coverage.delay_median is None or coverage.delay_p90 is None:
-        return text
-    return f"{text}, after {duration(coverage.delay_median)} (median), {duration(coverage.delay_p90)} (90 %)"

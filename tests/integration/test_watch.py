@@ -1,15 +1,21 @@
 """The version in Production answers each labelled batch once, before anything trains on it; its health follows."""
 
+import json
+import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
+from app.serving.prediction_log import LogEntry, PredictionLog
+from dosel.model.predictor import Prediction
 from dosel.monitor.health import Health
 from dosel.monitor.watch import Watch
 from dosel.pipeline import Pipeline
+from dosel.rows.json import JsonReader
 from dosel.usecases.covertype import COVERTYPE
+from dosel.warehouse.predictions import PredictionStore
 from tests.integration.worlds import Deliveries, World, batch
 
 Received = Callable[..., list[list[str]]]
@@ -137,3 +143,20 @@ def test_a_scoring_that_was_killed_is_finished_by_the_next(
     champion.score()
     assert health_of(champion).labels == 150
     assert np.all(np.diff([point.labels for point in health_of(champion).course]) == 50)
+
+
+def test_a_row_of_a_batch_is_the_truth_about_an_answer_that_was_logged_before(
+    champion: Pipeline, world: World, received: Received
+) -> None:
+    rows = received(20, seed=40)
+    row = dict(zip(COVERTYPE.feature_names, rows[3], strict=False))
+    numbers, codes, _ = JsonReader(COVERTYPE).row(json.dumps(row).encode())
+    version = champion.registry.version(COVERTYPE.model_name, 1)
+    prediction = Prediction(2, "Lodgepole Pine", {"Lodgepole Pine": 1.0})
+    log = PredictionLog(10, lambda: PredictionStore(champion._engine))
+    log.offer(LogEntry("r-1", None, time.time(), COVERTYPE, version, numbers, codes, prediction))
+    assert log._flush()
+    champion.ingest(Deliveries(batch(rows, 2)))
+    champion.score()
+    health = health_of(champion)
+    assert (health.labels, health.coverage.answers, health.coverage.labelled) == (20, 1, 1)

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, func, select
 
 from dosel.db.tables import ANSWERS, FEEDBACK
 from dosel.registry.ledger import Promotion
+from dosel.wording import duration
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,14 @@ class Coverage:
     share: float | None
     delay_median: float | None
     delay_p90: float | None
+
+    def __str__(self) -> str:
+        if self.share is None:
+            return "no answer of this version is in the prediction log"
+        text = f"truth for {self.share:.1%} of {self.answers:,} logged answers"
+        if self.delay_median is None or self.delay_p90 is None:
+            return text
+        return f"{text}, after {duration(self.delay_median)} (median) and {duration(self.delay_p90)} (90 %)"
 
 
 def coverage(connection: Connection, use_case: str, entry: Promotion) -> Coverage:

@@ -54,12 +54,13 @@ def harm_event(use_case: UseCase, found: Health) -> Event:
     follows = {"retrain": "a training with another seed starts", "roll back": "the previous version is put back"}
     automatic = [words for action, words in follows.items() if action in policy]
     what = f"{name}: version {found.version} answers worse than the gate promised"
+    figures = "; ".join(map(_figures, found.harmed)) or f"proven within {found.labels:,} labelled rows"
     return Event(
         incident=f"harmed {found.model} {found.sequence}",
         use_case=name,
         kind="harmed",
         what=what + (f"; {' and '.join(automatic)}" if automatic else ""),
-        evidence="; ".join(map(_figures, found.harmed)) or f"proven within {found.labels:,} labelled rows",
+        evidence=f"{figures}; {found.coverage}",
         command=f"dosel health {name}" if "roll back" in policy else f"dosel rollback {name}",
         place=f"mlflow/#/models/{found.model}/versions/{found.version}",
         since=found.harmed_since,
