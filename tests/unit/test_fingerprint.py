@@ -1,15 +1,22 @@
 """The code that trained a model is named by its source; a declaration, by what its columns mean."""
 
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
+import skops.io
 
 import dosel
-from dosel.model.fingerprint import code_version, declaration, declaration_changes
-from dosel.usecases import UseCase
+from dosel.model import bundle
+from dosel.model.fingerprint import code_version, declaration, declaration_changes, digest
+from dosel.rows import frames
+from dosel.training.preprocessing import pipeline
+from dosel.usecases import ALL, Family, UseCase
 from dosel.usecases.penguins import PENGUINS
 
 
@@ -69,3 +76,24 @@ def test_a_moved_spelling_is_a_change_and_a_new_spelling_is_not() -> None:
 def test_mere_text_is_no_change_of_meaning() -> None:
     other = changed(1, title="Beak", help="How long it is.", example=40.0, aliases=("beak",))
     assert declaration_changes(declaration(PENGUINS), declaration(other)) == ""
+
+
+@pytest.mark.parametrize(
+    ("use_case", "family"),
+    [(use_case, family) for use_case in ALL for family in use_case.families],
+    ids=lambda declared: declared.name,
+)
+def test_the_digest_of_a_model_is_that_of_its_file(use_case: UseCase, family: Family, tmp_path: Path) -> None:
+    """Registration compares the digest of the uploaded file with the one that the training took from memory."""
+    random = np.random.default_rng(3)
+    codes = np.array(list(use_case.target.labels))
+    rows = [dict(use_case.example) for _ in range(20 * len(codes))]
+    for number in use_case.numbers:
+        for row in rows:
+            row[number.name] = float(random.integers(np.ceil(number.minimum), np.floor(number.maximum) + 1))
+    features = frames.canonical(use_case, pd.DataFrame(rows))
+    model = pipeline(use_case, family.build(0)).fit(features, np.tile(codes, 20))
+    skops.io.dump(model, tmp_path / "model.skops")
+    assert digest(bundle.read_estimator(tmp_path)) == digest(model)
+    # From another process, which shares no strings and arrays between attributes.
+    assert digest(pickle.loads(pickle.dumps(model))) == digest(model)

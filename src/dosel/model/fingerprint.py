@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.calibration import _CalibratedClassifier
 from sklearn.neighbors import BallTree, KDTree
 from sklearn.tree._tree import Tree
 
@@ -116,7 +117,8 @@ def _parts(value: Any) -> Iterator[bytes]:
                 yield from _parts(item)
         case type():
             yield f"{value.__module__}.{value.__qualname__}".encode()
-        case BaseEstimator():
+        case BaseEstimator() | _CalibratedClassifier():
+            # By attribute: a pickle also depends on which parts two attributes share, which no file keeps.
             yield from _parts(vars(value))
         case _:
             yield pickle.dumps(value, protocol=5)
