@@ -1,14 +1,14 @@
-# make help says what there is to do.
+# `make help` lists the commands.
 .DEFAULT_GOAL := help
 .SHELLFLAGS := -ec
 MAKEFLAGS += --no-print-directory
 
-# The newest Python that will do; PYTHON=… names another. A shim that answers to a name may still not run.
+# The newest supported Python; PYTHON=… names another. Each one is run, since a shim on the PATH may not work.
 PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3 python; do \
 	if $$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; \
 	then echo $$name; break; fi; done)
 DOSEL := .venv/bin/dosel
-# Without the notice about a successor of Material that each build would print. (With --quiet, --strict lets broken links pass.)
+# NO_MKDOCS_2_WARNING hides a notice that each build would print; with --quiet, --strict would not report broken links.
 MKDOCS := NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 
 # LightGBM looks for the system's OpenMP runtime; setup links scikit-learn's there, for systems that have none.
@@ -19,7 +19,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: up
-up: setup ## the main job: start everything and show the progress (DETACH=1 returns when each use case answers)
+up: setup ## start everything and show the progress (DETACH=1 returns when each use case answers)
 	@$(DOSEL) up $(if $(filter-out 0,$(DETACH)),--detach)
 
 .PHONY: status
@@ -58,7 +58,7 @@ test: setup ## all tests except the soaks, on several workers (WORKERS=… sets 
 	@$(PYTEST) --numprocesses $(or $(WORKERS),auto) --dist loadscope --no-loadscope-reorder
 
 .PHONY: soak-all
-soak-all: setup ## the tests that make test omits: a tenth of each soak, and the rest on MariaDB and MinIO
+soak-all: setup ## run the tests that make test omits: a tenth of each soak, and tests on MariaDB and MinIO
 	@$(PYTEST) -m soak
 
 .PHONY: e2e
@@ -97,7 +97,7 @@ backup: setup ## copy the volumes of the stopped platform in Compose to a folder
 	@$(DOSEL) compose backup "$(or $(TO),$(error name a folder: make backup TO=…))"
 
 .PHONY: restore
-restore: setup ## make the volumes of a backup (FROM=…)
+restore: setup ## create the volumes again from a backup (FROM=…)
 	@$(DOSEL) compose restore "$(or $(FROM),$(error name a folder: make restore FROM=…))"
 
 .PHONY: bench-serving
@@ -130,7 +130,7 @@ fuzz: setup ## test the API and the readers with 10,000 random requests (CASES=�
 	@.venv/bin/python -m tests.soak.fuzz $(CASES)
 
 .PHONY: attack
-attack: setup ## attack the API, and measure what its other clients notice (a few minutes; CASES=… names some)
+attack: setup ## attack the API, and measure the effect on another client (a few minutes; CASES=… names some)
 	@.venv/bin/python -m tests.attack $(CASES)
 
 .PHONY: docs
@@ -140,7 +140,7 @@ docs: setup ## write the generated parts of README.md and docs/, then build the 
 	@echo "the site is in site/; .venv/bin/mkdocs serve shows it at http://127.0.0.1:8000"
 
 .PHONY: lock
-lock: setup ## write the locks from pyproject.toml
+lock: setup ## write the lock files from pyproject.toml
 	@.venv/bin/python scripts/lock.py
 
 .PHONY: setup

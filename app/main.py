@@ -132,6 +132,7 @@ def stack(
     predict_key_names, proxies = settings.predict_key_names, settings.proxy_networks
     largest = bulk_predict.limits(settings, use_cases)
     closed = tuple(f"/use-cases/{use_case.name}/" for use_case in use_cases if not use_case.expose_training_rows)
+    closed += ("/events",) if closed else ()
     middleware: list[tuple[str, Middleware]] = [
         ("ids, logs, metrics and headers", lambda app: RequestRecord(app, access_log, metrics)),
         ("keys and rates", lambda app: Keys(app, predict_key_names, settings.rate_limit, closed)),

@@ -53,7 +53,7 @@ class TokenBuckets:
     def take(self, client: str) -> float:
         """Take a token from the client's bucket; return the seconds to wait for one, 0 if there was one."""
         now = time.monotonic()
-        # Removed and put last, so that the first one is the one that was used longest ago.
+        # A bucket moves to the end when it is used, so that the first bucket was used longest ago.
         left, at = self._buckets.pop(client, (self._full, now))
         left = min(self._full, left + (now - at) * self._per_second)
         taken = left >= 1

@@ -1,4 +1,4 @@
-"""Events: what happened that a person should know."""
+"""The list of events."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -42,7 +42,7 @@ def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
     @made.get(
         "/events",
         summary="What happened, newest first: promotions, refusals, harm, failed tasks",
-        responses=documented(404, 422, 503),
+        responses=documented(401, 404, 422, 503),
     )
     @in_queue(reads)
     def list_events(
@@ -50,7 +50,7 @@ def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
         before: Annotated[int | None, Query(ge=1, le=MOST_ID, description="Only events with a lower id.")] = None,
         limit: Annotated[int, Query(ge=1, le=MOST, description="Most events in the answer.")] = 100,
     ) -> Events:
-        """Each event has its evidence, where to look and what to type."""
+        """Each event has its evidence, the page to look at, and the command to run."""
         if use_case is not None and use_case not in names:
             raise UnknownUseCase(f"no use case {cut(use_case)!r}; there are: {', '.join(names)}")
         found = store().newest(limit + 1, use_case, before)

@@ -1,9 +1,10 @@
 """Bodies that describe ingested batches and quarantined rows."""
 
-import re
 from datetime import datetime
 
 from pydantic import BaseModel, Field
+
+from dosel.rows.validation import without_values
 
 
 class Batch(BaseModel):
@@ -55,8 +56,6 @@ class Batches(BaseModel):
 HIDDEN = "hidden"
 """What stands for a value of a use case that does not expose its rows."""
 
-_GOT = re.compile(r", got .*?(?=; |$)", re.DOTALL)
-
 
 class Refused(BaseModel):
     """A row in quarantine."""
@@ -74,7 +73,7 @@ class Refused(BaseModel):
         """The same without values, for a use case that does not expose its rows: what was expected stays."""
         return self.model_copy(
             update={
-                "reason": _GOT.sub(", got a value that is not shown", self.reason),
+                "reason": without_values(self.reason),
                 "values": {name: value and HIDDEN for name, value in self.values.items()},
                 "surplus": self.surplus and HIDDEN,
             }

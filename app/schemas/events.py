@@ -13,7 +13,7 @@ EventKind = Literal["promoted", "refused", "harmed", "batch refused", "task fail
 
 
 class EventInfo(BaseModel):
-    """Something that a person should know."""
+    """An event that a person should know about."""
 
     id: int
     incident: str = Field(description="Names what happened; each incident has one event.")

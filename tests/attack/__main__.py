@@ -138,7 +138,7 @@ def carried_out(attack: Attack, target: Target, api: psutil.Process) -> Case:
     ours, theirs = SPAWN.Pipe()
     attacker = SPAWN.Process(target=carry_out, args=(attack, target, theirs), daemon=True)
     attacker.start()
-    # Otherwise an attacker that failed would be waited for.
+    # Without this, the parent would wait for an attacker that failed.
     theirs.close()
     try:
         ours.recv()

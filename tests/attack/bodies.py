@@ -1,4 +1,4 @@
-"""Attacks by what a request's body says."""
+"""Attacks with the content of request bodies."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""Attacks below HTTP's requests: heads and bodies that do not end, do not come, or are none."""
+"""Attacks with request heads and bodies that never end, never arrive, or are not HTTP."""
 
 import contextlib
 import socket

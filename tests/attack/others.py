@@ -14,7 +14,7 @@ Samples = list[tuple[float, float, str]]
 
 
 def go_on(port: int, pipe: Connection) -> None:
-    """Send rows until something comes through the pipe, then send the samples back."""
+    """Send rows until a message comes through the pipe, then send the samples back."""
     samples: Samples = []
     connection = _connection(port)
     due = time.monotonic()
@@ -30,7 +30,7 @@ def go_on(port: int, pipe: Connection) -> None:
             connection.close()
             connection = _connection(port)
         samples.append((began, 1000 * (time.monotonic() - began), status))
-        # No request is made up for: one that takes a second would otherwise be followed by a burst.
+        # Late requests are skipped: otherwise a burst would follow a request that takes a second.
         due = max(due + 1 / PER_SECOND, time.monotonic())
     pipe.send(samples)
 

@@ -142,7 +142,7 @@ def test_a_registered_model_may_be_named(api: TestClient, model: str | None) -> 
 
 
 @pytest.mark.parametrize("content_type", [None, "application/json; charset=utf-8", "application/vnd.row+json"])
-def test_json_is_read_whatever_kind_of_json_it_says_it_is(api: TestClient, content_type: str | None) -> None:
+def test_every_json_content_type_is_read(api: TestClient, content_type: str | None) -> None:
     headers = {"Content-Type": content_type} if content_type else {}
     assert api.post("/predict", content=json.dumps(EXAMPLE), headers=headers).is_success
 
@@ -163,28 +163,28 @@ def test_models_are_listed_with_metrics_gate_and_lineage(api: TestClient, instal
     assert (version["lineage"]["rows_train"], version["lineage"]["rows_test"]) == (140, None)
 
 
-def test_older_clients_get_the_names_they_may_ask_for(api: TestClient) -> None:
+def test_listar_modelos_lists_the_names_that_predict_accepts(api: TestClient) -> None:
     names = api.get("/listar_modelos").raise_for_status().json()["modelos"]
     assert names == [use_case.model_name for use_case in ALL]
     assert api.post("/predict", json=EXAMPLE | {"model": NAME}).is_success
 
 
 @pytest.mark.parametrize("query", ["", "?use_case=covertype", f"?model={NAME}"])
-def test_model_info_tells_production_and_what_is_loaded(api: TestClient, query: str) -> None:
+def test_model_info_shows_the_production_and_the_loaded_version(api: TestClient, query: str) -> None:
     info = api.get(f"/model-info{query}").raise_for_status().json()
     assert info["production"]["version"] == info["loaded"]["version"] == 1
     assert info["production"]["metrics"] == {"test_accuracy": 0.5}
     assert info["loaded"]["loaded_at"] < info["read_at"]
 
 
-def test_warm_up_tells_what_is_loaded(api: TestClient, installed: Installation) -> None:
+def test_warmup_returns_the_loaded_versions(api: TestClient, installed: Installation) -> None:
     for query in ("", "?use_case=covertype"):
         loaded = api.post(f"/warmup{query}").raise_for_status().json()
         assert loaded["covertype"]["version"] == 1
         assert loaded["covertype"]["run_id"] == installed.good[0]
 
 
-def test_use_cases_tell_all_that_a_form_needs(api: TestClient) -> None:
+def test_use_cases_have_every_field_that_a_form_needs(api: TestClient) -> None:
     listed = api.get("/use-cases").raise_for_status().json()["use_cases"]
     assert [u["name"] for u in listed if u["default"]] == [COVERTYPE.name]
     for use_case, told in zip(ALL, listed, strict=True):
@@ -206,7 +206,7 @@ def test_use_cases_tell_all_that_a_form_needs(api: TestClient) -> None:
         assert api.post(told["path"], json=told["example"]).is_success
 
 
-def test_it_lives_is_ready_and_greets(api: TestClient) -> None:
+def test_health_readiness_and_root_answer(api: TestClient) -> None:
     assert api.get("/healthz").json() == {"status": "ok"}
     assert api.get("/readyz").json()["use_cases"]["covertype"] == {"ready": True, "version": 1, "waiting_for": None}
     assert api.get(api.get("/").json()["docs"]).is_success
@@ -284,7 +284,7 @@ OPTIONAL = [(use_case, feature) for use_case in ALL for feature in use_case.feat
 
 
 @pytest.mark.parametrize(("use_case", "feature"), OPTIONAL, ids=lambda x: x.name)
-def test_what_a_row_may_do_without_is_null_or_left_out(api: TestClient, use_case: UseCase, feature: Any) -> None:
+def test_optional_features_may_be_null_or_left_out(api: TestClient, use_case: UseCase, feature: Any) -> None:
     path, row = f"/predict/{use_case.name}", use_case.example
     without = {name: value for name, value in row.items() if name != feature.name}
     null = api.post(path, json=row | {feature.name: None}).raise_for_status().json()
@@ -354,7 +354,7 @@ UNACCEPTABLE: dict[str, tuple[bytes, str | None, str, str]] = {
 
 @pytest.mark.parametrize("path", ["/predict", "/predict/covertype"])
 @pytest.mark.parametrize("case", UNACCEPTABLE)
-def test_what_is_not_acceptable_is_named(api: TestClient, path: str, case: str) -> None:
+def test_a_refused_body_gets_422_with_field_and_expected_value(api: TestClient, path: str, case: str) -> None:
     body, field, expected, got = UNACCEPTABLE[case]
     response = api.post(path, content=body, headers=JSON)
     assert response.status_code == 422
@@ -450,14 +450,14 @@ def test_bounds_are_inclusive(api: TestClient, use_case: UseCase) -> None:
         (b'{"Slope": "\xe9"}', "not JSON in UTF-8"),
     ],
 )
-def test_what_is_not_json_is_400(api: TestClient, path: str, body: bytes, words: str) -> None:
+def test_a_body_that_is_not_json_gets_400(api: TestClient, path: str, body: bytes, words: str) -> None:
     response = api.post(path, content=body, headers=JSON)
     assert response.status_code == 400
     assert words in response.json()["detail"]
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "multipart/form-data", "nonsense"])
-def test_what_says_it_is_no_json_is_415_with_what_to_send(api: TestClient, content_type: str) -> None:
+def test_another_content_type_gets_415_with_the_header_to_send(api: TestClient, content_type: str) -> None:
     response = api.post("/predict", content=json.dumps(EXAMPLE), headers={"Content-Type": content_type})
     assert response.status_code == 415
     assert "Content-Type: application/json" in response.json()["detail"]
@@ -469,7 +469,7 @@ def test_an_unknown_model_in_the_query_is_404_on_either_path(api: TestClient, pa
     assert api.post(path, params={"model": COVERTYPE.model_name}, json=EXAMPLE).status_code == 200
 
 
-def test_what_curl_sends_by_default_is_read_as_json(api: TestClient) -> None:
+def test_the_default_content_type_of_curl_is_read_as_json(api: TestClient) -> None:
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     assert api.post("/predict", content=json.dumps(EXAMPLE), headers=headers).status_code == 200
     assert api.post("/predict", content="Slope=1", headers=headers).status_code == 400
@@ -499,7 +499,7 @@ def test_a_body_of_10_mb_is_413(api: TestClient) -> None:
         ("DELETE", "/models", {}, 405, "GET"),
     ],
 )
-def test_what_there_is_not_says_what_there_is(
+def test_an_unknown_path_or_model_gets_an_error_that_lists_the_known(
     api: TestClient, method: str, path: str, body: dict[str, Any], status: int, words: str
 ) -> None:
     response = api.request(method, path, json=EXAMPLE | body)
@@ -507,7 +507,7 @@ def test_what_there_is_not_says_what_there_is(
     assert words in response.json()["detail"]
 
 
-def test_a_fault_of_ours_tells_nothing_of_itself(installed: Installation) -> None:
+def test_a_500_does_not_show_the_exception(installed: Installation) -> None:
     class Broken(ModelFollower):
         def in_production(self, use_case: UseCase) -> LoadedModel:
             raise RuntimeError("a secret")
@@ -543,7 +543,7 @@ def moody(settings: Settings) -> Moody:
     return Moody(settings.tracking_uri, PromotionLedger(connect(settings.warehouse_url)))
 
 
-def test_it_waits_for_a_model_and_turns_ready_by_itself(install: Install) -> None:
+def test_the_api_becomes_ready_when_a_model_is_promoted(install: Install) -> None:
     here = install()
     with running(create_app(here.settings)) as client:
         assert client.get("/healthz").is_success
@@ -561,7 +561,7 @@ def test_it_waits_for_a_model_and_turns_ready_by_itself(install: Install) -> Non
         assert version_of(client) == 1
 
 
-def test_another_version_takes_over_and_a_bad_one_does_not(install: Install) -> None:
+def test_a_promoted_version_answers_unless_it_cannot_be_loaded(install: Install) -> None:
     here = install()
     here.promote(here.good[0])
     with running(create_app(here.settings)) as client:
@@ -638,7 +638,7 @@ def test_a_failing_load_is_not_repeated_at_every_look(install: Install) -> None:
         assert "could not be loaded" in client.get("/readyz").json()["detail"]
 
 
-def test_it_starts_while_mlflow_is_down(install: Install) -> None:
+def test_the_api_starts_while_mlflow_is_down(install: Install) -> None:
     here = install(tracking_uri=SILENT)
     with running(create_app(here.settings)) as client:
         assert client.get("/healthz").is_success
@@ -653,7 +653,7 @@ def test_it_starts_while_mlflow_is_down(install: Install) -> None:
             assert f"MLflow at {SILENT}" in response.json()["detail"]
 
 
-def test_it_starts_while_the_data_store_is_down_and_tries_again(install: Install) -> None:
+def test_the_api_starts_while_the_data_store_is_down_and_tries_again(install: Install) -> None:
     here = install()
     here.promote(here.good[0])
     tries = 0
@@ -670,7 +670,7 @@ def test_it_starts_while_the_data_store_is_down_and_tries_again(install: Install
     assert tries == 3
 
 
-def test_a_use_case_without_a_model_takes_nothing_from_the_others(install: Install) -> None:
+def test_a_use_case_without_a_model_does_not_block_the_others(install: Install) -> None:
     here = install()
     here.promote(here.good[0])
     both = (COVERTYPE, OTHER)
@@ -687,7 +687,7 @@ def test_a_use_case_without_a_model_takes_nothing_from_the_others(install: Insta
         assert "/predict/other" in response.json()["detail"]
 
 
-def test_a_setting_that_makes_no_sense_ends_it_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_setting_ends_the_start_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOSEL_POLL_SECONDS", "often")
     with pytest.raises(SystemExit, match="DOSEL_POLL_SECONDS"):
         create_app()

@@ -49,7 +49,7 @@ def get(client: TestClient, path: str, schema: str) -> dict[str, Any]:
     return body
 
 
-def test_the_ledger_tells_what_came_in(client: TestClient) -> None:
+def test_the_batch_ledger_has_the_counts_of_each_batch(client: TestClient) -> None:
     ledger = get(client, LEDGER, "Batches")
     assert ledger["refused"] == []
     assert {name: ledger[name] for name in ledger if name not in ("batches", "refused")} == {
@@ -77,7 +77,7 @@ def test_batches_that_were_refused_as_a_whole_are_listed(install: Callable[..., 
     assert (newest["reason"], newest["first_reasons"]) == ("too many are bad", ["row 0: bad", "row 1: worse"])
 
 
-def test_the_quarantine_tells_why(client: TestClient) -> None:
+def test_the_quarantine_has_the_reason_and_values_of_each_refused_row(client: TestClient) -> None:
     rows = get(client, QUARANTINE, "Quarantine")["rows"]
     assert [(row["number"], row["row_no"]) for row in rows] == [(2, 5), (2, 6), (2, 7), (1, 5)]
     first, short, long, _ = rows
@@ -97,7 +97,7 @@ def test_a_use_case_that_is_not_there_is_404(path: str, client: TestClient) -> N
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "batch=x", "batch=0", f"batch={2**63}"])
-def test_what_makes_no_sense_is_422(query: str, client: TestClient) -> None:
+def test_an_invalid_query_gets_422(query: str, client: TestClient) -> None:
     response = client.get(f"{QUARANTINE}?{query}")
     assert (response.status_code, response.headers["content-type"]) == (422, "application/problem+json")
 

@@ -122,7 +122,7 @@ def test_a_row_that_is_not_acceptable_is_named(api: TestClient, some: Rows, case
 
 
 @pytest.mark.parametrize("kind", ["json", "csv"])
-def test_the_first_100_bad_rows_are_told(api: TestClient, some: Rows, kind: str) -> None:
+def test_the_first_100_invalid_rows_are_listed(api: TestClient, some: Rows, kind: str) -> None:
     rows = [EXAMPLE | {"Slope": 91, "Aspect": -1} if i % 2 else row for i, row in enumerate(some)]
     content = json.dumps(rows).encode() if kind == "json" else as_csv(rows)
     headers = CSV if kind == "csv" else {}
@@ -168,7 +168,9 @@ def test_rows_after_a_line_of_another_width_keep_their_numbers(api: TestClient, 
         (b" " * 3_000_001, "text/csv", 413, "3,000,000 bytes"),
     ],
 )
-def test_what_cannot_be_read_says_so(api: TestClient, content: bytes, kind: str, status: int, words: str) -> None:
+def test_an_unreadable_body_gets_an_error_with_the_reason(
+    api: TestClient, content: bytes, kind: str, status: int, words: str
+) -> None:
     response = api.post(PATH, content=content, headers={"Content-Type": kind})
     assert response.status_code == status
     assert words in response.json()["detail"]

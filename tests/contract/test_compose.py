@@ -65,14 +65,14 @@ def test_no_key_is_written_twice(file: str) -> None:
     assert keys_written_twice(document) == []
 
 
-def test_what_the_api_restarts_from_is_in_a_volume() -> None:
+def test_the_api_keeps_its_home_in_a_volume() -> None:
     home = SERVICES["fast_api"]["environment"]["DOSEL_HOME"]
     assert [volume.partition(":")[2] for volume in SERVICES["fast_api"]["volumes"]] == [home]
     assert f"RUN install -d -o dosel {home}\n" in (ROOT / "app" / "Dockerfile").read_text()
 
 
 @pytest.mark.parametrize("name", LASTING)
-def test_what_runs_for_long_is_watched_restarted_and_bounded(name: str) -> None:
+def test_every_lasting_service_has_a_health_check_a_restart_policy_and_limits(name: str) -> None:
     service = SERVICES[name]
     assert service["restart"] == "unless-stopped"
     assert service["init"] is True
@@ -84,7 +84,7 @@ def test_what_runs_for_long_is_watched_restarted_and_bounded(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_what_is_published_is_published_to_this_machine_unless_a_setting_says_otherwise(name: str) -> None:
+def test_ports_are_published_on_127_0_0_1_by_default(name: str) -> None:
     for port in SERVICES[name].get("ports", []):
         assert re.fullmatch(r"\$\{BIND_ADDRESS:-127\.0\.0\.1\}:\$\{\w+:-\d+\}:\d+", port)
 
@@ -96,7 +96,7 @@ def test_only_named_volumes_are_written(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LASTING)
-def test_what_is_waited_for_is_waited_for_until_it_is_useful(name: str) -> None:
+def test_services_wait_for_healthy_services_and_finished_jobs(name: str) -> None:
     for other, how in SERVICES[name].get("depends_on", {}).items():
         wanted = "service_healthy" if other in LASTING else "service_completed_successfully"
         assert how["condition"] == wanted
@@ -134,7 +134,7 @@ def test_every_setting_of_the_code_reaches_the_service_that_reads_it() -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_images_share_their_first_layers_and_run_as_nobody_special(recipe: str) -> None:
+def test_images_share_their_first_layers_and_do_not_run_as_root(recipe: str) -> None:
     lines = (ROOT / recipe / "Dockerfile").read_text().splitlines()
     first, steps = lines[0], [line for line in lines if line and not line.startswith("#")]
     shared = [line for line in (ROOT / "app" / "Dockerfile").read_text().splitlines() if not line.startswith("#")]
@@ -151,7 +151,7 @@ def test_recipes_hold_no_module_that_would_shadow_a_package() -> None:
     assert [*ROOT.glob("airflow/*.py"), *ROOT.glob("mlflow/*.py")] == []
 
 
-def test_buckets_belong_to_one_user_each() -> None:
+def test_each_bucket_has_one_user() -> None:
     assert SERVICES["mlflow"]["environment"]["MLFLOW_ARTIFACTS_DESTINATION"] == f"s3://{MLFLOW.buckets[0]}"
     assert SERVICES["mlflow"]["environment"]["AWS_ACCESS_KEY_ID"] == MLFLOW.name
     assert SERVICES["airflow-worker"]["environment"]["AWS_ACCESS_KEY_ID"] == PIPELINE.name

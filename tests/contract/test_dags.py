@@ -120,7 +120,7 @@ def test_the_training_starts_on_the_clean_rows_and_ends_at_the_api(read: dict[st
     assert [name for name, task in dag["tasks"].items() if task["pool"] == "training"] == ["train"]
 
 
-def test_all_run_by_themselves_one_at_a_time_and_try_again(read: dict[str, Any]) -> None:
+def test_dags_are_active_run_one_at_a_time_and_retry(read: dict[str, Any]) -> None:
     for dag in read["dags"].values():
         assert (dag["paused_at_creation"], dag["max_active_runs"], dag["catchup"]) == (False, 1, False)
         for task in dag["tasks"].values():

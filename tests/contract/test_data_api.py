@@ -133,7 +133,7 @@ def test_rows_are_thirteen_strings_without_a_header(embedded: Server) -> None:
         assert re.fullmatch("[1-7]", row[12])
 
 
-def test_a_parameter_nobody_knows_is_ignored(embedded: Server) -> None:
+def test_an_unknown_parameter_is_ignored(embedded: Server) -> None:
     embedded.restart(1)
     assert embedded.data(1, day="Tuesday").json()["batch_number"] == 1
 
@@ -194,7 +194,7 @@ def test_within_the_window_the_batch_stays_and_the_sample_changes(windowed: Serv
     assert len(samples) == 3
 
 
-def test_health_says_what_is_served(windowed: Server) -> None:
+def test_health_names_the_source_of_the_rows(windowed: Server) -> None:
     answer = windowed.client.get("/health")
     assert answer.status_code == 200
     assert answer.json() == {
@@ -281,7 +281,7 @@ def test_equal_seeds_sample_equally(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("variable", "value"), [("SLICE_BY", "column"), ("DATA_API_CSV", "absent.csv"), ("DATA_API_STATE_DIR", "held")]
 )
-def test_what_cannot_start_says_so_in_one_line(tmp_path: Path, variable: str, value: str) -> None:
+def test_a_failed_start_prints_one_line(tmp_path: Path, variable: str, value: str) -> None:
     holder = State(tmp_path / "held", 0)
     if variable == "DATA_API_STATE_DIR":
         value = str(tmp_path / value)
@@ -341,7 +341,7 @@ def test_a_state_file_deleted_changes_the_epoch(tmp_path: Path, lost: str) -> No
 
 
 @pytest.mark.parametrize("damage", ["", "[]", '{"11": [0, -1]}', '{"1": [0, 11]}', '{"1": "ten"}'])
-def test_a_damaged_state_is_not_guessed_at(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_state_file_ends_the_start(tmp_path: Path, damage: str) -> None:
     (tmp_path / "timestamps.json").write_text(damage)
     with pytest.raises(StartError, match=r"DATA_API_STATE_DIR: .*timestamps\.json is damaged"):
         State(tmp_path, 0)

@@ -42,7 +42,7 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name.upper(), raising=False)
 
 
-def test_class_frequencies_are_the_published_ones(rows: pd.DataFrame) -> None:
+def test_class_frequencies_equal_the_published_frequencies(rows: pd.DataFrame) -> None:
     published = np.array([211_840, 283_301, 35_754, 2_747, 9_493, 17_367, 20_510]) / 581_012
     shares = rows[COVER].value_counts(normalize=True).sort_index()
     assert shares.index.tolist() == [1, 2, 3, 4, 5, 6, 7]
@@ -72,7 +72,7 @@ def test_values_lie_in_the_published_ranges(rows: pd.DataFrame) -> None:
         ("Horizontal_Distance_To_Fire_Points", (2009, 2168, 911, 859, 1578, 1055, 2070), 60),
     ],
 )
-def test_class_means_are_near_the_published_ones(
+def test_class_means_are_near_the_published_means(
     rows: pd.DataFrame, column: str, means: tuple[int, ...], tolerance: int
 ) -> None:
     np.testing.assert_allclose(rows.groupby(COVER)[column].mean(), means, atol=tolerance)
@@ -172,7 +172,7 @@ def test_a_csv_may_be_ucis_own(tmp_path: Path, header: str) -> None:
         (GOOD + ",1", "uci", "line 3: 14 columns, expected 13"),
         ("1,2,3", "uci", "line 3: 3 columns, expected 13"),
         (GOOD.replace("2596", "high"), "uci", "line 3, column Elevation: 'high' is no number"),
-        (GOOD.replace("258", "2.5"), "uci", "line 3, column Horizontal_Distance_To_Hydrology: '2.5' is no whole"),
+        (GOOD.replace("258", "2.5"), "uci", "line 3, column Horizontal_Distance_To_Hydrology: '2.5' is not a whole"),
         (GOOD.replace(",51,", ",,"), "uci", "line 3, column Aspect: '' is no number"),
         (GOOD.replace(",51,", ",nan,"), "uci", "line 3, column Aspect: 'nan' is not a whole number"),
         (GOOD.replace("Rawah", "Yosemite"), "uci", "line 3, column Wilderness_Area: 'Yosemite' is no wilderness"),
@@ -181,7 +181,9 @@ def test_a_csv_may_be_ucis_own(tmp_path: Path, header: str) -> None:
         (GOOD[:-1] + "7", "course", "line 3, column Cover_Type: '7' is no class of DATA_API_CSV_CLASSES=course"),
     ],
 )
-def test_what_is_wrong_with_a_csv_is_named(tmp_path: Path, line: str, coding: Coding, message: str) -> None:
+def test_an_invalid_csv_gets_an_error_with_file_line_and_column(
+    tmp_path: Path, line: str, coding: Coding, message: str
+) -> None:
     path = tmp_path / "rows.csv"
     path.write_text(f"{GOOD}\n{GOOD}\n{line}\n")
     with pytest.raises(StartError) as error:
@@ -194,7 +196,7 @@ def test_what_is_wrong_with_a_csv_is_named(tmp_path: Path, line: str, coding: Co
     ("content", "message"),
     [
         (b"", "holds no rows"),
-        (GOOD.encode(), "holds 1 rows, 10 batches need as many"),
+        (GOOD.encode(), "has 1 rows; 10 batches need at least 10"),
         (b"\xff\xfe\x00", "cannot be read"),
         (b"a,b\n1,2\n", "line 1: 2 columns, expected 13"),
         (",".join([*COLUMNS[:-1], "Class"]).encode(), r"line 1: not the columns of Covertype \('Class'\)"),
@@ -287,7 +289,7 @@ def test_the_child_is_ended_when_its_time_is_up() -> None:
     assert monotonic() - begun < 5
 
 
-def test_the_child_ends_itself_when_nobody_else_does(tmp_path: Path) -> None:
+def test_the_child_ends_itself_after_its_time_limit(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "external.download", str(tmp_path), "0.01"]
     child = subprocess.run(command, cwd=ROOT, check=False)
     assert child.returncode == -signal.SIGALRM
@@ -310,7 +312,7 @@ def test_half_a_download_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     assert not list(tmp_path.iterdir())
 
 
-def test_no_way_out_is_found_out_quickly() -> None:
+def test_an_unreachable_archive_is_detected_quickly() -> None:
     begun = monotonic()
     # Port 9 of this machine: nothing listens there.
     with pytest.raises(DownloadError, match=r"127\.0\.0\.1 does not answer"):
@@ -340,6 +342,6 @@ def test_only_tables_of_thirteen_small_numbers_are_rows(values: np.ndarray) -> N
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the sample of real rows is not on this machine")
-def test_real_rows_come_out_as_they_went_in() -> None:
+def test_real_rows_are_read_and_written_unchanged() -> None:
     lines = SHARED.read_text(encoding="utf-8").splitlines()[1:]
     assert as_words(read_csv(SHARED, "uci"), 1) == [line.split(",") for line in lines]

@@ -88,7 +88,7 @@ def test_other_spellings_of_a_value_get_the_same_explanation(api: TestClient) ->
 
 
 @pytest.mark.parametrize("case", UNACCEPTABLE)
-def test_what_is_not_acceptable_is_named_as_it_is_for_a_prediction(api: TestClient, case: str) -> None:
+def test_explain_refuses_a_body_with_the_same_error_as_predict(api: TestClient, case: str) -> None:
     body = UNACCEPTABLE[case][0]
     answers = [api.post(path, content=body, headers=JSON) for path in (f"/predict/{COVERTYPE.name}", PATH)]
     assert [answer.status_code for answer in answers] == [422, 422]
@@ -123,7 +123,7 @@ def test_a_version_may_be_named_so_that_no_other_is_explained(api: TestClient) -
     assert api.post(PATH, params={"version": 1}, json=EXAMPLE).raise_for_status().json()["model"]["version"] == 1
 
 
-def test_without_a_model_it_says_what_to_wait_for(install: Install) -> None:
+def test_explain_without_a_model_gets_503_with_the_reason(install: Install) -> None:
     with running(create_app(install().settings)) as client:
         wait_until(lambda: "in Production" in client.get("/readyz").json()["detail"])
         response = client.post(PATH, json=EXAMPLE)
@@ -170,7 +170,7 @@ def test_a_restarted_api_explains_from_its_own_disk_and_says_that_it_may_be_stal
         assert client.post(PATH, json=EXAMPLE).status_code == 503
 
 
-def test_values_of_training_rows_are_neither_answered_nor_documented_where_they_are_not_to_be_shown(
+def test_training_rows_are_not_exposed_unless_the_declaration_allows(
     install: Install,
 ) -> None:
     here = install()
@@ -217,6 +217,7 @@ def test_batches_quarantine_and_health_of_a_closed_use_case_need_a_key_and_show_
             assert client.get(url).status_code == 401
             for form in (key.encode(), key.encode("latin-1")):
                 assert client.get(url, headers={b"X-API-Key": form}).status_code == 200
+        assert client.get("/events").status_code == 401
         [row] = client.get("/use-cases/covertype/quarantine", headers={b"X-API-Key": key.encode()}).json()["rows"]
         assert set(row["values"].values()) == {"hidden"}
         assert "9999" not in str(row)
@@ -224,7 +225,7 @@ def test_batches_quarantine_and_health_of_a_closed_use_case_need_a_key_and_show_
         assert client.get("/use-cases").json()["needs_key"] is True
 
 
-def test_a_key_opens_explaining_as_it_does_predicting(install: Install) -> None:
+def test_explain_needs_the_same_key_as_predict(install: Install) -> None:
     here = install(predict_keys="somebody:a-key-of-sixteen-characters")
     here.promote(here.good[0])
     with running(create_app(here.settings)) as client:
@@ -233,7 +234,7 @@ def test_a_key_opens_explaining_as_it_does_predicting(install: Install) -> None:
         wait_until(lambda: client.post(PATH, json=EXAMPLE, headers=key).is_success)
 
 
-def test_those_beyond_the_queue_are_told_so(
+def test_explanations_beyond_the_queue_get_503(
     installed: Installation, api: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from dosel.explain import Explainer

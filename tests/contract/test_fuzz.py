@@ -50,7 +50,7 @@ def document(install: Callable[..., Installation]) -> Iterator[Any]:
         yield schemathesis.openapi.from_asgi("/openapi.json", Started(app))
 
 
-def test_every_answer_is_one_that_is_documented(document: Any) -> None:
+def test_every_answer_is_documented_in_openapi(document: Any) -> None:
     operations = [found.ok() for found in document.get_all_operations()]
     for operation in operations:
         made = operation.as_strategy(generation_mode=GenerationMode.POSITIVE)

@@ -130,7 +130,9 @@ def test_fields_after_a_body_are_not_the_requests_own() -> None:
     ],
     ids=["nothing", "head", "body"],
 )
-def test_what_does_not_arrive_in_time_is_closed(begun: bytes, status: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_head_or_body_that_does_not_arrive_in_time_is_closed(
+    begun: bytes, status: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("HEAD_SECONDS", "WINDOW_SECONDS", "DRAIN_SECONDS"):
         monkeypatch.setattr(protocol, name, 0.1)
     with listening() as address:
@@ -148,7 +150,7 @@ def test_a_second_head_has_the_same_time(begun: bytes, monkeypatch: pytest.Monke
         assert b"HTTP/1.1 408" in received(connection)
 
 
-def test_a_body_that_drips_is_refused_however_long_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_below_the_minimum_rate_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "WINDOW_SECONDS", 0.2)
     with listening() as address, socket.create_connection(address) as connection:
         connection.sendall(POST + b"Content-Length: 90000\r\n\r\n")
@@ -164,7 +166,7 @@ def test_a_body_that_drips_is_refused_however_long_it_goes_on(monkeypatch: pytes
         assert found.startswith(b"HTTP/1.1 408")
 
 
-def test_a_body_may_take_longer_than_a_window_if_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_above_the_minimum_rate_may_take_several_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "WINDOW_SECONDS", 0.2)
     monkeypatch.setattr(protocol, "WINDOW_BYTES", 1_000)
     pause = threading.Event()
@@ -176,7 +178,7 @@ def test_a_body_may_take_longer_than_a_window_if_it_goes_on(monkeypatch: pytest.
         assert received(connection).startswith(b"HTTP/1.1 200")
 
 
-def test_an_answer_that_nobody_reads_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_the_client_does_not_read_is_aborted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "WRITE_SECONDS", 0.1)
     ended = threading.Event()
 
@@ -192,7 +194,7 @@ def test_an_answer_that_nobody_reads_is_given_up(monkeypatch: pytest.MonkeyPatch
         assert ended.wait(10)
 
 
-def test_with_too_many_connections_the_one_that_has_waited_longest_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_beyond_the_connection_limit_the_longest_waiting_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "MOST_CONNECTIONS", 2)
     with listening() as address:
         idle = [socket.create_connection(address) for _ in range(3)]
@@ -280,7 +282,7 @@ def test_requests_beyond_the_depth_are_shed_at_once() -> None:
     assert len(shed) == 6
 
 
-def test_one_client_takes_at_most_half_of_the_depth() -> None:
+def test_one_client_gets_at_most_half_of_the_request_queue() -> None:
     statuses = asked(limits(4), [[b"{}"]] * 10, lambda number: "one" if number < 8 else str(number))
     assert sorted(statuses) == [200] * 4 + [503] * 6
 
@@ -308,7 +310,7 @@ def test_the_client_that_hangs_up_is_answered_499() -> None:
 # Threads.
 
 
-def test_work_past_its_deadline_is_given_up_and_keeps_its_place_until_it_ends() -> None:
+def test_work_past_its_deadline_raises_too_late_and_keeps_its_place_until_done() -> None:
     async def late() -> None:
         released, queue = threading.Event(), WorkQueue("sums", 1, 1, 0.05)
         with pytest.raises(TooLate, match=r"sums take longer than 0\.05 s"):
@@ -322,7 +324,7 @@ def test_work_past_its_deadline_is_given_up_and_keeps_its_place_until_it_ends() 
     asyncio.run(late())
 
 
-def test_those_who_ask_while_a_call_waits_share_it_and_none_shares_one_that_runs() -> None:
+def test_callers_share_a_waiting_call_but_not_a_running_one() -> None:
     calls: list[int] = []
     began, released = threading.Event(), threading.Event()
 
@@ -371,7 +373,7 @@ def test_a_shared_call_has_a_deadline() -> None:
         ("10.0.0.0/8", [], "10.0.0.9"),
     ],
 )
-def test_only_what_a_trusted_proxy_appended_is_believed(trusted: str, sent: list[str], seen: str) -> None:
+def test_only_addresses_appended_by_trusted_proxies_are_used(trusted: str, sent: list[str], seen: str) -> None:
     found = []
 
     async def app(scope: Scope, receive: Any, send: Any) -> None:

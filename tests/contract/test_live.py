@@ -68,7 +68,7 @@ def finished(connection: HTTPConnection) -> int:
     return response.status
 
 
-def test_what_has_begun_keeps_no_place_and_is_finished_at_the_end(install: Install) -> None:
+def test_requests_without_a_body_take_no_place_and_are_finished_on_sigterm(install: Install) -> None:
     here = install()
     here.promote(here.good[0])
     with served(here, DOSEL_QUEUE_DEPTH="1") as (process, port), ExitStack() as stack:

@@ -41,7 +41,7 @@ def test_every_requirement_is_pinned_at_a_version_it_allows(lock: str, requireme
 
 
 @pytest.mark.parametrize("lock", ON_TOP.values())
-def test_what_runs_is_pinned_in_one_place(lock: str) -> None:
+def test_runtime_packages_are_pinned_in_one_lock(lock: str) -> None:
     """A lock repeats a package only if `requirements.lock` has it for some systems: at the same version, for more."""
     runs, tools = pinned(RUNTIME), pinned(lock)
     twice = runs.keys() & tools.keys()
@@ -50,7 +50,7 @@ def test_what_runs_is_pinned_in_one_place(lock: str) -> None:
     assert {name: tools[name] for name in twice} == {name: runs[name] for name in twice}
 
 
-def test_what_runs_is_free_of_what_tests_it() -> None:
+def test_the_runtime_lock_has_no_test_tools() -> None:
     assert pinned(RUNTIME).keys() & {"pytest", "ruff", "mypy", "uv"} == set()
 
 
@@ -67,7 +67,7 @@ def test_no_index_is_named(lock: str) -> None:
     assert [line for line in lines if "://" in line or line.lstrip().startswith(("-i", "--index", "--find"))] == []
 
 
-def test_it_holds_for_every_python_and_system_that_is_supported() -> None:
+def test_the_lock_covers_every_supported_python_and_system() -> None:
     """numpy has dropped a Python that is still supported here: the lock has a version for each."""
     assert len(pinned(RUNTIME)["numpy"]) > 1
     assert "sys_platform" in (ROOT / RUNTIME).read_text()

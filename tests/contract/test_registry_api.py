@@ -54,7 +54,7 @@ def answering(client: TestClient) -> Any:
     return client.post("/predict", json=COVERTYPE.example).json()["model"]["version"]
 
 
-def test_promote_and_roll_back_change_what_predict_answers(api: TestClient) -> None:
+def test_promote_and_roll_back_change_the_version_that_answers(api: TestClient) -> None:
     assert answering(api) == 1
     entry = api.post(f"/models/{NAME}/promote", headers=KEY, json={"version": 2, "reason": "better"}).json()
     assert (entry["from_version"], entry["to_version"], entry["actor"]) == (1, 2, "API key ana")
@@ -67,7 +67,7 @@ def test_promote_and_roll_back_change_what_predict_answers(api: TestClient) -> N
     assert [e["to_version"] for e in api.get(HISTORY).json()["entries"]] == [1, 2, 1]
 
 
-def test_what_nobody_vouched_for_is_not_loaded_and_the_last_good_one_goes_on(
+def test_a_version_without_a_manifest_is_not_loaded_and_the_last_version_answers(
     api: TestClient, here: Installation
 ) -> None:
     assert answering(api) == 1
@@ -151,7 +151,7 @@ def test_without_a_key_nothing_moves(unmoved: TestClient, move: str, headers: An
     assert len(unmoved.get(HISTORY).json()["entries"]) == 1
 
 
-def test_an_installation_without_keys_lets_nobody(install: Callable[..., Installation]) -> None:
+def test_without_promote_keys_promotions_over_http_are_forbidden(install: Callable[..., Installation]) -> None:
     with TestClient(create_app(install().settings)) as client:
         response = client.post(f"/models/{NAME}/rollback", headers=KEY, json={})
         assert response.status_code == 403
@@ -171,13 +171,15 @@ def test_an_installation_without_keys_lets_nobody(install: Callable[..., Install
         (f"/models/{NAME}/rollback", {"to": 2}, 409, "was never in Production; choose one of 1"),
     ],
 )
-def test_what_cannot_be_moved_says_why(unmoved: TestClient, path: str, body: Any, status: int, words: str) -> None:
+def test_a_refused_promotion_or_rollback_gets_the_reason(
+    unmoved: TestClient, path: str, body: Any, status: int, words: str
+) -> None:
     response = unmoved.post(path, headers=KEY, json=body)
     assert response.status_code == status
     assert words in response.json()["detail"]
 
 
-def test_the_history_answers_what_was_there_at_a_time(api: TestClient, here: Installation) -> None:
+def test_history_with_at_shows_the_version_in_production_then(api: TestClient, here: Installation) -> None:
     before = datetime.now(UTC)
     here.registry.promote(here.registry.version(NAME, 2), "me", "why")
     assert api.get(HISTORY).json()["production"] == 2
@@ -207,7 +209,7 @@ def test_the_history_is_also_a_csv(api: TestClient, here: Installation) -> None:
         assert lines[1]["reason"] == 'a "reason",\nof two lines'
 
 
-def test_a_version_tells_all_it_came_from(api: TestClient, here: Installation) -> None:
+def test_a_version_has_its_whole_lineage(api: TestClient, here: Installation) -> None:
     detail = api.get(f"/models/{NAME}/versions/1").raise_for_status().json()
     assert (detail["model"], detail["use_case"], detail["version"]["run_id"]) == (NAME, "covertype", here.good[0])
     assert detail["version"]["lineage"]["batch_ids"] == [1, 2]

@@ -81,7 +81,7 @@ def restarted(here: Installation) -> TestClient:
 
 
 @pytest.mark.parametrize("path", ["/predict", *(f"/predict?model={m}" for m in (NAME, COVERTYPE.families[0].name))])
-def test_a_restarted_api_answers_with_nothing_behind_it_and_says_so(install: Install, path: str) -> None:
+def test_a_restarted_api_answers_from_disk_marked_stale(install: Install, path: str) -> None:
     here = install()
     here.promote(here.good[0])
     with running(create_app(here.settings)) as client:
@@ -100,7 +100,7 @@ def test_a_restarted_api_answers_with_nothing_behind_it_and_says_so(install: Ins
         assert figure(client, "dosel_model_stale") == 1
 
 
-def test_what_was_tampered_with_on_disk_is_not_used(install: Install) -> None:
+def test_tampered_files_in_the_cache_are_not_used(install: Install) -> None:
     here = install()
     here.promote(here.good[0])
     with running(create_app(here.settings)) as client:
@@ -112,7 +112,7 @@ def test_what_was_tampered_with_on_disk_is_not_used(install: Install) -> None:
         assert client.post("/predict", json=EXAMPLE).status_code == 503
 
 
-def test_a_cache_that_vouches_for_itself_is_not_used(install: Install) -> None:
+def test_a_cache_with_a_foreign_signature_is_not_used(install: Install) -> None:
     """Another model with its own sums, from an installation with another key."""
     here, other = install(), install()
     for installation, run_id in ((here, here.good[0]), (other, other.good[1])):
@@ -176,7 +176,7 @@ def changed(**parts: Any) -> UseCase:
     ],
 )
 @pytest.mark.parametrize("store", ["there", "away"])
-def test_a_version_of_another_declaration_is_not_loaded_and_says_what_changed(
+def test_a_version_of_another_declaration_is_not_loaded_and_the_change_is_named(
     install: Install, parts: dict[str, Any], words: str, store: str
 ) -> None:
     here = install()
@@ -204,7 +204,7 @@ def test_a_change_of_mere_text_keeps_the_version(install: Install) -> None:
 # What is told.
 
 
-def test_figures_count_answers_refusals_rows_and_what_answers(api: TestClient) -> None:
+def test_metrics_count_answers_refusals_and_rows_and_name_the_version(api: TestClient) -> None:
     before = figure(api, "dosel_requests_total", route="/predict", status="200")
     api.post("/predict", json=EXAMPLE)
     api.post("/predict?model=" + NAME, json=EXAMPLE)
@@ -220,12 +220,12 @@ def test_figures_count_answers_refusals_rows_and_what_answers(api: TestClient) -
     assert figure(api, "dosel_model_swaps_total") <= 1
 
 
-def test_models_say_what_computes_the_answers(api: TestClient) -> None:
+def test_models_name_the_backend(api: TestClient) -> None:
     [model, *_] = api.get("/models").json()["models"]
     assert (model["loaded"]["version"], model["loaded"]["form"], model["loaded"]["fallback"]) == (1, "onnx", None)
 
 
-def test_what_registration_found_to_differ_is_answered_by_scikit_learn(install: Install) -> None:
+def test_scikit_learn_answers_if_the_gates_parity_check_failed(install: Install) -> None:
     here = install()
     why = "ONNX differs: 34,861 rows: 3 get another label, probabilities are off by 5.0e-01 at most"
     here.promote(here.good[0])
@@ -244,7 +244,7 @@ def test_what_registration_found_to_differ_is_answered_by_scikit_learn(install: 
 @pytest.mark.parametrize(
     ("given", "kept"), [("abc-1.2_3", True), ("", False), ("x" * 65, False), ("a\tb", False), ("ü", False)]
 )
-def test_a_request_keeps_the_name_it_came_with_if_it_is_one(shared_api: TestClient, given: str, kept: bool) -> None:
+def test_a_valid_request_id_is_kept(shared_api: TestClient, given: str, kept: bool) -> None:
     answers = [shared_api.post("/predict", json=EXAMPLE, headers={"X-Request-ID": given.encode()}) for _ in range(2)]
     names = {answer.headers["x-request-id"] for answer in answers}
     assert (names == {given}) == kept
@@ -252,7 +252,7 @@ def test_a_request_keeps_the_name_it_came_with_if_it_is_one(shared_api: TestClie
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/nowhere", "/metrics"])
-def test_every_answer_keeps_browsers_from_doing_more_with_it(shared_api: TestClient, path: str) -> None:
+def test_every_answer_has_security_headers(shared_api: TestClient, path: str) -> None:
     headers = shared_api.get(path, headers={"Origin": "http://elsewhere.test"}).headers
     assert headers["x-content-type-options"] == "nosniff"
     assert "frame-ancestors 'none'" in headers["content-security-policy"]
@@ -292,7 +292,7 @@ def test_a_log_record_is_a_line_of_json_with_its_traceback() -> None:
     assert "ValueError: a\nreason" in json.loads(line)["traceback"]
 
 
-def test_uvicorn_tells_of_itself_in_json_and_of_answers_not_at_all() -> None:
+def test_uvicorn_logs_json_and_no_access_lines() -> None:
     said = "write_json(); getLogger('uvicorn.error').info('started'); getLogger('uvicorn.access').info('answered')"
     program = f"from logging import getLogger; from app.http.logs import write_json; {said}"
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60).stdout
@@ -383,7 +383,7 @@ def test_a_full_prediction_log_drops_and_counts(install: Install) -> None:
 # Who may ask, and how often.
 
 
-def test_with_keys_only_those_who_have_one_may_predict(installed: Installation) -> None:
+def test_with_predict_keys_a_prediction_needs_a_key(installed: Installation) -> None:
     settings = installed.settings.model_copy(update={"predict_keys": f"page:{KEY}"})
     with running(create_app(settings)) as client:
         wait_until(lambda: client.get("/readyz").is_success)
@@ -395,7 +395,7 @@ def test_with_keys_only_those_who_have_one_may_predict(installed: Installation) 
 
 
 @pytest.mark.parametrize("keys", ["page", "page:short", ":" + KEY])
-def test_keys_that_make_no_sense_end_it_in_one_line(installed: Installation, keys: str) -> None:
+def test_invalid_keys_end_the_start_with_one_line(installed: Installation, keys: str) -> None:
     with pytest.raises(SystemExit, match="DOSEL_PREDICT_KEYS"):
         create_app(installed.settings.model_copy(update={"predict_keys": keys}))
 
@@ -410,7 +410,7 @@ def test_more_than_the_rate_is_429_and_says_when_to_go_on(installed: Installatio
         assert client.get("/healthz").is_success
 
 
-def test_each_key_has_a_rate_of_its_own_and_who_guesses_has_one_too(installed: Installation) -> None:
+def test_each_key_and_each_address_with_wrong_keys_has_its_own_rate(installed: Installation) -> None:
     keys = {name: {"X-API-Key": f"{name}-{KEY}"} for name in ("one", "other")}
     written = ",".join(f"{name}:{header['X-API-Key']}" for name, header in keys.items())
     settings = installed.settings.model_copy(update={"predict_keys": written, "rate_limit": 0.01})

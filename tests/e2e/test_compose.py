@@ -208,7 +208,7 @@ def test_every_service_is_well_and_answers(stack: Stack) -> None:
         httpx.get(stack.url(port) + path, timeout=20, follow_redirects=True).raise_for_status()
 
 
-def test_it_is_published_to_this_machine_only(stack: Stack) -> None:
+def test_ports_are_published_to_this_machine_only(stack: Stack) -> None:
     published = [
         binding["HostIp"]
         for container in stack.containers()
@@ -233,7 +233,7 @@ def test_answers_are_kept_in_the_prediction_log(stack: Stack, warehouse: Engine)
     assert found == (str(told["prediction"]), told["model"]["version"])
 
 
-def test_the_history_is_told_by_the_api_and_by_the_command(stack: Stack, warehouse: Engine) -> None:
+def test_the_api_and_the_command_show_the_same_history(stack: Stack, warehouse: Engine) -> None:
     name = COVERTYPE.model_name
     moves = [(entry.to_version, entry.actor) for entry in PromotionLedger(warehouse).history(name)]
     told = httpx.get(f"{stack.url('API_PORT')}/models/{name}/history", timeout=20).raise_for_status().json()
@@ -334,7 +334,7 @@ def test_a_part_killed_in_the_middle_of_a_run_comes_back(
     assert one_in_production(stack, warehouse) >= 1
 
 
-def test_a_new_api_answers_with_nothing_behind_it_and_says_so(stack: Stack, warehouse: Engine) -> None:
+def test_a_new_api_container_answers_from_its_volume_marked_stale(stack: Stack, warehouse: Engine) -> None:
     version = one_in_production(stack, warehouse)
     behind = ("mlflow", "minio", "mysql", "mysql-data-store")
     stack.compose(PLATFORM, "stop", *behind)

@@ -146,7 +146,7 @@ def fill_in_and_send(page: Page) -> None:
 
 
 @pytest.mark.parametrize("width", [400, 1600])
-def test_the_way_to_an_answer(browser: Browser, running: tuple[Installation, str], width: int) -> None:
+def test_a_row_sent_on_the_page_gets_an_answer(browser: Browser, running: tuple[Installation, str], width: int) -> None:
     platform, _ = running
     height = 4400 if width == 400 else 2400
     with opened(browser, platform.url("STREAMLIT_PORT"), width, height) as page:
@@ -247,7 +247,7 @@ def test_the_api_is_stopped_in_the_middle_and_comes_back(
             expect(field_of(page, COVERTYPE.numbers[0])).to_have_value(f"{COVERTYPE.numbers[0].example:g}")
 
 
-def test_an_api_without_a_model_says_what_to_wait_for(browser: Browser, tmp_path: Path) -> None:
+def test_the_page_shows_what_an_api_without_a_model_waits_for(browser: Browser, tmp_path: Path) -> None:
     environment = os.environ | {
         "DOSEL_HOME": str(tmp_path / "dosel"),
         "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}",
@@ -259,7 +259,7 @@ def test_an_api_without_a_model_says_what_to_wait_for(browser: Browser, tmp_path
         keep(page, "page-not-ready")
 
 
-def test_batches_and_quarantine_are_there_for_who_asks(
+def test_the_page_shows_batches_and_quarantine_on_request(
     browser: Browser, received: Callable[..., list[list[str]]], tmp_path: Path
 ) -> None:
     home, rows = tmp_path / "dosel", received(40)

@@ -14,7 +14,7 @@ from tests.e2e.test_up import answering, assert_nothing_is_left, of_ours
 pytestmark = pytest.mark.e2e
 
 
-def test_a_taken_port_is_one_line_and_nothing_is_started(fresh: Installation) -> None:
+def test_a_used_port_ends_the_start_with_one_line(fresh: Installation) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", int(fresh.environment["MLFLOW_PORT"])))
         other.listen()
@@ -25,7 +25,7 @@ def test_a_taken_port_is_one_line_and_nothing_is_started(fresh: Installation) ->
     assert of_ours(str(fresh.home)) == []
 
 
-def test_rows_that_cannot_be_served_are_one_line_and_nothing_is_started(fresh: Installation) -> None:
+def test_a_missing_csv_ends_the_start_with_one_line(fresh: Installation) -> None:
     result = fresh.make("up", "DETACH=1", DATA_API_CSV="no/such/file.csv")
     assert result.returncode != 0
     assert "no/such/file.csv" in result.stderr

@@ -52,7 +52,7 @@ def of_ours(home: str) -> list[psutil.Process]:
     return found
 
 
-def test_it_tells_what_happens_and_ends_with_a_prediction_of_each_use_case(running: Running) -> None:
+def test_make_up_shows_the_progress_and_a_prediction_of_each_use_case(running: Running) -> None:
     _, output = running
     assert "4,000 rows, generated" in output
     for number in range(1, 11):
@@ -81,7 +81,7 @@ def test_the_example_of_the_docs_is_answered(running: Running, use_case: UseCase
 
 
 @each_use_case
-def test_a_familys_best_answers_when_it_is_named(running: Running, use_case: UseCase) -> None:
+def test_the_model_parameter_selects_a_familys_version(running: Running, use_case: UseCase) -> None:
     platform, _ = running
     versions = set()
     for family in use_case.families:
@@ -93,7 +93,7 @@ def test_a_familys_best_answers_when_it_is_named(running: Running, use_case: Use
 
 @each_use_case
 @pytest.mark.parametrize("address", ["models:/{}/Production", "models:/{}@production"])
-def test_plain_mlflow_loads_what_is_in_production(running: Running, use_case: UseCase, address: str) -> None:
+def test_plain_mlflow_loads_the_version_in_production(running: Running, use_case: UseCase, address: str) -> None:
     platform, _ = running
     set_tracking_uri(platform.url("MLFLOW_PORT"))
     row = pd.DataFrame([use_case.example])
@@ -153,7 +153,7 @@ def test_the_warehouse_accounts_for_every_row(running: Running, use_case: UseCas
     assert [entry.to_version for entry in PromotionLedger(engine).history(name)] == [answering(output)[name]]
 
 
-def test_a_second_start_resumes_on_what_is_there(running: Running) -> None:
+def test_a_second_start_finds_everything_running(running: Running) -> None:
     platform, output = running
     again = platform.make("up", "DETACH=1")
     assert again.returncode == 0
@@ -162,7 +162,7 @@ def test_a_second_start_resumes_on_what_is_there(running: Running) -> None:
     assert platform.make("status").returncode == 0
 
 
-def test_running_it_says_so_when_asked_for_something_else(running: Running) -> None:
+def test_a_start_with_other_settings_is_refused_while_the_platform_runs(running: Running) -> None:
     platform, _ = running
     refused = platform.make("up", "DETACH=1", API_PORT="1234", BATCH_FRACTION="0.5")
     assert refused.returncode != 0
@@ -174,7 +174,7 @@ def test_running_it_says_so_when_asked_for_something_else(running: Running) -> N
     assert f"http://localhost:{platform.environment['API_PORT']}" in status.stdout
 
 
-def test_it_listens_on_this_machine_only(running: Running) -> None:
+def test_services_listen_on_this_machine_only(running: Running) -> None:
     platform, _ = running
     addresses = {
         connection.laddr.ip
@@ -185,7 +185,7 @@ def test_it_listens_on_this_machine_only(running: Running) -> None:
     assert addresses == {"127.0.0.1"}
 
 
-def test_it_writes_nothing_into_the_users_home(running: Running) -> None:
+def test_make_up_writes_nothing_into_the_users_home(running: Running) -> None:
     platform, _ = running
     assert [str(p.relative_to(platform.user_home)) for p in platform.user_home.rglob("*")] == []
 

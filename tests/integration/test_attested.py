@@ -189,7 +189,7 @@ def test_versions_from_before_trainings_recorded_manifests_are_served_as_before(
     assert world.pipeline("good").challenge(world.register("good"), "the DAG").promoted
 
 
-def test_store_builds_no_query_from_what_is_no_run(world: World) -> None:
+def test_the_store_refuses_a_run_id_of_another_form(world: World) -> None:
     from dosel.errors import RegistryError
 
     for act in (Store(world.settings.tracking_uri).is_registered, world.pipeline().register):

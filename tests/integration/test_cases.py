@@ -44,7 +44,7 @@ def employees() -> UseCase:
     return fewer(EMPLOYEES)
 
 
-def test_real_penguins_enter_production_and_are_told_apart(settings: Settings) -> None:
+def test_real_penguins_enter_production_and_are_classified(settings: Settings) -> None:
     pipeline = Pipeline(PENGUINS, settings)
     [record] = pipeline.ingest(pipeline.source())
     assert (record.rows_received, record.rows_clean, record.rows_refused) == (344, 333, 11)
@@ -81,7 +81,7 @@ def test_missing_values_go_through_the_warehouse_and_come_back_missing(settings:
 
 
 @pytest.mark.storage
-def test_what_the_etl_does_is_a_run_with_its_sets_in_the_lake(settings: Settings, employees: UseCase) -> None:
+def test_process_logs_a_run_and_writes_the_training_sets_to_the_lake(settings: Settings, employees: UseCase) -> None:
     pipeline = Pipeline(employees, settings)
     assert pipeline.process() is None
     [record] = pipeline.ingest(pipeline.source())

@@ -164,7 +164,7 @@ def test_a_comparison_changes_nothing_and_makes_no_file(
     assert not (tmp_path / "none.db").exists()
 
 
-def test_every_use_case_fits_the_tables_it_makes(engine: Engine, warehouse_url: str) -> None:
+def test_every_use_case_fits_the_tables_that_it_creates(engine: Engine, warehouse_url: str) -> None:
     BatchStore(engine, COVERTYPE)
     BatchStore(engine, EXTENDED)
     for comparison in compare_all(warehouse_url, [COVERTYPE, EXTENDED]):

@@ -32,7 +32,7 @@ def dosel(bare_environment: None, warehouse_url: str, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.storage
-def test_what_was_pulled_is_told_kept_and_accounted_for(
+def test_pull_prints_stores_and_audits_the_batches(
     dosel: Callable[..., str], warehouse_url: str, received: Received, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batches = iter([[*received(40), BAD, *received(3)], received(20, seed=1), []])

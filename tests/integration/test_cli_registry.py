@@ -37,7 +37,7 @@ def dosel(world: World, monkeypatch: pytest.MonkeyPatch) -> Terminal:
     return Terminal(world)
 
 
-def test_promote_roll_back_and_the_history_of_it(dosel: Terminal) -> None:
+def test_promote_and_rollback_appear_in_the_history(dosel: Terminal) -> None:
     name = dosel.world.name
     assert "nothing was in Production" in dosel("history", name, "--at", "2020-01-01")
     assert f"{name}: version 2 is in Production, after version 1" in dosel(
@@ -54,7 +54,7 @@ def test_promote_roll_back_and_the_history_of_it(dosel: Terminal) -> None:
     assert dosel.world.aliases() == {"production": 1, "previous": 2}
 
 
-def test_reconcile_says_what_was_amiss(dosel: Terminal) -> None:
+def test_reconcile_lists_the_differences(dosel: Terminal) -> None:
     world = dosel.world
     others = [f"{use_case.model_name}: nothing is in Production" for use_case in ALL if use_case is not DEFAULT]
     lines = dosel("reconcile").splitlines()
@@ -73,7 +73,7 @@ def test_reconcile_says_what_was_amiss(dosel: Terminal) -> None:
     dosel("promote", world.name, "3", "--reason", "now it may")
 
 
-def test_gc_deletes_nothing_unless_told(dosel: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gc_deletes_only_with_the_option_delete(dosel: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "0 runs, 0 models and 0 folders" in dosel("gc", "--days", "0")
     experiment = dosel.world.client.get_experiment_by_name(COVERTYPE.experiment)
     assert experiment
@@ -83,7 +83,7 @@ def test_gc_deletes_nothing_unless_told(dosel: Terminal, monkeypatch: pytest.Mon
     assert "4 runs, 1 models" in dosel("gc", "--days", "0")
 
 
-def test_what_there_is_not_is_named(dosel: Terminal) -> None:
+def test_an_unknown_model_or_version_is_named(dosel: Terminal) -> None:
     with pytest.raises(UnknownUseCase, match=dosel.world.name):
         dosel("history", "nobody")
     with pytest.raises(ModelNotFound, match="has no version 9"):

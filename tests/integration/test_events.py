@@ -143,6 +143,17 @@ class TestRefusedBatch:
         assert record.rows_clean == 40
         assert len(pipeline.batches.refusals()) == 1
 
+    def test_a_use_case_that_does_not_expose_its_rows_keeps_no_values(self, world: World, data: Engine) -> None:
+        closed = dataclasses.replace(FAMILIES["fair"], expose_training_rows=False)
+        rows = [["secret; more", *["1"] * 12]] * 10
+        with pytest.raises(QualityError):
+            Pipeline(closed, world.settings).ingest(Deliveries(batch(rows, 2)))
+        [event] = all_of(data, "batch refused")
+        assert "Elevation: expected a whole number" in event.evidence
+        assert "got a value that is not shown; Wilderness_Area: expected" in event.evidence
+        assert "secret" not in event.evidence
+        assert "more" not in event.evidence.replace("more than", "")
+
     def test_a_kill_leaves_neither_the_line_nor_the_event(
         self, world: World, data: Engine, monkeypatch: pytest.MonkeyPatch
     ) -> None:

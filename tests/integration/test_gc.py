@@ -73,7 +73,7 @@ def old(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dosel.registry.gc.ORPHAN_AGE", timedelta())
 
 
-def test_a_dry_run_deletes_nothing_and_says_what_would_go(crowded: World) -> None:
+def test_a_dry_run_lists_without_deleting(crowded: World) -> None:
     before = objects(repository(crowded))
     # "good" of the shared store and the one trained here.
     assert counts(crowded) == Collected(runs=6, models=2, orphans=0, waiting=0, kept=7)
@@ -81,7 +81,7 @@ def test_a_dry_run_deletes_nothing_and_says_what_would_go(crowded: World) -> Non
     assert objects(repository(crowded)) == before
 
 
-def test_what_the_registry_names_answers_as_before(crowded: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_registered_versions_still_load_after_a_collection(crowded: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world, registry = crowded, crowded.pipeline().registry
     shared = world.client.get_run(world.runs["good"])
     _keep(world.client, monkeypatch, shared.info.run_id)
@@ -124,12 +124,12 @@ def test_a_run_that_is_registered_at_the_last_moment_stays(crowded: World, monke
     assert objects(repository(crowded)) == before
 
 
-def test_what_still_runs_stays(crowded: World) -> None:
+def test_a_running_run_is_kept(crowded: World) -> None:
     with mlflow.start_run(experiment_id=crowded.client.get_experiment_by_name(COVERTYPE.experiment).experiment_id):
         assert counts(crowded).kept == 8
 
 
-def test_a_folder_without_a_run_stays_until_it_was_listed_for_hours(
+def test_a_folder_without_a_run_is_kept_for_six_hours_after_its_first_listing(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dosel.registry.gc.ORPHAN_AGE", timedelta(hours=6))
@@ -181,7 +181,7 @@ def test_no_link_is_followed(world: World, tmp_path: Path) -> None:
     assert (victim / GONE).is_dir()
 
 
-def test_a_run_that_names_another_runs_folder_deletes_nothing_of_it(
+def test_a_run_that_names_another_runs_folder_deletes_nothing_there(
     crowded: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As a row of MLflow's database can say after an edit."""

@@ -67,7 +67,7 @@ def held(engine: Engine, table: str = "clean") -> int:
         return connection.scalar(text(f"SELECT COUNT(*) FROM covertype_{table}")) or 0
 
 
-def test_text_arrives_as_it_was(store: Store, engine: Engine, received: Received) -> None:
+def test_text_is_stored_unchanged(store: Store, engine: Engine, received: Received) -> None:
     """In either way, plain and with what a bad row brings."""
     sent: list[list[Any]] = [[value] * len(COVERTYPE.columns) for value in ODD]
     store([*received(1), *sent, [None, *ODD[:12]], [*ODD[:13], "\t\\", None]])
@@ -120,7 +120,7 @@ def test_numbers_arrive_to_the_last_bit(engine: Engine) -> None:
     ],
     ids=["text", "out of range", "null", "half a number", "too long", "duplicate"],
 )
-def test_what_got_past_the_checks_rolls_the_load_back(
+def test_a_row_that_the_database_would_change_rolls_the_load_back(
     column: str, values: list[Any], told: str, server: Engine
 ) -> None:
     """`LOAD DATA` itself would have stored each of these as something else, or left it out, and said nothing."""
@@ -189,7 +189,7 @@ def test_where_loading_is_off_rows_are_inserted_and_that_is_said_once(
 
 
 class TestAudit:
-    def test_agrees_with_what_was_stored(self, store: Store, engine: Engine, received: Received) -> None:
+    def test_the_audit_accepts_stored_batches(self, store: Store, engine: Engine, received: Received) -> None:
         audited = BatchStore(engine, COVERTYPE)
         audited.audit()
         store([*received(5), ["bad"], *received(2)], number=1)
@@ -208,7 +208,7 @@ class TestAudit:
             ("DELETE FROM batches", "raw has 8 rows of batch id .*clean has 5 rows.*quarantine has 1 rows"),
         ],
     )
-    def test_names_what_is_missing(
+    def test_the_audit_names_the_batch_with_missing_rows(
         self, tampering: str, told: str, store: Store, engine: Engine, received: Received
     ) -> None:
         store([*received(5), ["bad"], *received(2)], number=1)
@@ -225,7 +225,7 @@ class TestAudit:
         other.audit()
 
 
-def test_a_batch_that_is_held_is_known_before_it_is_looked_at(store: Store, engine: Engine, received: Received) -> None:
+def test_holds_finds_a_stored_batch_without_its_rows(store: Store, engine: Engine, received: Received) -> None:
     batches = BatchStore(engine, COVERTYPE)
     assert not batches.holds(batch([], 1))
     store(received(2), number=1)

@@ -88,7 +88,7 @@ def test_a_data_store_from_before_migrations_keeps_every_row(engine: Engine) -> 
     assert_is_declared(engine)
 
 
-def test_what_reads_the_tables_reads_what_was_stored_before(engine: Engine) -> None:
+def test_rows_from_before_the_migration_are_still_read(engine: Engine) -> None:
     before = fill(engine)
     ledger = PromotionLedger(engine)
     assert [(entry.sequence, entry.to_version) for entry in ledger.history("modelo_covertype_vf")] == [(1, 1), (2, 3)]

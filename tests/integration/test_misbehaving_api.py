@@ -125,7 +125,7 @@ def after_a_good_batch(rows: list[list[str]], then: Talk) -> Talk:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_ends_in_bounded_tries_or_one_clear_error(
+def test_a_misbehaving_source_ends_in_bounded_tries_or_one_error(
     case: str, pipeline: Pipeline, received: Received, waits: list[float]
 ) -> None:
     talk, kind, told, tries = CASES[case]
@@ -147,14 +147,14 @@ def test_ends_in_bounded_tries_or_one_clear_error(
     pipeline.batches.audit()
 
 
-def test_empty_data_is_the_end(pipeline: Pipeline, received: Received, waits: list[float]) -> None:
+def test_empty_data_ends_the_ingest(pipeline: Pipeline, received: Received, waits: list[float]) -> None:
     with server(after_a_good_batch(received(20), says(answer(body([], 2))))) as (url, served):
         assert [record.number for record in pipeline.ingest(DataApi(url, 6, "uci", TIMEOUT, 13))] == [1]
         assert (len(served), waits) == (2, [])
 
 
 @pytest.mark.parametrize("case", [case for case, (*_, tries) in CASES.items() if tries > 1 and case != "silence"])
-def test_once_it_behaves_again_nothing_is_missing(
+def test_no_batch_is_missing_after_the_source_recovers(
     case: str, pipeline: Pipeline, received: Received, waits: list[float]
 ) -> None:
     """Twice it misbehaves, then it gives the batch that was due and says that there are no more."""

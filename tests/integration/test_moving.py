@@ -172,7 +172,7 @@ class TestTrust:
 
 @pytest.mark.storage
 class TestForeignAlias:
-    def test_to_a_version_that_passed_the_gate_it_is_followed(self, three: World) -> None:
+    def test_an_alias_moved_to_a_version_that_passed_the_gate_is_followed(self, three: World) -> None:
         let_in(three, 3)
         three.client.set_registered_model_alias(three.name, "production", "3")
         assert registry_of(three).production_number(three.name) == 3
@@ -182,7 +182,7 @@ class TestForeignAlias:
         in_step(three, 3)
         assert three.aliases()["previous"] == 2
 
-    def test_back_to_the_version_before_it_is_followed_too(self, three: World) -> None:
+    def test_an_alias_moved_to_the_previous_version_is_followed(self, three: World) -> None:
         """Which is where a promotion that was killed would have left it: what was projected tells them apart."""
         three.client.set_registered_model_alias(three.name, "production", "1")
         registry_of(three).reconcile(three.name)
@@ -190,7 +190,7 @@ class TestForeignAlias:
         in_step(three, 1)
 
     @pytest.mark.parametrize("why", ["unknown", "tampered", "never judged", "refused by the gate"])
-    def test_to_any_other_it_is_refused_and_put_back(
+    def test_an_alias_moved_to_any_other_version_is_put_back(
         self, why: str, three: World, tamper: Tamper, caplog: pytest.LogCaptureFixture
     ) -> None:
         number = foreign(three) if why == "unknown" else 3
@@ -211,7 +211,7 @@ class TestForeignAlias:
         assert registry.open_notes(three.name) == [note.text]
         assert registry.reconcile(three.name).notes == ()
 
-    def test_taken_away_it_is_put_back(self, three: World) -> None:
+    def test_a_deleted_alias_is_put_back(self, three: World) -> None:
         three.client.delete_registered_model_alias(three.name, "production")
         assert registry_of(three).production_number(three.name) == 2
         assert moves(three) == [1, 2]
@@ -229,7 +229,7 @@ class TestForeignAlias:
         assert registry.production_number(world.name) == 1
         assert moves(world) == [1]
 
-    def test_what_was_moved_by_hand_does_not_hide_a_promotion_that_was_killed(self, three: World) -> None:
+    def test_an_alias_moved_by_hand_does_not_hide_a_killed_promotion(self, three: World) -> None:
         registry = registry_of(three)
         registry.ledger.append(three.name, 3, "me", "killed after this", Evidence(to_run=three.runs["good"]))
         assert registry.production_number(three.name) == 3
@@ -239,7 +239,7 @@ class TestForeignAlias:
 
 @pytest.mark.storage
 class TestLostVersions:
-    def test_another_mlflow_beside_the_ledger_starts_anew_and_says_so(
+    def test_a_new_mlflow_with_an_old_ledger_starts_over_with_a_note(
         self, three: World, caplog: pytest.LogCaptureFixture
     ) -> None:
         """Its versions count from 1 again: the numbers of the ledger mean others."""
@@ -318,7 +318,7 @@ class TestLostVersions:
 
 @pytest.mark.storage
 class TestRollBack:
-    def test_it_goes_back_and_further_back(self, three: World) -> None:
+    def test_repeated_rollbacks_go_further_back(self, three: World) -> None:
         registry = registry_of(three)
         registry.promote(registry.version(three.name, 3), "me", "number 3")
         assert [registry.roll_back(three.name, "me", "bad").to_version for _ in range(2)] == [2, 1]
@@ -337,7 +337,7 @@ class TestRollBack:
         assert registry.roll_back(three.name, "me", "bad", to=1).to_version == 1
         in_step(three, 1)
 
-    def test_what_was_tampered_with_is_passed_over(
+    def test_a_rollback_skips_tampered_versions(
         self, three: World, tamper: Tamper, caplog: pytest.LogCaptureFixture
     ) -> None:
         registry = registry_of(three)
@@ -348,7 +348,7 @@ class TestRollBack:
         with pytest.raises(UntrustedModel):
             registry.roll_back(three.name, "me", "bad", to=2)
 
-    def test_with_nothing_there_it_is_refused(self, world: World) -> None:
+    def test_a_rollback_without_a_previous_version_is_refused(self, world: World) -> None:
         world.register("fair")
         with pytest.raises(PromotionRefused):
             registry_of(world).roll_back(world.name, "me", "bad")
@@ -428,13 +428,13 @@ class TestKills:
 
 @pytest.mark.storage
 class TestConflicts:
-    def test_a_decision_on_what_is_no_longer_there_is_not_recorded(self, three: World) -> None:
+    def test_a_promotion_based_on_an_old_entry_is_refused(self, three: World) -> None:
         registry = registry_of(three)
         with pytest.raises(PromotionConflict, match="decide again"):
             registry.promote(registry.version(three.name, 3), "me", "why", after=1)
         assert moves(three) == [1, 2]
 
-    def test_the_gate_judges_anew_when_production_moved_meanwhile(
+    def test_the_gate_runs_again_when_production_changed_meanwhile(
         self, three: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Fair beats poor; but good enters while it is judged, and that it does not beat."""
@@ -478,7 +478,7 @@ def test_the_gates_report_is_in_the_run_the_ledger_and_the_description(world: Wo
 
 
 @pytest.mark.storage
-def test_killed_after_the_ledgers_entry_the_gate_still_tells_what_it_found(world: World) -> None:
+def test_a_gate_killed_after_the_promotion_still_publishes_its_verdict(world: World) -> None:
     """The scores are in the ledger's entry: resumed, the task logs them without asking the models again."""
     number = world.enter("fair")
     registry = registry_of(world)

@@ -34,7 +34,7 @@ def indifferent(schema: str) -> Iterator[Engine]:
     engine.dispose()
 
 
-def test_every_text_of_ours_compares_byte_for_byte(indifferent: Engine) -> None:
+def test_every_text_column_of_dosel_compares_byte_for_byte(indifferent: Engine) -> None:
     BatchStore(indifferent, COVERTYPE)
     PromotionLedger(indifferent).append("m", 1, "me", "why")
     ours = "SELECT table_name, collation_name FROM information_schema.columns WHERE table_schema = DATABASE()"
@@ -62,7 +62,7 @@ def test_names_that_differ_in_case_only_are_different(indifferent: Engine, recei
         assert connection.scalars(select(PROMOTIONS.c.model).where(PROMOTIONS.c.model == "M")).all() == ["M"]
 
 
-def test_a_client_of_ours_sends_no_files_though_the_server_would_take_them(indifferent: Engine) -> None:
+def test_other_connections_cannot_send_files(indifferent: Engine) -> None:
     with transaction(indifferent) as connection:
         assert connection.scalar(text("SELECT @@local_infile")) == 1
     with pytest.raises(WarehouseError, match="local infile"), transaction(indifferent) as connection:

@@ -61,7 +61,7 @@ class TestIngest:
         (record,) = empty.ingest(Deliveries(batch(spoiled(100, 5, received))))
         assert (record.rows_clean, record.rows_refused) == (95, 5)
 
-    def test_keeps_what_came_before_the_source_failed(self, empty: Pipeline, received: Received) -> None:
+    def test_batches_before_a_source_failure_are_kept(self, empty: Pipeline, received: Received) -> None:
         failing = Deliveries(batch(received(10), 1), SourceUnavailable("the data API answered 500"))
         with pytest.raises(SourceUnavailable, match="500"):
             empty.ingest(failing)
@@ -119,7 +119,7 @@ class TestChallenge:
         assert (world.aliases(), world.stages()) == ({"production": 1}, {1: "Production"})
         assert world.pipeline().registry.production_number(world.name) == 1
 
-    def test_a_better_one_takes_its_place(self, world: World) -> None:
+    def test_a_better_version_replaces_the_champion(self, world: World) -> None:
         world.enter("poor")
         outcome = world.pipeline().challenge(world.register("good"), "the DAG")
         assert outcome.promoted
@@ -131,7 +131,7 @@ class TestChallenge:
         assert outcome.reason.startswith("better: accuracy ")
 
     @pytest.mark.parametrize("family", ["poor", "good"], ids=["worse", "equal"])
-    def test_one_that_is_not_better_stays_out_and_says_why(self, family: str, world: World) -> None:
+    def test_a_version_that_is_not_better_is_refused_with_the_reason(self, family: str, world: World) -> None:
         world.enter("good")
         if family == "good":
             # The same model once more, as another run's.
@@ -182,7 +182,7 @@ class TestChallenge:
         assert not outcome.promoted
         assert outcome.reason.startswith("not better: balanced_accuracy ")
 
-    def test_done_again_it_changes_nothing(self, world: World) -> None:
+    def test_repeating_the_call_changes_nothing(self, world: World) -> None:
         number = world.register("fair")
         first = world.pipeline().challenge(number, "me")
         again = world.pipeline().challenge(number, "me")

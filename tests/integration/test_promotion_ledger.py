@@ -20,7 +20,7 @@ def assert_is_chain(history: list[Promotion]) -> None:
     assert [entry.from_version for entry in history] == [None, *(entry.to_version for entry in history)][:-1]
 
 
-def test_an_entry_says_what_when_by_whom_and_why(engine: Engine) -> None:
+def test_an_entry_has_version_time_actor_and_reason(engine: Engine) -> None:
     before = datetime.now(UTC)
     entry = PromotionLedger(engine).append("m", 3, "me", "accuracy 0.9; it was ñ")
     assert before - timedelta(seconds=1) <= entry.at <= datetime.now(UTC) + timedelta(seconds=1)
@@ -28,13 +28,13 @@ def test_an_entry_says_what_when_by_whom_and_why(engine: Engine) -> None:
     assert PromotionLedger(engine).last("m") == entry
 
 
-def test_a_model_nobody_promoted_has_no_history(engine: Engine) -> None:
+def test_a_model_without_promotions_has_no_history(engine: Engine) -> None:
     ledger = PromotionLedger(engine)
     assert ledger.last("m") is None
     assert ledger.history("m") == []
 
 
-def test_each_entry_follows_from_the_one_before(engine: Engine) -> None:
+def test_each_entry_starts_from_the_version_of_the_entry_before(engine: Engine) -> None:
     ledger = PromotionLedger(engine)
     entries = [ledger.append("m", version, "me", f"reason {version}") for version in (1, 4, 2, 4)]
     assert ledger.history("m") == entries
@@ -43,7 +43,7 @@ def test_each_entry_follows_from_the_one_before(engine: Engine) -> None:
     assert ledger.last("m") == entries[-1]
 
 
-def test_what_is_in_production_already_is_not_entered_again(engine: Engine) -> None:
+def test_promoting_the_version_in_production_adds_no_entry(engine: Engine) -> None:
     ledger = PromotionLedger(engine)
     first = ledger.append("m", 1, "me", "why")
     assert ledger.append("m", 1, "somebody else", "for another reason") == first
@@ -124,7 +124,7 @@ def test_a_race_leaves_the_chain_whole(engine: Engine, warehouse_url: str) -> No
     assert sorted(entry.to_version for entry in history) == list(range(1, 9))
 
 
-def test_a_race_for_the_same_version_enters_it_once(engine: Engine, warehouse_url: str) -> None:
+def test_concurrent_promotions_of_one_version_add_one_entry(engine: Engine, warehouse_url: str) -> None:
     PromotionLedger(engine)
     together = Barrier(6)
 
@@ -141,7 +141,7 @@ def test_a_race_for_the_same_version_enters_it_once(engine: Engine, warehouse_ur
     assert len(PromotionLedger(engine).history("m")) == 1
 
 
-def test_who_cannot_take_a_turn_is_told_what_is_wrong(schema: str) -> None:
+def test_a_lock_without_a_data_store_raises_a_clear_error(schema: str) -> None:
     nowhere = connect(f"{schema}_that_is_not_there")
     with (
         pytest.raises(WarehouseError, match="schema exist"),

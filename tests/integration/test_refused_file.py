@@ -58,7 +58,7 @@ def run(folder: Path, environment: dict[str, str], *arguments: str) -> subproces
     )
 
 
-def test_the_check_names_the_file_and_what_runs(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_check_names_the_refused_file_and_the_use_cases_that_run(tmp_path: Path, environment: dict[str, str]) -> None:
     done = run(tmp_path, environment, "-m", "dosel", "check")
     assert done.returncode == 1, done.stderr
     file, problem, running, default = done.stdout.splitlines()

@@ -47,7 +47,7 @@ def test_a_run_is_registered_once(world: World) -> None:
     assert world.client.get_registered_model(world.name).description == COVERTYPE.summary
 
 
-def test_the_list_says_of_each_version_what_it_says_itself(world: World) -> None:
+def test_listed_versions_equal_the_versions_read_one_by_one(world: World) -> None:
     for family in ("poor", "fair", "good"):
         world.enter(family)
     world.client.create_model_version(world.name, "file:///made/by/hand")
@@ -125,7 +125,7 @@ def test_promoting_again_changes_nothing(world: World) -> None:
 
 
 @pytest.mark.parametrize("damage", ["before all", "alias", "stage", "two in the stage"])
-def test_the_projection_heals_whatever_it_finds(damage: str, world: World) -> None:
+def test_sync_aliases_repairs_any_state_of_mlflow(damage: str, world: World) -> None:
     """As a process leaves it that is killed between the ledger and the registry, or somebody's click in the UI."""
     for family in ("poor", "fair"):
         world.register(family)
@@ -152,13 +152,13 @@ def test_the_projection_heals_whatever_it_finds(damage: str, world: World) -> No
         assert "Production" not in stages.values()
 
 
-def test_a_model_nobody_promoted_has_no_projection(world: World) -> None:
+def test_a_model_without_promotions_has_no_alias(world: World) -> None:
     world.register("fair")
     world.pipeline().registry.reconcile(world.name)
     assert (world.aliases(), world.stages()) == ({}, {1: "None"})
 
 
-def test_plain_mlflow_finds_what_is_in_production(world: World, tmp_path: Path) -> None:
+def test_plain_mlflow_finds_the_version_in_production(world: World, tmp_path: Path) -> None:
     world.enter("fair")
     features = frames.canonical(COVERTYPE, world.pipeline().batches.clean())
     registry = world.pipeline().registry

@@ -35,7 +35,9 @@ def test_rows_and_batches_are_removed_and_the_same_batch_can_come_again(
     assert again.rows_clean == 20
 
 
-def test_what_is_not_its_own_stays(engine: Engine, store: Store, received: Received) -> None:
+def test_reset_keeps_the_rows_of_other_use_cases_and_the_ledger(
+    engine: Engine, store: Store, received: Received
+) -> None:
     store(received(5))
     PromotionLedger(engine).append(COVERTYPE.model_name, 1, "a test", "first")
     with engine.begin() as connection:

@@ -95,7 +95,7 @@ def test_another_terminal_ends_them_and_their_data_stay(home: Home) -> None:
     assert process.returncode == 0
 
 
-def test_one_that_dies_takes_the_other_along_and_is_named(home: Home) -> None:
+def test_a_server_that_dies_is_named_and_the_other_is_stopped(home: Home) -> None:
     process = home.attached()
     mariadb, minio = home.servers()
     minio.kill()
@@ -105,7 +105,7 @@ def test_one_that_dies_takes_the_other_along_and_is_named(home: Home) -> None:
     assert not mariadb.is_running()
 
 
-def test_a_second_start_tells_the_same_and_leaves_them_running(home: Home) -> None:
+def test_a_second_start_prints_the_same_and_keeps_the_servers(home: Home) -> None:
     first = home.dosel("services", "--detach")
     servers = home.servers()
     again = home.dosel("services")
@@ -114,7 +114,7 @@ def test_a_second_start_tells_the_same_and_leaves_them_running(home: Home) -> No
     assert home.servers() == servers
 
 
-def test_only_the_owner_may_read_what_lets_one_in(home: Home) -> None:
+def test_files_with_secrets_are_readable_by_the_owner_only(home: Home) -> None:
     home.dosel("services", "--detach")
     secret = home.settings()["AWS_SECRET_ACCESS_KEY"]
     holders = [

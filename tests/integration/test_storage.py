@@ -44,7 +44,7 @@ def users() -> dict[User, str]:
     return {User(f"{name}-{i}", (f"{name}-{i}a", f"{name}-{i}b")): f"secret-of-{i}" for i in range(2)}
 
 
-def test_each_uses_its_own_buckets_and_no_others(
+def test_each_user_can_use_its_own_buckets_only(
     minio: Minio, root: tuple[str, str], client: Client, users: dict[User, str]
 ) -> None:
     prepare(minio.url, root, users)
@@ -69,7 +69,7 @@ def test_each_uses_its_own_buckets_and_no_others(
         s3.create_bucket(Bucket=f"{one.name}-more")
 
 
-def test_done_again_it_keeps_what_is_there_and_takes_a_new_secret(
+def test_preparing_again_keeps_objects_and_changes_the_secret(
     minio: Minio, root: tuple[str, str], client: Client, users: dict[User, str]
 ) -> None:
     prepare(minio.url, root, users)
@@ -82,6 +82,8 @@ def test_done_again_it_keeps_what_is_there_and_takes_a_new_secret(
         client(user.name, users[user]).list_objects_v2(Bucket=user.buckets[0])
 
 
-def test_a_wrong_password_is_told(minio: Minio, root: tuple[str, str], users: dict[User, str]) -> None:
+def test_a_wrong_password_is_an_error_with_the_address(
+    minio: Minio, root: tuple[str, str], users: dict[User, str]
+) -> None:
     with pytest.raises(StartupError, match=f"{minio.url} could not be prepared: .*SignatureDoesNotMatch"):
         prepare(minio.url, (root[0], "wrong-password"), users)

@@ -174,7 +174,7 @@ def test_a_score_is_that_of_the_folds_of_the_training_part(
         assert run.data.metrics["mean_test_score"] == pytest.approx(scores.mean(), abs=1e-12)
 
 
-def test_the_run_says_what_it_came_from(whole_search: Run, data: TrainingData) -> None:
+def test_the_run_has_its_lineage_as_tags(whole_search: Run, data: TrainingData) -> None:
     held_out = hashing.is_test(COVERTYPE, data.table)
     tags = {n.removeprefix("dosel."): v for n, v in whole_search.data.tags.items() if n.startswith("dosel.")}
     assert sum(json.loads(tags.pop("example_answer")).values()) == pytest.approx(1)
@@ -198,7 +198,7 @@ def test_the_run_says_what_it_came_from(whole_search: Run, data: TrainingData) -
     assert (dataset.dataset.name, dataset.dataset.digest) == ("covertype_clean", data.digest[:36])
 
 
-def test_its_figures_are_those_of_rows_it_has_not_seen(
+def test_the_metrics_are_those_on_held_out_rows(
     whole_search: Run, searched_uri: str, data: TrainingData, tmp_path: Path
 ) -> None:
     held_out = data.table[hashing.is_test(COVERTYPE, data.table)]
@@ -215,7 +215,7 @@ def test_its_figures_are_those_of_rows_it_has_not_seen(
     assert json.loads(Path(report).read_text())["accuracy"] == metrics["test_accuracy"]
 
 
-def test_it_logs_one_model_and_that_is_a_pipeline(whole_search: Run, searched_uri: str) -> None:
+def test_a_training_logs_one_model_which_is_a_pipeline(whole_search: Run, searched_uri: str) -> None:
     client = MlflowClient(searched_uri)
     (output,) = whole_search.outputs.model_outputs
     logged = client.get_logged_model(output.model_id)
@@ -224,7 +224,7 @@ def test_it_logs_one_model_and_that_is_a_pipeline(whole_search: Run, searched_ur
     assert [name for name, _ in model.steps] == ["preprocess", "classifier"]
 
 
-def test_the_model_says_what_it_takes_and_gives(whole_search: Run, searched_uri: str) -> None:
+def test_the_logged_model_has_a_signature(whole_search: Run, searched_uri: str) -> None:
     info = mlflow.models.get_model_info(f"runs:/{whole_search.info.run_id}/model")
     assert info.signature.inputs.input_names() == list(COVERTYPE.feature_names)
     assert info.flavors["sklearn"]["serialization_format"] == bundle.FORMAT
@@ -271,7 +271,7 @@ def test_the_order_in_which_a_grid_is_written_is_not_in_the_key() -> None:
     assert training_key(replaced(families=(turned, *others)), "d1", 1) == training_key(COVERTYPE, "d1", 1)
 
 
-def test_what_a_killed_training_left_is_closed(tracking_uri: str, data: TrainingData) -> None:
+def test_runs_of_a_killed_training_are_marked_as_killed(tracking_uri: str, data: TrainingData) -> None:
     client = MlflowClient(tracking_uri)
     experiment = client.get_experiment_by_name(COVERTYPE.experiment)
     assert experiment

@@ -61,7 +61,7 @@ def test_a_batch_is_stored_with_its_line_in_the_ledger(store: Store, engine: Eng
     assert counts(engine) == {"batches": 1, "raw": 20, "clean": 20, "quarantine": 0}
 
 
-def test_asked_again_with_other_rows_it_changes_nothing(store: Store, engine: Engine, received: Received) -> None:
+def test_a_stored_batch_with_other_rows_changes_nothing(store: Store, engine: Engine, received: Received) -> None:
     """Within its window the data API answers with another sample of the same slice."""
     store(received(20, seed=1))
     before = contents(engine)
@@ -69,7 +69,7 @@ def test_asked_again_with_other_rows_it_changes_nothing(store: Store, engine: En
     assert contents(engine) == before
 
 
-def test_raw_keeps_each_row_as_it_came(store: Store, engine: Engine, received: Received) -> None:
+def test_the_raw_table_keeps_each_row_as_received(store: Store, engine: Engine, received: Received) -> None:
     good = received(1)[0]
     numbers = [float(v) for v in good[:10]] + [*good[10:12], int(good[12])]
     store([good, [*good, "more", None], good[:2], [], numbers])
@@ -96,7 +96,7 @@ def test_every_row_is_clean_refused_or_a_duplicate(store: Store, engine: Engine,
     assert counts(engine) == {"batches": 2, "raw": 73, "clean": 60, "quarantine": 6}
 
 
-def test_a_row_is_clean_where_it_came_first(store: Store, engine: Engine, received: Received) -> None:
+def test_the_clean_table_keeps_the_first_copy_of_a_row(store: Store, engine: Engine, received: Received) -> None:
     a, b, c = received(3)
     store([a, a, b], number=1)
     store([c, b, a], number=2)
@@ -114,7 +114,7 @@ def test_rows_that_differ_in_class_only_are_no_duplicates(store: Store, received
     assert record.rows_duplicate == 0
 
 
-def test_more_rows_than_one_query_asks_for(store: Store, received: Received) -> None:
+def test_duplicates_are_found_among_more_rows_than_one_query_has_keys(store: Store, received: Received) -> None:
     sent = received(1300)
     store(sent, number=1)
     record = store([*received(10, seed=9), *sent], number=2)
@@ -134,7 +134,7 @@ def test_quarantine_says_why(store: Store, engine: Engine, received: Received) -
     assert reasons[2] == "expected 13 values, got 1"
 
 
-def test_clean_rows_come_back_as_they_were_checked(store: Store, engine: Engine, received: Received) -> None:
+def test_clean_rows_are_read_as_they_were_checked(store: Store, engine: Engine, received: Received) -> None:
     sent = received(50)
     store(sent[:30], number=1)
     store(sent[30:], number=2)
@@ -154,7 +154,7 @@ def test_a_warehouse_without_rows_has_a_clean_table_too(engine: Engine) -> None:
     assert store.records() == []
 
 
-def test_a_batch_without_one_good_row_is_stored(store: Store, engine: Engine) -> None:
+def test_a_batch_without_a_valid_row_is_stored(store: Store, engine: Engine) -> None:
     record = store([["x"] * 13])
     assert record is not None
     assert (record.rows_clean, record.rows_refused) == (0, 1)
@@ -170,12 +170,12 @@ def numbering(store: Store, *batches: tuple[str, int]) -> list[tuple[str, int] |
     return found
 
 
-def test_a_source_that_tells_its_epoch_is_believed(store: Store) -> None:
+def test_the_epoch_of_the_source_is_used(store: Store) -> None:
     told = [("e1", 1), ("e1", 2), ("e1", 1), ("e2", 1), ("e2", 2), ("e1", 3)]
     assert numbering(store, *told) == [("e1", 1), ("e1", 2), None, ("e2", 1), ("e2", 2), ("e1", 3)]
 
 
-def test_without_an_epoch_a_lower_number_starts_one(store: Store) -> None:
+def test_without_an_epoch_a_lower_number_starts_a_new_epoch(store: Store) -> None:
     told = [("", 1), ("", 2), ("", 2), ("", 9), ("", 1), ("", 2), ("", 2), ("", 1)]
     expected = [("1", 1), ("1", 2), None, ("1", 9), ("2", 1), ("2", 2), None, ("3", 1)]
     assert numbering(store, *told) == expected
@@ -310,7 +310,7 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("url", ["", "warehouse.db", "postgresql://somewhere/x", "oracle://x"])
-def test_an_address_of_nothing_we_speak_is_a_setting_to_mend(url: str) -> None:
+def test_an_unsupported_warehouse_url_is_a_settings_error(url: str) -> None:
     with pytest.raises(SettingsError, match="DOSEL_WAREHOUSE_URL: "):
         connect(url)
 

@@ -60,7 +60,7 @@ def test_a_new_batch_counts_once_without_its_duplicates_and_refused_rows(
     assert health_of(champion).labels == 120
 
 
-def test_the_gate_s_counts_are_what_is_promised(champion: Pipeline, received: Received) -> None:
+def test_the_gates_counts_are_the_promised_figures(champion: Pipeline, received: Received) -> None:
     accuracy = health_of(champion).findings[0]
     entry = champion.registry.last_promotion(COVERTYPE.model_name)
     assert entry is not None
@@ -78,7 +78,7 @@ def test_rows_like_before_prove_no_harm(champion: Pipeline, received: Received) 
     assert [point.labels for point in health.course] == [300, 600, 900]
 
 
-def test_wrong_answers_prove_harm_and_it_stays_proven(champion: Pipeline, received: Received) -> None:
+def test_wrong_answers_prove_harm_which_stays_proven(champion: Pipeline, received: Received) -> None:
     champion.ingest(Deliveries(batch(with_wrong_labels(received(150, seed=6)), 2)))
     champion.score()
     bad = health_of(champion)
@@ -115,9 +115,7 @@ def test_a_version_that_came_back_has_the_promise_of_its_gate(
     assert health_of(champion).findings[0].promised == promised
 
 
-def test_a_version_that_the_gate_refused_has_its_figures_when_a_person_promotes_it(
-    world: World, champion: Pipeline
-) -> None:
+def test_a_refused_version_promoted_by_hand_has_the_gates_figures(world: World, champion: Pipeline) -> None:
     fair = world.enter("fair")
     champion.registry.promote(champion.registry.version(COVERTYPE.model_name, fair), "a person", "a try")
     promised = health_of(champion).findings[0].promised

@@ -42,7 +42,7 @@ def test_each_volume_is_copied_and_named_last(docker: SimpleNamespace, tmp_path:
     assert json.loads((tmp_path / "new" / LABELS).read_text()) == VOLUMES
 
 
-def test_they_are_made_with_their_labels_under_the_name_the_project_has_now(
+def test_restored_volumes_have_their_labels_and_the_current_project_name(
     docker: SimpleNamespace, tmp_path: Path
 ) -> None:
     backup("p", tmp_path)
@@ -68,7 +68,7 @@ def test_a_backup_is_never_overwritten(docker: SimpleNamespace, tmp_path: Path) 
         backup("p", tmp_path)
 
 
-def test_nor_is_a_volume(docker: SimpleNamespace, tmp_path: Path) -> None:
+def test_a_volume_with_data_is_not_overwritten(docker: SimpleNamespace, tmp_path: Path) -> None:
     backup("p", tmp_path)
     with pytest.raises(StartupError, match="the volumes mysql exist"):
         restore("p", tmp_path)
@@ -80,7 +80,7 @@ def test_half_a_backup_is_none(docker: SimpleNamespace, tmp_path: Path) -> None:
         restore("p", tmp_path)
 
 
-def test_nothing_to_copy_is_told(docker: SimpleNamespace, tmp_path: Path) -> None:
+def test_a_backup_without_volumes_is_refused(docker: SimpleNamespace, tmp_path: Path) -> None:
     docker.volumes = {}
     with pytest.raises(StartupError, match="no volumes of the project p"):
         backup("p", tmp_path)

@@ -59,12 +59,12 @@ def test_boosted_trees_are_the_librarys_own(build: Any, convert: Any, furthest: 
     ("build", "convert", "words"),
     [
         (lambda: lightgbm.LGBMClassifier(objective="multiclassova", verbose=-1), from_lightgbm, "multiclassova"),
-        (lambda: lightgbm.LGBMClassifier(zero_as_missing=True, verbose=-1), from_lightgbm, "zero for what is missing"),
+        (lambda: lightgbm.LGBMClassifier(zero_as_missing=True, verbose=-1), from_lightgbm, "zero as a missing value"),
         (lambda: lightgbm.LGBMClassifier(linear_tree=True, verbose=-1), from_lightgbm, "linear trees"),
         (lambda: xgboost.XGBClassifier(booster="gblinear"), from_xgboost, "gblinear"),
     ],
 )
-def test_what_is_not_taken_over_says_what_it_is(build: Any, convert: Any, words: str) -> None:
+def test_an_unsupported_booster_is_named(build: Any, convert: Any, words: str) -> None:
     x = rows(300, seed=1)
     model = build().fit(x, classes(x, 3))
     with pytest.raises(NotConvertible, match=words):

@@ -115,7 +115,7 @@ def test_blanks_around_a_row_do_not_count() -> None:
 
 
 @pytest.mark.parametrize("separator", [",", " ,\n "])
-def test_a_list_is_read_alike_wherever_it_is_cut(separator: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_list_gives_the_same_rows_for_every_part_size(separator: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [dict(COVERTYPE.example) | {"Elevation": 2000 + number} for number in range(50)]
     body = ("[" + separator.join(map(json.dumps, rows)) + "]").encode()
     whole = JsonReader(COVERTYPE).rows(body)
@@ -128,7 +128,7 @@ def test_a_list_is_read_alike_wherever_it_is_cut(separator: str, monkeypatch: py
 
 
 @pytest.mark.parametrize("end", [",]", ",]\n", ",,{}]", "", "}]", "],[]"])
-def test_a_list_that_ends_wrongly_is_not_json_wherever_it_is_cut(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_list_that_ends_wrongly_is_not_json_for_every_part_size(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
     row = json.dumps(COVERTYPE.example)
     for size in (1, len(row) - 2, len(row) + 1, 10_000):
         monkeypatch.setattr(json_rows, "PART_BYTES", size)

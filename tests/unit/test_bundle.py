@@ -34,7 +34,7 @@ def folder(at: Path, model: Any) -> Path:
     return at
 
 
-def test_a_forest_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_a_forest_is_read_as_it_was_written(tmp_path: Path) -> None:
     x, y = np.arange(40.0).reshape(20, 2), np.repeat([1, 2], 10)
     model = RandomForestClassifier(5, random_state=0).fit(x, y)
     again = bundle.read_estimator(folder(tmp_path, model))

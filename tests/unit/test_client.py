@@ -83,18 +83,18 @@ def test_a_refusal_carries_the_words_of_the_problem() -> None:
 
 
 @pytest.mark.parametrize("body", ["<html>", "[]", "null", "{}"])
-def test_an_error_that_is_no_problem_document_still_is_one_here(body: str) -> None:
+def test_an_error_without_a_problem_document_becomes_an_api_problem(body: str) -> None:
     with pytest.raises(ApiProblem, match="502: Bad Gateway"):
         client(Script(httpx.Response(502, text=body))).models()
 
 
-def test_an_answer_that_is_no_json_is_somebody_elses() -> None:
+def test_an_answer_that_is_not_json_is_a_service_error() -> None:
     with pytest.raises(ServiceError, match="is it the prediction API"):
         client(Script(httpx.Response(200, text="<html>")), attempts=1).models()
 
 
 @pytest.mark.parametrize("error", [httpx.ConnectError("refused"), httpx.ReadTimeout("slow")])
-def test_silence_says_what_cannot_be_reached(error: Exception) -> None:
+def test_an_unreachable_api_is_a_service_error_with_its_address(error: Exception) -> None:
     script = Script(error)
     with pytest.raises(ServiceError, match=f"{URL}.* cannot be reached") as caught:
         client(script).models()
@@ -104,7 +104,7 @@ def test_silence_says_what_cannot_be_reached(error: Exception) -> None:
 
 @pytest.mark.parametrize("first", [httpx.ConnectError("refused"), problem(503, "MLflow is away")])
 @pytest.mark.parametrize("call", [Client.models, Client.warm_up])
-def test_what_is_safe_is_asked_again(call: Callable[[Client], Any], first: httpx.Response | Exception) -> None:
+def test_safe_calls_are_repeated(call: Callable[[Client], Any], first: httpx.Response | Exception) -> None:
     script = Script(first, httpx.Response(200, json={"models": []}))
     call(client(script))
     assert len(script.requests) == 2
@@ -118,7 +118,7 @@ def test_a_prediction_is_asked_for_once(answer: httpx.Response | Exception) -> N
     assert len(script.requests) == 1
 
 
-def test_what_was_wrong_with_the_request_is_not_asked_again() -> None:
+def test_a_refused_request_is_not_repeated() -> None:
     script = Script(problem(404, "no use case 'b'"))
     with pytest.raises(ApiProblem, match="no use case 'b'"):
         client(script).model_info("b")

@@ -9,7 +9,7 @@ from dosel.training.train import cores
 
 
 @pytest.mark.parametrize(("jobs", "used"), [(-1, os.cpu_count()), (1, 1), (2, 2)])
-def test_in_a_process_like_a_celery_workers_it_is_what_was_asked_for(jobs: int, used: int) -> None:
+def test_a_daemonic_process_uses_the_requested_cores(jobs: int, used: int) -> None:
     """joblib's own default, processes, is silently one core there."""
     with multiprocessing.get_context("spawn").Pool(1) as daemonic:
         assert daemonic.apply(cores, (jobs,)) == used

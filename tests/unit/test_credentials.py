@@ -36,17 +36,19 @@ def test_each_default_stops_a_start_in_production(name: str, monkeypatch: pytest
             Settings.load()
 
 
-def test_on_a_laptop_they_do(bare_environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_laptop_the_default_passwords_are_accepted(
+    bare_environment: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, default in DEFAULTS.items():
         monkeypatch.setenv(name, default)
     assert Settings.load().environment == "laptop"
 
 
-def test_what_is_not_set_is_not_asked_for() -> None:
+def test_unset_passwords_are_not_checked() -> None:
     refuse_defaults({})
 
 
-def test_a_command_that_forgets_the_generated_ones_is_ended(tmp_path: Path) -> None:
+def test_a_command_without_the_generated_env_file_is_stopped(tmp_path: Path) -> None:
     generated = tmp_path / ".env.secrets"
     refuse_forgotten(DEFAULTS, str(generated))
     generated.touch(mode=0)
@@ -83,7 +85,7 @@ def test_the_file_takes_the_place_of_the_other(installation: Path) -> None:
     refuse_defaults({name: value or "" for name, value in settings.items()})
 
 
-def test_it_is_not_written_twice(installation: Path) -> None:
+def test_an_existing_secrets_file_is_not_overwritten(installation: Path) -> None:
     written = secrets.write(installation, "dosel").read_text()
     with pytest.raises(StartupError, match="exists"):
         secrets.write(installation, "dosel")
@@ -97,7 +99,7 @@ def test_volumes_that_know_other_passwords_come_first(installation: Path, monkey
     assert not (installation / ".env.secrets").exists()
 
 
-def test_docker_tells_the_projects_volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_volumes_are_listed_by_docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "docker"
     label = '"com.docker.compose.volume": "mysql"'
     program.write_text(
@@ -133,5 +135,5 @@ def test_without_docker_there_are_no_volumes(tmp_path: Path, monkeypatch: pytest
     ("folder", "environment", "name"),
     [("My.Dosel 2", {}, "mydosel2"), ("a_b-c", {}, "a_b-c"), ("x", {"COMPOSE_PROJECT_NAME": "other"}, "other")],
 )
-def test_the_project_is_called_what_compose_calls_it(folder: str, environment: dict[str, str], name: str) -> None:
+def test_the_project_name_equals_composes(folder: str, environment: dict[str, str], name: str) -> None:
     assert docker.project_name(Path("/somewhere") / folder, environment) == name

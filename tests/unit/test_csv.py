@@ -74,7 +74,7 @@ def test_a_decimal_comma_is_none_where_commas_separate(file: Path) -> None:
         read(file, f"{HEADER}\n" + BIRD.replace("39.1", '"39,1"') + "\n")
 
 
-def test_other_columns_are_given_beside_whatever_they_hold(file: Path) -> None:
+def test_undeclared_columns_are_returned_unchanged(file: Path) -> None:
     [block] = read(file, f'id,{HEADER},,id\n"a ""b"", c\nd",{BIRD},5,é\n')
     assert block.extra.column_names == ["id", "", "id"]
     assert [column.to_pylist() for column in block.extra.columns] == [['a "b", c\nd'], ["5"], ["é"]]
@@ -120,7 +120,7 @@ def test_reading_ends_at_the_hundredth_invalid_row(bad: str, file: Path) -> None
         (f"{HEADER},{','.join('x' * 301)}\n".encode(), "it has 307 columns, and at most 306 are read"),
     ],
 )
-def test_what_is_no_csv_says_why(content: bytes, words: str, file: Path) -> None:
+def test_an_unreadable_csv_gets_the_reason(content: bytes, words: str, file: Path) -> None:
     with pytest.raises(UnreadableRows, match=words):
         read(file, content)
 
@@ -158,9 +158,7 @@ def training_file(use_case: UseCase) -> bytes:
 
 
 @pytest.mark.parametrize("use_case", [PENGUINS, EMPLOYEES], ids=lambda u: u.name)
-def test_a_file_that_ingest_takes_is_read_as_it_is_but_for_the_rows_that_ingest_refuses(
-    use_case: UseCase, file: Path
-) -> None:
+def test_the_csv_reader_and_ingest_accept_the_same_rows(use_case: UseCase, file: Path) -> None:
     agree(use_case, training_file(use_case), file)
 
 
@@ -172,7 +170,7 @@ def test_a_file_that_ingest_takes_is_read_as_it_is_but_for_the_rows_that_ingest_
         ("employees", "enriched_employee_dataset.csv"),
     ],
 )
-def test_a_published_file_is_read_as_it_is(name: str, rows_file: str, file: Path) -> None:
+def test_a_published_file_is_read_unchanged(name: str, rows_file: str, file: Path) -> None:
     if not (SHARED / rows_file).exists():
         pytest.skip(f"{rows_file} lies beside the repository only on some machines")
     agree(named(name), (SHARED / rows_file).read_bytes(), file)

@@ -204,7 +204,7 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("changes", "words"), REFUSALS, ids=[words[:50] for _, words in REFUSALS])
-def test_a_fault_is_refused_with_its_field_and_what_to_write(changes: dict[str, Any], words: str) -> None:
+def test_a_fault_is_named_with_its_field_and_what_to_write(changes: dict[str, Any], words: str) -> None:
     [problem] = [found for found in problems(replace(GOOD, **changes)) if words in found]
     assert "; " in problem
 
@@ -286,7 +286,7 @@ def test_good_files_are_read_in_the_order_of_their_names(read: Read) -> None:
         (DECLARED.format(name="a", more=""), "name: the use case a has 'a' already"),
     ],
 )
-def test_a_file_that_fails_is_named_and_the_others_run(text: str, words: str, read: Read) -> None:
+def test_a_failing_file_is_named_and_the_other_use_cases_run(text: str, words: str, read: Read) -> None:
     use_cases, [refused] = read(a="", bad=text, c="")
     assert [use_case.name for use_case in use_cases] == ["a", "c"]
     assert refused.file == "bad.py"

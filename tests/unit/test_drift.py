@@ -66,7 +66,7 @@ def test_concept_changes_only_the_labels_of_its_share(rows: pd.DataFrame) -> Non
     assert {row[-1] for row in after} <= set("1234567")
 
 
-def test_soiled_rows_cannot_be_read(rows: pd.DataFrame) -> None:
+def test_soiled_drift_sends_unreadable_measurements(rows: pd.DataFrame) -> None:
     unreadable = [not row[0].lstrip("-").isdigit() for row in sent(Drift(6, "soiled", 0.5), rows)]
     assert np.mean(unreadable) == pytest.approx(0.5, abs=0.03)
 

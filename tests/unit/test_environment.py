@@ -22,7 +22,7 @@ def mode(file: Path) -> int:
     return file.stat().st_mode & 0o777
 
 
-def test_the_callers_word_beats_a_default(settings: Settings) -> None:
+def test_the_callers_environment_overrides_the_defaults(settings: Settings) -> None:
     assert environment(settings, {})["MIN_UPDATE_TIME"] == "0"
     assert environment(settings, {"MIN_UPDATE_TIME": "300"})["MIN_UPDATE_TIME"] == "300"
 
@@ -30,7 +30,7 @@ def test_the_callers_word_beats_a_default(settings: Settings) -> None:
 @pytest.mark.parametrize(
     "name", ["DOSEL_HOME", "AIRFLOW_HOME", "AIRFLOW__CORE__EXECUTOR", "AIRFLOW__CORE__LOAD_EXAMPLES"]
 )
-def test_what_makes_them_one_platform_beats_the_caller(name: str, settings: Settings) -> None:
+def test_settings_that_connect_the_services_override_the_callers(name: str, settings: Settings) -> None:
     assert environment(settings, {name: "another"})[name] == environment(settings, {})[name] != "another"
 
 
@@ -39,14 +39,14 @@ def test_the_rest_of_the_callers_environment_is_passed_on(settings: Settings) ->
     assert environment(settings, {"AWS_PROFILE": "me"})["AWS_PROFILE"] == "me"
 
 
-def test_services_read_the_settings_we_have(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_services_get_the_settings_of_the_platform(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     given = environment(settings, {})
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     assert Settings.load() == settings
 
 
-def test_nothing_reports_home(settings: Settings) -> None:
+def test_telemetry_is_disabled(settings: Settings) -> None:
     given = environment(settings, {"MLFLOW_DISABLE_TELEMETRY": "false"})
     assert given["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert given["AIRFLOW__USAGE_DATA_COLLECTION__ENABLED"] == "False"
@@ -60,7 +60,7 @@ def test_every_file_lies_in_the_home(settings: Settings) -> None:
         assert given[name].startswith(f"sqlite:///{settings.home}"), name
 
 
-def test_an_s3_server_keeps_the_artifacts_if_there_is_one(settings: Settings) -> None:
+def test_artifacts_are_on_the_s3_server_if_one_is_set(settings: Settings) -> None:
     with_s3 = Settings(home=settings.home, s3_endpoint="http://store:9000")
     commands = [" ".join(s.command) for kind in (settings, with_s3) for s in services(kind) if s.name == "mlflow"]
     assert str(settings.home / "mlflow" / "artifacts") in commands[0]
@@ -80,7 +80,7 @@ def test_an_s3_server_that_is_not_there_is_named(
     assert "hush" not in str(raised.value)
 
 
-def test_whoever_listens_does_so_for_this_machine_alone(settings: Settings) -> None:
+def test_every_service_listens_on_127_0_0_1(settings: Settings) -> None:
     listening = [service for service in services(settings) if service.port is not None]
     assert len(listening) >= 4
     for service in listening:
@@ -92,7 +92,7 @@ def test_whoever_listens_does_so_for_this_machine_alone(settings: Settings) -> N
     assert not any("0.0.0.0" in part for service in services(settings) for part in service.command)
 
 
-def test_every_port_can_be_moved_by_the_setting_it_names(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_port_has_a_setting(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     for service in services(settings):
         if service.port is None:
             continue
@@ -143,7 +143,7 @@ def test_the_password_is_for_the_owner_only(settings: Settings) -> None:
         ("http://data-api:8090", False),
     ],
 )
-def test_a_service_of_this_machine_is_ours_to_start(url: str, ours: bool) -> None:
+def test_services_on_this_machine_are_started(url: str, ours: bool) -> None:
     assert is_local(url, 8090) is ours
 
 

@@ -20,7 +20,7 @@ TRUTH = codes(1, 1, 1, 1, 2, 2, 3, 3)
 PREDICTED = codes(1, 1, 1, 2, 2, 2, 2, 3)
 
 
-def test_figures_are_those_of_the_textbook() -> None:
+def test_metrics_equal_the_textbook_formulas() -> None:
     metrics = evaluate(TREES, TRUTH, PREDICTED).metrics
     precision, recall, support = [1, 2 / 4, 1], [3 / 4, 1, 1 / 2], [4, 2, 2]
     f1 = [2 * p * r / (p + r) for p, r in zip(precision, recall, strict=True)]
@@ -56,7 +56,7 @@ def test_nothing_right_is_zero_everywhere_and_no_complaint() -> None:
     assert set(evaluation.metrics.values()) == {0.0}
 
 
-def test_everything_right_is_one() -> None:
+def test_perfect_predictions_have_metrics_of_one() -> None:
     assert set(evaluate(TREES, TRUTH, TRUTH).metrics.values()) == {1.0}
 
 
@@ -70,7 +70,7 @@ def test_a_class_that_occurs_nowhere_counts_as_zero() -> None:
             assert evaluation.metrics[f"{ours}_{average}"] == evaluation.report[f"{average} avg"][theirs]
 
 
-def test_the_picture_says_what_is_where() -> None:
+def test_the_confusion_figure_has_labelled_axes() -> None:
     axes = confusion_figure(TREES, evaluate(TREES, TRUTH, PREDICTED).confusion).axes[0]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("Predicted", "True")
     for ticks in (axes.get_xticklabels(), axes.get_yticklabels()):
@@ -83,7 +83,7 @@ def test_the_picture_says_what_is_where() -> None:
     np.testing.assert_allclose(shares.sum(axis=1), 1)
 
 
-def test_the_picture_stands_an_empty_class() -> None:
+def test_the_confusion_figure_accepts_an_empty_class() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         confusion_figure(COVERTYPE.target, np.zeros((7, 7), dtype=np.int64))

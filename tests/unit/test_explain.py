@@ -86,7 +86,7 @@ EXACT = {
 
 
 @pytest.mark.parametrize("name", EXACT)
-def test_exact_contributions_add_up_to_what_the_model_answers(name: str, tmp_path: Path) -> None:
+def test_exact_contributions_add_up_to_the_models_answer(name: str, tmp_path: Path) -> None:
     classifier, method = EXACT[name]
     found = explained(explainer(classifier, tmp_path))
     parts = found.contributions
@@ -116,7 +116,7 @@ def test_xgboost_explains_itself(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [LGBMClassifier, LogisticRegression])
-def test_of_two_classes_one_score_explains_both(kind: Any, tmp_path: Path) -> None:
+def test_contributions_of_two_classes_have_opposite_signs(kind: Any, tmp_path: Path) -> None:
     quiet = {"verbose": -1} if kind is LGBMClassifier else {}
     features = table(ROWS, seed=1)
     two = 1 + (features["Elevation"].to_numpy() > 2900)
@@ -136,7 +136,7 @@ def test_of_two_classes_one_score_explains_both(kind: Any, tmp_path: Path) -> No
     [GradientBoostingClassifier(n_estimators=2, random_state=0), KNeighborsClassifier(4), Own()],
     ids=lambda c: type(c).__name__,
 )
-def test_others_are_drawn_and_say_so_and_add_up_as_well(classifier: Any, tmp_path: Path) -> None:
+def test_sampled_contributions_are_marked_as_such_and_add_up(classifier: Any, tmp_path: Path) -> None:
     found = explained(explainer(classifier, tmp_path))
     parts = found.contributions
     assert parts
@@ -207,7 +207,7 @@ def test_a_forest_that_would_take_too_long_is_drawn(tmp_path: Path, monkeypatch:
     assert not contributions(explainer(forest, tmp_path)).exact
 
 
-def test_drawn_values_come_as_near_shapleys_as_they_say() -> None:
+def test_sampled_values_are_within_their_standard_errors_of_shapleys() -> None:
     """Against the formula, for a function whose features interact; the background is what it is averaged over."""
     rng = np.random.default_rng(0)
     background, row = rng.normal(size=(40, 4)), np.array([1.0, -2.0, 0.5, 3.0])
@@ -237,7 +237,7 @@ def test_a_slow_model_is_drawn_from_no_longer_than_its_budget() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 7, ROWS, ROWS + 10])
-def test_neighbours_are_those_of_scikit_learn(of_tree: Explainer, count: int) -> None:
+def test_neighbours_equal_scikit_learns(of_tree: Explainer, count: int) -> None:
     features = table(ROWS, seed=1)
     preprocess = space_of(features)
     space = preprocess.transform(features)
@@ -276,7 +276,7 @@ def test_the_picture_is_that_of_principal_components(of_tree: Explainer) -> None
     assert (itself.point.x, itself.point.y) == found.projection.row
 
 
-def test_each_column_is_known_to_come_from_one_feature() -> None:
+def test_owners_finds_the_feature_of_each_encoded_column() -> None:
     features = table(ROWS, seed=1)
     model = pipeline(COVERTYPE, DecisionTreeClassifier()).fit(features, classes(features))
     found = owners(Predictor(COVERTYPE, model))
@@ -324,7 +324,7 @@ def test_rows_are_shown_only_where_the_declaration_allows(tmp_path: Path) -> Non
     assert found.rows == ()
 
 
-def test_reference_rows_come_back_as_they_were(tmp_path: Path) -> None:
+def test_reference_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
     features = table(ROWS, seed=1)
     file = reference.write(COVERTYPE, features, classes(features), tmp_path)
     found = reference.read(COVERTYPE, file.read_bytes())

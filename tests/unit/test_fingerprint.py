@@ -55,7 +55,7 @@ def test_a_change_of_meaning_is_named(use_case: UseCase, words: str) -> None:
     assert declaration_changes(then, declaration(PENGUINS)) == ""
 
 
-def test_a_spelling_that_moved_to_another_choice_is_a_change_and_a_new_one_is_none() -> None:
+def test_a_moved_spelling_is_a_change_and_a_new_spelling_is_not() -> None:
     first, second, *others = ISLAND.choices
     before = changed(0, choices=(replace(first, aliases=("west",)), second, *others))
     moved = changed(0, choices=(first, replace(second, aliases=("west",)), *others))

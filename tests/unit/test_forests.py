@@ -24,7 +24,7 @@ TREES = {
 
 @pytest.mark.parametrize("classes", [2, 4])
 @pytest.mark.parametrize("name", TREES)
-def test_it_answers_as_scikit_learn_does(name: str, classes: int) -> None:
+def test_the_converted_forest_answers_as_scikit_learn_does(name: str, classes: int) -> None:
     rows, truth = make_classification(500, COLUMNS, n_informative=5, n_redundant=0, n_classes=classes, random_state=1)
     model = TREES[name].fit(rows, truth)
     compiled = OnnxClassifier(from_forest(model, COLUMNS))

@@ -58,7 +58,7 @@ def test_the_better_enters_and_every_rule_says_why() -> None:
     assert report.latency_ms == {"challenger": 1.5, "production": 1.5}
 
 
-def test_the_first_one_needs_nobody_to_beat_but_a_floor_and_the_majority() -> None:
+def test_the_first_version_must_reach_the_floor_and_beat_the_majority_class() -> None:
     assert judged(GOOD, None).passed
     assert judged(GOOD, None).reason.endswith("; nothing was in Production")
     assert failing(judged(GOOD, None, floor=0.95)) == {"floor"}
@@ -90,7 +90,7 @@ def test_the_first_one_needs_nobody_to_beat_but_a_floor_and_the_majority() -> No
         pytest.param("gain", GOOD, BAD, {"metric": "auc"}, id="a metric nobody knows"),
     ],
 )
-def test_each_rule_keeps_out_what_breaks_it(
+def test_each_rule_refuses_a_version_that_breaks_the_rule(
     rule: str, challenger: ModelEvaluation, champion: ModelEvaluation, gate: dict[str, Any]
 ) -> None:
     report = judged(challenger, champion, **gate)
@@ -110,7 +110,7 @@ def test_a_gain_that_chance_explains_is_let_in_only_within_the_tolerance() -> No
         assert failing(report) == (set() if passes else {"interval"})
 
 
-def test_a_gain_of_exactly_what_is_asked_is_enough() -> None:
+def test_a_gain_of_exactly_min_gain_is_enough() -> None:
     truth = np.array([1, 2] * 50)
     wrong = np.where(np.arange(100) < 25, 3, truth)
     worse = np.where(np.arange(100) < 50, 3, truth)
@@ -124,7 +124,7 @@ def test_without_held_out_rows_nothing_enters() -> None:
     assert failing(report) >= {"floor", "baseline", "gain", "interval", "class recall"}
 
 
-def test_a_class_without_held_out_rows_is_named_and_keeps_nobody_out() -> None:
+def test_a_class_without_held_out_rows_is_named_and_blocks_no_version() -> None:
     some = TRUTH != 3
     challenger, champion = (showing(right(share)[some]) for share in (0.9, 0.7))
     report = judge(Gate(), TARGET, TRUTH[some], SPLIT, challenger, champion, 0)
@@ -132,7 +132,7 @@ def test_a_class_without_held_out_rows_is_named_and_keeps_nobody_out() -> None:
     assert "no held-out rows of Three" in next(r.words for r in report.rules if r.name == "class recall")
 
 
-def test_the_report_is_kept_and_read_as_it_was() -> None:
+def test_the_report_survives_json() -> None:
     for report in (judged(GOOD, BAD), judged(BAD, GOOD), judged(GOOD, None)):
         document = json.loads(json.dumps(report.document(), allow_nan=False))
         assert document["passed"] is report.passed

@@ -50,14 +50,14 @@ def test_known_values_keep_their_hash_for_ever() -> None:
 
 
 @pytest.mark.parametrize("spelling", [2544, 2544.0, "2544", "2544.0", " 2544", "2.544e3", np.int64(2544)])
-def test_one_value_has_one_hash_however_it_is_written(spelling: Any) -> None:
+def test_every_spelling_of_a_value_has_the_same_hash(spelling: Any) -> None:
     written = table([[*({**EXAMPLE, "Elevation": spelling}.values()), "3"]])
     typed = frames.frame(COVERTYPE, [EXAMPLE]).assign(Cover_Type=[3])
     assert hashing.row_keys(COVERTYPE, written) == hashing.row_keys(COVERTYPE, typed)
     assert hashing.is_test(COVERTYPE, written) == hashing.is_test(COVERTYPE, typed)
 
 
-def test_whole_columns_hash_like_fractional_ones() -> None:
+def test_integer_columns_hash_like_float_columns() -> None:
     whole, fractional = pd.DataFrame({"x": [0, 1, -7]}), pd.DataFrame({"x": [0.0, 1.0, -7.0]})
     assert (hashing.hashes(whole, ["x"], "s") == hashing.hashes(fractional, ["x"], "s")).all()
 
@@ -68,7 +68,7 @@ def test_minus_zero_is_zero() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["object", "str", "category"])
-def test_text_hashes_alike_in_every_type_that_holds_it(dtype: Any) -> None:
+def test_text_has_the_same_hash_in_every_column_type(dtype: Any) -> None:
     words = pd.Series(["Rawah", "Cache", "Rawah"])
     expected = hashing.hashes(pd.DataFrame({"x": words.astype("object")}), ["x"], "s")
     assert (hashing.hashes(pd.DataFrame({"x": words.astype(dtype)}), ["x"], "s") == expected).all()

@@ -38,7 +38,7 @@ def test_the_record_is_for_its_owner_alone(home: Home, tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "started-with.json").stat().st_mode) == 0o600
 
 
-def test_a_damaged_record_is_as_none(home: Home, tmp_path: Path) -> None:
+def test_a_damaged_record_counts_as_missing(home: Home, tmp_path: Path) -> None:
     (tmp_path / "started-with.json").write_text("{")
     assert home.last_start() == {}
 
@@ -77,7 +77,7 @@ def test_only_some_settings_mean_other_rows(home: Home) -> None:
     assert home.differences(changed, SOURCE) == ["BATCH_FRACTION was not set, is 1"]
 
 
-def test_what_is_set_aside_is_a_home_again(home: Home, tmp_path: Path) -> None:
+def test_data_set_aside_is_a_home_of_its_own(home: Home, tmp_path: Path) -> None:
     fill(tmp_path)
     assert home.has_rows()
     aside = home.set_aside()
@@ -89,7 +89,7 @@ def test_what_is_set_aside_is_a_home_again(home: Home, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["former"]
 
 
-def test_forgetting_leaves_what_is_not_ours(home: Home, tmp_path: Path) -> None:
+def test_forget_keeps_other_files(home: Home, tmp_path: Path) -> None:
     fill(tmp_path)
     home.set_aside()
     fill(tmp_path)

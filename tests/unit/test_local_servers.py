@@ -47,7 +47,7 @@ def fake(tmp_path: Path) -> Iterator[Fake]:
 @pytest.mark.parametrize(
     ("kind", "told"), [(MariaDB, "mariadbd .*apt-get install mariadb-server"), (Minio, "minio .*go install github")]
 )
-def test_a_program_that_is_missing_is_named_with_how_to_get_it(
+def test_a_missing_program_is_named_with_its_installation(
     kind: type[LocalServer], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local_servers, "SYSTEM_FOLDERS", ())
@@ -81,14 +81,14 @@ def test_a_port_that_was_taken_meanwhile_is_changed_and_the_password_is_not(fake
     assert again.password == fake.password
 
 
-def test_one_that_ends_by_itself_is_told_with_its_last_words(fake: Fake) -> None:
+def test_a_server_that_ends_is_an_error_with_the_end_of_its_log(fake: Fake) -> None:
     fake.code = "raise SystemExit('no room')"
     fake._answers = lambda: False  # type: ignore[method-assign]
     with pytest.raises(StartupError, match=r"Fake stopped unexpectedly\.\n(.*\n)*  \| no room\nIts log: .*fake\.log"):
         fake.start()
 
 
-def test_one_that_never_answers_is_ended(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_never_answers_is_stopped(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_servers, "START_SECONDS", 0.2)
     fake._answers = lambda: False  # type: ignore[method-assign]
     with pytest.raises(StartupError, match="Fake does not answer after"):
@@ -96,7 +96,7 @@ def test_one_that_never_answers_is_ended(fake: Fake, monkeypatch: pytest.MonkeyP
     assert not fake.running
 
 
-def test_a_start_does_not_disturb_the_one_that_runs(fake: Fake, tmp_path: Path) -> None:
+def test_a_second_start_does_not_disturb_the_running_server(fake: Fake, tmp_path: Path) -> None:
     fake.start()
     before = Processes(tmp_path).leader("fake")
     Fake(tmp_path, {}).start()
@@ -118,7 +118,7 @@ with guarded(home):
 """
 
 
-def test_what_a_killed_process_had_started_is_ended(tmp_path: Path) -> None:
+def test_the_children_of_a_killed_process_are_stopped(tmp_path: Path) -> None:
     owner = subprocess.run(
         [sys.executable, "-c", KILLED_OWNER, str(tmp_path)], capture_output=True, text=True, check=False, timeout=60
     )

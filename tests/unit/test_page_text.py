@@ -16,5 +16,5 @@ from ui.text import plain
         ("one\n\n# two", r"one \# two"),
     ],
 )
-def test_markdown_in_a_text_is_shown_as_it_is_written(written: str, shown: str) -> None:
+def test_markdown_in_a_text_is_escaped(written: str, shown: str) -> None:
     assert plain(written) == shown

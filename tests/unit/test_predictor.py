@@ -84,12 +84,12 @@ def test_every_answer_is_the_pipelines_own(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ONNX)
-def test_these_are_answered_by_onnx(name: str) -> None:
+def test_supported_classifiers_are_answered_by_onnx(name: str) -> None:
     predictor = Predictor(COVERTYPE, fitted(CLASSIFIERS[name]))
     assert (predictor.backend, predictor.fallback_reason) == ("onnx", "")
 
 
-def test_two_classes_that_are_as_probable_are_told_apart_as_the_model_does() -> None:
+def test_ties_between_classes_are_decided_by_the_model() -> None:
     """Four neighbours tie often; the sums that a forest's votes are, in float32, would fall either way."""
     model = fitted(CLASSIFIERS["neighbours"])
     features = table(500, seed=3)
@@ -133,7 +133,7 @@ def test_the_encoding_is_the_preprocessings_to_the_last_bit() -> None:
             assert values == pytest.approx(features[NUMBERS[number]].to_numpy())
 
 
-def test_rows_held_out_can_overrule_what_trial_rows_have_shown(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_parity_check_on_held_out_rows_can_reject_onnx(caplog: pytest.LogCaptureFixture) -> None:
     model, other = fitted(CLASSIFIERS["forest"]), fitted(RandomForestClassifier(20, max_depth=12, random_state=5))
     held_out = table(300, seed=6)
     agreed = Predictor(COVERTYPE, model)
@@ -198,7 +198,7 @@ class Own(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.tile(np.arange(len(self.classes_)) / 21, (len(x), 1))
 
 
-def test_what_cannot_be_converted_is_answered_by_scikit_learn_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+def test_scikit_learn_answers_for_a_model_that_cannot_be_converted(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         predictor = Predictor(COVERTYPE, fitted(Own()))
     assert (predictor.backend, predictor.onnx) == ("scikit-learn", None)
@@ -221,7 +221,7 @@ def test_a_conversion_that_answers_otherwise_is_refused(monkeypatch: pytest.Monk
     )
 
 
-def test_a_proven_form_is_taken_as_it_is() -> None:
+def test_a_stored_onnx_model_is_used_without_a_new_check() -> None:
     model = fitted(CLASSIFIERS["forest"])
     proven = Predictor(COVERTYPE, model)
     again = Predictor(COVERTYPE, model, proven.onnx)
@@ -229,7 +229,7 @@ def test_a_proven_form_is_taken_as_it_is() -> None:
     assert again.predict([COVERTYPE.example]) == proven.predict([COVERTYPE.example])
 
 
-def test_classes_that_nobody_declared_are_refused() -> None:
+def test_undeclared_classes_are_refused() -> None:
     features = table(100, seed=1)
     model = pipeline(COVERTYPE, DecisionTreeClassifier()).fit(features, np.arange(100) % 2 + 90)
     with pytest.raises(RegistryError, match=r"does not declare: \[90, 91\]"):

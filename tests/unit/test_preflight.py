@@ -50,7 +50,7 @@ def test_nothing_in_the_way_leaves_nothing_behind(settings: Settings) -> None:
     assert list(settings.home.iterdir()) == []
 
 
-def test_a_taken_port_names_who_has_it_and_what_moves_ours(settings: Settings, listening: int) -> None:
+def test_a_used_port_is_named_with_its_process_and_the_setting(settings: Settings, listening: int) -> None:
     said = refusal(settings, service(listening))
     assert f"port {listening} (MLflow) is used by " in said
     assert f"(process {os.getpid()})" in said
@@ -87,7 +87,7 @@ def test_services_that_run_already_are_not_asked_about(settings: Settings, liste
     preflight.check(settings, [])
 
 
-def test_a_full_disk_is_told_with_what_is_needed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_refused_with_the_space_needed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=preflight.DISK_BYTES - 1_000_000))
     said = refusal(settings)
     assert f"the disk of {settings.home} has 999 MB left and 1,000 MB are needed" in said

@@ -96,7 +96,7 @@ def test_a_service_is_found_while_it_runs(home: Home) -> None:
     assert home.processes.started() == ["fake"]
 
 
-def test_a_service_gets_the_environment_it_is_given_and_no_other(home: Home) -> None:
+def test_a_service_gets_only_the_given_environment(home: Home) -> None:
     home.start(OBEDIENT)
     words = home.processes.log("fake").read_text().split()
     assert "GIVEN" in words
@@ -134,7 +134,7 @@ def test_descendants_are_found_after_their_leader_has_died(home: Home) -> None:
     assert not alive(grandchild)
 
 
-def test_only_those_that_resist_are_called_forced(home: Home) -> None:
+def test_stop_returns_only_the_services_that_were_killed(home: Home) -> None:
     home.start(OBEDIENT, "good")
     home.start(STUBBORN_GRANDCHILD, "bad")
     assert home.processes.stop() == ["bad"]
@@ -148,7 +148,7 @@ def test_a_number_that_was_reused_is_not_our_service(home: Home, bystander: psut
     assert home.processes.started() == []
 
 
-def test_a_clock_that_was_set_hides_nothing(home: Home) -> None:
+def test_a_changed_clock_hides_no_process(home: Home) -> None:
     process = home.start(OBEDIENT)
     home.write_record(process.pid, process.create_time() - 5)
     assert home.processes.leader("fake") == process
@@ -156,14 +156,14 @@ def test_a_clock_that_was_set_hides_nothing(home: Home) -> None:
     assert not alive(process)
 
 
-def test_a_record_from_before_the_machine_started_is_of_nobody(home: Home, bystander: psutil.Process) -> None:
+def test_a_process_record_from_before_the_boot_is_ignored(home: Home, bystander: psutil.Process) -> None:
     home.write_record(bystander.pid, psutil.boot_time() - 3600)
     assert home.processes.stop() == []
     assert alive(bystander)
 
 
 @pytest.mark.parametrize("text", ["", "{", None], ids=["empty", "cut short", "missing"])
-def test_a_record_that_cannot_be_read_is_of_nobody(text: str | None, home: Home) -> None:
+def test_an_unreadable_process_record_is_ignored(text: str | None, home: Home) -> None:
     if text is not None:
         home.write_record(1, 0)
         (home.folder / "run" / "fake.json").write_text(text)

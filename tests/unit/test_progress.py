@@ -138,7 +138,7 @@ def store(settings: Settings, number: int, received: list[list[str]]) -> None:
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
-def test_candidates_come_in_the_order_they_were_tried(client: MlflowClient) -> None:
+def test_candidates_are_listed_in_search_order(client: MlflowClient) -> None:
     for position in ("10/10", "2/10", "9/10", "1/10"):
         client.set_terminated(candidate(client, position, 0.5))
     seen = candidates_since(client, COVERTYPE.experiment, LONG_AGO)
@@ -161,7 +161,7 @@ def test_no_experiment_yet_means_no_candidates(client: MlflowClient) -> None:
     assert candidates_since(client, "not there", LONG_AGO) == []
 
 
-def test_batches_are_told_once_and_only_new_ones(settings: Settings, received: Received) -> None:
+def test_each_new_batch_is_reported_once(settings: Settings, received: Received) -> None:
     store(settings, 1, received(3, seed=1))
     progress = Progress(COVERTYPE, settings)
     assert progress.poll() == []
@@ -174,7 +174,7 @@ def test_batches_are_told_once_and_only_new_ones(settings: Settings, received: R
     assert set(progress.phases) == {"batches"}
 
 
-def test_candidates_are_told_with_the_best_so_far(settings: Settings, client: MlflowClient) -> None:
+def test_candidates_are_reported_with_the_best_score_so_far(settings: Settings, client: MlflowClient) -> None:
     progress = Progress(COVERTYPE, settings)
     for position, score in (("1/3", 0.7), ("2/3", 0.6)):
         client.set_terminated(candidate(client, position, score))
@@ -186,7 +186,7 @@ def test_candidates_are_told_with_the_best_so_far(settings: Settings, client: Ml
     assert [news.split()[-1] for news in progress.poll()] == ["0.1000", "0.8000"]
 
 
-def test_batches_that_come_one_after_the_other_are_one_bar(settings: Settings, received: Received) -> None:
+def test_consecutive_batches_share_one_bar(settings: Settings, received: Received) -> None:
     progress = Progress(COVERTYPE, settings)
     assert progress.bars() == []
     store(settings, 1, received(3, seed=1))
@@ -199,9 +199,7 @@ def test_batches_that_come_one_after_the_other_are_one_bar(settings: Settings, r
     assert re.fullmatch(r"2 batches  1,204 rows  [\d,]+ rows/s  1 refused  0 duplicates", bar.text)
 
 
-def test_batches_of_a_while_ago_are_no_bar_any_more(
-    settings: Settings, received: Received, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_old_batches_have_no_bar(settings: Settings, received: Received, monkeypatch: pytest.MonkeyPatch) -> None:
     progress = Progress(COVERTYPE, settings)
     store(settings, 1, received(3))
     progress.poll()
@@ -209,7 +207,7 @@ def test_batches_of_a_while_ago_are_no_bar_any_more(
     assert progress.bars() == []
 
 
-def test_each_family_that_is_searched_has_a_bar_until_it_is_done(settings: Settings, client: MlflowClient) -> None:
+def test_each_searched_family_has_a_bar_until_its_search_ends(settings: Settings, client: MlflowClient) -> None:
     progress = Progress(COVERTYPE, settings)
     for position, score, parent, family in (
         ("1/3", 0.7, "a", "forest"),
@@ -229,7 +227,7 @@ def test_each_family_that_is_searched_has_a_bar_until_it_is_done(settings: Setti
     assert progress.bars() == [Bar("covertype forest", "1/3  best 0.5000", 1, 3)]
 
 
-def test_production_is_told_with_its_reason(settings: Settings, client: MlflowClient) -> None:
+def test_a_promotion_is_reported_with_its_reason(settings: Settings, client: MlflowClient) -> None:
     progress = Progress(COVERTYPE, settings)
     assert progress.poll() == []
     assert progress.production is None
@@ -244,7 +242,7 @@ def test_production_is_told_with_its_reason(settings: Settings, client: MlflowCl
     assert progress.poll() == []
 
 
-def test_a_task_that_failed_is_told_once_a_try(settings: Settings, airflow: Airflow) -> None:
+def test_a_failed_task_is_reported_once_for_each_try(settings: Settings, airflow: Airflow) -> None:
     progress = Progress(COVERTYPE, settings)
     write_log(settings, {"error_detail": [{"exc_type": "SourceUnavailable", "exc_value": "answered 500"}]})
     airflow.failed = [failure()]
@@ -301,14 +299,14 @@ def test_a_dag_that_is_not_known_yet_has_no_troubles(settings: Settings, airflow
         ("metadatabase", "healthy", []),
     ],
 )
-def test_health_is_that_of_the_parts_we_need(
+def test_airflow_is_healthy_if_the_required_components_are(
     part: str, status: str | None, unhealthy: list[str], settings: Settings, airflow: Airflow
 ) -> None:
     airflow.health[part] = {"status": status}  # type: ignore[dict-item]
     assert AirflowRuns(settings).unhealthy() == unhealthy
 
 
-def test_a_token_that_has_run_out_is_fetched_anew(settings: Settings, airflow: Airflow) -> None:
+def test_an_expired_token_is_replaced(settings: Settings, airflow: Airflow) -> None:
     import httpx
 
     runs = AirflowRuns(settings)
@@ -325,7 +323,7 @@ def test_a_token_that_has_run_out_is_fetched_anew(settings: Settings, airflow: A
 @pytest.mark.parametrize(
     ("under_way", "started"), [({INGEST: 0}, [INGEST]), ({INGEST: 1}, []), ({}, [])], ids=["idle", "busy", "unknown"]
 )
-def test_a_nudge_starts_the_ingest_unless_it_runs(
+def test_start_ingest_triggers_the_dag_unless_it_runs(
     under_way: dict[str, int], started: list[str], settings: Settings, airflow: Airflow
 ) -> None:
     airflow.dags = under_way
@@ -333,7 +331,9 @@ def test_a_nudge_starts_the_ingest_unless_it_runs(
     assert airflow.started == started
 
 
-def test_services_that_do_not_answer_are_no_news(tmp_path: Path, settings: Settings, airflow: Airflow) -> None:
+def test_services_that_do_not_answer_are_not_reported_as_progress(
+    tmp_path: Path, settings: Settings, airflow: Airflow
+) -> None:
     progress = Progress(COVERTYPE, settings)
     airflow.server.shutdown()
     airflow.server.server_close()

@@ -51,7 +51,7 @@ def test_a_row_of_another_width_is_refused(received: list[Any]) -> None:
     ],
     ids=repr,
 )
-def test_what_is_no_number_is_refused_for_one(value: Any) -> None:
+def test_text_that_is_not_a_number_is_refused(value: Any) -> None:
     assert reason(row(Slope=value)) == f"Slope: expected a whole number from 0 to 90 °, got {describe(value)}"
 
 
@@ -153,7 +153,7 @@ def test_all_reasons_of_a_row_are_given() -> None:
     assert [part.partition(":")[0] for part in found] == ["Elevation", "Slope", "Soil_Type", "Cover_Type"]
 
 
-def test_positions_are_those_in_the_batch() -> None:
+def test_positions_count_rows_of_the_batch() -> None:
     checked = check(COVERTYPE, [[], GOOD, row(Slope="x"), row(Slope="1"), GOOD[1:]], "uci")
     assert list(checked.refused) == [0, 2, 4]
     assert checked.accepted["Slope"].to_dict() == {1: 17.0, 3: 1.0}
@@ -177,7 +177,7 @@ def test_numbers_may_come_as_json_numbers() -> None:
     assert check(COVERTYPE, as_numbers, "uci").accepted.equals(check(COVERTYPE, [GOOD], "uci").accepted)
 
 
-def test_what_may_be_missing_is_kept_as_missing_however_that_is_written() -> None:
+def test_every_missing_mark_is_stored_as_missing() -> None:
     use_case = dataclasses.replace(
         COVERTYPE,
         features=tuple(dataclasses.replace(f, optional=f.name in ("Slope", "Soil_Type")) for f in COVERTYPE.features),

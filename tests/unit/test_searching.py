@@ -15,7 +15,7 @@ RECORD = BatchRecord(1, "group 6", "e1", 1, "x", datetime(2026, 11, 21, tzinfo=U
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_a_search_shows_how_far_it_is(terminal: bool) -> None:
+def test_a_search_shows_its_progress(terminal: bool) -> None:
     shown = io.StringIO()
     with Searching(Console(file=shown, force_terminal=terminal, width=100)) as searching:
         for done in (1, 2):

@@ -54,7 +54,7 @@ def test_without_labels_there_is_no_evidence() -> None:
     assert log_evidence_of_harm(Tally(90, 100), np.array([0]), np.array([0]))[0] == pytest.approx(0)
 
 
-def test_the_evidence_depends_on_the_counts_alone_so_that_it_continues_after_a_restart() -> None:
+def test_the_evidence_depends_on_the_counts_alone() -> None:
     random = np.random.default_rng(3)
     correct, total = looks(0.8, 500, random)
     whole = log_evidence_of_harm(Tally(1_700, HELD_OUT), correct, total)

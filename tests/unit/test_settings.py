@@ -103,7 +103,7 @@ def test_settings_do_not_change() -> None:
         Settings.load().seed = 1  # type: ignore[misc]
 
 
-def test_every_setting_says_what_it_is() -> None:
+def test_every_setting_has_a_description() -> None:
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
 
 

@@ -82,7 +82,7 @@ def test_another_python_is_refused(
 
 
 @pytest.mark.parametrize("version", [(3, 11, 0), (3, 12, 9), (3, 13, 99)])
-def test_the_pythons_it_promises_will_do(
+def test_supported_pythons_are_accepted(
     version: tuple[int, ...], setup_venv: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(setup_venv, "sys", SimpleNamespace(version_info=version))
@@ -98,7 +98,7 @@ def test_a_python_without_venv_names_the_package(
     assert f"python{sys.version_info.major}.{sys.version_info.minor}-venv" in said
 
 
-def test_a_full_disk_is_told(
+def test_a_full_disk_ends_the_setup_with_the_space_needed(
     setup_venv: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2.9e9))
@@ -115,7 +115,7 @@ def test_a_pin_comes_with_all_its_hashes_and_nothing_else(setup_venv: ModuleType
     assert "sha256:dd" in setup_venv.pinned("uvicorn")
 
 
-def test_a_package_that_is_not_pinned_is_told(setup_venv: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_package_without_a_pin_is_named(setup_venv: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert "do not pin uvi" in refusal(lambda: setup_venv.pinned("uvi"), capsys)
 
 
@@ -175,7 +175,7 @@ def test_an_installation_that_failed_is_not_taken_for_done(
     assert not setup_venv.STAMP.exists()
 
 
-def test_caches_stay_in_the_folder_unless_the_caller_has_one(
+def test_caches_are_in_the_project_unless_the_caller_sets_a_folder(
     setup_venv: Any, commands: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("UV_CACHE_DIR", "/mine")
@@ -194,7 +194,7 @@ def test_caches_stay_in_the_folder_unless_the_caller_has_one(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_ended_in_the_middle_it_is_one_line_and_leaves_nothing_running(number: int, tmp_path: Path) -> None:
+def test_an_interrupted_setup_prints_one_line_and_stops_its_processes(number: int, tmp_path: Path) -> None:
     """The script in a folder of its own, with a first command that never ends."""
     (tmp_path / "scripts").mkdir()
     script = tmp_path / "scripts" / "setup_venv.py"

@@ -66,7 +66,7 @@ def test_a_batch_is_named_by_group_epoch_and_number() -> None:
     assert [str(request.url) for request in outside.requests] == [f"{URL}?group_number=6"]
 
 
-def test_a_source_that_tells_no_epoch_has_none() -> None:
+def test_a_source_without_an_epoch_gives_an_empty_epoch() -> None:
     batch = Outside(ok()).next_batch()
     assert batch is not None
     assert batch.epoch == ""
@@ -94,7 +94,7 @@ def test_a_source_that_tells_no_epoch_has_none() -> None:
         "no rows after the tenth",
     ],
 )
-def test_the_end_has_many_spellings(answer: httpx.Response, waits: list[float]) -> None:
+def test_every_answer_for_the_end_of_the_data_is_understood(answer: httpx.Response, waits: list[float]) -> None:
     outside = Outside(answer)
     assert outside.next_batch() is None
     assert (len(outside.requests), waits) == (1, [])
@@ -123,9 +123,7 @@ def test_the_end_has_many_spellings(answer: httpx.Response, waits: list[float]) 
         (ok(batch_number=None), "batch_number None; expected 1 or more"),
     ],
 )
-def test_what_no_second_try_would_mend_is_an_error_at_once(
-    answer: httpx.Response, told: str, waits: list[float]
-) -> None:
+def test_a_permanent_failure_is_not_retried(answer: httpx.Response, told: str, waits: list[float]) -> None:
     outside = Outside(answer)
     with pytest.raises(SourceError, match=told) as raised:
         outside.next_batch()
@@ -148,7 +146,7 @@ def test_what_no_second_try_would_mend_is_an_error_at_once(
         (httpx.DecodingError("no gzip"), "cannot be reached"),
     ],
 )
-def test_what_may_pass_is_tried_again_but_not_for_ever(
+def test_a_temporary_failure_is_retried_a_few_times(
     answer: httpx.Response | Exception, told: str, waits: list[float]
 ) -> None:
     recovering = Outside(answer, ok())
@@ -180,7 +178,7 @@ def test_a_source_may_say_when_to_come_again(asked: str, waited: float, waits: l
 
 
 @pytest.mark.parametrize("asked", ["Wed, 21 Oct 2026 07:28:00 GMT", "soon", "nan", ""])
-def test_a_wait_that_is_no_number_is_ours_to_choose(asked: str, waits: list[float]) -> None:
+def test_an_invalid_retry_after_gets_the_default_wait(asked: str, waits: list[float]) -> None:
     assert Outside(httpx.Response(503, headers={"Retry-After": asked}), ok()).next_batch() is not None
     assert 0 < waits[0] < 1
 

@@ -61,7 +61,7 @@ def test_plain_text_goes_the_fast_way(value: str) -> None:
         *("nested", "what ends a value or a line", "a mark at the beginning", "half a pair", "longer than a block"),
     ],
 )
-def test_what_came_is_kept(rows: Rows, expected: list[list[Any]]) -> None:
+def test_received_values_are_kept_as_text(rows: Rows, expected: list[list[Any]]) -> None:
     assert columns(rows) == expected
 
 

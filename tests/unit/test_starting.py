@@ -30,7 +30,7 @@ def platform(tmp_path: Path) -> Platform:
     return Platform(Settings(home=tmp_path), {}, Console(soft_wrap=True))
 
 
-def test_a_refused_file_is_named_in_one_line_before_anything_starts(
+def test_a_refused_declaration_is_named_before_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(up, "REFUSED", (RefusedFile("wine.py", ("folds: 1 is too few", "name: ''")),))

@@ -47,7 +47,7 @@ def searched(
 
 @pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
 @pytest.mark.parametrize("forest", [RandomForestClassifier, ExtraTreesClassifier])
-def test_all_27_scores_of_9_forests_are_those_of_27(forest: type[Any], sparse: bool) -> None:
+def test_nine_forests_give_the_scores_of_all_27_candidates(forest: type[Any], sparse: bool) -> None:
     model = pipeline(forest(random_state=7), sparse)
     reference = searched(model_selection.GridSearchCV, model, GRID)
     fits: list[int] = []
@@ -84,7 +84,7 @@ def test_the_fit_time_of_a_forests_beginning_is_absent() -> None:
     assert np.isfinite(ours.cv_results_["mean_score_time"]).all()
 
 
-def test_candidates_are_told_a_group_at_a_time() -> None:
+def test_the_callback_gets_candidates_group_by_group() -> None:
     """The order is that of the groups: the number of trees is not the grid's last name here."""
     grid = {"classifier__n_estimators": [3, 8], "classifier__warm_start": [False], "classifier__max_depth": [2, 4]}
     grid["classifier__verbose"] = [0, 0]
@@ -112,7 +112,7 @@ def test_candidates_are_told_a_group_at_a_time() -> None:
     ],
     ids=["no forest", "no seed", "a generator", "no seed in the grid", "warm start", "out of bag", "no trees"],
 )
-def test_what_is_no_forest_by_seed_is_fitted_one_by_one(model: Any, params: dict[str, Any]) -> None:
+def test_models_other_than_seeded_forests_are_fitted_one_by_one(model: Any, params: dict[str, Any]) -> None:
     assert isinstance(strategy("forest_prefixes", model, [params]), Each)
 
 
@@ -149,7 +149,7 @@ def _meet() -> None:
     searched(GridSearchCV, pipeline(Meeting()), {"classifier__n_neighbors": [1, 3, 5, 7]}, jobs=2)
 
 
-def test_a_daemonic_process_as_celerys_are_uses_the_cores_it_is_given() -> None:
+def test_a_daemonic_process_fits_in_several_threads() -> None:
     process = multiprocessing.get_context("fork").Process(target=_meet, daemon=True)
     process.start()
     process.join(60)

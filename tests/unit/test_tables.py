@@ -33,7 +33,7 @@ def sizes(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "use_case", [u for u in ALL if isinstance(u.rows, PackageRows | GeneratedRows)], ids=lambda u: u.name
 )
-def test_what_a_use_case_brings_itself_is_acceptable(use_case: UseCase, tmp_path: Path) -> None:
+def test_the_declared_source_of_a_use_case_gives_valid_rows(use_case: UseCase, tmp_path: Path) -> None:
     batch = source_of(use_case, Settings(home=tmp_path)).next_batch()
     assert batch
     checked = check(use_case, batch.rows, batch.coding)
@@ -81,7 +81,7 @@ def test_a_table_is_given_once_and_other_content_is_another_batch(sizes: Path) -
     ],
     ids=["empty", "lacks one", "one twice", "not UTF-8"],
 )
-def test_what_is_no_such_table_is_refused_by_name(content: bytes, words: str, sizes: Path) -> None:
+def test_a_file_with_other_content_is_refused(content: bytes, words: str, sizes: Path) -> None:
     sizes.write_bytes(content)
     with pytest.raises(SourceError, match=words):
         file_table(PENGUINS, sizes).next_batch()

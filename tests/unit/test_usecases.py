@@ -24,7 +24,7 @@ def test_no_two_use_cases_share_a_name(attribute: str) -> None:
     assert len(set(values)) == len(values)
 
 
-def test_the_default_is_one_of_them() -> None:
+def test_the_default_use_case_is_declared() -> None:
     assert DEFAULT in ALL
 
 
@@ -101,7 +101,7 @@ def test_every_candidate_can_be_built_and_heeds_the_seed(use_case: UseCase) -> N
             candidate.build(0).set_params(**params)
 
 
-def test_covertype_is_what_its_clients_know() -> None:
+def test_covertype_keeps_the_names_that_its_clients_use() -> None:
     assert COVERTYPE.columns == (
         "Elevation",
         "Aspect",

@@ -162,7 +162,7 @@ VALUES: list[tuple[str, Any, Any]] = [
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(("field", "value", "expected"), VALUES, ids=[f"{f} {str(v)[:12]!r}" for f, v, _ in VALUES])
-def test_a_value_gets_one_verdict_whichever_way_it_comes(
+def test_a_value_gets_the_same_result_from_every_reader(
     way: str, field: str, value: Any, expected: Any, tmp_path: Path
 ) -> None:
     values, message = WAYS[way](USE_CASE.example | {field: value}, tmp_path)
@@ -190,14 +190,14 @@ def test_all_errors_of_a_row_are_named_in_the_order_of_the_features(way: str, tm
         ({}, f"slope: {WHOLE}, got nothing"),
     ],
 )
-def test_a_field_is_matched_as_a_header_is_and_refused_if_it_means_nothing(row: dict[str, Any], message: str) -> None:
+def test_field_names_match_like_csv_headers_and_unknown_names_are_refused(row: dict[str, Any], message: str) -> None:
     row = {"area": "Rawah"} | row
     _, errors = Validator(USE_CASE).check_rows([row])
     assert "; ".join(error.message for error in errors.get(0, [])) == message
 
 
 @pytest.mark.parametrize("row", [None, 1, "row", [], [1], {f"f{i}": 1 for i in range(200)}], ids=lambda r: str(r)[:9])
-def test_what_is_no_row_is_refused_as_a_whole(row: Any) -> None:
+def test_a_value_that_is_not_a_row_gets_one_error(row: Any) -> None:
     [[error]] = Validator(USE_CASE).check_rows([row])[1].values()
     assert error.field is None
     assert error.message.startswith("expected a JSON object with the fields slope, share, area, side, got ")
@@ -212,7 +212,7 @@ def test_the_first_hundred_invalid_rows_are_listed_with_all_their_errors() -> No
     assert errors[1].message == f"row 2: share: {SHARE}, got 9"
 
 
-def test_category_codes_do_not_grow_with_what_is_asked() -> None:
+def test_category_codes_do_not_grow_with_lookups() -> None:
     codes = CategoryCodes(AREA, frozenset())
     size = len(codes)
     for blanks in range(1000):
@@ -223,7 +223,7 @@ def test_category_codes_do_not_grow_with_what_is_asked() -> None:
 @given(
     st.one_of(st.floats().map(str), st.from_regex(r"[ +-]?[0-9.]{0,6}([eE][+-]?[0-9]{0,4})?[ dfx]?", fullmatch=True))
 )
-def test_what_arrow_reads_as_a_number_is_that_number(text: str) -> None:
+def test_arrow_and_the_validator_read_the_same_numbers(text: str) -> None:
     """The validator lets Arrow read a column of plain numbers; its own grammar decides about all others."""
     try:
         value = pa.array([text]).cast(pa.float64())[0].as_py()
@@ -232,7 +232,7 @@ def test_what_arrow_reads_as_a_number_is_that_number(text: str) -> None:
     assert np.array_equal(value, as_number(text)) or not np.isfinite(value)
 
 
-def test_columns_are_those_of_a_frame_a_table_and_mappings() -> None:
+def test_columns_are_equal_from_frames_tables_and_mappings() -> None:
     rows: list[dict[str, Any]] = [
         dict(USE_CASE.example),
         USE_CASE.example | {"share": None, "area": "C7", "side": None},

@@ -1,4 +1,4 @@
-"""A use case's declaration, compared with the tables that exist for it. Nothing is changed here."""
+"""Compares a use case's declaration with its tables, and changes nothing."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass

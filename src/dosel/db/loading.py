@@ -89,7 +89,7 @@ def _field(values: pa.Array) -> pa.Array:
         return pa.repeat("\\N", len(values))
     if not pa.types.is_string(values.type):
         return pc.cast(values, pa.string()).fill_null("\\N")
-    # Looked for in the whole column at once, which holds none as a rule: Arrow would look into each value.
+    # Search the whole column at once, since special characters are rare: Arrow would search each value.
     data = values.buffers()[2]
     held = data.to_pybytes() if data else b""
     for character, escape in _ESCAPES.items():

@@ -56,7 +56,7 @@ class ModelCache:
             for old in sorted(_versions(home), key=lambda folder: folder.stat().st_mtime, reverse=True)[MAX_VERSIONS:]:
                 shutil.rmtree(old, ignore_errors=True)
         except OSError:
-            # Another process was faster, or the disk is full: the model in memory answers all the same.
+            # Another process was faster, or the disk is full. The API still answers, from memory.
             log.warning("%s version %d could not be written to the cache", name, number, exc_info=True)
             return False
         return True

@@ -1,4 +1,4 @@
-"""How many answers ever got truth, and how long it took."""
+"""The share of answers whose true class became known, and the delay."""
 
 from dataclasses import dataclass
 from math import ceil
@@ -48,7 +48,7 @@ def coverage(connection: Connection, use_case: str, entry: Promotion) -> Coverag
     labelled = connection.scalar(select(func.count()).select_from(with_truth).where(mine)) or 0
 
     def delay(share: float) -> float | None:
-        """The delay that this share of the truths did not exceed."""
+        """The quantile of the delays for this share."""
         if not labelled:
             return None
         query = select(FEEDBACK.c.delay).select_from(with_truth).where(mine).order_by(FEEDBACK.c.delay)

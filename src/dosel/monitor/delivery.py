@@ -1,4 +1,4 @@
-"""Delivers events to the configured targets, at least once: an event is marked only after the target has it.
+"""Delivers events to the configured targets, at least once: an event is marked only after the target has accepted it.
 
 One process delivers at a time. Killed between a request and its mark, the request is repeated by the next delivery.
 """
@@ -23,7 +23,7 @@ from dosel.settings import Settings
 from dosel.warehouse.events import URGENT, StoredEvent, stored_event
 
 BUDGET_SECONDS = 20.0
-"""How long a delivery goes on; a request that has begun then still ends."""
+"""Time limit of a delivery; a request that has begun by then is still finished."""
 
 CHUNK = 100
 """Events that are read at once, and the most in one message."""
@@ -31,14 +31,14 @@ CHUNK = 100
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=30), timedelta(hours=1)
 
 NEW_TARGET = timedelta(hours=1)
-"""A target that was just configured gets the events of this time, too, but none before."""
+"""A new target also gets the events of this time before its first delivery, and no older ones."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Delivered:
-    """What a delivery did: events that targets have now, and failed requests."""
+    """The result of a delivery: how many events were sent, and how many requests failed."""
 
     sent: int = 0
     failed: int = 0

@@ -1,4 +1,4 @@
-"""Truth that clients give about answers: each logged answer gets it once, all of a call or nothing."""
+"""Stores feedback, the true classes that clients send for logged answers: a whole call or nothing, once an answer."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,7 +29,7 @@ NAMED = 10
 
 @dataclass(frozen=True)
 class Receipt:
-    """What became of the rows of a call.
+    """The number of a call's rows by result.
 
     Attributes:
         accepted: their truth is new and is stored now.
@@ -127,7 +127,7 @@ def entry_of(history: Sequence[Promotion], model: str, version: int, at: datetim
     """
     named = [entry for entry in reversed(history) if entry.model == model and entry.to_version == version]
     before = [entry for entry in named if entry.at <= at]
-    # The clocks of the service and of what promotes may differ.
+    # The clocks of the API and of the process that promotes may differ.
     just_after = [entry for entry in reversed(named) if at < entry.at <= at + CLOCK_TOLERANCE]
     return next(iter((*before, *just_after)), None)
 

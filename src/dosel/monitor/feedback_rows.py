@@ -17,7 +17,7 @@ MAX_ROWS = 10_000
 MAX_ROW_NUMBER = 2**31 - 1
 
 NO_CODING = ""
-"""The classes are numbered as in answers, not as a source numbers them."""
+"""Class codes are those of answers, not a source's numbers."""
 
 
 class GivenTruth(NamedTuple):
@@ -64,7 +64,7 @@ def read_csv(target: Target, body: bytes) -> list[GivenTruth]:
 
 
 def csv_rows(body: bytes) -> list[Any]:
-    """The rows of a CSV as mappings, unjudged; a line with more or fewer values than the header as a list.
+    """The rows of a CSV as mappings, not validated; a line with more or fewer values than the header as a list.
 
     Raises:
         UnreadableRows, InvalidRows: as `read_csv`.

@@ -1,4 +1,4 @@
-"""What follows once harm is proven: one note and one event for each time in Production, then the declared actions."""
+"""Reacts to proven harm: one note and one event for each time in Production, then the declared actions."""
 
 import logging
 from contextlib import suppress
@@ -104,7 +104,7 @@ def _roll_back(registry: Registry, found: Health, event: Event) -> None:
         registry.ledger.note(found.model, text)
         return
     try:
-        # Production may be moved meanwhile by somebody who knows more.
+        # A person may have moved Production meanwhile; that decision stays.
         with suppress(PromotionConflict):
             registry.roll_back(found.model, ACTOR, f"harm: {event.evidence}", after=found.sequence)
     except PromotionRefused as error:

@@ -197,7 +197,7 @@ def _course(truths: Sequence[Truths], alpha: float) -> tuple[Point, ...]:
     points = []
     for part in truths:
         if not len(part.truth):
-            # A batch of which feedback said everything before.
+            # Feedback had given the true class of every row of this batch before.
             continue
         correct += int((part.truth == part.answered).sum())
         labels += len(part.truth)

@@ -1,4 +1,4 @@
-"""Events of what went wrong outside the registry: the audit, tasks of Airflow, and the API that follows Production."""
+"""Events about failures outside the registry: the audit, Airflow's tasks, and an API that lost track of Production."""
 
 import hashlib
 import re
@@ -32,7 +32,7 @@ def stale(use_case: str, version: int | None, since: datetime, why: str) -> Even
     """The API cannot confirm that it answers with the version in Production.
 
     Args:
-        version: the one that answers meanwhile; None if none does.
+        version: the version that answers meanwhile, or None.
         why: what the API waits for.
     """
     meanwhile = f"version {version} keeps answering" if version is not None else "no version answers"
@@ -68,7 +68,7 @@ def report_failed_task(context: Mapping[str, Any]) -> None:
     """Airflow's `on_failure_callback`: write the event of a task that failed for good, and try to deliver it."""
     error, task = context.get("exception"), context["task_instance"]
     if isinstance(error, QualityError | AccountingError):
-        # They have an event of their own, from where they were found.
+        # These errors have an event already, written where they were raised.
         return
     settings = Settings.load()
     engine = connect(settings.warehouse_url)

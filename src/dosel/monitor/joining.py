@@ -22,7 +22,7 @@ KEYS_PER_QUERY = 5_000
 
 
 def add_batch(engine: Engine, batch: Truths, keys: Keys) -> bool:
-    """Add the labelled rows of a batch, and the truth that they are about logged answers, in one transaction.
+    """Add the labelled rows of a batch, and their classes as the truth about logged answers, in one transaction.
 
     A row whose truth a client gave before is among the version's labelled rows already, and is left out here.
 

@@ -8,14 +8,14 @@ from dosel.warehouse.events import StoredEvent
 
 
 def link(event: StoredEvent, settings: Settings) -> str:
-    """The address of the page on which to look."""
+    """The address of the page to look at."""
     service, _, path = event.place.partition("/")
     base = {"mlflow": settings.mlflow_url, "airflow": settings.airflow_url}.get(service, settings.page_url)
     return f"{base.rstrip('/')}/{path}" if path else base
 
 
 def body(event: StoredEvent, settings: Settings) -> str:
-    """What a person needs to act: since when, the evidence, where to look, what to type. Lines of plain text."""
+    """The lines of a message: since when, the evidence, the page to look at, and the command to run."""
     lines = (
         f"Since {event.since:%Y-%m-%d %H:%M:%S} UTC. {event.evidence.rstrip('.')}.",
         f"Look: {link(event, settings)}",

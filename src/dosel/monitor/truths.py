@@ -57,7 +57,7 @@ class TruthStore:
             return {str(reference) for reference in connection.scalars(query)}
 
     def coverage(self, use_case: str, entry: Promotion) -> Coverage:
-        """How many answers got truth since an entry of the ledger, of the version that it names."""
+        """The number of answers with a known true class since an entry of the ledger, by the entry's version."""
         with transaction(self._engine) as connection:
             return coverage(connection, use_case, entry)
 

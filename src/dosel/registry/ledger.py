@@ -168,7 +168,7 @@ class PromotionLedger:
             return orphans.since(connection, folders)
 
     def record_manifest(self, manifest: Manifest) -> Manifest:
-        """Record a manifest, and return the one that counts: the first of a version stays."""
+        """Record a version's manifest, unless the version has one; return the version's manifest."""
         key = (manifest.model, manifest.version, manifest.run_id)
         try:
             with self._transaction() as connection:

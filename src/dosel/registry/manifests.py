@@ -41,7 +41,7 @@ class Manifest:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over all of it, the declaration included: 64 hexadecimal digits."""
+        """SHA-256 over the files' digests and the facts, declaration included: 64 hexadecimal digits."""
         files = dict(self.files)
         content: Any = files if self.facts is None else {"files": files, "facts": self.facts.document()}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -34,7 +34,8 @@ class ModelVersion:
 
     Attributes:
         run_id: "" if MLflow names no run, or a text that is no run's id.
-        attested: metrics, parameters and tags are the ledger's; otherwise MLflow's, which anybody there can edit.
+        attested: metrics, parameters and tags are the ledger's. Otherwise they are MLflow's, and every user of MLflow
+            can edit them.
     """
 
     name: str

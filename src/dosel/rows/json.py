@@ -193,7 +193,7 @@ def _reading() -> Iterator[None]:
 def _parts(body: bytes) -> Iterator[bytes]:
     """A JSON list as smaller lists, since the decoder keeps all other threads waiting while it reads one.
 
-    It is cut at braces that may lie within a text: such a part is not JSON.
+    The list is cut at braces. A brace within a text gives a part that is not JSON.
     """
     if not (found := _LIST_OF_BYTES.match(body)):
         yield body
@@ -239,7 +239,10 @@ def _chunks(text: str) -> Iterator[list[Any]]:
 
 
 def _item(text: str, window: str, start: int, place: int) -> tuple[Any, int | None]:
-    """The item at a place of the text, by way of the window that starts before, and its end; None if the window ends.
+    """Decode the item at `place` of the text from a window that begins at `start`.
+
+    Returns:
+        The item, and the place where the item ends; None instead of the place if the window ends first.
 
     Raises:
         JSONDecodeError: it is not JSON.

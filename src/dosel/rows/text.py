@@ -24,7 +24,7 @@ def as_text(rows: Sequence[Sequence[Any]], columns: Sequence[str]) -> pa.Table:
 
 
 def _read_as_lines(rows: Sequence[Sequence[Any]], columns: Sequence[str]) -> pa.Table | None:
-    """The rows by way of tab-separated lines, five times as fast; None if one of them is not plain text throughout."""
+    """Read the rows as tab-separated lines, five times as fast as value by value; None if a value is not plain text."""
     if not rows or {len(row) for row in rows} != {len(columns)}:
         return None
     try:

@@ -5,6 +5,7 @@ value (None, blank, or one of the use case's `missing` marks) is valid for an op
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -29,6 +30,9 @@ MAX_INVALID_ROWS = 100
 
 MESSAGES = 3
 """Errors whose messages `InvalidRows` repeats as its text."""
+
+_GOT = re.compile(r", got .*?(?=; [^;]*: expected |$)", re.DOTALL)
+"""From what was received to the next message; a received text may contain a semicolon itself."""
 
 Mask = npt.NDArray[np.bool_]
 
@@ -256,6 +260,11 @@ def describe(value: Any) -> str:
 def cut(text: str) -> str:
     """The text, or its first `MAX_SHOWN` characters."""
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
+
+
+def without_values(messages: str) -> str:
+    """Messages of invalid values, joined by "; ", without what was received: what was expected stays."""
+    return _GOT.sub(", got a value that is not shown", messages)
 
 
 def _out_of_bounds(number: Number, values: Any) -> Any:

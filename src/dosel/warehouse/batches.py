@@ -21,6 +21,7 @@ from dosel.db.tables import BATCHES, WRITERS, UseCaseTables
 from dosel.errors import AccountingError, WarehouseError
 from dosel.rows.hashing import row_keys
 from dosel.rows.text import as_text
+from dosel.rows.validation import without_values
 from dosel.sources import Batch
 from dosel.usecases import SURPLUS, UseCase
 from dosel.warehouse import refusals
@@ -103,6 +104,9 @@ class BatchStore:
             text: the batch's rows as `as_text` gives them, if the caller has them already.
         """
         text = as_text(batch.rows, self._use_case.columns) if text is None else text
+        if not self._use_case.expose_training_rows:
+            # The event goes to people who may not see the rows.
+            refused = {position: without_values(why) for position, why in refused.items()}
         with transaction(self._engine) as connection:
             connection.execute(self._lock_row.with_for_update())
             epoch = self._epoch(connection, batch)

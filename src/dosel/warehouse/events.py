@@ -25,14 +25,14 @@ MOST_TEXT = 15_000
 
 @dataclass(frozen=True)
 class Event:
-    """Something that a person should know.
+    """An event that a person should know about.
 
     Attributes:
         incident: names what happened; a second event of the same incident is not written.
         what: one sentence without a full stop.
         evidence: the figures or reasons behind it.
-        command: what to type.
-        place: where to look: "page", "mlflow", or "airflow", with a path after it, such as "mlflow/#/models/x".
+        command: the command to run.
+        place: the page to look at: "page", "mlflow", or "airflow", with a path after it, such as "mlflow/#/models/x".
         since: when it began; by default when the event is written.
     """
 

@@ -47,7 +47,7 @@ def _added(engine: Engine, use_case: UseCase) -> Mapping[Table, tuple[Column[Any
 
 
 def _extend(engine: Engine, use_case: UseCase, added: Mapping[Table, tuple[Column[Any], ...]]) -> None:
-    """Adds columns. The clean table's come last: they say that everything before them was done."""
+    """Adds columns. The clean table's columns come last, as the sign that all other steps are done."""
     clean = tables_of(use_case).clean
     if clean in added:
         loader = Loader(engine)

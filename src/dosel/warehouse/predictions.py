@@ -47,7 +47,7 @@ class PredictionStore:
         """Stores all of them, or none.
 
         Raises:
-            WarehouseError: the data store cannot be reached, or gave up.
+            WarehouseError: the data store cannot be reached, or timed out.
             Exception: the data store does not accept one of them; the message may contain its values.
         """
         place = AnswerRecord._fields.index("at")

@@ -14,7 +14,7 @@ from dosel.rows.columns import Floats
 class OnnxClassifier:
     """A classifier over encoded rows, as an ONNX model.
 
-    One thread: a row is finished before a second thread has woken up, and more cores are used by more workers.
+    ONNX Runtime gets one thread: one row takes less time than waking up a second thread. More workers use more cores.
     """
 
     def __init__(self, onnx: bytes) -> None:
