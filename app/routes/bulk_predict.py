@@ -131,8 +131,8 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, uploads: Places
         state.metrics.rows(sample.rows)
         ids = ids_of(request.scope)
         version, record = served.version, state.record
-        for row_no, numbers, codes, prediction in sample.sampled:
-            record.offer(LogEntry(*ids, began, use_case, version, numbers, codes, prediction, row_no, sample.rows))
+        for row_no, numbers, codes, answer in sample.sampled:
+            record.offer(LogEntry(*ids, began, use_case, version, numbers, codes, answer, row_no, sample.rows))
         response = _sent(out, f"{kind}; charset=utf-8" if kind == CSV else kind, served)
         if stale:
             response.headers[STALE] = "true"

@@ -74,9 +74,12 @@ class PredictRow:
         asked = QueryParams(scope["query_string"]).get("model") if scope["query_string"] else None
         loaded, stale = await asked_for(scope, self._follower, use_case, named, asked)
         prediction = loaded.predictor.one(numbers, codes)
-        self._log.offer(LogEntry(*ids_of(scope), time.time(), use_case, loaded.version, numbers, codes, prediction))
+        answer = msgspec.json.encode(prediction)
+        self._log.offer(
+            LogEntry(*ids_of(scope), time.time(), use_case, loaded.version, tuple(numbers), tuple(codes), answer)
+        )
         # The object without its closing brace, then which model it was, encoded once a version.
-        return b"".join((msgspec.json.encode(prediction)[:-1], loaded.signature)), stale
+        return b"".join((answer[:-1], loaded.signature)), stale
 
 
 def routes(

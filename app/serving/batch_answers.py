@@ -14,18 +14,18 @@ from dosel.rows.columns import Columns
 from dosel.rows.csv import Block
 
 if TYPE_CHECKING:
-    from dosel.model.predictor import Prediction, Predictor, Scores
+    from dosel.model.predictor import Predictor, Scores
 
 CHUNK_ROWS = 8_192
 
 
 class Sampled(NamedTuple):
-    """An answered row; `row_no` counts from 1."""
+    """An answered row, as in `LogEntry`; `row_no` counts from 1."""
 
     row_no: int
     numbers: list[float]
     codes: list[int]
-    prediction: "Prediction"
+    answer: bytes
 
 
 class BatchSample:
@@ -50,7 +50,7 @@ class BatchSample:
                 before + place + 1,
                 rows.numbers[place].tolist(),
                 rows.codes[place].tolist(),
-                predictor.at(scores, place),
+                msgspec.json.encode(predictor.at(scores, place)),
             )
             for place in chosen
         ]

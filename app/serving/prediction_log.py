@@ -15,7 +15,6 @@ from dosel.rows.columns import Columns
 from dosel.usecases import UseCase
 
 if TYPE_CHECKING:
-    from dosel.model.predictor import Prediction
     from dosel.registry.store import ModelVersion
     from dosel.warehouse.predictions import AnswerRecord, PredictionStore
 
@@ -24,7 +23,16 @@ MAX_RETRY_SECONDS = 30.0
 CHUNK = 1_000
 """Entries that are written in one transaction."""
 
+
+class _Answer(msgspec.Struct):
+    """What is kept of a `Prediction`."""
+
+    prediction: int
+    probabilities: msgspec.Raw
+
+
 _encoded = msgspec.json.Encoder().encode
+_decoded = msgspec.json.Decoder(_Answer).decode
 
 log = logging.getLogger("uvicorn.error")
 
@@ -32,7 +40,9 @@ log = logging.getLogger("uvicorn.error")
 class LogEntry(NamedTuple):
     """One answered row. Cheap to create; the writing thread formats it.
 
-    `numbers` and `codes` are the row's, as in `Columns`. It is number `row_no`, from 1, of the request's `rows`.
+    `numbers` and `codes` are the row's, as in `Columns`; `answer` is its `Prediction` as JSON. Plain tuples and bytes,
+    which the garbage collector need not look through while thousands of them wait. The row is number `row_no`, from 1,
+    of the request's `rows`.
     """
 
     request_id: str
@@ -42,7 +52,7 @@ class LogEntry(NamedTuple):
     version: "ModelVersion"
     numbers: Sequence[float]
     codes: Sequence[int]
-    prediction: "Prediction"
+    answer: bytes
     row_no: int = 1
     rows: int = 1
 
@@ -149,6 +159,7 @@ def _records_of(use_case: UseCase, entries: Sequence[LogEntry]) -> "Iterator[Ans
     # The last one is that of a missing value, whose code is -1; a missing number is null in JSON, too.
     words = [(*category.values, None) for category in use_case.categories]
     for entry, key in zip(entries, keys, strict=True):
+        answer = _decoded(entry.answer)
         texts = [values[code] for values, code in zip(words, entry.codes, strict=True)]
         yield AnswerRecord(
             entry.request_id,
@@ -161,6 +172,6 @@ def _records_of(use_case: UseCase, entries: Sequence[LogEntry]) -> "Iterator[Ans
             entry.version.version,
             _encoded(dict(zip(names, (*entry.numbers, *texts), strict=True))).decode(),
             key,
-            _encoded(entry.prediction.probabilities).decode(),
-            entry.prediction.prediction,
+            bytes(answer.probabilities).decode(),
+            answer.prediction,
         )

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from app.serving.prediction_log import LogEntry, PredictionLog
-from dosel.model.predictor import Prediction
 from dosel.monitor.health import Health
 from dosel.monitor.watch import Watch
 from dosel.pipeline import Pipeline
@@ -152,9 +151,9 @@ def test_a_row_of_a_batch_is_the_truth_about_an_answer_that_was_logged_before(
     row = dict(zip(COVERTYPE.feature_names, rows[3], strict=False))
     numbers, codes, _ = JsonReader(COVERTYPE).row(json.dumps(row).encode())
     version = champion.registry.version(COVERTYPE.model_name, 1)
-    prediction = Prediction(2, "Lodgepole Pine", {"Lodgepole Pine": 1.0})
+    answer = b'{"prediction":2,"label":"Lodgepole Pine","probabilities":{"Lodgepole Pine":1.0}}'
     log = PredictionLog(10, lambda: PredictionStore(champion._engine))
-    log.offer(LogEntry("r-1", None, time.time(), COVERTYPE, version, numbers, codes, prediction))
+    log.offer(LogEntry("r-1", None, time.time(), COVERTYPE, version, numbers, codes, answer))
     assert log._flush()
     champion.ingest(Deliveries(batch(rows, 2)))
     champion.score()

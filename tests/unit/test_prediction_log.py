@@ -10,17 +10,17 @@ import pytest
 from app.serving import prediction_log
 from app.serving.prediction_log import LogEntry, PredictionLog
 from dosel.errors import WarehouseError
-from dosel.model.predictor import Prediction
 from dosel.usecases.covertype import COVERTYPE
 from dosel.warehouse.predictions import AnswerRecord, PredictionStore
 
 SECRET = 1234.5
+ANSWER = b'{"prediction":2,"label":"x","probabilities":{"x":1.0}}'
 VERSION: Any = SimpleNamespace(name="vf", version=1)
 
 
 def entry(name: str) -> LogEntry:
     numbers = [SECRET] * len(COVERTYPE.numbers)
-    return LogEntry(name, None, 1.0, COVERTYPE, VERSION, numbers, [0, -1], Prediction(2, "x", {"x": 1.0}))
+    return LogEntry(name, None, 1.0, COVERTYPE, VERSION, numbers, [0, -1], ANSWER)
 
 
 class Store:

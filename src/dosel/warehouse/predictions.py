@@ -61,4 +61,4 @@ class PredictionStore:
 
 def _moment(at: float) -> str:
     """UTC to the microsecond, as both data stores read it."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    return datetime.fromtimestamp(at, UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
