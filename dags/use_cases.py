@@ -69,6 +69,13 @@ def score(use_case_name: str) -> list[int]:
 
     Returns the batches' ids.
     """
+    use_case = named(use_case_name)
+    from dosel.db.engine import connect
+    from dosel.registry.ledger import PromotionLedger
+
+    # Before the first promotion there is nothing to score, and importing the pipeline takes seconds.
+    if PromotionLedger(connect(Settings.load().warehouse_url)).last(use_case.model_name) is None:
+        return []
     return opened(use_case_name).score()
 
 
@@ -153,7 +160,7 @@ def prune() -> int:
 
 @dag(
     dag_id="dosel_retention",
-    schedule=timedelta(days=1),
+    schedule="0 4 * * *",
     tags=["dosel"],
     description="Deletes old entries of the prediction log",
     **DAG_SETTINGS,

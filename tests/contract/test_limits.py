@@ -223,7 +223,7 @@ def test_a_client_gets_half_of_the_places() -> None:
     places = Places("the queue", 4)
     places.take("one")
     places.take("one")
-    with pytest.raises(Overloaded, match=r"no more for one client \(2 of 4\)"):
+    with pytest.raises(Overloaded, match=r"no more room for one client \(2 of 4\)"):
         places.take("one")
     places.take("other", 2)
     with pytest.raises(Overloaded, match="is full"):
@@ -315,7 +315,7 @@ def test_work_past_its_deadline_raises_too_late_and_keeps_its_place_until_done()
         released, queue = threading.Event(), WorkQueue("sums", 1, 1, 0.05)
         with pytest.raises(TooLate, match=r"sums take longer than 0\.05 s"):
             await queue.run("one", released.wait)
-        with pytest.raises(Overloaded, match="no more for one client"):
+        with pytest.raises(Overloaded, match="no more room for one client"):
             queue.check("one")
         released.set()
         assert await queue.run("other", lambda: 7) == 7

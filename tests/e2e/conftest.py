@@ -24,7 +24,7 @@ class Installation:
     user_home: Path
     environment: dict[str, str]
 
-    def make(self, *targets: str, timeout: float = 400, **settings: str) -> "subprocess.CompletedProcess[str]":
+    def make(self, *targets: str, timeout: float = 600, **settings: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             ["make", *targets],
             cwd=ROOT,

@@ -53,7 +53,7 @@ def test_pull_prints_stores_and_audits_the_batches(
             ["1", "group", "6", "#1", "e7"],
             ["2", "group", "6", "#2", "e7"],
         ]
-        assert ledger[1].split()[-4:] == ["44", "40", "1", "3"]
+        assert ledger[1].split()[-6:] == ["44", "40", "1", "(2.3%)", "3", "(6.8%)"]
         assert f"from {url}/data" in ledger[3]
 
     shown = dosel("quarantine", COVERTYPE.name)

@@ -81,7 +81,7 @@ CASES: dict[str, tuple[Talk, type[SourceError], str, int]] = {
     ),
     "HTML": (says(answer(b"<h1>It works!</h1>")), SourceUnavailable, "not JSON: b'<h1>It works", TRIES),
     "truncated JSON": (says(answer(SECOND[:-9])), SourceUnavailable, "not JSON", TRIES),
-    "no gzip": (says(answer(SECOND, "200 OK", "Content-Encoding: gzip")), SourceUnavailable, "DecodingError", TRIES),
+    "no gzip": (says(answer(SECOND, "200 OK", "Content-Encoding: gzip")), SourceUnavailable, "damaged gzip", TRIES),
     "another group": (says(answer(body(GOOD, 2, group_number=5))), SourceError, "sent group 5; expected 6", 1),
     "no batch number": (says(answer(body(GOOD, 0))), SourceError, "batch_number 0", 1),
     "no rows but text": (says(answer(body("rows", 2))), SourceError, "no list of rows", 1),

@@ -100,5 +100,12 @@ def test_the_dags_of_the_other_use_cases_are_there(tmp_path: Path, environment: 
     )
     done = run(tmp_path, environment | airflow, "-c", code)
     assert done.returncode == 0, done.stderr
-    wanted = ["employees_ingest", "employees_train", "penguins_ingest", "penguins_train"]
+    wanted = [
+        "dosel_messages",
+        "dosel_retention",
+        "employees_ingest",
+        "employees_train",
+        "penguins_ingest",
+        "penguins_train",
+    ]
     assert done.stdout.splitlines()[-1] == f"{wanted} {{}}"
