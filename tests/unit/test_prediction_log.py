@@ -56,7 +56,7 @@ def test_a_row_that_cannot_be_stored_loses_no_other_row(
         # What ran in this process before may have configured the server's loggers.
         monkeypatch.setattr(logging.getLogger(name), "propagate", True)
         monkeypatch.setattr(logging.getLogger(name), "disabled", False)
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.DEBUG, "uvicorn.error"):
         assert log._flush()
     assert store.kept == [name for name in names if name not in store.bad]
     assert (log.stored, log.dropped, log.waiting) == (7, 3, 0)
