@@ -17,8 +17,6 @@ from dosel.registry.store import Store
 from dosel.usecases.covertype import COVERTYPE
 from tests.integration.worlds import FAMILIES, World
 
-pytestmark = pytest.mark.storage
-
 
 def replaced(monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]) -> None:
     """Has the artifact store give changed files. The store itself is shared with other tests."""
@@ -32,6 +30,7 @@ def replaced(monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]) 
     monkeypatch.setattr("dosel.registry.store.download_artifacts", download)
 
 
+@pytest.mark.storage
 @pytest.mark.parametrize(
     ("file", "words"),
     [
@@ -84,6 +83,7 @@ def test_a_run_that_no_training_recorded_is_not_registered(world: World) -> None
         world.pipeline().registry.register(COVERTYPE, copied.info.run_id)
 
 
+@pytest.mark.storage
 def test_the_manifest_is_recorded_before_the_upload(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """At the upload, the ledger has the digests of exactly the files that are uploaded."""
     recorded = []
