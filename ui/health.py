@@ -10,7 +10,6 @@ import streamlit as st
 from dosel.client import ApiProblem, Client
 from dosel.errors import ServiceError
 from dosel.wording import duration
-from ui import errors
 from ui.text import plain
 
 STATES = {
@@ -27,12 +26,10 @@ def show(client: Client, use_case: dict[str, Any]) -> None:
     """Show the state, the accuracy over time and each metric; nothing while nothing is in Production."""
     try:
         health = client.health(use_case["name"])
-    except ApiProblem as problem:
-        if problem.status != NOT_FOUND:
-            errors.show(problem, "health")
-        return
     except ServiceError as error:
-        errors.show(error, "health")
+        if not (isinstance(error, ApiProblem) and error.status == NOT_FOUND):
+            # The message above already has the reason.
+            st.caption("The health of the version in Production cannot be read now.")
         return
     st.subheader("Health")
     icon, colour, words = STATES[health["state"]]

@@ -156,7 +156,7 @@ def test_a_row_sent_on_the_page_gets_an_answer(browser: Browser, running: tuple[
         expect(page.get_by_text("since", exact=False).first).to_be_visible()
         keep(page, f"page-{width}-empty")
         fill_in_and_send(page)
-        expect(page.get_by_text(f"by {COVERTYPE.model_name} version 1")).to_be_visible()
+        expect(page.get_by_text(f"by {COVERTYPE.model_name} version 1").first).to_be_visible()
         # Why it answered so: by the version that did, with what speaks for it, the picture and the neighbours.
         expect(page.get_by_text(f"{COVERTYPE.model_name} version 1, which gave the answer")).to_be_visible()
         expect(page.locator("[data-testid='stVegaLiteChart']").nth(2)).to_be_visible()
@@ -216,7 +216,7 @@ def test_a_value_that_the_api_refuses_is_marked_in_the_api_s_words(
         expect(field).to_have_value(f"{NUMBER.example:g}")
         page.get_by_role("button", name="Predict").click()
         expect(message).to_have_count(0)
-        expect(page.get_by_text(f"by {COVERTYPE.model_name} version 1")).to_be_visible()
+        expect(page.get_by_text(f"by {COVERTYPE.model_name} version 1").first).to_be_visible()
 
 
 def test_the_api_is_stopped_in_the_middle_and_comes_back(
@@ -233,7 +233,7 @@ def test_the_api_is_stopped_in_the_middle_and_comes_back(
             wait_until(lambda: httpx.get(f"{url}/readyz").is_success)
             page.get_by_role("button", name="Try again").click()
             fill_in_and_send(page)
-            expect(page.get_by_text(f"by {COVERTYPE.model_name} version 1")).to_be_visible()
+            expect(page.get_by_text(f"by {COVERTYPE.model_name} version 1").first).to_be_visible()
         page.get_by_role("button", name="Predict").click()
         expect(page.get_by_text("No answer, for the reason above.")).to_be_visible()
         expect(page.get_by_text("The prediction API cannot be reached.")).to_have_count(1)
