@@ -9,7 +9,7 @@ import streamlit as st
 
 from dosel.client import ApiProblem, Client
 from dosel.errors import ServiceError
-from dosel.wording import duration
+from dosel.wording import NEEDS_LABELS, NO_CONTEXT, duration
 from ui.text import plain
 
 STATES = {
@@ -50,6 +50,47 @@ def show(client: Client, use_case: dict[str, Any]) -> None:
             "Promised: measured on the held-out rows of the gate. At least and at most: bounds of the live figure, "
             "valid at every look."
         )
+    with st.expander("Without labels"):
+        _show_context(use_case["name"], health["context"])
+
+
+def _show_context(name: str, context: dict[str, Any] | None) -> None:
+    if context is None:
+        st.caption(NO_CONTEXT)
+        return
+    estimate, test = context["estimate"], context["two_sample"]
+    if estimate["accuracy"] is None:
+        st.markdown(f"Estimated accuracy: {plain(estimate['refused'])}.")
+    else:
+        bounds = f"{estimate['low']:.1%} to {estimate['high']:.1%}"
+        st.markdown(f"Estimated accuracy **{estimate['accuracy']:.1%}** ({bounds}) on {context['answers']:,} answers.")
+    if test is None:
+        st.markdown(f"Comparison with training rows: {plain(context['unknown'])}.")
+    else:
+        st.markdown(
+            f"A classifier tells these rows from training rows with AUC {test['auc']:.2f} (0.5: not at all), "
+            f"p = {test['p_value']:.2f}. {context['outside']:.1%} of the rows have a value that no training row has."
+        )
+        st.dataframe(_changes(context["features"]), width="stretch", hide_index=True, key=f"changes-{name}")
+        st.caption(
+            "Effect: Wasserstein distance over the interquartile range for numbers, Jensen-Shannon distance for "
+            "categories. By chance: what 19 of 20 samples of training rows do not exceed."
+        )
+    st.caption(NEEDS_LABELS)
+
+
+def _changes(features: list[dict[str, Any]]) -> pd.DataFrame:
+    rows = [
+        {
+            "feature": feature["title"],
+            "training rows → answered rows": feature["change"] or "not shown",
+            "effect": f"{feature['effect']:.2f}",
+            "by chance": f"{feature['by_chance']:.2f}",
+            "outside": f"{feature['outside']:.1%}",
+        }
+        for feature in features
+    ]
+    return pd.DataFrame(rows)
 
 
 def _say_harm(use_case: dict[str, Any], health: dict[str, Any]) -> None:

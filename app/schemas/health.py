@@ -58,6 +58,59 @@ class CoverageInfo(_Described):
     delay_p90: float | None = Field(description="The seconds that 90 % of the truths did not exceed.")
 
 
+class EstimateInfo(_Described):
+    """The accuracy that the probabilities let expect, calibrated on held-out rows."""
+
+    accuracy: float | None = Field(description="null if the estimate is refused.")
+    low: float | None = Field(description="The accuracy of these rows is between `low` and `high` in 95 of 100 cases.")
+    high: float | None
+    thin: float | None = Field(description="Share of rows that are unlike the held-out rows.")
+    refused: str = Field(description="Why there is no estimate; empty if there is one.")
+
+
+class TwoSampleInfo(_Described):
+    """A classifier two-sample test of the answered rows against training rows."""
+
+    auc: float = Field(description="0.5 if the classifier cannot tell them apart, 1 if it always can.")
+    p_value: float
+    permutations: int
+
+
+class FeatureChangeInfo(_Described):
+    """One feature of the answered rows, beside the training rows."""
+
+    name: str
+    title: str
+    kind: Literal["number", "category"]
+    effect: float = Field(
+        description="Number: Wasserstein distance divided by the interquartile range of the training rows. Category: "
+        "Jensen-Shannon distance. At least the change of the share of missing values."
+    )
+    by_chance: float = Field(description="19 of 20 samples of training rows have at most this effect.")
+    outside: float = Field(description="Share of rows with a value that no training row has.")
+    change: str | None = Field(
+        description="The change in the declared unit; null if the use case does not expose its rows.",
+        examples=["median 2,950 m → 3,120 m"],
+    )
+
+
+class ContextInfo(_Described):
+    """What the newest answers show without labels. It never alarms, and it cannot see a concept drift.
+
+    Shares and effects are rounded to 0.05 if the use case does not expose its rows.
+    """
+
+    at: datetime = Field(description="When this was computed.")
+    first: datetime
+    last: datetime
+    answers: int
+    estimate: EstimateInfo
+    two_sample: TwoSampleInfo | None
+    outside: float | None = Field(description="Share of rows with a value that no training row has.")
+    features: list[FeatureChangeInfo] = Field(description="The largest effect beyond chance first.")
+    unknown: str = Field(description="Why the comparison with training rows is missing; empty if it is there.")
+
+
 class HealthInfo(_Described):
     """Whether the version in Production is still as good as the gate found on the held-out rows."""
 
@@ -74,4 +127,5 @@ class HealthInfo(_Described):
     harmed_since: datetime | None
     findings: list[FindingInfo]
     coverage: CoverageInfo
+    context: ContextInfo | None = Field(description="Without labels; null until it was computed.")
     course: list[PointInfo] = Field(description="The accuracy over time.")

@@ -15,6 +15,7 @@ import numpy as np
 from dosel.db.engine import connect
 from dosel.errors import AccountingError, DeclarationChanged, PromotionConflict, QualityError, SourceError
 from dosel.model import tags
+from dosel.monitor.context import try_to_update_context
 from dosel.monitor.delivery import try_to_deliver
 from dosel.monitor.harm import training_seed, watch_for_harm
 from dosel.monitor.health import Health, health
@@ -194,6 +195,7 @@ class Pipeline:
         with self._messages():
             scored = Watch(self._use_case, self._registry, self._batches, self._engine).score_batches()
             watch_for_harm(self._use_case, self._registry, self._engine)
+        try_to_update_context(self._use_case, self._registry, self._engine)
         return scored
 
     def training_reason(self) -> str:

@@ -15,8 +15,10 @@ from rich.text import Text
 
 from dosel.warehouse.events import Attempt, StoredEvent
 from dosel.warehouse.records import BatchRecord, RefusedBatch, RefusedRow
+from dosel.wording import NEEDS_LABELS, NO_CONTEXT
 
 if TYPE_CHECKING:
+    from dosel.monitor.context import Context
     from dosel.monitor.health import Health
     from dosel.training.candidates import ScoredCandidate
 
@@ -253,4 +255,35 @@ def health_table(health: "Health") -> Table:
             f"dosel rollback {health.use_case} puts the previous version back"
         )
     table.caption, table.caption_justify = "\n".join(captions), "left"
+    return table
+
+
+def context_table(context: "Context | None") -> Table:
+    """A table of the features that changed most since the training, and what else is known without labels."""
+    table = Table(box=None, pad_edge=False, title="without labels", title_justify="left", title_style="bold")
+    table.caption_justify = "left"
+    table.add_column("feature", overflow="fold")
+    table.add_column("training rows → answered rows", overflow="fold")
+    for column in ("effect", "by chance", "outside"):
+        table.add_column(column, justify="right", no_wrap=True)
+    if context is None:
+        table.caption = NO_CONTEXT
+        return table
+    for feature in context.features:
+        figures = (f"{feature.effect:.2f}", f"{feature.by_chance:.2f}", f"{feature.outside:.1%}")
+        table.add_row(escape(feature.title), escape(feature.change or "not shown"), *figures)
+    estimate, test = context.estimate, context.two_sample
+    captions = [f"{context.answers:,} answers, {context.first:%Y-%m-%d %H:%M} to {context.last:%Y-%m-%d %H:%M} UTC"]
+    if estimate.accuracy is None:
+        captions.append(f"estimated accuracy: {estimate.refused}")
+    else:
+        captions.append(f"estimated accuracy {estimate.accuracy:.3f} ({estimate.low:.3f} to {estimate.high:.3f})")
+    if test is None or context.outside is None:
+        captions.append(f"comparison with training rows: {context.unknown}")
+    else:
+        captions.append(
+            f"a classifier tells answered rows from training rows with AUC {test.auc:.2f} (0.5: not at all), "
+            f"p = {test.p_value:.2f}; {context.outside:.1%} of the rows have a value that no training row has"
+        )
+    table.caption = escape("\n".join([*captions, NEEDS_LABELS]))
     return table

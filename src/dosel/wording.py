@@ -1,5 +1,14 @@
 """Words for figures, for the terminal and the page."""
 
+NEEDS_LABELS = (
+    "None of these figures can see a concept drift (rows like before, other classes): only labels can. "
+    "They never alarm and never start a training."
+)
+"""What a reader of the figures without labels has to know."""
+
+NO_CONTEXT = "Not known yet: scoring computes it once the prediction log has 100 answers of this version."
+"""Shown in place of the figures without labels."""
+
 
 def duration(seconds: float) -> str:
     """A time in the largest unit of which there is at least one."""

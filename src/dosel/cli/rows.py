@@ -107,14 +107,18 @@ def health(
     json: Annotated[bool, typer.Option("--json", help="As JSON, as the API gives it.")] = False,
 ) -> None:
     """Show whether the versions in Production are still as good as the gate found; exits 1 if one is harmed."""
-    from dosel.terminal import health_table
+    from dosel.terminal import context_table, health_table
 
     found = {name: _pipeline(name).health() for name in names or [use_case.name for use_case in ALL]}
     if json:
         typer.echo(dumps({name: health and asdict(health) for name, health in found.items()}, default=str))
     else:
+        console = Console(soft_wrap=True)
         for name, health in found.items():
-            Console(soft_wrap=True).print(health_table(health) if health else f"{name}: nothing is in Production yet")
+            if health is None:
+                console.print(f"{name}: nothing is in Production yet")
+            else:
+                console.print(health_table(health), context_table(health.context))
     if any(health is not None and health.state == "harmed" for health in found.values()):
         raise typer.Exit(1)
 

@@ -192,6 +192,18 @@ TRUTHS = Table(
 `sequence` is the ledger's entry that put the version into Production; `truth` and `answered` are lists of class codes.
 """
 
+CONTEXTS = _fixed(
+    "contexts",
+    Column("model", String(128), primary_key=True),
+    Column("sequence", Integer, primary_key=True, autoincrement=False),
+    Column("at", MOMENT, nullable=False),
+    Column("last_answer", BigInteger, nullable=False),
+    Column("document", LONG_TEXT, nullable=False),
+)
+"""What the newest answers of one version's time in Production show without labels (`dosel.monitor.context`).
+
+`last_answer` is the id of the newest answer that was seen."""
+
 REFUSED_BATCHES = _fixed(
     "refused_batches",
     Column("id", AUTO_ID, primary_key=True, autoincrement=True),

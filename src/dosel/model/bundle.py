@@ -2,6 +2,7 @@
 
     model.skops                     the fitted pipeline
     extra_files/reference.parquet   the training rows, for explanations (`dosel.model.reference`)
+    extra_files/held_out.parquet    its probabilities on held-out rows (`dosel.model.held_out`)
     serving/classifier.onnx         the classifier as ONNX, if it passed the parity check
     serving/form.json               which backend answers and why
     MLmodel, conda.yaml, …          what MLflow adds
@@ -46,6 +47,7 @@ TRUSTED_TYPES: tuple[str, ...] = (
 boosters, which read trees from a format of their own."""
 
 REFERENCE_FILE = "reference.parquet"
+HELD_OUT_FILE = "held_out.parquet"
 BACKEND_FOLDER = "serving"
 ONNX_FILE = "classifier.onnx"
 BACKEND_FILE = "form.json"
@@ -132,7 +134,16 @@ def read_backend(folder: Path) -> StoredBackend:
 
 def read_reference(folder: Path) -> bytes | None:
     """Read the file of training rows; None if the version has none."""
-    file = folder / _EXTRA_FILES / REFERENCE_FILE
+    return _read_extra(folder, REFERENCE_FILE)
+
+
+def read_held_out(folder: Path) -> bytes | None:
+    """Read the file of answers on held-out rows; None if the version has none."""
+    return _read_extra(folder, HELD_OUT_FILE)
+
+
+def _read_extra(folder: Path, name: str) -> bytes | None:
+    file = folder / _EXTRA_FILES / name
     return file.read_bytes() if file.is_file() else None
 
 

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from dosel.monitor.context import Context
 from dosel.monitor.coverage import Coverage
 from dosel.monitor.sequential import (
     Tally,
@@ -84,6 +85,7 @@ class Health:
     harmed_since: datetime | None
     course: tuple[Point, ...]
     coverage: Coverage
+    context: Context | None
 
     @property
     def harmed(self) -> tuple[Finding, ...]:
@@ -116,6 +118,7 @@ def health(use_case: UseCase, ledger: PromotionLedger, truths: TruthStore) -> He
         harmed_since=None if proof is None else next(point.at for point in course if point.labels >= proof),
         course=course,
         coverage=truths.coverage(use_case.name, entry),
+        context=truths.context(use_case, entry),
     )
 
 

@@ -13,8 +13,10 @@ from sqlalchemy import Connection, Engine, RowMapping, insert, select
 from dosel.db.engine import transaction
 from dosel.db.migrations import migrate
 from dosel.db.tables import TRUTHS
+from dosel.monitor.context import Context, read_context
 from dosel.monitor.coverage import Coverage, coverage
 from dosel.registry.ledger import Promotion
+from dosel.usecases import UseCase
 
 Classes = npt.NDArray[np.int64]
 TruthSource = Literal["batch", "feedback"]
@@ -60,6 +62,11 @@ class TruthStore:
         """The number of answers with a known true class since an entry of the ledger, by the entry's version."""
         with transaction(self._engine) as connection:
             return coverage(connection, use_case, entry)
+
+    def context(self, use_case: UseCase, entry: Promotion) -> Context | None:
+        """What the answers since an entry of the ledger show without labels; None if that was not computed yet."""
+        with transaction(self._engine) as connection:
+            return read_context(connection, use_case, entry)
 
     def of(self, model: str, sequence: int) -> Sequence[Truths]:
         """The labelled rows of one version's time in Production, in the order in which they were added."""

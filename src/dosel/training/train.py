@@ -19,7 +19,7 @@ from mlflow.entities import Run
 
 import dosel
 from dosel.errors import TrainingError
-from dosel.model import reference, tags
+from dosel.model import held_out, reference, tags
 from dosel.model.facts import Facts, TrainingLedger
 from dosel.model.fingerprint import code_version, declaration, digest
 from dosel.rows import frames, hashing
@@ -125,10 +125,10 @@ def train(
         return done
     tracking.close_abandoned(client, experiment_id, key)
 
-    held_out = hashing.is_test(use_case, data.table)
+    is_test = hashing.is_test(use_case, data.table)
     features = frames.canonical(use_case, data.table)
     classes = data.table[use_case.target.name].to_numpy(dtype=np.int64)
-    parts = Parts(features[~held_out], classes[~held_out], features[held_out], classes[held_out])
+    parts = Parts(features[~is_test], classes[~is_test], features[is_test], classes[is_test])
     _check(use_case, parts)
     origin = {
         tags.TRAINING_KEY: key,
@@ -206,7 +206,8 @@ def _search_family(
         )
         with TemporaryDirectory(prefix="dosel-reference-") as folder:
             training_rows = reference.write(use_case, parts.features, parts.classes, Path(folder))
-            tracking.log_model(use_case, run, model, facts, ledger, [training_rows])
+            answers = held_out.write(model, parts.test_features, parts.test_classes, Path(folder))
+            tracking.log_model(use_case, run, model, facts, ledger, [training_rows, answers])
     accuracy = evaluation.metrics["accuracy"]
     log.info("best %s: %s, test accuracy %.4f", family, plain(search.best_params_), accuracy)
 
