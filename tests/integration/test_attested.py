@@ -30,11 +30,10 @@ def replaced(monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]) 
     monkeypatch.setattr("dosel.registry.store.download_artifacts", download)
 
 
-@pytest.mark.storage
 @pytest.mark.parametrize(
     ("file", "words"),
     [
-        ("model.skops", "model.skops changed"),
+        pytest.param("model.skops", "model.skops changed", marks=pytest.mark.storage),
         ("serving/classifier.onnx", "serving/classifier.onnx changed"),
         ("serving/form.json", "serving/form.json changed"),
         ("MLmodel", "MLmodel changed"),
