@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 from threading import Event
-from time import monotonic, perf_counter
+from time import monotonic
 
 import numpy as np
 import pandas as pd
