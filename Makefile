@@ -114,8 +114,9 @@ bench-training: setup ## measure tracked and bare searches on growing numbers of
 		$(if $(filter-out undefined,$(origin SIZES)),--sizes $(SIZES))
 
 .PHONY: bench-monitor
-bench-monitor: setup ## measure false alarms of the harm test and the labels that it needs (STREAMS=…)
-	@.venv/bin/python -m benchmarks.monitor $(STREAMS)
+bench-monitor: setup ## measure the harm test, the estimate without labels, the log and feedback (STREAMS=…, PARTS=…)
+	@.venv/bin/python -m benchmarks.monitor $(PARTS) $(if $(STREAMS),--streams $(STREAMS)) \
+		$(if $(BEFORE),--before "$(BEFORE)")
 
 .PHONY: bench-explain
 bench-explain: setup ## measure explanations by number of training rows and model (CSV=… for your own rows)

@@ -132,12 +132,12 @@ def local_server(kind: type[Server]) -> Iterator[Server]:
 
 @contextmanager
 def process(
-    command: list[str], environment: dict[str, str], healthy: str, log: Path, seconds: float = 180
+    command: list[str], environment: dict[str, str], healthy: str, log: Path, seconds: float = 180, cwd: Path = ROOT
 ) -> Iterator[tuple[psutil.Process, float]]:
     """A process that answers at `healthy`, and the seconds until it did; stopped after the block."""
     with log.open("wb") as output:
         began = time.perf_counter()
-        started = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        started = subprocess.Popen(command, cwd=cwd, env=environment, stdout=output, stderr=subprocess.STDOUT)
         try:
 
             def describe() -> str:
@@ -168,6 +168,19 @@ def wait_until(true: Callable[[], bool], seconds: float, describe: Callable[[], 
 
 def free_port() -> int:
     return free_ports(1)[0]
+
+
+def new_environment(folder: Path, *packages: str) -> Path:
+    """The Python of a new environment in `folder` with these packages.
+
+    Raises:
+        CalledProcessError, TimeoutExpired: they cannot be installed.
+    """
+    python = folder / "bin" / "python"
+    uv = (sys.executable, "-m", "uv")
+    subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, str(folder)], check=True)
+    subprocess.run([*uv, "pip", "install", "--quiet", "--python", str(python), *packages], check=True, timeout=600)
+    return python
 
 
 def in_a_process(task: Callable[..., T], *args: Any) -> T:

@@ -1,20 +1,25 @@
-"""Measures the harm test: false alarms, and labels until a fall is found, beside two rules that are in common use.
+"""Measures the harm test beside two common rules, the estimate without labels beside NannyML's, the log and feedback.
 
-    make bench-monitor           STREAMS=1000 sets the number of streams without a change
+    make bench-monitor           STREAMS=1000 sets the number of streams of the harm test
+                                 PARTS="harm label-free feedback serving" chooses what is measured
+                                 BEFORE=folder compares serving with another checkout instead of without the log
 
 Each stream is looked at after every label. The held-out figure comes from 2,000 rows of its own for each stream.
 """
 
+import argparse
 import json
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm
 
+from benchmarks import label_free, log_and_feedback
 from benchmarks.installation import say
 from dosel.monitor.health import ACCURACY_SHARE
 from dosel.monitor.sequential import Tally, first_proof, log_evidence_of_harm, share_of_budget
@@ -69,8 +74,7 @@ def alarms(live: float, streams: int, seed: int) -> dict[str, list[int | None]]:
     return found
 
 
-def main() -> None:
-    streams = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000
+def harm(streams: int) -> dict[str, object]:
     began = time.perf_counter()
     unchanged, fallen = alarms(BEFORE, streams, seed=1), alarms(AFTER, streams, seed=2)
     say("| rule | alarms without a change | median labels until a fall from 0.85 to 0.80 is found | not found |")
@@ -88,6 +92,24 @@ def main() -> None:
             f"missed{suffix}": round(missed, 4),
         }
     say(f"\n{streams:,} streams of {LABELS:,} labels each way, {time.perf_counter() - began:.0f} s")
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parts: dict[str, Callable[[], dict[str, object]]] = {
+        "harm": lambda: harm(asked.streams),
+        "label-free": label_free.compare,
+        "feedback": log_and_feedback.feedback_rows_per_s,
+        "serving": lambda: log_and_feedback.serving_ratio(asked.before),
+    }
+    parser.add_argument("parts", nargs="*", default=list(parts), help=f"any of {', '.join(parts)}; by default all")
+    parser.add_argument("--streams", type=int, default=1_000)
+    parser.add_argument("--before", type=Path, help="another checkout, to compare serving with")
+    asked = parser.parse_args()
+    result: dict[str, object] = {}
+    for part in asked.parts:
+        result |= parts[part]()
     sys.stdout.write(f"RESULT {json.dumps(result)}\n")
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ import psutil
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 
-from benchmarks.installation import HOST, Installation, free_port, process
+from benchmarks.installation import HOST, Installation, free_port, new_environment, process
 from benchmarks.wrk import Target
 from dosel.usecases.covertype import COVERTYPE
 
@@ -58,15 +57,11 @@ def bentoml(here: Installation) -> Iterator[Running]:
     """BentoML in a new environment, with the same scikit-learn.
 
     Raises:
-        CalledProcessError: it cannot be installed.
+        CalledProcessError, TimeoutExpired: it cannot be installed.
     """
     folder = here.settings.home / "bentoml"
-    python = folder / "venv" / "bin" / "python"
-    uv = (sys.executable, "-m", "uv")
-    subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, str(folder / "venv")], check=True)
     same = [f"{package}=={version(package)}" for package in ("scikit-learn", "skops", "pandas", "numpy")]
-    install = [*uv, "pip", "install", "--quiet", "--python", str(python), "bentoml", *same]
-    subprocess.run(install, check=True, timeout=600)
+    python = new_environment(folder / "venv", "bentoml", *same)
     client = MlflowClient(here.settings.tracking_uri)
     uri = client.get_model_version_download_uri(COVERTYPE.model_name, str(here.versions[0]))
     model = Path(download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=here.settings.tracking_uri))

@@ -22,7 +22,7 @@ import httpx
 import psutil
 
 from benchmarks import rivals
-from benchmarks.installation import HOST, Installation, free_port, installation, process, resident_mb, say
+from benchmarks.installation import HOST, ROOT, Installation, free_port, installation, process, resident_mb, say
 from benchmarks.wrk import Load, Target, side_by_side
 from dosel.usecases.covertype import COVERTYPE
 from external.columns import as_words
@@ -52,15 +52,20 @@ def main() -> None:
 
 @contextmanager
 def uvicorn(
-    here: Installation, app: str, ready: str, workers: int = 1, **environment: str
+    here: Installation, app: str, ready: str, workers: int = 1, checkout: Path | None = None, **environment: str
 ) -> Iterator[tuple[str, psutil.Process, float]]:
-    """An app with the flags of `make up`: its address, process and seconds until ready."""
+    """An app with the flags of `make up`: its address, process and seconds until ready.
+
+    Args:
+        checkout: another checkout, with its own environment, whose app is started; by default this one.
+    """
     port = free_port()
-    command = [sys.executable, "-m", "app.server", app, "--host", HOST, "--port", str(port)]
+    python = sys.executable if checkout is None else str(checkout / ".venv" / "bin" / "python")
+    command = [python, "-m", "app.server", app, "--host", HOST, "--port", str(port)]
     command += ["--workers", str(workers)] if workers > 1 else []
     url = f"http://{HOST}:{port}"
     log = here.settings.home / f"{port}.log"
-    with process(command, here.environment | environment, url + ready, log) as (running, seconds):
+    with process(command, here.environment | environment, url + ready, log, cwd=checkout or ROOT) as (running, seconds):
         yield url, running, seconds
 
 

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 from sqlalchemy import select
 
+from app.schemas.health import ContextInfo
 from dosel.db.tables import EVENTS
 from dosel.model import bundle
 from dosel.model.predictor import Predictor
@@ -92,6 +93,7 @@ def test_scoring_computes_the_context_of_new_answers_without_an_alarm(champion: 
     assert "of the rows are unlike the held-out rows" in found.estimate.refused
     assert not update_context(COVERTYPE, champion.registry, champion._engine, seconds=0), "there is no new answer"
     assert "Elevation" in printed(found)
+    assert ContextInfo.model_validate(found).features[0].change == found.features[0].change
     with champion._engine.connect() as connection:
         assert set(connection.scalars(select(EVENTS.c.kind))) == {"promoted"}, "a shift is no event"
 

@@ -1,0 +1,101 @@
+"""What logging costs an answer, and how fast feedback on logged answers is taken in."""
+
+import json
+import shutil
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import psutil
+
+from benchmarks.installation import installation, local_server, say
+from benchmarks.serving import uvicorn
+from benchmarks.wrk import Target
+from dosel.db.engine import connect
+from dosel.embedded.local_servers import MariaDB
+from dosel.monitor.feedback import FeedbackStore
+from dosel.monitor.feedback_rows import GivenTruth
+from dosel.registry.ledger import PromotionLedger
+from dosel.usecases.covertype import COVERTYPE
+from dosel.warehouse.predictions import AnswerRecord, PredictionStore
+
+ANSWERS, A_CALL = 20_000, 1_000
+ROUNDS, SECONDS, CONNECTIONS = 9, 3, 16
+
+
+def feedback_rows_per_s() -> dict[str, object]:
+    """Rows a second that the store behind `POST /feedback` takes in, in calls of 1,000."""
+    say(f"\n| feedback on {ANSWERS:,} logged answers, {A_CALL:,} a call | rows/s |\n|---|---:|")
+    with TemporaryDirectory(prefix="dosel-benchmark-") as folder:
+        rate = _taken_in(f"sqlite:///{Path(folder) / 'warehouse.db'}")
+    say(f"| SQLite | {rate:,.0f} |")
+    if shutil.which("mariadbd"):
+        with local_server(MariaDB) as server:
+            say(f"| MariaDB | {_taken_in(server.url()):,.0f} |")
+    return {"feedback_rows_per_s": round(rate)}
+
+
+def _taken_in(url: str) -> float:
+    engine = connect(url)
+    ledger = PromotionLedger(engine)
+    ledger.append(COVERTYPE.model_name, 1, "benchmark", "a benchmark")
+    features = json.dumps(COVERTYPE.example)
+    probabilities = json.dumps(dict.fromkeys(COVERTYPE.target.labels.values(), 0.142857))
+    now = time.time()
+    for start in range(0, ANSWERS, A_CALL):
+        PredictionStore(engine).append(
+            [
+                AnswerRecord(
+                    *(f"{place:032d}", 1, 1, None, now, COVERTYPE.name, COVERTYPE.model_name, 1),
+                    *(features, place, probabilities, 1),
+                )
+                for place in range(start, start + A_CALL)
+            ]
+        )
+    store = FeedbackStore(engine, COVERTYPE, ledger)
+    began = time.perf_counter()
+    for start in range(0, ANSWERS, A_CALL):
+        store.add([GivenTruth(f"{place:032d}", 1, 2) for place in range(start, start + A_CALL)])
+    seconds = time.perf_counter() - began
+    engine.dispose()
+    return ANSWERS / seconds
+
+
+def serving_ratio(before: Path | None = None) -> dict[str, object]:
+    """Requests for each second of processor time, with the log on, divided by those of the other side.
+
+    Args:
+        before: another checkout with an environment of its own, whose API is the other side; by default, the other side
+            is this checkout with the log off.
+    """
+    if shutil.which("wrk") is None:
+        say("\nwithout wrk, there is no serving_ratio")
+        return {"serving_ratio": None}
+    other = "log off" if before is None else "before"
+    with installation((80, 12)) as here, ExitStack() as stack:
+        row = json.dumps(COVERTYPE.example).encode()
+        sides: dict[str, tuple[Target, psutil.Process]] = {}
+        for name, checkout, capacity in (("log on", None, "10000"), (other, before, "10000" if before else "0")):
+            started = uvicorn(here, "app.main:create_app", "/readyz", checkout=checkout, DOSEL_PREDICTION_LOG=capacity)
+            url, running, _ = stack.enter_context(started)
+            sides[name] = Target.posting(here.settings.home, name, f"{url}/predict", row), running
+        spent: dict[str, list[float]] = {name: [] for name in sides}
+        for number in range(ROUNDS + 1):
+            for name, (target, running) in list(sides.items())[:: 1 if number % 2 else -1]:
+                used = _cpu(running)
+                load = target.load(SECONDS, CONNECTIONS)
+                # The first round warms both sides up. What the log writes afterwards belongs to the next round.
+                if number:
+                    spent[name].append((_cpu(running) - used) / load.rate / SECONDS * 1e6)
+    figures = {name: median(each) for name, each in spent.items()}
+    say(f"\n| side | µs of processor time for a request, median of {ROUNDS} rounds |\n|---|---:|")
+    for name, figure in figures.items():
+        say(f"| {name} | {figure:.1f} |")
+    return {"serving_ratio": round(figures[other] / figures["log on"], 3)}
+
+
+def _cpu(running: psutil.Process) -> float:
+    times = running.cpu_times()
+    return float(times.user + times.system)
