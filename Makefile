@@ -22,6 +22,10 @@ help: ## this list
 up: setup ## start everything and show the progress (DETACH=1 returns when each use case answers)
 	@$(DOSEL) up $(if $(filter-out 0,$(DETACH)),--detach)
 
+.PHONY: drill
+drill: setup ## run the platform on data that go bad: harm, message, retraining, recovery (five minutes)
+	@$(DOSEL) drill
+
 .PHONY: status
 status: setup ## show each service's state and the versions in Production
 	@$(DOSEL) status

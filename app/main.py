@@ -32,9 +32,9 @@ from app.routes import (
 from app.serving.follower import ModelFollower
 from app.serving.prediction_log import PredictionLog
 from app.serving.work_queue import SharedCalls
-from dosel.errors import SettingsError
+from dosel.errors import SettingsError, UnknownUseCase
 from dosel.settings import Settings
-from dosel.usecases import ALL, DEFAULT, REFUSED, UseCase
+from dosel.usecases import DEFAULT, REFUSED, UseCase, chosen
 
 if TYPE_CHECKING:
     from dosel.warehouse.predictions import PredictionStore
@@ -69,8 +69,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for name, value in MLFLOW_DEFAULTS.items():
         os.environ.setdefault(name, value)
     try:
-        return build_app(settings, ModelFollower(settings, ALL), ALL, DEFAULT)
-    except SettingsError as error:
+        use_cases = chosen(settings.use_cases)
+        default = DEFAULT if DEFAULT in use_cases else None
+        return build_app(settings, ModelFollower(settings, use_cases), use_cases, default)
+    except (SettingsError, UnknownUseCase) as error:
         raise SystemExit(f"prediction API: {error}") from None
 
 

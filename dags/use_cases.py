@@ -14,7 +14,7 @@ from airflow.sdk import DAG, Asset, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from dosel.settings import Settings
-from dosel.usecases import ALL, UseCase, named
+from dosel.usecases import UseCase, chosen, named
 
 if TYPE_CHECKING:
     from dosel.pipeline import Pipeline
@@ -117,8 +117,10 @@ def challenge(use_case_name: str, version: int) -> bool:
 
 
 @task(execution_timeout=timedelta(minutes=5))
-def warm_up() -> None:
-    """Make the API load the version in Production now instead of at its next poll."""
+def warm_up(promoted: bool) -> None:
+    """Make the API load the promoted version now instead of at its next poll; skipped if the gate refused it."""
+    if not promoted:
+        raise AirflowSkipException("the gate refused the version: Production has not changed")
     from dosel.client import Client
 
     settings = Settings.load()
@@ -204,12 +206,12 @@ def dags_of(use_case: UseCase, ingest_every: timedelta) -> tuple[DAG, DAG]:
     def training() -> None:
         # What a task returns reaches the next one as its value; Airflow's types know only the reference.
         version = register(use_case.name, train(use_case.name))  # type: ignore[arg-type]
-        challenge(use_case.name, version) >> warm_up()  # type: ignore[arg-type]
+        warm_up(challenge(use_case.name, version))  # type: ignore[arg-type]
 
     return ingest(), training()
 
 
-for declared in ALL:
+for declared in chosen(Settings.load().use_cases):
     dags_of(declared, timedelta(seconds=Settings.load().ingest_every))
 messages()
 retention()

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 RECONCILE_SECONDS = 10.0
 """Pause between two repairs of what polls do not check: MLflow's stage and the aliases of families."""
 
+ASK_EVERY = 10
+"""MLflow is asked at every tenth poll: most changes are in the ledger, and its answer costs much less."""
+
 MAX_RELOAD_SECONDS = 60.0
 """Longest pause before a version that could not be loaded is tried again."""
 
@@ -164,7 +167,7 @@ class ModelFollower:
         slots = [self._slots[u.name] for u in (use_cases or self.use_cases)]
         with self._polling:
             for slot in slots:
-                slot.retry_at = 0.0
+                slot.retry_at = slot.ask_at = 0.0
                 self._poll(slot)
         for slot in slots:
             if slot.failed:
@@ -188,6 +191,8 @@ class ModelFollower:
         try:
             registry = self.registry()
             self._check(slot)
+            if not slot.family and self._unchanged(slot, registry):
+                return
             if not slot.family and time.monotonic() >= slot.reconcile_at:
                 slot.reconcile_at = time.monotonic() + RECONCILE_SECONDS
                 registry.reconcile(name)
@@ -210,6 +215,16 @@ class ModelFollower:
             what = f"{name} version {number}, which could not be loaded" if number is not None else "the registry"
             reason = str(error) if isinstance(error, DoselError) else f"{type(error).__name__}: {error}"
             self._note(slot, f"{number} {type(error).__name__}", f"{what}: {reason}", failed=True)
+
+    def _unchanged(self, slot: Slot, registry: "Registry") -> bool:
+        """Whether the loaded model was confirmed a moment ago, and the ledger has no entry since."""
+        # Read before MLflow is asked: an entry that comes in between is seen by the next poll.
+        entry = registry.last_promotion(slot.use_case.model_name)
+        sequence = entry.sequence if entry else -1
+        if slot.loaded and not slot.stale and sequence == slot.sequence and time.monotonic() < slot.ask_at:
+            return True
+        slot.sequence, slot.ask_at = sequence, time.monotonic() + ASK_EVERY * self._settings.poll_seconds
+        return False
 
     def _note(self, slot: Slot, outcome: str, waiting_for: str, failed: bool) -> None:
         """Record a poll's outcome, and log it if it differs from the last one: polls come every few seconds."""

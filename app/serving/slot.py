@@ -16,6 +16,8 @@ class Slot:
         stale: the last poll could not confirm that `loaded` is in Production.
         checked: the ledger has confirmed the manifest of `loaded`.
         confirmed: MLflow has confirmed the run of `loaded`, too.
+        sequence: the ledger's entry that the last complete poll confirmed; -1 before the first.
+        ask_at: when MLflow is asked again even if the ledger has no new entry.
         reconcile_at: when MLflow is compared with the ledger the next time.
         waiting_for: what keeps the slot from following Production; "" while it does.
         last_outcome: the kind of the last poll's outcome, so that equal ones are logged once.
@@ -30,6 +32,8 @@ class Slot:
     stale: bool = True
     checked: bool = False
     confirmed: bool = False
+    sequence: int = -1
+    ask_at: float = 0.0
     reconcile_at: float = 0.0
     swaps: int = 0
     waiting_for: str = "the first look at the registry"

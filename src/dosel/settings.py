@@ -48,6 +48,8 @@ class Settings(BaseSettings):
     """The data API's address; empty means this machine, at `DATA_API_PORT`."""
     api_url: str = ""
     """The prediction API's address; empty means this machine, at `API_PORT`."""
+    use_cases: str = ""
+    """Names of the use cases that run, separated by commas; empty means all."""
     s3_endpoint: str = ""
     """S3 server for artifacts (bucket `mlflows3`, keys from `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`); empty
     means a folder."""

@@ -59,6 +59,15 @@ def forget() -> None:
 
 
 @commands.command()
+def drill() -> None:
+    """Run the platform on data that go bad, and show harm, message, retraining and recovery; five minutes."""
+    settings = common.load_settings()
+    from dosel.embedded import drill
+
+    drill.run(settings.home / "drill", Console(soft_wrap=True))
+
+
+@commands.command()
 def services(detach: Annotated[bool, typer.Option(help="Return at once; the servers keep running.")] = False) -> None:
     """Start a local MariaDB and MinIO, and print how to use them."""
     settings = common.load_settings()

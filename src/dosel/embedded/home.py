@@ -12,7 +12,7 @@ from dosel.credentials import KEY_FILE
 from dosel.embedded.services import write_private
 from dosel.settings import Settings
 
-PARTS = ("airflow", "cache", "data-api", "lake", "logs", "mlflow", "run", "serving")
+PARTS = ("airflow", "cache", "data-api", "drill", "lake", "logs", "mlflow", "run", "serving")
 FORMER = "former"
 SECRET = re.compile("PASSWORD|SECRET|KEY")
 SOURCE = (

@@ -31,7 +31,7 @@ from dosel.embedded.services import (
 from dosel.errors import ServiceError, StartupError
 from dosel.settings import Settings
 from dosel.terminal import Bar, Bars
-from dosel.usecases import ALL, REFUSED
+from dosel.usecases import REFUSED, chosen
 
 POLL_SECONDS = 0.5
 HEALTH_SECONDS = 180
@@ -49,6 +49,7 @@ class Platform:
         self._home = Home(settings.home)
         self._processes = Processes(settings.home)
         self._services = services(settings)
+        self._use_cases = chosen(settings.use_cases)
         self._began = self._followed = time.monotonic()
 
     def up(self, detach: bool) -> None:
@@ -99,9 +100,9 @@ class Platform:
             more = f" (and {len(refused.problems) - 1} more)" if len(refused.problems) > 1 else ""
             line = f"{refused.file}: {refused.problems[0]}{more}; `dosel check` lists all problems"
             self._console.print(f"[yellow]not used:[/] {escape(line)}", highlight=False)
-        if not ALL:
+        if not self._use_cases:
             raise StartupError("no use case can run: correct the files in src/dosel/usecases/")
-        differing = [c for c in compare_all(self._settings.warehouse_url, ALL) if c.differences]
+        differing = [c for c in compare_all(self._settings.warehouse_url, self._use_cases) if c.differences]
         if differing:
             raise StartupError("\n".join(map(str, differing)))
 
@@ -180,7 +181,7 @@ class Platform:
             known = Client(self._settings.api_url, timeout=5, attempts=1, key=self._settings.api_key).use_cases()
         except ServiceError:
             return []
-        return sorted({use_case.name for use_case in ALL} - {use_case["name"] for use_case in known})
+        return sorted({use_case.name for use_case in self._use_cases} - {use_case["name"] for use_case in known})
 
     def _start(self, missing: list[Service]) -> None:
         if not missing:
@@ -238,7 +239,7 @@ class Platform:
         """Show the pipeline's progress until each use case has answered a prediction."""
         self._followed = time.monotonic()
         self._print_source()
-        following = {use_case.name: Progress(use_case, self._settings) for use_case in ALL}
+        following = {use_case.name: Progress(use_case, self._settings) for use_case in self._use_cases}
         for progress in following.values():
             progress.start_ingest()
         client = Client(self._settings.api_url, timeout=10, attempts=1, key=self._settings.api_key)
@@ -246,8 +247,8 @@ class Platform:
         answered: list[tuple[str, str]] = []
         last_news = time.monotonic()
         with Bars(self._console) as bars:
-            while len(answers) < len(ALL):
-                for use_case in ALL:
+            while len(answers) < len(self._use_cases):
+                for use_case in self._use_cases:
                     progress = following[use_case.name]
                     for line in progress.poll():
                         last_news = time.monotonic()
@@ -269,7 +270,7 @@ class Platform:
 
     def _watch(self) -> None:
         """Show the pipeline's progress until a signal arrives."""
-        following = [Progress(use_case, self._settings) for use_case in ALL]
+        following = [Progress(use_case, self._settings) for use_case in self._use_cases]
         for progress in following:
             progress.poll()
         with Bars(self._console) as bars:

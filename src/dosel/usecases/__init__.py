@@ -52,6 +52,19 @@ def named(name: str) -> UseCase:
     raise UnknownUseCase(f"no use case {name!r}; there are: {', '.join(u.name for u in ALL)}{_refused()}")
 
 
+def chosen(names: str) -> tuple[UseCase, ...]:
+    """The use cases to run.
+
+    Args:
+        names: separated by commas, as in `DOSEL_USE_CASES`; empty means all.
+
+    Raises:
+        UnknownUseCase: one is not declared; the message lists those that are.
+    """
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    return tuple(map(named, dict.fromkeys(wanted))) or ALL
+
+
 def of_model(name: str) -> UseCase:
     """The use case whose registered model is called so, or which is called so itself.
 

@@ -7,7 +7,7 @@ where the cell lies below it. Soil types are the four-digit codes of the USFS ec
 from typing import Any
 
 from dosel.usecases._estimators import lightgbm, random_forest
-from dosel.usecases.declaration import Family, Gate, Split, UseCase
+from dosel.usecases.declaration import Family, Gate, Monitor, Split, UseCase
 from dosel.usecases.features import Category, Choice, Number, Target
 
 _SOILS = {
@@ -140,5 +140,6 @@ COVERTYPE = UseCase(
     split=Split(salt="covertype-1"),
     default=True,
     gate=Gate("accuracy", min_gain=0.001, tolerance=0.01, max_class_drop=0.10, floor=0.55),
+    monitor=Monitor(on_harm=("notify", "retrain")),
     expose_training_rows=True,
 )

@@ -1,0 +1,122 @@
+"""What the drill has seen: its steps, events, messages and health; and the page about them."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any
+
+STEPS = {
+    "promoted": "a first version is in Production",
+    "harmed": "harm is proven",
+    "message": "a signed message about it arrives",
+    "retrained": "a version that was trained since enters Production",
+    "recovered": "the harm is gone: the new version is as promised",
+}
+
+Document = Mapping[str, Any]
+
+
+@dataclass
+class Record:
+    """What was seen so far.
+
+    Attributes:
+        steps: the seconds after which each step was seen, by its key in `STEPS`.
+        events: by id, the seconds at which they were seen, and the API's documents.
+        messages: the seconds after which a message arrived, by incident.
+        health: the API's last document for each version in Production, by version.
+    """
+
+    began: float = field(default_factory=time.monotonic)
+    steps: dict[str, float] = field(default_factory=dict)
+    events: dict[int, tuple[float, Document]] = field(default_factory=dict)
+    messages: dict[str, float] = field(default_factory=dict)
+    health: dict[int, Document] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.began
+
+    def missing(self) -> list[str]:
+        """The steps that were not seen yet, in words."""
+        return [words for step, words in STEPS.items() if step not in self.steps]
+
+    def add(self, events: Sequence[Document], health: Document) -> list[str]:
+        """Take in what the API says now; return a line for each new event and step."""
+        new = [event for event in reversed(events) if event["id"] not in self.events]
+        self.events |= {event["id"]: (self.seconds, event) for event in new}
+        self.health[health["version"]] = health
+        reached = [step for step in STEPS if step not in self.steps and self._happened(step, health)]
+        self.steps |= dict.fromkeys(reached, self.seconds)
+        return [f"{event['kind']}: {event['what']}" for event in new] + [f"✓ {STEPS[step]}" for step in reached]
+
+    def _happened(self, step: str, health: Document) -> bool:
+        harm = next((event for _, event in self._of_kind("harmed")), None)
+        if step == "promoted":
+            return bool(self._of_kind("promoted"))
+        if harm is None:
+            return False
+        if step == "message":
+            return harm["incident"] in self.messages
+        if step == "retrained":
+            return any(event["id"] > harm["id"] for _, event in self._of_kind("promoted"))
+        if step == "recovered":
+            return "retrained" in self.steps and health["state"] == "as promised"
+        return True
+
+    def _of_kind(self, kind: str) -> list[tuple[float, Document]]:
+        return [(seen, event) for _, (seen, event) in sorted(self.events.items()) if event["kind"] == kind]
+
+    def write(self, file: Path) -> Path:
+        """Write the page and return its path."""
+        steps = "".join(
+            f"<tr><td>{self.steps[step]:.0f} s</td><td>{words}</td></tr>"
+            if step in self.steps
+            else f"<tr><td>–</td><td>not seen: {words}</td></tr>"
+            for step, words in STEPS.items()
+        )
+        events = "".join(
+            f"<tr><td>{seen:.0f} s</td><td>{escape(event['kind'])}</td><td>{escape(event['what'])}<br>"
+            f"<small>{escape(event['evidence'])}</small></td><td>{self._message(event)}</td></tr>"
+            for seen, event in self.events.values()
+        )
+        versions = "".join(_version_row(health) for _, health in sorted(self.health.items()))
+        file.write_text(PAGE.format(steps=steps, events=events, versions=versions))
+        return file
+
+    def _message(self, event: Document) -> str:
+        arrived = self.messages.get(event["incident"])
+        return "–" if arrived is None else f"{arrived:.0f} s"
+
+
+def _version_row(health: Document) -> str:
+    accuracy = health["findings"][0]
+    promised = accuracy["promised"]["rate"] if accuracy["promised"] else None
+    live = accuracy["live"]["rate"]
+    figures = ("–" if value is None else f"{value:.3f}" for value in (promised, live))
+    bounds = f"{accuracy['low']:.3f} to {accuracy['high']:.3f}" if health["labels"] else "–"
+    cells = (f"version {health['version']}", *figures, bounds, f"{health['labels']:,}", health["state"])
+    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
+PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>dosel drill</title>
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }}
+table {{ border-collapse: collapse; width: 100%; }}
+td, th {{ text-align: left; vertical-align: top; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #ddd; }}
+small {{ color: #555; }}
+</style>
+<h1>What happened in the drill</h1>
+<p>From the third batch on, the data API gave each row the label of the next class. All times are since the start.</p>
+<table>{steps}</table>
+<h2>Versions in Production</h2>
+<table>
+<tr><th></th><th>promised accuracy</th><th>live accuracy</th><th>its bounds</th><th>labelled rows</th><th>state</th></tr>
+{versions}</table>
+<h2>Events</h2>
+<table><tr><th>seen</th><th>kind</th><th>what</th><th>message</th></tr>{events}</table>
+</html>
+"""
