@@ -43,7 +43,10 @@ def shared_folder(workers: int) -> Iterator[None]:
         return
     with TemporaryDirectory(prefix="dosel-metrics-") as folder:
         os.environ[FOLDER] = folder
-        yield
+        try:
+            yield
+        finally:
+            del os.environ[FOLDER]
 
 
 def is_shared() -> bool:

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection
+from pathlib import Path
 
 import httpx
 import psutil
@@ -15,6 +16,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import func, select
 
+from app.http.worker_metrics import FOLDER
 from dosel.db.engine import connect
 from dosel.db.tables import ANSWERS
 from dosel.embedded.services import API
@@ -107,7 +109,9 @@ def two_workers(install: Install) -> Iterator[tuple[Installation, "subprocess.Po
     with served(here, "--workers", "2") as (process, port):
         url = f"http://127.0.0.1:{port}"
         wait_until(lambda: len(seen(url)) == 2, 60)
+        folder = Path(workers(process)[0].environ()[FOLDER])
         yield here, process, url
+    assert not folder.exists()
 
 
 def seen(url: str) -> set[tuple[str, int]]:
@@ -157,11 +161,12 @@ def test_metrics_are_those_of_all_workers_also_of_one_that_was_killed(two_worker
     wait_until(lambda: versions() == [newest])
     wait_until(lambda: sum(figure(url, "dosel_prediction_log_stored_total")) == before + 20)
 
-    before_the_kill = workers(process)
-    before_the_kill[0].kill()
-    wait_until(lambda: len(set(workers(process)) - set(before_the_kill)) == 1, 60)
-    wait_until(lambda: len(seen(url)) == 2, 60)
-    assert answered() >= before + 40
+    killed, survivor = workers(process)
+    folder = Path(survivor.environ()[FOLDER])
+    killed.kill()
+    # Its counters still count, and its gauges do not.
+    wait_until(lambda: answered() >= before + 20 and not list(folder.glob(f"gauge_*_{killed.pid}.db")))
+    assert list(folder.glob(f"counter_{killed.pid}.db"))
     assert versions() == [newest]
 
 
