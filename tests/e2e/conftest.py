@@ -77,9 +77,12 @@ def fresh(tmp_path: Path) -> Iterator[Installation]:
     made.make("down")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Installation, str]]:
-    """Started by `make up DETACH=1`, with what that printed; shared, so tests leave it as they found it."""
+    """Started by `make up DETACH=1`, with what that printed; shared, so tests leave it as they found it.
+
+    It is stopped after these tests: while it waits, it takes a third of a core.
+    """
     made = installation(tmp_path_factory.mktemp("platform"))
     try:
         result = made.make("up", "DETACH=1", DATA_API_ROWS="4000", BATCH_FRACTION="1")

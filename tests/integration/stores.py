@@ -56,9 +56,14 @@ class SqliteAndFolder:
 
     def restored(self, kept: str, folder: Path) -> str:
         copy = folder / "mlflow.db"
-        with closing(sqlite3.connect(kept)) as original, closing(sqlite3.connect(copy)) as target:
-            original.backup(target)
+        copy_database(Path(kept), copy)
         return f"sqlite:///{copy}"
+
+
+def copy_database(file: Path, copy: Path) -> None:
+    """Copies a SQLite database, also over one that is open."""
+    with closing(sqlite3.connect(file)) as original, closing(sqlite3.connect(copy)) as target:
+        original.backup(target)
 
 
 class MariadbAndMinio:

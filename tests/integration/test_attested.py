@@ -30,11 +30,10 @@ def replaced(monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]) 
     monkeypatch.setattr("dosel.registry.store.download_artifacts", download)
 
 
-@pytest.mark.storage
 @pytest.mark.parametrize(
     ("file", "words"),
     [
-        ("model.skops", "model.skops changed"),
+        pytest.param("model.skops", "model.skops changed", marks=pytest.mark.storage),
         ("serving/classifier.onnx", "serving/classifier.onnx changed"),
         ("serving/form.json", "serving/form.json changed"),
         ("MLmodel", "MLmodel changed"),
@@ -147,6 +146,8 @@ def test_an_odd_version_in_mlflow_stops_nothing(oddity: str, world: World) -> No
     with pytest.raises(UntrustedModel, match="no manifest"):
         registry.promote(odd, "me", "why")
     assert not world.pipeline().challenge(number, "me").promoted
+    if oddity not in ("without a run", "no tags"):
+        return
     world.client.set_registered_model_alias(world.name, "production", str(number))
     assert registry.promote(registry.version(world.name, 2), "me", "why").to_version == 2
     world.client.set_registered_model_alias(world.name, "production", str(number))

@@ -18,8 +18,6 @@ from dosel.registry.gc import Collected, collect
 from dosel.usecases.covertype import COVERTYPE
 from tests.integration.worlds import FAMILIES, Deliveries, World, batch, read_report
 
-pytestmark = pytest.mark.storage
-
 GONE = "0123456789abcdef" * 2
 """A run that there never was."""
 
@@ -48,7 +46,7 @@ def crowded(world: World, request: pytest.FixtureRequest) -> World:
     world.enter("poor")
     world.enter("fair")
     # Artifacts of its own: those of the other trainings are shared with other tests.
-    pipeline = Pipeline(FAMILIES["good"], world.settings)
+    pipeline = Pipeline(FAMILIES["poor"], world.settings)
     pipeline.ingest(
         Deliveries(batch(world.rows[:120], 2, "another"), batch(request.getfixturevalue("received")(90, 7), 3))
     )
@@ -81,6 +79,7 @@ def test_a_dry_run_lists_without_deleting(crowded: World) -> None:
     assert objects(repository(crowded)) == before
 
 
+@pytest.mark.storage
 def test_registered_versions_still_load_after_a_collection(crowded: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world, registry = crowded, crowded.pipeline().registry
     shared = world.client.get_run(world.runs["good"])
@@ -101,6 +100,7 @@ def test_registered_versions_still_load_after_a_collection(crowded: World, monke
     registry.roll_back(world.name, "me", "still possible")
 
 
+@pytest.mark.storage
 def test_folders_that_no_run_has_go_too(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world.enter("good")
     for family in ("poor", "fair"):

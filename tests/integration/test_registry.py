@@ -19,8 +19,6 @@ from dosel.rows import frames
 from dosel.usecases.covertype import COVERTYPE
 from tests.integration.worlds import World
 
-pytestmark = pytest.mark.storage
-
 
 def ledger(world: World) -> PromotionLedger:
     return PromotionLedger(connect(world.settings.warehouse_url))
@@ -36,6 +34,7 @@ def test_nothing_is_registered_at_first(world: World) -> None:
         registry.version(world.name, 1)
 
 
+@pytest.mark.storage
 def test_a_run_is_registered_once(world: World) -> None:
     assert [world.register("fair"), world.register("fair"), world.register("good"), world.register("fair")] == [
         1,
@@ -90,6 +89,7 @@ def test_a_run_without_a_model_cannot_be_registered(world: World) -> None:
         world.pipeline().register("no such run")
 
 
+@pytest.mark.storage
 def test_promotion_writes_the_ledger_and_its_projection(world: World) -> None:
     world.register("fair")
     world.register("good")
@@ -158,6 +158,7 @@ def test_a_model_without_promotions_has_no_alias(world: World) -> None:
     assert (world.aliases(), world.stages()) == ({}, {1: "None"})
 
 
+@pytest.mark.storage
 def test_plain_mlflow_finds_the_version_in_production(world: World, tmp_path: Path) -> None:
     world.enter("fair")
     features = frames.canonical(COVERTYPE, world.pipeline().batches.clean())
@@ -239,6 +240,7 @@ def test_a_server_that_is_not_there_is_named(world: World, monkeypatch: pytest.M
         registry.production_number(world.name)
 
 
+@pytest.mark.storage
 def test_a_version_whose_files_are_gone_is_an_error_of_the_registry(world: World) -> None:
     world.register("fair")
     client = MlflowClient(world.settings.tracking_uri)

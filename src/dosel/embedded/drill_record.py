@@ -114,7 +114,7 @@ small {{ color: #555; }}
 <table>{steps}</table>
 <h2>Versions in Production</h2>
 <table>
-<tr><th></th><th>promised accuracy</th><th>live accuracy</th><th>its bounds</th><th>labelled rows</th><th>state</th></tr>
+<tr><th></th><th>promised accuracy</th><th>live accuracy</th><th>bounds</th><th>labelled rows</th><th>state</th></tr>
 {versions}</table>
 <h2>Events</h2>
 <table><tr><th>seen</th><th>kind</th><th>what</th><th>message</th></tr>{events}</table>
