@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from dosel.monitor.figures import Figures
 
 FRESH_SECONDS = 15.0
-"""How long figures are shown without a new look at the data store."""
+"""How long figures are shown before the next scrape reads new ones."""
 
 SCRAPE_SECONDS = 1.0
 """How long a scrape waits for new figures; after that it shows the last ones."""
 
 HANGING_SECONDS = 10.0
-"""A look that has taken longer counts as a data store that does not answer."""
+"""A reading that takes longer counts as a data store that does not answer."""
 
 log = logging.getLogger("uvicorn.error")
 
@@ -44,27 +44,27 @@ class StoreMetrics:
         self._figures: Figures | None = None
         self._read_at = self._began_at = -inf
         self._failed = False
-        self._look: Future[Figures] | None = None
+        self._reading: Future[Figures | Exception] | None = None
 
     async def refresh(self) -> None:
         """Read new figures if the last ones are not fresh; wait for them no longer than a scrape may."""
         now = time.monotonic()
-        if self._look is None and now - self._began_at >= FRESH_SECONDS:
-            self._look, self._began_at = Future(), now
-            Thread(target=self._read, args=(self._look,), name="store metrics", daemon=True).start()
-        if self._look is not None:
-            await asyncio.wait([asyncio.wrap_future(self._look)], timeout=SCRAPE_SECONDS)
-        # Another scrape may have waited for the same look.
-        if self._look is not None and self._look.done():
-            self._take(self._look)
+        if self._reading is None and now - self._began_at >= FRESH_SECONDS:
+            self._reading, self._began_at = Future(), now
+            Thread(target=self._read, args=(self._reading,), name="store metrics", daemon=True).start()
+        if self._reading is not None:
+            await asyncio.wait([asyncio.wrap_future(self._reading)], timeout=SCRAPE_SECONDS)
+        # Another scrape may have waited for the same reading.
+        if self._reading is not None and self._reading.done():
+            self._take(self._reading.result())
 
     def shown(self, hidden: Collection[str]) -> Collector:
         """The metrics, without those of the `hidden` use cases."""
-        return _Shown([*self._about_the_look(), *(_families(self._figures, hidden) if self._figures else ())])
+        return _Shown([*self._about_the_store(), *(_families(self._figures, hidden) if self._figures else ())])
 
-    def _about_the_look(self) -> Iterator[Metric]:
+    def _about_the_store(self) -> Iterator[Metric]:
         now = time.monotonic()
-        hanging = self._look is not None and now - self._began_at > HANGING_SECONDS
+        hanging = self._reading is not None and now - self._began_at > HANGING_SECONDS
         if self._figures or self._failed or hanging:
             yield GaugeMetricFamily(
                 "dosel_store_up", "1 if the data store answers.", value=float(not (self._failed or hanging))
@@ -73,25 +73,25 @@ class StoreMetrics:
             text = "Seconds since the figures of the data store were read."
             yield GaugeMetricFamily("dosel_store_figures_age_seconds", text, value=now - self._read_at)
 
-    def _read(self, look: "Future[Figures]") -> None:
+    def _read(self, reading: "Future[Figures | Exception]") -> None:
         try:
             from dosel.db.engine import connect
             from dosel.monitor.figures import read_figures
 
             self._engine = self._engine or connect(self._settings.warehouse_url)
-            look.set_result(read_figures(self._engine, self._use_cases, self._settings))
+            reading.set_result(read_figures(self._engine, self._use_cases, self._settings))
         except Exception as error:  # noqa: BLE001  a driver may raise whatever it likes, and the scrape waits for it
-            look.set_exception(error)
+            # As a result: asyncio would log an exception that a scrape did not wait for.
+            reading.set_result(error)
 
-    def _take(self, look: "Future[Figures]") -> None:
-        self._look = None
-        error = look.exception()
-        if error is None:
-            self._figures, self._read_at = look.result(), time.monotonic()
+    def _take(self, found: "Figures | Exception") -> None:
+        self._reading = None
+        if not isinstance(found, Exception):
+            self._figures, self._read_at, self._failed = found, time.monotonic(), False
         elif not self._failed:
-            why = str(error) if isinstance(error, DoselError) else f"{type(error).__name__}: {error}"
-            log.warning("/metrics shows old figures of the data store: %s", why)
-        self._failed = error is not None
+            self._failed = True
+            why = str(found) if isinstance(found, DoselError) else f"{type(found).__name__}: {found}"
+            log.warning("/metrics has no new figures of the data store: %s", why)
 
 
 class _Shown(Collector):

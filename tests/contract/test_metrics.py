@@ -65,7 +65,7 @@ def listening(app: FastAPI) -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def no_figures_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each scrape looks at the data store, and waits for it as long as a slow machine needs."""
+    """Each scrape reads the data store, and waits for it as long as a slow machine needs."""
     monkeypatch.setattr(store_metrics, "FRESH_SECONDS", 0.0)
     monkeypatch.setattr(store_metrics, "SCRAPE_SECONDS", 60.0)
 
@@ -128,7 +128,7 @@ def test_figures_about_a_closed_use_case_need_a_key_as_its_health_does(client: h
 
 
 def test_with_the_data_store_away_the_last_figures_are_shown_with_their_age(
-    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = scrape(client)
 
@@ -137,7 +137,10 @@ def test_with_the_data_store_away_the_last_figures_are_shown_with_their_age(
 
     with monkeypatch.context() as patched:
         patched.setattr(figures, "read_figures", away)
-        after = scrape(client)
+        _, after = scrape(client), scrape(client)
+    assert [line.message for line in caplog.records if line.levelname in ("WARNING", "ERROR")] == [
+        "/metrics has no new figures of the data store: the data store is away"
+    ]
     assert (before["dosel_store_up"], after["dosel_store_up"]) == (1.0, 0.0)
     assert after["dosel_store_figures_age_seconds"] > before["dosel_store_figures_age_seconds"]
     assert after[LIVE] == before[LIVE]
@@ -147,11 +150,11 @@ def test_with_the_data_store_away_the_last_figures_are_shown_with_their_age(
 def test_a_data_store_that_hangs_does_not_keep_a_scrape_waiting(
     client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before, hangs, looks = scrape(client), threading.Event(), list[int]()
+    before, hangs, readings = scrape(client), threading.Event(), list[int]()
     read = figures.read_figures
 
     def hanging(*arguments: Any) -> figures.Figures:
-        looks.append(1)
+        readings.append(1)
         hangs.wait()
         return read(*arguments)
 
@@ -161,8 +164,8 @@ def test_a_data_store_that_hangs_does_not_keep_a_scrape_waiting(
     answers = [scrape(client) for _ in range(3)]
     assert [answer["dosel_store_up"] for answer in answers] == [0.0] * 3
     assert [answer[LIVE] for answer in answers] == [before[LIVE]] * 3
-    # One look at a time.
-    assert len(looks) == 1
+    # One reading at a time.
+    assert len(readings) == 1
     hangs.set()
     monkeypatch.setattr(store_metrics, "HANGING_SECONDS", 60.0)
     wait_until(lambda: scrape(client)["dosel_store_up"] == 1.0)

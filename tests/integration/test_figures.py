@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 from dosel.monitor.delivery import deliver
 from dosel.monitor.figures import read_figures
 from dosel.monitor.targets import target_names
+from dosel.usecases import UseCase, named
 from dosel.usecases.covertype import COVERTYPE
 from dosel.warehouse.batches import BatchStore
 from dosel.warehouse.totals import BatchTotals
@@ -25,8 +26,8 @@ BAD = ["many"] * 13
 def test_batches_and_their_rows_are_counted_and_the_newest_batch_gives_the_refused_share(
     engine: Engine, store: Callable[..., Any], received: Callable[..., list[list[str]]]
 ) -> None:
-    def totals() -> Any:
-        return read_figures(engine, (), settings_of(engine)).batches
+    def totals(*use_cases: UseCase) -> Any:
+        return read_figures(engine, use_cases or (COVERTYPE,), settings_of(engine)).batches
 
     BatchStore(engine, COVERTYPE)
     assert totals() == {}
@@ -37,6 +38,8 @@ def test_batches_and_their_rows_are_counted_and_the_newest_batch_gives_the_refus
     refused = batch([*rows[:1], BAD, BAD, BAD], 3)
     BatchStore(engine, COVERTYPE).refuse(refused, dict.fromkeys((1, 2, 3), "no number"), "too many")
     assert totals() == {"covertype": BatchTotals(2, 1, 6, 1, 2, 0.75)}
+    # Those of a use case that is not served are not shown.
+    assert totals(named("penguins")) == {}
 
 
 def test_what_waits_for_a_receiver_is_counted_until_it_is_delivered(engine: Engine) -> None:

@@ -41,6 +41,8 @@ def read_figures(engine: Engine, use_cases: Sequence[UseCase], settings: Setting
     ledger, truths = PromotionLedger(engine), TruthStore(engine)
     found = [health(use_case, ledger, truths) for use_case in use_cases]
     with transaction(engine) as connection:
-        batches = batch_totals(connection)
+        totals = batch_totals(connection)
         waiting = waiting_events(connection, target_names(settings), datetime.now(UTC))
+    # The data store may hold batches of use cases that this installation does not serve.
+    batches = {use_case.name: totals[use_case.name] for use_case in use_cases if use_case.name in totals}
     return Figures([one for one in found if one is not None], batches, waiting)
