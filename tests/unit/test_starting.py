@@ -34,7 +34,7 @@ def test_a_refused_declaration_is_named_before_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(up, "REFUSED", (RefusedFile("wine.py", ("folds: 1 is too few", "name: ''")),))
-    monkeypatch.setattr(up, "ALL", ())
+    monkeypatch.setattr(up, "chosen", lambda _: ())
     with pytest.raises(StartupError, match="no use case can run"):
         platform(tmp_path).up(detach=True)
     assert capsys.readouterr().out == (
@@ -47,6 +47,7 @@ def test_tables_that_do_not_fit_their_declaration_stop_the_start(
 ) -> None:
     settings = Settings(home=tmp_path)
     BatchStore(connect(settings.warehouse_url), PENGUINS)
-    monkeypatch.setattr(up, "ALL", (replace(PENGUINS, features=PENGUINS.features[1:]),))
+    changed = replace(PENGUINS, features=PENGUINS.features[1:])
+    monkeypatch.setattr(up, "chosen", lambda _: (changed,))
     with pytest.raises(StartupError, match=r"the tables of penguins do not fit.*island.*reset --drop penguins"):
         platform(tmp_path).up(detach=True)

@@ -12,7 +12,7 @@ from sklearn.model_selection import ParameterGrid
 from dosel.errors import UnknownUseCase
 from dosel.quality import check
 from dosel.rows.validation import Validator
-from dosel.usecases import ALL, DEFAULT, Bins, Number, Range, Target, UseCase, named
+from dosel.usecases import ALL, DEFAULT, Bins, Number, Range, Target, UseCase, chosen, named
 from dosel.usecases.covertype import COVERTYPE
 
 each = pytest.mark.parametrize("use_case", ALL, ids=lambda u: u.name)
@@ -36,6 +36,19 @@ def test_a_use_case_is_found_by_its_name(use_case: UseCase) -> None:
 def test_an_unknown_name_lists_the_known() -> None:
     with pytest.raises(UnknownUseCase, match=r"'covertyp'.*covertype"):
         named("covertyp")
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [("", list(ALL)), ("penguins", [named("penguins")]), (" penguins , covertype,", [named("penguins"), COVERTYPE])],
+)
+def test_a_setting_names_the_use_cases_that_run(names: str, expected: list[UseCase]) -> None:
+    assert list(chosen(names)) == expected
+
+
+def test_an_unknown_use_case_among_those_that_run_is_an_error() -> None:
+    with pytest.raises(UnknownUseCase, match="'iris'; there are: covertype"):
+        chosen("penguins,iris")
 
 
 @each
