@@ -16,6 +16,7 @@ from app.http.docs import Api, add_docs_page
 from app.http.logs import AccessLog, write_json
 from app.http.metrics import Metrics
 from app.http.middleware import Keys, Middleware, RequestRecord
+from app.http.store_metrics import StoreMetrics
 from app.routes import (
     bulk_predict,
     events,
@@ -85,7 +86,7 @@ def build_app(
     """
 
     record = PredictionLog(settings.prediction_log, lambda: _open_log(settings))
-    metrics = Metrics(follower, record)
+    metrics = Metrics(follower, record, StoreMetrics(use_cases, settings))
     access_log = AccessLog()
     middleware = stack(settings, use_cases, metrics, access_log)
 
@@ -93,7 +94,9 @@ def build_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         follower.start()
         record.start()
+        metrics.start()
         yield
+        metrics.stop()
         follower.stop()
         record.stop()
         access_log.flush()
@@ -121,7 +124,7 @@ def build_app(
     app.include_router(ingested_batches.router(use_cases, settings))
     app.include_router(health.router(use_cases, settings))
     app.include_router(events.router(use_cases, settings))
-    app.include_router(service.router())
+    app.include_router(service.router(use_cases, settings))
     add_docs_page(app)
     return app
 

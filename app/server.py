@@ -3,10 +3,13 @@
 python -m app.server app.main:create_app --port 8989        takes uvicorn's other flags, too
 """
 
+import os
 import resource
 import sys
 
 import uvicorn
+
+from app.http.worker_metrics import shared_folder
 
 FLAGS = (
     "--factory",
@@ -31,7 +34,16 @@ def main(arguments: list[str]) -> None:
     if soft != resource.RLIM_INFINITY and soft < MOST_FILES:
         most = MOST_FILES if hard == resource.RLIM_INFINITY else min(MOST_FILES, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
-    uvicorn.main([*FLAGS, *arguments])
+    flags = [*FLAGS, *arguments]
+    with shared_folder(workers(flags)):
+        uvicorn.main(flags)
+
+
+def workers(flags: list[str]) -> int:
+    """The number of worker processes that uvicorn starts with these flags."""
+    # Errors in the flags are uvicorn's to report, later.
+    given = uvicorn.main.make_context("uvicorn", list(flags), resilient_parsing=True).params["workers"]
+    return int(given or os.environ.get("WEB_CONCURRENCY", "1"))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 
-from external.columns import CLASSES, COVER
+from external.columns import COVER
 from external.sampling import SLICES
 
 Kind = Literal["label", "covariate", "concept", "soiled"]
@@ -23,8 +23,9 @@ class Drift:
 
     Attributes:
         batch: the first batch that is changed, 1 to 10.
-        kind: `label`: rare classes become as frequent as others. `covariate`: higher cells are chosen. `concept`: rows
-            get the label of the next class. `soiled`: a measurement cannot be read.
+        kind: `label`: rare classes become as frequent as others. `covariate`: higher cells are chosen. `concept`: the
+            two most frequent classes, Spruce/Fir and Lodgepole Pine, exchange their labels. `soiled`: a measurement
+            cannot be read.
         size: the share of a batch's rows that is changed, above 0 up to 1.
     """
 
@@ -66,7 +67,8 @@ class Drift:
     def _changed(self, row: list[str], first_class: int) -> list[str]:
         if self.kind == "soiled":
             return [_UNREADABLE, *row[1:]]
-        return [*row[:-1], str((int(row[-1]) - first_class + 1) % CLASSES + first_class)]
+        exchanged = {str(first_class): str(first_class + 1), str(first_class + 1): str(first_class)}
+        return [*row[:-1], exchanged.get(row[-1], row[-1])]
 
 
 def parse(text: str) -> Drift | None:

@@ -1,11 +1,13 @@
-"""`/metrics` for Prometheus: counters of this module, and gauges read from the other parts."""
+"""`/metrics` for Prometheus: counters of requests, the state of this process, and figures of the data store."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from app.http import worker_metrics
+from app.http.store_metrics import StoreMetrics
 from app.serving.follower import ModelFollower
 from app.serving.prediction_log import PredictionLog
 
@@ -14,9 +16,10 @@ MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metrics:
-    """The metrics of one process."""
+    """The metrics of this process, or of all workers if there are several, and those of the data store."""
 
-    def __init__(self, follower: ModelFollower, record: PredictionLog) -> None:
+    def __init__(self, follower: ModelFollower, record: PredictionLog, store: StoreMetrics) -> None:
+        self._store = store
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "dosel_requests", "Requests answered.", ("route", "method", "status"), registry=self._registry
@@ -28,9 +31,25 @@ class Metrics:
         self._shed = Counter(
             "dosel_shed_requests", "Requests refused because the queue was full.", registry=self._registry
         )
-        self._registry.register(_State(follower, record))
+        state = _State(follower, record)
+        self._shared = worker_metrics.SharedState(state) if worker_metrics.is_shared() else None
+        self._answer = self._registry
+        if self._shared:
+            self._answer = CollectorRegistry()
+            self._answer.register(worker_metrics.AllWorkers())
+        else:
+            self._answer.register(state)
         # A look-up of labels costs more than counting.
         self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+
+    def start(self) -> None:
+        """Share this worker's state from now on, if there are several workers."""
+        if self._shared:
+            self._shared.start()
+
+    def stop(self) -> None:
+        if self._shared:
+            self._shared.stop()
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
         key = (route, method, status)
@@ -46,8 +65,10 @@ class Metrics:
     def rows(self, count: int) -> None:
         self._batch_rows.inc(count)
 
-    def text(self) -> bytes:
-        return generate_latest(self._registry)
+    async def text(self, hidden: Collection[str] = ()) -> bytes:
+        """All metrics, without the data store's figures about the `hidden` use cases."""
+        await self._store.refresh()
+        return generate_latest(self._answer) + generate_latest(self._store.shown(hidden))
 
 
 class _State(Collector):

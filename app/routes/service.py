@@ -1,20 +1,28 @@
 """Whether this service is alive and ready."""
 
-from fastapi import APIRouter, Request, Response
+from collections.abc import Sequence
+from typing import Annotated
 
+from fastapi import APIRouter, Header, Request, Response
+
+from app.http.clients import holder_of
 from app.http.metrics import MEDIA_TYPE
 from app.http.problems import documented
 from app.routes.dependencies import FollowerDep
 from app.schemas.service import Greeting, Health, Readiness, Ready
 from app.serving.loaded_model import NotReady
+from dosel.settings import Settings
+from dosel.usecases import UseCase
 
 
 class MetricsText(Response):
     media_type = MEDIA_TYPE
 
 
-def router() -> APIRouter:
+def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
     made = APIRouter(tags=["service"])
+    keys = settings.predict_key_names
+    closed = [use_case.name for use_case in use_cases if not use_case.expose_training_rows]
 
     @made.get("/", summary="A greeting, with the path of the documentation")
     async def greet() -> Greeting:
@@ -25,8 +33,10 @@ def router() -> APIRouter:
         return Health()
 
     @made.get("/metrics", include_in_schema=False)
-    async def figures(request: Request) -> MetricsText:
-        return MetricsText(request.app.state.metrics.text())
+    async def figures(request: Request, x_api_key: Annotated[str, Header()] = "") -> MetricsText:
+        # As for their health: figures about closed use cases need a key, if there are keys.
+        may_see_all = not keys or holder_of(keys, x_api_key.encode("latin-1")) is not None
+        return MetricsText(await request.app.state.metrics.text(() if may_see_all else closed))
 
     @made.get("/readyz", summary="Whether a model answers", responses=documented(503))
     async def ready(follower: FollowerDep) -> Ready:

@@ -1,5 +1,6 @@
 """The Compose files and image recipes against what they promise: read, not started (`make e2e` does that)."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,31 @@ def test_services_wait_for_healthy_services_and_finished_jobs(name: str) -> None
     for other, how in SERVICES[name].get("depends_on", {}).items():
         wanted = "service_healthy" if other in LASTING else "service_completed_successfully"
         assert how["condition"] == wanted
+
+
+def test_the_profile_monitoring_addresses_services_of_the_platform_and_mounts_what_is_there() -> None:
+    monitoring = {name: service for name, service in SERVICES.items() if service.get("profiles") == ["monitoring"]}
+    assert monitoring.keys() == {"prometheus", "alertmanager", "grafana"}
+    ports = {name: service["ports"][0].rpartition(":")[2] for name, service in monitoring.items()}
+    folders = [volume.split(":")[0] for service in monitoring.values() for volume in service["volumes"]]
+    assert [folder for folder in folders if folder.startswith(".") and not (ROOT / folder).is_dir()] == []
+
+    prometheus = yaml.safe_load((ROOT / "deploy/monitoring/prometheus/prometheus.yml").read_text())
+    [job], [managers] = prometheus["scrape_configs"], prometheus["alerting"]["alertmanagers"]
+    [alias] = SERVICES["fast_api"]["networks"]["dosel"]["aliases"]
+    api_port = SERVICES["fast_api"]["ports"][0].rpartition(":")[2]
+    assert job["static_configs"] == [{"targets": [f"{alias}:{api_port}"]}]
+    assert managers["static_configs"] == [{"targets": [f"alertmanager:{ports['alertmanager']}"]}]
+
+    grafana = ROOT / "deploy/monitoring/grafana"
+    [source] = yaml.safe_load((grafana / "provisioning/datasources/prometheus.yml").read_text())["datasources"]
+    assert source["url"] == f"http://prometheus:{ports['prometheus']}"
+    [provider] = yaml.safe_load((grafana / "provisioning/dashboards/dosel.yml").read_text())["providers"]
+    assert (
+        f"./deploy/monitoring/grafana/dashboards:{provider['options']['path']}:ro" in monitoring["grafana"]["volumes"]
+    )
+    boards = [json.loads(file.read_text()) for file in (grafana / "dashboards").glob("*.json")]
+    assert {panel["datasource"]["uid"] for board in boards for panel in board["panels"]} == {source["uid"]}
 
 
 def test_the_api_does_without_mlflow() -> None:

@@ -8,13 +8,19 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection
+from pathlib import Path
 
 import httpx
+import psutil
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import func, select
 
+from app.http.worker_metrics import FOLDER
 from dosel.db.engine import connect
 from dosel.db.tables import ANSWERS
 from dosel.embedded.services import API
+from dosel.usecases.covertype import COVERTYPE
 from tests.contract.conftest import Installation
 from tests.contract.test_api import EXAMPLE, wait_until
 
@@ -95,24 +101,75 @@ def test_requests_without_a_body_take_no_place_and_are_finished_on_sigterm(insta
     assert logged == BEGUN + 1
 
 
-def test_each_worker_follows_production_by_itself(install: Install) -> None:
+@pytest.fixture(scope="module")
+def two_workers(install: Install) -> Iterator[tuple[Installation, "subprocess.Popen[bytes]", str]]:
+    """An API with two workers that both answer: its installation, main process and address."""
     here = install()
     here.promote(here.good[0])
-    with served(here, "--workers", "2") as (_, port):
+    with served(here, "--workers", "2") as (process, port):
+        url = f"http://127.0.0.1:{port}"
+        wait_until(lambda: len(seen(url)) == 2, 60)
+        folder = Path(workers(process)[0].environ()[FOLDER])
+        yield here, process, url
+    assert not folder.exists()
 
-        def seen() -> set[tuple[str, int]]:
-            """Processes and versions, by connections of their own: the system gives these to either worker."""
-            found = set()
-            for _ in range(20):
-                with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
-                    answer = client.post("/predict", json=EXAMPLE)
-                    if answer.is_success:
-                        prefix = answer.headers["x-request-id"].partition("-")[0]
-                        found.add((prefix, answer.json()["model"]["version"]))
-            return found
 
-        wait_until(lambda: len(seen()) == 2, 60)
-        before = seen()
-        number = here.promote(here.good[1])
-        wait_until(lambda: {version for _, version in seen()} == {number}, 30)
-        assert {process for process, _ in seen()} == {process for process, _ in before}
+def seen(url: str) -> set[tuple[str, int]]:
+    """Processes and versions, by connections of their own: the system gives these to either worker."""
+    found = set()
+    for _ in range(20):
+        with httpx.Client(base_url=url) as client:
+            answer = client.post("/predict", json=EXAMPLE)
+            if answer.is_success:
+                prefix = answer.headers["x-request-id"].partition("-")[0]
+                found.add((prefix, answer.json()["model"]["version"]))
+    return found
+
+
+def figure(url: str, name: str, **labels: str) -> list[float]:
+    """The samples with these labels, as either worker gives them."""
+    families = text_string_to_metric_families(httpx.get(f"{url}/metrics").raise_for_status().text)
+    samples = [sample for family in families for sample in family.samples if sample.name == name]
+    return [sample.value for sample in samples if labels.items() <= sample.labels.items()]
+
+
+Workers = tuple[Installation, "subprocess.Popen[bytes]", str]
+
+
+def test_each_worker_follows_production_by_itself(two_workers: Workers) -> None:
+    here, _, url = two_workers
+    before = seen(url)
+    number = here.promote(here.good[1])
+    wait_until(lambda: {version for _, version in seen(url)} == {number}, 30)
+    assert {process for process, _ in seen(url)} == {process for process, _ in before}
+
+
+def test_metrics_are_those_of_all_workers_also_of_one_that_was_killed(two_workers: Workers) -> None:
+    here, process, url = two_workers
+
+    def answered() -> float:
+        return sum(figure(url, "dosel_requests_total", route="/predict", status="200"))
+
+    def versions() -> list[float]:
+        return figure(url, "dosel_model_version", use_case=COVERTYPE.name)
+
+    before = answered()
+    seen(url)
+    # Each of these scrapes reaches one of the workers.
+    assert {answered() for _ in range(20)} == {before + 20}
+    newest = here.registry.ledger.history(COVERTYPE.model_name)[-1].to_version
+    wait_until(lambda: versions() == [newest])
+    wait_until(lambda: sum(figure(url, "dosel_prediction_log_stored_total")) == before + 20)
+
+    killed, survivor = workers(process)
+    folder = Path(survivor.environ()[FOLDER])
+    killed.kill()
+    # Its counters still count, and its gauges do not.
+    wait_until(lambda: answered() >= before + 20 and not list(folder.glob(f"gauge_*_{killed.pid}.db")))
+    assert list(folder.glob(f"counter_{killed.pid}.db"))
+    assert versions() == [newest]
+
+
+def workers(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
+    children = [child for child in psutil.Process(process.pid).children() if child.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in children if "spawn_main" in str(child.cmdline())]

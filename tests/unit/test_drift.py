@@ -58,12 +58,12 @@ def test_the_same_seed_gives_the_same_batch_with_as_many_rows(kind: str, rows: p
     assert {len(row) for row in sent(drift, rows)} == {len(COLUMNS)}
 
 
-def test_concept_changes_only_the_labels_of_its_share(rows: pd.DataFrame) -> None:
+def test_concept_exchanges_the_labels_of_two_classes_in_its_share(rows: pd.DataFrame) -> None:
     before, after = as_words(rows, 1), sent(Drift(6, "concept", 0.3), rows)
     assert [row[:-1] for row in after] == [row[:-1] for row in before]
-    changed = np.mean([a[-1] != b[-1] for a, b in zip(after, before, strict=True)])
-    assert changed == pytest.approx(0.3, abs=0.03)
-    assert {row[-1] for row in after} <= set("1234567")
+    changed = [(b[-1], a[-1]) for a, b in zip(after, before, strict=True) if a[-1] != b[-1]]
+    assert set(changed) == {("1", "2"), ("2", "1")}
+    assert len(changed) / rows[COVER].isin([1, 2]).sum() == pytest.approx(0.3, abs=0.03)
 
 
 def test_soiled_drift_sends_unreadable_measurements(rows: pd.DataFrame) -> None:

@@ -29,10 +29,11 @@ from dosel.settings import Settings
 USE_CASE = "covertype"
 """Its rows come from the data API, which can simulate drift."""
 
-DRIFT = "batch=3,kind=concept,size=1"
-"""From the third batch on, each row has the label of the next class: what the models have learned is wrong."""
+DRIFT = "batch=2,kind=concept,size=1"
+"""From the second batch on, the two most frequent classes have each other's labels: what the first model has learned is
+wrong for most rows."""
 
-TO_LEARN_FROM = 6
+TO_LEARN_FROM = 7
 """Batches after which the drill waits for the retraining; most of them have the new labels."""
 
 PLATFORM = {
@@ -43,7 +44,7 @@ PLATFORM = {
     "DATA_API_ROWS": "8000",
     "DATA_API_DRIFT": DRIFT,
     "BATCH_FRACTION": "1",
-    "MIN_UPDATE_TIME": "4",
+    "MIN_UPDATE_TIME": "6",
 }
 
 PORTS = ("AIRFLOW_PORT", "MLFLOW_PORT", "API_PORT", "DATA_API_PORT", "STREAMLIT_PORT")

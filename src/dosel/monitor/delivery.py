@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from datetime import time as time_of_day
 
-from sqlalchemy import ColumnElement, Connection, Engine, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, insert, select, update
 
 from dosel.db.engine import transaction
 from dosel.db.locks import hold
 from dosel.db.migrations import migrate
 from dosel.db.tables import DELIVERIES, EVENTS, TARGETS
 from dosel.errors import DeliveryError, DoselError, LockTaken
+from dosel.monitor import outbox
 from dosel.monitor.targets import Target, targets_of
 from dosel.settings import Settings
 from dosel.warehouse.events import URGENT, StoredEvent, stored_event
@@ -29,9 +30,6 @@ CHUNK = 100
 """Events that are read at once, and the most in one message."""
 
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=30), timedelta(hours=1)
-
-NEW_TARGET = timedelta(hours=1)
-"""A new target also gets the events of this time before its first delivery, and no older ones."""
 
 log = logging.getLogger(__name__)
 
@@ -143,16 +141,17 @@ class _Delivery:
         """The next messages, each as its events."""
         now = datetime.now(UTC)
         name = self._target.name
-        done = select(DELIVERIES.c.event_id).where(
+        later = select(DELIVERIES.c.event_id).where(
             DELIVERIES.c.event_id == EVENTS.c.id,
             DELIVERIES.c.target == name,
-            DELIVERIES.c.delivered_at.is_not(None) | (DELIVERIES.c.next_at > now.replace(tzinfo=None)),
+            DELIVERIES.c.next_at > now.replace(tzinfo=None),
         )
         with transaction(self._engine) as connection:
             after = self._first_event(connection, now)
             # Urgent ones first: they pass those that wait for the end of the quiet hours.
             order = (EVENTS.c.kind.not_in(URGENT), EVENTS.c.id)
-            query = select(EVENTS).where(EVENTS.c.id > after, ~done.exists()).order_by(*order).limit(CHUNK)
+            due = (EVENTS.c.id > after) & ~outbox.delivered_to(name) & ~later.exists()
+            query = select(EVENTS).where(due).order_by(*order).limit(CHUNK)
             events = [stored_event(row) for row in connection.execute(query).mappings()]
         if not self._target.patient:
             return [[event] for event in events]
@@ -163,11 +162,10 @@ class _Delivery:
 
     def _first_event(self, connection: Connection, now: datetime) -> int:
         """The last event that this target does not get, since it is older than the target."""
-        known = connection.scalar(select(TARGETS.c.after_event).where(TARGETS.c.target == self._target.name))
+        known = outbox.last_before(connection, self._target.name)
         if known is not None:
-            return int(known)
-        old = EVENTS.c.at < (now - NEW_TARGET).replace(tzinfo=None)
-        after: int = connection.scalar(select(func.max(EVENTS.c.id)).where(old)) or 0
+            return known
+        after = outbox.newest_too_old(connection, now)
         connection.execute(insert(TARGETS).values(target=self._target.name, after_event=after))
         return after
 

@@ -120,7 +120,9 @@ def _number_effect(number: Number, before: Floats, now: Floats) -> float:
 def _category_effect(category: Category, before: Codes, now: Codes) -> float:
     from scipy.spatial.distance import jensenshannon
 
-    return float(jensenshannon(_shares(category, before), _shares(category, now), base=2))
+    distance = float(jensenshannon(_shares(category, before), _shares(category, now), base=2))
+    # Rounding may make the square of a distance of 0 negative.
+    return 0.0 if np.isnan(distance) else distance
 
 
 def _shares(category: Category, codes: Codes) -> Floats:

@@ -44,7 +44,7 @@ class Webhook:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._url = settings.notify_webhook
-        self.name = _named("webhook", self._url)
+        self.name = _webhook_name(self._url)
         self._http = httpx.Client(timeout=TIMEOUT_SECONDS)
 
     def send(self, events: Sequence[StoredEvent]) -> None:
@@ -75,7 +75,7 @@ class AppriseTarget:
         if not self._apprise.add(url):
             # Without the URL, which may contain a password.
             raise SettingsError(f"DOSEL_NOTIFY: Apprise does not understand the URL that starts with {scheme[:16]!r}")
-        self.name = _named(scheme, url)
+        self.name = _apprise_name(url)
 
     def send(self, events: Sequence[StoredEvent]) -> None:
         from apprise import NotifyFormat
@@ -91,10 +91,16 @@ def targets_of(settings: Settings) -> list[Target]:
     Raises:
         SettingsError: Apprise does not understand a URL.
     """
-    found: list[Target] = [AppriseTarget(url, settings) for url in dict.fromkeys(settings.notify.split())]
+    found: list[Target] = [AppriseTarget(url, settings) for url in _apprise_urls(settings)]
     if settings.notify_webhook:
         found.append(Webhook(settings))
     return found
+
+
+def target_names(settings: Settings) -> list[str]:
+    """The names of the configured receivers, without a look at whether Apprise understands their URLs."""
+    names = [_apprise_name(url) for url in _apprise_urls(settings)]
+    return [*names, _webhook_name(settings.notify_webhook)] if settings.notify_webhook else names
 
 
 def signature(secret: str, message_id: str, at: datetime, content: bytes) -> dict[str, str]:
@@ -108,6 +114,18 @@ def signature(secret: str, message_id: str, at: datetime, content: bytes) -> dic
         signed = hmac.new(secret.encode(), f"{message_id}.{seconds}.".encode() + content, hashlib.sha256)
         headers["webhook-signature"] = f"v1,{base64.b64encode(signed.digest()).decode()}"
     return headers
+
+
+def _apprise_urls(settings: Settings) -> list[str]:
+    return list(dict.fromkeys(settings.notify.split()))
+
+
+def _apprise_name(url: str) -> str:
+    return _named(url.partition(":")[0], url)
+
+
+def _webhook_name(url: str) -> str:
+    return _named("webhook", url)
 
 
 def _named(kind: str, url: str) -> str:

@@ -1,0 +1,83 @@
+"""An installation of which every figure can be shown: batches, truth about live rows, and messages that wait."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import numpy as np
+from fastapi.testclient import TestClient
+
+from dosel.db.engine import connect, transaction
+from dosel.monitor.truths import Truths, TruthStore, insert_truths
+from dosel.quality import check
+from dosel.registry.verdicts import Verdict
+from dosel.sources import Batch
+from dosel.usecases import named
+from dosel.usecases.covertype import COVERTYPE
+from dosel.warehouse.batches import BatchStore
+from tests.contract.conftest import Installation
+from tests.contract.test_api import EXAMPLE
+
+Received = Callable[..., list[list[str]]]
+
+BAD = ["many"] * 13
+PROMISED = {str(code): (90, 100) for code in COVERTYPE.target.labels}
+"""What the gate found: of each class 90 of 100 held-out rows."""
+
+
+def observed(here: Installation, received: Received) -> Installation:
+    """Put models into Production and store what happened since then.
+
+    Of covertype there is a batch with 20 rows, of which one was refused. Of `employees`, whose rows nobody may see,
+    all of 300 live rows were answered wrong.
+    """
+    version = here.promote(here.good[0])
+    here.registry.ledger.add_verdict(COVERTYPE.model_name, version, here.good[0], gate_report(PROMISED))
+    engine = connect(here.settings.warehouse_url)
+    rows = [*received(19), BAD]
+    checked = check(COVERTYPE, rows, "uci")
+    stored = BatchStore(engine, COVERTYPE).store(
+        Batch("http://data.test/data", "group 6", "e1", 1, rows), checked.accepted, checked.refused
+    )
+    assert stored is not None
+    employees = named("employees")
+    run = here.others[employees.name]
+    version = here.promote(run, employees)
+    first, second, *_ = employees.target.labels
+    counts = {str(code): (90, 100) for code in employees.target.labels}
+    here.registry.ledger.add_verdict(employees.model_name, version, run, gate_report(counts))
+    [entry] = here.registry.ledger.history(employees.model_name)
+    TruthStore(engine)
+    with transaction(engine) as connection:
+        insert_truths(
+            connection,
+            Truths(
+                employees.name,
+                employees.model_name,
+                entry.sequence,
+                version,
+                "batch",
+                "1",
+                datetime.now(UTC),
+                np.full(300, first, np.int64),
+                np.full(300, second, np.int64),
+            ),
+        )
+    engine.dispose()
+    return here
+
+
+def gate_report(recalled: dict[str, tuple[int, int]]) -> Verdict:
+    return Verdict(True, "it is better", {"recalled": recalled})
+
+
+def give_truth(client: TestClient | httpx.Client, rows: int, right: int) -> None:
+    """Ask for so many rows, and say that the first `right` answers were right and the others wrong."""
+    answer = client.post("/predict/covertype/batch", json=[EXAMPLE] * rows).raise_for_status()
+    code = answer.json()["predictions"][0]["prediction"]
+    wrong = next(other for other in COVERTYPE.target.labels if other != code)
+    name = answer.headers["x-dosel-request-id"]
+    truth = [{"request_id": name, "row": row, "truth": code if row <= right else wrong} for row in range(1, rows + 1)]
+    receipt: dict[str, Any] = client.post("/feedback/covertype", json=truth).raise_for_status().json()
+    assert receipt["accepted"] == rows
