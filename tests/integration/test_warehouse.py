@@ -69,6 +69,14 @@ def test_a_stored_batch_with_other_rows_changes_nothing(store: Store, engine: En
     assert contents(engine) == before
 
 
+def test_the_clean_rows_of_one_batch_are_read(store: Store, engine: Engine, received: Received) -> None:
+    store(received(20, seed=1), number=1)
+    second = store(received(30, seed=2), number=2)
+    assert second is not None
+    rows = BatchStore(engine, COVERTYPE).clean(second.id)
+    assert (len(rows), set(rows["batch_id"])) == (30, {second.id})
+
+
 def test_the_raw_table_keeps_each_row_as_received(store: Store, engine: Engine, received: Received) -> None:
     good = received(1)[0]
     numbers = [float(v) for v in good[:10]] + [*good[10:12], int(good[12])]

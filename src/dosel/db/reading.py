@@ -13,14 +13,15 @@ from dosel.errors import WarehouseError
 
 
 def read(engine: Engine, query: Select[*tuple[object, ...]], types: Mapping[str, str]) -> pd.DataFrame:
-    """Run a query without parameters: columns of the given `types`, all others as text.
+    """Run a query: columns of the given `types`, all others as text.
 
-    Equal texts are one shared object.
+    The query may compare with numbers, not with texts: connectorx takes no parameters, so that the values are written
+    into the statement. Equal texts are one shared object.
 
     Raises:
         WarehouseError: the data store cannot be reached, or failed.
     """
-    statement = str(query.compile(dialect=engine.dialect))
+    statement = str(query.compile(dialect=engine.dialect, compile_kwargs={"literal_binds": True}))
     with transaction(engine) as connection:
         # With SQLAlchemy first, whose errors are clear, and which needs no rows to know the types.
         first = pd.read_sql(query.limit(1), connection)
