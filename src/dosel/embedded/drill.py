@@ -29,11 +29,11 @@ from dosel.settings import Settings
 USE_CASE = "covertype"
 """Its rows come from the data API, which can simulate drift."""
 
-DRIFT = "batch=2,kind=concept,size=1"
-"""From the second batch on, the two most frequent classes have each other's labels: what the first model has learned is
+DRIFT = "batch=3,kind=concept,size=1"
+"""From the third batch on, the two most frequent classes have each other's labels: what the first model has learned is
 wrong for most rows."""
 
-TO_LEARN_FROM = 7
+TO_LEARN_FROM = 8
 """Batches after which the drill waits for the retraining; most of them have the new labels."""
 
 PLATFORM = {

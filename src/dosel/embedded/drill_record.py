@@ -110,7 +110,7 @@ td, th {{ text-align: left; vertical-align: top; padding: .3rem .8rem .3rem 0; b
 small {{ color: #555; }}
 </style>
 <h1>What happened in the drill</h1>
-<p>From the second batch on, the data API exchanged the labels of the two most frequent classes. All times are since the
+<p>From the third batch on, the data API exchanged the labels of the two most frequent classes. All times are since the
 start.</p>
 <table>{steps}</table>
 <h2>Versions in Production</h2>

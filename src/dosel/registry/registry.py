@@ -57,8 +57,11 @@ class Registry:
         manifest = admit(self._store, self._ledger, version)
         if (family := manifest.family) is not None:
             self._store.tag(version, {tags.FAMILY: family})
-            if (newest := newest_of(self._store, self._ledger, version.name, family)) is not None:
-                self._store.set_alias(version.name, family, newest)
+            # With the lock, since the API sets missing aliases, too, and MLflow fails when two set one at once.
+            with self._ledger.lock(version.name) as lock:
+                if (newest := newest_of(self._store, self._ledger, version.name, family)) is not None:
+                    lock.check()
+                    self._store.set_alias(version.name, family, newest)
         return with_facts(version, manifest, self._ledger.verdicts(version.name))
 
     def record_manifest(self, version: ModelVersion) -> Manifest:
