@@ -6,6 +6,7 @@ Writes inside the project's folder only: `.venv`, and `.cache` for packages (a c
 named with UV_CACHE_DIR and PIP_CACHE_DIR). Does nothing if the environment is up to date.
 """
 
+import fcntl
 import hashlib
 import os
 import re
@@ -20,6 +21,7 @@ from typing import NoReturn
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 LOCKS = (ROOT / "requirements.lock", ROOT / "requirements-dev.lock")
+LOCK = ROOT / ".cache" / "setup.lock"
 STAMP = VENV / ".made-from"
 NEEDED_BYTES = 3_000_000_000
 OLDEST, NEWEST = (3, 11), (3, 13)
@@ -28,8 +30,25 @@ OLDEST, NEWEST = (3, 11), (3, 13)
 def main() -> None:
     made_from = (*LOCKS, ROOT / "pyproject.toml", Path(__file__))
     stamp = hashlib.sha256(b"".join(file.read_bytes() for file in made_from)).hexdigest()
-    if STAMP.exists() and STAMP.read_text() == stamp and python().exists():
+    if is_ready(stamp):
         return
+    LOCK.parent.mkdir(exist_ok=True)
+    with LOCK.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("another process is setting up .venv; waiting for it …", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if not is_ready(stamp):
+            set_up(stamp)
+
+
+def is_ready(stamp: str) -> bool:
+    """Whether the environment is there, made from the files that the stamp stands for."""
+    return STAMP.exists() and STAMP.read_text() == stamp and python().exists()
+
+
+def set_up(stamp: str) -> None:
     check_python()
     check_disk()
     began = time.monotonic()

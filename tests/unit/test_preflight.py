@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -38,15 +38,20 @@ def free_port() -> int:
         return int(s.getsockname()[1])
 
 
+def checked(settings: Settings, services: Iterable[Service]) -> None:
+    preflight.check_folder(settings.home)
+    preflight.check(settings, services)
+
+
 def refusal(settings: Settings, *services: Service) -> str:
     with pytest.raises(StartupError) as raised:
-        preflight.check(settings, services)
+        checked(settings, services)
     assert "\n" not in str(raised.value)
     return str(raised.value)
 
 
 def test_nothing_in_the_way_leaves_nothing_behind(settings: Settings) -> None:
-    preflight.check(settings, [service(free_port()), service(None)])
+    checked(settings, [service(free_port()), service(None)])
     assert list(settings.home.iterdir()) == []
 
 
@@ -74,7 +79,7 @@ def test_a_port_whose_connections_fade_out_is_free(settings: Settings) -> None:
         with socket.create_connection(("127.0.0.1", port)):
             # The side that closes first keeps the port in TIME_WAIT.
             server.accept()[0].close()
-    preflight.check(settings, [service(port)])
+    checked(settings, [service(port)])
 
 
 def test_two_services_cannot_share_a_port(settings: Settings) -> None:
@@ -84,7 +89,7 @@ def test_two_services_cannot_share_a_port(settings: Settings) -> None:
 
 
 def test_services_that_run_already_are_not_asked_about(settings: Settings, listening: int) -> None:
-    preflight.check(settings, [])
+    checked(settings, [])
 
 
 def test_a_full_disk_is_refused_with_the_space_needed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +101,7 @@ def test_a_full_disk_is_refused_with_the_space_needed(settings: Settings, monkey
 
 def test_just_enough_disk_is_enough(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=preflight.DISK_BYTES))
-    preflight.check(settings, [])
+    checked(settings, [])
 
 
 @pytest.mark.parametrize("place", ["a-file", "a-file/below"])

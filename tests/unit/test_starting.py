@@ -1,5 +1,6 @@
 """What stands in the way of a start is said before anything is started."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from rich.console import Console
 from dosel.client import Client
 from dosel.db.engine import connect
 from dosel.embedded import up
+from dosel.embedded.home import Home
 from dosel.embedded.processes import Processes
 from dosel.embedded.up import Platform
 from dosel.errors import StartupError
@@ -51,3 +53,12 @@ def test_tables_that_do_not_fit_their_declaration_stop_the_start(
     monkeypatch.setattr(up, "chosen", lambda _: (changed,))
     with pytest.raises(StartupError, match=r"the tables of penguins do not fit.*island.*reset --drop penguins"):
         platform(tmp_path).up(detach=True)
+
+
+def test_one_process_at_a_time_starts_a_platform(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    said = rf"another process \({os.getpid()}\) is starting.*wait.*`make down`"
+    with home.starting(), pytest.raises(StartupError, match=said):
+        platform(tmp_path).up(detach=True)
+    with home.starting():
+        pass

@@ -1,15 +1,18 @@
 """The embedded platform's folder: the settings of the last start, and removing or moving its data."""
 
+import fcntl
 import json
+import os
 import re
 import shutil
-from collections.abc import Collection, Mapping
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from dosel.credentials import KEY_FILE
 from dosel.embedded.services import write_private
+from dosel.errors import StartupError
 from dosel.settings import Settings
 
 PARTS = ("airflow", "cache", "data-api", "drill", "lake", "logs", "mlflow", "run", "serving")
@@ -32,6 +35,29 @@ class Home:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._record = folder / "started-with.json"
+
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """Let one process at a time start the platform. A process that is killed leaves no lock behind.
+
+        Raises:
+            StartupError: another process is starting it now.
+        """
+        file = self._folder / "run" / "starting.lock"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                raise StartupError(
+                    f"another process ({lock.read() or 'unknown'}) is starting the platform in {self._folder}: wait "
+                    "until it is ready, or stop it with `make down`"
+                ) from None
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
+            yield
 
     def last_start(self) -> dict[str, str]:
         """The settings of the last start, under their environment variables' names; empty before the first."""

@@ -4,6 +4,7 @@ import shutil
 import socket
 from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 
@@ -15,21 +16,29 @@ DISK_BYTES = 1_000_000_000
 """Disk space that a first run needs (databases, logs, a few models), with a margin."""
 
 
+def check_folder(home: Path) -> None:
+    """Create the platform's folder, if it is missing, and check that it can be written.
+
+    Raises:
+        StartupError: it cannot.
+    """
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        # Rows, models and passwords are for their owner alone; a folder of an earlier version may be open to others.
+        home.chmod(0o700)
+        probe = home / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise StartupError(f"cannot write to {home} ({error.strerror}): set DOSEL_HOME elsewhere") from error
+
+
 def check(settings: Settings, to_start: Iterable[Service]) -> None:
-    """Check the preconditions of a start.
+    """Check the disk and the ports.
 
     Raises:
         StartupError: a precondition fails; the message says what to change.
     """
-    try:
-        settings.home.mkdir(parents=True, exist_ok=True)
-        # Rows, models and passwords are for their owner alone; a folder of an earlier version may be open to others.
-        settings.home.chmod(0o700)
-        probe = settings.home / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise StartupError(f"cannot write to {settings.home} ({error.strerror}): set DOSEL_HOME elsewhere") from error
     free = shutil.disk_usage(settings.home).free
     if free < DISK_BYTES:
         raise StartupError(

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,32 @@ class Platform:
             StartupError: a precondition fails, a service does not start, or the pipeline fails.
             KeyboardInterrupt: interrupted before every use case answers.
         """
+        preflight.check_folder(self._settings.home)
         self._check_use_cases()
+        answered = False
+        with ExitStack() as start:
+            start.enter_context(self._home.starting())
+            missing = self._missing()
+            try:
+                end_on_signals()
+                self._start(missing)
+                self._follow()
+                answered = True
+                start.close()
+                if not detach:
+                    self._console.print("Ctrl-C stops everything.\n" if missing else "Ctrl-C leaves it running.\n")
+                    self._watch()
+            except BaseException as error:
+                self._end(missing)
+                if not (answered and isinstance(error, KeyboardInterrupt)):
+                    raise
+
+    def _missing(self) -> list[Service]:
+        """The services to start; what is in the way of a start is removed, or refused.
+
+        Raises:
+            StartupError: the platform runs with other settings, or a precondition fails.
+        """
         self._caller = self._home.resumed(self._caller)
         missing = [service for service in self._services if self._processes.leader(service.name) is None]
         if len(missing) < len(self._services) and (differences := self._home.differences(self._caller)):
@@ -78,19 +103,7 @@ class Platform:
         preflight.check(self._settings, missing)
         self._check_source()
         self._home.remember(self._caller)
-        answered = False
-        try:
-            end_on_signals()
-            self._start(missing)
-            self._follow()
-            answered = True
-            if not detach:
-                self._console.print("Ctrl-C stops everything.\n" if missing else "Ctrl-C leaves it running.\n")
-                self._watch()
-        except BaseException as error:
-            self._end(missing)
-            if not (answered and isinstance(error, KeyboardInterrupt)):
-                raise
+        return missing
 
     def _check_use_cases(self) -> None:
         """Name each refused file, and stop if no use case can run or its tables differ from its declaration."""
