@@ -1,11 +1,14 @@
 """The set-up, which has only Python itself: what is missing is one line, what is installed is pinned."""
 
+import fcntl
 import importlib.util
 import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from queue import Queue
+from threading import Thread
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -38,6 +41,7 @@ def setup_venv(tmp_path: Path) -> Any:
     module.ROOT, module.VENV = tmp_path, tmp_path / ".venv"
     module.LOCKS = (tmp_path / "requirements.lock", tmp_path / "requirements-dev.lock")
     module.STAMP = module.VENV / ".made-from"
+    module.LOCK = tmp_path / ".cache" / "setup.lock"
     for lock, content in zip(module.LOCKS, (LOCK, DEV_LOCK), strict=True):
         lock.write_text(content)
     (tmp_path / "pyproject.toml").write_text("[project]\n")
@@ -212,3 +216,19 @@ def test_an_interrupted_setup_prints_one_line_and_stops_its_processes(number: in
     assert running.returncode == 1
     assert said == "dosel: set-up was interrupted; the next start repeats it\n"
     assert not psutil.pid_exists(int(told.read_text()))
+
+
+def test_of_two_at_once_one_sets_up_and_the_other_waits(
+    setup_venv: Any, commands: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed: Queue[str] = Queue()
+    monkeypatch.setattr(setup_venv, "print", lambda text, **_: printed.put(text), raising=False)
+    setup_venv.LOCK.parent.mkdir()
+    with setup_venv.LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        other = Thread(target=setup_venv.main)
+        other.start()
+        assert printed.get(timeout=10) == "another process is setting up .venv; waiting for it …"
+        monkeypatch.setattr(setup_venv, "is_ready", lambda _: True)
+    other.join(10)
+    assert commands == []
