@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -97,7 +98,13 @@ class VersionLoader:
     def _cache(self) -> "ModelCache":
         from dosel.model.cache import ModelCache
 
-        return ModelCache(self._folder, signing_key(self._settings.home, self._settings.cache_key))
+        try:
+            key = signing_key(self._settings.home, self._settings.cache_key)
+        except OSError as error:
+            # On a full disk, say. Models answer from memory; the next start does not know this key.
+            log.warning("the key of the cache cannot be written (%s): the next start fetches all versions again", error)
+            key = secrets.token_bytes()
+        return ModelCache(self._folder, key)
 
 
 def _loaded(

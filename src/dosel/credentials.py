@@ -81,11 +81,13 @@ def signing_key(home: Path, configured: str) -> bytes:
     if not file.exists():
         home.mkdir(parents=True, exist_ok=True)
         half = home / f".{KEY_FILE}-{os.getpid()}"
-        with open(os.open(half, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as target:
-            target.write(_signing_key())
-        with suppress(FileExistsError):
-            os.link(half, file)
-        half.unlink()
+        try:
+            with open(os.open(half, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as target:
+                target.write(_signing_key())
+            with suppress(FileExistsError):
+                os.link(half, file)
+        finally:
+            half.unlink(missing_ok=True)
     return file.read_bytes()
 
 
