@@ -217,11 +217,11 @@ class ModelFollower:
             self._note(slot, f"{number} {type(error).__name__}", f"{what}: {reason}", failed=True)
 
     def _unchanged(self, slot: Slot, registry: "Registry") -> bool:
-        """Whether the loaded model was confirmed a moment ago, and the ledger has no entry since."""
+        """Whether MLflow was asked a moment ago, and the ledger has no entry since."""
         # Read before MLflow is asked: an entry that comes in between is seen by the next poll.
         entry = registry.last_promotion(slot.use_case.model_name)
         sequence = entry.sequence if entry else -1
-        if slot.loaded and not slot.stale and sequence == slot.sequence and time.monotonic() < slot.ask_at:
+        if not slot.stale and sequence == slot.sequence and time.monotonic() < slot.ask_at:
             return True
         slot.sequence, slot.ask_at = sequence, time.monotonic() + ASK_EVERY * self._settings.poll_seconds
         return False

@@ -93,19 +93,24 @@ class Progress:
             if self._pipeline.registry.production_number(self._use_case.model_name) is None:
                 self._airflow.start_run(f"{self._use_case.name}_ingest")
 
-    def poll(self) -> list[str]:
+    def poll(self, everything: bool = True) -> list[str]:
         """What is new, one line each.
+
+        Args:
+            everything: ask MLflow and Airflow, too. Each of their answers costs a hundred times one of the data store.
 
         Raises:
             StartupError: a task failed and Airflow will not retry it; the message has the reason and the log's path.
         """
         news: list[str] = []
         # A service that does not answer now is reported by the check of the services, not here.
-        for look in (self._new_batches, self._new_candidates, self._new_version):
+        looks = (self._new_batches, *([self._new_candidates] if everything else []), self._new_version)
+        for look in looks:
             with suppress(DoselError, httpx.HTTPError):
                 news += look()
-        with suppress(httpx.HTTPError):
-            news += self._new_failures()
+        if everything:
+            with suppress(httpx.HTTPError):
+                news += self._new_failures()
         return news
 
     def _new_batches(self) -> list[str]:
@@ -142,13 +147,12 @@ class Progress:
         return news
 
     def _new_version(self) -> list[str]:
-        number = self._pipeline.registry.production_number(self._use_case.model_name)
-        if number is None or number == self.production:
-            return []
-        self.production = number
-        self._pull = None
         last = self._pipeline.registry.last_promotion(self._use_case.model_name)
-        line = f"Production   {self._use_case.model_name} version {number}" + (f": {last.reason}" if last else "")
+        if last is None or last.to_version == self.production:
+            return []
+        self.production = last.to_version
+        self._pull = None
+        line = f"Production   {self._use_case.model_name} version {last.to_version}: {last.reason}"
         return [self._line(line, "production", "waiting for the API to load it")]
 
     def _new_failures(self) -> list[str]:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ from dosel.terminal import Bar, Bars
 from dosel.usecases import REFUSED, chosen
 
 POLL_SECONDS = 0.5
+ASK_EVERY = 4
+"""MLflow and Airflow are asked at every fourth poll."""
+
 HEALTH_SECONDS = 180
 PREPARATION_SECONDS = 120
 CHECK_SECONDS = 120
@@ -259,11 +263,13 @@ class Platform:
         answers: dict[str, dict[str, Any]] = {}
         answered: list[tuple[str, str]] = []
         last_news = time.monotonic()
+        polls = count()
         with Bars(self._console) as bars:
             while len(answers) < len(self._use_cases):
+                everything = next(polls) % ASK_EVERY == 0
                 for use_case in self._use_cases:
                     progress = following[use_case.name]
-                    for line in progress.poll():
+                    for line in progress.poll(everything):
                         last_news = time.monotonic()
                         self._console.print(f"[dim]{self._seconds():>6}[/]  {escape(line)}", highlight=False)
                     if progress.production is not None and use_case.name not in answers:
