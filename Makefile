@@ -82,6 +82,10 @@ bench-ingest: setup ## measure the ingest, side by side with the usual ways (nee
 soak-ingest: setup ## test the ingest: kill -9 worker, data API and database 200 times (needs mariadbd)
 	@.venv/bin/python -m tests.soak.ingest
 
+.PHONY: soak-monitor
+soak-monitor: setup ## test scoring, feedback and messages: killed 200 times, nothing lost or counted twice (KILLS=…)
+	@.venv/bin/python -m tests.soak.monitor $(if $(KILLS),--kills $(KILLS))
+
 .PHONY: lint
 lint: setup ## style, types, import rules, declarations, links and generated parts of the documentation
 	@.venv/bin/ruff check .

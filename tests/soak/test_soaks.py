@@ -1,4 +1,4 @@
-"""A tenth of `make soak-ingest` and of `make soak-registry`, on servers."""
+"""A tenth of `make soak-ingest`, `make soak-registry` and `make soak-monitor`."""
 
 import json
 import os
@@ -35,3 +35,12 @@ def test_races_and_kills_leave_one_version_in_production(schema: str, bare_envir
     result = json.loads(done.stdout.splitlines()[-1].removeprefix("RESULT "))
     assert (result.pop("promotions"), result.pop("kills")) == (100, 20)
     assert result == dict.fromkeys(result, 0)
+
+
+def test_kills_lose_no_truth_and_no_message(bare_environment: None) -> None:
+    command = [sys.executable, "-m", "tests.soak.monitor", "--kills", str(KILLS)]
+    done = subprocess.run(
+        command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, timeout=540, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout.splitlines()[-1].removeprefix("RESULT "))["kills"] == KILLS
