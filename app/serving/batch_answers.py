@@ -16,7 +16,8 @@ from dosel.rows.csv import Block
 if TYPE_CHECKING:
     from dosel.model.predictor import Predictor, Scores
 
-CHUNK_ROWS = 8_192
+CHUNK_ROWS = 2_048
+"""Rows that are encoded at once, while no other thread of Python runs."""
 
 
 class Sampled(NamedTuple):

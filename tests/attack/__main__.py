@@ -1,6 +1,6 @@
 """Attacks a running API while another client goes on, and measures what that client notices.
 
-    make attack                  some four minutes; CASES="heads uploads" for the attacks with these words in their name
+    make attack                  some five minutes; CASES="heads uploads" for the attacks with these words in their name
 
 The API has one worker, SQLite and files behind it. An attack fails if the API's resident memory passes 1 GB, as in
 Compose. RLIMIT_DATA ends what grows faster than it is measured: it needs no rights, but counts the stacks of threads
@@ -31,7 +31,7 @@ ATTACKS: tuple[Attack, ...] = (*connections.ATTACKS, *bodies.ATTACKS, *calls.ATT
 
 RESIDENT_MB = 1_000
 MEMORY_BYTES = 2_000_000_000
-REST_SECONDS = 4.0
+REST_SECONDS = 2.0
 SETTLE_SECONDS = 1.0
 MOST_SECONDS = 60.0
 MOST_RATIO, MOST_GROWTH_MB = 3.0, 100.0

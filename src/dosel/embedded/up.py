@@ -7,7 +7,7 @@ import time
 from contextlib import ExitStack, suppress
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from rich.console import Console
@@ -19,7 +19,6 @@ from dosel.embedded import preflight, services_command
 from dosel.embedded.airflow_runs import AirflowRuns
 from dosel.embedded.home import SOURCE, Home
 from dosel.embedded.processes import GONE, Processes, end_on_signals, ignore_signals
-from dosel.embedded.progress import Progress
 from dosel.embedded.services import (
     PREPARATION,
     ROOT,
@@ -33,6 +32,9 @@ from dosel.errors import ServiceError, StartupError
 from dosel.settings import Settings
 from dosel.terminal import Bar, Bars
 from dosel.usecases import REFUSED, chosen
+
+if TYPE_CHECKING:
+    from dosel.embedded.progress import Progress
 
 POLL_SECONDS = 0.5
 ASK_EVERY = 4
@@ -254,6 +256,9 @@ class Platform:
 
     def _follow(self) -> None:
         """Show the pipeline's progress until each use case has answered a prediction."""
+        # Imported here: it takes seconds, which `down`, `status` and `logs` need not wait.
+        from dosel.embedded.progress import Progress
+
         self._followed = time.monotonic()
         self._print_source()
         following = {use_case.name: Progress(use_case, self._settings) for use_case in self._use_cases}
@@ -289,6 +294,8 @@ class Platform:
 
     def _watch(self) -> None:
         """Show the pipeline's progress until a signal arrives."""
+        from dosel.embedded.progress import Progress
+
         following = [Progress(use_case, self._settings) for use_case in self._use_cases]
         for progress in following:
             progress.poll()
@@ -335,7 +342,7 @@ class Platform:
             for name in names:
                 self._console.print(f"{name:<24} stopped" + (" (killed)" if name in forced else ""))
 
-    def _summary(self, first: Progress, answers: dict[str, dict[str, Any]], answered: list[tuple[str, str]]) -> None:
+    def _summary(self, first: "Progress", answers: dict[str, dict[str, Any]], answered: list[tuple[str, str]]) -> None:
         """Print the addresses, each use case's answer and the times; `first` answered first."""
         settings = self._settings
         table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
