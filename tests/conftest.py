@@ -1,5 +1,6 @@
 """What tests of several folders stand on: an environment without settings, and rows as the data API sends them."""
 
+import logging
 import os
 import random
 import shutil
@@ -80,6 +81,16 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         if name.startswith(SETTINGS):
             monkeypatch.delenv(name)
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+
+
+@pytest.fixture
+def server_log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    """What the API's process logs, however tests before this one have configured its loggers."""
+    for name in ("uvicorn", "uvicorn.error"):
+        monkeypatch.setattr(logging.getLogger(name), "propagate", True)
+        monkeypatch.setattr(logging.getLogger(name), "disabled", False)
+    caplog.set_level(logging.DEBUG, "uvicorn.error")
+    return caplog
 
 
 @pytest.fixture(scope="session")

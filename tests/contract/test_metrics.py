@@ -128,7 +128,7 @@ def test_figures_about_a_closed_use_case_need_a_key_as_its_health_does(client: h
 
 
 def test_with_the_data_store_away_the_last_figures_are_shown_with_their_age(
-    client: httpx.Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch, server_log: pytest.LogCaptureFixture
 ) -> None:
     before = scrape(client)
 
@@ -138,7 +138,7 @@ def test_with_the_data_store_away_the_last_figures_are_shown_with_their_age(
     with monkeypatch.context() as patched:
         patched.setattr(figures, "read_figures", away)
         _, after = scrape(client), scrape(client)
-    assert [line.message for line in caplog.records if line.levelname in ("WARNING", "ERROR")] == [
+    assert [line.message for line in server_log.records if line.levelname in ("WARNING", "ERROR")] == [
         "/metrics has no new figures of the data store: the data store is away"
     ]
     assert (before["dosel_store_up"], after["dosel_store_up"]) == (1.0, 0.0)

@@ -29,7 +29,7 @@ def test_a_missing_csv_ends_the_start_with_one_line(fresh: Installation) -> None
     result = fresh.make("up", "DETACH=1", DATA_API_CSV="no/such/file.csv")
     assert result.returncode != 0
     assert "no/such/file.csv" in result.stderr
-    assert not (fresh.home / "run").exists()
+    assert list((fresh.home / "run").glob("*.json")) == [], "a service was started"
 
 
 def test_a_service_that_cannot_start_ends_all_with_its_reason(fresh: Installation) -> None:
