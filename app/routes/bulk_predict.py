@@ -19,6 +19,7 @@ from app.schemas.answers import BatchAnswer
 from app.schemas.rows import row_model
 from app.serving.batch_answers import BatchSample, write_csv, write_json
 from app.serving.loaded_model import STALE, LoadedModel
+from app.serving.memory import release_memory
 from app.serving.places import Places
 from app.serving.prediction_log import LogEntry, ids_of
 from app.serving.work_queue import WorkQueue
@@ -117,10 +118,14 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, uploads: Places
 
                 def work() -> None:
                     file = Path(spool.name)
-                    if kind == JSON:
-                        write_json(json_reader.rows(file.read_bytes()), served, out, sample)
-                    else:
-                        write_csv(csv_reader.blocks(file), served, out, sample)
+                    try:
+                        if kind == JSON:
+                            write_json(json_reader.rows(file.read_bytes()), served, out, sample)
+                        else:
+                            write_csv(csv_reader.blocks(file), served, out, sample)
+                    finally:
+                        if file.stat().st_size > IN_MEMORY_BYTES:
+                            release_memory()
 
                 await queue.run(client, work)
         except InvalidRows as bad:
