@@ -27,7 +27,7 @@ from dosel.rows.validation import (
 )
 from dosel.usecases import Category, Feature, UseCase
 
-CHUNK_ROWS = 8_192
+CHUNK_ROWS = 1_024
 """Rows that the validator gets at once."""
 
 MODEL_FIELD = "model"
@@ -40,6 +40,7 @@ PART_BYTES = 1 << 17
 
 WINDOW = 1 << 16
 """Characters of a list that are read at a time; no row may be longer, without the blanks around it."""
+LONGEST_ROW_BYTES = 4 * WINDOW
 
 LONGEST_TOKEN = 16
 """An error so many characters before a window's end may mean only that the window cuts a literal or an escape."""
@@ -199,7 +200,10 @@ def _parts(body: bytes) -> Iterator[bytes]:
         yield body
         return
     place = found.end()
-    while cut := _ROW_END.search(body, place + PART_BYTES):
+    while len(body) > (last := place + PART_BYTES + LONGEST_ROW_BYTES):
+        # Within bounds: all other threads wait for this search, too.
+        if not (cut := _ROW_END.search(body, place + PART_BYTES, last)):
+            raise msgspec.DecodeError("a list of other values than rows, or of very long rows")
         yield b"[%b}]" % body[place : cut.start()]
         place = cut.end()
     yield b"[" + body[place:]
