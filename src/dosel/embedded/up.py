@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack, suppress
+from importlib import import_module
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -219,6 +220,8 @@ class Platform:
                 self._prepare_airflow(env)
             for service in airflow:
                 self._processes.start(service, env)
+            # While the services start: later, it would miss the first batch.
+            import_module("dosel.embedded.progress")
             waiting = [service for service in self._services if service.health]
             deadline = time.monotonic() + HEALTH_SECONDS
             while waiting:
