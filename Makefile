@@ -23,7 +23,7 @@ up: setup ## start everything and show the progress (DETACH=1 returns when each 
 	@$(DOSEL) up $(if $(filter-out 0,$(DETACH)),--detach)
 
 .PHONY: drill
-drill: setup ## run the platform on data that go bad: harm, message, retraining, recovery (five minutes)
+drill: setup ## run the platform on data that go bad: harm, message, retraining, recovery (some three minutes)
 	@$(DOSEL) drill
 
 .PHONY: status

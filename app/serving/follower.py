@@ -217,7 +217,7 @@ class ModelFollower:
             self._note(slot, f"{number} {type(error).__name__}", f"{what}: {reason}", failed=True)
 
     def _unchanged(self, slot: Slot, registry: "Registry") -> bool:
-        """Whether MLflow was asked a moment ago, and the ledger has no entry since."""
+        """Whether MLflow was asked a moment ago, and the ledger has no entry since; if not, the caller asks now."""
         # Read before MLflow is asked: an entry that comes in between is seen by the next poll.
         entry = registry.last_promotion(slot.use_case.model_name)
         sequence = entry.sequence if entry else -1

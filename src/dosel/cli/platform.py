@@ -60,7 +60,7 @@ def forget() -> None:
 
 @commands.command()
 def drill() -> None:
-    """Run the platform on data that go bad, and show harm, message, retraining and recovery; five minutes."""
+    """Run the platform on data that go bad, and show harm, message, retraining and recovery; some three minutes."""
     settings = common.load_settings()
     from dosel.embedded import drill
 

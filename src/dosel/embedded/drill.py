@@ -20,13 +20,14 @@ from dosel.client import Client
 from dosel.embedded.airflow_runs import AirflowRuns
 from dosel.embedded.drill_record import Record
 from dosel.embedded.preflight import free_ports
-from dosel.embedded.services import HOST
+from dosel.embedded.services import HOST, services
 from dosel.embedded.up import Platform
 from dosel.errors import ServiceError, StartupError
 from dosel.monitor.targets import signature
 from dosel.settings import Settings
+from dosel.usecases import ALL, DataApiRows
 
-USE_CASE = "covertype"
+USE_CASE = next(use_case.name for use_case in ALL if isinstance(use_case.rows, DataApiRows))
 """Its rows come from the data API, which can simulate drift."""
 
 DRIFT = "batch=3,kind=concept,size=1"
@@ -46,8 +47,6 @@ PLATFORM = {
     "BATCH_FRACTION": "1",
     "MIN_UPDATE_TIME": "6",
 }
-
-PORTS = ("AIRFLOW_PORT", "MLFLOW_PORT", "API_PORT", "DATA_API_PORT", "STREAMLIT_PORT")
 
 OTHERS = ("DOSEL_", "AIRFLOW", "MLFLOW_", "DATA_API_", "BATCH_", "SLICE_", "AWS_")
 """Settings of the caller's that the drill does not use."""
@@ -91,7 +90,8 @@ def _set_environment(folder: Path, webhook_url: str) -> None:
     for name in [name for name in os.environ if name.startswith(OTHERS)]:
         del os.environ[name]
     os.environ.update(PLATFORM)
-    os.environ.update(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
+    ports = [service.port_setting for service in services(Settings.load()) if service.port_setting]
+    os.environ.update(zip(ports, map(str, free_ports(len(ports))), strict=True))
     os.environ |= {"DOSEL_HOME": str(folder), "DOSEL_NOTIFY_WEBHOOK": webhook_url, "DOSEL_NOTIFY_SECRET": SECRET}
 
 
