@@ -73,7 +73,7 @@ def sync_aliases(lock: ModelLock, store: Store, ledger: PromotionLedger, name: s
             store.set_alias(name, PRODUCTION, None)
         return _recorded(ledger, name, Projection(last, None, tuple(notes)))
 
-    notes += _write(lock, store, ledger, last)
+    notes += _write(lock, store, ledger, last, found)
     return _recorded(ledger, name, Projection(last, version, tuple(notes)))
 
 
@@ -142,10 +142,11 @@ def evidence_of(ledger: PromotionLedger, version: ModelVersion, before: ModelVer
     )
 
 
-def _write(lock: ModelLock, store: Store, ledger: PromotionLedger, last: Promotion) -> list[str]:
+def _write(lock: ModelLock, store: Store, ledger: PromotionLedger, last: Promotion, found: int | None) -> list[str]:
     """Set aliases and stage to the ledger's last entry; return notes on what was moved outside dosel."""
     name, notes = last.model, []
-    if store.alias(name, PRODUCTION) != last.to_version:
+    # The alias is not read again: if somebody has moved it since, the next call finds and notes that.
+    if found != last.to_version:
         lock.check()
         store.set_alias(name, PRODUCTION, last.to_version)
     before = last.from_version if last.from_version != last.to_version else None
