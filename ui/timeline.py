@@ -13,6 +13,7 @@ SHOWN = 20
 
 KINDS = {
     "gate": (":material/verified:", "promoted by the gate"),
+    "shadow": (":material/compare:", "proven better on live rows"),
     "manual": (":material/front_hand:", "promoted by hand"),
     "rollback": (":material/undo:", "rolled back"),
     "followed": (":material/call_split:", "moved in MLflow"),

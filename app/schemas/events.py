@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from dosel.settings import Settings
     from dosel.warehouse.events import StoredEvent
 
-EventKind = Literal["promoted", "refused", "harmed", "batch refused", "task failed", "stale", "audit mismatch"]
+EventKind = Literal[
+    "promoted", "refused", "shadow", "harmed", "batch refused", "task failed", "stale", "audit mismatch"
+]
 
 
 class EventInfo(BaseModel):

@@ -47,7 +47,7 @@ class LedgerEntry(BaseModel):
     at: datetime
     from_version: int | None
     to_version: int
-    kind: Literal["gate", "manual", "rollback", "followed"]
+    kind: Literal["gate", "shadow", "manual", "rollback", "followed"]
     actor: str
     reason: str
     run_id: str | None = Field(description="The run of `to_version`.")

@@ -111,6 +111,8 @@ PROMOTIONS = _fixed(
     Column("metrics_before", LONG_TEXT),
     Column("metrics_after", LONG_TEXT),
     Column("gate", LONG_TEXT),
+    # What live rows showed, as JSON; empty if no shadow decided.
+    Column("live", LONG_TEXT),
     UniqueConstraint("model", "sequence"),
 )
 
@@ -169,6 +171,76 @@ NOTES = _fixed(
     Column("text", Text, nullable=False),
 )
 """Problems that did not change Production; `sequence` is the ledger's last entry at that time."""
+
+SHADOWS = _fixed(
+    "shadows",
+    Column("id", AUTO_ID, primary_key=True, autoincrement=True),
+    Column("model", String(128), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("run_id", String(64), nullable=False),
+    Column("champion", Integer, nullable=False),
+    Column("sequence", Integer, nullable=False),
+    Column("at", MOMENT, nullable=False),
+    Column("ends_at", MOMENT, nullable=False),
+    Column("actor", String(255), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("gate", LONG_TEXT),
+    UniqueConstraint("model", "number"),
+)
+"""Each time that a version answered in shadow; `number` counts a model's from 1 (`dosel.registry.shadows`).
+
+`sequence` is the ledger's entry that put the champion into Production."""
+
+SHADOW_ENDS = _fixed(
+    "shadow_ends",
+    Column("model", String(128), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("at", MOMENT, nullable=False),
+    Column("outcome", String(16), nullable=False),
+    Column("actor", String(255), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("evidence", LONG_TEXT, nullable=False),
+)
+"""The decision that ended a shadow, with its evidence as JSON; none, no row."""
+
+SHADOW_ANSWERS = _fixed(
+    "shadow_answers",
+    Column("id", AUTO_ID, primary_key=True, autoincrement=True),
+    Column("model", String(128), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("request_id", String(64), nullable=False),
+    Column("row_no", Integer, nullable=False),
+    Column("at", MOMENT, nullable=False),
+    Column("probabilities", LONG_TEXT, nullable=False),
+    Column("answered", Integer, nullable=False),
+    # Milliseconds; the champion's is what the same row took in the request.
+    Column("latency", Double, nullable=False),
+    Column("champion_latency", Double),
+    # The reference of the labelled rows that this answer is among; empty before its truth is known.
+    Column("counted", String(64)),
+    UniqueConstraint("request_id", "row_no", "model", "number"),
+    Index("ix_shadow_answers_model_number", "model", "number"),
+    Index("ix_shadow_answers_at", "at"),
+)
+"""Answers in shadow; request and row are those of the champion's answer in `answers`."""
+
+SHADOW_TRUTHS = _fixed(
+    "shadow_truths",
+    Column("id", AUTO_ID, primary_key=True, autoincrement=True),
+    Column("model", String(128), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("source", String(16), nullable=False),
+    Column("reference", String(64), nullable=False),
+    Column("at", MOMENT, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("truth", LONG_TEXT, nullable=False),
+    Column("champion", LONG_TEXT, nullable=False),
+    Column("shadow", LONG_TEXT, nullable=False),
+    UniqueConstraint("model", "number", "source", "reference"),
+)
+"""Labelled rows that champion and shadow answered, in order; the last three columns are lists of class codes."""
 
 TRUTHS = Table(
     "truths",

@@ -11,10 +11,12 @@ from dosel.warehouse.events import Event
 
 if TYPE_CHECKING:
     from dosel.registry.ledger import Promotion
+    from dosel.registry.shadows import Shadow, ShadowEnd
     from dosel.registry.verdicts import Verdict
 
 _CAUSES = {
     "gate": "the gate promoted it",
+    "shadow": "proven better on live rows",
     "manual": "promoted by hand",
     "rollback": "rolled back",
     "followed": "moved in MLflow",
@@ -51,6 +53,37 @@ def announce_refusal(connection: Connection, model: str, version: int, verdict: 
         evidence="; ".join(failed) or verdict.reason,
         command=f'dosel promote {name} {version} --reason "…"' if verdict.report is not None else f"dosel train {name}",
         place=_version_page(model, version),
+    )
+    events.add(connection, event)
+
+
+def announce_shadow(connection: Connection, shadow: "Shadow") -> None:
+    """Write the event of a version that begins to answer in shadow, in the transaction of its record."""
+    name = _use_case(shadow.model)
+    event = Event(
+        incident=f"shadow {shadow.model} {shadow.number}",
+        use_case=name,
+        kind="shadow",
+        what=f"{name}: version {shadow.version} answers in shadow of version {shadow.champion}, as {shadow.role}",
+        evidence=f"{shadow.reason} (by {shadow.actor})",
+        command=f"dosel shadow {name}",
+        place=_version_page(shadow.model, shadow.version),
+        since=shadow.at,
+    )
+    events.add(connection, event)
+
+
+def announce_shadow_end(connection: Connection, shadow: "Shadow", how: "ShadowEnd") -> None:
+    """Write the event of a shadow that ended and left Production as it is, in the transaction of its record."""
+    name = _use_case(shadow.model)
+    event = Event(
+        incident=f"shadow ended {shadow.model} {shadow.number}",
+        use_case=name,
+        kind="shadow",
+        what=f"{name}: version {shadow.version} is no longer in shadow: {how.outcome}; version {shadow.champion} stays",
+        evidence=f"{how.reason} (by {how.actor})",
+        command=f"dosel shadow {name}",
+        place=_version_page(shadow.model, shadow.version),
     )
     events.add(connection, event)
 

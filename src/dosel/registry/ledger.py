@@ -16,14 +16,16 @@ from dosel.db.migrations import migrate
 from dosel.db.tables import PROJECTIONS, PROMOTIONS
 from dosel.errors import PromotionConflict
 from dosel.model.facts import Facts
-from dosel.registry import manifests, notes, orphans, verdicts
-from dosel.registry.announcements import announce_promotion
+from dosel.registry import manifests, notes, orphans, shadows, verdicts
+from dosel.registry.announcements import announce_promotion, announce_shadow, announce_shadow_end
 from dosel.registry.manifests import TRAINED, Manifest
 from dosel.registry.notes import Note
+from dosel.registry.shadows import Shadow, ShadowEnd
 from dosel.registry.verdicts import Verdict
 
-Kind = Literal["gate", "manual", "rollback", "followed"]
-"""Cause of a change: the gate, a person, a rollback, or an alias that was moved in MLflow and followed."""
+Kind = Literal["gate", "shadow", "manual", "rollback", "followed"]
+"""Cause of a change: the gate, a challenger's shadow, a person, a rollback, or an alias that was moved in MLflow and
+followed."""
 
 ATTEMPTS = 5
 
@@ -33,7 +35,11 @@ CLOCK_TOLERANCE = timedelta(seconds=5)
 
 @dataclass(frozen=True)
 class Evidence:
-    """The facts behind a promotion. `gate` is the gate's report, as in `gate.json`; None if the gate did not judge."""
+    """The facts behind a promotion.
+
+    `gate` is the gate's report, as in `gate.json`; None if the gate did not judge. `live` is what live rows showed of
+    champion and challenger; None if no shadow decided.
+    """
 
     kind: Kind = "manual"
     to_run: str | None = None
@@ -42,6 +48,7 @@ class Evidence:
     metrics_before: Mapping[str, float] = field(default_factory=dict)
     metrics_after: Mapping[str, float] = field(default_factory=dict)
     gate: Mapping[str, Any] | None = None
+    live: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -79,18 +86,20 @@ class PromotionLedger:
         reason: str,
         evidence: Evidence = Evidence(),
         after: int | None = None,
+        ends: tuple[Shadow, ShadowEnd] | None = None,
     ) -> Promotion:
         """Record that `to_version` is in Production; if it already is, record nothing.
 
         Args:
             after: the sequence of the entry that this one must follow, 0 for none; by default the last one.
+            ends: the shadow that this entry ends, and how.
 
         Raises:
-            PromotionConflict: another entry was added since `after`.
+            PromotionConflict: another entry was added since `after`, or the shadow has ended.
         """
         for _ in range(ATTEMPTS):
             try:
-                return self._append(model, to_version, actor, reason, evidence, after)
+                return self._append(model, to_version, actor, reason, evidence, after, ends)
             except IntegrityError:
                 # Another process took this sequence; the next attempt takes the following one.
                 continue
@@ -110,6 +119,33 @@ class PromotionLedger:
         # An entry from a machine with a fast clock can be dated ahead; it belongs to the past all the same.
         recent = until > now - CLOCK_TOLERANCE
         return [entry for entry in entries if entry.at <= until or (recent and entry.at > now)]
+
+    def start_shadow(self, shadow: Shadow) -> None:
+        """Record the start of a shadow. The caller holds the model's lock."""
+        with self._transaction() as connection:
+            shadows.add(connection, shadow)
+            announce_shadow(connection, shadow)
+
+    def end_shadow(self, shadow: Shadow, how: ShadowEnd) -> bool:
+        """Record a decision that leaves Production as it is; return False if the shadow had ended before."""
+        with self._transaction() as connection:
+            ended = shadows.end(connection, shadow, how)
+            # Another change of Production has an event of its own.
+            if ended and how.outcome != "superseded":
+                announce_shadow_end(connection, shadow, how)
+            return ended
+
+    def shadows(self, model: str) -> list[Shadow]:
+        """All shadows of a model, oldest first."""
+        with self._transaction() as connection:
+            return shadows.of_model(connection, model)
+
+    def open_shadows(self, model: str) -> list[Shadow]:
+        """The shadows without a decision; each ends when Production changes."""
+        with self._transaction() as connection:
+            last = _last(connection, model)
+            running = [shadow for shadow in shadows.of_model(connection, model) if shadow.end is None]
+        return [shadow for shadow in running if last is not None and shadow.sequence == last.sequence]
 
     def manifest(self, model: str, version: int, run_id: str) -> Manifest | None:
         """The digests of a version's files; None if dosel did not register it."""
@@ -211,7 +247,14 @@ class PromotionLedger:
             return notes.of_model(connection, model)
 
     def _append(
-        self, model: str, to_version: int, actor: str, reason: str, evidence: Evidence, after: int | None
+        self,
+        model: str,
+        to_version: int,
+        actor: str,
+        reason: str,
+        evidence: Evidence,
+        after: int | None,
+        ends: tuple[Shadow, ShadowEnd] | None,
     ) -> Promotion:
         with self._transaction() as connection:
             last = _last(connection, model)
@@ -248,7 +291,10 @@ class PromotionLedger:
                 "metrics_before": json.dumps(dict(evidence.metrics_before)),
                 "metrics_after": json.dumps(dict(evidence.metrics_after)),
                 "gate": json.dumps(evidence.gate) if evidence.gate is not None else None,
+                "live": json.dumps(evidence.live) if evidence.live is not None else None,
             }
+            if ends is not None and not shadows.end(connection, *ends):
+                raise PromotionConflict(f"{model}: the shadow {ends[0].number} has ended; read the ledger again")
             connection.execute(insert(PROMOTIONS).values(values))
             entry = _last(connection, model)
             assert entry is not None
@@ -295,6 +341,7 @@ def _promotion(row: RowMapping) -> Promotion:
         metrics_before=json.loads(row["metrics_before"] or "{}"),
         metrics_after=json.loads(row["metrics_after"] or "{}"),
         gate=json.loads(row["gate"]) if row["gate"] else None,
+        live=json.loads(row["live"]) if row["live"] else None,
     )
     values = {f.name: row[f.name] for f in fields(Promotion) if f.name != "evidence"}
     return Promotion(**values | {"at": row["at"].replace(tzinfo=UTC), "evidence": evidence})

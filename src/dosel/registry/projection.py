@@ -18,6 +18,8 @@ from dosel.registry.trust import check_promotable
 
 PRODUCTION = "production"
 PREVIOUS = "previous"
+CHALLENGER = "challenger"
+"""Alias of the version in shadow."""
 
 OUTSIDE = "somebody in MLflow"
 """The actor of an entry for an alias that was moved outside dosel."""
@@ -155,6 +157,10 @@ def _write(lock: ModelLock, store: Store, ledger: PromotionLedger, last: Promoti
     if store.alias(name, PREVIOUS) != before:
         lock.check()
         store.set_alias(name, PREVIOUS, before)
+    running = (shadow.version for shadow in ledger.open_shadows(name) if shadow.role == "challenger")
+    if store.alias(name, CHALLENGER) != (challenger := next(running, None)):
+        lock.check()
+        store.set_alias(name, CHALLENGER, challenger)
     staged, done = store.staged(name), ledger.projected(name)
     if staged != {last.to_version} and done == last.sequence:
         were = ", ".join(map(str, sorted(staged))) or "no version"

@@ -3,16 +3,19 @@
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from dosel.db.engine import connect
-from dosel.errors import ModelNotFound, PromotionRefused, UntrustedModel
+from dosel.errors import ModelNotFound, PromotionConflict, PromotionRefused, UntrustedModel
 from dosel.model import bundle, tags
 from dosel.registry.attested import read_version, with_facts
 from dosel.registry.ledger import Evidence, Promotion, PromotionLedger
 from dosel.registry.manifests import Manifest
 from dosel.registry.projection import PRODUCTION, Projection, entered, evidence_of, newest_of, sync_aliases
+from dosel.registry.shadows import Role, Shadow, ShadowEnd
 from dosel.registry.store import ModelVersion, Store
 from dosel.registry.trust import admit, check_promotable, trusted_files, vouch
 from dosel.registry.verdicts import Verdict
@@ -140,12 +143,14 @@ class Registry:
         reason: str,
         evidence: Evidence | None = None,
         after: int | None = None,
+        ends: tuple[Shadow, ShadowEnd] | None = None,
     ) -> Promotion:
         """Put a version into Production: first the ledger, then MLflow. A second call changes nothing.
 
         Args:
             evidence: the figures of the decision; by default the version's own, as for a decision by hand.
             after: sequence of the ledger's entry on which the decision rests; by default the last one.
+            ends: the shadow that ends with it, and how; its evidence becomes the entry's `live`.
 
         Raises:
             UntrustedModel: its files are not those that were registered, or its columns had another meaning.
@@ -157,18 +162,25 @@ class Registry:
             # First finish an interrupted promotion, and record a move that was made in MLflow.
             before = sync_aliases(lock, self._store, self._ledger, name)
             evidence = evidence or evidence_of(self._ledger, version, before.version, "manual")
-            entry = self._ledger.append(name, version.version, actor, reason, evidence, after)
+            entry = self._ledger.append(name, version.version, actor, reason, _with_live(evidence, ends), after, ends)
             sync_aliases(lock, self._store, self._ledger, name)
             return entry
 
     def roll_back(
-        self, name: str, actor: str, reason: str, to: int | None = None, after: int | None = None
+        self,
+        name: str,
+        actor: str,
+        reason: str,
+        to: int | None = None,
+        after: int | None = None,
+        ends: tuple[Shadow, ShadowEnd] | None = None,
     ) -> Promotion:
         """Put the previous Production version back; called again, the one before it.
 
         Args:
             to: a version that has been in Production; by default the last one that can be loaded.
             after: sequence of the ledger's entry on which the decision rests; by default the last one.
+            ends: the shadow that ends with it, as in `promote`.
 
         Raises:
             PromotionConflict: Production changed after the entry `after`.
@@ -182,9 +194,67 @@ class Registry:
                 self._rollback_target(history, name, to) if to is not None else self._previous_version(history, name)
             )
             evidence = evidence_of(self._ledger, version, now.version, "rollback")
-            entry = self._ledger.append(name, version.version, actor, reason, evidence, after)
+            entry = self._ledger.append(name, version.version, actor, reason, _with_live(evidence, ends), after, ends)
             sync_aliases(lock, self._store, self._ledger, name)
             return entry
+
+    def start_shadow(
+        self,
+        version: ModelVersion,
+        role: Role,
+        length: timedelta,
+        actor: str,
+        reason: str,
+        after: int,
+        gate: Mapping[str, Any] | None = None,
+    ) -> Shadow:
+        """Let a version answer in shadow, beside the champion; if it does already, return that shadow.
+
+        Args:
+            length: until the deadline.
+            after: sequence of the ledger's entry that put the champion into Production.
+            gate: the gate's report on the version.
+
+        Raises:
+            UntrustedModel: its files are not those that were registered, or its columns had another meaning.
+            PromotionConflict: Production changed after the entry `after`, or another version has this role.
+        """
+        self.check(version)
+        name = version.name
+        with self._ledger.lock(name) as lock:
+            champion = sync_aliases(lock, self._store, self._ledger, name).entry
+            if champion is None or champion.sequence != after:
+                raise PromotionConflict(f"{name}: Production changed during the decision; decide again")
+            for running in self._ledger.open_shadows(name):
+                if running.role == role and running.version == version.version:
+                    return running
+                if running.role == role:
+                    raise PromotionConflict(f"{name}: version {running.version} is in shadow already")
+            now, known = datetime.now(UTC), self._ledger.shadows(name)
+            started = Shadow(
+                model=name,
+                number=known[-1].number + 1 if known else 1,
+                role=role,
+                version=version.version,
+                run_id=version.run_id,
+                champion=champion.to_version,
+                sequence=after,
+                at=now,
+                ends_at=now + length,
+                actor=actor,
+                reason=reason,
+                gate=gate,
+            )
+            self._ledger.start_shadow(started)
+            sync_aliases(lock, self._store, self._ledger, name)
+            return started
+
+    def end_shadow(self, shadow: Shadow, how: ShadowEnd) -> bool:
+        """End a shadow and leave Production as it is; return False if it had ended before."""
+        with self._ledger.lock(shadow.model) as lock:
+            ended = self._ledger.end_shadow(shadow, how)
+            sync_aliases(lock, self._store, self._ledger, shadow.model)
+            return ended
 
     def reconcile(self, name: str) -> Projection:
         """Synchronise MLflow with the ledger (see `sync_aliases`)."""
@@ -240,6 +310,10 @@ class Registry:
             except (ModelNotFound, UntrustedModel) as error:
                 log.warning("%s; trying an earlier version", error)
         raise PromotionRefused(f"{name}: no earlier Production version can be loaded; promote a version instead")
+
+
+def _with_live(evidence: Evidence, ends: tuple[Shadow, ShadowEnd] | None) -> Evidence:
+    return evidence if ends is None else replace(evidence, live=ends[1].evidence)
 
 
 def _rollback_candidates(history: Sequence[Promotion]) -> list[Promotion]:

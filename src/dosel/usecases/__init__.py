@@ -14,6 +14,7 @@ from dosel.usecases.declaration import PackageRows as PackageRows
 from dosel.usecases.declaration import Preprocessing as Preprocessing
 from dosel.usecases.declaration import Range as Range
 from dosel.usecases.declaration import Search as Search
+from dosel.usecases.declaration import Shadow as Shadow
 from dosel.usecases.declaration import Space as Space
 from dosel.usecases.declaration import Split as Split
 from dosel.usecases.declaration import StrategyName as StrategyName

@@ -14,10 +14,13 @@ MYSQL_NAME = 64
 """Characters of a table's or column's name in MySQL."""
 NAME_LENGTH = MYSQL_NAME - len("_quarantine")
 MODEL_NAME_LENGTH = 128
+
+MAX_SHADOW_DAYS = 90
+"""The prediction log keeps answers that long by default."""
 VALUE_LENGTH = 64
 """Characters of a category's value in the clean table."""
 
-RESERVED_ALIASES = ("latest", "previous", "production")
+RESERVED_ALIASES = ("challenger", "latest", "previous", "production")
 _VERSION_ALIAS = re.compile(r"v\d+")
 
 
@@ -33,6 +36,7 @@ def problems(use_case: UseCase) -> list[str]:
         *_families(use_case),
         *_figures(use_case),
         *_monitor(use_case.monitor),
+        *_shadow(use_case),
         *_unknown_options(use_case, ""),
     ]
 
@@ -242,6 +246,26 @@ def _monitor(monitor: Monitor) -> Iterator[str]:
         elif monitor.on_harm.count(action) > 1:
             yield f"monitor.on_harm: {action!r} is there twice; write it once"
             return
+
+
+def _shadow(use_case: UseCase) -> Iterator[str]:
+    if (shadow := use_case.gate.shadow) is None:
+        return
+    field = "gate.shadow"
+    if shadow.min_labels < 1:
+        yield f"{field}.min_labels: {shadow.min_labels!r} is too few; write at least 1"
+    if not (_is_finite(shadow.max_days) and 0 < shadow.max_days <= MAX_SHADOW_DAYS):
+        yield f"{field}.max_days: {shadow.max_days!r} is too short or too long; write up to {MAX_SHADOW_DAYS}"
+    if not (_is_finite(shadow.alpha) and 0 < shadow.alpha < 1):
+        yield f"{field}.alpha: {shadow.alpha!r} is too small or too large; write a number between 0 and 1"
+    if not (_is_finite(shadow.sample) and 0 < shadow.sample <= 1):
+        yield f"{field}.sample: {shadow.sample!r} is no share of the rows; write a number above 0, at most 1"
+    if not (_is_finite(shadow.share) and 0 <= shadow.share < 1):
+        yield f"{field}.share: {shadow.share!r} is no share of the requests; write a number from 0, below 1"
+    if bool(shadow.share) != bool(shadow.sticky_by):
+        yield f"{field}: a canary needs both share and sticky_by; write both, or neither"
+    if shadow.sticky_by and shadow.sticky_by not in use_case.feature_names:
+        yield f"{field}.sticky_by: {shadow.sticky_by!r} is no feature; write one of {', '.join(use_case.feature_names)}"
 
 
 def _unknown_options(declared: Any, path: str) -> Iterator[str]:

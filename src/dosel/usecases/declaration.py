@@ -122,6 +122,26 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Shadow:
+    """How a challenger that passed the gate proves itself on live rows, which the champion answers meanwhile."""
+
+    min_labels: int = 100
+    """The fewest labelled rows, answered by both versions, on which the challenger may be promoted or refused."""
+    max_days: float = 14.0
+    """Without a decision by then, the champion stays."""
+    sample: float = 1.0
+    """The share of answered rows that the challenger answers, too."""
+    alpha: float = 0.01
+    """The probability that a challenger which is no better is promoted, over all looks together."""
+    watch_back: bool = True
+    """Whether the champion before answers in shadow after a promotion, and comes back once it is proven better."""
+    share: float = 0.0
+    """Canary: the share of one-row requests that the challenger answers instead of the champion."""
+    sticky_by: str = ""
+    """Canary: the feature whose value decides which version answers, so that equal values get the same version."""
+
+
+@dataclass(frozen=True)
 class Gate:
     """The rules for entering Production, on the held-out rows; differences are challenger minus champion.
 
@@ -139,6 +159,8 @@ class Gate:
     """The metric must be at least this."""
     confidence: float = 0.95
     resamples: int = 1000
+    shadow: Shadow | None = None
+    """Without it, a challenger that passes enters Production at once."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dosel.db.engine import transaction
 from dosel.db.migrations import migrate
 from dosel.db.tables import DELIVERIES, EVENTS
 
-Kind = Literal["promoted", "refused", "harmed", "batch refused", "task failed", "stale", "audit mismatch"]
+Kind = Literal["promoted", "refused", "shadow", "harmed", "batch refused", "task failed", "stale", "audit mismatch"]
 
 URGENT: frozenset[Kind] = frozenset({"harmed", "task failed"})
 """Kinds whose messages wait for no quiet hours and no digest."""

@@ -1,0 +1,126 @@
+"""Shadows in the promotion ledger: which version answered live rows beside the champion, and how that ended."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Row, insert, select
+
+from dosel.db.tables import SHADOW_ENDS, SHADOWS
+
+Role = Literal["challenger", "control"]
+"""A challenger wants Production; a control was there before, and comes back if it is proven better."""
+
+Outcome = Literal["promoted", "refused", "undecided", "stopped", "superseded", "confirmed", "rolled back"]
+"""How a shadow ends. A challenger is promoted or refused; with a control, the champion is confirmed or rolled back.
+
+Either is undecided at its deadline, stopped by a person or by a safety limit, or superseded by another change of
+Production.
+"""
+
+
+@dataclass(frozen=True)
+class ShadowEnd:
+    """The decision that ended a shadow. `evidence` has what live rows showed, as JSON values."""
+
+    outcome: Outcome
+    actor: str
+    reason: str
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+@dataclass(frozen=True)
+class Shadow:
+    """One time that a version answers in shadow.
+
+    Attributes:
+        number: counts a model's shadows from 1.
+        champion: the version in Production at the start, by the ledger's entry `sequence`.
+        ends_at: the deadline.
+        gate: the gate's report on a challenger.
+        end: the decision; None while there is none.
+    """
+
+    model: str
+    number: int
+    role: Role
+    version: int
+    run_id: str
+    champion: int
+    sequence: int
+    at: datetime
+    ends_at: datetime
+    actor: str
+    reason: str
+    gate: Mapping[str, Any] | None = None
+    end: ShadowEnd | None = None
+
+
+def add(connection: Connection, shadow: Shadow) -> None:
+    """Record the start of a shadow.
+
+    Raises:
+        IntegrityError: the model has a shadow with this number.
+    """
+    values = {column.name: getattr(shadow, column.name) for column in SHADOWS.c if column.name != "id"}
+    times = {name: _naive(values[name]) for name in ("at", "ends_at")}
+    gate = None if shadow.gate is None else json.dumps(shadow.gate)
+    connection.execute(insert(SHADOWS).values(values | times | {"gate": gate, "actor": shadow.actor[:255]}))
+
+
+def end(connection: Connection, shadow: Shadow, how: ShadowEnd) -> bool:
+    """Record the decision on a shadow; return False if it had ended before."""
+    mine = (SHADOW_ENDS.c.model == shadow.model) & (SHADOW_ENDS.c.number == shadow.number)
+    if connection.execute(select(SHADOW_ENDS.c.number).where(mine)).first() is not None:
+        return False
+    values = {
+        "model": shadow.model,
+        "number": shadow.number,
+        "at": _naive(how.at),
+        "outcome": how.outcome,
+        "actor": how.actor[:255],
+        "reason": how.reason,
+        "evidence": json.dumps(how.evidence),
+    }
+    connection.execute(insert(SHADOW_ENDS).values(values))
+    return True
+
+
+def of_model(connection: Connection, model: str) -> list[Shadow]:
+    """All shadows of a model, oldest first."""
+    joined = SHADOWS.outerjoin(
+        SHADOW_ENDS, (SHADOW_ENDS.c.model == SHADOWS.c.model) & (SHADOW_ENDS.c.number == SHADOWS.c.number)
+    )
+    ended = [column.label(f"end_{column.name}") for column in SHADOW_ENDS.c]
+    query = select(SHADOWS, *ended).select_from(joined).where(SHADOWS.c.model == model).order_by(SHADOWS.c.number)
+    return [_shadow(row) for row in connection.execute(query)]
+
+
+def _shadow(row: Row[Any]) -> Shadow:
+    decision = None
+    if row.end_outcome is not None:
+        decision = ShadowEnd(
+            row.end_outcome, row.end_actor, row.end_reason, json.loads(row.end_evidence), row.end_at.replace(tzinfo=UTC)
+        )
+    return Shadow(
+        row.model,
+        row.number,
+        row.role,
+        row.version,
+        row.run_id,
+        row.champion,
+        row.sequence,
+        row.at.replace(tzinfo=UTC),
+        row.ends_at.replace(tzinfo=UTC),
+        row.actor,
+        row.reason,
+        json.loads(row.gate) if row.gate else None,
+        decision,
+    )
+
+
+def _naive(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(tzinfo=None)
