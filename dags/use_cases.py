@@ -118,9 +118,9 @@ def challenge(use_case_name: str, version: int) -> bool:
 
 @task(execution_timeout=timedelta(minutes=5))
 def warm_up(promoted: bool) -> None:
-    """Make the API load the promoted version now instead of at its next poll; skipped if the gate refused it."""
+    """Make the API load the promoted version now instead of at its next poll; skipped unless it entered Production."""
     if not promoted:
-        raise AirflowSkipException("the gate refused the version: Production has not changed")
+        raise AirflowSkipException("Production has not changed: the gate refused the version, or it is in shadow")
     from dosel.client import Client
 
     settings = Settings.load()

@@ -8,30 +8,25 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 
+from dosel.challenge import Challenge, Outcome
 from dosel.db.engine import connect
-from dosel.errors import AccountingError, DeclarationChanged, PromotionConflict, QualityError, SourceError
+from dosel.errors import AccountingError, QualityError, SourceError
 from dosel.model import tags
 from dosel.monitor.context import try_to_update_context
 from dosel.monitor.delivery import try_to_deliver
 from dosel.monitor.harm import training_seed, watch_for_harm
 from dosel.monitor.health import Health, health
 from dosel.monitor.incidents import audit_mismatch
+from dosel.monitor.shadowing import decide
 from dosel.monitor.truths import TruthStore
 from dosel.monitor.watch import Watch
 from dosel.quality import check
-from dosel.registry.attested import gate_metrics
-from dosel.registry.gate import Report, judge
-from dosel.registry.ledger import Evidence, Promotion, PromotionLedger
+from dosel.registry.ledger import PromotionLedger
 from dosel.registry.manifests import Manifest
 from dosel.registry.registry import Registry
-from dosel.registry.store import ModelVersion
-from dosel.registry.trust import check_declaration
-from dosel.registry.verdicts import Verdict
-from dosel.rows import frames, hashing
 from dosel.rows.text import as_text
 from dosel.settings import Settings
 from dosel.sources import Batch, Source
@@ -48,19 +43,7 @@ from dosel.warehouse.records import BatchRecord
 MAX_BATCHES = 1000
 """Most batches of one ingest, in case a source never ends."""
 
-GATE_ATTEMPTS = 3
-"""Attempts at the gate when Production changes during the evaluation."""
-
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The gate's decision on a version."""
-
-    version: int
-    promoted: bool
-    reason: str
 
 
 class Pipeline:
@@ -195,6 +178,7 @@ class Pipeline:
         with self._messages():
             scored = Watch(self._use_case, self._registry, self._batches, self._engine).score_batches()
             watch_for_harm(self._use_case, self._registry, self._engine)
+            decide(self._use_case, self._registry, self._engine)
         try_to_update_context(self._use_case, self._registry, self._engine)
         return scored
 
@@ -223,11 +207,14 @@ class Pipeline:
         best = max(mine.values(), key=_cross_validation_score)
         if self._registry.store.run_of(best.model, best.version) != best.run_id:
             return True
-        if best.version in {entry.to_version for entry in ledger.history(best.model)}:
+        entered = {entry.to_version for entry in ledger.history(best.model)}
+        if best.version in entered | {shadow.version for shadow in ledger.shadows(best.model)}:
             return False
         verdict = ledger.verdicts(best.model).get((best.version, best.run_id))
-        # A version that passed and is in no entry was not promoted yet: the task was killed in between.
-        return verdict is None or verdict.passed
+        # A version that passed and is in no entry was not promoted yet: the task was killed in between, or it waits
+        # for the end of another version's shadow.
+        waits = any(shadow.role == "challenger" for shadow in ledger.open_shadows(best.model))
+        return verdict is None or (verdict.passed and not waits)
 
     def train(self, on_candidate: CandidateCallback | None = None) -> str:
         """Train on all clean rows and return the id of the run that compares the families.
@@ -269,6 +256,9 @@ class Pipeline:
     def challenge(self, number: int, actor: str) -> Outcome:
         """Promote a version if every rule of the gate holds against the champion.
 
+        If the use case declares a shadow, a version that passes answers live rows in shadow first, unless nothing is in
+        Production. While another one is in shadow, it waits for the next training.
+
         Args:
             actor: name of the person or task that calls, for the ledger.
 
@@ -276,85 +266,10 @@ class Pipeline:
             PromotionConflict: Production kept changing during the evaluation; try again.
         """
         with self._messages():
-            return self._challenge(number, actor)
-
-    def _challenge(self, number: int, actor: str) -> Outcome:
-        name = self._use_case.model_name
-        version = self._registry.version(name, number)
-        for _ in range(GATE_ATTEMPTS):
-            # Finish an interrupted promotion first, so that the champion is the ledger's.
-            now = self._registry.reconcile(name)
-            if now.entry is not None and now.version is not None and now.version.version == number:
-                return self._already_promoted(version, now.entry)
-            report = self._judge(version, now.version)
-            # Before the promotion, since serving reads the backend from the verdict when it loads the version.
-            self._registry.add_verdict(version, Verdict(report.passed, report.reason, report.document()))
-            self._registry.tag_run(version, report.backend_tags)
-            if report.passed:
-                try:
-                    after = now.entry.sequence if now.entry else 0
-                    self._registry.promote(version, actor, report.reason, self._evidence(version, report), after)
-                except PromotionConflict:
-                    log.info("%s: Production changed; version %d goes through the gate again", name, number)
-                    continue
-            return self._publish(version, report)
-        raise PromotionConflict(
-            f"{name}: Production changed {GATE_ATTEMPTS} times while version {number} was judged; try again"
-        )
-
-    def _already_promoted(self, version: ModelVersion, entry: Promotion) -> Outcome:
-        """Publish the verdict of a version in Production: the process may have been killed before it did."""
-        if entry.evidence.gate is not None:
-            return self._publish(version, Report.read(entry.evidence.gate))
-        self._registry.note(version, {tags.GATE: "passed", tags.GATE_REASON: entry.reason}, {}, entry.reason)
-        return Outcome(version.version, True, entry.reason)
-
-    def _judge(self, challenger: ModelVersion, champion: ModelVersion | None) -> Report:
-        from dosel.registry.scoring import evaluate_version
-
-        use_case = self._use_case
-        if champion is not None and (manifest := self._registry.manifest(champion)) is not None:
-            try:
-                check_declaration(use_case, manifest)
-            except DeclarationChanged as error:
-                # The API no longer serves this version, so there is nothing to compare with.
-                log.warning("there is no champion: %s", error)
-                champion = None
-        table = self._training_data().table
-        held_out = table[hashing.is_test(use_case, table)]
-        features = frames.canonical(use_case, held_out)
-        sides = [evaluate_version(self._registry, use_case, v, features) if v else None for v in (challenger, champion)]
-        assert sides[0] is not None
-        return judge(
-            use_case.gate,
-            use_case.target,
-            held_out[use_case.target.name].to_numpy(dtype=np.int64),
-            hashing.split_version(use_case),
-            sides[0],
-            sides[1],
-            self._settings.seed,
-        )
-
-    def _evidence(self, version: ModelVersion, report: Report) -> Evidence:
-        manifest = self._registry.manifest(version)
-        return Evidence(
-            kind="gate",
-            to_run=version.run_id,
-            data_digest=version.tags.get(tags.DATA_DIGEST),
-            manifest_digest=manifest.digest if manifest else None,
-            metrics_before=report.metrics.get("production", {}),
-            metrics_after=report.metrics["challenger"],
-            gate=report.document(),
-        )
-
-    def _publish(self, version: ModelVersion, report: Report) -> Outcome:
-        """Write the gate's report to MLflow. The tag comes last, since it marks the version as judged."""
-        figures = gate_metrics(Verdict(report.passed, report.reason, report.document()))
-        self._registry.store.write_report(version, report.document())
-        verdict = {tags.GATE_REASON: report.reason, tags.GATE: "passed" if report.passed else "refused"}
-        self._registry.note(version, verdict, figures, report.table)
-        log.info("%s version %d: %s", version.name, version.version, report.reason)
-        return Outcome(version.version, report.passed, report.reason)
+            table = self._training_data().table
+            outcome = Challenge(self._use_case, self._registry, table, self._settings.seed).run(number, actor)
+            decide(self._use_case, self._registry, self._engine)
+            return outcome
 
     def _training_data(self) -> TrainingData:
         clean = self._batches.clean()

@@ -10,9 +10,9 @@ from sqlalchemy import Engine, delete, func, select
 from dosel.db.engine import connect, transaction
 from dosel.db.tables import EVENTS, PROMOTIONS, REFUSED_BATCHES, VERDICTS
 from dosel.errors import AccountingError, QualityError
-from dosel.monitor.harm import ACTOR
 from dosel.pipeline import Pipeline
 from dosel.registry import announcements, ledger, verdicts
+from dosel.registry.latch import MONITOR
 from dosel.registry.ledger import PromotionLedger
 from dosel.registry.verdicts import Verdict
 from dosel.usecases import HarmAction, Monitor
@@ -223,7 +223,7 @@ class TestHarm:
         deliver_wrong_labels(pipeline, received)
         entry = pipeline.registry.last_promotion(world.name)
         assert entry is not None
-        assert (entry.to_version, entry.actor, entry.evidence.kind) == (1, ACTOR, "rollback")
+        assert (entry.to_version, entry.actor, entry.evidence.kind) == (1, MONITOR, "rollback")
         assert entry.reason.startswith("harm: accuracy 0.")
 
     def test_a_version_that_the_monitor_put_back_stays(
@@ -241,7 +241,7 @@ class TestHarm:
         assert pipeline.registry.last_promotion(world.name) == entry
         event, stays = pipeline.registry.open_notes(world.name)
         assert event.startswith("harm: ")
-        assert stays.endswith("came back by a rollback of the monitor: it stays")
+        assert stays.endswith("there was an automatic rollback before: it stays")
 
     def test_a_rollback_that_was_killed_is_done_by_the_next_scoring(
         self, world: World, received: Rows, monkeypatch: pytest.MonkeyPatch

@@ -14,15 +14,18 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from sqlalchemy import Engine, select, text, update
 
+from dosel.challenge import Challenge
 from dosel.db.engine import connect
 from dosel.db.migrations import VERSION_TABLE
 from dosel.db.tables import MANIFESTS
 from dosel.errors import PromotionConflict, PromotionRefused, UntrustedModel
 from dosel.model.bundle import hash_files
 from dosel.model.facts import Facts
+from dosel.registry.gate import Report
 from dosel.registry.ledger import Evidence, Promotion, PromotionLedger
 from dosel.registry.manifests import Manifest
 from dosel.registry.registry import Registry
+from dosel.registry.store import ModelVersion
 from dosel.registry.verdicts import Verdict
 from dosel.usecases.covertype import COVERTYPE
 from tests.integration.stores import copy_database
@@ -467,19 +470,18 @@ class TestConflicts:
         world = three
         registry = registry_of(world)
         registry.roll_back(world.name, "me", "to poor")
-        pipeline = world.pipeline()
-        judge: Callable[..., object] = pipeline._judge
+        judge = Challenge._judge
         champions = []
 
-        def slowly(challenger: object, champion: object) -> object:
-            report = judge(challenger, champion)
-            champions.append(champion.version)  # type: ignore[attr-defined]
+        def slowly(self: Challenge, challenger: ModelVersion, champion: ModelVersion) -> Report:
+            report = judge(self, challenger, champion)
+            champions.append(champion.version)
             if len(champions) == 1:
                 registry.promote(registry.version(world.name, 3), "somebody", "meanwhile")
             return report
 
-        monkeypatch.setattr(pipeline, "_judge", slowly)
-        outcome = pipeline.challenge(2, "the DAG")
+        monkeypatch.setattr(Challenge, "_judge", slowly)
+        outcome = world.pipeline().challenge(2, "the DAG")
         assert champions == [1, 3]
         assert not outcome.promoted
         in_step(world, 3)

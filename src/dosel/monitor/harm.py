@@ -12,14 +12,11 @@ from dosel.errors import PromotionConflict, PromotionRefused
 from dosel.monitor.health import Finding, Health, health
 from dosel.monitor.truths import TruthStore
 from dosel.registry import notes
-from dosel.registry.ledger import Promotion
+from dosel.registry.latch import MONITOR, is_automatic, rolled_back
 from dosel.registry.registry import Registry
 from dosel.usecases import UseCase
 from dosel.warehouse import events
 from dosel.warehouse.events import Event, stored_event
-
-ACTOR = "monitor"
-"""The ledger's actor for rollbacks that follow from harm."""
 
 log = logging.getLogger(__name__)
 
@@ -99,17 +96,13 @@ def _roll_back(registry: Registry, found: Health, event: Event) -> None:
     entry = registry.last_promotion(found.model)
     if entry is None or entry.sequence != found.sequence:
         return
-    if _came_back(entry):
-        text = f"version {entry.to_version} is harmed, and came back by a rollback of the monitor: it stays"
+    if is_automatic(entry) or entry.to_version in rolled_back(registry.ledger.history(found.model)):
+        text = f"version {entry.to_version} is harmed, and there was an automatic rollback before: it stays"
         registry.ledger.note(found.model, text)
         return
     try:
         # A person may have moved Production meanwhile; that decision stays.
         with suppress(PromotionConflict):
-            registry.roll_back(found.model, ACTOR, f"harm: {event.evidence}", after=found.sequence)
+            registry.roll_back(found.model, MONITOR, f"harm: {event.evidence}", after=found.sequence)
     except PromotionRefused as error:
         registry.ledger.note(found.model, f"harm was proven, but nothing could be put back: {error}")
-
-
-def _came_back(entry: Promotion) -> bool:
-    return entry.evidence.kind == "rollback" and entry.actor == ACTOR

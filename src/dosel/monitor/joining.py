@@ -14,20 +14,23 @@ from dosel.db.engine import transaction
 from dosel.db.tables import ANSWERS, FEEDBACK
 from dosel.errors import WarehouseError
 from dosel.monitor.feedback import ATTEMPTS, feedback_row
-from dosel.monitor.truths import Truths, has_truths, insert_truths
+from dosel.monitor.pairs import Pairs, insert_pairs
+from dosel.monitor.truths import Classes, Truths, has_truths, insert_truths
+from dosel.registry.shadows import Shadow
 
 Keys = npt.NDArray[np.int64]
 
 KEYS_PER_QUERY = 5_000
 
 
-def add_batch(engine: Engine, batch: Truths, keys: Keys) -> bool:
+def add_batch(engine: Engine, batch: Truths, keys: Keys, in_shadow: Sequence[tuple[Shadow, Classes]] = ()) -> bool:
     """Add the labelled rows of a batch, and their classes as the truth about logged answers, in one transaction.
 
     A row whose truth a client gave before is among the version's labelled rows already, and is left out here.
 
     Args:
         keys: the rows' keys of their features, of shape (rows,).
+        in_shadow: what each version in shadow answered, of shape (rows,).
 
     Returns:
         False if this batch was added before for the same entry of the ledger.
@@ -40,7 +43,7 @@ def add_batch(engine: Engine, batch: Truths, keys: Keys) -> bool:
             with transaction(engine) as connection:
                 if has_truths(connection, batch):
                     return False
-                _add(connection, batch, keys)
+                _add(connection, batch, keys, in_shadow)
                 return True
         except IntegrityError:
             # Feedback on one of these answers, or this batch, was stored meanwhile.
@@ -48,7 +51,7 @@ def add_batch(engine: Engine, batch: Truths, keys: Keys) -> bool:
     raise WarehouseError(f"feedback on rows of a batch came {ATTEMPTS} times in a row while it was stored; try again")
 
 
-def _add(connection: Connection, batch: Truths, keys: Keys) -> None:
+def _add(connection: Connection, batch: Truths, keys: Keys, in_shadow: Sequence[tuple[Shadow, Classes]]) -> None:
     logged = _logged(connection, batch.use_case, keys)
     counted = {
         (answer.features_key, answer.truth)
@@ -57,7 +60,10 @@ def _add(connection: Connection, batch: Truths, keys: Keys) -> None:
     }
     rows = list(zip(keys.tolist(), batch.truth.tolist(), strict=True))
     fresh = np.array([row not in counted for row in rows], np.bool_)
-    insert_truths(connection, replace(batch, truth=batch.truth[fresh], answered=batch.answered[fresh]))
+    truth, champion = batch.truth[fresh], batch.answered[fresh]
+    insert_truths(connection, replace(batch, truth=truth, answered=champion))
+    for shadow, answered in in_shadow:
+        insert_pairs(connection, shadow, Pairs("batch", batch.reference, batch.at, truth, champion, answered[fresh]))
     classes: dict[int, set[int]] = {}
     for key, truth in rows:
         classes.setdefault(key, set()).add(truth)

@@ -20,6 +20,7 @@ from scipy.special import betainc, betaln, logsumexp, xlog1py, xlogy
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Differences = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 
 _JEFFREYS = 0.5
 
@@ -111,3 +112,28 @@ def confidence_sequence(tally: Tally, alpha: float) -> tuple[float, float]:
     low = brentq(against, edge, best) if correct and against(edge) > 0 else 0.0
     high = brentq(against, best, 1 - edge) if wrong and against(1 - edge) > 0 else 1.0
     return float(low), float(high)
+
+
+_BETS = np.geomspace(0.02, 0.9, 12)
+"""Shares of the wealth that are bet on a difference. Small shares prove small gains, large ones need few rows."""
+
+
+def log_evidence_of_gain(differences: Differences, margin: float = 0.0) -> Floats:
+    """The logarithm of the evidence that the mean of differences is above `margin`, after each of them.
+
+    The wealth of a gambler who bets fixed shares of it on every difference, averaged over the shares. While the mean,
+    given all that came before, is at most `margin`, the wealth is a supermartingale, so by Ville's inequality it
+    reaches 1/alpha at any time with probability alpha at most.
+
+    Args:
+        differences: -1 to 1, such as the correct answers of one version minus those of another; shape (rows,).
+
+    Returns:
+        Shape (rows,). A gain is proven at error rate alpha where it reaches log(1 / alpha).
+
+    Source: Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting" (2024).
+    """
+    bets = _BETS[:, None] / (1 + margin)
+    wealth = np.cumsum(np.log1p(bets * (differences - margin)), axis=1)
+    evidence: Floats = logsumexp(wealth, axis=0) - np.log(len(_BETS))
+    return evidence

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sqlalchemy import Engine
 
+from dosel.errors import UntrustedModel
 from dosel.model import tags
 from dosel.monitor.joining import add_batch
+from dosel.monitor.shadow_state import is_canary
 from dosel.monitor.truths import Truths, TruthStore
+from dosel.registry.latch import SHADOW
 from dosel.registry.ledger import Promotion
 from dosel.registry.registry import Registry
+from dosel.registry.shadows import Shadow, ShadowEnd
 from dosel.registry.store import ModelVersion
 from dosel.rows import frames
 from dosel.rows.columns import Columns
@@ -58,18 +62,41 @@ class Watch:
         due = [r for r in self._batches.records() if r.id > trained_on and r.rows_clean and str(r.id) not in done]
         if not due:
             return []
-        estimator = self._registry.load(version)
+        estimator, in_shadow = self._registry.load(version), self._in_shadow()
         scored = []
         for record in due:
             rows = self._batches.clean(record.id)
+            features = frames.canonical(self._use_case, rows)
             keys = feature_keys(self._use_case, Columns.of(self._use_case, rows))
-            if add_batch(self._engine, self._answered(estimator, entry, str(record.id), rows), keys):
+            shadows = [
+                (shadow, np.asarray(other.predict(features), np.int64))
+                for shadow, other, trained_on in in_shadow
+                # The labels by which a version was promoted are no evidence about the control after that.
+                if record.id > trained_on and record.received_at > shadow.at
+            ]
+            truths = self._answered(estimator.predict(features), entry, str(record.id), rows)
+            if add_batch(self._engine, truths, keys, shadows):
                 scored.append(record.id)
                 log.info("%s version %d was scored on batch %d", name, version.version, record.number)
         return scored
 
-    def _answered(self, estimator: Any, entry: Promotion, reference: str, rows: "pd.DataFrame") -> Truths:
-        answered = estimator.predict(frames.canonical(self._use_case, rows))
+    def _in_shadow(self) -> list[tuple[Shadow, Any, int]]:
+        """The versions in shadow, their models, and the last batch of each training.
+
+        Not of a canary, whose rows are those that it answers to clients.
+        """
+        loaded = []
+        for shadow in self._registry.ledger.open_shadows(self._use_case.model_name):
+            if is_canary(self._use_case, shadow):
+                continue
+            version = self._registry.version(shadow.model, shadow.version)
+            try:
+                loaded.append((shadow, self._registry.load(version), _last_trained_batch(version)))
+            except UntrustedModel as error:
+                self._registry.end_shadow(shadow, ShadowEnd("stopped", SHADOW, f"it cannot be loaded: {error}"))
+        return loaded
+
+    def _answered(self, answered: Any, entry: Promotion, reference: str, rows: "pd.DataFrame") -> Truths:
         return Truths(
             self._use_case.name,
             entry.model,

@@ -12,7 +12,7 @@ from dosel.db.engine import connect
 from dosel.errors import ModelNotFound, PromotionConflict, PromotionRefused, UntrustedModel
 from dosel.model import bundle, tags
 from dosel.registry.attested import read_version, with_facts
-from dosel.registry.ledger import Evidence, Promotion, PromotionLedger
+from dosel.registry.ledger import Evidence, Kind, Promotion, PromotionLedger
 from dosel.registry.manifests import Manifest
 from dosel.registry.projection import PRODUCTION, Projection, entered, evidence_of, newest_of, sync_aliases
 from dosel.registry.shadows import Role, Shadow, ShadowEnd
@@ -165,6 +165,19 @@ class Registry:
             entry = self._ledger.append(name, version.version, actor, reason, _with_live(evidence, ends), after, ends)
             sync_aliases(lock, self._store, self._ledger, name)
             return entry
+
+    def judged(self, version: ModelVersion, report: Mapping[str, Any], kind: Kind) -> Evidence:
+        """The evidence of a promotion that follows from the gate's report, as in `gate.json`."""
+        manifest, metrics = self.manifest(version), report.get("metrics", {})
+        return Evidence(
+            kind=kind,
+            to_run=version.run_id,
+            data_digest=version.tags.get(tags.DATA_DIGEST),
+            manifest_digest=manifest.digest if manifest else None,
+            metrics_before=metrics.get("production", {}),
+            metrics_after=metrics.get("challenger", {}),
+            gate=report or None,
+        )
 
     def roll_back(
         self,

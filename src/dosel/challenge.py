@@ -1,0 +1,154 @@
+"""Sends a version to the gate: it enters Production, answers in shadow first, or stays a candidate.
+
+Killed anywhere and called again, it gives the same result.
+"""
+
+import logging
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dosel.errors import DeclarationChanged, PromotionConflict
+from dosel.model import tags
+from dosel.registry.attested import gate_metrics
+from dosel.registry.gate import Report, judge
+from dosel.registry.latch import rolled_back
+from dosel.registry.ledger import Promotion
+from dosel.registry.registry import Registry
+from dosel.registry.store import ModelVersion
+from dosel.registry.trust import check_declaration
+from dosel.registry.verdicts import Verdict
+from dosel.rows import frames, hashing
+from dosel.usecases import UseCase
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+GATE_ATTEMPTS = 3
+"""Attempts at the gate when Production changes during the evaluation."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The decision on a version that was sent to the gate."""
+
+    version: int
+    promoted: bool
+    reason: str
+    in_shadow: bool = False
+    """It passed, and has to prove itself on live rows first."""
+
+
+class Challenge:
+    """The gate of one use case.
+
+    Args:
+        table: all clean rows; the version is judged on those that are held out.
+    """
+
+    def __init__(self, use_case: UseCase, registry: Registry, table: "pd.DataFrame", seed: int) -> None:
+        self._use_case = use_case
+        self._registry = registry
+        self._table = table
+        self._seed = seed
+
+    def run(self, number: int, actor: str) -> Outcome:
+        """Judge a version, and promote it or let it answer in shadow if it passes.
+
+        Args:
+            actor: name of the person or task that calls, for the ledger.
+
+        Raises:
+            PromotionConflict: Production kept changing during the evaluation; try again.
+        """
+        name = self._use_case.model_name
+        version = self._registry.version(name, number)
+        for _ in range(GATE_ATTEMPTS):
+            # Finish an interrupted promotion first, so that the champion is the ledger's.
+            now = self._registry.reconcile(name)
+            if now.entry is not None and now.version is not None and now.version.version == number:
+                return self._already_promoted(version, now.entry)
+            report = self._judge(version, now.version)
+            # Before the promotion, since serving reads the backend from the verdict when it loads the version.
+            self._registry.add_verdict(version, Verdict(report.passed, report.reason, report.document()))
+            self._registry.tag_run(version, report.backend_tags)
+            if not report.passed:
+                return self._publish(version, report)
+            try:
+                if now.entry is not None and now.version is not None and self._use_case.gate.shadow is not None:
+                    self._publish(version, report)
+                    return self._to_shadow(version, report, now.entry, actor)
+                evidence = self._registry.judged(version, report.document(), "gate")
+                self._registry.promote(version, actor, report.reason, evidence, now.entry.sequence if now.entry else 0)
+            except PromotionConflict:
+                log.info("%s: Production changed; version %d goes through the gate again", name, number)
+                continue
+            return self._publish(version, report)
+        raise PromotionConflict(
+            f"{name}: Production changed {GATE_ATTEMPTS} times while version {number} was judged; try again"
+        )
+
+    def _to_shadow(self, version: ModelVersion, report: Report, champion: Promotion, actor: str) -> Outcome:
+        """Let a version that passed the gate answer in shadow, unless live rows have decided on it before."""
+        ledger, rules = self._registry.ledger, self._use_case.gate.shadow
+        assert rules is not None
+        number, known = version.version, ledger.shadows(version.name)
+        if number in rolled_back(ledger.history(version.name)):
+            return Outcome(number, False, "live rows proved it worse; only a person can put it into Production again")
+        for shadow in known:
+            if shadow.end is not None and (shadow.version, shadow.sequence) == (number, champion.sequence):
+                return Outcome(number, False, f"its shadow has ended: {shadow.end.outcome}, {shadow.end.reason}")
+        running = [s.version for s in ledger.open_shadows(version.name) if s.role == "challenger"]
+        if running and running != [number]:
+            return Outcome(number, False, f"passed the gate, and waits while version {running[0]} is in shadow")
+        length = timedelta(days=rules.max_days)
+        self._registry.start_shadow(
+            version, "challenger", length, actor, report.reason, champion.sequence, report.document()
+        )
+        reason = f"passed the gate and is in shadow of version {champion.to_version}"
+        return Outcome(number, False, reason, in_shadow=True)
+
+    def _already_promoted(self, version: ModelVersion, entry: Promotion) -> Outcome:
+        """Publish the verdict of a version in Production: the process may have been killed before it did."""
+        if entry.evidence.gate is not None:
+            return self._publish(version, Report.read(entry.evidence.gate))
+        self._registry.note(version, {tags.GATE: "passed", tags.GATE_REASON: entry.reason}, {}, entry.reason)
+        return Outcome(version.version, True, entry.reason)
+
+    def _judge(self, challenger: ModelVersion, champion: ModelVersion | None) -> Report:
+        from dosel.registry.scoring import evaluate_version
+
+        use_case = self._use_case
+        if champion is not None and (manifest := self._registry.manifest(champion)) is not None:
+            try:
+                check_declaration(use_case, manifest)
+            except DeclarationChanged as error:
+                # The API no longer serves this version, so there is nothing to compare with.
+                log.warning("there is no champion: %s", error)
+                champion = None
+        held_out = self._table[hashing.is_test(use_case, self._table)]
+        features = frames.canonical(use_case, held_out)
+        sides = [evaluate_version(self._registry, use_case, v, features) if v else None for v in (challenger, champion)]
+        assert sides[0] is not None
+        return judge(
+            use_case.gate,
+            use_case.target,
+            held_out[use_case.target.name].to_numpy(dtype=np.int64),
+            hashing.split_version(use_case),
+            sides[0],
+            sides[1],
+            self._seed,
+        )
+
+    def _publish(self, version: ModelVersion, report: Report) -> Outcome:
+        """Write the gate's report to MLflow. The tag comes last, since it marks the version as judged."""
+        figures = gate_metrics(Verdict(report.passed, report.reason, report.document()))
+        self._registry.store.write_report(version, report.document())
+        verdict = {tags.GATE_REASON: report.reason, tags.GATE: "passed" if report.passed else "refused"}
+        self._registry.note(version, verdict, figures, report.table)
+        log.info("%s version %d: %s", version.name, version.version, report.reason)
+        return Outcome(version.version, report.passed, report.reason)

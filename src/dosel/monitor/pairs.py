@@ -1,0 +1,168 @@
+"""Labelled rows that the champion and a version in shadow both answered, each counted once."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from dosel.db.engine import transaction
+from dosel.db.migrations import migrate
+from dosel.db.tables import ANSWERS, FEEDBACK, SHADOW_ANSWERS, SHADOW_TRUTHS
+from dosel.monitor.truths import Classes, TruthSource
+from dosel.registry.shadows import Shadow
+
+IDS_PER_QUERY = 500
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Labelled rows of one batch, or of feedback, in their order.
+
+    Attributes:
+        reference: the batch's id, or the digest of the answers.
+        truth, champion, shadow: class codes, each of shape (rows,).
+    """
+
+    source: TruthSource
+    reference: str
+    at: datetime
+    truth: Classes
+    champion: Classes
+    shadow: Classes
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Labelled rows that one version answered to clients; class codes, each of shape (rows,)."""
+
+    truth: Classes
+    answered: Classes
+
+
+class PairStore:
+    """Reads and collects labelled rows. Every call may raise WarehouseError."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        migrate(engine)
+
+    def of(self, shadow: Shadow) -> list[Pairs]:
+        """The labelled rows of a shadow, in the order in which they were added."""
+        c = SHADOW_TRUTHS.c
+        query = select(SHADOW_TRUTHS).where(c.model == shadow.model, c.number == shadow.number).order_by(c.id)
+        with transaction(self._engine) as connection:
+            return [
+                Pairs(
+                    row.source,
+                    row.reference,
+                    row.at.replace(tzinfo=UTC),
+                    *(np.array(json.loads(text), np.int64) for text in (row.truth, row.champion, row.shadow)),
+                )
+                for row in connection.execute(query)
+            ]
+
+    def arms(self, shadow: Shadow) -> tuple[Arm, Arm]:
+        """The feedback on the answers of a canary and of its champion since the shadow began, in its order."""
+        c = ANSWERS.c
+        query = (
+            select(FEEDBACK.c.truth, c.answered)
+            .join_from(ANSWERS, FEEDBACK, FEEDBACK.c.answer_id == c.id)
+            .where(c.model == shadow.model, c.at >= shadow.at.replace(tzinfo=None), FEEDBACK.c.source == "feedback")
+            .order_by(FEEDBACK.c.id)
+        )
+        with transaction(self._engine) as connection:
+            canary, champion = (
+                np.array(connection.execute(query.where(c.version == version)).all(), np.int64).reshape(-1, 2).T
+                for version in (shadow.version, shadow.champion)
+            )
+        return Arm(*canary), Arm(*champion)
+
+    def collect(self, shadow: Shadow) -> int:
+        """Add the feedback on answers that the shadow gave, too; return the number of rows that are new.
+
+        Each answer is marked in the same transaction, so that it counts once, whoever collects it.
+        """
+        try:
+            with transaction(self._engine) as connection:
+                return _collect(connection, shadow)
+        except IntegrityError:
+            # Another process collects the same answers at this moment.
+            return 0
+
+
+class _TakenMeanwhile(IntegrityError):
+    """Another process has marked one of the answers; nothing of this transaction stays."""
+
+    def __init__(self) -> None:
+        super().__init__("answers of a shadow were counted meanwhile", None, ValueError())
+
+
+def insert_pairs(connection: Connection, shadow: Shadow, pairs: Pairs) -> None:
+    """Add labelled rows.
+
+    Raises:
+        IntegrityError: this batch or feedback was added before.
+    """
+    lists = {
+        name: json.dumps(getattr(pairs, name).tolist(), separators=(",", ":"))
+        for name in ("truth", "champion", "shadow")
+    }
+    values = {
+        "model": shadow.model,
+        "number": shadow.number,
+        "source": pairs.source,
+        "reference": pairs.reference,
+        "at": pairs.at.astimezone(UTC).replace(tzinfo=None),
+        "rows": len(pairs.truth),
+    }
+    connection.execute(insert(SHADOW_TRUTHS).values(values | lists))
+
+
+def _collect(connection: Connection, shadow: Shadow) -> int:
+    mine, answers = SHADOW_ANSWERS.c, ANSWERS.c
+    logged = (answers.request_id == mine.request_id) & (answers.row_no == mine.row_no)
+    query = (
+        select(mine.id, FEEDBACK.c.truth, answers.answered.label("champion"), mine.answered.label("shadow"))
+        .join_from(SHADOW_ANSWERS, ANSWERS, logged)
+        .join(FEEDBACK, FEEDBACK.c.answer_id == answers.id)
+        .where(
+            mine.model == shadow.model,
+            mine.number == shadow.number,
+            mine.counted.is_(None),
+            # A row of a batch is counted with its batch.
+            FEEDBACK.c.source == "feedback",
+            answers.model == shadow.model,
+            answers.version == shadow.champion,
+        )
+        .order_by(FEEDBACK.c.id)
+    )
+    rows = connection.execute(query).all()
+    if not rows:
+        return 0
+    ids = [row.id for row in rows]
+    reference = hashlib.sha256(",".join(map(str, ids)).encode()).hexdigest()
+    for start in range(0, len(ids), IDS_PER_QUERY):
+        some = ids[start : start + IDS_PER_QUERY]
+        free = mine.id.in_(some) & mine.counted.is_(None)
+        if connection.execute(update(SHADOW_ANSWERS).where(free).values(counted=reference)).rowcount != len(some):
+            raise _TakenMeanwhile
+    columns = ([row[place] for row in rows] for place in (1, 2, 3))
+    truth, champion, answered = (np.array(column, np.int64) for column in columns)
+    insert_pairs(connection, shadow, Pairs("feedback", reference, datetime.now(UTC), truth, champion, answered))
+    return len(rows)
+
+
+def joined(parts: Sequence[Pairs]) -> tuple[Classes, Classes, Classes]:
+    """Truth, champion's and shadow's classes of all rows, each of shape (rows,)."""
+    if not parts:
+        empty = np.empty(0, np.int64)
+        return empty, empty, empty
+    truth, champion, shadow = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("truth", "champion", "shadow")
+    )
+    return truth, champion, shadow

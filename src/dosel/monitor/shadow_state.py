@@ -1,0 +1,126 @@
+"""What is known of a shadow: labels, evidence, agreement, latency, and what is missing for a decision."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Engine, func, select
+
+from dosel.db.engine import transaction
+from dosel.db.tables import ANSWERS, SHADOW_ANSWERS
+from dosel.monitor.comparison import Comparison, Finding, compare_arms, compare_pairs
+from dosel.monitor.pairs import PairStore
+from dosel.registry.ledger import PromotionLedger
+from dosel.registry.shadows import Shadow
+from dosel.usecases import UseCase
+
+NEWEST = 10_000
+"""Agreement and latency are those of this many newest answers."""
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """The newest answers in shadow.
+
+    Attributes:
+        answers: all answers so far; of a canary, those that clients got.
+        agreement: the share of the newest answers with the champion's class, 0 to 1; None without any.
+        latency_ms, champion_latency_ms: medians; None if unknown.
+    """
+
+    answers: int
+    agreement: float | None = None
+    latency_ms: float | None = None
+    champion_latency_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class ShadowState:
+    """A shadow and what live rows showed of it. `missing` says what a decision waits for."""
+
+    shadow: Shadow
+    comparison: Comparison
+    traffic: Traffic
+    missing: str
+
+    @property
+    def finding(self) -> Finding | None:
+        return self.comparison.proof.finding
+
+    def evidence(self) -> dict[str, Any]:
+        """The figures as JSON values, for the ledger."""
+        return asdict(self.comparison) | {"traffic": asdict(self.traffic)}
+
+
+def states(use_case: UseCase, ledger: PromotionLedger, engine: Engine) -> list[ShadowState]:
+    """The state of each open shadow.
+
+    Raises:
+        WarehouseError: the data store cannot be reached, or refused.
+    """
+    return [state_of(use_case, shadow, engine) for shadow in ledger.open_shadows(use_case.model_name)]
+
+
+def state_of(use_case: UseCase, shadow: Shadow, engine: Engine) -> ShadowState:
+    """The state of one shadow.
+
+    Raises:
+        WarehouseError: the data store cannot be reached, or refused.
+    """
+    rules, pairs = use_case.gate.shadow, PairStore(engine)
+    assert rules is not None
+    fall = use_case.gate.max_class_drop
+    if is_canary(use_case, shadow):
+        comparison = compare_arms(use_case.target, rules, fall, *pairs.arms(shadow))
+    else:
+        comparison = compare_pairs(use_case.target, rules, fall, pairs.of(shadow))
+    proof = comparison.proof
+    short = rules.min_labels - comparison.labels
+    missing = ""
+    if short > 0:
+        missing = f"{short:,} more labelled rows"
+    elif proof.finding is None:
+        better = f"{np.exp(proof.log_for):.2g} of {np.exp(proof.log_needed):.0f}"
+        worse = f"{np.exp(min(proof.log_against, 700.0)):.2g} of {np.exp(proof.log_needed):.0f}"
+        missing = f"more evidence: {better} that it is better, {worse} that it is worse"
+    return ShadowState(shadow, comparison, _traffic(engine, shadow), missing)
+
+
+def is_canary(use_case: UseCase, shadow: Shadow) -> bool:
+    """Whether clients get answers of a shadow."""
+    rules = use_case.gate.shadow
+    return rules is not None and rules.share > 0 and shadow.role == "challenger"
+
+
+def expired(shadow: Shadow) -> bool:
+    """Whether a shadow's deadline has passed."""
+    return datetime.now(UTC) >= shadow.ends_at
+
+
+def _traffic(engine: Engine, shadow: Shadow) -> Traffic:
+    mine, answers = SHADOW_ANSWERS.c, ANSWERS.c
+    of_shadow = (mine.model == shadow.model) & (mine.number == shadow.number)
+    logged = (answers.request_id == mine.request_id) & (answers.row_no == mine.row_no)
+    newest = (
+        select(mine.answered, answers.answered.label("champion"), mine.latency, mine.champion_latency)
+        .join_from(SHADOW_ANSWERS, ANSWERS, logged, isouter=True)
+        .where(of_shadow)
+        .order_by(mine.id.desc())
+        .limit(NEWEST)
+    )
+    with transaction(engine) as connection:
+        rows = connection.execute(newest).all()
+        count = connection.scalar(select(func.count()).select_from(SHADOW_ANSWERS).where(of_shadow)) or 0
+    agreed = [row.answered == row.champion for row in rows if row.champion is not None]
+    return Traffic(
+        count,
+        sum(agreed) / len(agreed) if agreed else None,
+        _median([row.latency for row in rows]),
+        _median([row.champion_latency for row in rows if row.champion_latency is not None]),
+    )
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return float(np.median(values)) if values else None

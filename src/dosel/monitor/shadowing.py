@@ -1,0 +1,161 @@
+"""Decides on shadows: promote, refuse, roll back, or wait. Every decision is an entry of the ledger with its evidence.
+
+All of it is derived from the data store. Killed anywhere and called again, in any process, it goes on from there.
+"""
+
+import logging
+from contextlib import suppress
+from datetime import timedelta
+from typing import Literal
+
+from sqlalchemy import Engine
+
+from dosel.errors import ModelNotFound, PromotionConflict, PromotionRefused, UntrustedModel
+from dosel.monitor.pairs import PairStore
+from dosel.monitor.shadow_state import ShadowState, expired, is_canary, state_of
+from dosel.registry.latch import SHADOW, rolled_back
+from dosel.registry.registry import Registry
+from dosel.registry.shadows import Role, Shadow, ShadowEnd
+from dosel.usecases import UseCase
+
+Action = Literal["stop", "promote", "refuse"]
+
+log = logging.getLogger(__name__)
+
+
+def decide(use_case: UseCase, registry: Registry, engine: Engine) -> list[ShadowEnd]:
+    """Count new labels of each open shadow, and end those that are decided.
+
+    Returns:
+        The decisions made now.
+
+    Raises:
+        WarehouseError, RegistryError: the data store or MLflow cannot be reached, or refused.
+    """
+    model, rules = use_case.model_name, use_case.gate.shadow
+    _end_superseded(registry, model)
+    if rules is None:
+        how = ShadowEnd("stopped", SHADOW, f"{use_case.name} no longer declares a shadow")
+        return [how for shadow in registry.ledger.open_shadows(model) if registry.end_shadow(shadow, how)]
+    if rules.watch_back:
+        _start_control(use_case, registry, timedelta(days=rules.max_days))
+    decisions = []
+    for shadow in registry.ledger.open_shadows(model):
+        if not is_canary(use_case, shadow):
+            PairStore(engine).collect(shadow)
+        state = state_of(use_case, shadow, engine)
+        decision = _decision(state)
+        if decision is not None and _act(registry, shadow, decision):
+            log.info("%s version %d in shadow: %s, %s", model, shadow.version, decision.outcome, decision.reason)
+            decisions.append(decision)
+    if decisions and rules.watch_back:
+        _start_control(use_case, registry, timedelta(days=rules.max_days))
+    return decisions
+
+
+def steer(
+    use_case: UseCase, registry: Registry, engine: Engine, role: Role, action: Action, actor: str, reason: str
+) -> ShadowEnd:
+    """End a shadow by a person's decision, with the evidence so far.
+
+    Raises:
+        PromotionRefused: no version has this role now.
+        PromotionConflict: Production changed, or the shadow ended, at this moment.
+        UntrustedModel: the version's files are not those that were registered.
+    """
+    model = use_case.model_name
+    shadow = next((s for s in registry.ledger.open_shadows(model) if s.role == role), None)
+    if shadow is None:
+        raise PromotionRefused(f"{model}: no version is in shadow as {role}; `dosel shadow {use_case.name}` lists them")
+    evidence = state_of(use_case, shadow, engine).evidence() if use_case.gate.shadow else {}
+    if action == "promote":
+        how = ShadowEnd("promoted" if role == "challenger" else "rolled back", actor, reason, evidence)
+        _move(registry, shadow, how, "manual")
+        return how
+    how = ShadowEnd("stopped" if action == "stop" else "refused", actor, reason, evidence)
+    if not registry.end_shadow(shadow, how):
+        raise PromotionConflict(f"{model}: the shadow of version {shadow.version} has just ended")
+    return how
+
+
+def _end_superseded(registry: Registry, model: str) -> None:
+    running = [shadow for shadow in registry.ledger.shadows(model) if shadow.end is None]
+    if not running:
+        return
+    last = registry.last_promotion(model)
+    for shadow in running:
+        if last is not None and shadow.sequence != last.sequence:
+            reason = f"version {last.to_version} entered Production by another way ({last.reason})"
+            registry.end_shadow(shadow, ShadowEnd("superseded", SHADOW, reason))
+
+
+def _start_control(use_case: UseCase, registry: Registry, length: timedelta) -> None:
+    """Let the champion before answer in shadow, once after each promotion."""
+    model, history = use_case.model_name, registry.ledger.history(use_case.model_name)
+    last = history[-1] if history else None
+    if last is None or last.from_version is None or last.evidence.kind not in ("gate", "shadow", "manual"):
+        return
+    # A person decided on a version that was rolled back before: that decision stays.
+    if last.to_version in rolled_back(history):
+        return
+    if any(s.role == "control" and s.sequence == last.sequence for s in registry.ledger.shadows(model)):
+        return
+    reason = f"it was in Production before version {last.to_version}, and comes back if it is proven better"
+    try:
+        version = registry.version(model, last.from_version)
+        if version.run_id == history[-2].evidence.to_run:
+            with suppress(PromotionConflict):
+                registry.start_shadow(version, "control", length, SHADOW, reason, last.sequence)
+    except (ModelNotFound, UntrustedModel) as error:
+        registry.ledger.note(model, f"version {last.from_version} cannot answer in shadow as control: {error}")
+
+
+def _decision(state: ShadowState) -> ShadowEnd | None:
+    shadow, comparison = state.shadow, state.comparison
+    finding, figures = state.finding, comparison.in_words
+    is_challenger = shadow.role == "challenger"
+    proven = f"by {comparison.proof.after:,} labelled rows; {figures}" if finding else ""
+    match finding:
+        case "better":
+            outcome, reason = ("promoted" if is_challenger else "rolled back"), f"proven better {proven}"
+        case "worse" | "a class is worse" if is_challenger:
+            what = "worse" if finding == "worse" else f"worse at {_worst(state)}"
+            outcome, reason = "refused", f"proven {what} {proven}"
+        case "worse":
+            outcome, reason = "confirmed", f"the champion is proven better than version {shadow.version} {proven}"
+        case _ if expired(shadow):
+            outcome = "undecided"
+            reason = f"nothing was proven by the deadline, so version {shadow.champion} stays; missing: {state.missing}"
+        case _:
+            return None
+    return ShadowEnd(outcome, SHADOW, reason, state.evidence())  # type: ignore[arg-type]
+
+
+def _worst(state: ShadowState) -> str:
+    falls = state.comparison.proof.falls
+    return max(falls, key=falls.__getitem__)
+
+
+def _act(registry: Registry, shadow: Shadow, how: ShadowEnd) -> bool:
+    """Carry a decision out; return False if somebody else decided meanwhile."""
+    if how.outcome not in ("promoted", "rolled back"):
+        return registry.end_shadow(shadow, how)
+    try:
+        _move(registry, shadow, how, "shadow")
+    except PromotionConflict:
+        return False
+    except (ModelNotFound, UntrustedModel, PromotionRefused) as error:
+        stopped = ShadowEnd("stopped", SHADOW, f"{how.reason}, and cannot enter Production: {error}", how.evidence)
+        return registry.end_shadow(shadow, stopped)
+    return True
+
+
+def _move(registry: Registry, shadow: Shadow, how: ShadowEnd, kind: Literal["shadow", "manual"]) -> None:
+    if shadow.role == "control":
+        registry.roll_back(shadow.model, how.actor, how.reason, shadow.version, shadow.sequence, (shadow, how))
+        return
+    version = registry.version(shadow.model, shadow.version)
+    if version.run_id != shadow.run_id:
+        raise UntrustedModel(f"MLflow's version {shadow.version} is another one than the one in shadow")
+    evidence = registry.judged(version, shadow.gate or {}, kind)
+    registry.promote(version, how.actor, how.reason, evidence, shadow.sequence, (shadow, how))

@@ -1,0 +1,280 @@
+"""A challenger that passed the gate answers in shadow until live labels decide; the champion before comes back so."""
+
+import dataclasses
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from dosel.db.engine import connect, transaction
+from dosel.db.tables import SHADOWS
+from dosel.errors import PromotionRefused
+from dosel.monitor.shadow_state import states
+from dosel.monitor.shadowing import Action, decide, steer
+from dosel.pipeline import Pipeline
+from dosel.quality import check
+from dosel.registry.registry import Registry
+from dosel.registry.shadows import ShadowEnd
+from dosel.rows import frames
+from dosel.usecases import Monitor, Shadow, UseCase
+from dosel.warehouse.events import EventStore
+from tests.integration.test_watch import with_wrong_labels
+from tests.integration.worlds import FAMILIES, Deliveries, World, batch
+
+Rows = Callable[..., list[list[str]]]
+
+RULES = Shadow(min_labels=50, max_days=7)
+
+
+def declared(family: str, rules: Shadow | None = RULES, monitor: Monitor | None = None) -> UseCase:
+    use_case = FAMILIES[family]
+    return dataclasses.replace(
+        use_case, gate=dataclasses.replace(use_case.gate, shadow=rules), monitor=monitor or use_case.monitor
+    )
+
+
+class Life:
+    """A use case with a shadow: the poor version is in Production, the good one has passed the gate."""
+
+    def __init__(self, world: World, first: str = "poor", then: str = "good") -> None:
+        self.world = world
+        self.name = world.name
+        self.engine = connect(world.settings.warehouse_url)
+        self.batches = 1
+        self.first = self.enter(first)
+        self.outcome = self.pipeline(then).challenge(world.register(then), "a test")
+
+    def pipeline(self, family: str = "good", **changes: Any) -> Pipeline:
+        return Pipeline(declared(family, **changes), self.world.settings)
+
+    def enter(self, family: str) -> int:
+        number = self.world.register(family)
+        assert self.pipeline(family).challenge(number, "a test").promoted
+        return number
+
+    def label(self, rows: list[list[str]]) -> None:
+        """A labelled batch arrives and is scored."""
+        self.batches += 1
+        pipeline = self.pipeline()
+        pipeline.ingest(Deliveries(batch(rows, self.batches)))
+        pipeline.score()
+
+    @property
+    def registry(self) -> Registry:
+        return self.pipeline().registry
+
+    @property
+    def production(self) -> int | None:
+        entry = self.registry.last_promotion(self.name)
+        return entry.to_version if entry else None
+
+    def ends(self) -> list[tuple[str, str, int]]:
+        return [(s.role, s.end.outcome if s.end else "", s.version) for s in self.registry.ledger.shadows(self.name)]
+
+    def decide(self) -> list[ShadowEnd]:
+        return decide(declared("good"), self.registry, self.engine)
+
+    def alias(self, name: str) -> int | None:
+        return self.registry.store.alias(self.name, name)
+
+
+@pytest.fixture
+def life(world: World) -> Life:
+    return Life(world)
+
+
+def test_the_first_version_enters_at_once_and_the_next_one_waits_in_shadow(life: Life) -> None:
+    assert (life.outcome.promoted, life.outcome.in_shadow) == (False, True)
+    assert life.production == life.first == 1
+    [state] = states(declared("good"), life.registry.ledger, life.engine)
+    assert (state.shadow.version, state.shadow.champion, state.shadow.role) == (2, 1, "challenger")
+    assert state.missing == "50 more labelled rows"
+    assert life.alias("challenger") == 2
+    assert life.ends() == [("challenger", "", 2)]
+    # The same task again, and the next training on the same rows, change nothing.
+    assert life.pipeline().challenge(2, "a test").in_shadow
+    assert life.ends() == [("challenger", "", 2)]
+    assert not life.pipeline().training_due()
+
+
+def test_better_answers_promote_it_with_their_evidence_and_the_champion_becomes_the_control(
+    life: Life, received: Rows
+) -> None:
+    life.label(received(400, seed=51))
+    assert life.production == 2
+    entry = life.registry.last_promotion(life.name)
+    assert entry is not None
+    assert (entry.evidence.kind, entry.actor, entry.from_version) == ("shadow", "shadow", 1)
+    assert entry.reason.startswith("proven better by ")
+    live = entry.evidence.live
+    assert live is not None
+    assert live["labels"] == live["shadow"]["total"] == 400
+    assert live["only_shadow"] > live["only_champion"]
+    assert entry.evidence.gate is not None
+    assert entry.evidence.metrics_after["accuracy"] > entry.evidence.metrics_before["accuracy"]
+    assert life.ends() == [("challenger", "promoted", 2), ("control", "", 1)]
+    assert life.alias("challenger") is None
+    assert life.alias("production") == 2
+
+
+def test_worse_answers_refuse_it(life: Life, received: Rows) -> None:
+    """Labels that only the poor version gets right."""
+    poor = life.registry.load(life.registry.version(life.name, 1))
+    life.label(labelled_by(poor, received(300, seed=52)))
+    assert life.production == 1
+    assert life.ends() == [("challenger", "refused", 2)]
+    event = next(event for event in EventStore(life.engine).newest(5) if "no longer" in event.what)
+    assert event.what == "covertype: version 2 is no longer in shadow: refused; version 1 stays"
+    assert event.evidence.startswith("proven worse")
+    outcome = life.pipeline().challenge(2, "a test")
+    assert (outcome.promoted, outcome.in_shadow) == (False, False)
+
+
+def labelled_by(model: Any, rows: list[list[str]]) -> list[list[str]]:
+    """Rows with the classes that a model answers."""
+    use_case = FAMILIES["good"]
+    frame = check(use_case, rows, "uci").accepted
+    answers = model.predict(frames.canonical(use_case, frame))
+    return [[*row[:-1], str(answer)] for row, answer in zip(rows, answers, strict=True)]
+
+
+def test_without_a_decision_by_the_deadline_the_champion_stays(life: Life, received: Rows) -> None:
+    life.label(received(20, seed=53))
+    past = datetime.now(UTC).replace(tzinfo=None) - timedelta(seconds=1)
+    with transaction(life.engine) as connection:
+        connection.execute(update(SHADOWS).values(ends_at=past))
+    [how] = life.decide()
+    assert how.outcome == "undecided"
+    assert "missing: 30 more labelled rows" in how.reason
+    assert how.evidence["labels"] == 20
+    assert life.production == 1
+    assert life.decide() == []
+
+
+def promoted(life: Life, received: Rows) -> Life:
+    life.label(received(400, seed=54))
+    assert life.production == 2
+    return life
+
+
+def test_a_control_that_is_proven_better_comes_back_once_and_a_person_decides_then(life: Life, received: Rows) -> None:
+    poor = promoted(life, received).registry.load(life.registry.version(life.name, 1))
+    life.label(labelled_by(poor, received(300, seed=55)))
+    assert life.production == 1
+    entry = life.registry.last_promotion(life.name)
+    assert entry is not None
+    assert (entry.evidence.kind, entry.actor) == ("rollback", "shadow")
+    assert entry.evidence.live is not None
+    assert life.ends()[1:] == [("control", "rolled back", 1)]
+    # No flapping: neither as a control nor through the gate.
+    life.label(received(300, seed=56))
+    assert life.production == 1
+    assert len(life.ends()) == 2
+    assert "only a person" in life.pipeline().challenge(2, "a test").reason
+    life.registry.promote(life.registry.version(life.name, 2), "ana", "I know why")
+    life.label(labelled_by(poor, received(300, seed=57)))
+    assert life.production == 2
+    assert len(life.ends()) == 2
+
+
+def test_a_champion_that_is_proven_better_than_its_control_is_confirmed(life: Life, received: Rows) -> None:
+    promoted(life, received).label(received(400, seed=58))
+    assert life.production == 2
+    assert life.ends()[1:] == [("control", "confirmed", 1)]
+
+
+def test_a_rollback_by_hand_ends_the_shadow(life: Life, received: Rows) -> None:
+    promoted(life, received).decide()
+    life.registry.roll_back(life.name, "ana", "I do not like it")
+    life.decide()
+    assert life.ends()[1:] == [("control", "superseded", 1)]
+    assert life.registry.ledger.open_shadows(life.name) == []
+
+
+def test_a_second_challenger_waits_for_the_end_of_the_first(world: World) -> None:
+    life = Life(world, first="poor", then="fair")
+    outcome = life.pipeline("good").challenge(world.register("good"), "a test")
+    assert (outcome.promoted, outcome.in_shadow) == (False, False)
+    assert "waits while version 2 is in shadow" in outcome.reason
+    steer(declared("good"), life.registry, life.engine, "challenger", "refuse", "ana", "make room")
+    assert life.pipeline("good").training_due()
+    assert life.pipeline("good").challenge(3, "a test").in_shadow
+
+
+@pytest.mark.parametrize(
+    ("action", "outcome", "production"), [("stop", "stopped", 1), ("refuse", "refused", 1), ("promote", "promoted", 2)]
+)
+def test_a_person_can_decide_at_any_moment(life: Life, action: Action, outcome: str, production: int) -> None:
+    how = steer(declared("good"), life.registry, life.engine, "challenger", action, "ana", "because")
+    assert how.outcome == outcome
+    assert life.production == production
+    assert life.ends()[0] == ("challenger", outcome, 2)
+    if production == 2:
+        entry = life.registry.last_promotion(life.name)
+        assert entry is not None
+        assert (entry.actor, entry.evidence.kind, entry.reason) == ("ana", "manual", "because")
+    with pytest.raises(PromotionRefused, match="no version is in shadow as challenger"):
+        steer(declared("good"), life.registry, life.engine, "challenger", action, "ana", "again")
+
+
+def test_the_gate_alone_does_not_bring_back_what_a_person_refused(life: Life) -> None:
+    steer(declared("good"), life.registry, life.engine, "challenger", "refuse", "ana", "because")
+    outcome = life.pipeline().challenge(2, "a test")
+    assert (outcome.promoted, outcome.in_shadow) == (False, False)
+    assert outcome.reason == "its shadow has ended: refused, because"
+
+
+def test_a_declaration_without_shadow_ends_what_runs(life: Life) -> None:
+    [how] = decide(declared("good", rules=None), life.registry, life.engine)
+    assert (how.outcome, how.reason) == ("stopped", "covertype no longer declares a shadow")
+    assert life.alias("challenger") is None
+
+
+@pytest.mark.parametrize("step", ["insert_pairs", "insert_truths"])
+def test_a_scoring_that_was_killed_counts_each_row_once(
+    step: str, life: Life, received: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(f"dosel.monitor.joining.{step}", killed)
+        with pytest.raises(KeyboardInterrupt):
+            life.label(received(30, seed=59))
+    life.pipeline().score()
+    life.pipeline().score()
+    [state] = states(declared("good"), life.registry.ledger, life.engine)
+    assert state.comparison.labels == 30
+
+
+@pytest.mark.parametrize("step", ["dosel.registry.registry.sync_aliases", "dosel.registry.ledger.announce_promotion"])
+def test_a_promotion_that_was_killed_is_finished_by_the_next_decision(
+    step: str, life: Life, received: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(step, killed)
+        with pytest.raises(KeyboardInterrupt):
+            life.label(received(400, seed=60))
+    life.pipeline().score()
+    life.registry.reconcile(life.name)
+    assert (life.production, life.alias("production")) == (2, 2)
+    entries = life.registry.ledger.history(life.name)
+    assert [(entry.to_version, entry.evidence.kind) for entry in entries] == [(1, "gate"), (2, "shadow")]
+    assert entries[-1].evidence.live is not None
+    assert life.ends()[0] == ("challenger", "promoted", 2)
+
+
+def killed(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_harm_rolls_back_through_the_same_ledger_and_latches(life: Life, received: Rows) -> None:
+    promoted(life, received)
+    use_case = declared("good", monitor=Monitor(on_harm=("roll back",)))
+    pipeline = Pipeline(use_case, life.world.settings)
+    pipeline.ingest(Deliveries(batch(with_wrong_labels(received(400, seed=61)), 9)))
+    pipeline.score()
+    assert life.production == 1
+    entry = life.registry.last_promotion(life.name)
+    assert entry is not None
+    assert (entry.actor, entry.evidence.kind) == ("monitor", "rollback")
+    assert "only a person" in pipeline.challenge(2, "a test").reason
