@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, Connection, Double, Float, Integer, String, Table, inspect
 
-from dosel.db.engine import connect, transaction
+from dosel.db.engine import connect, reading
 from dosel.db.tables import KEYS, tables_of
 from dosel.usecases import UseCase
 
@@ -52,7 +52,7 @@ def compare_all(url: str, use_cases: Iterable[UseCase]) -> list[Comparison]:
     file = engine.url.database
     if engine.dialect.name == "sqlite" and not (file and Path(file).exists()):
         return []
-    with transaction(engine) as connection:
+    with reading(engine) as connection:
         return [compare(connection, use_case) for use_case in use_cases]
 
 

@@ -1,7 +1,7 @@
 """Connections to the data store with time limits, and transactions."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,9 @@ from dosel.errors import SettingsError, WarehouseError
 CONNECT_SECONDS = 5
 LOCK_SECONDS = 30
 STATEMENT_SECONDS = 300
+
+_READS = "dosel_reads"
+"""Name of the execution option of engines whose transactions only read."""
 
 _HINTS = {
     1040: "it has as many connections as its max_connections allows.",
@@ -86,6 +89,15 @@ def transaction(engine: Engine) -> Iterator[Connection]:
         raise WarehouseError(in_words(engine, error)) from error
 
 
+def reading(engine: Engine) -> AbstractContextManager[Connection]:
+    """A transaction that only reads: on SQLite, it sees one state and never waits for a writer.
+
+    Raises:
+        WarehouseError: as `transaction`.
+    """
+    return transaction(engine.execution_options(**{_READS: True}))
+
+
 def insert_text(dialect: Dialect, table: Table, columns: Iterable[str]) -> str:
     """An INSERT statement for the driver, for rows that are tuples in the order of `columns`."""
     quote = dialect.identifier_preparer
@@ -103,7 +115,7 @@ def in_words(engine: Engine, error: DBAPIError) -> str:
 
 
 def _make_sqlite_transactional(engine: Engine) -> None:
-    """Begin each transaction as a writer, so that concurrent ones wait instead of failing later."""
+    """Begin each transaction that may write as a writer, so that concurrent ones wait instead of failing later."""
 
     @event.listens_for(engine, "connect")
     def _configure(dbapi_connection: Any, _record: Any) -> None:
@@ -115,4 +127,4 @@ def _make_sqlite_transactional(engine: Engine) -> None:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get(_READS) else "BEGIN IMMEDIATE")

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 from sqlalchemy import Engine, Select
 
-from dosel.db.engine import transaction
+from dosel.db.engine import reading
 from dosel.errors import WarehouseError
 
 
@@ -22,7 +22,7 @@ def read(engine: Engine, query: Select[*tuple[object, ...]], types: Mapping[str,
         WarehouseError: the data store cannot be reached, or failed.
     """
     statement = str(query.compile(dialect=engine.dialect, compile_kwargs={"literal_binds": True}))
-    with transaction(engine) as connection:
+    with reading(engine) as connection:
         # With SQLAlchemy first, whose errors are clear, and which needs no rows to know the types.
         first = pd.read_sql(query.limit(1), connection)
         url = _connectorx_url(engine)

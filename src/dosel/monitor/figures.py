@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Engine
 
-from dosel.db.engine import transaction
+from dosel.db.engine import reading
 from dosel.monitor.health import Health, health
 from dosel.monitor.outbox import Waiting, waiting_events
 from dosel.monitor.targets import target_names
@@ -40,7 +40,7 @@ def read_figures(engine: Engine, use_cases: Sequence[UseCase], settings: Setting
     """
     ledger, truths = PromotionLedger(engine), TruthStore(engine)
     found = [health(use_case, ledger, truths) for use_case in use_cases]
-    with transaction(engine) as connection:
+    with reading(engine) as connection:
         totals = batch_totals(connection)
         waiting = waiting_events(connection, target_names(settings), datetime.now(UTC))
     # The data store may hold batches of use cases that this installation does not serve.

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from sqlalchemy import Engine, select
 
-from dosel.db.engine import transaction
+from dosel.db.engine import reading, transaction
 from dosel.db.migrations import migrate
 from dosel.db.tables import EVENTS
 from dosel.errors import PromotionConflict, PromotionRefused
@@ -75,7 +75,7 @@ def training_seed(engine: Engine, use_case: UseCase, seed: int) -> tuple[int, st
         return new_rows
     migrate(engine)
     mine = (EVENTS.c.use_case == use_case.name) & (EVENTS.c.kind == "harmed")
-    with transaction(engine) as connection:
+    with reading(engine) as connection:
         harms = [
             stored_event(row) for row in connection.execute(select(EVENTS).where(mine).order_by(EVENTS.c.id)).mappings()
         ]

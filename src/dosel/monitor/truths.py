@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import Connection, Engine, RowMapping, insert, select
 
-from dosel.db.engine import transaction
+from dosel.db.engine import reading
 from dosel.db.migrations import migrate
 from dosel.db.tables import TRUTHS
 from dosel.monitor.context import Context, read_context
@@ -55,23 +55,23 @@ class TruthStore:
         query = select(TRUTHS.c.reference).where(
             TRUTHS.c.model == model, TRUTHS.c.sequence == sequence, TRUTHS.c.source == source
         )
-        with transaction(self._engine) as connection:
+        with reading(self._engine) as connection:
             return {str(reference) for reference in connection.scalars(query)}
 
     def coverage(self, use_case: str, entry: Promotion) -> Coverage:
         """The number of answers with a known true class since an entry of the ledger, by the entry's version."""
-        with transaction(self._engine) as connection:
+        with reading(self._engine) as connection:
             return coverage(connection, use_case, entry)
 
     def context(self, use_case: UseCase, entry: Promotion) -> Context | None:
         """What the answers since an entry of the ledger show without labels; None if that was not computed yet."""
-        with transaction(self._engine) as connection:
+        with reading(self._engine) as connection:
             return read_context(connection, use_case, entry)
 
     def of(self, model: str, sequence: int) -> Sequence[Truths]:
         """The labelled rows of one version's time in Production, in the order in which they were added."""
         query = select(TRUTHS).where(TRUTHS.c.model == model, TRUTHS.c.sequence == sequence).order_by(TRUTHS.c.id)
-        with transaction(self._engine) as connection:
+        with reading(self._engine) as connection:
             return [_truths(row) for row in connection.execute(query).mappings()]
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, RowMapping, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from dosel.db import locks
-from dosel.db.engine import transaction
+from dosel.db.engine import reading, transaction
 from dosel.db.migrations import migrate
 from dosel.db.tables import PROJECTIONS, PROMOTIONS
 from dosel.errors import PromotionConflict
@@ -106,12 +106,12 @@ class PromotionLedger:
         raise PromotionConflict(f"{model}: other processes changed Production {ATTEMPTS} times in a row; try again")
 
     def last(self, model: str) -> Promotion | None:
-        with self._transaction() as connection:
+        with self._reading() as connection:
             return _last(connection, model)
 
     def history(self, model: str, until: datetime | None = None) -> list[Promotion]:
         """A model's entries up to a time, oldest first; the last one names the version in Production then."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             entries = _history(connection, model)
         if until is None:
             return entries
@@ -149,22 +149,22 @@ class PromotionLedger:
 
     def manifest(self, model: str, version: int, run_id: str) -> Manifest | None:
         """The digests of a version's files; None if dosel did not register it."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             return manifests.find(connection, model, version, run_id)
 
     def manifests(self, model: str) -> list[Manifest]:
         """All manifests of a model's versions, the last recorded one first."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             return manifests.registered(connection, model)
 
     def of_family(self, model: str, family: str) -> list[tuple[int, str]]:
         """Versions of a family and their runs, the last registered one first."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             return manifests.of_family(connection, model, family)
 
     def families(self, model: str) -> set[str]:
         """The families that have a version, by the manifests of their trainings."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             return manifests.families(connection, model)
 
     def attest(self, model: str, run_id: str, files: Mapping[str, str], facts: Facts) -> None:
@@ -177,7 +177,7 @@ class PromotionLedger:
 
     def is_attested(self, model: str, run_id: str) -> bool:
         """Whether a training process recorded a run's model, and registration has not refused its files."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             return manifests.find(connection, model, TRAINED, run_id) is not None and not verdicts.is_refused_run(
                 connection, model, run_id
             )
@@ -189,7 +189,7 @@ class PromotionLedger:
 
     def verdicts(self, model: str) -> dict[tuple[int, str], Verdict]:
         """The last verdict on each version that has one, by version and run."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             # Promotions from before verdicts were recorded have the gate's report.
             entered = {
                 (entry.to_version, entry.evidence.to_run or ""): Verdict(True, entry.reason, entry.evidence.gate)
@@ -217,13 +217,13 @@ class PromotionLedger:
 
     def referenced_runs(self) -> set[str]:
         """The runs that any entry or manifest names, of all models."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             entries = select(PROMOTIONS.c.to_run).where(PROMOTIONS.c.to_run.is_not(None))
             return {str(run) for run in connection.scalars(entries)} | manifests.run_ids(connection)
 
     def projected(self, model: str) -> int:
         """The sequence of the last entry that was written to MLflow; 0 if none was."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             return connection.scalar(select(PROJECTIONS.c.sequence).where(PROJECTIONS.c.model == model)) or 0
 
     def mark_projected(self, model: str, sequence: int) -> None:
@@ -243,7 +243,7 @@ class PromotionLedger:
 
     def notes(self, model: str) -> list[Note]:
         """All notes of a model, oldest first."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             return notes.of_model(connection, model)
 
     def _append(
@@ -306,6 +306,12 @@ class PromotionLedger:
         """A transaction in which the tables exist; opening the ledger alone sends nothing to the data store."""
         self._migrate()
         with transaction(self._engine) as connection:
+            yield connection
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        self._migrate()
+        with reading(self._engine) as connection:
             yield connection
 
     def _migrate(self) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import BigInteger, Column, ColumnElement, Double, Integer, Strin
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
-from dosel.db.engine import transaction
+from dosel.db.engine import reading, transaction
 from dosel.db.loading import Loader, lines
 from dosel.db.reading import read
 from dosel.db.tables import BATCHES, WRITERS, UseCaseTables
@@ -52,7 +52,7 @@ class BatchStore:
 
     def holds(self, batch: Batch) -> bool:
         """Whether the ledger has this batch, by one short query."""
-        with transaction(self._engine) as connection:
+        with reading(self._engine) as connection:
             return self._stored(connection, batch, self._epoch(connection, batch))
 
     def store(
@@ -114,12 +114,12 @@ class BatchStore:
 
     def refusals(self) -> list[RefusedBatch]:
         """Batches that were refused as a whole, oldest first."""
-        with transaction(self._engine) as connection:
+        with reading(self._engine) as connection:
             return refusals.of_use_case(connection, self._use_case.name)
 
     def records(self) -> list[BatchRecord]:
         """The ledger of this use case, oldest first."""
-        with transaction(self._engine) as connection:
+        with reading(self._engine) as connection:
             return self._records(connection)
 
     def quarantine(self, limit: int, batch_id: int | None = None) -> list[RefusedRow]:
@@ -135,7 +135,7 @@ class BatchStore:
         )
         if batch_id is not None:
             query = query.where(refused.c.batch_id == batch_id)
-        with transaction(self._engine) as connection:
+        with reading(self._engine) as connection:
             rows = connection.execute(query).all()
         return [refused_row(self._use_case.columns, tuple(row)) for row in rows]
 
@@ -158,7 +158,7 @@ class BatchStore:
         """The digest of a batch, computed from the raw table."""
         table, columns = self._tables.raw, self._received
         query = select(*columns).where(table.c.batch_id == batch_id).order_by(table.c.row_no)
-        with transaction(self._engine) as connection:
+        with reading(self._engine) as connection:
             rows = connection.execute(query).all()
         values = zip(*rows, strict=True) if rows else [()] * len(columns)
         names = (column.name for column in columns)
@@ -170,7 +170,7 @@ class BatchStore:
         Raises:
             AccountingError: a batch is incomplete; the message names the batch and the numbers.
         """
-        with transaction(self._engine) as connection:
+        with reading(self._engine) as connection:
             wrong = deviations(connection, self._tables, self._records(connection))
         if wrong:
             more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""

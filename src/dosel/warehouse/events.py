@@ -10,7 +10,7 @@ from typing import Literal
 
 from sqlalchemy import Connection, Engine, RowMapping, insert, select
 
-from dosel.db.engine import transaction
+from dosel.db.engine import reading, transaction
 from dosel.db.migrations import migrate
 from dosel.db.tables import DELIVERIES, EVENTS
 
@@ -108,7 +108,7 @@ class EventStore:
             query = query.where(EVENTS.c.use_case == use_case)
         if before is not None:
             query = query.where(EVENTS.c.id < before)
-        with transaction(self._engine) as connection:
+        with reading(self._engine) as connection:
             rows = connection.execute(query).mappings().all()
             tried = _deliveries(connection, [row["id"] for row in rows])
             return [stored_event(row, tried.get(row["id"], ())) for row in rows]

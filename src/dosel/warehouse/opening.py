@@ -10,7 +10,7 @@ from sqlalchemy import Column, Connection, Engine, MetaData, Table, select, upda
 from sqlalchemy.schema import CreateColumn, CreateTable, DropTable
 
 from dosel.db.comparison import compare
-from dosel.db.engine import transaction
+from dosel.db.engine import reading, transaction
 from dosel.db.loading import Loader
 from dosel.db.locks import hold
 from dosel.db.migrations import migrate
@@ -39,7 +39,7 @@ def open_tables(engine: Engine, use_case: UseCase) -> UseCaseTables:
 
 def _added(engine: Engine, use_case: UseCase) -> Mapping[Table, tuple[Column[Any], ...]]:
     """The columns to add."""
-    with transaction(engine) as connection:
+    with reading(engine) as connection:
         comparison = compare(connection, use_case)
     if comparison.differences:
         raise SchemaError(str(comparison))

@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlalchemy import Engine, inspect, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from dosel.db.engine import transaction
+from dosel.db.engine import reading, transaction
 from dosel.db.locks import hold
 from dosel.errors import WarehouseError
 
@@ -50,7 +50,7 @@ def migrate(engine: Engine) -> None:
 
 def current(engine: Engine) -> str | None:
     """The revision of the tables; None if they were made before there were revisions, or do not exist."""
-    with transaction(engine) as connection:
+    with reading(engine) as connection:
         try:
             revision = connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}"))
         except (ProgrammingError, OperationalError) as error:
