@@ -35,7 +35,7 @@ from app.serving.prediction_log import PredictionLog
 from app.serving.work_queue import SharedCalls
 from dosel.errors import SettingsError, UnknownUseCase
 from dosel.settings import Settings
-from dosel.usecases import DEFAULT, REFUSED, UseCase, chosen
+from dosel.usecases import REFUSED, UseCase, adapted, chosen
 
 if TYPE_CHECKING:
     from dosel.warehouse.predictions import PredictionStore
@@ -70,8 +70,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for name, value in MLFLOW_DEFAULTS.items():
         os.environ.setdefault(name, value)
     try:
-        use_cases = chosen(settings.use_cases)
-        default = DEFAULT if DEFAULT in use_cases else None
+        use_cases = [adapted(use_case, settings) for use_case in chosen(settings.use_cases)]
+        default = next((use_case for use_case in use_cases if use_case.default), None)
         return build_app(settings, ModelFollower(settings, use_cases), use_cases, default)
     except (SettingsError, UnknownUseCase) as error:
         raise SystemExit(f"prediction API: {error}") from None

@@ -122,6 +122,8 @@ class Settings(BaseSettings):
     lake, the file is copied there at the first start."""
     trials: Annotated[int, Field(ge=0)] = 0
     """Number of trials of each Optuna search; 0 means the declared number (10)."""
+    shadow: bool = False
+    """Whether challengers of every use case prove themselves on live rows first, also where no shadow is declared."""
     notify: str = Field("", repr=False)
     """Where messages go: URLs of [Apprise](https://appriseit.com/services/), separated by blanks, such as
     `mailtos://…`, `slack://…` or `ntfy://…`; empty sends none."""
