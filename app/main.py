@@ -32,6 +32,7 @@ from app.routes import (
 )
 from app.serving.follower import ModelFollower
 from app.serving.prediction_log import PredictionLog
+from app.serving.shadowing import Shadowing
 from app.serving.work_queue import SharedCalls
 from dosel.errors import SettingsError, UnknownUseCase
 from dosel.settings import Settings
@@ -87,6 +88,7 @@ def build_app(
     """
 
     record = PredictionLog(settings.prediction_log, lambda: _open_log(settings))
+    shadowing = Shadowing(settings, follower, use_cases)
     metrics = Metrics(follower, record, StoreMetrics(use_cases, settings))
     access_log = AccessLog()
     middleware = stack(settings, use_cases, metrics, access_log)
@@ -98,9 +100,11 @@ def build_app(
         sys.setswitchinterval(0.001)
         follower.start()
         record.start()
+        shadowing.start()
         metrics.start()
         yield
         metrics.stop()
+        shadowing.stop()
         follower.stop()
         record.stop()
         access_log.flush()
@@ -108,13 +112,14 @@ def build_app(
     # A body without a content type is read as JSON; another content type gets a 415.
     app = Api(
         [layer for _, layer in middleware],
-        predict.routes(use_cases, default, follower, record),
+        predict.routes(use_cases, default, follower, record, shadowing),
         lifespan=lifespan,
         strict_content_type=False,
     )
     app.state.follower = follower
     app.state.promote_key_names = settings.promote_key_names
     app.state.record = record
+    app.state.shadowing = shadowing
     app.state.family_loads = SharedCalls("loads of a family", FAMILY_SECONDS)
     app.state.metrics = metrics
     app.add_middleware(FormsAsJson)

@@ -88,7 +88,10 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, settings: Setti
             from dosel.monitor.feedback_rows import read_csv, read_json
 
             given = (read_json if kind == JSON else read_csv)(use_case.target, received)
-            return ReceiptInfo.model_validate(store().add(given))
+            receipt = store().add(given)
+            if receipt.accepted:
+                request.app.state.shadowing.judge_soon(use_case)
+            return ReceiptInfo.model_validate(receipt)
 
         looks = iter(range(LOOKS - 1))
         while True:

@@ -1,6 +1,5 @@
 """Follows the version in Production: a loaded model for each use case, replaced when Production changes."""
 
-import gc
 import logging
 import threading
 import time
@@ -8,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from app.serving.loaded_model import LoadedModel, NotReady
+from app.serving.memory import collect_garbage
 from app.serving.slot import Slot
 from app.serving.stale_events import StaleEvents
 from app.serving.version_loader import VersionLoader
@@ -246,7 +246,7 @@ class ModelFollower:
         slot.checked, slot.confirmed, slot.stale = True, True, False
         slot.loaded = new
         slot.swaps += 1
-        _collect_garbage()
+        collect_garbage()
         self._loader.set_last(slot.cache_name, number)
         what = f"{new.version.name} version {number}" + (f", {slot.family}," if slot.family else "")
         log.info("%s: %s answers with %s", slot.use_case.name, what, new.predictor.backend)
@@ -258,7 +258,7 @@ class ModelFollower:
         except Exception:
             log.exception("%s: the cached version cannot be used", slot.use_case.name)
         if slot.loaded is not None:
-            _collect_garbage()
+            collect_garbage()
             version = slot.loaded.version
             log.info("%s: %s version %d answers from the cache", slot.use_case.name, version.name, version.version)
 
@@ -288,16 +288,6 @@ class ModelFollower:
                 version.version,
             )
             slot.loaded = None
-
-
-def _collect_garbage() -> None:
-    """Free the model that answered before, then exempt all remaining objects from garbage collection.
-
-    Otherwise a full collection walks a model and MLflow's modules in the middle of a request.
-    """
-    gc.unfreeze()
-    gc.collect()
-    gc.freeze()
 
 
 def _meanwhile(slot: Slot) -> str:
