@@ -55,9 +55,8 @@ def cost() -> dict[str, object]:
     p99 = {name: median(load.p99_ms for _, load in each) for name, each in loads.items()}
     half = {name: median(load.rate for _, load in each) for name, each in loads.items()}
     failed = sum(load.failed for each in loads.values() for both in each for load in both)
-    say(
-        "\n| champion's answers | requests/s, full load | requests/s, half load | p99 at half load, ms |\n|---|---:|---:|---:|"
-    )
+    say("\n| champion's answers | requests/s, full load | requests/s, half load | p99 at half load, ms |")
+    say("|---|---:|---:|---:|")
     for name in targets:
         say(f"| {name} | {rate[name]:,.0f} | {half[name]:,.0f} | {p99[name]:.2f} |")
     say(f"\n{answered:,} answers in shadow, {dropped:,.0f} rows dropped, {failed} requests failed")

@@ -12,8 +12,8 @@ local file = io.open(%(body)s, "rb")
 wrk.method, wrk.body = "POST", file:read("*all")
 wrk.headers["Content-Type"] = "%(content_type)s"
 file:close()
-function delay()
-  return tonumber(os.getenv("PACE_MS") or "0")
+if os.getenv("PACE_MS") then
+  delay = function() return tonumber(os.getenv("PACE_MS")) end
 end
 done = function(summary, latency, requests)
   local errors = summary.errors
@@ -59,13 +59,9 @@ class Target:
             pace: seconds that each connection waits between two requests.
         """
         command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "30s"]
-        done = subprocess.run(
-            [*command, "-s", str(self.script), self.url],
-            capture_output=True,
-            text=True,
-            check=True,
-            env=os.environ | {"PACE_MS": f"{1000 * pace:g}"},
-        )
+        command += ["-s", str(self.script), self.url]
+        paced = os.environ | ({"PACE_MS": f"{1000 * pace:.0f}"} if pace else {})
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=paced)
         [line] = [line for line in done.stdout.splitlines() if line.startswith("WRK ")]
         found = json.loads(line.removeprefix("WRK "))
         rate = found["requests"] / (found["us"] / 1e6)
