@@ -98,10 +98,8 @@ class ShadowInfo(BaseModel):
     until: datetime = Field(description="The deadline; without a decision by then, the champion stays.")
     reason: str
     now: str = Field(description="What was proven, or what a decision waits for.")
-    state: Literal["answering", "loading", "stopping"] = Field(
-        description="The state in the API process that answers this call."
-    )
-    waiting_for: str | None = Field(description="Why it does not answer.")
+    loaded: bool = Field(description="Whether the API process that answers this call has loaded it.")
+    waiting_for: str | None = Field(description="Why it does not answer in this process; null while it does.")
     answers: int = Field(description="Rows that it has answered.")
     dropped: int = Field(description="Sampled rows that this process had no time for, since its start.")
     agreement: float | None = Field(description="Share of its newest answers with the champion's class.")
@@ -114,7 +112,7 @@ class ShadowInfo(BaseModel):
     def of(cls, state: "ShadowState", slot: ShadowSlot, different: "list[Disagreement]") -> "ShadowInfo":
         shadow, use_case = state.shadow, slot.use_case
         running, stops = slot.running.get(shadow.number), slot.ends.get(shadow.number)
-        waiting = "the first look at the ledger" if running is None else ""
+        waiting = "" if running else "the next look at the ledger"
         labels, is_open = dict(use_case.target.labels), use_case.expose_training_rows
         return cls(
             number=shadow.number,
@@ -125,7 +123,7 @@ class ShadowInfo(BaseModel):
             until=shadow.ends_at,
             reason=shadow.reason,
             now=state.summary,
-            state="stopping" if stops else "answering" if running else "loading",
+            loaded=running is not None,
             waiting_for=stops or slot.waiting_for.get(shadow.number, waiting) or None,
             dropped=slot.dropped,
             evidence=EvidenceInfo.of(state),

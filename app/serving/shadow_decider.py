@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from app.serving.follower import ModelFollower
@@ -35,7 +36,7 @@ log = logging.getLogger("uvicorn.error")
 
 
 class ShadowDecider:
-    """Calls `decide` for the use cases with an open shadow.
+    """Calls `decide` for the use cases that declare a shadow.
 
     Args:
         slots: by the use case's name.
@@ -57,7 +58,7 @@ class ShadowDecider:
         self._flush = flush
         self._on_end = on_end
         self._woken_for: set[str] = set()
-        self._due = dict.fromkeys(slots, 0.0)
+        self._last = {name: _Last() for name in slots}
         self._woken = threading.Event()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="shadow decisions", daemon=True)
@@ -83,17 +84,22 @@ class ShadowDecider:
         while not self._stopped.wait(SHORTEST_PAUSE):
             self._woken.clear()
             for name, slot in self._slots.items():
-                woken = name in self._woken_for
-                if not slot.open:
-                    # The next shadow is judged at once.
-                    self._due[name] = 0.0
-                elif woken or time.monotonic() >= self._due[name]:
-                    # Before the decision: labels that come meanwhile are for the next one.
-                    self._woken_for.discard(name)
-                    done = self._decide(slot)
-                    pause = (AGAIN_SECONDS if woken else EVERY_SECONDS) if done else RETRY_SECONDS
-                    self._due[name] = time.monotonic() + pause
+                self._look(slot, self._last[name])
             self._woken.wait(LOOK_SECONDS)
+
+    def _look(self, slot: ShadowSlot, last: "_Last") -> None:
+        """Decide if there is something new, or if it is time."""
+        name, champion = slot.use_case.name, self._follower.loaded(slot.use_case)
+        # Without an open shadow, too: after a change of Production, a decision starts the control.
+        state = champion.version.version if champion else None, tuple(shadow.number for shadow in slot.open)
+        is_new = name in self._woken_for or state != last.state
+        if champion is None or not (is_new or time.monotonic() >= last.due):
+            return
+        # Before the decision: labels that come meanwhile are for the next one.
+        self._woken_for.discard(name)
+        last.state = state
+        done = self._decide(slot)
+        last.due = time.monotonic() + ((AGAIN_SECONDS if is_new else EVERY_SECONDS) if done else RETRY_SECONDS)
 
     def _decide(self, slot: ShadowSlot) -> bool:
         """Decide, and follow what was decided; return whether that succeeded."""
@@ -114,3 +120,11 @@ class ShadowDecider:
             log.warning("%s: the shadow cannot be judged now: %s", name, reason)
             return False
         return True
+
+
+@dataclass
+class _Last:
+    """The champion and the open shadows at the last decision, and when the next one is due."""
+
+    state: tuple[int | None, tuple[int, ...]] | None = None
+    due: float = 0.0

@@ -4,9 +4,12 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
+from math import inf
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select
@@ -19,6 +22,7 @@ from dosel.db.engine import connect
 from dosel.db.tables import ANSWERS, SHADOW_ANSWERS
 from dosel.errors import UntrustedModel
 from dosel.registry.shadows import Shadow, ShadowEnd
+from dosel.rows import frames
 from dosel.usecases import Shadow as Declared
 from dosel.usecases import UseCase
 from dosel.usecases.covertype import COVERTYPE
@@ -78,6 +82,9 @@ class Served:
         answer = self.client.post("/predict", json=EXAMPLE | values).raise_for_status()
         return answer.headers["x-dosel-request-id"], answer.json()["model"]["version"]
 
+    def is_answering(self, version: int) -> bool:
+        return self.ask()[1] == version
+
     def rows(self, table: Any) -> list[Any]:
         with connect(self.here.settings.warehouse_url).connect() as connection:
             return list(connection.execute(select(table).order_by(table.c.id)))
@@ -85,6 +92,13 @@ class Served:
 
 @pytest.fixture(scope="module")
 def module_served(install: Install) -> Iterator[Served]:
+    """On a machine that always has time for shadows."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("app.serving.shadow_limits.BUSY", inf)
+        yield from _served(install)
+
+
+def _served(install: Install) -> Iterator[Served]:
     here, use_case = install(logged_batch_rows=5, promote_keys=f"ana:{KEY['X-API-Key']}"), shadowed()
     here.promote(here.good[0])
     here.registry.register(COVERTYPE, here.good[1])
@@ -114,6 +128,12 @@ def served(module_served: Served, decisions: list[str], monkeypatch: pytest.Monk
     for shadow in registry.ledger.open_shadows(NAME):
         registry.end_shadow(shadow, ShadowEnd("stopped", "a test", "its end"))
     wait_until(lambda: not module_served.slot.open and not module_served.is_loaded)
+
+
+@pytest.fixture
+def real_decisions(module_served: Served) -> Iterator[None]:
+    yield
+    module_served.slot.use_case = shadowed(watch_back=False)
 
 
 @pytest.fixture
@@ -249,6 +269,33 @@ def test_a_canary_gets_its_share_of_the_requests_and_equal_values_get_the_same_v
     assert not (answers.keys() - by_champion) & {a.request_id for a in served.rows(SHADOW_ANSWERS)}
 
 
+@pytest.mark.usefixtures("real_decisions")
+def test_live_labels_promote_the_better_version_and_put_the_one_before_back(module_served: Served) -> None:
+    served = module_served
+    # A label a row; the truth is what version 2 answers, and later what version 1 answers.
+    registry = served.here.registry
+    served.start(min_labels=5)
+    wait_until(lambda: served.is_loaded)
+    models = {v: registry.load(registry.version(NAME, v)) for v in (1, 2)}
+    rows = [EXAMPLE | {STICKY.name: value} for value in range(int(STICKY.minimum), int(STICKY.maximum), 50)]
+    frame = frames.canonical(COVERTYPE, pd.DataFrame(rows))
+    answers = {v: model.predict(frame).tolist() for v, model in models.items()}
+    different = [place for place in range(len(rows)) if answers[1][place] != answers[2][place]]
+    for right, wrong, kind in ((2, 1, "shadow"), (1, 2, "rollback")):
+        wait_until(lambda: served.is_loaded)
+        asked = [(served.ask(**rows[place]), answers[right][place]) for place in different]
+        assert {version for (_, version), _ in asked} == {wrong}
+        truth = [{"request_id": name, "truth": code} for (name, _), code in asked]
+        served.client.post("/feedback/covertype", json=truth).raise_for_status()
+        wait_until(partial(served.is_answering, right))
+        last = registry.last_promotion(NAME)
+        assert last is not None
+        assert (last.to_version, last.evidence.kind) == (right, kind)
+        assert last.evidence.live is not None
+        assert last.evidence.live["labels"] == len(different)
+    wait_until(lambda: not served.is_loaded)
+
+
 # Over HTTP.
 
 SHOW = f"/use-cases/{COVERTYPE.name}/shadow"
@@ -275,7 +322,7 @@ def test_the_versions_in_shadow_are_shown_with_the_rows_on_which_they_differ(
     wait_until(lambda: sent.keys() <= {answer.request_id for answer in loaded.rows(ANSWERS)})
     found = shown()
     assert (found["number"], found["role"], found["version"], found["champion"]) == (shadow.number, "challenger", 2, 1)
-    assert (found["state"], found["waiting_for"], found["reason"]) == ("answering", None, "to see it")
+    assert (found["loaded"], found["waiting_for"], found["reason"]) == (True, None, "to see it")
     assert (found["evidence"]["labels"], found["evidence"]["e_value"], found["evidence"]["finding"]) == (0, 1.0, None)
     assert "labelled rows" in found["now"]
     assert 0 < found["latency_ms"] < 1000
