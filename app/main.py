@@ -29,6 +29,7 @@ from app.routes import (
     predict,
     registry,
     service,
+    shadow,
 )
 from app.serving.follower import ModelFollower
 from app.serving.prediction_log import PredictionLog
@@ -89,7 +90,7 @@ def build_app(
 
     record = PredictionLog(settings.prediction_log, lambda: _open_log(settings))
     shadowing = Shadowing(settings, follower, use_cases)
-    metrics = Metrics(follower, record, StoreMetrics(use_cases, settings))
+    metrics = Metrics(follower, record, shadowing, StoreMetrics(use_cases, settings))
     access_log = AccessLog()
     middleware = stack(settings, use_cases, metrics, access_log)
 
@@ -130,6 +131,7 @@ def build_app(
     app.include_router(explain.router(use_cases, settings))
     app.include_router(models.router(use_cases, default, bool(settings.predict_key_names)))
     app.include_router(registry.router(use_cases))
+    app.include_router(shadow.router(use_cases))
     app.include_router(ingested_batches.router(use_cases, settings))
     app.include_router(health.router(use_cases, settings))
     app.include_router(events.router(use_cases, settings))

@@ -133,6 +133,7 @@ class ShadowAnswers:
         for running in plan.running:
             found = running.answer(entry.numbers, entry.codes, row.champion_ms)
             if found is not None:
+                row.slot.answered += 1
                 self._unwritten.offer(_record(running, row, *found))
 
     def _append(self, answers: "list[ShadowAnswer]") -> None:

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import deque
+from pathlib import Path
 
 ANSWERS = 1_000
 """The last answers of a version, over which the p99 of its latency is taken."""
@@ -15,7 +16,7 @@ FLOOR_MS, TIMES = 50.0, 10.0
 
 WINDOW_SECONDS = 0.1
 BUSY = 0.75
-"""With a larger share of processor time, the thread that answers requests has no time to spare."""
+"""A thread that is busy for a larger share of the time has none to spare."""
 
 
 class LatencyLimit:
@@ -40,22 +41,31 @@ class LatencyLimit:
 
 
 class BusyThread:
-    """The share of the last moments in which a thread used a processor."""
+    """The share of the last moments in which a thread ran, or waited for a processor that others used."""
 
     def __init__(self, thread: threading.Thread) -> None:
         assert thread.ident is not None
+        self._statistics = Path(f"/proc/self/task/{thread.native_id}/schedstat")
         self._clock = time.pthread_getcpuclockid(thread.ident)
-        self._at, self._used = time.monotonic(), time.clock_gettime(self._clock)
+        self._at, self._busy = time.monotonic(), self._seconds()
         self._share = 0.0
 
     def is_busy(self) -> bool:
         """Whether the thread had no time to spare in the last full window."""
         now = time.monotonic()
         if (passed := now - self._at) >= WINDOW_SECONDS:
-            used = time.clock_gettime(self._clock)
-            self._share = (used - self._used) / passed
-            self._at, self._used = now, used
+            busy = self._seconds()
+            self._share = (busy - self._busy) / passed
+            self._at, self._busy = now, busy
         return self._share > BUSY
+
+    def _seconds(self) -> float:
+        try:
+            running, waiting, _ = self._statistics.read_text().split()
+            return (int(running) + int(waiting)) / 1e9
+        except (OSError, ValueError):
+            # A kernel without these statistics.
+            return time.clock_gettime(self._clock)
 
 
 def _p99(latencies: deque[float]) -> float:

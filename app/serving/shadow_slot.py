@@ -126,6 +126,7 @@ class ShadowSlot:
         running: the loaded ones, by number.
         waiting_for: what keeps the others from being loaded, by number.
         ends: reasons with which shadows have to end, by number, until the ledger has them.
+        answered: answers of all versions in shadow since the start.
         dropped: sampled rows that no shadow answered, for want of time.
     """
 
@@ -135,6 +136,7 @@ class ShadowSlot:
     running: dict[int, RunningShadow] = field(default_factory=dict)
     waiting_for: dict[int, str] = field(default_factory=dict)
     ends: dict[int, str] = field(default_factory=dict)
+    answered: int = 0
     dropped: int = 0
 
     @property

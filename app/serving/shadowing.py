@@ -30,7 +30,7 @@ class Shadowing:
         self._answers = ShadowAnswers(settings.shadow_cpu, self._open_store)
         self._follower = ShadowFollower(settings, follower, list(declared.values()))
         self._decider = ShadowDecider(
-            follower, declared, lambda: self._engine, self._answers.flush, self._follower.poll_soon
+            follower, declared, lambda: self.engine, self._answers.flush, self._follower.poll_soon
         )
         self._used = bool(declared)
 
@@ -69,7 +69,8 @@ class Shadowing:
         self._decider.wake(use_case.name)
 
     @cached_property
-    def _engine(self) -> "Engine":
+    def engine(self) -> "Engine":
+        """The data store."""
         from dosel.db.engine import connect
 
         return connect(self._settings.warehouse_url)
@@ -77,4 +78,4 @@ class Shadowing:
     def _open_store(self) -> "ShadowAnswerStore":
         from dosel.warehouse.shadow_answers import ShadowAnswerStore
 
-        return ShadowAnswerStore(self._engine)
+        return ShadowAnswerStore(self.engine)

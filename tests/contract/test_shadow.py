@@ -11,7 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
-from app.main import build_app
+from app.main import build_app, create_app
 from app.serving.follower import ModelFollower
 from app.serving.shadow_slot import ShadowSlot
 from app.serving.version_loader import VersionLoader
@@ -25,6 +25,7 @@ from dosel.usecases.covertype import COVERTYPE
 from tests.contract.conftest import Installation
 from tests.contract.test_api import EXAMPLE, NAME, running, wait_until
 from tests.contract.test_feedback import KEY
+from tests.contract.test_serving import figure
 
 Install = Callable[..., Installation]
 
@@ -246,3 +247,116 @@ def test_a_canary_gets_its_share_of_the_requests_and_equal_values_get_the_same_v
     logged = {a.request_id: a.version for a in served.rows(ANSWERS)}
     assert {name: logged[name] for name in answers} == answers
     assert not (answers.keys() - by_champion) & {a.request_id for a in served.rows(SHADOW_ANSWERS)}
+
+
+# Over HTTP.
+
+SHOW = f"/use-cases/{COVERTYPE.name}/shadow"
+STOP = f"/models/{NAME}/shadow/stop"
+
+
+def figures(served: Served, *names: str) -> list[float]:
+    return [figure(served.client, name) for name in names]
+
+
+def test_the_versions_in_shadow_are_shown_with_the_rows_on_which_they_differ(
+    loaded: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [shadow] = loaded.here.registry.ledger.open_shadows(NAME)
+    values = range(int(STICKY.minimum), int(STICKY.maximum), 50)
+    sent = {loaded.ask(**{STICKY.name: value})[0]: value for value in values}
+
+    def shown() -> Any:
+        [found] = loaded.client.get(SHOW).raise_for_status().json()["shadows"]
+        return found
+
+    wait_until(lambda: shown()["answers"] == len(sent) and shown()["agreement"] is not None)
+    # Answers and answers in shadow are written at different times.
+    wait_until(lambda: sent.keys() <= {answer.request_id for answer in loaded.rows(ANSWERS)})
+    found = shown()
+    assert (found["number"], found["role"], found["version"], found["champion"]) == (shadow.number, "challenger", 2, 1)
+    assert (found["state"], found["waiting_for"], found["reason"]) == ("answering", None, "to see it")
+    assert (found["evidence"]["labels"], found["evidence"]["e_value"], found["evidence"]["finding"]) == (0, 1.0, None)
+    assert "labelled rows" in found["now"]
+    assert 0 < found["latency_ms"] < 1000
+    different = found["disagreements"]
+    assert 0 < len(different) < 20
+    assert found["agreement"] == pytest.approx(1 - len(different) / len(sent))
+    for row in different:
+        assert row["values"] == EXAMPLE | {STICKY.name: sent[row["request_id"]]}
+        assert row["champion"] != row["shadow"]
+        assert (row["row"], row["truth"]) == (1, None)
+    monkeypatch.setattr(loaded.slot, "use_case", replace(loaded.slot.use_case, expose_training_rows=False))
+    assert {value for row in shown()["disagreements"] for value in row["values"].values()} == {"hidden"}
+
+
+def test_metrics_count_the_answers_in_shadow(loaded: Served) -> None:
+    answered, dropped = figures(loaded, "dosel_shadow_answered_total", "dosel_shadow_dropped_total")
+    loaded.ask()
+    wait_until(lambda: figures(loaded, "dosel_shadow_answered_total") == [answered + 1])
+    assert figures(loaded, "dosel_shadow_dropped_total", "dosel_shadow_waiting", "dosel_shadow_loaded") == [
+        dropped,
+        0,
+        1,
+    ]
+
+
+def test_labels_and_evidence_of_a_shadow_are_metrics(loaded: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.http.store_metrics.FRESH_SECONDS", 0)
+    wait_until(lambda: "dosel_shadow_labels{" in loaded.client.get("/metrics").text)
+    assert figures(loaded, "dosel_shadow_labels") == [0]
+    assert figure(loaded.client, "dosel_shadow_e_value", kind="better", version="2", role="challenger") == 1
+
+
+def test_without_a_shadow_none_is_shown_and_none_can_be_ended(served: Served) -> None:
+    assert served.client.get(SHOW).json() == {"shadows": []}
+    response = served.client.post(STOP, headers=KEY, json={"reason": "x"})
+    assert response.status_code == 409
+    assert "no version is in shadow as challenger" in response.json()["detail"]
+
+
+def test_a_person_with_a_key_stops_a_shadow(loaded: Served) -> None:
+    end = loaded.client.post(STOP, headers=KEY, json={"reason": "enough"}).raise_for_status().json()
+    assert (end["outcome"], end["actor"], end["reason"]) == ("stopped", "API key ana", "enough")
+    assert end["evidence"]["labels"] == 0
+    wait_until(lambda: not loaded.is_loaded)
+    assert loaded.ask()[1] == 1
+
+
+def test_a_person_with_a_key_promotes_the_version_in_shadow(loaded: Served) -> None:
+    path = f"/models/{NAME}/shadow/promote"
+    end = loaded.client.post(path, headers=KEY, json={"reason": "sure"}).raise_for_status().json()
+    assert end["outcome"] == "promoted"
+    wait_until(lambda: loaded.ask()[1] == 2)
+    loaded.here.registry.roll_back(NAME, "a test", "to go on")
+    wait_until(lambda: loaded.ask()[1] == 1)
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "body", "status", "words"),
+    [
+        (STOP, {}, {"reason": "x"}, 401, "X-API-Key"),
+        (f"/models/{NAME}/shadow/praise", KEY, {"reason": "x"}, 422, "action"),
+        (STOP, KEY, {}, 422, "reason: expected"),
+        (STOP, KEY, {"reason": "x", "role": "judge"}, 422, "role: expected"),
+        (STOP, KEY, {"reason": "x", "version": 2}, 422, "no field of this name"),
+        ("/models/nobody/shadow/stop", KEY, {"reason": "x"}, 404, NAME),
+    ],
+)
+def test_a_refused_decision_gets_the_reason(
+    served: Served, path: str, headers: Any, body: Any, status: int, words: str
+) -> None:
+    response = served.client.post(path, headers=headers, json=body)
+    assert response.status_code == status
+    assert words in response.json()["detail"]
+
+
+def test_an_unknown_use_case_has_no_shadows(served: Served) -> None:
+    assert served.client.get("/use-cases/nobody/shadow").status_code == 404
+
+
+def test_without_promote_keys_shadows_cannot_be_ended_over_http(install: Install) -> None:
+    with running(create_app(install().settings)) as client:
+        response = client.post(STOP, headers=KEY, json={"reason": "x"})
+        assert response.status_code == 403
+        assert "DOSEL_PROMOTE_KEYS" in response.json()["detail"]

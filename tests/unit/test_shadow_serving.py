@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 from app.serving import shadow_answers
 from app.serving.prediction_log import LogEntry
 from app.serving.shadow_answers import ShadowAnswers
-from app.serving.shadow_limits import FLOOR_MS, SLOW, BusyThread, LatencyLimit
+from app.serving.shadow_limits import FLOOR_MS, SLOW, WINDOW_SECONDS, BusyThread, LatencyLimit
 from app.serving.shadow_slot import Canary, Plan, RunningShadow, ShadowSlot
 from dosel.errors import WarehouseError
 from dosel.model.predictor import Prediction
@@ -126,32 +125,24 @@ def test_slow_answers_that_are_long_ago_do_not_count() -> None:
         assert not any(limit.add(1.0) for _ in range(1_000))
 
 
-@pytest.fixture
-def spinning() -> Iterator[threading.Thread]:
+@pytest.mark.parametrize("spins", [True, False])
+def test_a_thread_that_always_runs_is_busy_and_a_waiting_one_is_not(spins: bool) -> None:
     ended = threading.Event()
 
-    def spin() -> None:
-        while not ended.is_set():
+    def run() -> None:
+        while spins and not ended.is_set():
             sum(range(1_000))
+        ended.wait()
 
-    thread = threading.Thread(target=spin)
+    thread = threading.Thread(target=run)
     thread.start()
-    yield thread
+    watched, deadline = BusyThread(thread), time.monotonic() + (10 if spins else 3 * WINDOW_SECONDS)
+    while not watched.is_busy() and time.monotonic() < deadline:
+        thread.join(WINDOW_SECONDS / 3)
+    is_busy = watched.is_busy()
     ended.set()
     thread.join()
-
-
-def test_a_thread_that_always_runs_is_busy_and_a_waiting_one_is_not(
-    spinning: threading.Thread, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Other processes may take most of the processor meanwhile.
-    monkeypatch.setattr("app.serving.shadow_limits.BUSY", 0.02)
-    spins, waits = BusyThread(spinning), BusyThread(threading.current_thread())
-    deadline = time.monotonic() + 10
-    while not spins.is_busy():
-        assert time.monotonic() < deadline
-        spinning.join(0.02)
-    assert not waits.is_busy()
+    assert is_busy == spins
 
 
 # The queue.
