@@ -31,10 +31,10 @@ def show(client: Client, use_case: dict[str, Any]) -> None:
 def _show(use_case: dict[str, Any], shadow: dict[str, Any]) -> None:
     evidence, version, champion = shadow["evidence"], shadow["version"], shadow["champion"]
     st.subheader(f"{shadow['role'].capitalize()}: version {version}")
-    left = datetime.fromisoformat(shadow["until"]) - datetime.now(UTC)
+    seconds = (datetime.fromisoformat(shadow["until"]) - datetime.now(UTC)).total_seconds()
     st.markdown(
         f"Version **{version}** {ROLES[shadow['role']]}. It answers the same live rows as version **{champion}**, and "
-        f"clients do not see its answers. It {plain(shadow['now'])}. Time left: {duration(max(0.0, left.total_seconds()))}."
+        f"clients do not see its answers. It {plain(shadow['now'])}. Time left: {duration(max(0.0, seconds))}."
     )
     if shadow["waiting_for"]:
         st.warning(f"It does not answer now: {plain(shadow['waiting_for'])}.", icon=":material/hourglass_top:")
