@@ -23,8 +23,8 @@ up: setup ## start everything and show the progress (DETACH=1 returns when each 
 	@$(DOSEL) up $(if $(filter-out 0,$(DETACH)),--detach)
 
 .PHONY: drill
-drill: setup ## run the platform on data that go bad: harm, message, retraining, recovery (some three minutes)
-	@$(DOSEL) drill
+drill: setup ## run the platform on data that go bad: harm, message, retraining, recovery (SHADOW=1: with a shadow)
+	@$(DOSEL) drill $(if $(SHADOW),--shadow)
 
 .PHONY: status
 status: setup ## show each service's state and the versions in Production

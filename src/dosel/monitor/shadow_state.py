@@ -52,7 +52,8 @@ class ShadowState:
     @property
     def summary(self) -> str:
         """What was proven, or what is missing for a decision."""
-        return f"proven {self.finding}" if self.finding else f"waits for {self.missing}"
+        what = {"better": "better", "worse": "worse", "a class is worse": "worse at a class"}
+        return f"is proven {what[self.finding]}" if self.finding else f"waits for {self.missing}"
 
     def evidence(self) -> dict[str, Any]:
         """The figures as JSON values, for the ledger."""
