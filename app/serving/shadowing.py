@@ -27,23 +27,23 @@ class Shadowing:
         self._settings = settings
         self._slots = {use_case.name: ShadowSlot(use_case) for use_case in use_cases}
         declared = {name: slot for name, slot in self._slots.items() if slot.use_case.gate.shadow is not None}
+        self._declared = list(declared.values())
         self._answers = ShadowAnswers(settings.shadow_cpu, self._open_store)
-        self._follower = ShadowFollower(settings, follower, list(declared.values()))
+        self._follower = ShadowFollower(settings, follower, self._declared)
         self._decider = ShadowDecider(
             follower, declared, lambda: self.engine, self._answers.flush, self._follower.poll_soon
         )
-        self._used = bool(declared)
 
     def start(self) -> None:
         """Start the threads, from the thread that answers requests."""
-        if self._used:
+        if self._declared:
             self._answers.start()
             self._follower.start()
             self._decider.start()
 
     def stop(self) -> None:
         """End the threads, and write the answers that there are."""
-        if self._used:
+        if self._declared:
             self._decider.stop()
             self._follower.stop()
             self._answers.stop()
@@ -53,7 +53,8 @@ class Shadowing:
 
     @property
     def slots(self) -> list[ShadowSlot]:
-        return list(self._slots.values())
+        """Those of the use cases that declare a shadow."""
+        return self._declared
 
     @property
     def waiting(self) -> int:
