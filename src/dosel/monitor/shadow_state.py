@@ -64,7 +64,7 @@ class ShadowState:
         shadow = self.shadow
         known = {name: getattr(shadow, name) for name in ("role", "version", "champion", "number", "actor", "reason")}
         times = {"since": shadow.at.isoformat(), "until": shadow.ends_at.isoformat()}
-        return known | times | {"now": self.summary} | self.evidence()
+        return known | times | {"now": self.summary, "evidence": self.evidence()}
 
 
 def states(use_case: UseCase, ledger: PromotionLedger, engine: Engine) -> list[ShadowState]:
