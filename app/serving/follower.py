@@ -52,6 +52,8 @@ class ModelFollower:
         self._slots = {use_case.name: Slot(use_case) for use_case in use_cases}
         self._families: dict[tuple[str, str], Slot] = {}
         """Slots of the families that a request has named."""
+        self.ready: Callable[[UseCase, int], LoadedModel | None] = lambda use_case, number: None
+        """Gives a version that is loaded already, such as one in shadow."""
         self._polling = threading.Lock()
         self._opening = threading.Lock()
         self._stopped = threading.Event()
@@ -241,7 +243,9 @@ class ModelFollower:
 
     def _swap(self, slot: Slot, number: int) -> None:
         """Put a version in the place of the loaded one, once it is loaded and warm."""
-        new = self._loader.load(self.registry(), slot.use_case, slot.cache_name, number)
+        new = self.ready(slot.use_case, number)
+        if new is None or not self._is_registered(new):
+            new = self._loader.load(self.registry(), slot.use_case, slot.cache_name, number)
         # In this order: an answer in between is by the version that was just confirmed.
         slot.checked, slot.confirmed, slot.stale = True, True, False
         slot.loaded = new
@@ -250,6 +254,12 @@ class ModelFollower:
         self._loader.set_last(slot.cache_name, number)
         what = f"{new.version.name} version {number}" + (f", {slot.family}," if slot.family else "")
         log.info("%s: %s answers with %s", slot.use_case.name, what, new.predictor.backend)
+
+    def _is_registered(self, loaded: LoadedModel) -> bool:
+        """Whether a loaded version is still the one that the registry and the ledger have."""
+        version = self.registry().version(loaded.version.name, loaded.version.version)
+        manifest = self.registry().manifest(version)
+        return manifest is not None and manifest.digest == loaded.manifest
 
     def _load_last_known(self, slot: Slot) -> None:
         """Answer with what this machine last saw in Production, until the registry has been asked."""

@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from app.serving.follower import ModelFollower
+from app.serving.loaded_model import LoadedModel
 from app.serving.prediction_log import LogEntry
 from app.serving.shadow_answers import ShadowAnswers
 from app.serving.shadow_decider import ShadowDecider
@@ -33,6 +34,7 @@ class Shadowing:
         self._decider = ShadowDecider(
             follower, declared, lambda: self.engine, self._answers.flush, self._follower.poll_soon
         )
+        follower.ready = self._ready
 
     def start(self) -> None:
         """Start the threads, from the thread that answers requests."""
@@ -75,6 +77,11 @@ class Shadowing:
         from dosel.db.engine import connect
 
         return connect(self._settings.warehouse_url)
+
+    def _ready(self, use_case: UseCase, number: int) -> LoadedModel | None:
+        """The loaded version of that number, if it answers in shadow."""
+        running = tuple(self._slots[use_case.name].running.values())
+        return next((one.loaded for one in running if one.shadow.version == number and not one.fault), None)
 
     def _open_store(self) -> "ShadowAnswerStore":
         from dosel.warehouse.shadow_answers import ShadowAnswerStore
