@@ -23,6 +23,7 @@ from app.serving.memory import release_memory
 from app.serving.places import Places
 from app.serving.prediction_log import LogEntry, ids_of
 from app.serving.work_queue import WorkQueue
+from dosel.errors import DoselError
 from dosel.rows.csv import CsvReader
 from dosel.rows.json import JsonReader
 from dosel.rows.validation import MESSAGES, InvalidRows, cut
@@ -123,6 +124,9 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, uploads: Places
                             write_json(json_reader.rows(file.read_bytes()), served, out, sample)
                         else:
                             write_csv(csv_reader.blocks(file), served, out, sample)
+                    except DoselError as error:
+                        # Its traceback holds the body and all that was read of it.
+                        raise error.with_traceback(None) from None
                     finally:
                         if file.stat().st_size > IN_MEMORY_BYTES:
                             release_memory()

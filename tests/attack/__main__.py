@@ -23,11 +23,18 @@ import psutil
 
 from benchmarks.installation import Installation, free_port, installation, process, resident_mb, say
 from benchmarks.serving import BATCH
-from tests.attack import bodies, calls, connections, models, rows
+from tests.attack import bodies, calls, connections, locks, models, rows
 from tests.attack.others import Samples, go_on
 from tests.attack.target import HOST, LIMITED_RATE, Attack, Outcome, Target, carry_out
 
-ATTACKS: tuple[Attack, ...] = (*connections.ATTACKS, *bodies.ATTACKS, *calls.ATTACKS, *rows.ATTACKS, *models.ATTACKS)
+ATTACKS: tuple[Attack, ...] = (
+    *connections.ATTACKS,
+    *bodies.ATTACKS,
+    *calls.ATTACKS,
+    *locks.ATTACKS,
+    *rows.ATTACKS,
+    *models.ATTACKS,
+)
 
 RESIDENT_MB = 1_000
 MEMORY_BYTES = 2_000_000_000

@@ -3,18 +3,23 @@
 import json
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import closing, suppress
 from functools import partial
-from itertools import cycle, islice
+from http.client import HTTPConnection
+from itertools import chain, cycle, islice, repeat
 
 from benchmarks.serving import BATCH
+from dosel.settings import Settings
 from dosel.usecases.covertype import COVERTYPE
-from tests.attack.target import Attack, Outcome, Target, ask, together
+from tests.attack.target import HOST, Attack, Outcome, Target, ask, status_of, together
 
 SECONDS = 8.0
 """How long an attack repeats itself."""
 
 LINE_SECONDS = 5.0
 """Longest answer to lines of a wrong width."""
+
+UPLOAD_PIECE = 1_000_000
 
 CSV = {"Content-Type": "text/csv"}
 JSON = {"Content-Type": "application/json"}
@@ -84,6 +89,30 @@ def parallel_uploads(target: Target) -> Outcome:
     return found
 
 
+def largest_uploads(target: Target) -> Outcome:
+    """Ten CSVs of 200 MB at once, two of them over the limit; each is read to its end to list its invalid rows."""
+    found = Outcome()
+    line = _VALUES.encode() + b"\n"
+    lines = line * (UPLOAD_PIECE // len(line))
+
+    def one(size: int) -> None:
+        with closing(HTTPConnection(HOST, target.port, timeout=120, source_address=(HOST, 0))) as connection:
+            head = _HEADER.encode() + b"\n-1" + line
+            count = (size - len(head)) // len(lines)
+            headers = CSV | {"Content-Length": str(len(head) + count * len(lines))}
+            # After an answer, the API reads only so much of the rest.
+            with suppress(OSError):
+                connection.request("POST", BATCH, chain([head], repeat(lines, count)), headers)
+            answer = status_of(connection.sock, 60)
+        found.answers[answer] += 1
+        if answer not in ("413", "422", "503"):
+            found.failed = f"{size / 1e6:,.0f} MB: {answer}"
+
+    limit = Settings().max_batch_bytes
+    together([*[partial(one, limit)] * 8, *[partial(one, limit + 10 * UPLOAD_PIECE)] * 2])
+    return found
+
+
 def _repeated(target: Target, bodies: Iterable[bytes], headers: dict[str, str] = CSV, path: str = BATCH) -> Outcome:
     found, until = Outcome(), time.monotonic() + SECONDS
     for body in _until(bodies, until):
@@ -107,4 +136,5 @@ ATTACKS = (
     Attack("single rows of 1 MB", "keep the event loop busy", large_single_rows),
     Attack("lines of a wrong width", f"take more than {LINE_SECONDS:g} s", wrong_widths),
     Attack("12 large uploads at once", "fill the memory", parallel_uploads),
+    Attack("10 uploads of 200 MB at once", "fill the memory or go without an answer", largest_uploads),
 )

@@ -5,11 +5,15 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
+from weakref import ReferenceType, ref
 
 import pytest
 from fastapi.testclient import TestClient
 
 from app.main import create_app
+from app.routes import bulk_predict
+from dosel.rows.json import JsonReader
+from dosel.rows.validation import InvalidRows, InvalidValue
 from dosel.usecases.covertype import COVERTYPE
 from tests.contract.conftest import Installation
 from tests.contract.test_api import EXAMPLE, NAME, running, wait_until
@@ -203,3 +207,24 @@ def test_an_unknown_use_case_or_model_is_404(api: TestClient) -> None:
     assert api.post("/predict/nothing/batch", json=[]).status_code == 404
     assert api.post(PATH, params={"model": "nope"}, json=[]).status_code == 404
     assert api.post(PATH, params={"model": NAME}, json=[]).is_success
+
+
+def test_a_refused_body_is_free_when_its_memory_is_given_back(
+    api: TestClient, some: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Body:
+        """Stands for what was read."""
+
+    read: list[ReferenceType[Body]] = []
+    still_held = []
+
+    def refuse(_: JsonReader, __: bytes) -> None:
+        body = Body()
+        read.append(ref(body))
+        raise InvalidRows([InvalidValue(None, "other rows", "these")])
+
+    monkeypatch.setattr(JsonReader, "rows", refuse)
+    monkeypatch.setattr(bulk_predict, "IN_MEMORY_BYTES", 1)
+    monkeypatch.setattr(bulk_predict, "release_memory", lambda: still_held.append(read[0]()))
+    assert api.post(PATH, json=some).status_code == 422
+    assert still_held == [None]

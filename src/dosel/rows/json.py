@@ -27,7 +27,7 @@ from dosel.rows.validation import (
 )
 from dosel.usecases import Category, Feature, UseCase
 
-CHUNK_ROWS = 1_024
+CHUNK_ROWS = 256
 """Rows that the validator gets at once."""
 
 MODEL_FIELD = "model"
@@ -197,8 +197,7 @@ def _parts(body: bytes) -> Iterator[bytes]:
     The list is cut at braces. A brace within a text gives a part that is not JSON.
     """
     if not (found := _LIST_OF_BYTES.match(body)):
-        yield body
-        return
+        raise msgspec.DecodeError("no list, or one after a byte order mark")
     place = found.end()
     while len(body) > (last := place + PART_BYTES + LONGEST_ROW_BYTES):
         # Within bounds: all other threads wait for this search, too.
