@@ -1,8 +1,10 @@
 """A small real installation for the prediction API: models fitted on a few rows, in a real MLflow store."""
 
-import shutil
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +60,10 @@ class Installation:
 
 @pytest.fixture(scope="session")
 def install(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Installation]]:
-    """Makes installations that share nothing but the files of their models."""
+    """Makes installations that share nothing but the files of their models.
+
+    With `in_production=True`, the first good one is version 1, in Production.
+    """
     template = tmp_path_factory.mktemp("store")
     with pytest.MonkeyPatch.context() as environment:
         # Set here, so that the app does not set them for every test that comes after.
@@ -66,22 +71,34 @@ def install(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
             environment.setenv(name, value)
         engine = connect(f"sqlite:///{template / 'warehouse.db'}")
         good, strange, others = _train(template, PromotionLedger(engine))
-        # The last connection that closes leaves everything in the one file that is copied.
         engine.dispose()
 
-        def made(**changed: Any) -> Installation:
+        @cache
+        def promoted() -> Path:
+            here = made()
+            here.promote(here.good[0])
+            return here.settings.home
+
+        def made(in_production: bool = False, **changed: Any) -> Installation:
             folder = tmp_path_factory.mktemp("installation")
             for name in ("mlflow.db", "warehouse.db"):
-                shutil.copy(template / name, folder)
+                copy_database((promoted() if in_production else template) / name, folder / name)
             store, warehouse = f"sqlite:///{folder / 'mlflow.db'}", f"sqlite:///{folder / 'warehouse.db'}"
+            mlflow.set_tracking_uri(store)
             settings = Settings.model_validate(
-                {"home": folder, "tracking_uri": store, "warehouse_url": warehouse, "poll_seconds": 0.05} | changed
+                {"home": folder, "tracking_uri": store, "warehouse_url": warehouse, "poll_seconds": 0.2} | changed
             )
             return Installation(
                 settings, store, Registry(store, PromotionLedger(connect(warehouse))), good, strange, others
             )
 
         yield made
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """Copies a SQLite file that other connections may have open."""
+    with closing(sqlite3.connect(source)) as read, closing(sqlite3.connect(target)) as written:
+        read.backup(written)
 
 
 def _train(folder: Path, ledger: PromotionLedger) -> tuple[tuple[str, str], str, dict[str, str]]:

@@ -42,8 +42,7 @@ class Started:
 @pytest.fixture(scope="module")
 def document(install: Callable[..., Installation]) -> Iterator[Any]:
     """The API's own description of itself, with the API behind it."""
-    here = install()
-    here.promote(here.good[0])
+    here = install(in_production=True)
     app = create_app(here.settings)
     with running(app) as client:
         wait_until(lambda: client.get("/readyz").is_success)
