@@ -1,5 +1,8 @@
 """A small real installation for the prediction API: models fitted on a few rows, in a real MLflow store."""
 
+import fcntl
+import json
+import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
@@ -64,14 +67,12 @@ def install(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
 
     With `in_production=True`, the first good one is version 1, in Production.
     """
-    template = tmp_path_factory.mktemp("store")
+    template = shared_folder(tmp_path_factory) / "store"
     with pytest.MonkeyPatch.context() as environment:
         # Set here, so that the app does not set them for every test that comes after.
         for name, value in MLFLOW_DEFAULTS.items():
             environment.setenv(name, value)
-        engine = connect(f"sqlite:///{template / 'warehouse.db'}")
-        good, strange, others = _train(template, PromotionLedger(engine))
-        engine.dispose()
+        good, strange, others = _trained(template)
 
         @cache
         def promoted() -> Path:
@@ -99,6 +100,26 @@ def copy_database(source: Path, target: Path) -> None:
     """Copies a SQLite file that other connections may have open."""
     with closing(sqlite3.connect(source)) as read, closing(sqlite3.connect(target)) as written:
         read.backup(written)
+
+
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of this run of the tests, which all its workers share."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+def _trained(folder: Path) -> tuple[tuple[str, str], str, dict[str, str]]:
+    """What `_train` gives; the first worker that asks trains, and the others wait for it."""
+    runs = folder / "runs.json"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not runs.exists():
+            engine = connect(f"sqlite:///{folder / 'warehouse.db'}")
+            runs.write_text(json.dumps(_train(folder, PromotionLedger(engine))))
+            engine.dispose()
+    (first, second), strange, others = json.loads(runs.read_text())
+    return (first, second), strange, others
 
 
 def _train(folder: Path, ledger: PromotionLedger) -> tuple[tuple[str, str], str, dict[str, str]]:
