@@ -23,8 +23,8 @@ up: setup ## start everything and show the progress (DETACH=1 returns when each 
 	@$(DOSEL) up $(if $(filter-out 0,$(DETACH)),--detach)
 
 .PHONY: drill
-drill: setup ## run the platform on data that go bad: harm, message, retraining, recovery (some three minutes)
-	@$(DOSEL) drill
+drill: setup ## run the platform on data that go bad: harm, message, retraining, recovery (SHADOW=1: with a shadow)
+	@$(DOSEL) drill $(if $(SHADOW),--shadow)
 
 .PHONY: status
 status: setup ## show each service's state and the versions in Production
@@ -85,6 +85,14 @@ soak-ingest: setup ## test the ingest: kill -9 worker, data API and database 200
 .PHONY: soak-monitor
 soak-monitor: setup ## test scoring, feedback and messages: killed 200 times, nothing lost or counted twice (KILLS=…)
 	@.venv/bin/python -m tests.soak.monitor $(if $(KILLS),--kills $(KILLS))
+
+.PHONY: bench-shadow
+bench-shadow: setup ## measure decisions on shadows, and what they cost (PARTS="decisions canary serving rollback soak")
+	@.venv/bin/python -m benchmarks.shadow $(PARTS) $(if $(STREAMS),--streams $(STREAMS))
+
+.PHONY: soak-shadow
+soak-shadow: setup ## test shadows: started, promoted, stopped, rolled back and killed under load (OPERATIONS=…, KILLS=…)
+	@.venv/bin/python -m tests.soak.shadow $(if $(OPERATIONS),--operations $(OPERATIONS)) $(if $(KILLS),--kills $(KILLS))
 
 .PHONY: lint
 lint: setup ## style, types, import rules, declarations, links and generated parts of the documentation

@@ -29,13 +29,15 @@ from app.routes import (
     predict,
     registry,
     service,
+    shadow,
 )
 from app.serving.follower import ModelFollower
 from app.serving.prediction_log import PredictionLog
+from app.serving.shadowing import Shadowing
 from app.serving.work_queue import SharedCalls
 from dosel.errors import SettingsError, UnknownUseCase
 from dosel.settings import Settings
-from dosel.usecases import DEFAULT, REFUSED, UseCase, chosen
+from dosel.usecases import REFUSED, UseCase, adapted, chosen
 
 if TYPE_CHECKING:
     from dosel.warehouse.predictions import PredictionStore
@@ -70,8 +72,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for name, value in MLFLOW_DEFAULTS.items():
         os.environ.setdefault(name, value)
     try:
-        use_cases = chosen(settings.use_cases)
-        default = DEFAULT if DEFAULT in use_cases else None
+        use_cases = [adapted(use_case, settings) for use_case in chosen(settings.use_cases)]
+        default = next((use_case for use_case in use_cases if use_case.default), None)
         return build_app(settings, ModelFollower(settings, use_cases), use_cases, default)
     except (SettingsError, UnknownUseCase) as error:
         raise SystemExit(f"prediction API: {error}") from None
@@ -87,7 +89,8 @@ def build_app(
     """
 
     record = PredictionLog(settings.prediction_log, lambda: _open_log(settings))
-    metrics = Metrics(follower, record, StoreMetrics(use_cases, settings))
+    shadowing = Shadowing(settings, follower, use_cases)
+    metrics = Metrics(follower, record, shadowing, StoreMetrics(use_cases, settings))
     access_log = AccessLog()
     middleware = stack(settings, use_cases, metrics, access_log)
 
@@ -98,9 +101,11 @@ def build_app(
         sys.setswitchinterval(0.001)
         follower.start()
         record.start()
+        shadowing.start()
         metrics.start()
         yield
         metrics.stop()
+        shadowing.stop()
         follower.stop()
         record.stop()
         access_log.flush()
@@ -108,13 +113,14 @@ def build_app(
     # A body without a content type is read as JSON; another content type gets a 415.
     app = Api(
         [layer for _, layer in middleware],
-        predict.routes(use_cases, default, follower, record),
+        predict.routes(use_cases, default, follower, record, shadowing),
         lifespan=lifespan,
         strict_content_type=False,
     )
     app.state.follower = follower
     app.state.promote_key_names = settings.promote_key_names
     app.state.record = record
+    app.state.shadowing = shadowing
     app.state.family_loads = SharedCalls("loads of a family", FAMILY_SECONDS)
     app.state.metrics = metrics
     app.add_middleware(FormsAsJson)
@@ -125,6 +131,7 @@ def build_app(
     app.include_router(explain.router(use_cases, settings))
     app.include_router(models.router(use_cases, default, bool(settings.predict_key_names)))
     app.include_router(registry.router(use_cases))
+    app.include_router(shadow.router(use_cases))
     app.include_router(ingested_batches.router(use_cases, settings))
     app.include_router(health.router(use_cases, settings))
     app.include_router(events.router(use_cases, settings))

@@ -1,6 +1,7 @@
 """Load by wrk, and its figures."""
 
 import json
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,9 @@ local file = io.open(%(body)s, "rb")
 wrk.method, wrk.body = "POST", file:read("*all")
 wrk.headers["Content-Type"] = "%(content_type)s"
 file:close()
+if os.getenv("PACE_MS") then
+  delay = function() return tonumber(os.getenv("PACE_MS")) end
+end
 done = function(summary, latency, requests)
   local errors = summary.errors
   io.write(string.format('WRK {"requests": %%d, "us": %%d, "p50": %%d, "p99": %%d, "failed": %%d}\\n',
@@ -48,9 +52,16 @@ class Target:
         script.write_text(_SCRIPT % {"body": json.dumps(str(file)), "content_type": content_type})
         return cls(name, url, script)
 
-    def load(self, seconds: float, connections: int) -> Load:
+    def load(self, seconds: float, connections: int, pace: float = 0.0) -> Load:
+        """Send requests for some seconds.
+
+        Args:
+            pace: seconds that each connection waits between two requests.
+        """
         command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "30s"]
-        done = subprocess.run([*command, "-s", str(self.script), self.url], capture_output=True, text=True, check=True)
+        command += ["-s", str(self.script), self.url]
+        paced = os.environ | ({"PACE_MS": f"{1000 * pace:.0f}"} if pace else {})
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=paced)
         [line] = [line for line in done.stdout.splitlines() if line.startswith("WRK ")]
         found = json.loads(line.removeprefix("WRK "))
         rate = found["requests"] / (found["us"] / 1e6)

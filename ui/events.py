@@ -14,6 +14,7 @@ SHOWN = 20
 ICONS = {
     "promoted": ":material/verified:",
     "refused": ":material/block:",
+    "shadow": ":material/compare:",
     "harmed": ":material/heart_broken:",
     "batch refused": ":material/delete_sweep:",
     "task failed": ":material/error:",

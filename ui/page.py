@@ -7,7 +7,7 @@ import streamlit as st
 from dosel.client import Client
 from dosel.errors import ServiceError
 from dosel.settings import Settings
-from ui import answer, batches, errors, events, explain, form, health, production, timeline
+from ui import answer, batches, challenger, errors, events, explain, form, health, production, timeline
 
 TIMEOUT_SECONDS = 10
 
@@ -58,6 +58,7 @@ def show() -> None:
         explain.show(client, use_case, sent, answered)
     st.divider()
     health.show(client, use_case)
+    challenger.show(client, use_case)
     st.divider()
     timeline.show(client, use_case)
     st.divider()

@@ -10,6 +10,7 @@ from app.http import worker_metrics
 from app.http.store_metrics import StoreMetrics
 from app.serving.follower import ModelFollower
 from app.serving.prediction_log import PredictionLog
+from app.serving.shadowing import Shadowing
 
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -18,7 +19,9 @@ MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 class Metrics:
     """The metrics of this process, or of all workers if there are several, and those of the data store."""
 
-    def __init__(self, follower: ModelFollower, record: PredictionLog, store: StoreMetrics) -> None:
+    def __init__(
+        self, follower: ModelFollower, record: PredictionLog, shadowing: Shadowing, store: StoreMetrics
+    ) -> None:
         self._store = store
         self._registry = CollectorRegistry()
         self._requests = Counter(
@@ -31,7 +34,7 @@ class Metrics:
         self._shed = Counter(
             "dosel_shed_requests", "Requests refused because the queue was full.", registry=self._registry
         )
-        state = _State(follower, record)
+        state = _State(follower, record, shadowing)
         self._shared = worker_metrics.SharedState(state) if worker_metrics.is_shared() else None
         self._answer = self._registry
         if self._shared:
@@ -72,11 +75,12 @@ class Metrics:
 
 
 class _State(Collector):
-    """The state of the loaded models and of the prediction log, read when Prometheus asks."""
+    """The state of the loaded models, the prediction log and the shadows, read when Prometheus asks."""
 
-    def __init__(self, follower: ModelFollower, record: PredictionLog) -> None:
+    def __init__(self, follower: ModelFollower, record: PredictionLog, shadowing: Shadowing) -> None:
         self._follower = follower
         self._record = record
+        self._shadowing = shadowing
 
     def collect(self) -> Iterable[Metric]:
         version = GaugeMetricFamily("dosel_model_version", "Loaded version.", labels=("use_case", "model", "form"))
@@ -104,3 +108,21 @@ class _State(Collector):
         waiting = GaugeMetricFamily("dosel_prediction_log_waiting", "Answers waiting to be written.")
         waiting.add_metric((), self._record.waiting)
         yield from (dropped, stored, waiting)
+        yield from self._shadows()
+
+    def _shadows(self) -> Iterable[Metric]:
+        answered = CounterMetricFamily("dosel_shadow_answered", "Rows answered in shadow.", labels=("use_case",))
+        dropped = CounterMetricFamily(
+            "dosel_shadow_dropped",
+            "Sampled rows that were not answered in shadow, for want of time.",
+            labels=("use_case",),
+        )
+        loaded = GaugeMetricFamily("dosel_shadow_loaded", "Versions that answer in shadow.", labels=("use_case",))
+        for slot in self._shadowing.slots:
+            name = (slot.use_case.name,)
+            answered.add_metric(name, slot.answered)
+            dropped.add_metric(name, slot.dropped)
+            loaded.add_metric(name, len(slot.running))
+        waiting = GaugeMetricFamily("dosel_shadow_waiting", "Rows waiting to be answered in shadow.")
+        waiting.add_metric((), self._shadowing.waiting)
+        yield from (answered, dropped, loaded, waiting)

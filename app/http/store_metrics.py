@@ -3,11 +3,11 @@
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from math import inf
 from threading import Thread
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from dosel.monitor.figures import Figures
+    from dosel.monitor.shadow_state import ShadowState
 
 FRESH_SECONDS = 15.0
 """How long figures are shown before the next scrape reads new ones."""
@@ -34,6 +35,11 @@ HANGING_SECONDS = 10.0
 log = logging.getLogger("uvicorn.error")
 
 
+class _Read(NamedTuple):
+    figures: "Figures"
+    shadows: "Mapping[str, Sequence[ShadowState]]"
+
+
 class StoreMetrics:
     """Keeps the last figures, and reads new ones in a thread. Every call must come from the event loop."""
 
@@ -41,10 +47,10 @@ class StoreMetrics:
         self._use_cases = use_cases
         self._settings = settings
         self._engine: Engine | None = None
-        self._figures: Figures | None = None
+        self._figures: _Read | None = None
         self._read_at = self._began_at = -inf
         self._failed = False
-        self._reading: Future[Figures | Exception] | None = None
+        self._reading: Future[_Read | Exception] | None = None
 
     async def refresh(self) -> None:
         """Read new figures if the last ones are not fresh; wait for them no longer than a scrape may."""
@@ -73,18 +79,23 @@ class StoreMetrics:
             text = "Seconds since the figures of the data store were read."
             yield GaugeMetricFamily("dosel_store_figures_age_seconds", text, value=now - self._read_at)
 
-    def _read(self, reading: "Future[Figures | Exception]") -> None:
+    def _read(self, reading: "Future[_Read | Exception]") -> None:
         try:
             from dosel.db.engine import connect
             from dosel.monitor.figures import read_figures
+            from dosel.monitor.shadow_state import states
+            from dosel.registry.ledger import PromotionLedger
 
             self._engine = self._engine or connect(self._settings.warehouse_url)
-            reading.set_result(read_figures(self._engine, self._use_cases, self._settings))
+            ledger = PromotionLedger(self._engine)
+            declared = [use_case for use_case in self._use_cases if use_case.gate.shadow is not None]
+            shadows = {use_case.name: states(use_case, ledger, self._engine) for use_case in declared}
+            reading.set_result(_Read(read_figures(self._engine, self._use_cases, self._settings), shadows))
         except Exception as error:  # noqa: BLE001  a driver may raise whatever it likes, and the scrape waits for it
             # As a result: asyncio would log an exception that a scrape did not wait for.
             reading.set_result(error)
 
-    def _take(self, found: "Figures | Exception") -> None:
+    def _take(self, found: "_Read | Exception") -> None:
         self._reading = None
         if not isinstance(found, Exception):
             self._figures, self._read_at, self._failed = found, time.monotonic(), False
@@ -102,10 +113,11 @@ class _Shown(Collector):
         return self._families
 
 
-def _families(figures: "Figures", hidden: Collection[str]) -> Iterator[Metric]:
-    yield from _health(figures, hidden)
-    yield from _batches(figures, hidden)
-    yield from _outbox(figures)
+def _families(read: _Read, hidden: Collection[str]) -> Iterator[Metric]:
+    yield from _health(read.figures, hidden)
+    yield from _batches(read.figures, hidden)
+    yield from _outbox(read.figures)
+    yield from _shadows(read.shadows, hidden)
 
 
 def _health(figures: "Figures", hidden: Collection[str]) -> Iterator[Metric]:
@@ -168,3 +180,21 @@ def _outbox(figures: "Figures") -> Iterator[Metric]:
         events.add_metric(key, waiting.events)
         age.add_metric(key, waiting.age)
     yield from (events, age)
+
+
+def _shadows(shadows: "Mapping[str, Sequence[ShadowState]]", hidden: Collection[str]) -> Iterator[Metric]:
+    version = ("use_case", "version", "role")
+    labels = GaugeMetricFamily("dosel_shadow_labels", "Labelled live rows of a version in shadow.", labels=version)
+    evidence = GaugeMetricFamily(
+        "dosel_shadow_e_value",
+        "Evidence that a version in shadow is better, or worse; `needed` proves either.",
+        labels=(*version, "kind"),
+    )
+    for name, states in shadows.items():
+        for state in states if name not in hidden else ():
+            key, proof = (name, str(state.shadow.version), state.shadow.role), state.comparison.proof
+            labels.add_metric(key, state.comparison.labels)
+            kinds = {"better": proof.e_value, "worse": proof.e_against, "needed": proof.e_needed}
+            for kind, value in kinds.items():
+                evidence.add_metric((*key, kind), value)
+    yield from (labels, evidence)

@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The variable that prometheus-client reads when it is imported: the folder of the workers' files."""
 
-SUMMED = frozenset({"dosel_prediction_log_waiting"})
+SUMMED = frozenset({"dosel_prediction_log_waiting", "dosel_shadow_waiting"})
 """Gauges that are added up over the workers; of the others, the highest counts."""
 
 GONE = -inf

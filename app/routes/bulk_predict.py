@@ -136,8 +136,13 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, uploads: Places
         state.metrics.rows(sample.rows)
         ids = ids_of(request.scope)
         version, record = served.version, state.record
+        slot = state.shadowing.slot(use_case)
+        is_champion = served is follower.loaded(use_case)
         for row_no, numbers, codes, answer in sample.sampled:
-            record.offer(LogEntry(*ids, began, use_case, version, numbers, codes, answer, row_no, sample.rows))
+            entry = LogEntry(*ids, began, use_case, version, numbers, codes, answer, row_no, sample.rows)
+            record.offer(entry)
+            if is_champion:
+                state.shadowing.offer(slot, entry)
         response = _sent(out, f"{kind}; charset=utf-8" if kind == CSV else kind, served)
         if stale:
             response.headers[STALE] = "true"

@@ -12,7 +12,7 @@ from app.http.problems import BatchProblem, documented
 from app.routes.bulk_predict import CSV, JSON, refusal
 from app.routes.dependencies import FollowerDep
 from app.routes.predict import content_type
-from app.schemas.feedback import GivenTruthInfo, ReceiptInfo
+from app.schemas.feedback import ReceiptInfo, truths_schema
 from app.serving.work_queue import WorkQueue
 from dosel.errors import UnknownAnswers
 from dosel.rows.validation import InvalidRows, cut
@@ -59,10 +59,9 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, settings: Setti
         engine = connect(settings.warehouse_url)
         return FeedbackStore(engine, use_case, PromotionLedger(engine))
 
-    item = GivenTruthInfo.model_json_schema()
     example = f"request_id,row,truth\n6f1c2a9be0d4-1f,1,{next(iter(use_case.target.labels))}\n"
     body = {
-        JSON: {"schema": {"type": "array", "items": item}},
+        JSON: {"schema": truths_schema(use_case.target)},
         CSV: {"schema": {"type": "string"}, "example": example},
     }
 
@@ -88,7 +87,10 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, settings: Setti
             from dosel.monitor.feedback_rows import read_csv, read_json
 
             given = (read_json if kind == JSON else read_csv)(use_case.target, received)
-            return ReceiptInfo.model_validate(store().add(given))
+            receipt = store().add(given)
+            if receipt.accepted:
+                request.app.state.shadowing.judge_soon(use_case)
+            return ReceiptInfo.model_validate(receipt)
 
         looks = iter(range(LOOKS - 1))
         while True:

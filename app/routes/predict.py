@@ -20,6 +20,7 @@ from app.schemas.rows import request_model, row_model
 from app.serving.follower import ModelFollower
 from app.serving.loaded_model import STALE, LoadedModel
 from app.serving.prediction_log import LogEntry, PredictionLog, ids_of
+from app.serving.shadowing import Shadowing
 from app.serving.work_queue import SharedCalls
 from dosel.rows.json import JsonReader
 from dosel.rows.validation import cut
@@ -45,11 +46,20 @@ class PredictRow:
         with_model: whether the body may name the model to ask, beside the row's fields.
     """
 
-    def __init__(self, use_case: UseCase, with_model: bool, follower: ModelFollower, log: PredictionLog) -> None:
+    def __init__(
+        self,
+        use_case: UseCase,
+        with_model: bool,
+        follower: ModelFollower,
+        log: PredictionLog,
+        shadowing: Shadowing,
+    ) -> None:
         self._use_case = use_case
         self._with_model = with_model
         self._follower = follower
         self._log = log
+        self._shadowing = shadowing
+        self._slot = shadowing.slot(use_case)
         self._reader = JsonReader(use_case)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,23 +83,34 @@ class PredictRow:
         numbers, codes, named = self._reader.row(body, self._with_model)
         asked = QueryParams(scope["query_string"]).get("model") if scope["query_string"] else None
         loaded, stale = await asked_for(scope, self._follower, use_case, named, asked)
-        prediction = loaded.predictor.one(numbers, codes)
+        plan = self._slot.plan
+        if plan is None or loaded is not self._follower.loaded(use_case):
+            prediction, took = loaded.predictor.one(numbers, codes), None
+        else:
+            loaded, prediction, took = plan.answer(loaded, numbers, codes)
         answer = msgspec.json.encode(prediction)
-        self._log.offer(
-            LogEntry(*ids_of(scope), time.time(), use_case, loaded.version, tuple(numbers), tuple(codes), answer)
-        )
+        entry = LogEntry(*ids_of(scope), time.time(), use_case, loaded.version, tuple(numbers), tuple(codes), answer)
+        self._log.offer(entry)
+        if took is not None:
+            self._shadowing.offer(self._slot, entry, took)
         # The object without its closing brace, then which model it was, encoded once a version.
         return b"".join((answer[:-1], loaded.signature)), stale
 
 
 def routes(
-    use_cases: Sequence[UseCase], default: UseCase | None, follower: ModelFollower, log: PredictionLog
+    use_cases: Sequence[UseCase],
+    default: UseCase | None,
+    follower: ModelFollower,
+    log: PredictionLog,
+    shadowing: Shadowing,
 ) -> list[Route]:
     """The routes that answer one row, for `Api`; `router` documents them."""
     paths = [(f"/predict/{use_case.name}", use_case, False) for use_case in use_cases]
     if default is not None:
         paths.append((DEFAULT_PATH, default, True))
-    return [Route(path, PredictRow(use_case, with_model, follower, log)) for path, use_case, with_model in paths]
+    return [
+        Route(path, PredictRow(use_case, with_model, follower, log, shadowing)) for path, use_case, with_model in paths
+    ]
 
 
 def router(use_cases: Sequence[UseCase], default: UseCase | None) -> APIRouter:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, HTTPException, Path, Query, Request
 from fastapi.responses import Response
+from pydantic import WithJsonSchema
 
 from app.http.problems import documented
 from app.routes.dependencies import FollowerDep, KeyHolder, in_queue
@@ -22,6 +23,8 @@ READ_SECONDS, CHANGE_SECONDS = 10.0, 60.0
 """How long a request waits for a read of the ledger, and for a promotion."""
 
 VersionNumber = Annotated[int, Path(ge=1, le=2**31 - 1, description="Its number.")]
+
+Moment = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 
 
 def router(use_cases: Sequence[UseCase]) -> APIRouter:
@@ -48,7 +51,7 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
         request: Request,
         follower: FollowerDep,
         at: Annotated[
-            str | None, Query(description="Only entries up to this ISO 8601 time; the default zone is UTC.")
+            Moment | None, Query(description="Only entries up to this ISO 8601 time; the default zone is UTC.")
         ] = None,
         format: Annotated[
             Literal["json", "csv"] | None, Query(description="By default the format that the header Accept names.")

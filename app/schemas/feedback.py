@@ -1,14 +1,37 @@
 """Bodies of feedback."""
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, Field
+
+from dosel.monitor.feedback_rows import MAX_ID, MAX_ROW_NUMBER, MAX_ROWS
+from dosel.usecases import Target
 
 
 class GivenTruthInfo(BaseModel):
     """The truth about one answered row."""
 
-    request_id: str = Field(description="The answer's header `X-Dosel-Request-ID`.", examples=["6f1c2a9be0d4-1f"])
-    row: int = Field(1, ge=1, description="The row's number in a bulk prediction, from 1.")
+    model_config = ConfigDict(extra="forbid")
+
+    request_id: str = Field(
+        min_length=1,
+        max_length=MAX_ID,
+        description="The answer's header `X-Dosel-Request-ID`.",
+        examples=["6f1c2a9be0d4-1f"],
+    )
+    row: int = Field(1, ge=1, le=MAX_ROW_NUMBER, description="The row's number in a bulk prediction, from 1.")
     truth: int | str = Field(description="The class: its label, its code as in answers, or as ingest reads it.")
+
+
+def truths_schema(target: Target) -> dict[str, Any]:
+    """The JSON Schema of the body of a call: a list of `GivenTruthInfo` with classes of this target."""
+    item = GivenTruthInfo.model_json_schema()
+    words = {"type": "string", "enum": sorted({*target.labels.values(), *target.spellings})}
+    number: dict[str, Any] = {"type": "integer", "enum": list(target.labels)}
+    if target.bins:
+        number = {"type": "number", "minimum": target.bins.minimum, "maximum": target.bins.maximum}
+    item["properties"]["truth"]["anyOf"] = [number, words]
+    return {"type": "array", "items": item, "minItems": 1, "maxItems": MAX_ROWS}
 
 
 class ReceiptInfo(BaseModel):

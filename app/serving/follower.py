@@ -1,6 +1,5 @@
 """Follows the version in Production: a loaded model for each use case, replaced when Production changes."""
 
-import gc
 import logging
 import threading
 import time
@@ -8,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from app.serving.loaded_model import LoadedModel, NotReady
+from app.serving.memory import collect_garbage
 from app.serving.slot import Slot
 from app.serving.stale_events import StaleEvents
 from app.serving.version_loader import VersionLoader
@@ -52,6 +52,8 @@ class ModelFollower:
         self._slots = {use_case.name: Slot(use_case) for use_case in use_cases}
         self._families: dict[tuple[str, str], Slot] = {}
         """Slots of the families that a request has named."""
+        self.ready: Callable[[UseCase, int], LoadedModel | None] = lambda use_case, number: None
+        """Gives a version that is loaded already, such as one in shadow."""
         self._polling = threading.Lock()
         self._opening = threading.Lock()
         self._stopped = threading.Event()
@@ -241,15 +243,23 @@ class ModelFollower:
 
     def _swap(self, slot: Slot, number: int) -> None:
         """Put a version in the place of the loaded one, once it is loaded and warm."""
-        new = self._loader.load(self.registry(), slot.use_case, slot.cache_name, number)
+        new = self.ready(slot.use_case, number)
+        if new is None or not self._is_registered(new):
+            new = self._loader.load(self.registry(), slot.use_case, slot.cache_name, number)
         # In this order: an answer in between is by the version that was just confirmed.
         slot.checked, slot.confirmed, slot.stale = True, True, False
         slot.loaded = new
         slot.swaps += 1
-        _collect_garbage()
+        collect_garbage()
         self._loader.set_last(slot.cache_name, number)
         what = f"{new.version.name} version {number}" + (f", {slot.family}," if slot.family else "")
         log.info("%s: %s answers with %s", slot.use_case.name, what, new.predictor.backend)
+
+    def _is_registered(self, loaded: LoadedModel) -> bool:
+        """Whether a loaded version is still the one that the registry and the ledger have."""
+        version = self.registry().version(loaded.version.name, loaded.version.version)
+        manifest = self.registry().manifest(version)
+        return manifest is not None and manifest.digest == loaded.manifest
 
     def _load_last_known(self, slot: Slot) -> None:
         """Answer with what this machine last saw in Production, until the registry has been asked."""
@@ -258,7 +268,7 @@ class ModelFollower:
         except Exception:
             log.exception("%s: the cached version cannot be used", slot.use_case.name)
         if slot.loaded is not None:
-            _collect_garbage()
+            collect_garbage()
             version = slot.loaded.version
             log.info("%s: %s version %d answers from the cache", slot.use_case.name, version.name, version.version)
 
@@ -288,16 +298,6 @@ class ModelFollower:
                 version.version,
             )
             slot.loaded = None
-
-
-def _collect_garbage() -> None:
-    """Free the model that answered before, then exempt all remaining objects from garbage collection.
-
-    Otherwise a full collection walks a model and MLflow's modules in the middle of a request.
-    """
-    gc.unfreeze()
-    gc.collect()
-    gc.freeze()
 
 
 def _meanwhile(slot: Slot) -> str:

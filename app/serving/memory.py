@@ -1,9 +1,20 @@
-"""Gives memory back to the operating system."""
+"""Garbage collection, and giving memory back to the operating system."""
 
 import ctypes
+import gc
 from contextlib import suppress
 
 import pyarrow as pa
+
+
+def collect_garbage() -> None:
+    """Free what is no longer used, such as a model, then exempt all remaining objects from garbage collection.
+
+    Otherwise a full collection walks a model and MLflow's modules in the middle of a request.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 def release_memory() -> None:

@@ -1,8 +1,5 @@
-"""The queue of the prediction log. It never blocks: when it is full, it drops entries and counts them."""
+"""The prediction log: each answered row, on its way to the data store."""
 
-import logging
-import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,18 +7,13 @@ import msgspec
 import numpy as np
 from starlette.types import Scope
 
-from dosel.errors import DoselError
+from app.serving.write_queue import WriteQueue
 from dosel.rows.columns import Columns
 from dosel.usecases import UseCase
 
 if TYPE_CHECKING:
     from dosel.registry.store import ModelVersion
     from dosel.warehouse.predictions import AnswerRecord, PredictionStore
-
-FLUSH_SECONDS = 1.0
-MAX_RETRY_SECONDS = 30.0
-CHUNK = 1_000
-"""Entries that are written in one transaction."""
 
 
 class _Answer(msgspec.Struct):
@@ -33,8 +25,6 @@ class _Answer(msgspec.Struct):
 
 _encoded = msgspec.json.Encoder().encode
 _decoded = msgspec.json.Decoder(_Answer).decode
-
-log = logging.getLogger("uvicorn.error")
 
 
 class LogEntry(NamedTuple):
@@ -62,8 +52,8 @@ def ids_of(scope: Scope) -> tuple[str, str | None]:
     return scope.get("dosel.request_id", ""), scope.get("dosel.trace_id")
 
 
-class PredictionLog:
-    """Accepts entries from any thread and writes them from its own.
+class PredictionLog(WriteQueue[LogEntry]):
+    """The queue of the prediction log.
 
     Args:
         capacity: length of the queue; 0 disables the log.
@@ -71,73 +61,18 @@ class PredictionLog:
     """
 
     def __init__(self, capacity: int, open_store: "Callable[[], PredictionStore]") -> None:
-        self.dropped = 0
-        self.stored = 0
-        self._capacity = capacity
+        super().__init__("prediction log", capacity, self._append, _name)
         self._open_store = open_store
         self._store: PredictionStore | None = None
-        self._waiting: deque[LogEntry] = deque()
-        # How many of the waiting entries are written one by one, since writing them together failed.
-        self._singly = 0
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._write, name="prediction log", daemon=True)
-
-    def start(self) -> None:
-        if self._capacity:
-            self._thread.start()
-
-    def stop(self) -> None:
-        """Write the waiting entries, for at most a few seconds, and stop."""
-        self._stopped.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=5)
-
-    @property
-    def waiting(self) -> int:
-        return len(self._waiting)
-
-    def offer(self, entry: LogEntry) -> None:
-        """Add an entry; if the queue is full, drop and count it."""
-        if len(self._waiting) < self._capacity:
-            self._waiting.append(entry)
-        elif self._capacity:
-            self.dropped += 1
-
-    def _write(self) -> None:
-        pause = FLUSH_SECONDS
-        while not self._stopped.wait(pause):
-            pause = FLUSH_SECONDS if self._flush() else min(2 * pause, MAX_RETRY_SECONDS)
-        self._flush()
-
-    def _flush(self) -> bool:
-        """Write the waiting entries; return whether none is left."""
-        while self._waiting:
-            size = 1 if self._singly else min(CHUNK, len(self._waiting))
-            chunk = [self._waiting[i] for i in range(size)]
-            try:
-                self._append(chunk)
-            except DoselError as error:
-                log.warning("%d entries of the prediction log wait: %s", len(self._waiting), error)
-                return False
-            except Exception as error:  # noqa: BLE001  a driver may raise whatever it likes
-                if size > 1:
-                    self._singly = size
-                    continue
-                # Without the error's message, which contains the row's values.
-                name, kind = f"{chunk[0].request_id} row {chunk[0].row_no}", type(error).__name__
-                log.error("an entry of the prediction log cannot be stored and is dropped: %s (%s)", name, kind)
-                self.dropped += 1
-            else:
-                self.stored += size
-            self._singly = max(0, self._singly - 1)
-            for _ in chunk:
-                self._waiting.popleft()
-        return True
 
     def _append(self, chunk: list[LogEntry]) -> None:
         if self._store is None:
             self._store = self._open_store()
         self._store.append(_records(chunk))
+
+
+def _name(entry: LogEntry) -> str:
+    return f"{entry.request_id} row {entry.row_no}"
 
 
 def _records(entries: Sequence[LogEntry]) -> "list[AnswerRecord]":

@@ -135,6 +135,11 @@ class Client:
         """Whether the version in Production is still as good as the gate found."""
         return self._repeat("GET", f"/use-cases/{use_case}/health")
 
+    def shadows(self, use_case: str) -> list[dict[str, Any]]:
+        """The versions in shadow, and what live rows showed of them."""
+        found: list[dict[str, Any]] = self._repeat("GET", f"/use-cases/{use_case}/shadow")["shadows"]
+        return found
+
     def batches(self, use_case: str) -> dict[str, Any]:
         """The newest entries of the batch ledger, and the totals of all entries."""
         return self._repeat("GET", f"/use-cases/{use_case}/batches")

@@ -35,7 +35,7 @@ from dosel.sources.opened import source_of
 from dosel.sources.table import Table
 from dosel.training.candidates import CandidateCallback
 from dosel.training.train import TrainingData, family_key, train
-from dosel.usecases import UseCase
+from dosel.usecases import UseCase, adapted
 from dosel.warehouse.batches import BatchStore
 from dosel.warehouse.events import EventStore
 from dosel.warehouse.records import BatchRecord
@@ -51,7 +51,7 @@ class Pipeline:
 
     def __init__(self, use_case: UseCase, settings: Settings) -> None:
         bound_mlflow_requests()
-        use_case = use_case.with_trials(settings.trials)
+        use_case = adapted(use_case, settings)
         engine = connect(settings.warehouse_url)
         self._use_case = use_case
         self._settings = settings

@@ -96,6 +96,11 @@ class Settings(BaseSettings):
     """Most rows of one bulk prediction that the prediction log keeps, at even distances; 0 keeps none."""
     prediction_days: Annotated[int, Field(ge=1)] = 90
     """Days after which answers and the feedback on them are deleted from the prediction log."""
+    shadow_memory_mb: Annotated[float, Field(gt=0)] = 300
+    """Most megabytes by which a version in shadow may enlarge an API process; a larger version leaves shadow."""
+    shadow_cpu: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """Largest share of one processor core that one API process spends on answers in shadow; further rows are
+    dropped."""
     predict_keys: str = Field("", repr=False)
     """Keys for predictions, explanations and feedback, as `name:key,name:key`; empty allows everybody."""
     cache_key: str = Field("", repr=False)
@@ -122,6 +127,8 @@ class Settings(BaseSettings):
     lake, the file is copied there at the first start."""
     trials: Annotated[int, Field(ge=0)] = 0
     """Number of trials of each Optuna search; 0 means the declared number (10)."""
+    shadow: bool = False
+    """Whether challengers of every use case prove themselves on live rows first, also where no shadow is declared."""
     notify: str = Field("", repr=False)
     """Where messages go: URLs of [Apprise](https://appriseit.com/services/), separated by blanks, such as
     `mailtos://…`, `slack://…` or `ntfy://…`; empty sends none."""

@@ -154,7 +154,7 @@ def test_a_row_of_a_batch_is_the_truth_about_an_answer_that_was_logged_before(
     answer = b'{"prediction":2,"label":"Lodgepole Pine","probabilities":{"Lodgepole Pine":1.0}}'
     log = PredictionLog(10, lambda: PredictionStore(champion._engine))
     log.offer(LogEntry("r-1", None, time.time(), COVERTYPE, version, numbers, codes, answer))
-    assert log._flush()
+    assert log.flush()
     champion.ingest(Deliveries(batch(rows, 2)))
     champion.score()
     health = health_of(champion)

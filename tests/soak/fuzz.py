@@ -2,8 +2,12 @@
 
     make fuzz                    10,000 cases; CASES=500 for a short one
 
-Schemathesis makes them from the OpenAPI document, acceptable ones and others. A fault of the service, or an answer that
-the document does not know, ends it with the request that does it again.
+Schemathesis makes them from the OpenAPI document, acceptable ones and others, for all use cases, with a model of each
+in Production. All of its checks are on: what the document accepts has to be answered, what it does not accept has to be
+refused, every answer has to be documented, and calls that require a key have to refuse others. Three checks find
+nothing to check: `use_after_free` and `ensure_resource_availability`, since no call creates or deletes anything, and
+`object_level_authorization`, since a key is not limited to some objects. Of CSVs, only the examples have to be accepted
+(`tests.soak.fuzz_hooks`).
 """
 
 import os
@@ -12,16 +16,21 @@ import sys
 from pathlib import Path
 
 import httpx
+import mlflow
+from fastapi import FastAPI
 
-from benchmarks.installation import Installation, installation, say
+from app.main import create_app as main_app
+from app.routes import feedback
+from benchmarks.installation import ROOT, Installation, installation, say
 from benchmarks.serving import uvicorn
+from dosel.usecases import ALL
+from tests.contract.conftest import fitted
 
 CASES = 10_000
 READERS_CASES = 500
 """With so many cases, the readers of JSON and CSV get as many as in an ordinary test run; with more, as many more."""
 
-CHECKS = "status_code_conformance,content_type_conformance,response_schema_conformance"
-"""A fault of the service is a 500, which no call documents; 503 some do, as what has no model yet answers."""
+KEY = "k" * 20
 
 
 def main() -> None:
@@ -30,22 +39,51 @@ def main() -> None:
     readers = [sys.executable, "-m", "pytest", "-q", "tests/unit/test_row_readers.py", "--timeout", "3600"]
     wrong = subprocess.run(readers, env=os.environ | scale, check=False).returncode
     with installation((5, 5)) as here:
+        put_into_production(here)
         wrong = wrong or fuzz(here, cases)
     sys.exit(wrong)
 
 
+def create_app() -> FastAPI:
+    """The API, which looks for the answers of feedback without pauses: almost all of the feedback names none."""
+    feedback.PAUSE_SECONDS = 0
+    return main_app()
+
+
+def put_into_production(here: Installation) -> None:
+    """Put a small model of each use case that has none into Production."""
+    registry = here.pipeline.registry
+    mlflow.set_tracking_uri(here.settings.tracking_uri)
+    for use_case in ALL:
+        if registry.last_promotion(use_case.model_name) is None:
+            mlflow.set_experiment(use_case.experiment)
+            registry.promote(registry.register(use_case, fitted(registry.ledger, use_case)), "make fuzz", "to answer")
+
+
 def fuzz(here: Installation, cases: int) -> int:
     """Run the cases; return an exit code."""
-    with uvicorn(here, "app.main:create_app", "/readyz") as (url, _, _):
+    with uvicorn(here, "tests.soak.fuzz:create_app", "/readyz", DOSEL_PROMOTE_KEYS=f"fuzz:{KEY}") as (url, _, _):
         calls = sum(len(methods) for methods in httpx.get(f"{url}/openapi.json").json()["paths"].values())
         schemathesis = Path(sys.executable).with_name("schemathesis")
         command = [
-            *(str(schemathesis), "run", f"{url}/openapi.json", "--checks", CHECKS),
+            *(str(schemathesis), "run", f"{url}/openapi.json", "--checks", "all", "--continue-on-failure"),
             *("--max-examples", str(max(1, cases // calls)), "--phases", "examples,coverage,fuzzing"),
-            *("--mode", "all", "--seed", "1", "--request-timeout", "30", "--generation-database", ":memory:"),
+            *(
+                "--mode",
+                "all",
+                "--seed",
+                "1",
+                "--request-timeout",
+                "30",
+                "--header",
+                f"X-API-Key: {KEY}",
+                "--generation-database",
+                ":memory:",
+            ),
         ]
         say(" ".join(command[1:]))
-        return subprocess.run(command, check=False).returncode
+        hooks = {"SCHEMATHESIS_HOOKS": "tests.soak.fuzz_hooks"}
+        return subprocess.run(command, check=False, env=os.environ | hooks, cwd=ROOT).returncode
 
 
 if __name__ == "__main__":

@@ -31,6 +31,23 @@ def test_steps_happen_in_their_order() -> None:
     assert record.missing() == []
 
 
+def test_with_a_shadow_the_new_version_is_proven_first() -> None:
+    record = Record(shadow=True)
+    first, harm, shadow, second = (
+        event(1, "promoted"),
+        event(2, "harmed", "h"),
+        event(3, "shadow"),
+        event(4, "promoted"),
+    )
+    record.messages["h"] = 12.0
+    record.add([shadow, harm, first], health(1, "harmed"))
+    assert list(record.steps) == ["promoted", "harmed", "message", "shadow"]
+    for _ in range(2):
+        record.add([second, shadow, harm, first], health(2, "as promised"))
+    assert list(record.steps)[-2:] == ["proven", "recovered"]
+    assert record.missing() == []
+
+
 def test_a_good_state_before_harm_is_no_recovery() -> None:
     record = Record()
     record.add([event(2, "promoted"), event(1, "promoted")], health(2, "as promised"))

@@ -42,3 +42,15 @@ def test_a_call_has_a_bounded_number_of_rows(rows: list[Any]) -> None:
 def test_a_csv_may_have_other_columns_in_any_order() -> None:
     found = csv_rows("\ufeffNote,TRUTH,Request-ID\nx,2,r-1\n".encode())
     assert found == [{"truth": "2", "request_id": "r-1"}]
+
+
+@pytest.mark.parametrize("row", [3, 3.0, "3"])
+def test_a_whole_number_names_a_row_however_json_writes_it(row: Any) -> None:
+    body = json.dumps([{"request_id": "r", "row": row, "truth": 2}]).encode()
+    assert [given.row_no for given in read_json(COVERTYPE.target, body)] == [3]
+
+
+@pytest.mark.parametrize("row", [3.5, 0, -1.0, True, "3.0"])
+def test_other_values_name_no_row(row: Any) -> None:
+    with pytest.raises(InvalidRows, match="the number of a row"):
+        read_json(COVERTYPE.target, json.dumps([{"request_id": "r", "row": row, "truth": 2}]).encode())

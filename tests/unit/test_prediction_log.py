@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from app.serving import prediction_log
+from app.serving import prediction_log, write_queue
 from app.serving.prediction_log import LogEntry, PredictionLog
 from dosel.errors import WarehouseError
 from dosel.usecases.covertype import COVERTYPE
@@ -47,11 +47,11 @@ def log_of(store: Store, *names: str) -> PredictionLog:
 def test_a_row_that_cannot_be_stored_loses_no_other_row(
     chunk: int, monkeypatch: pytest.MonkeyPatch, server_log: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(prediction_log, "CHUNK", chunk)
+    monkeypatch.setattr(write_queue, "CHUNK", chunk)
     names = [f"r-{i}" for i in range(10)]
     store = Store({"r-0", "r-4", "r-9"})
     log = log_of(store, *names)
-    assert log._flush()
+    assert log.flush()
     assert store.kept == [name for name in names if name not in store.bad]
     assert (log.stored, log.dropped, log.waiting) == (7, 3, 0)
     assert all(name in server_log.text for name in store.bad)
@@ -62,10 +62,10 @@ def test_rows_wait_while_the_data_store_is_away(server_log: pytest.LogCaptureFix
     store = Store({"r-1"})
     log = log_of(store, "r-0", "r-1", "r-2")
     store.is_away = True
-    assert not log._flush()
+    assert not log.flush()
     assert (log.waiting, log.dropped) == (3, 0)
     store.is_away = False
-    assert log._flush()
+    assert log.flush()
     assert store.kept == ["r-0", "r-2"]
 
 

@@ -59,12 +59,16 @@ def forget() -> None:
 
 
 @commands.command()
-def drill() -> None:
+def drill(
+    shadow: Annotated[
+        bool, typer.Option("--shadow", help="The new version proves itself on live rows before it answers anybody.")
+    ] = False,
+) -> None:
     """Run the platform on data that go bad, and show harm, message, retraining and recovery; some three minutes."""
     settings = common.load_settings()
     from dosel.embedded import drill
 
-    drill.run(settings.home / "drill", Console(soft_wrap=True))
+    drill.run(settings.home / "drill", Console(soft_wrap=True), shadow)
 
 
 @commands.command()

@@ -59,24 +59,27 @@ LIMIT_SECONDS = 900.0
 POLL_SECONDS = 1.0
 
 
-def run(folder: Path, console: Console) -> Path:
+def run(folder: Path, console: Console, shadow: bool) -> Path:
     """Run the drill in this folder, stop the platform, and return the page that says what happened.
 
     Replaces the environment of this process.
+
+    Args:
+        shadow: whether a new version proves itself on live rows before it enters Production.
 
     Raises:
         StartupError: a service did not start, or a step did not happen in time.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    record = Record()
+    record = Record(shadow)
     with _webhook(record) as url:
-        _set_environment(folder, url)
+        _set_environment(folder, url, shadow)
         settings = Settings.load()
         platform = Platform(settings, dict(os.environ), console)
         try:
             platform.up(detach=True)
-            _follow(settings, record, console)
+            _follow(settings, record, console, shadow)
         finally:
             page = record.write(folder / "drill.html")
             platform.down()
@@ -86,16 +89,17 @@ def run(folder: Path, console: Console) -> Path:
     return page
 
 
-def _set_environment(folder: Path, webhook_url: str) -> None:
+def _set_environment(folder: Path, webhook_url: str, shadow: bool) -> None:
     for name in [name for name in os.environ if name.startswith(OTHERS)]:
         del os.environ[name]
     os.environ.update(PLATFORM)
     ports = [service.port_setting for service in services(Settings.load()) if service.port_setting]
     os.environ.update(zip(ports, map(str, free_ports(len(ports))), strict=True))
     os.environ |= {"DOSEL_HOME": str(folder), "DOSEL_NOTIFY_WEBHOOK": webhook_url, "DOSEL_NOTIFY_SECRET": SECRET}
+    os.environ["DOSEL_SHADOW"] = str(shadow)
 
 
-def _follow(settings: Settings, record: Record, console: Console) -> None:
+def _follow(settings: Settings, record: Record, console: Console, shadow: bool) -> None:
     """Pull batch after batch, and print what follows, until all steps have happened or the time is over."""
     airflow = AirflowRuns(settings)
     with Client(settings.api_url, timeout=10, attempts=1) as client:
@@ -103,7 +107,9 @@ def _follow(settings: Settings, record: Record, console: Console) -> None:
             with suppress(ServiceError, HTTPError):
                 for line in record.add(client.events(USE_CASE), client.health(USE_CASE)):
                     console.print(f"[dim]{record.seconds:>4.0f} s[/]  {escape(line)}", highlight=False)
-                learning = "harmed" in record.steps and "retrained" not in record.steps
+                # Learning needs no more rows; a version in shadow does, and so does the proof of its recovery.
+                trained = "shadow" if shadow else "retrained"
+                learning = "harmed" in record.steps and trained not in record.steps
                 if not learning or len(client.batches(USE_CASE)["batches"]) < TO_LEARN_FROM:
                     airflow.start_run(f"{USE_CASE}_ingest")
             time.sleep(POLL_SECONDS)

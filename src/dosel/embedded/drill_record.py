@@ -11,9 +11,14 @@ STEPS = {
     "promoted": "a first version is in Production",
     "harmed": "harm is proven",
     "message": "a signed message about it arrives",
+    "shadow": "a version that was trained since answers in shadow",
+    "proven": "live rows prove it better, and it enters Production",
     "retrained": "a version that was trained since enters Production",
     "recovered": "the harm is gone: the new version is as promised",
 }
+
+WITH_SHADOW, WITHOUT = ("shadow", "proven"), ("retrained",)
+"""Steps of a drill in which challengers answer in shadow first, and of the others."""
 
 Document = Mapping[str, Any]
 
@@ -23,12 +28,14 @@ class Record:
     """What was seen so far.
 
     Attributes:
+        shadow: whether challengers answer in shadow first.
         steps: the seconds after which each step was seen, by its key in `STEPS`.
         events: by id, the seconds at which they were seen, and the API's documents.
         messages: the seconds after which a message arrived, by incident.
         health: the API's last document for each version in Production, by version.
     """
 
+    shadow: bool = False
     began: float = field(default_factory=time.monotonic)
     steps: dict[str, float] = field(default_factory=dict)
     events: dict[int, tuple[float, Document]] = field(default_factory=dict)
@@ -39,32 +46,35 @@ class Record:
     def seconds(self) -> float:
         return time.monotonic() - self.began
 
+    @property
+    def expected(self) -> list[str]:
+        """The keys of the steps, in their order."""
+        others = WITHOUT if self.shadow else WITH_SHADOW
+        return [step for step in STEPS if step not in others]
+
     def missing(self) -> list[str]:
         """The steps that were not seen yet, in words."""
-        return [words for step, words in STEPS.items() if step not in self.steps]
+        return [STEPS[step] for step in self.expected if step not in self.steps]
 
     def add(self, events: Sequence[Document], health: Document) -> list[str]:
         """Take in what the API says now; return a line for each new event and step."""
         new = [event for event in reversed(events) if event["id"] not in self.events]
         self.events |= {event["id"]: (self.seconds, event) for event in new}
         self.health[health["version"]] = health
-        reached = [step for step in STEPS if step not in self.steps and self._happened(step, health)]
+        reached = [step for step in self.expected if step not in self.steps and self._happened(step, health)]
         self.steps |= dict.fromkeys(reached, self.seconds)
         return [f"{event['kind']}: {event['what']}" for event in new] + [f"✓ {STEPS[step]}" for step in reached]
 
     def _happened(self, step: str, health: Document) -> bool:
         harm = next((event for _, event in self._of_kind("harmed")), None)
-        if step == "promoted":
-            return bool(self._of_kind("promoted"))
-        if harm is None:
-            return False
+        if step == "promoted" or harm is None:
+            return step == "promoted" and bool(self._of_kind("promoted"))
         if step == "message":
             return harm["incident"] in self.messages
-        if step == "retrained":
-            return any(event["id"] > harm["id"] for _, event in self._of_kind("promoted"))
         if step == "recovered":
-            return "retrained" in self.steps and health["state"] == "as promised"
-        return True
+            return not {"retrained", "proven"}.isdisjoint(self.steps) and health["state"] == "as promised"
+        kind = {"shadow": "shadow", "retrained": "promoted", "proven": "promoted"}.get(step)
+        return kind is None or any(event["id"] > harm["id"] for _, event in self._of_kind(kind))
 
     def _of_kind(self, kind: str) -> list[tuple[float, Document]]:
         return [(seen, event) for _, (seen, event) in sorted(self.events.items()) if event["kind"] == kind]
@@ -72,10 +82,10 @@ class Record:
     def write(self, file: Path) -> Path:
         """Write the page and return its path."""
         steps = "".join(
-            f"<tr><td>{self.steps[step]:.0f} s</td><td>{words}</td></tr>"
+            f"<tr><td>{self.steps[step]:.0f} s</td><td>{STEPS[step]}</td></tr>"
             if step in self.steps
-            else f"<tr><td>–</td><td>not seen: {words}</td></tr>"
-            for step, words in STEPS.items()
+            else f"<tr><td>–</td><td>not seen: {STEPS[step]}</td></tr>"
+            for step in self.expected
         )
         events = "".join(
             f"<tr><td>{seen:.0f} s</td><td>{escape(event['kind'])}</td><td>{escape(event['what'])}<br>"

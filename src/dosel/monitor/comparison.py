@@ -43,6 +43,20 @@ class Proof:
     finding: Finding | None = None
     after: int | None = None
 
+    @property
+    def e_value(self) -> float:
+        """The evidence that the shadow is better; `e_needed` proves it."""
+        return float(np.exp(min(self.log_for, 700.0)))
+
+    @property
+    def e_against(self) -> float:
+        """The evidence that the shadow is worse."""
+        return float(np.exp(min(self.log_against, 700.0)))
+
+    @property
+    def e_needed(self) -> float:
+        return float(np.exp(self.log_needed))
+
 
 @dataclass(frozen=True)
 class Comparison:

@@ -16,6 +16,9 @@ MAX_ROWS = 10_000
 
 MAX_ROW_NUMBER = 2**31 - 1
 
+MAX_ID = 64
+"""Characters of a request id."""
+
 NO_CODING = ""
 """Class codes are those of answers, not a source's numbers."""
 
@@ -106,7 +109,7 @@ def _judge(target: Target, row: Any) -> tuple[GivenTruth | None, list[InvalidVal
         InvalidValue(str(name)[:100], "no field of this name", describe(row[name])) for name in row.keys() - {*fields}
     ]
     request_id = row.get(REQUEST_ID)
-    if not isinstance(request_id, str) or not 0 < len(request_id) <= 64:
+    if not isinstance(request_id, str) or not 0 < len(request_id) <= MAX_ID:
         wrong.append(InvalidValue(REQUEST_ID, "the X-Dosel-Request-ID of an answer", describe(request_id)))
     row_no = _whole(row.get(ROW))
     if row_no is None:
@@ -134,6 +137,9 @@ def _whole(value: Any) -> int | None:
     if value is None or value == "":
         return 1
     if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit() and len(value) < 12:
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        # JSON Schema's integers include 3.0.
         value = int(value)
     is_number = isinstance(value, int) and not isinstance(value, bool)
     return value if is_number and 1 <= value <= MAX_ROW_NUMBER else None

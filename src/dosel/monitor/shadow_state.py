@@ -49,9 +49,22 @@ class ShadowState:
     def finding(self) -> Finding | None:
         return self.comparison.proof.finding
 
+    @property
+    def summary(self) -> str:
+        """What was proven, or what is missing for a decision."""
+        what = {"better": "better", "worse": "worse", "a class is worse": "worse at a class"}
+        return f"is proven {what[self.finding]}" if self.finding else f"waits for {self.missing}"
+
     def evidence(self) -> dict[str, Any]:
         """The figures as JSON values, for the ledger."""
         return asdict(self.comparison) | {"traffic": asdict(self.traffic)}
+
+    def document(self) -> dict[str, Any]:
+        """The shadow and its figures as JSON values."""
+        shadow = self.shadow
+        known = {name: getattr(shadow, name) for name in ("role", "version", "champion", "number", "actor", "reason")}
+        times = {"since": shadow.at.isoformat(), "until": shadow.ends_at.isoformat()}
+        return known | times | {"now": self.summary, "evidence": self.evidence()}
 
 
 def states(use_case: UseCase, ledger: PromotionLedger, engine: Engine) -> list[ShadowState]:
@@ -82,9 +95,10 @@ def state_of(use_case: UseCase, shadow: Shadow, engine: Engine) -> ShadowState:
     if short > 0:
         missing = f"{short:,} more labelled rows"
     elif proof.finding is None:
-        better = f"{np.exp(proof.log_for):.2g} of {np.exp(proof.log_needed):.0f}"
-        worse = f"{np.exp(min(proof.log_against, 700.0)):.2g} of {np.exp(proof.log_needed):.0f}"
-        missing = f"more evidence: {better} that it is better, {worse} that it is worse"
+        missing = (
+            f"more evidence: {proof.e_value:.2g} that it is better and {proof.e_against:.2g} that it is worse, of "
+            f"{proof.e_needed:.0f} that prove it"
+        )
     return ShadowState(shadow, comparison, _traffic(engine, shadow), missing)
 
 

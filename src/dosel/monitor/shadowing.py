@@ -66,7 +66,7 @@ def steer(
     model = use_case.model_name
     shadow = next((s for s in registry.ledger.open_shadows(model) if s.role == role), None)
     if shadow is None:
-        raise PromotionRefused(f"{model}: no version is in shadow as {role}; `dosel shadow {use_case.name}` lists them")
+        raise PromotionRefused(f"{model}: no version is in shadow as {role}; `dosel shadow` lists those that are")
     evidence = state_of(use_case, shadow, engine).evidence() if use_case.gate.shadow else {}
     if action == "promote":
         how = ShadowEnd("promoted" if role == "challenger" else "rolled back", actor, reason, evidence)

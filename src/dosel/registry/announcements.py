@@ -66,7 +66,7 @@ def announce_shadow(connection: Connection, shadow: "Shadow") -> None:
         kind="shadow",
         what=f"{name}: version {shadow.version} answers in shadow of version {shadow.champion}, as {shadow.role}",
         evidence=f"{shadow.reason} (by {shadow.actor})",
-        command=f"dosel shadow {name}",
+        command="dosel shadow",
         place=_version_page(shadow.model, shadow.version),
         since=shadow.at,
     )
@@ -82,7 +82,7 @@ def announce_shadow_end(connection: Connection, shadow: "Shadow", how: "ShadowEn
         kind="shadow",
         what=f"{name}: version {shadow.version} is no longer in shadow: {how.outcome}; version {shadow.champion} stays",
         evidence=f"{how.reason} (by {how.actor})",
-        command=f"dosel shadow {name}",
+        command="dosel shadow",
         place=_version_page(shadow.model, shadow.version),
     )
     events.add(connection, event)

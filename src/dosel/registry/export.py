@@ -48,7 +48,10 @@ def moment(text: str) -> datetime:
         return datetime.now(UTC)
     try:
         read = datetime.fromisoformat(text)
-        return read.astimezone(UTC) if read.tzinfo else read.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        # In UTC, a time next to the year 1 or 9999 may lie beyond it.
+    except ValueError:
         raise ValueError(f"{cut(text)!r} is not a time; write it as 2026-11-21T03:00:00Z") from None
+    try:
+        return read.astimezone(UTC) if read.tzinfo else read.replace(tzinfo=UTC)
+    except OverflowError:
+        # In UTC, it lies before the year 1 or after the year 9999.
+        return (datetime.min if read.year == 1 else datetime.max).replace(tzinfo=UTC)

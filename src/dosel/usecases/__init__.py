@@ -1,5 +1,7 @@
 """The use cases this platform serves: each file of this folder declares one. A new one is a new file."""
 
+from typing import TYPE_CHECKING
+
 from dosel.errors import UnknownUseCase
 from dosel.usecases.declaration import SURPLUS as SURPLUS
 from dosel.usecases.declaration import DataApiRows as DataApiRows
@@ -30,6 +32,9 @@ from dosel.usecases.features import as_number as as_number
 from dosel.usecases.features import plain_name as plain_name
 from dosel.usecases.reading import RefusedFile as RefusedFile
 from dosel.usecases.reading import read_declarations
+
+if TYPE_CHECKING:
+    from dosel.settings import Settings
 
 _CODE = frozenset({"check", "declaration", "features", "reading"})
 """The modules of this folder that declare nothing."""
@@ -64,6 +69,12 @@ def chosen(names: str) -> tuple[UseCase, ...]:
     """
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     return tuple(map(named, dict.fromkeys(wanted))) or ALL
+
+
+def adapted(use_case: UseCase, settings: "Settings") -> UseCase:
+    """The use case as an installation's settings change it."""
+    use_case = use_case.with_trials(settings.trials)
+    return use_case.with_shadow() if settings.shadow else use_case
 
 
 def of_model(name: str) -> UseCase:

@@ -220,6 +220,10 @@ class UseCase:
         )
         return replace(self, families=tuple(families))
 
+    def with_shadow(self) -> "UseCase":
+        """A copy whose challengers answer in shadow first; a declared shadow stays as it is."""
+        return self if self.gate.shadow else replace(self, gate=replace(self.gate, shadow=Shadow()))
+
     def family(self, name: str) -> Family | None:
         return next((family for family in self.families if family.name == name), None)
 

@@ -51,7 +51,7 @@ class PredictionStore:
             Exception: the data store does not accept one of them; the message may contain its values.
         """
         place = AnswerRecord._fields.index("at")
-        rows = [(*r[:place], _moment(r.at), *r[place + 1 :]) for r in records]
+        rows = [(*r[:place], moment(r.at), *r[place + 1 :]) for r in records]
         if not self._migrated:
             migrate(self._engine)
             self._migrated = True
@@ -59,6 +59,6 @@ class PredictionStore:
             connection.exec_driver_sql(self._insert, rows)
 
 
-def _moment(at: float) -> str:
-    """UTC to the microsecond, as both data stores read it."""
+def moment(at: float) -> str:
+    """Seconds since 1970 as UTC to the microsecond, as both data stores read it."""
     return datetime.fromtimestamp(at, UTC).replace(tzinfo=None).isoformat(" ", "microseconds")

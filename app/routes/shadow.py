@@ -1,0 +1,87 @@
+"""The versions in shadow: what live rows showed of them, and ending a shadow by hand."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Path, Request
+
+from app.http.problems import documented
+from app.routes.dependencies import FollowerDep, KeyHolder, in_queue
+from app.schemas.shadow import ShadowEndInfo, ShadowInfo, Shadows, SteerShadow
+from app.serving.shadowing import Shadowing
+from app.serving.work_queue import WorkQueue
+from dosel.errors import UnknownUseCase
+from dosel.rows.validation import cut
+from dosel.usecases import UseCase
+
+READ_SECONDS, CHANGE_SECONDS = 10.0, 60.0
+"""How long a request waits for a read of the data store, and for a decision."""
+
+DISAGREEMENTS = 20
+
+Action = Annotated[
+    Literal["stop", "promote", "refuse"],
+    Path(description="`stop` ends the shadow without a judgement; `promote` puts its version into Production."),
+]
+
+
+def router(use_cases: Sequence[UseCase]) -> APIRouter:
+    made = APIRouter(tags=["registry"])
+    reads = WorkQueue("reads of the shadows", 2, 14, READ_SECONDS)
+    # Each takes the model's lock, so that more threads would only wait for each other.
+    changes = WorkQueue("decisions on shadows", 1, 7, CHANGE_SECONDS)
+    named = {use_case.name: use_case for use_case in use_cases}
+    models = {use_case.model_name: use_case for use_case in use_cases}
+
+    @made.get(
+        "/use-cases/{name}/shadow",
+        summary="The versions in shadow, and what live rows showed of them",
+        responses=documented(404, 422, 503),
+    )
+    @in_queue(reads)
+    def show_shadows(
+        name: Annotated[str, Path(description="Name of the use case.")], request: Request, follower: FollowerDep
+    ) -> Shadows:
+        """You may look at the evidence as often as you like: it is valid at every look."""
+        from dosel.monitor.shadow_state import states
+        from dosel.warehouse.shadow_answers import disagreements
+
+        if name not in named:
+            raise UnknownUseCase(f"no use case {cut(name)!r}; there are: {', '.join(named)}")
+        shadowing: Shadowing = request.app.state.shadowing
+        slot = shadowing.slot(named[name])
+        if slot.use_case.gate.shadow is None:
+            return Shadows(shadows=[])
+        found = states(slot.use_case, follower.registry().ledger, shadowing.engine)
+        return Shadows(
+            shadows=[
+                ShadowInfo.of(
+                    state,
+                    slot,
+                    disagreements(shadowing.engine, state.shadow.model, state.shadow.number, DISAGREEMENTS),
+                )
+                for state in found
+            ]
+        )
+
+    @made.post(
+        "/models/{name}/shadow/{action}",
+        summary="End a shadow by hand",
+        responses=documented(400, 401, 403, 404, 408, 409, 413, 422, 503),
+    )
+    @in_queue(changes)
+    def steer_shadow(
+        name: str, action: Action, body: SteerShadow, holder: KeyHolder, request: Request, follower: FollowerDep
+    ) -> ShadowEndInfo:
+        """The ledger gets the evidence so far."""
+        from dosel.monitor.shadowing import steer
+
+        if name not in models:
+            raise UnknownUseCase(f"no model {cut(name)!r}; there are: {', '.join(models)}")
+        shadowing: Shadowing = request.app.state.shadowing
+        slot = shadowing.slot(models[name])
+        actor = f"API key {holder}"
+        end = steer(slot.use_case, follower.registry(), shadowing.engine, body.role, action, actor, body.reason)
+        return ShadowEndInfo.of(end)
+
+    return made

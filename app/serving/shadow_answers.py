@@ -1,0 +1,164 @@
+"""Answers rows in shadow, from one thread of low priority that gives way to requests."""
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from app.serving.prediction_log import LogEntry
+from app.serving.shadow_limits import BusyThread
+from app.serving.shadow_slot import RunningShadow, ShadowSlot
+from app.serving.write_queue import WriteQueue
+
+if TYPE_CHECKING:
+    from dosel.model.predictor import Prediction
+    from dosel.warehouse.shadow_answers import ShadowAnswer, ShadowAnswerStore
+
+WAITING = 1_000
+"""Rows that may wait; further rows are dropped."""
+
+UNWRITTEN = 10_000
+"""Answers that may wait to be written while the data store is away; further answers are dropped."""
+
+CHUNK = 8
+"""Rows between two pauses."""
+
+IDLE_SECONDS = 0.02
+"""Pause while no row waits, or while requests need the processor."""
+
+FLUSH_SECONDS = 0.5
+"""How long `flush` waits for rows to be answered."""
+
+NICENESS = 10
+"""How much lower than that of requests the thread's priority is."""
+
+_encoded = msgspec.json.Encoder().encode
+
+
+class Row(NamedTuple):
+    """A row that the champion has answered, and the milliseconds of processor time of that, if known."""
+
+    slot: ShadowSlot
+    entry: LogEntry
+    champion_ms: float | None
+
+
+class ShadowAnswers:
+    """The queue of rows for the versions in shadow.
+
+    Rows are dropped and counted if the queue is full, or while the thread that answers requests is busy.
+
+    Args:
+        cpu: the largest share of one processor core that the thread uses.
+        open_store: connects to the data store; called again until it succeeds.
+    """
+
+    def __init__(self, cpu: float, open_store: "Callable[[], ShadowAnswerStore]") -> None:
+        self._cpu = cpu
+        self._open_store = open_store
+        self._store: ShadowAnswerStore | None = None
+        self._rows: deque[Row] = deque()
+        self._unwritten: WriteQueue[ShadowAnswer] = WriteQueue("answers in shadow", UNWRITTEN, self._append, _name)
+        self._requests: BusyThread | None = None
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="shadow answers", daemon=True)
+
+    def start(self) -> None:
+        """Start the threads. The calling thread is the one that answers requests."""
+        self._requests = BusyThread(threading.current_thread())
+        self._unwritten.start()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop, and write the answers that there are."""
+        self._stopped.set()
+        self._thread.join(timeout=1)
+        self._unwritten.stop()
+
+    @property
+    def waiting(self) -> int:
+        """The number of rows that wait."""
+        return len(self._rows)
+
+    def offer(self, slot: ShadowSlot, entry: LogEntry, champion_ms: float | None) -> None:
+        """Have a row answered in shadow, if it is sampled and the champion answered it; never blocks."""
+        plan = slot.plan
+        if plan is None or not plan.samples(entry.version.version, entry.request_id, entry.row_no):
+            return
+        if len(self._rows) < WAITING:
+            self._rows.append(Row(slot, entry, champion_ms))
+        else:
+            slot.dropped += 1
+
+    def flush(self) -> None:
+        """Answer the rows that wait, for at most half a second, and write all answers."""
+        deadline = time.monotonic() + FLUSH_SECONDS
+        while self._rows and time.monotonic() < deadline and not self._stopped.wait(IDLE_SECONDS / 2):
+            pass
+        self._unwritten.flush()
+
+    def _run(self) -> None:
+        # On Linux each thread has a priority of its own.
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        pause = IDLE_SECONDS
+        while not self._stopped.wait(pause):
+            pause = self._work()
+
+    def _work(self) -> float:
+        """Answer a few rows; return the seconds to pause."""
+        if self._requests is not None and self._requests.is_busy():
+            self._drop()
+            return IDLE_SECONDS
+        began = time.thread_time()
+        for _ in range(CHUNK):
+            if not self._rows:
+                return IDLE_SECONDS
+            self._answer(self._rows.popleft())
+        # So that the thread never uses more than its share.
+        return (time.thread_time() - began) * (1 / self._cpu - 1)
+
+    def _drop(self) -> None:
+        while self._rows:
+            self._rows.popleft().slot.dropped += 1
+
+    def _answer(self, row: Row) -> None:
+        plan, entry = row.slot.plan, row.entry
+        if plan is None or plan.champion != entry.version.version:
+            # The shadow has ended meanwhile.
+            return
+        for running in plan.running:
+            found = running.answer(entry.numbers, entry.codes, row.champion_ms)
+            if found is not None:
+                row.slot.answered += 1
+                self._unwritten.offer(_record(running, row, *found))
+
+    def _append(self, answers: "list[ShadowAnswer]") -> None:
+        if self._store is None:
+            self._store = self._open_store()
+        self._store.append(answers)
+
+
+def _record(running: RunningShadow, row: Row, prediction: "Prediction", took: float) -> "ShadowAnswer":
+    # Imported here: it takes a second, in which the app can already answer /healthz.
+    from dosel.warehouse.shadow_answers import ShadowAnswer
+
+    shadow, entry = running.shadow, row.entry
+    return ShadowAnswer(
+        shadow.model,
+        shadow.number,
+        entry.request_id,
+        entry.row_no,
+        entry.at,
+        _encoded(prediction.probabilities).decode(),
+        prediction.prediction,
+        took,
+        row.champion_ms,
+    )
+
+
+def _name(answer: "ShadowAnswer") -> str:
+    return f"{answer.request_id} row {answer.row_no}"

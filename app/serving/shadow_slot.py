@@ -1,0 +1,150 @@
+"""The versions in shadow of one use case, and what requests need to know of them."""
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import isfinite, isnan
+from typing import TYPE_CHECKING
+
+from app.serving.loaded_model import LoadedModel
+from app.serving.shadow_limits import LatencyLimit
+from dosel.rows.columns import UNKNOWN
+from dosel.usecases import Number, UseCase
+from dosel.usecases import Shadow as Declared
+
+if TYPE_CHECKING:
+    # Importing these takes seconds, in which the app can already answer /healthz.
+    from dosel.model.predictor import Prediction
+    from dosel.registry.shadows import Shadow
+
+
+@dataclass(eq=False)
+class RunningShadow:
+    """A version that answers in shadow. `fault` says why it must not go on; "" while it may."""
+
+    shadow: "Shadow"
+    loaded: LoadedModel
+    answered: int = 0
+    fault: str = ""
+    limit: LatencyLimit = field(default_factory=LatencyLimit)
+
+    def answer(
+        self, numbers: Sequence[float], codes: Sequence[int], champion_ms: float | None = None
+    ) -> "tuple[Prediction, float] | None":
+        """The answer for one row and its milliseconds of processor time; None if the version has a fault."""
+        if self.fault:
+            return None
+        began = time.thread_time()
+        try:
+            prediction = self.loaded.predictor.one(numbers, codes)
+        except Exception as error:  # noqa: BLE001  a model may raise whatever it likes
+            # Without the error's message, which may contain the row's values.
+            self.fault = f"it could not answer a row ({type(error).__name__})"
+            return None
+        # Processor time: a thread of lower priority waits, which says nothing about the version.
+        took = (time.thread_time() - began) * 1000
+        if not all(map(isfinite, prediction.probabilities.values())):
+            self.fault = "it gave probabilities that are not numbers"
+            return None
+        self.answered += 1
+        if slow := self.limit.add(took, champion_ms):
+            self.fault = slow
+        return prediction, took
+
+
+@dataclass(frozen=True)
+class Canary:
+    """The share of one-row requests that a challenger answers: equal values of one feature get the same version."""
+
+    running: RunningShadow
+    share: float
+    salt: str
+    place: int
+    is_number: bool
+
+    @classmethod
+    def of(cls, use_case: UseCase, declared: Declared, running: RunningShadow) -> "Canary | None":
+        """The canary that a use case declares, or None."""
+        if not declared.share or running.shadow.role != "challenger":
+            return None
+        feature = next(feature for feature in use_case.features if feature.name == declared.sticky_by)
+        is_number = isinstance(feature, Number)
+        place = (use_case.numbers if is_number else use_case.categories).index(feature)
+        salt = f"{running.shadow.model} {running.shadow.number}"
+        return cls(running, declared.share, salt, place, is_number)
+
+    def takes(self, numbers: Sequence[float], codes: Sequence[int]) -> bool:
+        """Whether the challenger answers this row; a row without the value stays with the champion."""
+        if self.is_number:
+            # Adding zero turns -0.0 into 0.0, which is an equal value.
+            number = float(numbers[self.place]) + 0.0
+            return not isnan(number) and drawn(f"{self.salt} {number}") < self.share
+        code = codes[self.place]
+        return code != UNKNOWN and drawn(f"{self.salt} {code}") < self.share
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What happens to a row that the champion is asked for, while a version is in shadow. It never changes.
+
+    Attributes:
+        champion: the version that the shadows are compared with.
+        sample: the share of its answers that go to the shadows.
+    """
+
+    champion: int
+    sample: float
+    running: tuple[RunningShadow, ...]
+    canary: Canary | None = None
+
+    def answer(
+        self, champion: LoadedModel, numbers: Sequence[float], codes: Sequence[int]
+    ) -> "tuple[LoadedModel, Prediction, float]":
+        """The model that answers a row, its answer, and its milliseconds of processor time."""
+        canary = self.canary
+        if canary is not None and champion.version.version == self.champion and canary.takes(numbers, codes):
+            found = canary.running.answer(numbers, codes)
+            if found is not None:
+                return canary.running.loaded, *found
+        began = time.thread_time()
+        prediction = champion.predictor.one(numbers, codes)
+        return champion, prediction, (time.thread_time() - began) * 1000
+
+    def samples(self, version: int, request_id: str, row_no: int) -> bool:
+        """Whether an answer goes to the shadows; all workers agree."""
+        return version == self.champion and (self.sample >= 1 or drawn(f"{request_id} {row_no}") < self.sample)
+
+
+@dataclass(eq=False)
+class ShadowSlot:
+    """The shadows of a use case. One thread writes; requests read `plan` without a lock.
+
+    Attributes:
+        plan: None while no version in shadow is loaded.
+        open: the shadows that the ledger has open.
+        running: the loaded ones, by number.
+        waiting_for: what keeps the others from being loaded, by number.
+        ends: reasons with which shadows have to end, by number, until the ledger has them.
+        answered: answers of all versions in shadow since the start.
+        dropped: sampled rows that no shadow answered, for want of time.
+    """
+
+    use_case: UseCase
+    plan: Plan | None = None
+    open: "tuple[Shadow, ...]" = ()
+    running: dict[int, RunningShadow] = field(default_factory=dict)
+    waiting_for: dict[int, str] = field(default_factory=dict)
+    ends: dict[int, str] = field(default_factory=dict)
+    answered: int = 0
+    dropped: int = 0
+
+    @property
+    def declared(self) -> Declared:
+        assert self.use_case.gate.shadow is not None
+        return self.use_case.gate.shadow
+
+
+def drawn(text: str) -> float:
+    """A number from 0 to 1 that depends on nothing but the text."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") / 2**64

@@ -1,0 +1,105 @@
+"""The versions in shadow: champion and challenger side by side on the same live rows."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from dosel.client import Client
+from dosel.errors import ServiceError
+from dosel.wording import duration
+from ui.text import plain
+
+ROLES = {
+    "challenger": "wants Production",
+    "control": "was in Production before, and comes back if it is proven better",
+}
+
+
+def show(client: Client, use_case: dict[str, Any]) -> None:
+    """Show each version in shadow; nothing while there is none."""
+    try:
+        shadows = client.shadows(use_case["name"])
+    except ServiceError:
+        # The message above already has the reason.
+        return
+    for shadow in shadows:
+        _show(use_case, shadow)
+
+
+def _show(use_case: dict[str, Any], shadow: dict[str, Any]) -> None:
+    evidence, version, champion = shadow["evidence"], shadow["version"], shadow["champion"]
+    st.subheader(f"{shadow['role'].capitalize()}: version {version}")
+    seconds = (datetime.fromisoformat(shadow["until"]) - datetime.now(UTC)).total_seconds()
+    st.markdown(
+        f"Version **{version}** {ROLES[shadow['role']]}. It answers the same live rows as version **{champion}**, and "
+        f"clients do not see its answers. It {plain(shadow['now'])}. Time left: {duration(max(0.0, seconds))}."
+    )
+    if shadow["waiting_for"]:
+        st.warning(f"It does not answer now: {plain(shadow['waiting_for'])}.", icon=":material/hourglass_top:")
+    columns = st.columns(4)
+    columns[0].metric(
+        f"Version {version} correct", _rate(evidence["shadow"]), help="Share of the labelled live rows, both versions."
+    )
+    columns[1].metric(f"Version {champion} correct", _rate(evidence["champion"]))
+    columns[2].metric("Labelled rows", f"{evidence['labels']:,}", help="Rows whose true class is known.")
+    columns[3].metric(
+        "Evidence",
+        f"{evidence['e_value']:.2g} of {evidence['e_needed']:.0f}",
+        help="The e-value that the version in shadow is better: valid at every look, proof at the second figure.",
+    )
+    st.caption(_traffic(shadow))
+    if evidence["only_shadow"] is not None:
+        with st.expander("Both versions on the same labelled rows"):
+            st.dataframe(
+                _both(evidence, version, champion), width="stretch", hide_index=True, key=f"both-{shadow['number']}"
+            )
+    with st.expander("Where they disagree"):
+        _show_disagreements(use_case, shadow)
+
+
+def _both(evidence: dict[str, Any], version: int, champion: int) -> pd.DataFrame:
+    rows = {
+        "both": evidence["both_right"],
+        f"only version {version}": evidence["only_shadow"],
+        f"only version {champion}": evidence["only_champion"],
+        "neither": evidence["both_wrong"],
+    }
+    return pd.DataFrame({"answered correctly": list(rows), "rows": list(rows.values())})
+
+
+def _show_disagreements(use_case: dict[str, Any], shadow: dict[str, Any]) -> None:
+    found = shadow["disagreements"]
+    if not found:
+        st.caption("There is no row yet that they answer differently.")
+        return
+    table = pd.DataFrame(
+        [
+            {
+                f"version {shadow['version']}": row["shadow"],
+                f"version {shadow['champion']}": row["champion"],
+                "true class": row["truth"] or "not known yet",
+                **row["values"],
+            }
+            for row in found
+        ]
+    )
+    st.dataframe(
+        table.astype(str), width="stretch", hide_index=True, key=f"differ-{use_case['name']}-{shadow['number']}"
+    )
+
+
+def _traffic(shadow: dict[str, Any]) -> str:
+    words = [f"{shadow['answers']:,} rows answered by both"]
+    if shadow["agreement"] is not None:
+        words.append(f"{shadow['agreement']:.1%} with the same class")
+    if shadow["latency_ms"] is not None:
+        words.append(f"{shadow['latency_ms']:.2f} ms a row")
+    if shadow["dropped"]:
+        words.append(f"{shadow['dropped']:,} rows left out while the API was busy")
+    return " · ".join(words)
+
+
+def _rate(tally: dict[str, Any]) -> str:
+    return f"{tally['correct'] / tally['total']:.1%}" if tally["total"] else "–"
