@@ -1,8 +1,13 @@
 """A small real installation for the prediction API: models fitted on a few rows, in a real MLflow store."""
 
-import shutil
+import fcntl
+import json
+import os
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -58,30 +63,63 @@ class Installation:
 
 @pytest.fixture(scope="session")
 def install(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Installation]]:
-    """Makes installations that share nothing but the files of their models."""
-    template = tmp_path_factory.mktemp("store")
+    """Makes installations that share nothing but the files of their models.
+
+    With `in_production=True`, the first good one is version 1, in Production.
+    """
+    template = shared_folder(tmp_path_factory) / "store"
     with pytest.MonkeyPatch.context() as environment:
         # Set here, so that the app does not set them for every test that comes after.
         for name, value in MLFLOW_DEFAULTS.items():
             environment.setenv(name, value)
-        engine = connect(f"sqlite:///{template / 'warehouse.db'}")
-        good, strange, others = _train(template, PromotionLedger(engine))
-        # The last connection that closes leaves everything in the one file that is copied.
-        engine.dispose()
+        good, strange, others = _trained(template)
 
-        def made(**changed: Any) -> Installation:
+        @cache
+        def promoted() -> Path:
+            here = made()
+            here.promote(here.good[0])
+            return here.settings.home
+
+        def made(in_production: bool = False, **changed: Any) -> Installation:
             folder = tmp_path_factory.mktemp("installation")
             for name in ("mlflow.db", "warehouse.db"):
-                shutil.copy(template / name, folder)
+                copy_database((promoted() if in_production else template) / name, folder / name)
             store, warehouse = f"sqlite:///{folder / 'mlflow.db'}", f"sqlite:///{folder / 'warehouse.db'}"
+            mlflow.set_tracking_uri(store)
             settings = Settings.model_validate(
-                {"home": folder, "tracking_uri": store, "warehouse_url": warehouse, "poll_seconds": 0.05} | changed
+                {"home": folder, "tracking_uri": store, "warehouse_url": warehouse, "poll_seconds": 0.2} | changed
             )
             return Installation(
                 settings, store, Registry(store, PromotionLedger(connect(warehouse))), good, strange, others
             )
 
         yield made
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """Copies a SQLite file that other connections may have open."""
+    with closing(sqlite3.connect(source)) as read, closing(sqlite3.connect(target)) as written:
+        read.backup(written)
+
+
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of this run of the tests, which all its workers share."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+def _trained(folder: Path) -> tuple[tuple[str, str], str, dict[str, str]]:
+    """What `_train` gives; the first worker that asks trains, and the others wait for it."""
+    runs = folder / "runs.json"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not runs.exists():
+            engine = connect(f"sqlite:///{folder / 'warehouse.db'}")
+            runs.write_text(json.dumps(_train(folder, PromotionLedger(engine))))
+            engine.dispose()
+    (first, second), strange, others = json.loads(runs.read_text())
+    return (first, second), strange, others
 
 
 def _train(folder: Path, ledger: PromotionLedger) -> tuple[tuple[str, str], str, dict[str, str]]:

@@ -41,12 +41,24 @@ NAME = COVERTYPE.model_name
 OTHER = replace(COVERTYPE, name="other", model_name="other_model")
 SILENT = "http://127.0.0.1:1"
 """An address at which nothing listens."""
+DOCUMENTS: dict[str, dict[str, Any]] = {}
 
 
 @contextmanager
 def running(app: FastAPI) -> Iterator[TestClient]:
     with TestClient(app, raise_server_exceptions=False) as client:
         client.event_hooks["response"].append(checked(app.openapi()))
+        yield client
+
+
+@contextmanager
+def serving(settings: Settings) -> Iterator[TestClient]:
+    """The app of these settings. Equal settings give one OpenAPI document, so it is made once: it takes a second."""
+    app = create_app(settings)
+    key = settings.model_dump_json(exclude={"home", "tracking_uri", "warehouse_url"})
+    app.openapi_schema = DOCUMENTS.get(key)
+    DOCUMENTS[key] = app.openapi()
+    with running(app) as client:
         yield client
 
 
@@ -80,7 +92,7 @@ def wait_until(true: Callable[[], bool], seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 def version_of(client: TestClient) -> int | None:
@@ -90,8 +102,7 @@ def version_of(client: TestClient) -> int | None:
 
 @pytest.fixture(scope="module")
 def installed(install: Install) -> Installation:
-    made = install()
-    made.promote(made.good[0])
+    made = install(in_production=True)
     made.promote_others()
     return made
 
@@ -99,7 +110,7 @@ def installed(install: Install) -> Installation:
 @pytest.fixture(scope="module")
 def api(installed: Installation) -> Iterator[TestClient]:
     """An API that answers with version 1."""
-    with running(create_app(installed.settings)) as client:
+    with serving(installed.settings) as client:
         wait_until(lambda: client.get("/readyz").is_success)
         wait_until(lambda: all(state["ready"] for state in client.get("/readyz").json()["use_cases"].values()))
         yield client
@@ -545,7 +556,7 @@ def moody(settings: Settings) -> Moody:
 
 def test_the_api_becomes_ready_when_a_model_is_promoted(install: Install) -> None:
     here = install()
-    with running(create_app(here.settings)) as client:
+    with serving(here.settings) as client:
         assert client.get("/healthz").is_success
         wait_until(lambda: "in Production" in client.get("/readyz").json()["detail"])
         for response in (client.get("/readyz"), client.post("/predict", json=EXAMPLE), client.post("/warmup")):
@@ -562,9 +573,8 @@ def test_the_api_becomes_ready_when_a_model_is_promoted(install: Install) -> Non
 
 
 def test_a_promoted_version_answers_unless_it_cannot_be_loaded(install: Install) -> None:
-    here = install()
-    here.promote(here.good[0])
-    with running(create_app(here.settings)) as client:
+    here = install(in_production=True)
+    with serving(here.settings) as client:
         wait_until(lambda: version_of(client) == 1)
         here.promote(here.good[1])
         wait_until(lambda: version_of(client) == 2)
@@ -587,7 +597,7 @@ def test_a_promoted_version_answers_unless_it_cannot_be_loaded(install: Install)
 
 def test_warm_up_need_not_wait_for_the_next_look(install: Install) -> None:
     here = install(poll_seconds=3600)
-    with running(create_app(here.settings)) as client:
+    with serving(here.settings) as client:
         wait_until(lambda: "in Production" in client.get("/readyz").json()["detail"])
         here.promote(here.good[0])
         assert client.post("/warmup").is_success
@@ -595,8 +605,7 @@ def test_warm_up_need_not_wait_for_the_next_look(install: Install) -> None:
 
 
 def test_while_mlflow_is_away_the_last_model_answers(install: Install) -> None:
-    here = install()
-    here.promote(here.good[0])
+    here = install(in_production=True)
     registry = moody(here.settings)
     app = build_app(here.settings, ModelFollower(here.settings, ALL, lambda _: registry), ALL, DEFAULT)
     with running(app) as client:
@@ -640,7 +649,7 @@ def test_a_failing_load_is_not_repeated_at_every_look(install: Install) -> None:
 
 def test_the_api_starts_while_mlflow_is_down(install: Install) -> None:
     here = install(tracking_uri=SILENT)
-    with running(create_app(here.settings)) as client:
+    with serving(here.settings) as client:
         assert client.get("/healthz").is_success
         wait_until(lambda: SILENT in client.get("/readyz").json()["detail"])
         for response in (
@@ -654,8 +663,7 @@ def test_the_api_starts_while_mlflow_is_down(install: Install) -> None:
 
 
 def test_the_api_starts_while_the_data_store_is_down_and_tries_again(install: Install) -> None:
-    here = install()
-    here.promote(here.good[0])
+    here = install(in_production=True)
     tries = 0
 
     def opened(settings: Settings) -> Registry:
@@ -671,8 +679,7 @@ def test_the_api_starts_while_the_data_store_is_down_and_tries_again(install: In
 
 
 def test_a_use_case_without_a_model_does_not_block_the_others(install: Install) -> None:
-    here = install()
-    here.promote(here.good[0])
+    here = install(in_production=True)
     both = (COVERTYPE, OTHER)
     with running(build_app(here.settings, ModelFollower(here.settings, both), both, COVERTYPE)) as client:
         wait_until(lambda: client.get("/readyz").is_success)

@@ -10,13 +10,12 @@ from weakref import ReferenceType, ref
 import pytest
 from fastapi.testclient import TestClient
 
-from app.main import create_app
 from app.routes import bulk_predict
 from dosel.rows.json import JsonReader
 from dosel.rows.validation import InvalidRows, InvalidValue
 from dosel.usecases.covertype import COVERTYPE
 from tests.contract.conftest import Installation
-from tests.contract.test_api import EXAMPLE, NAME, running, wait_until
+from tests.contract.test_api import EXAMPLE, NAME, serving, wait_until
 
 PATH = f"/predict/{COVERTYPE.name}/batch"
 CSV = {"Content-Type": "text/csv"}
@@ -28,7 +27,7 @@ Rows = list[dict[str, Any]]
 def api(install: Callable[..., Installation]) -> Iterator[TestClient]:
     here = install(max_batch_bytes=3_000_000, max_json_batch_bytes=500_000)
     here.promote(here.good[1])
-    with running(create_app(here.settings)) as client:
+    with serving(here.settings) as client:
         wait_until(lambda: client.get("/readyz").is_success)
         yield client
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from app.main import build_app, create_app
+from app.main import build_app
 from app.serving.follower import ModelFollower
 from dosel.db.engine import connect
 from dosel.errors import WarehouseError
@@ -23,21 +23,30 @@ from dosel.warehouse.batches import BatchStore
 from external.columns import as_words
 from external.generator import generate
 from tests.contract.conftest import Installation
-from tests.contract.test_api import EXAMPLE, JSON, NAME, PROBLEM, UNACCEPTABLE, Install, running, version_of, wait_until
+from tests.contract.test_api import (
+    EXAMPLE,
+    JSON,
+    NAME,
+    PROBLEM,
+    UNACCEPTABLE,
+    Install,
+    running,
+    serving,
+    version_of,
+    wait_until,
+)
 
 PATH = f"/explain/{COVERTYPE.name}"
 
 
 @pytest.fixture(scope="module")
 def installed(install: Install) -> Installation:
-    made = install()
-    made.promote(made.good[0])
-    return made
+    return install(in_production=True)
 
 
 @pytest.fixture(scope="module")
 def api(installed: Installation) -> Iterator[TestClient]:
-    with running(create_app(installed.settings)) as client:
+    with serving(installed.settings) as client:
         wait_until(lambda: client.get("/readyz").is_success)
         yield client
 
@@ -124,7 +133,7 @@ def test_a_version_may_be_named_so_that_no_other_is_explained(api: TestClient) -
 
 
 def test_explain_without_a_model_gets_503_with_the_reason(install: Install) -> None:
-    with running(create_app(install().settings)) as client:
+    with serving(install().settings) as client:
         wait_until(lambda: "in Production" in client.get("/readyz").json()["detail"])
         response = client.post(PATH, json=EXAMPLE)
         assert response.status_code == 503
@@ -135,7 +144,7 @@ def test_explain_without_a_model_gets_503_with_the_reason(install: Install) -> N
 def test_a_version_without_its_training_rows_predicts_and_says_why_it_cannot_explain(install: Install) -> None:
     here = install()
     here.promote(here.good[1])
-    with running(create_app(here.settings)) as client:
+    with serving(here.settings) as client:
         wait_until(lambda: version_of(client) == 1)
         response = client.post(PATH, json=EXAMPLE)
         assert response.status_code == 409
@@ -148,9 +157,8 @@ def nothing_behind(_: Settings) -> Registry:
 
 
 def test_a_restarted_api_explains_from_its_own_disk_and_says_that_it_may_be_stale(install: Install) -> None:
-    here = install()
-    here.promote(here.good[0])
-    with running(create_app(here.settings)) as client:
+    here = install(in_production=True)
+    with serving(here.settings) as client:
         wait_until(lambda: version_of(client) == 1)
         wait_until(lambda: client.post(PATH, json=EXAMPLE).is_success)
         fresh = client.post(PATH, json=EXAMPLE)
@@ -173,8 +181,7 @@ def test_a_restarted_api_explains_from_its_own_disk_and_says_that_it_may_be_stal
 def test_training_rows_are_not_exposed_unless_the_declaration_allows(
     install: Install,
 ) -> None:
-    here = install()
-    here.promote(here.good[0])
+    here = install(in_production=True)
     closed = (replace(COVERTYPE, expose_training_rows=False),)
     app = build_app(here.settings, ModelFollower(here.settings, closed), closed, closed[0])
     with running(app) as client:
@@ -189,8 +196,7 @@ def test_training_rows_are_not_exposed_unless_the_declaration_allows(
 
 
 def test_explanations_of_a_closed_use_case_are_limited_for_each_client(install: Install) -> None:
-    here = install(explain_rate=0.001)
-    here.promote(here.good[0])
+    here = install(in_production=True, explain_rate=0.001)
     closed = (replace(COVERTYPE, expose_training_rows=False),)
     with running(build_app(here.settings, ModelFollower(here.settings, closed), closed, closed[0])) as client:
         wait_until(lambda: version_of(client) == 1)
@@ -204,8 +210,7 @@ def test_explanations_of_a_closed_use_case_are_limited_for_each_client(install: 
 
 def test_batches_quarantine_and_health_of_a_closed_use_case_need_a_key_and_show_no_values(install: Install) -> None:
     key = "schlüssel-mit-16-zeichen"
-    here = install(predict_keys=f"somebody:{key}")
-    here.promote(here.good[0])
+    here = install(in_production=True, predict_keys=f"somebody:{key}")
     closed = (replace(COVERTYPE, expose_training_rows=False),)
     store = BatchStore(connect(here.settings.warehouse_url), closed[0])
     bad = ["9999", *as_words(generate(20, seed=1), 1)[0][1:]]
@@ -226,9 +231,8 @@ def test_batches_quarantine_and_health_of_a_closed_use_case_need_a_key_and_show_
 
 
 def test_explain_needs_the_same_key_as_predict(install: Install) -> None:
-    here = install(predict_keys="somebody:a-key-of-sixteen-characters")
-    here.promote(here.good[0])
-    with running(create_app(here.settings)) as client:
+    here = install(in_production=True, predict_keys="somebody:a-key-of-sixteen-characters")
+    with serving(here.settings) as client:
         assert client.post(PATH, json=EXAMPLE).status_code == 401
         key = {"X-API-Key": "a-key-of-sixteen-characters"}
         wait_until(lambda: client.post(PATH, json=EXAMPLE, headers=key).is_success)
@@ -249,7 +253,7 @@ def test_explanations_beyond_the_queue_get_503(
 
     monkeypatch.setattr(Explainer, "explain", slow)
     monkeypatch.setattr("app.routes.explain.WAITING", 0)
-    with running(create_app(installed.settings)) as client:
+    with serving(installed.settings) as client:
         wait_until(lambda: version_of(client) == 1)
         first: list[int] = []
         asking = threading.Thread(target=lambda: first.append(client.post(PATH, json=EXAMPLE).status_code))

@@ -8,12 +8,11 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 
-from app.main import create_app
 from app.routes import feedback
 from dosel.db.engine import connect
 from dosel.db.tables import FEEDBACK, TRUTHS
 from tests.contract.conftest import Installation
-from tests.contract.test_api import EXAMPLE, running, version_of, wait_until
+from tests.contract.test_api import EXAMPLE, serving, version_of, wait_until
 from tests.contract.test_serving import Install
 
 URL = "/feedback/covertype"
@@ -22,14 +21,13 @@ KEY = {"X-API-Key": "k" * 16}
 
 @pytest.fixture(scope="module")
 def here(install: Install) -> Installation:
-    made: Installation = install(predict_keys=f"a client:{KEY['X-API-Key']}", logged_batch_rows=5)
-    made.promote(made.good[0])
+    made: Installation = install(in_production=True, predict_keys=f"a client:{KEY['X-API-Key']}", logged_batch_rows=5)
     return made
 
 
 @pytest.fixture(scope="module")
 def client(here: Installation) -> Iterator[TestClient]:
-    with running(create_app(here.settings)) as client:
+    with serving(here.settings) as client:
         client.headers.update(KEY)
         wait_until(lambda: version_of(client) == 1)
         yield client

@@ -16,7 +16,7 @@ from dosel.quality import check
 from dosel.usecases.covertype import COVERTYPE
 from dosel.warehouse.batches import BatchStore
 from tests.contract.conftest import Installation
-from tests.contract.test_api import running, version_of, wait_until
+from tests.contract.test_api import running, serving, version_of, wait_until
 from tests.integration.stores import copy_database
 from tests.integration.worlds import batch
 
@@ -72,8 +72,7 @@ def test_a_batch_is_stored_whole_or_not_at_all(disk: Disk, received: Callable[..
 
 
 def test_answers_go_on_and_their_log_waits_for_room(disk: Disk, install: Callable[..., Installation]) -> None:
-    here = install()
-    here.promote(here.good[0])
+    here = install(in_production=True)
     warehouse = disk.folder / "warehouse.db"
     copy_database(here.settings.home / "warehouse.db", warehouse)
     app = create_app(here.settings.model_copy(update={"warehouse_url": f"sqlite:///{warehouse}"}))
@@ -93,9 +92,8 @@ def test_answers_go_on_and_their_log_waits_for_room(disk: Disk, install: Callabl
 def test_without_room_for_a_copy_the_version_answers_from_memory(
     disk: Disk, install: Callable[..., Installation]
 ) -> None:
-    here = install()
-    here.promote(here.good[0])
+    here = install(in_production=True)
     disk.fill()
-    with running(create_app(here.settings.model_copy(update={"home": disk.folder}))) as client:
+    with serving(here.settings.model_copy(update={"home": disk.folder})) as client:
         wait_until(lambda: version_of(client) == 1)
         assert client.get("/readyz").is_success

@@ -38,8 +38,7 @@ class Started:
 @pytest.fixture
 def document(install: Callable[..., Installation], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The API's own description of itself, with the API behind it."""
-    here = install(promote_keys=f"fuzz:{KEY}")
-    here.promote(here.good[0])
+    here = install(in_production=True, promote_keys=f"fuzz:{KEY}")
     here.promote_others()
     # Almost all of the feedback names no answer, and each would be looked for during two seconds.
     monkeypatch.setattr(feedback, "PAUSE_SECONDS", 0)

@@ -75,8 +75,7 @@ def finished(connection: HTTPConnection) -> int:
 
 
 def test_requests_without_a_body_take_no_place_and_are_finished_on_sigterm(install: Install) -> None:
-    here = install()
-    here.promote(here.good[0])
+    here = install(in_production=True)
     with served(here, DOSEL_QUEUE_DEPTH="1") as (process, port), ExitStack() as stack:
         url = f"http://127.0.0.1:{port}"
         waiting = [begun(port) for _ in range(BEGUN + 1)]
@@ -104,8 +103,7 @@ def test_requests_without_a_body_take_no_place_and_are_finished_on_sigterm(insta
 @pytest.fixture(scope="module")
 def two_workers(install: Install) -> Iterator[tuple[Installation, "subprocess.Popen[bytes]", str]]:
     """An API with two workers that both answer: its installation, main process and address."""
-    here = install()
-    here.promote(here.good[0])
+    here = install(in_production=True)
     with served(here, "--workers", "2") as (process, port):
         url = f"http://127.0.0.1:{port}"
         wait_until(lambda: len(seen(url)) == 2, 60)

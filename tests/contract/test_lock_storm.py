@@ -39,8 +39,7 @@ FEEDBACK = "/feedback/covertype"
 
 @pytest.fixture
 def here(install: Install) -> Installation:
-    made: Installation = install(promote_keys=f"ana:{KEY['X-API-Key']}")
-    made.promote(made.good[0])
+    made: Installation = install(in_production=True, promote_keys=f"ana:{KEY['X-API-Key']}")
     return made
 
 

@@ -25,8 +25,7 @@ HISTORY = f"/models/{NAME}/history"
 
 def prepared(install: Callable[..., Installation]) -> Installation:
     """Version 1 is in Production, version 2 registered; ana holds a key."""
-    made = install(promote_keys=f"ana:{'k' * 20},ben:{'b' * 20}")
-    made.promote(made.good[0])
+    made = install(in_production=True, promote_keys=f"ana:{'k' * 20},ben:{'b' * 20}")
     made.registry.register(COVERTYPE, made.good[1])
     return made
 

@@ -31,7 +31,7 @@ from dosel.settings import Settings
 from dosel.usecases import ALL, DEFAULT, UseCase
 from dosel.usecases.covertype import COVERTYPE
 from tests.contract.conftest import Installation
-from tests.contract.test_api import EXAMPLE, NAME, running, version_of, wait_until
+from tests.contract.test_api import EXAMPLE, NAME, running, serving, version_of, wait_until
 
 Install = Callable[..., Installation]
 KEY = "a-key-of-sixteen-characters"
@@ -39,9 +39,7 @@ KEY = "a-key-of-sixteen-characters"
 
 @pytest.fixture(scope="module")
 def installed(install: Install) -> Installation:
-    made = install()
-    made.promote(made.good[0])
-    return made
+    return install(in_production=True)
 
 
 @pytest.fixture
@@ -56,7 +54,7 @@ def shared_api(installed: Installation) -> Iterator[TestClient]:
 
 
 def ready(installed: Installation) -> Iterator[TestClient]:
-    with running(create_app(installed.settings)) as client:
+    with serving(installed.settings) as client:
         wait_until(lambda: client.get("/readyz").is_success)
         yield client
 
@@ -80,30 +78,40 @@ def restarted(here: Installation) -> TestClient:
     return TestClient(build_app(here.settings, ModelFollower(here.settings, ALL, nothing_behind), ALL, DEFAULT))
 
 
-@pytest.mark.parametrize("path", ["/predict", *(f"/predict?model={m}" for m in (NAME, COVERTYPE.families[0].name))])
-def test_a_restarted_api_answers_from_disk_marked_stale(install: Install, path: str) -> None:
-    here = install()
-    here.promote(here.good[0])
-    with running(create_app(here.settings)) as client:
+PATHS = ("/predict", *(f"/predict?model={model}" for model in (NAME, COVERTYPE.families[0].name)))
+
+
+@pytest.fixture(scope="module")
+def restarted_api(install: Install) -> Iterator[tuple[TestClient, dict[str, Any]]]:
+    """An API with nothing behind it, and what it answered on each path before its restart."""
+    here = install(in_production=True)
+    with serving(here.settings) as client:
         wait_until(lambda: version_of(client) == 1)
         here.promote(here.good[1])
         wait_until(lambda: version_of(client) == 2)
-        fresh = client.post(path, json=EXAMPLE)
-        assert "x-model-stale" not in fresh.headers
+        fresh = {path: client.post(path, json=EXAMPLE) for path in PATHS}
+        assert all("x-model-stale" not in answer.headers for answer in fresh.values())
         assert client.get("/readyz").json()["stale"] == []
     with restarted(here) as client:
         wait_until(lambda: client.get("/readyz").is_success)
-        answer = client.post(path, json=EXAMPLE).raise_for_status()
-        assert answer.json() == fresh.json()
-        assert answer.headers["x-model-stale"] == "true"
-        assert client.get("/readyz").json()["stale"] == [COVERTYPE.name]
-        assert figure(client, "dosel_model_stale") == 1
+        yield client, {path: answer.json() for path, answer in fresh.items()}
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_restarted_api_answers_from_disk_marked_stale(
+    restarted_api: tuple[TestClient, dict[str, Any]], path: str
+) -> None:
+    client, fresh = restarted_api
+    answer = client.post(path, json=EXAMPLE).raise_for_status()
+    assert answer.json() == fresh[path]
+    assert answer.headers["x-model-stale"] == "true"
+    assert client.get("/readyz").json()["stale"] == [COVERTYPE.name]
+    assert figure(client, "dosel_model_stale") == 1
 
 
 def test_tampered_files_in_the_cache_are_not_used(install: Install) -> None:
-    here = install()
-    here.promote(here.good[0])
-    with running(create_app(here.settings)) as client:
+    here = install(in_production=True)
+    with serving(here.settings) as client:
         wait_until(lambda: version_of(client) == 1)
     [onnx] = here.settings.home.glob("serving/*/*/1/files/serving/classifier.onnx")
     onnx.write_bytes(onnx.read_bytes() + b"\0")
@@ -117,7 +125,7 @@ def test_a_cache_with_a_foreign_signature_is_not_used(install: Install) -> None:
     here, other = install(), install()
     for installation, run_id in ((here, here.good[0]), (other, other.good[1])):
         installation.promote(run_id)
-        with running(create_app(installation.settings)) as client:
+        with serving(installation.settings) as client:
             wait_until(lambda: version_of(client) == 1)
     [theirs], [ours] = (home.settings.home.glob("serving/*") for home in (other, here))
     shutil.rmtree(ours)
@@ -131,15 +139,14 @@ def test_a_signed_version_that_the_ledger_does_not_have_answers_only_until_the_l
     install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """MLflow is away and the data store is there: the ledger alone decides."""
-    here = install()
-    here.promote(here.good[0])
-    with running(create_app(here.settings)) as client:
+    here = install(in_production=True)
+    with serving(here.settings) as client:
         wait_until(lambda: version_of(client) == 1)
     with connect(here.settings.warehouse_url).begin() as connection:
         connection.execute(text("DELETE FROM manifests WHERE version = 1"))
     gone = here.settings.model_copy(update={"tracking_uri": here.store})
     monkeypatch.setattr(Store, "alias", _mlflow_is_away)
-    with running(create_app(gone)) as client:
+    with serving(gone) as client:
         wait_until(lambda: "MLflow is away" in client.get("/readyz").text)
         assert client.post("/predict", json=EXAMPLE).status_code == 503
 
@@ -149,9 +156,8 @@ def _mlflow_is_away(*_: object) -> None:
 
 
 def test_the_key_of_an_installation_is_its_own_and_private(install: Install) -> None:
-    here = install()
-    here.promote(here.good[0])
-    with running(create_app(here.settings)) as client:
+    here = install(in_production=True)
+    with serving(here.settings) as client:
         wait_until(lambda: version_of(client) == 1)
     file = here.settings.home / KEY_FILE
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -179,9 +185,8 @@ def changed(**parts: Any) -> UseCase:
 def test_a_version_of_another_declaration_is_not_loaded_and_the_change_is_named(
     install: Install, parts: dict[str, Any], words: str, store: str
 ) -> None:
-    here = install()
-    here.promote(here.good[0])
-    with running(create_app(here.settings)) as client:
+    here = install(in_production=True)
+    with serving(here.settings) as client:
         wait_until(lambda: version_of(client) == 1)
     use_cases = [changed(**parts)]
     follower = ModelFollower(here.settings, use_cases, *([nothing_behind] if store == "away" else []))
@@ -194,8 +199,7 @@ def test_a_version_of_another_declaration_is_not_loaded_and_the_change_is_named(
 
 
 def test_a_change_of_mere_text_keeps_the_version(install: Install) -> None:
-    here = install()
-    here.promote(here.good[0])
+    here = install(in_production=True)
     use_cases = [changed(title="Height", help="Height of the cell.", aliases=("height",))]
     with running(build_app(here.settings, ModelFollower(here.settings, use_cases), use_cases, use_cases[0])) as client:
         wait_until(lambda: version_of(client) == 1)
@@ -234,7 +238,7 @@ def test_scikit_learn_answers_if_the_gates_parity_check_failed(install: Install)
     MlflowClient(here.store).set_tag(here.good[0], tags.BACKEND, "onnx")
     found = {tags.BACKEND: "scikit-learn", tags.BACKEND_REASON: why}
     here.registry.add_verdict(version, Verdict(True, "better", {"backend_tags": found}))
-    with running(create_app(here.settings)) as client:
+    with serving(here.settings) as client:
         wait_until(lambda: version_of(client) == 1)
         [model, *_] = client.get("/models").json()["models"]
         assert (model["loaded"]["form"], model["loaded"]["fallback"]) == ("scikit-learn", why)
@@ -262,7 +266,7 @@ def test_every_answer_has_security_headers(shared_api: TestClient, path: str) ->
 
 def test_origins_may_be_let_in(installed: Installation) -> None:
     settings = installed.settings.model_copy(update={"cors_origins": "http://page.test"})
-    with running(create_app(settings)) as client:
+    with serving(settings) as client:
         for origin, let_in in (("http://page.test", True), ("http://elsewhere.test", False)):
             headers = client.get("/", headers={"Origin": origin}).headers
             assert (headers.get("access-control-allow-origin") == origin) == let_in
@@ -344,30 +348,35 @@ def test_a_request_id_of_the_client_is_kept_beside_the_server_s_own(api: TestCli
     assert {row["trace_id"] for row in logged(installed.settings.warehouse_url, names, 2)} == {"mine"}
 
 
+@pytest.fixture(scope="module")
+def logging_five(install: Install) -> Iterator[tuple[TestClient, str]]:
+    """An API that logs five rows of a batch, and its warehouse."""
+    here = install(in_production=True, logged_batch_rows=5)
+    with serving(here.settings) as client:
+        wait_until(lambda: version_of(client) == 1)
+        yield client, here.settings.warehouse_url
+
+
 @pytest.mark.parametrize(
     ("rows", "kept"), [(2, [1, 2]), (5, [1, 2, 3, 4, 5]), (6, [1, 3, 5]), (11, [1, 5, 9])], ids=str
 )
 @pytest.mark.parametrize("kind", ["application/json", "text/csv"])
 def test_a_batch_is_logged_up_to_a_number_of_rows_at_even_distances(
-    install: Install, rows: int, kept: list[int], kind: str
+    logging_five: tuple[TestClient, str], rows: int, kept: list[int], kind: str
 ) -> None:
-    here = install(logged_batch_rows=5)
-    here.promote(here.good[0])
+    client, warehouse = logging_five
     line = ",".join(map(str, EXAMPLE.values())) + "\n"
     body = json.dumps([EXAMPLE] * rows) if kind == "application/json" else ",".join(EXAMPLE) + "\n" + line * rows
-    with running(create_app(here.settings)) as client:
-        wait_until(lambda: version_of(client) == 1)
-        answer = client.post("/predict/covertype/batch", content=body, headers={"Content-Type": kind})
-        found = logged(here.settings.warehouse_url, [answer.headers["x-dosel-request-id"]], len(kept))
+    answer = client.post("/predict/covertype/batch", content=body, headers={"Content-Type": kind})
+    found = logged(warehouse, [answer.headers["x-dosel-request-id"]], len(kept))
     assert [row["row_no"] for row in found] == kept
     assert {row["rows"] for row in found} == {rows}
     assert all(json.loads(row["features"]) == EXAMPLE for row in found)
 
 
 def test_a_full_prediction_log_drops_and_counts(install: Install) -> None:
-    here = install(prediction_log=3)
-    here.promote(here.good[0])
-    with running(create_app(here.settings)) as client:
+    here = install(in_production=True, prediction_log=3)
+    with serving(here.settings) as client:
         wait_until(lambda: version_of(client) == 1)
 
         def failing() -> Any:
@@ -385,7 +394,7 @@ def test_a_full_prediction_log_drops_and_counts(install: Install) -> None:
 
 def test_with_predict_keys_a_prediction_needs_a_key(installed: Installation) -> None:
     settings = installed.settings.model_copy(update={"predict_keys": f"page:{KEY}"})
-    with running(create_app(settings)) as client:
+    with serving(settings) as client:
         wait_until(lambda: client.get("/readyz").is_success)
         for path, body in (("/predict", EXAMPLE), ("/predict/covertype/batch", [EXAMPLE])):
             assert client.post(path, json=body).status_code == 401
@@ -402,7 +411,7 @@ def test_invalid_keys_end_the_start_with_one_line(installed: Installation, keys:
 
 def test_more_than_the_rate_is_429_and_says_when_to_go_on(installed: Installation) -> None:
     settings = installed.settings.model_copy(update={"rate_limit": 0.01})
-    with running(create_app(settings)) as client:
+    with serving(settings) as client:
         client.get("/openapi.json").raise_for_status()
         response = client.get("/use-cases")
         assert response.status_code == 429
@@ -414,7 +423,7 @@ def test_each_key_and_each_address_with_wrong_keys_has_its_own_rate(installed: I
     keys = {name: {"X-API-Key": f"{name}-{KEY}"} for name in ("one", "other")}
     written = ",".join(f"{name}:{header['X-API-Key']}" for name, header in keys.items())
     settings = installed.settings.model_copy(update={"predict_keys": written, "rate_limit": 0.01})
-    with running(create_app(settings)) as client:
+    with serving(settings) as client:
         wait_until(lambda: client.get("/readyz").is_success)
         for header in keys.values():
             assert client.post("/predict", json=EXAMPLE, headers=header).is_success

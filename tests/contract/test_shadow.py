@@ -14,7 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
-from app.main import build_app, create_app
+from app.main import build_app
 from app.serving.follower import ModelFollower
 from app.serving.shadow_slot import ShadowSlot
 from app.serving.version_loader import VersionLoader
@@ -27,7 +27,7 @@ from dosel.usecases import Shadow as Declared
 from dosel.usecases import UseCase
 from dosel.usecases.covertype import COVERTYPE
 from tests.contract.conftest import Installation
-from tests.contract.test_api import EXAMPLE, NAME, running, wait_until
+from tests.contract.test_api import EXAMPLE, NAME, running, serving, wait_until
 from tests.contract.test_feedback import KEY
 from tests.contract.test_serving import figure
 
@@ -99,8 +99,10 @@ def module_served(install: Install) -> Iterator[Served]:
 
 
 def _served(install: Install) -> Iterator[Served]:
-    here, use_case = install(logged_batch_rows=5, promote_keys=f"ana:{KEY['X-API-Key']}"), shadowed()
-    here.promote(here.good[0])
+    here, use_case = (
+        install(in_production=True, logged_batch_rows=5, promote_keys=f"ana:{KEY['X-API-Key']}"),
+        shadowed(),
+    )
     here.registry.register(COVERTYPE, here.good[1])
     app = build_app(here.settings, ModelFollower(here.settings, [use_case]), [use_case], use_case)
     with running(app) as client:
@@ -403,7 +405,7 @@ def test_an_unknown_use_case_has_no_shadows(served: Served) -> None:
 
 
 def test_without_promote_keys_shadows_cannot_be_ended_over_http(install: Install) -> None:
-    with running(create_app(install().settings)) as client:
+    with serving(install().settings) as client:
         response = client.post(STOP, headers=KEY, json={"reason": "x"})
         assert response.status_code == 403
         assert "DOSEL_PROMOTE_KEYS" in response.json()["detail"]

@@ -33,8 +33,12 @@ def test_a_missing_csv_ends_the_start_with_one_line(fresh: Installation) -> None
 
 
 def test_a_service_that_cannot_start_ends_all_with_its_reason(fresh: Installation) -> None:
-    result = fresh.make("up", "DETACH=1", DATA_API_STATE_DIR="/dev/null/state")
+    elsewhere: dict[str, Any] = {"MLFLOW_TRACKING_URI": "http://mlflow.test", "DOSEL_API_URL": "http://api.test"}
+    result = fresh.make("up", "DETACH=1", DATA_API_STATE_DIR="/dev/null/state", **elsewhere)
     assert result.returncode != 0
+    assert "airflow-api-server" not in {file.stem for file in (fresh.home / "logs").glob("*.log")}, (
+        "it started too late"
+    )
     assert "/dev/null/state cannot be used" in result.stderr
     assert "data-api.log" in result.stderr
     assert of_ours(str(fresh.home)) == []

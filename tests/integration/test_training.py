@@ -42,6 +42,13 @@ def ledger_of(uri: str) -> PromotionLedger:
     return PromotionLedger(connect(f"{uri}.ledger"))
 
 
+def empty_store(empty_mlflow: Path, folder: Path, name: str = "mlflow") -> str:
+    """The address of a store of MLflow in a folder, with the experiment and no runs."""
+    uri = f"sqlite:///{shutil.copy(empty_mlflow, folder / f'{name}.db')}"
+    MlflowClient(uri).create_experiment(COVERTYPE.experiment, str(folder / "artifacts"))
+    return uri
+
+
 def training_data(received: list[list[str]], batch_ids: tuple[int, ...] = (1, 2)) -> TrainingData:
     table = check(COVERTYPE, received, "uci").accepted
     return TrainingData(table, hashing.row_keys(COVERTYPE, table), batch_ids)
@@ -49,6 +56,15 @@ def training_data(received: list[list[str]], batch_ids: tuple[int, ...] = (1, 2)
 
 GRID = {n: list(v) for n, v in COVERTYPE.families[0].space.items() if not isinstance(v, Range)}
 """The declared grid."""
+
+EACH_FAMILY = dataclasses.replace(
+    COVERTYPE,
+    families=tuple(
+        dataclasses.replace(family, space={n: v if isinstance(v, Range) else v[:1] for n, v in family.space.items()})
+        for family in COVERTYPE.families
+    ),
+)
+"""Each declared family with one candidate."""
 
 
 def runs(uri: str, conditions: str = "") -> list[Run]:
@@ -73,9 +89,7 @@ def data(received: Received) -> TrainingData:
 @pytest.fixture(scope="module")
 def searched(data: TrainingData, empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """The declared search, once: the address of the store it was told to, and its run. Tests only look at it."""
-    folder = tmp_path_factory.mktemp("searched")
-    uri = f"sqlite:///{shutil.copy(empty_mlflow, folder / 'mlflow.db')}"
-    MlflowClient(uri).create_experiment(COVERTYPE.experiment, str(folder / "artifacts"))
+    uri = empty_store(empty_mlflow, tmp_path_factory.mktemp("searched"))
     return uri, train(COVERTYPE, data, uri, ledger_of(uri), seed=1, jobs=2)
 
 
@@ -317,26 +331,27 @@ def test_the_seed_decides_the_forest(seed: int, tracking_uri: str, data: Trainin
 
 
 def test_the_same_rows_and_seed_give_the_same_models(
-    comparison: Run, searched_uri: str, data: TrainingData, empty_mlflow: Path, tmp_path: Path
+    data: TrainingData, empty_mlflow: Path, bare_environment: None, tmp_path: Path
 ) -> None:
     """In another store and on another number of cores; another seed gives another."""
     digests = []
-    for seed, jobs in ((1, 1), (2, 2)):
-        uri = f"sqlite:///{shutil.copy(empty_mlflow, tmp_path / f'{seed}.db')}"
-        MlflowClient(uri).create_experiment(COVERTYPE.experiment, str(tmp_path / "artifacts"))
-        made = train(COVERTYPE, data, uri, ledger_of(uri), seed=seed, jobs=jobs)
-        of = {family.name: family_run(uri, made, family.name) for family in COVERTYPE.families}
+    for number, (seed, jobs) in enumerate(((1, 2), (1, 1), (2, 2))):
+        uri = empty_store(empty_mlflow, tmp_path, str(number))
+        made = train(EACH_FAMILY, data, uri, ledger_of(uri), seed=seed, jobs=jobs)
+        of = {family.name: family_run(uri, made, family.name) for family in EACH_FAMILY.families}
         digests.append({name: run.data.tags[tags.MODEL_DIGEST] for name, run in of.items()})
+    first, again, other = digests
+    assert first == again
+    mlflow.set_tracking_uri(uri)
     for name, run in of.items():
-        first = family_run(searched_uri, comparison.info.run_id, name)
-        assert digests[0][name] == first.data.tags[tags.MODEL_DIGEST]
-        assert digests[1][name] != digests[0][name]
+        assert other[name] != first[name]
         folder = MlflowClient(uri).download_artifacts(run.info.run_id, "model", str(tmp_path))
-        assert digest(bundle.read_estimator(Path(folder))) == digests[1][name]
+        assert digest(bundle.read_estimator(Path(folder))) == other[name]
+    mlflow.set_tracking_uri(None)
 
 
 def test_the_record_is_that_of_autologging(
-    whole_search: Run, searched_uri: str, data: TrainingData, tracking_uri: str, tmp_path: Path
+    whole_search: Run, searched_uri: str, data: TrainingData, empty_mlflow: Path, tmp_path: Path
 ) -> None:
     """scikit-learn's own search of the same rows, told by MLflow's own autologging."""
     part = data.table[~hashing.is_test(COVERTYPE, data.table)]
@@ -349,6 +364,7 @@ def test_the_record_is_that_of_autologging(
         n_jobs=2,
         error_score="raise",
     )
+    tracking_uri = empty_store(empty_mlflow, tmp_path)
     mlflow.set_tracking_uri(tracking_uri)
     mlflow.set_experiment(COVERTYPE.experiment)
     mlflow.sklearn.autolog(log_models=False, log_datasets=False, max_tuning_runs=None, silent=True)

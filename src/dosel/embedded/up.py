@@ -241,21 +241,28 @@ class Platform:
         log = self._processes.log("airflow-prepare")
         for arguments in PREPARATION:
             with log.open("ab") as output:
-                try:
-                    subprocess.run(
-                        [sys.executable, *arguments],
-                        cwd=ROOT,
-                        env=env,
-                        stdin=subprocess.DEVNULL,
-                        stdout=output,
-                        stderr=subprocess.STDOUT,
-                        check=True,
-                        timeout=PREPARATION_SECONDS,
-                    )
-                except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-                    raise StartupError(
-                        f"airflow {' '.join(arguments[2:4])} failed.\n{self._processes.tail('airflow-prepare')}"
-                    ) from error
+                process = subprocess.Popen(
+                    [sys.executable, *arguments],
+                    cwd=ROOT,
+                    env=env,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                )
+            deadline = time.monotonic() + PREPARATION_SECONDS
+            try:
+                while process.poll() is None and time.monotonic() < deadline:
+                    # A service that has stopped already ends the start; the preparation need not end before.
+                    self._check_alive()
+                    with suppress(subprocess.TimeoutExpired):
+                        process.wait(POLL_SECONDS)
+            finally:
+                process.kill()
+                process.wait()
+            if process.returncode != 0:
+                raise StartupError(
+                    f"airflow {' '.join(arguments[2:4])} failed.\n{self._processes.tail('airflow-prepare')}"
+                )
 
     def _follow(self) -> None:
         """Show the pipeline's progress until each use case has answered a prediction."""
