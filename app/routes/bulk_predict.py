@@ -136,21 +136,25 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, uploads: Places
             return refusal(request, bad)
         finally:
             uploads.leave(client)
-        state = request.app.state
-        state.metrics.rows(sample.rows)
-        ids = ids_of(request.scope)
-        version, record = served.version, state.record
-        slot = state.shadowing.slot(use_case)
-        is_champion = served is follower.loaded(use_case)
-        for row_no, numbers, codes, answer in sample.sampled:
-            entry = LogEntry(*ids, began, use_case, version, numbers, codes, answer, row_no, sample.rows)
-            record.offer(entry)
-            if is_champion:
-                state.shadowing.offer(slot, entry)
+        request.app.state.metrics.rows(sample.rows)
+        _log(request, use_case, served, served is follower.loaded(use_case), began, sample)
         response = _sent(out, f"{kind}; charset=utf-8" if kind == CSV else kind, served)
         if stale:
             response.headers[STALE] = "true"
         return response
+
+
+def _log(
+    request: Request, use_case: UseCase, served: LoadedModel, is_champion: bool, began: float, sample: BatchSample
+) -> None:
+    """Log the sampled rows, and let the versions in shadow answer them, too, if the champion did."""
+    state, ids = request.app.state, ids_of(request.scope)
+    slot = state.shadowing.slot(use_case)
+    for row_no, numbers, codes, answer in sample.sampled:
+        entry = LogEntry(*ids, began, use_case, served.version, numbers, codes, answer, row_no, sample.rows)
+        state.record.offer(entry)
+        if is_champion:
+            state.shadowing.offer(slot, entry)
 
 
 async def _receive(request: Request, spool: IO[bytes]) -> None:
