@@ -10,7 +10,17 @@ from pydantic import WithJsonSchema
 from app.http.problems import documented
 from app.routes.dependencies import FollowerDep, KeyHolder, in_queue
 from app.routes.models import is_entered
-from app.schemas.history import GateInfo, History, LedgerEntry, ManifestInfo, NoteInfo, Promote, RollBack, VersionDetail
+from app.schemas.history import (
+    GateInfo,
+    History,
+    LedgerEntry,
+    ManifestInfo,
+    NoteInfo,
+    Promote,
+    RollBack,
+    VersionDetail,
+    VersionNumber,
+)
 from app.schemas.models import Version
 from app.serving.work_queue import WorkQueue
 from dosel.errors import UnknownUseCase
@@ -21,8 +31,6 @@ CSV = "text/csv"
 
 READ_SECONDS, CHANGE_SECONDS = 10.0, 60.0
 """How long a request waits for a read of the ledger, and for a promotion."""
-
-VersionNumber = Annotated[int, Path(ge=1, le=2**31 - 1, description="Its number.")]
 
 Moment = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 
@@ -62,7 +70,7 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
 
         model = of_model(name).model_name
         try:
-            until = moment(at) if at else None
+            until = None if at is None else moment(at)
         except ValueError as error:
             raise HTTPException(422, f"at: {error}") from None
         ledger = follower.registry().ledger
@@ -84,7 +92,9 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
         responses=documented(404, 422, 503),
     )
     @in_queue(reads)
-    def show_version(name: str, version: VersionNumber, follower: FollowerDep) -> VersionDetail:
+    def show_version(
+        name: str, version: Annotated[VersionNumber, Path(description="Its number.")], follower: FollowerDep
+    ) -> VersionDetail:
         use_case = of_model(name)
         registry = follower.registry()
         found = registry.version(use_case.model_name, version)

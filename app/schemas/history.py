@@ -111,15 +111,18 @@ class VersionDetail(BaseModel):
 Reason = Annotated[str, Field(min_length=1, max_length=2000, description="Why, for the record.")]
 
 
+VersionNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
+
+
 class Promote(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    version: int = Field(ge=1, description="The version to put into Production.", examples=[3])
+    version: VersionNumber = Field(description="The version to put into Production.", examples=[3])
     reason: Reason
 
 
 class RollBack(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    to: int | None = Field(None, ge=1, description="A version that was in Production; by default the previous one.")
+    to: VersionNumber | None = Field(None, description="A version that was in Production; by default the previous one.")
     reason: Reason = "rolled back over HTTP"

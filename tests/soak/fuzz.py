@@ -31,6 +31,7 @@ READERS_CASES = 500
 """With so many cases, the readers of JSON and CSV get as many as in an ordinary test run; with more, as many more."""
 
 KEY = "k" * 20
+CONFIG = Path(__file__).with_name("schemathesis.toml")
 
 
 def main() -> None:
@@ -66,7 +67,16 @@ def fuzz(here: Installation, cases: int) -> int:
         calls = sum(len(methods) for methods in httpx.get(f"{url}/openapi.json").json()["paths"].values())
         schemathesis = Path(sys.executable).with_name("schemathesis")
         command = [
-            *(str(schemathesis), "run", f"{url}/openapi.json", "--checks", "all", "--continue-on-failure"),
+            *(
+                str(schemathesis),
+                "--config-file",
+                str(CONFIG),
+                "run",
+                f"{url}/openapi.json",
+                "--checks",
+                "all",
+                "--continue-on-failure",
+            ),
             *("--max-examples", str(max(1, cases // calls)), "--phases", "examples,coverage,fuzzing"),
             *(
                 "--mode",
