@@ -123,7 +123,7 @@ def test_nothing_to_do_costs_one_query(engine: Engine) -> None:
     sent: list[str] = []
     event.listen(engine, "before_cursor_execute", lambda *arguments: sent.append(arguments[2]))
     migrate(engine)
-    assert [statement for statement in sent if statement != "BEGIN IMMEDIATE"] == [
+    assert [statement for statement in sent if not statement.startswith("BEGIN")] == [
         f"SELECT version_num FROM {VERSION_TABLE}"
     ]
 
