@@ -85,7 +85,7 @@ class PairStore:
     def collect(self, shadow: Shadow) -> int:
         """Add the feedback on answers that the shadow gave, too; return the number of rows that are new.
 
-        Each answer is marked in the same transaction, so that it counts once, whoever collects it.
+        Each answer is marked in the same transaction, so that it counts once, also if two processes collect it.
         """
         try:
             with transaction(self._engine) as connection:
