@@ -91,7 +91,8 @@ def rollback() -> dict[str, object]:
         rules = USE_CASE.gate.shadow
         assert rules is not None
         _feedback(client, labelled[: rules.min_labels - 1])
-        time.sleep(3)  # Nothing is decided by these; the next label decides.
+        # With the first label, they are one fewer than what a decision needs.
+        wait_until(lambda: _labels(client) == rules.min_labels - 1, 30, lambda: "the labels to be counted")
         assert _answer(client, rows[0][0])["model"]["version"] == after
         began = time.perf_counter()
         _feedback(client, labelled[rules.min_labels - 1 : rules.min_labels + 1])
@@ -143,6 +144,12 @@ def _disagreements(registry: Registry, before: int, after: int) -> list[tuple[di
         ({str(k): v for k, v in row.items()}, int(answers[0][place]))
         for row, place in zip(documents, differ, strict=True)
     ]
+
+
+def _labels(client: httpx.Client) -> int:
+    """Labelled rows of the version in shadow."""
+    [shadow] = client.get(f"/use-cases/{USE_CASE.name}/shadow").raise_for_status().json()["shadows"]
+    return int(shadow["evidence"]["labels"])
 
 
 def _answer(client: httpx.Client, row: dict[str, Any]) -> Any:

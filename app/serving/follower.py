@@ -243,7 +243,7 @@ class ModelFollower:
 
     def _swap(self, slot: Slot, number: int) -> None:
         """Put a version in the place of the loaded one, once it is loaded and warm."""
-        new = self.ready(slot.use_case, number)
+        new = None if slot.family else self.ready(slot.use_case, number)
         if new is None or not self._is_registered(new):
             new = self._loader.load(self.registry(), slot.use_case, slot.cache_name, number)
         # In this order: an answer in between is by the version that was just confirmed.

@@ -12,7 +12,7 @@ from dosel.db.engine import connect, transaction
 from dosel.db.tables import SHADOWS
 from dosel.errors import PromotionRefused
 from dosel.monitor.shadow_state import states
-from dosel.monitor.shadowing import Action, decide, steer
+from dosel.monitor.shadowing import Action, _decision, decide, steer
 from dosel.pipeline import Pipeline
 from dosel.quality import check
 from dosel.registry.registry import Registry
@@ -183,6 +183,17 @@ def test_a_champion_that_is_proven_better_than_its_control_is_confirmed(life: Li
     promoted(life, received).label(received(400, seed=58))
     assert life.production == 2
     assert life.ends()[1:] == [("control", "confirmed", 1)]
+
+
+def test_a_control_that_loses_a_class_does_not_come_back(life: Life, received: Rows) -> None:
+    """It is better on the other classes, which alone would bring it back."""
+    promoted(life, received)
+    [state] = states(declared("good"), life.registry.ledger, life.engine)
+    proof = dataclasses.replace(state.comparison.proof, finding="a class is worse", after=60)
+    decision = _decision(dataclasses.replace(state, comparison=dataclasses.replace(state.comparison, proof=proof)))
+    assert decision is not None
+    assert decision.outcome == "confirmed"
+    assert decision.reason.startswith("proven worse at ")
 
 
 def test_a_rollback_by_hand_ends_the_shadow(life: Life, received: Rows) -> None:

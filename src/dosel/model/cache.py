@@ -19,7 +19,7 @@ from urllib.parse import quote
 from dosel.model import bundle
 
 MAX_VERSIONS = 3
-"""Versions of a model that stay: the one in Production, and those that a rollback may need."""
+"""Versions of a model that stay, beside the one in Production: those that a rollback may need, or in shadow."""
 
 _FILES, _RECORD, _LAST = "files", "record.json", "last"
 
@@ -53,7 +53,9 @@ class ModelCache:
                 half.replace(home / str(number))
             finally:
                 shutil.rmtree(half, ignore_errors=True)
-            for old in sorted(_versions(home), key=lambda folder: folder.stat().st_mtime, reverse=True)[MAX_VERSIONS:]:
+            # Shadows come and go while one version stays in Production, and a restart needs that one.
+            others = [folder for folder in _versions(home) if folder.name != str(self.last(name))]
+            for old in sorted(others, key=lambda folder: folder.stat().st_mtime, reverse=True)[MAX_VERSIONS:]:
                 shutil.rmtree(old, ignore_errors=True)
         except OSError:
             # Another process was faster, or the disk is full. The API still answers, from memory.

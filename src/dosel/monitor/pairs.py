@@ -10,7 +10,7 @@ import numpy as np
 from sqlalchemy import Connection, Engine, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from dosel.db.engine import transaction
+from dosel.db.engine import reading, transaction
 from dosel.db.migrations import migrate
 from dosel.db.tables import ANSWERS, FEEDBACK, SHADOW_ANSWERS, SHADOW_TRUTHS
 from dosel.monitor.truths import Classes, TruthSource
@@ -55,7 +55,7 @@ class PairStore:
         """The labelled rows of a shadow, in the order in which they were added."""
         c = SHADOW_TRUTHS.c
         query = select(SHADOW_TRUTHS).where(c.model == shadow.model, c.number == shadow.number).order_by(c.id)
-        with transaction(self._engine) as connection:
+        with reading(self._engine) as connection:
             return [
                 Pairs(
                     row.source,
@@ -75,7 +75,7 @@ class PairStore:
             .where(c.model == shadow.model, c.at >= shadow.at.replace(tzinfo=None), FEEDBACK.c.source == "feedback")
             .order_by(FEEDBACK.c.id)
         )
-        with transaction(self._engine) as connection:
+        with reading(self._engine) as connection:
             canary, champion = (
                 np.array(connection.execute(query.where(c.version == version)).all(), np.int64).reshape(-1, 2).T
                 for version in (shadow.version, shadow.champion)
@@ -90,16 +90,13 @@ class PairStore:
         try:
             with transaction(self._engine) as connection:
                 return _collect(connection, shadow)
-        except IntegrityError:
+        except (_TakenMeanwhile, IntegrityError):
             # Another process collects the same answers at this moment.
             return 0
 
 
-class _TakenMeanwhile(IntegrityError):
+class _TakenMeanwhile(Exception):
     """Another process has marked one of the answers; nothing of this transaction stays."""
-
-    def __init__(self) -> None:
-        super().__init__("answers of a shadow were counted meanwhile", None, ValueError())
 
 
 def insert_pairs(connection: Connection, shadow: Shadow, pairs: Pairs) -> None:

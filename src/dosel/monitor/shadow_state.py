@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Engine, func, select
 
-from dosel.db.engine import transaction
+from dosel.db.engine import reading
 from dosel.db.tables import ANSWERS, SHADOW_ANSWERS
 from dosel.monitor.comparison import Comparison, Finding, compare_arms, compare_pairs
 from dosel.monitor.pairs import PairStore
@@ -76,8 +76,8 @@ def states(use_case: UseCase, ledger: PromotionLedger, engine: Engine) -> list[S
     return [state_of(use_case, shadow, engine) for shadow in ledger.open_shadows(use_case.model_name)]
 
 
-def state_of(use_case: UseCase, shadow: Shadow, engine: Engine) -> ShadowState:
-    """The state of one shadow.
+def compare(use_case: UseCase, shadow: Shadow, engine: Engine) -> Comparison:
+    """What labelled rows show of a shadow.
 
     Raises:
         WarehouseError: the data store cannot be reached, or refused.
@@ -86,9 +86,22 @@ def state_of(use_case: UseCase, shadow: Shadow, engine: Engine) -> ShadowState:
     assert rules is not None
     fall = use_case.gate.max_class_drop
     if is_canary(use_case, shadow):
-        comparison = compare_arms(use_case.target, rules, fall, *pairs.arms(shadow))
-    else:
-        comparison = compare_pairs(use_case.target, rules, fall, pairs.of(shadow))
+        return compare_arms(use_case.target, rules, fall, *pairs.arms(shadow))
+    return compare_pairs(use_case.target, rules, fall, pairs.of(shadow))
+
+
+def state_of(use_case: UseCase, shadow: Shadow, engine: Engine, comparison: Comparison | None = None) -> ShadowState:
+    """The state of one shadow.
+
+    Args:
+        comparison: what `compare` gave, if the caller has it.
+
+    Raises:
+        WarehouseError: the data store cannot be reached, or refused.
+    """
+    rules = use_case.gate.shadow
+    assert rules is not None
+    comparison = comparison or compare(use_case, shadow, engine)
     proof = comparison.proof
     short = rules.min_labels - comparison.labels
     missing = ""
@@ -124,7 +137,7 @@ def _traffic(engine: Engine, shadow: Shadow) -> Traffic:
         .order_by(mine.id.desc())
         .limit(NEWEST)
     )
-    with transaction(engine) as connection:
+    with reading(engine) as connection:
         rows = connection.execute(newest).all()
         count = connection.scalar(select(func.count()).select_from(SHADOW_ANSWERS).where(of_shadow)) or 0
     agreed = [row.answered == row.champion for row in rows if row.champion is not None]

@@ -12,10 +12,10 @@ from sqlalchemy import Engine
 
 from dosel.errors import ModelNotFound, PromotionConflict, PromotionRefused, UntrustedModel
 from dosel.monitor.pairs import PairStore
-from dosel.monitor.shadow_state import ShadowState, expired, is_canary, state_of
+from dosel.monitor.shadow_state import ShadowState, compare, expired, is_canary, state_of
 from dosel.registry.latch import SHADOW, rolled_back
 from dosel.registry.registry import Registry
-from dosel.registry.shadows import Role, Shadow, ShadowEnd
+from dosel.registry.shadows import Outcome, Role, Shadow, ShadowEnd
 from dosel.usecases import UseCase
 
 Action = Literal["stop", "promote", "refuse"]
@@ -43,8 +43,11 @@ def decide(use_case: UseCase, registry: Registry, engine: Engine) -> list[Shadow
     for shadow in registry.ledger.open_shadows(model):
         if not is_canary(use_case, shadow):
             PairStore(engine).collect(shadow)
-        state = state_of(use_case, shadow, engine)
-        decision = _decision(state)
+        comparison = compare(use_case, shadow, engine)
+        if comparison.proof.finding is None and not expired(shadow):
+            # Agreement and latency, which take longer to read, are evidence of a decision only.
+            continue
+        decision = _decision(state_of(use_case, shadow, engine, comparison))
         if decision is not None and _act(registry, shadow, decision):
             log.info("%s version %d in shadow: %s, %s", model, shadow.version, decision.outcome, decision.reason)
             decisions.append(decision)
@@ -114,21 +117,20 @@ def _decision(state: ShadowState) -> ShadowEnd | None:
     shadow, comparison = state.shadow, state.comparison
     finding, figures = state.finding, comparison.in_words
     is_challenger = shadow.role == "challenger"
-    proven = f"by {comparison.proof.after:,} labelled rows; {figures}" if finding else ""
-    match finding:
-        case "better":
-            outcome, reason = ("promoted" if is_challenger else "rolled back"), f"proven better {proven}"
-        case "worse" | "a class is worse" if is_challenger:
-            what = "worse" if finding == "worse" else f"worse at {_worst(state)}"
-            outcome, reason = "refused", f"proven {what} {proven}"
-        case "worse":
-            outcome, reason = "confirmed", f"the champion is proven better than version {shadow.version} {proven}"
-        case _ if expired(shadow):
-            outcome = "undecided"
-            reason = f"nothing was proven by the deadline, so version {shadow.champion} stays; missing: {state.missing}"
-        case _:
+    outcome: Outcome
+    if finding is None:
+        if not expired(shadow):
             return None
-    return ShadowEnd(outcome, SHADOW, reason, state.evidence())  # type: ignore[arg-type]
+        outcome = "undecided"
+        reason = f"nothing was proven by the deadline, so version {shadow.champion} stays; missing: {state.missing}"
+    else:
+        if finding == "better":
+            outcome = "promoted" if is_challenger else "rolled back"
+        else:
+            outcome = "refused" if is_challenger else "confirmed"
+        what = f"worse at {_worst(state)}" if finding == "a class is worse" else finding
+        reason = f"proven {what} by {comparison.proof.after:,} labelled rows; {figures}"
+    return ShadowEnd(outcome, SHADOW, reason, state.evidence())
 
 
 def _worst(state: ShadowState) -> str:

@@ -137,12 +137,12 @@ class PromotionLedger:
 
     def shadows(self, model: str) -> list[Shadow]:
         """All shadows of a model, oldest first."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             return shadows.of_model(connection, model)
 
     def open_shadows(self, model: str) -> list[Shadow]:
         """The shadows without a decision; each ends when Production changes."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             last = _last(connection, model)
             running = [shadow for shadow in shadows.of_model(connection, model) if shadow.end is None]
         return [shadow for shadow in running if last is not None and shadow.sequence == last.sequence]

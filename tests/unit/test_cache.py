@@ -1,0 +1,19 @@
+"""The cache on disk: which versions stay."""
+
+from pathlib import Path
+
+from dosel.model.cache import MAX_VERSIONS, ModelCache
+
+
+def test_the_version_in_production_stays_while_versions_in_shadow_come_and_go(tmp_path: Path) -> None:
+    files = tmp_path / "files"
+    files.mkdir()
+    (files / "model").write_text("a model")
+    cache = ModelCache(tmp_path / "cache", b"key")
+    assert cache.add("trees", 1, files, b"record")
+    cache.set_last("trees", 1)
+    numbers = range(2, 2 + 2 * MAX_VERSIONS)
+    for number in numbers:
+        assert cache.add("trees", number, files, b"record")
+    kept = [number for number in (1, *numbers) if cache.record("trees", number) is not None]
+    assert kept == [1, *numbers[-MAX_VERSIONS:]]
