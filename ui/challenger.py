@@ -80,7 +80,7 @@ def _show_disagreements(use_case: dict[str, Any], shadow: dict[str, Any]) -> Non
                 f"version {shadow['version']}": row["shadow"],
                 f"version {shadow['champion']}": row["champion"],
                 "true class": row["truth"] or "not known yet",
-                **row["values"],
+                **{name: f"{value:g}" if isinstance(value, float) else value for name, value in row["values"].items()},
             }
             for row in found
         ]

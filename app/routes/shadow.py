@@ -50,8 +50,6 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
             raise UnknownUseCase(f"no use case {cut(name)!r}; there are: {', '.join(named)}")
         shadowing: Shadowing = request.app.state.shadowing
         slot = shadowing.slot(named[name])
-        if slot.use_case.gate.shadow is None:
-            return Shadows(shadows=[])
         found = states(slot.use_case, follower.registry().ledger, shadowing.engine)
         return Shadows(
             shadows=[

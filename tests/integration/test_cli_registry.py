@@ -2,7 +2,9 @@
 
 import csv
 import io
+import json
 import re
+from datetime import timedelta
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -52,6 +54,22 @@ def test_promote_and_rollback_appear_in_the_history(dosel: Terminal) -> None:
     rows = list(csv.DictReader(io.StringIO(dosel("history", name, "--csv"))))
     assert [(row["kind"], row["to_version"]) for row in rows] == [("gate", "1"), ("manual", "2"), ("rollback", "1")]
     assert dosel.world.aliases() == {"production": 1, "previous": 2}
+
+
+def test_a_shadow_is_shown_and_stopped(dosel: Terminal) -> None:
+    """In a terminal that knows nothing of the platform's DOSEL_SHADOW."""
+    assert dosel("shadow") == "no version is in shadow\n"
+    registry = dosel.world.pipeline().registry
+    version = registry.version(dosel.world.name, 2)
+    registry.start_shadow(version, "challenger", timedelta(days=1), "a test", "it is better", 1)
+    first, second, *_ = dosel("shadow").splitlines()
+    assert first == "covertype: version 2 answers in shadow of version 1, as challenger"
+    assert second.startswith("  it waits for 100 more labelled rows; until ")
+    document = json.loads(dosel("shadow", "--json"))
+    assert (document["use_case"], document["version"], document["champion"]) == ("covertype", 2, 1)
+    ended = "covertype: the shadow of the challenger has ended: stopped; version 1 is in Production\n"
+    assert dosel("shadow", "stop", "covertype", "--reason", "a try").endswith(ended)
+    assert dosel("shadow") == "no version is in shadow\n"
 
 
 def test_reconcile_lists_the_differences(dosel: Terminal) -> None:

@@ -237,10 +237,18 @@ def test_the_gate_alone_does_not_bring_back_what_a_person_refused(life: Life) ->
     assert outcome.reason == "its shadow has ended: refused, because"
 
 
-def test_a_declaration_without_shadow_ends_what_runs(life: Life) -> None:
-    [how] = decide(declared("good", rules=None), life.registry, life.engine)
-    assert (how.outcome, how.reason) == ("stopped", "covertype no longer declares a shadow")
-    assert life.alias("challenger") is None
+def test_a_process_without_the_declaration_decides_on_what_runs_and_starts_nothing(life: Life, received: Rows) -> None:
+    """As where `DOSEL_SHADOW` is set for the platform and not in a person's terminal."""
+    undeclared = declared("good", rules=None)
+    assert decide(undeclared, life.registry, life.engine) == []
+    [state] = states(undeclared, life.registry.ledger, life.engine)
+    assert state.missing == "100 more labelled rows"
+    life.batches += 1
+    pipeline = Pipeline(undeclared, life.world.settings)
+    pipeline.ingest(Deliveries(batch(received(400, seed=62), life.batches)))
+    pipeline.score()
+    assert life.production == 2
+    assert life.ends() == [("challenger", "promoted", 2)]
 
 
 @pytest.mark.parametrize("step", ["insert_pairs", "insert_truths"])

@@ -1,19 +1,16 @@
 """Commands for versions in shadow."""
 
+from collections.abc import Iterator
 from json import dumps
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from dosel.cli import common
 from dosel.cli.common import UseCaseName
 from dosel.usecases import adapted, chosen, named
 
 if TYPE_CHECKING:
-    from dosel.monitor.sequential import Tally
     from dosel.monitor.shadow_state import ShadowState
     from dosel.monitor.shadowing import Action
     from dosel.registry.shadows import Role
@@ -54,9 +51,11 @@ def shadows(
         for name, state in found:
             typer.echo(dumps({"use_case": name} | state.document(), ensure_ascii=False))
     elif not found:
-        Console().print("no version is in shadow", highlight=False)
+        typer.echo("no version is in shadow")
     else:
-        Console(soft_wrap=True).print(_table(found), highlight=False)
+        for name, state in found:
+            for line in _lines(name, state):
+                typer.echo(line)
 
 
 @commands.command()
@@ -93,29 +92,18 @@ def _steer(name: str, action: "Action", reason: str, control: bool) -> None:
         how = steer(use_case, registry, engine, role, action, common.actor(), reason)
     now = registry.last_promotion(use_case.model_name)
     in_production = f"version {now.to_version} is in Production" if now else "nothing is in Production"
-    Console().print(f"{name}: the shadow of the {role} has ended: {how.outcome}; {in_production}", highlight=False)
+    typer.echo(f"{name}: the shadow of the {role} has ended: {how.outcome}; {in_production}")
 
 
-def _table(found: "list[tuple[str, ShadowState]]") -> Table:
-    table = Table(box=None, pad_edge=False)
-    for title in ("use case", "version", "role", "answers", "labels", "correct", "champion", "e-value", "until", "now"):
-        table.add_column(title, no_wrap=title != "now")
-    for name, state in found:
-        shadow, compared = state.shadow, state.comparison
-        table.add_row(
-            name,
-            f"{shadow.version} beside {shadow.champion}",
-            shadow.role,
-            f"{state.traffic.answers:,}",
-            f"{compared.labels:,}",
-            _share(compared.shadow),
-            _share(compared.champion),
-            f"{compared.proof.e_value:.2g} of {compared.proof.e_needed:.0f}",
-            f"{shadow.ends_at:%Y-%m-%d %H:%M}",
-            escape(state.summary),
+def _lines(name: str, state: "ShadowState") -> Iterator[str]:
+    shadow, compared, traffic, proof = state.shadow, state.comparison, state.traffic, state.comparison.proof
+    yield f"{name}: version {shadow.version} answers in shadow of version {shadow.champion}, as {shadow.role}"
+    yield f"  it {state.summary}; until {shadow.ends_at:%Y-%m-%d %H:%M} UTC"
+    if compared.labels:
+        yield f"  {compared.in_words}"
+        yield (
+            f"  evidence that it is better {proof.e_value:.2g}, that it is worse {proof.e_against:.2g}; "
+            f"{proof.e_needed:.0f} proves either"
         )
-    return table
-
-
-def _share(tally: "Tally") -> str:
-    return f"{tally.rate:.3f}" if tally.total else "–"
+    agreed = "" if traffic.agreement is None else f", {traffic.agreement:.1%} with the same class"
+    yield f"  {traffic.answers:,} rows answered by both{agreed}"

@@ -14,6 +14,7 @@ from dosel.monitor.comparison import Comparison, Finding, compare_arms, compare_
 from dosel.monitor.pairs import PairStore
 from dosel.registry.ledger import PromotionLedger
 from dosel.registry.shadows import Shadow
+from dosel.usecases import Shadow as Rules
 from dosel.usecases import UseCase
 
 NEWEST = 10_000
@@ -82,9 +83,7 @@ def compare(use_case: UseCase, shadow: Shadow, engine: Engine) -> Comparison:
     Raises:
         WarehouseError: the data store cannot be reached, or refused.
     """
-    rules, pairs = use_case.gate.shadow, PairStore(engine)
-    assert rules is not None
-    fall = use_case.gate.max_class_drop
+    rules, pairs, fall = _rules(use_case), PairStore(engine), use_case.gate.max_class_drop
     if is_canary(use_case, shadow):
         return compare_arms(use_case.target, rules, fall, *pairs.arms(shadow))
     return compare_pairs(use_case.target, rules, fall, pairs.of(shadow))
@@ -99,11 +98,9 @@ def state_of(use_case: UseCase, shadow: Shadow, engine: Engine, comparison: Comp
     Raises:
         WarehouseError: the data store cannot be reached, or refused.
     """
-    rules = use_case.gate.shadow
-    assert rules is not None
     comparison = comparison or compare(use_case, shadow, engine)
     proof = comparison.proof
-    short = rules.min_labels - comparison.labels
+    short = _rules(use_case).min_labels - comparison.labels
     missing = ""
     if short > 0:
         missing = f"{short:,} more labelled rows"
@@ -117,8 +114,12 @@ def state_of(use_case: UseCase, shadow: Shadow, engine: Engine, comparison: Comp
 
 def is_canary(use_case: UseCase, shadow: Shadow) -> bool:
     """Whether clients get answers of a shadow."""
-    rules = use_case.gate.shadow
-    return rules is not None and rules.share > 0 and shadow.role == "challenger"
+    return _rules(use_case).share > 0 and shadow.role == "challenger"
+
+
+def _rules(use_case: UseCase) -> Rules:
+    """The declared rules, or the defaults: a shadow may outlive its declaration, or the setting of a process."""
+    return use_case.gate.shadow or Rules()
 
 
 def expired(shadow: Shadow) -> bool:

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 def decide(use_case: UseCase, registry: Registry, engine: Engine) -> list[ShadowEnd]:
     """Count new labels of each open shadow, and end those that are decided.
 
+    Without a declared shadow none starts; one that runs is decided by the default rules.
+
     Returns:
         The decisions made now.
 
@@ -34,10 +36,7 @@ def decide(use_case: UseCase, registry: Registry, engine: Engine) -> list[Shadow
     """
     model, rules = use_case.model_name, use_case.gate.shadow
     _end_superseded(registry, model)
-    if rules is None:
-        how = ShadowEnd("stopped", SHADOW, f"{use_case.name} no longer declares a shadow")
-        return [how for shadow in registry.ledger.open_shadows(model) if registry.end_shadow(shadow, how)]
-    if rules.watch_back:
+    if rules is not None and rules.watch_back:
         _start_control(use_case, registry, timedelta(days=rules.max_days))
     decisions = []
     for shadow in registry.ledger.open_shadows(model):
@@ -51,7 +50,7 @@ def decide(use_case: UseCase, registry: Registry, engine: Engine) -> list[Shadow
         if decision is not None and _act(registry, shadow, decision):
             log.info("%s version %d in shadow: %s, %s", model, shadow.version, decision.outcome, decision.reason)
             decisions.append(decision)
-    if decisions and rules.watch_back:
+    if decisions and rules is not None and rules.watch_back:
         _start_control(use_case, registry, timedelta(days=rules.max_days))
     return decisions
 
@@ -70,7 +69,7 @@ def steer(
     shadow = next((s for s in registry.ledger.open_shadows(model) if s.role == role), None)
     if shadow is None:
         raise PromotionRefused(f"{model}: no version is in shadow as {role}; `dosel shadow` lists those that are")
-    evidence = state_of(use_case, shadow, engine).evidence() if use_case.gate.shadow else {}
+    evidence = state_of(use_case, shadow, engine).evidence()
     if action == "promote":
         how = ShadowEnd("promoted" if role == "challenger" else "rolled back", actor, reason, evidence)
         _move(registry, shadow, how, "manual")
