@@ -58,7 +58,7 @@ def test_production_refuses_a_cluster_without_tls(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("DOSEL_CLUSTER", "tcp://scheduler:8786")
     assert Settings.load().cluster
     monkeypatch.setenv("DOSEL_ENVIRONMENT", "production")
-    with pytest.raises(SettingsError, match="DOSEL_CLUSTER=tcp://scheduler:8786 is not protected: .*; use tls://"):
+    with pytest.raises(SettingsError, match=r"DOSEL_CLUSTER=tcp://scheduler:8786 is not protected: .*; use tls://"):
         Settings.load()
 
 
