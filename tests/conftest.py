@@ -74,6 +74,14 @@ def nothing_beside() -> Iterator[None]:
     assert set(beside.glob("**/*")) == before, f"tests wrote into {beside}"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def keys_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The ledgers are signed with a key of the tests, and not with that of the person who runs them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("settings")))
+        yield
+
+
 @pytest.fixture
 def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the caller's decides what a test sees; MLflow does not report home."""

@@ -31,6 +31,7 @@ from dosel.usecases.covertype import COVERTYPE
 from tests.integration.stores import copy_database
 from tests.integration.test_promotion_ledger import assert_is_chain
 from tests.integration.worlds import World, read_report
+from tests.ledgers import drop_triggers
 
 FAMILIES = ("poor", "fair", "good")
 
@@ -168,6 +169,7 @@ class TestTrust:
 
     def test_a_manifest_that_was_changed_vouches_for_nothing(self, three: World) -> None:
         with connect(three.settings.warehouse_url).begin() as connection:
+            drop_triggers(connection)
             connection.execute(text("UPDATE manifests SET files = '{}' WHERE version = 3"))
         registry = registry_of(three)
         with pytest.raises(UntrustedModel):
@@ -289,6 +291,7 @@ class TestLostVersions:
         self, three: World, engine: Engine
     ) -> None:
         with engine.begin() as connection:
+            drop_triggers(connection)
             for table in ("verdicts", "promotions", "projections", "manifests", "promotion_notes"):
                 connection.execute(text(f"DELETE FROM {table}"))
         registry = registry_of(three)
@@ -543,6 +546,7 @@ def test_another_split_fails_closed(side: str, world: World, engine: Engine) -> 
 def _rewrite(engine: Engine, run_id: str, tags: dict[str, str]) -> None:
     """Has the ledger hold other tags of a training, as one with another split would have recorded them."""
     with engine.begin() as connection:
+        drop_triggers(connection)
         row = connection.execute(select(MANIFESTS).where(MANIFESTS.c.run_id == run_id, MANIFESTS.c.version > 0)).one()
         facts = replace(Facts(**json.loads(row.facts)), tags=tags)
         manifest = Manifest(row.model, row.version, run_id, json.loads(row.files), facts)

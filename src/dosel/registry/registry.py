@@ -1,17 +1,20 @@
 """Model versions and Production. The promotion ledger is the truth; MLflow's aliases and stage follow it."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Engine
+
 from dosel.db.engine import connect
 from dosel.errors import ModelNotFound, PromotionConflict, PromotionRefused, UntrustedModel
 from dosel.model import bundle, tags
 from dosel.registry.attested import read_version, with_facts
+from dosel.registry.heads import publish_or_log
 from dosel.registry.ledger import Evidence, Kind, Promotion, PromotionLedger
 from dosel.registry.manifests import Manifest
 from dosel.registry.projection import PRODUCTION, Projection, entered, evidence_of, newest_of, sync_aliases
@@ -32,13 +35,22 @@ class Registry:
     cannot be reached, or refused).
     """
 
-    def __init__(self, tracking_uri: str, ledger: PromotionLedger) -> None:
+    def __init__(
+        self, tracking_uri: str, ledger: PromotionLedger, on_promotion: Callable[[], None] = lambda: None
+    ) -> None:
         self._ledger = ledger
         self._store = Store(tracking_uri)
+        self._on_promotion = on_promotion
 
     @classmethod
-    def opened(cls, settings: Settings) -> "Registry":
-        return cls(settings.tracking_uri, PromotionLedger(connect(settings.warehouse_url)))
+    def opened(cls, settings: Settings, engine: Engine | None = None) -> "Registry":
+        """The registry of these settings, which signs the ledgers' head after each promotion.
+
+        Args:
+            engine: the data store, if the caller has connected to it.
+        """
+        engine = engine or connect(settings.warehouse_url)
+        return cls(settings.tracking_uri, PromotionLedger(engine), lambda: publish_or_log(engine, settings))
 
     @property
     def ledger(self) -> PromotionLedger:
@@ -164,7 +176,8 @@ class Registry:
             evidence = evidence or evidence_of(self._ledger, version, before.version, "manual")
             entry = self._ledger.append(name, version.version, actor, reason, _with_live(evidence, ends), after, ends)
             sync_aliases(lock, self._store, self._ledger, name)
-            return entry
+        self._on_promotion()
+        return entry
 
     def judged(self, version: ModelVersion, report: Mapping[str, Any], kind: Kind) -> Evidence:
         """The evidence of a promotion that follows from the gate's report, as in `gate.json`."""
@@ -209,7 +222,8 @@ class Registry:
             evidence = evidence_of(self._ledger, version, now.version, "rollback")
             entry = self._ledger.append(name, version.version, actor, reason, _with_live(evidence, ends), after, ends)
             sync_aliases(lock, self._store, self._ledger, name)
-            return entry
+        self._on_promotion()
+        return entry
 
     def start_shadow(
         self,
