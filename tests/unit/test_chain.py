@@ -153,8 +153,8 @@ def test_nothing_but_lines_of_batches_can_be_removed(engine: Engine, key: Signin
     def forge(connection: Connection) -> None:
         row = connection.execute(select(NOTES).where(NOTES.c.id == 1)).mappings().one()
         last = chain.Entry(*connection.execute(select(CHAIN).order_by(CHAIN.c.sequence.desc())).first())  # type: ignore[misc]
-        digest = chain.sha256(chain.content(NOTES, row))
-        entry = chain.Entry(11, "removed", NOTES.name, "[1]", digest, last.hash, "")
+        digest = chain.sha256(chain.content(row))
+        entry = chain.Entry(11, "removed", "promotion_notes", "[1]", digest, last.hash, "")
         connection.execute(insert(CHAIN).values(entry._replace(hash=entry.expected_hash())._asdict()))
 
     behind_its_back(engine)

@@ -27,7 +27,7 @@ class User:
 MLFLOW = User("mlflow", ("mlflows3",))
 """MLflow's server, which proxies all access to artifacts."""
 
-PIPELINE = User("pipeline", ("data", "processed"))
+PIPELINE = User("pipeline", ("data", "processed", "heads"))
 """The tasks in Airflow's workers."""
 
 

@@ -6,11 +6,11 @@ longer fits the next one. So the hash of the last entry, kept elsewhere, vouches
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
+import msgspec
 from sqlalchemy import ColumnElement, Connection, RowMapping, Table, and_, insert, select, update
 
 from dosel.db.tables import (
@@ -38,6 +38,9 @@ SEALED: Mapping[str, Table] = {
     table.name: table for table in (PROMOTIONS, NOTES, MANIFESTS, VERDICTS, SHADOWS, SHADOW_ENDS, *REMOVABLE)
 }
 """The tables whose rows have entries, by name."""
+
+
+_encoded = msgspec.json.Encoder(order="sorted").encode
 
 
 class Entry(NamedTuple):
@@ -90,12 +93,12 @@ def seal_all(connection: Connection) -> None:
         _append(connection, "added", table, rows)
 
 
-def content(table: Table, row: RowMapping) -> dict[str, str | int]:
+def content(row: RowMapping) -> dict[str, str | int]:
     """A row's values by column, as its digest covers them.
 
     Empty values are left out, so that a new column that may be empty leaves the digests of older rows as they are.
     """
-    return {column.name: _value(row[column.name]) for column in table.c if row[column.name] is not None}
+    return {name: _value(value) for name, value in row.items() if value is not None}
 
 
 def row_key(table: Table, row: RowMapping) -> str:
@@ -105,7 +108,7 @@ def row_key(table: Table, row: RowMapping) -> str:
 
 def canonical(value: Any) -> bytes:
     """JSON by RFC 8785, for values that consist of lists, texts, whole numbers and objects with ASCII names."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+    return _encoded(value)
 
 
 def sha256(value: Any) -> str:
@@ -122,7 +125,7 @@ def _append(connection: Connection, kind: Kind, table: Table, rows: Iterable[Row
     entries, sequence, previous = [], head.sequence, head.hash
     for row in rows:
         sequence += 1
-        entry = Entry(sequence, kind, table.name, row_key(table, row), sha256(content(table, row)), previous, "")
+        entry = Entry(sequence, kind, str(table.name), row_key(table, row), sha256(content(row)), previous, "")
         previous = entry.expected_hash()
         entries.append(entry._replace(hash=previous)._asdict())
     connection.execute(insert(CHAIN), entries)

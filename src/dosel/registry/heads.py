@@ -119,8 +119,10 @@ def publish(engine: Engine, settings: Settings) -> Head | None:
         WarehouseError: the data store cannot be reached.
     """
     key = signing_key(settings)
-    head = sign_head(engine, key) if key else None
-    heads = Heads.opened(settings)
+    if key is None:
+        # A process without a key has no access to the heads either.
+        return None
+    head, heads = sign_head(engine, key), Heads.opened(settings)
     if head is None or head.sequence <= heads.last_sequence():
         return None
     heads.add(head)

@@ -167,7 +167,7 @@ def _wrong_removal(entry: Entry, added: Entry | None) -> Iterator[str]:
 def _rows(connection: Connection) -> Iterator[tuple[tuple[str, str], Mapping[str, str | int]]]:
     for table in SEALED.values():
         for row in connection.execute(select(table)).mappings():
-            yield (table.name, row_key(table, row)), content(table, row)
+            yield (table.name, row_key(table, row)), content(row)
 
 
 def _named(place: Iterable[str]) -> str:
