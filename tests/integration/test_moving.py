@@ -28,7 +28,6 @@ from dosel.registry.registry import Registry
 from dosel.registry.store import ModelVersion
 from dosel.registry.verdicts import Verdict
 from dosel.usecases.covertype import COVERTYPE
-from tests.integration.stores import copy_database
 from tests.integration.test_promotion_ledger import assert_is_chain
 from tests.integration.worlds import World, read_report
 from tests.ledgers import drop_triggers
@@ -36,28 +35,18 @@ from tests.ledgers import drop_triggers
 FAMILIES = ("poor", "fair", "good")
 
 
-@pytest.fixture(scope="session")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder for copies of `three`'s databases."""
-    return tmp_path_factory.mktemp("three")
-
-
 @pytest.fixture
-def three(world: World, kept: Path) -> World:
-    """Versions 1 to 3, registered; 1, then 2 entered Production. On files, made once and copied."""
-    urls = (world.settings.tracking_uri, world.settings.warehouse_url)
-    databases = [Path(url.removeprefix("sqlite:///")) for url in urls if url.startswith("sqlite")]
-    if databases and all((kept / database.name).exists() for database in databases):
-        for database in databases:
-            copy_database(kept / database.name, database)
-        return world
-    registry = registry_of(world)
-    for number, family in enumerate(FAMILIES, 1):
-        assert world.register(family) == number
-    for number in (1, 2):
-        registry.promote(registry.version(world.name, number), "me", f"number {number}")
-    for database in databases:
-        copy_database(database, kept / database.name)
+def three(world: World) -> World:
+    """Versions 1 to 3, registered; 1, then 2 entered Production."""
+
+    def make() -> None:
+        registry = registry_of(world)
+        for number, family in enumerate(FAMILIES, 1):
+            assert world.register(family) == number
+        for number in (1, 2):
+            registry.promote(registry.version(world.name, number), "me", f"number {number}")
+
+    world.prepared("three registered", make)
     return world
 
 
