@@ -66,9 +66,6 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_sessionstart() -> None:
     """Makes collecting and testing quick, with some million objects in memory that no test frees."""
     gc.set_threshold(50_000, 20, 20)
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        # At its import it searches every module that is loaded, so before all others.
-        import skops.io  # noqa: F401
 
 
 def pytest_collection_finish() -> None:
