@@ -28,6 +28,10 @@ from dosel.usecases import UseCase
 log = logging.getLogger(__name__)
 
 
+ON_ITS_WAY = timedelta(seconds=10)
+"""A younger entry may not be in MLflow yet. After that time, the process that finds it missing there writes it."""
+
+
 class Registry:
     """MLflow's registry at `tracking_uri`, together with the promotion ledger.
 
@@ -41,6 +45,8 @@ class Registry:
         self._ledger = ledger
         self._store = Store(tracking_uri)
         self._on_promotion = on_promotion
+        self.on_entry: Callable[[], None] = lambda: None
+        """Called once an entry is in the ledger, before MLflow's aliases follow."""
 
     @classmethod
     def opened(cls, settings: Settings, engine: Engine | None = None) -> "Registry":
@@ -103,15 +109,20 @@ class Registry:
     def production_number(self, name: str) -> int | None:
         """The number of the version in Production, cheaply; None while there is none.
 
-        If alias and ledger differ, they are reconciled first.
+        If alias and ledger differ, they are reconciled first, unless the process that wrote the entry is about to.
         """
         number, last = self._store.alias(name, PRODUCTION), self._ledger.last(name)
-        if last is not None and last.to_version == number:
-            return number
+        if last is not None and (last.to_version == number or self._is_on_its_way(last, number)):
+            return last.to_version
         if last is None and number is None:
             return None
         version = self.reconcile(name).version
         return version.version if version else None
+
+    def _is_on_its_way(self, last: Promotion, number: int | None) -> bool:
+        """Whether the alias is where it was before the last entry, which was written a moment ago."""
+        fresh = abs(datetime.now(UTC) - last.at) < ON_ITS_WAY
+        return fresh and number == last.from_version and self._ledger.projected(last.model) == last.sequence - 1
 
     def production(self, name: str) -> ModelVersion | None:
         """The version in Production, or None."""
@@ -175,6 +186,7 @@ class Registry:
             before = sync_aliases(lock, self._store, self._ledger, name)
             evidence = evidence or evidence_of(self._ledger, version, before.version, "manual")
             entry = self._ledger.append(name, version.version, actor, reason, _with_live(evidence, ends), after, ends)
+            self.on_entry()
             sync_aliases(lock, self._store, self._ledger, name)
         self._on_promotion()
         return entry
@@ -221,6 +233,7 @@ class Registry:
             )
             evidence = evidence_of(self._ledger, version, now.version, "rollback")
             entry = self._ledger.append(name, version.version, actor, reason, _with_live(evidence, ends), after, ends)
+            self.on_entry()
             sync_aliases(lock, self._store, self._ledger, name)
         self._on_promotion()
         return entry
