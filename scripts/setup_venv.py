@@ -3,7 +3,8 @@
     python3 scripts/setup_venv.py
 
 Writes inside the project's folder only: `.venv`, and `.cache` for packages (a cache of your own can be
-named with UV_CACHE_DIR and PIP_CACHE_DIR). Does nothing if the environment is up to date.
+named with UV_CACHE_DIR and PIP_CACHE_DIR). UV_COMPILE_BYTECODE=0 leaves compiling to the imports. Does nothing if the
+environment is up to date.
 """
 
 import fcntl
