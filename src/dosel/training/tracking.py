@@ -87,6 +87,7 @@ class CandidateRuns:
         self._params = {param.key: param for param in params_of(estimator, deep=True)}
         self._tags = {tag.key: tag.value for tag in class_of(estimator)}
         self._runs: dict[int, str] = {}
+        self._cpu_seconds = 0.0
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="candidate-runs")
         self._written: list[Future[Any]] = []
 
@@ -99,6 +100,7 @@ class CandidateRuns:
             self._raise_errors()
 
     def __call__(self, scored: ScoredCandidate) -> None:
+        self._cpu_seconds += scored.cpu_seconds
         log.info(
             "%s %d/%d  %s  score %.4f  (best %.4f)%s",
             self._family,
@@ -111,6 +113,17 @@ class CandidateRuns:
         )
         self._raise_errors()
         self._written.append(self._writer.submit(self._write, scored, get_current_time_millis()))
+
+    def log_speed(self, seconds: float, cores: int) -> None:
+        """Log how many cores the candidates kept busy, on whichever machine, in a search of that duration."""
+        log.info(
+            "%s: %d candidates in %.1f s; %d cores available, %.1f busy on average",
+            self._family,
+            len(self._written),
+            seconds,
+            cores,
+            self._cpu_seconds / seconds,
+        )
 
     def write_later(self, write: Callable[[], object]) -> None:
         """Run `write` in the same thread, after everything that was submitted before."""
