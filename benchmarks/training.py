@@ -27,8 +27,9 @@ import pandas as pd
 from benchmarks.installation import Mlflow, in_a_process, peak_mb, say
 from dosel.rows import frames, hashing
 from dosel.settings import Settings
+from dosel.training.fan_out import Threads
 from dosel.training.preprocessing import CLASSIFIER
-from dosel.training.train import TrainingData, cores, train
+from dosel.training.train import TrainingData, train
 from dosel.usecases import Feature, Range
 from dosel.usecases.covertype import COVERTYPE
 from external.columns import as_words, coded
@@ -90,7 +91,7 @@ def compared(bares: Sequence[Outcome], ours: Sequence[Outcome], count: int, sour
     sides = {"bare GridSearchCV": bares, "dosel, tracked and registered": ours}
     seconds = {name: median(o.seconds for o in outcomes) for name, outcomes in sides.items()}
     base = seconds["bare GridSearchCV"]
-    say(f"{count:,} rows ({source}), 27 candidates, {cores(-1)} cores; medians of {len(ours)} rounds\n")
+    say(f"{count:,} rows ({source}), 27 candidates, {Threads(-1).cores()} cores; medians of {len(ours)} rounds\n")
     say("| search | seconds | of bare | best | test accuracy |\n|---|---:|---:|---|---:|")
     for name, outcomes in sides.items():
         last = outcomes[-1]
@@ -146,7 +147,7 @@ def tracked(data: TrainingData, uri: str, experiment: str) -> Outcome:
     use_case = replace(USE_CASE, experiment=experiment)
     pipeline = Pipeline(use_case, Settings(tracking_uri=uri, warehouse_url="sqlite://"))
     started = perf_counter()
-    number = pipeline.register(train(use_case, data, uri, pipeline.registry.ledger, SEED, jobs=-1))
+    number = pipeline.register(train(use_case, data, uri, pipeline.registry.ledger, SEED, engine=Threads(-1)))
     seconds = perf_counter() - started
     run = MlflowClient(uri).get_run(pipeline.registry.version(use_case.model_name, number).run_id)
     params = {name: int(run.data.params[f"best_{CLASSIFIER}__{name}"]) for name in FOREST.space}

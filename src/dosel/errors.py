@@ -57,6 +57,22 @@ class TrainingError(DoselError):
     """The rows cannot give a meaningful model."""
 
 
+class ClusterError(DoselError):
+    """The Dask cluster cannot do its part of a training."""
+
+
+class ClusterUnavailable(ClusterError):
+    """The cluster's scheduler or its workers cannot be reached; try again."""
+
+
+class ClusterMismatch(ClusterError):
+    """A worker's software differs from the driver's, so that its scores might differ, too."""
+
+
+class ClusterTaskKilled(ClusterError):
+    """A task was given up because its workers died while they ran it."""
+
+
 class NotExplainable(DoselError):
     """A version has no training rows, which explanations need."""
 

@@ -33,6 +33,7 @@ from dosel.sources.lake import open_lake
 from dosel.sources.opened import source_of
 from dosel.sources.table import Table
 from dosel.training.candidates import CandidateCallback
+from dosel.training.engines import engine_of
 from dosel.training.train import TrainingData, family_key, train
 from dosel.usecases import UseCase, adapted
 from dosel.warehouse.batches import BatchStore
@@ -225,7 +226,8 @@ class Pipeline:
         ledger = self._registry.ledger
         seed, reason = training_seed(self._engine, self._use_case, s.seed)
         data = self._training_data()
-        run_id = train(self._use_case, data, s.tracking_uri, ledger, seed, s.jobs, on_candidate, s.studies_url)
+        with engine_of(self._use_case, s) as engine:
+            run_id = train(self._use_case, data, s.tracking_uri, ledger, seed, engine, on_candidate, s.studies_url)
         self._registry.store.note_run(run_id, f"Trained because of: {reason}.")
         return run_id
 

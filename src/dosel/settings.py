@@ -159,7 +159,14 @@ class Settings(BaseSettings):
     seed: int = 42
     """Seed of folds, forests and samples."""
     jobs: int = -1
-    """Processor cores that a training uses; -1 means all."""
+    """Processor cores that a training uses on its own machine; -1 means all."""
+    cluster: str = ""
+    """Address of the Dask scheduler whose workers score candidates, as `tls://host:8786`; empty means threads of the
+    training's own process."""
+    cluster_certificate: str = Field("", repr=False)
+    """Certificate and private key that the cluster's members share, as PEM in base64; needed for a `tls://` address."""
+    trainings: Annotated[int, Field(ge=1)] = 1
+    """Number of trainings that run at the same time in the whole installation."""
 
     @property
     def promote_key_names(self) -> dict[str, str]:
@@ -272,7 +279,16 @@ class Settings(BaseSettings):
             raise SettingsError("settings: " + "; ".join(wrong)) from None
         if settings.environment == "production":
             credentials.refuse_defaults(os.environ)
+            settings._refuse_open_cluster()
         return settings
+
+    def _refuse_open_cluster(self) -> None:
+        if self.cluster and not (self.cluster.startswith("tls://") and self.cluster_certificate):
+            raise SettingsError(
+                f"DOSEL_ENVIRONMENT=production, but DOSEL_CLUSTER={self.cluster} is not protected: a scheduler runs "
+                "the code of everybody who reaches it: use tls://host:port and a DOSEL_CLUSTER_CERTIFICATE, as "
+                "`make secrets` writes it"
+            )
 
 
 def _listed(text: str) -> list[str]:

@@ -27,6 +27,7 @@ from dosel.quality import check
 from dosel.registry.ledger import PromotionLedger
 from dosel.rows import frames, hashing
 from dosel.training import search
+from dosel.training.fan_out import Threads
 from dosel.training.preprocessing import pipeline
 from dosel.training.train import TrainingData, family_key, train, training_key
 from dosel.usecases import Family, Range, UseCase
@@ -90,7 +91,7 @@ def data(received: Received) -> TrainingData:
 def searched(data: TrainingData, empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """The declared search, once: the address of the store it was told to, and its run. Tests only look at it."""
     uri = empty_store(empty_mlflow, tmp_path_factory.mktemp("searched"))
-    return uri, train(COVERTYPE, data, uri, ledger_of(uri), seed=1, jobs=2)
+    return uri, train(COVERTYPE, data, uri, ledger_of(uri), seed=1, engine=Threads(2))
 
 
 @pytest.fixture
@@ -148,8 +149,8 @@ def test_a_family_that_was_finished_is_taken_over_by_the_next_training(
 
     monkeypatch.setattr("dosel.training.train.search_of", ended)
     with pytest.raises(KeyboardInterrupt):
-        train(two, data, tracking_uri, ledger_of(tracking_uri), seed=1, jobs=1)
-    run_id = train(two, data, tracking_uri, ledger_of(tracking_uri), seed=1, jobs=1)
+        train(two, data, tracking_uri, ledger_of(tracking_uri), seed=1, engine=Threads(1))
+    run_id = train(two, data, tracking_uri, ledger_of(tracking_uri), seed=1, engine=Threads(1))
     assert searched == ["random_forest", "second", "second"]
     first = family_run(tracking_uri, run_id)
     assert first.data.tags[MLFLOW_PARENT_RUN_ID] == run_id
@@ -255,7 +256,10 @@ def test_the_same_training_is_not_done_again(comparison: Run, searched_uri: str,
     before = Counter(run.info.status for run in runs(searched_uri))
     shuffled = data.table.sample(frac=1, random_state=0)
     again = TrainingData(shuffled, hashing.row_keys(COVERTYPE, shuffled), (7,))
-    assert train(COVERTYPE, again, searched_uri, ledger_of(searched_uri), seed=1, jobs=2) == comparison.info.run_id
+    assert (
+        train(COVERTYPE, again, searched_uri, ledger_of(searched_uri), seed=1, engine=Threads(2))
+        == comparison.info.run_id
+    )
     assert Counter(run.info.status for run in runs(searched_uri)) == before
 
 
@@ -294,7 +298,7 @@ def test_runs_of_a_killed_training_are_marked_as_killed(tracking_uri: str, data:
     left = client.create_run(here, tags={tags.TRAINING_KEY: key}).info.run_id
     candidate = client.create_run(here, tags={MLFLOW_PARENT_RUN_ID: left}).info.run_id
     others = client.create_run(here, tags={tags.TRAINING_KEY: "another training, which goes on"}).info.run_id
-    run_id = train(TINY, data, tracking_uri, ledger_of(tracking_uri), seed=1, jobs=1)
+    run_id = train(TINY, data, tracking_uri, ledger_of(tracking_uri), seed=1, engine=Threads(1))
     statuses = {i: client.get_run(i).info.status for i in (left, candidate, others, run_id)}
     killed, running = RunStatus.to_string(RunStatus.KILLED), RunStatus.to_string(RunStatus.RUNNING)
     assert statuses == {left: killed, candidate: killed, others: running, run_id: "FINISHED"}
@@ -307,10 +311,10 @@ def test_a_training_that_failed_is_done_again(tracking_uri: str, data: TrainingD
     grid = TINY.families[0].space
     broken = replaced(families=(Family("random_forest", no_forest, grid),))
     with pytest.raises(ValueError, match="criterion"):
-        train(broken, data, tracking_uri, ledger_of(tracking_uri), seed=1, jobs=1)
+        train(broken, data, tracking_uri, ledger_of(tracking_uri), seed=1, engine=Threads(1))
     failed = runs(tracking_uri)
     assert [run.info.status for run in failed] == ["FAILED", "FAILED"]
-    assert train(TINY, data, tracking_uri, ledger_of(tracking_uri), seed=1, jobs=1) not in {
+    assert train(TINY, data, tracking_uri, ledger_of(tracking_uri), seed=1, engine=Threads(1)) not in {
         run.info.run_id for run in failed
     }
 
@@ -325,7 +329,9 @@ def test_autologging_ends_with_the_training(whole_search: Run, searched_uri: str
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_seed_decides_the_forest(seed: int, tracking_uri: str, data: TrainingData) -> None:
-    run = family_run(tracking_uri, train(TINY, data, tracking_uri, ledger_of(tracking_uri), seed=seed, jobs=1))
+    run = family_run(
+        tracking_uri, train(TINY, data, tracking_uri, ledger_of(tracking_uri), seed=seed, engine=Threads(1))
+    )
     model = mlflow.sklearn.load_model(f"runs:/{run.info.run_id}/model")
     assert model.named_steps["classifier"].random_state == seed
 
@@ -337,7 +343,7 @@ def test_the_same_rows_and_seed_give_the_same_models(
     digests = []
     for number, (seed, jobs) in enumerate(((1, 2), (1, 1), (2, 2))):
         uri = empty_store(empty_mlflow, tmp_path, str(number))
-        made = train(EACH_FAMILY, data, uri, ledger_of(uri), seed=seed, jobs=jobs)
+        made = train(EACH_FAMILY, data, uri, ledger_of(uri), seed=seed, engine=Threads(jobs))
         of = {family.name: family_run(uri, made, family.name) for family in EACH_FAMILY.families}
         digests.append({name: run.data.tags[tags.MODEL_DIGEST] for name, run in of.items()})
     first, again, other = digests
@@ -438,7 +444,7 @@ def test_rows_that_are_too_few_are_refused_before_a_run_is_made(
             tracking_uri,
             ledger_of(tracking_uri),
             seed=1,
-            jobs=1,
+            engine=Threads(1),
         )
     assert runs(tracking_uri) == []
 

@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from dosel.training.candidates import ScoredCandidate
+from dosel.training.fan_out import Threads
 from dosel.training.grid_search import GridSearchCV
 from dosel.training.optuna_search import OptunaSearchCV
 from dosel.training.search import search_of
@@ -118,7 +119,7 @@ def test_search_calls_back_with_each_candidate(kind: str, received: Any) -> None
     declared, made, expected = DECLARED[kind]
     table = check(COVERTYPE, received(300), "uci").accepted
     family = Family("knn", neighbours, {"n_neighbors": (1, 5, 9), "weights": ("uniform", "distance")}, search=declared)
-    search = search_of(COVERTYPE, family, seed=1, jobs=1)
+    search = search_of(COVERTYPE, family, seed=1, engine=Threads(1))
     assert isinstance(search, made)
     scored: list[ScoredCandidate] = []
     search.on_candidate = scored.append
@@ -133,4 +134,4 @@ def test_search_calls_back_with_each_candidate(kind: str, received: Any) -> None
 def test_grid_rejects_a_range() -> None:
     family = Family("knn", neighbours, {"n_neighbors": Range(1, 9, integer=True)})
     with pytest.raises(TypeError, match="n_neighbors has a range"):
-        search_of(COVERTYPE, family, seed=1, jobs=1)
+        search_of(COVERTYPE, family, seed=1, engine=Threads(1))

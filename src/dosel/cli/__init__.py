@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from dosel import __version__
-from dosel.cli import answers, events, ledgers, models, platform, rows, shadow
+from dosel.cli import answers, cluster, events, ledgers, models, platform, rows, shadow
 from dosel.compose.commands import jobs
 from dosel.errors import DoselError
 
@@ -16,6 +16,7 @@ cli = typer.Typer(no_args_is_help=True, add_completion=False, help="A model regi
 for part in (platform, rows, answers, models, ledgers, events):
     cli.add_typer(part.commands)
 cli.add_typer(shadow.commands)
+cli.add_typer(cluster.commands, name="cluster")
 cli.add_typer(jobs, name="compose")
 
 

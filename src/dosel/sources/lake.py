@@ -16,8 +16,8 @@ from dosel.usecases import LakeRows, UseCase
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
-DATA, PROCESSED = "data", "processed"
-"""The buckets: source files, and preprocessed rows."""
+DATA, PROCESSED, TRAINING_ROWS = "data", "processed", "training-rows"
+"""The buckets: source files, preprocessed rows, and the rows that the workers of a cluster train on."""
 
 _HALF = ".half-"
 """Beginning of the name of a file that is being written."""
@@ -30,6 +30,9 @@ class Lake(Protocol):
 
     def get(self, bucket: str, key: str) -> bytes | None:
         """An object's content; None if there is no such object."""
+
+    def holds(self, bucket: str, key: str) -> bool:
+        """Whether there is such an object."""
 
     def put(self, bucket: str, key: str, content: bytes) -> None:
         """Write an object atomically: a concurrent reader gets the old content."""
@@ -54,6 +57,9 @@ class FolderLake:
             return None
         except OSError as error:
             raise SourceError(f"{self.address(bucket, key)} cannot be read: {error}") from error
+
+    def holds(self, bucket: str, key: str) -> bool:
+        return (self._folder / bucket / key).exists()
 
     def put(self, bucket: str, key: str, content: bytes) -> None:
         file = self._folder / bucket / key
@@ -91,6 +97,13 @@ class S3Lake:
             except (self._s3.exceptions.NoSuchKey, self._s3.exceptions.NoSuchBucket):
                 return None
             return body
+
+    def holds(self, bucket: str, key: str) -> bool:
+        with self._named_errors(bucket, key):
+            try:
+                return self._s3.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)["KeyCount"] > 0
+            except self._s3.exceptions.NoSuchBucket:
+                return False
 
     def put(self, bucket: str, key: str, content: bytes) -> None:
         with self._named_errors(bucket, key):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan, nan
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Any
 
 from sklearn.base import clone
@@ -25,6 +25,7 @@ class ScoredCandidate:
         score: mean over the folds; `best` is the best of those done.
         metrics: its entries of `cv_results_`, times in seconds, without those that are NaN.
         pruned: whether it was given up before its last fold; its score is then that of the folds it had.
+        cpu_seconds: processor time of its folds, in the threads that scored them.
     """
 
     number: int
@@ -35,9 +36,13 @@ class ScoredCandidate:
     best: float
     metrics: Mapping[str, float]
     pruned: bool = False
+    cpu_seconds: float = 0.0
 
 
 CandidateCallback = Callable[[ScoredCandidate], None]
+
+Figures = dict[str, float]
+"""A candidate's figures on one fold: `test_scores`, and `fit_time`, `score_time` and `cpu_time` in seconds."""
 
 
 @dataclass(frozen=True)
@@ -61,18 +66,21 @@ def prepare_fold(preprocessing: Pipeline, plan: Strategy, X: Any, y: Any, train:
     return Fold((x_train, y_train), (x_test, y_test), fitted - started, perf_counter() - fitted)
 
 
-def score_fold(plan: Strategy, model: Any, group: Sequence[Params], fold: Fold, scorer: Any) -> list[dict[str, float]]:
+def score_fold(plan: Strategy, model: Any, group: Sequence[Params], fold: Fold, scorer: Any) -> list[Figures]:
     """Score a group of candidates on one fold. Times include the fold's preprocessing, as in a whole pipeline."""
     figures = []
+    burnt = thread_time()
     for fitted in plan.fitted(model, group, *fold.train):
         started = perf_counter()
         score = float(scorer(fitted.model, *fold.test))
         seconds = perf_counter() - started
+        before, burnt = burnt, thread_time()
         figures.append(
             {
                 "test_scores": score,
                 "fit_time": nan if fitted.seconds is None else fold.fit_seconds + fitted.seconds,
                 "score_time": fold.transform_seconds + seconds,
+                "cpu_time": burnt - before,
             }
         )
     return figures

@@ -1,11 +1,11 @@
 """Optuna's TPE (Bergstra et al. 2011) as a scikit-learn search: each trial is proposed from those before.
 
-Equal rows and seed give equal trials: they run one after the other, and a proposal depends only on the seed and the
-trials before, not on whether the process was interrupted. Folds are preprocessed once and scored in parallel.
+Equal rows and seed give equal trials: a proposal depends only on the seed, the trials that were told before and those
+that were asked for together with it, not on cores, on the order of finishing, or on whether the process was
+interrupted. Folds are preprocessed once and scored in parallel.
 """
 
-import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import inf
 from time import perf_counter
 from typing import Any
@@ -15,24 +15,15 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import TPESampler
-from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from scipy.stats import rankdata
-from sklearn.base import BaseEstimator, clone, is_classifier
+from sklearn.base import BaseEstimator, clone
 from sklearn.metrics import check_scoring
-from sklearn.model_selection import check_cv
 from sklearn.utils import indexable
 
-from dosel.db.engine import engine_arguments
-from dosel.training.candidates import (
-    CandidateCallback,
-    Fold,
-    ScoredCandidate,
-    figures_at,
-    plain,
-    prepare_fold,
-    score_fold,
-)
+from dosel.training.candidates import CandidateCallback, Figures, ScoredCandidate, figures_at, plain
+from dosel.training.fan_out import Engine, Folds, Task, Threads, Work
+from dosel.training.optuna_trials import FIGURES, StoredTrials
 from dosel.training.preprocessing import CLASSIFIER
 from dosel.training.strategies import Each
 from dosel.usecases import Range, Space
@@ -40,20 +31,16 @@ from dosel.usecases import Range, Space
 UNPRUNED = 3
 """Trials that are never pruned, so that later ones have something to be compared with."""
 
-FIGURES = "figures"
-"""Attribute of a trial: its figures, a list of each over the folds it had."""
-
-log = logging.getLogger(__name__)
-
 
 class OptunaSearchCV(BaseEstimator):  # type: ignore[misc]
     """Searches the best parameters of a pipeline's last step.
 
     Args:
         space: values or a range by parameter.
-        trials: the number of trials.
+        trials: the number of trials; `at_once` of them are proposed together.
 
     Attributes:
+        engine: scores the trials; without one, `n_jobs` threads do.
         storage: URL of a database that keeps trials, so that an interrupted search can continue; "" keeps none.
         study: name of the search in that database.
         best_estimator_, best_params_, best_score_, cv_results_: as in scikit-learn's searches. Folds that a pruned
@@ -61,6 +48,7 @@ class OptunaSearchCV(BaseEstimator):  # type: ignore[misc]
     """
 
     on_candidate: CandidateCallback | None = None
+    engine: Engine | None = None
     storage: str = ""
     study: str = "search"
 
@@ -72,6 +60,7 @@ class OptunaSearchCV(BaseEstimator):  # type: ignore[misc]
         scoring: str,
         cv: int,
         trials: int,
+        at_once: int = 1,
         n_jobs: int | None = None,
         random_state: int = 0,
     ) -> None:
@@ -80,6 +69,7 @@ class OptunaSearchCV(BaseEstimator):  # type: ignore[misc]
         self.scoring = scoring
         self.cv = cv
         self.trials = trials
+        self.at_once = at_once
         self.n_jobs = n_jobs
         self.random_state = random_state
 
@@ -87,23 +77,13 @@ class OptunaSearchCV(BaseEstimator):  # type: ignore[misc]
         """Run the trials that are missing, then fit the best parameters to all rows."""
         X, y = indexable(X, y)
         self.scorer_ = check_scoring(self.estimator, self.scoring)
-        splits = list(check_cv(self.cv, y, classifier=is_classifier(self.estimator)).split(X, y))
-        parallel = joblib.Parallel(n_jobs=self.n_jobs, prefer="threads")
-        folds = parallel(joblib.delayed(prepare_fold)(self.estimator[:-1], Each(), X, y, *s) for s in splits)
-        study = self._open_study()
-        made = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
-        made = [trial for trial in made if trial.state != TrialState.FAIL]
-        if made:
-            log.info("%d trials of %s are finished; the search continues from there", len(made), self.study)
-        for number, trial in enumerate(made, 1):
-            self._report(number, trial, made[:number])
-        distributions = {name: _distribution(values) for name, values in self.space.items()}
-        while len(made) < self.trials:
-            # Seeded by the number of finished trials: the trial after an interrupted one proposes the same.
-            study.sampler = TPESampler(seed=self.random_state + len(made), n_startup_trials=UNPRUNED)
-            made.append(self._run_trial(study, study.ask(distributions), folds, parallel))
-            self._report(len(made), made[-1], made)
-        self.cv_results_ = self._results(made, len(folds))
+        work = Work(self.estimator[:-1], self.estimator.steps[-1][1], Each(), self.scorer_, self.cv)
+        made: list[FrozenTrial] = []
+        with (self.engine or Threads(self.n_jobs)).folds(work, X, y) as folds:
+            for trial in self._run_trials(folds):
+                made.append(trial)
+                self._report(len(made), trial, made)
+        self.cv_results_ = self._results(made, folds.count)
         ranks = self.cv_results_["rank_test_score"].tolist()
         best = min((i for i, trial in enumerate(made) if trial.state == TrialState.COMPLETE), key=ranks.__getitem__)
         self.best_index_ = best
@@ -119,42 +99,62 @@ class OptunaSearchCV(BaseEstimator):  # type: ignore[misc]
         """The best model's score, by the metric of the search."""
         return float(self.scorer_(self.best_estimator_, X, y))
 
-    def _open_study(self) -> optuna.Study:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        study = optuna.create_study(
-            storage=_kept_in(self.storage) if self.storage else None,
-            study_name=self.study,
-            load_if_exists=True,
-            direction="maximize",
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED),
-        )
-        for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-            # One search at a time has this name, so the process that ran this trial was killed.
-            study.tell(trial.number, state=TrialState.FAIL)
-        return study
+    def _run_trials(self, folds: Folds) -> Iterator[FrozenTrial]:
+        """Ask for `at_once` trials, score them side by side, tell their scores in the order of asking; and again.
 
-    def _run_trial(
-        self, study: optuna.Study, trial: Trial, folds: Sequence[Fold], parallel: joblib.Parallel
-    ) -> FrozenTrial:
-        """Score a trial; after the first fold it may be pruned."""
-        model = self.estimator.steps[-1][1]
-        figures: dict[str, list[float]] = {}
-        pruned = False
-        for some in (folds[:1], folds[1:]):
-            found = parallel(
-                joblib.delayed(score_fold)(Each(), model, [trial.params], fold, self.scorer_) for fold in some
+        The study is in memory and always begins with the first trial, so that proposals depend on nothing else. Trials
+        that an interrupted search has stored are proposed again, and not scored again.
+        """
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        study = optuna.create_study(direction="maximize", pruner=optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED))
+        stored = StoredTrials(self.storage, self.study)
+        distributions = {name: _distribution(values) for name, values in self.space.items()}
+        for begin in range(0, self.trials, self.at_once):
+            study.sampler = TPESampler(
+                seed=self.random_state + begin, n_startup_trials=UNPRUNED, constant_liar=self.at_once > 1
             )
-            for [of_fold] in found:
-                for name, value in of_fold.items():
-                    figures.setdefault(name, []).append(value)
-            trial.report(float(np.mean(figures["test_scores"])), step=len(figures["test_scores"]))
-            if len(figures["test_scores"]) < len(folds) and trial.should_prune():
-                pruned = True
-                break
-        trial.set_user_attr(FIGURES, figures)
-        if pruned:
-            return study.tell(trial, state=TrialState.PRUNED)
-        return study.tell(trial, float(np.mean(figures["test_scores"])))
+            asked = [study.ask(distributions) for _ in range(begin, min(begin + self.at_once, self.trials))]
+            known = [stored.figures(trial.params) for trial in asked]
+            for trial in self._score_trials(study, asked, known, folds):
+                stored.add(trial)
+                yield trial
+
+    def _score_trials(
+        self, study: optuna.Study, asked: Sequence[Trial], known: Sequence[Sequence[Figures]], folds: Folds
+    ) -> Iterator[FrozenTrial]:
+        """Score trials that were asked for together; those that look poor after their first fold are pruned.
+
+        Whether a trial is pruned is decided before the first of them is told, so it does not depend on their order.
+
+        Args:
+            known: the figures of each trial's first folds, if an interrupted search has stored them.
+        """
+        found = {trial.number: dict(enumerate(of)) for trial, of in zip(asked, known, strict=True)}
+
+        def tasks(trials: Iterable[Trial], numbers: range) -> list[Task]:
+            return [Task(t.number, i, [t.params]) for t in trials for i in numbers if i not in found[t.number]]
+
+        for task, [figures] in folds.score(tasks(asked, range(1))):
+            found[task.group][task.fold] = figures
+        for trial in asked:
+            trial.report(found[trial.number][0]["test_scores"], step=1)
+        pruned = {trial.number for trial in asked if folds.count > 1 and trial.should_prune()}
+        promising = [trial for trial in asked if trial.number not in pruned]
+        rest = folds.score(tasks(promising, range(1, folds.count)))
+        for trial in asked:
+            had = found[trial.number]
+            while trial.number not in pruned and len(had) < folds.count:
+                task, [figures] = next(rest)
+                found[task.group][task.fold] = figures
+            count = 1 if trial.number in pruned else folds.count
+            by_name = {name: [had[i][name] for i in range(count)] for name in had[0]}
+            trial.set_user_attr(FIGURES, by_name)
+            if trial.number in pruned:
+                yield study.tell(trial, state=TrialState.PRUNED)
+                continue
+            score = float(np.mean(by_name["test_scores"]))
+            trial.report(score, step=count)
+            yield study.tell(trial, score)
 
     def _results(self, made: Sequence[FrozenTrial], folds: int) -> dict[str, Any]:
         """`cv_results_`, as scikit-learn would write it for these candidates."""
@@ -191,13 +191,18 @@ class OptunaSearchCV(BaseEstimator):  # type: ignore[misc]
         pruned = trial.state == TrialState.PRUNED
         params = plain({name: trial.params[name] for name in self.space})
         self.on_candidate(
-            ScoredCandidate(number, self.trials, number, params, float(np.mean(had)), best, figures, pruned)
+            ScoredCandidate(
+                number=number,
+                of=self.trials,
+                done=number,
+                params=params,
+                score=float(np.mean(had)),
+                best=best,
+                metrics=figures,
+                pruned=pruned,
+                cpu_seconds=sum(trial.user_attrs[FIGURES].get("cpu_time", ())),
+            )
         )
-
-
-def _kept_in(url: str) -> RDBStorage:
-    address, arguments = engine_arguments(url)
-    return RDBStorage(address.render_as_string(hide_password=False), engine_kwargs=arguments)
 
 
 def _distribution(values: Sequence[Any] | Range) -> BaseDistribution:

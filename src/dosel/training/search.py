@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from dosel.training.candidates import CandidateCallback
+from dosel.training.fan_out import Engine
 from dosel.training.grid_search import GridSearchCV
 from dosel.training.optuna_search import OptunaSearchCV
 from dosel.training.preprocessing import CLASSIFIER, pipeline
@@ -29,20 +30,26 @@ class AnySearch(Protocol):
     def get_params(self, deep: bool = True) -> Mapping[str, Any]: ...
 
 
-def search_of(use_case: UseCase, family: Family, seed: int, jobs: int, storage: str = "", study: str = "") -> AnySearch:
+def search_of(
+    use_case: UseCase, family: Family, seed: int, engine: Engine, storage: str = "", study: str = ""
+) -> AnySearch:
     """An unfitted search of `family`.
 
     Args:
+        engine: what scores the candidates; the best one is fitted to all rows in this process.
         storage: URL of a database in which an Optuna search keeps its trials under the name `study`; "" keeps none.
     """
     model = pipeline(use_case, family.build(seed))
-    settings: dict[str, Any] = {"scoring": use_case.gate.metric, "cv": use_case.folds, "n_jobs": jobs}
+    settings: dict[str, Any] = {"scoring": use_case.gate.metric, "cv": use_case.folds, "n_jobs": engine.jobs}
     if family.search.kind == "optuna":
-        search = OptunaSearchCV(model, family.space, trials=family.search.trials, random_state=seed, **settings)
-        search.storage, search.study = storage, study
+        declared = family.search
+        search = OptunaSearchCV(
+            model, family.space, trials=declared.trials, at_once=declared.at_once, random_state=seed, **settings
+        )
+        search.engine, search.storage, search.study = engine, storage, study
         return search
     grid = GridSearchCV(model, _grid(family.space), error_score="raise", **settings)
-    grid.strategy = family.strategy
+    grid.engine, grid.strategy = engine, family.strategy
     return grid
 
 

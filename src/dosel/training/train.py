@@ -2,20 +2,21 @@
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import perf_counter, process_time
+from time import perf_counter
 from typing import Any
 
-import joblib
 import mlflow
 import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import Metric, Run
+from mlflow.utils.time import get_current_time_millis
 
 import dosel
 from dosel.errors import TrainingError
@@ -27,12 +28,9 @@ from dosel.training import search_log, tracking
 from dosel.training.candidates import CandidateCallback, ScoredCandidate, plain
 from dosel.training.comparison import COUNTS, compare
 from dosel.training.evaluation import confusion_figure, evaluate
+from dosel.training.fan_out import Engine
 from dosel.training.search import AnySearch, search_of
 from dosel.usecases import Family, Range, UseCase
-
-PARALLEL = {"backend": "threading"}
-"""Threads, not processes: trees are grown outside Python's lock, and in a Celery worker, which may not fork, joblib
-would silently run one process."""
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +81,7 @@ def family_key(use_case: UseCase, family: Family, data_digest: str, seed: int) -
         declaration(use_case),
         family.name,
         family.search,
+        *_at_once(family),
         sorted((name, values if isinstance(values, Range) else tuple(values)) for name, values in family.space.items()),
         seed,
     )
@@ -94,7 +93,7 @@ def train(
     tracking_uri: str,
     ledger: TrainingLedger,
     seed: int,
-    jobs: int,
+    engine: Engine,
     on_candidate: CandidateCallback | None = None,
     studies: str = "",
 ) -> str:
@@ -105,7 +104,7 @@ def train(
 
     Args:
         ledger: where the files of each model are recorded before they are uploaded.
-        jobs: cores to use; -1 is all of them.
+        engine: what scores the candidates; it changes no result.
         on_candidate: called with each candidate as soon as it is scored.
         studies: URL of a database that keeps trials, so that an interrupted search can continue; "" keeps none.
 
@@ -114,6 +113,7 @@ def train(
 
     Raises:
         TrainingError: the rows are too few, or of one class only.
+        ClusterError: the cluster of `engine` cannot score candidates.
     """
     mlflow.set_tracking_uri(tracking_uri)
     client = MlflowClient(tracking_uri)
@@ -139,29 +139,52 @@ def train(
         tags.SPLIT_VERSION: hashing.split_version(use_case),
         tags.ROWS_TRAIN: len(parts.classes),
         tags.ROWS_TEST: len(parts.test_classes),
-        tags.CORES: cores(jobs),
+        tags.CORES: engine.cores(),
     }
 
     with mlflow.start_run(run_name=f"{use_case.name} compared") as parent:
         tracking.tag(client, parent.info.run_id, origin | {tags.RUN_KIND: tags.COMPARISON})
-        _log_rows(use_case, data, parts)
-        runs = {}
-        for family in use_case.families:
+        table = parts.features.assign(**{use_case.target.name: parts.classes})
+        rows = tracking.dataset_of(table, f"{use_case.name}_clean", data.digest, use_case.target.name)
+        mlflow.log_input(rows, context="training")
+
+        def train_family(family: Family) -> str:
             own = family_key(use_case, family, data.digest, seed)
             if done := tracking.adopt_finished(client, experiment_id, own, parent, key, is_attested):
                 log.info("run %s already searched %s", done, family.name)
-                runs[family.name] = done
-                continue
-            with mlflow.start_run(run_name=f"{use_case.name} {family.name}", nested=True) as run:
+                return done
+            # MLflow keeps the open run by thread, so the parent is named.
+            name, above = f"{use_case.name} {family.name}", str(parent.info.run_id)
+            with mlflow.start_run(run_name=name, nested=True, parent_run_id=above) as run:
                 of_family = {tags.FAMILY_KEY: own, tags.FAMILY: family.name, tags.RUN_KIND: tags.OF_FAMILY}
                 tracking.tag(client, run.info.run_id, origin | of_family)
-                _log_rows(use_case, data, parts)
-                search = search_of(use_case, family, seed, jobs, studies, f"{use_case.name} {own}")
+                mlflow.log_input(rows, context="training")
+                search = search_of(use_case, family, seed, engine, studies, f"{use_case.name} {own}")
                 _search_family(use_case, search, parts, client, run, origin | of_family, ledger, on_candidate)
-                runs[family.name] = str(run.info.run_id)
+                return str(run.info.run_id)
+
+        runs = _side_by_side(engine, train_family, use_case.families)
         best = compare(client, use_case, parent.info.run_id, runs)
         tracking.tag(client, parent.info.run_id, {tags.FAMILIES: runs, tags.BEST_FAMILY: best})
     return str(parent.info.run_id)
+
+
+def _side_by_side(engine: Engine, train_family: Callable[[Family], str], families: Sequence[Family]) -> dict[str, str]:
+    """Train as many families at a time as the engine wants; return the run of each, in the declared order.
+
+    An error of one family is raised when those that have begun have ended, so that a retry finds them finished.
+    """
+    if engine.side_by_side == 1:
+        return {family.name: train_family(family) for family in families}
+    with ThreadPoolExecutor(min(engine.side_by_side, len(families)), thread_name_prefix="family") as pool:
+        trained = {family.name: pool.submit(train_family, family) for family in families}
+        try:
+            return {name: future.result() for name, future in trained.items()}
+        except BaseException as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            if not isinstance(error, Exception):
+                engine.close()
+            raise
 
 
 def _search_family(
@@ -179,27 +202,30 @@ def _search_family(
     params = search_log.settings(client, run_id, search)
     with tracking.CandidateRuns(client, run, family, search.estimator) as candidate_runs:
         search.on_candidate = _both(candidate_runs, on_candidate)
-        _fit(search, parts.features, parts.classes)
+        started = perf_counter()
+        search.fit(parts.features, parts.classes)
+        candidate_runs.log_speed(perf_counter() - started, origin[tags.CORES])
         candidate_runs.rank(search.cv_results_["rank_test_score"])
-        found = search_log.results(client, run_id, search, use_case.target, parts.features, parts.classes)
+        later = candidate_runs.write_later
+        found = search_log.results(client, run_id, search, use_case.target, parts.features, parts.classes, later)
         model = search.best_estimator_
         evaluation = evaluate(use_case.target, parts.test_classes, model.predict(parts.test_features))
-        test_metrics = {f"test_{name}": value for name, value in evaluation.metrics.items()}
-        mlflow.log_metrics(test_metrics)
-        mlflow.log_dict(evaluation.report, "evaluation/per_class_report.json")
-        mlflow.log_dict({"counts": evaluation.confusion.tolist()}, COUNTS)
+        now = get_current_time_millis()
+        metrics = [*found.metrics, *(Metric(f"test_{n}", v, now, 0) for n, v in evaluation.metrics.items())]
+        later(partial(client.log_dict, run_id, evaluation.report, "evaluation/per_class_report.json"))
+        later(partial(client.log_dict, run_id, {"counts": evaluation.confusion.tolist()}, COUNTS))
         # Drawn in the other thread: what follows here mostly waits for MLflow.
         for confusion, of, file in (
             (found.confusion, "training rows", "training_confusion_matrix.png"),
             (evaluation.confusion, "held-out rows", "evaluation/confusion_matrix.png"),
         ):
-            candidate_runs.write_later(partial(_draw, client, run_id, use_case, confusion, of, file))
+            later(partial(_draw, client, run_id, use_case, confusion, of, file))
         [answer] = model.predict_proba(frames.frame(use_case, [use_case.example]))
         known = dict(zip(map(int, model.classes_), map(float, answer), strict=True))
         own = {tags.EXAMPLE_ANSWER: known, tags.MODEL_DIGEST: digest(model)}
-        tracking.tag(client, run_id, own)
+        client.log_batch(run_id, metrics=metrics[len(found.metrics) :], tags=tracking.as_tags(own))
         facts = Facts(
-            {**found.metrics, **test_metrics},
+            {metric.key: metric.value for metric in metrics},
             {**params, **found.params},
             tracking.as_texts({**origin, **own}),
             declaration(use_case),
@@ -207,7 +233,7 @@ def _search_family(
         with TemporaryDirectory(prefix="dosel-reference-") as folder:
             training_rows = reference.write(use_case, parts.features, parts.classes, Path(folder))
             answers = held_out.write(model, parts.test_features, parts.test_classes, Path(folder))
-            tracking.log_model(use_case, run, model, facts, ledger, [training_rows, answers])
+            tracking.log_model(use_case, run, model, facts, ledger, [training_rows, answers], metrics)
     accuracy = evaluation.metrics["accuracy"]
     log.info("best %s: %s, test accuracy %.4f", family, plain(search.best_params_), accuracy)
 
@@ -216,19 +242,8 @@ def _draw(client: MlflowClient, run_id: str, use_case: UseCase, confusion: Any, 
     client.log_figure(run_id, confusion_figure(use_case.target, confusion, of), file)
 
 
-def _log_rows(use_case: UseCase, data: TrainingData, parts: Parts) -> None:
-    table = parts.features.assign(**{use_case.target.name: parts.classes})
-    tracking.log_rows(table, f"{use_case.name}_clean", data.digest, use_case.target.name)
-
-
 def _digest_of(*parts: Any) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
-
-
-def cores(jobs: int) -> int:
-    """The number of cores that a training with this `jobs` setting uses."""
-    with joblib.parallel_config(**PARALLEL):
-        return int(joblib.effective_n_jobs(jobs))
 
 
 def _both(first: CandidateCallback, second: CandidateCallback | None) -> CandidateCallback:
@@ -240,19 +255,9 @@ def _both(first: CandidateCallback, second: CandidateCallback | None) -> Candida
     return call_both
 
 
-def _fit(search: AnySearch, features: pd.DataFrame, classes: Any) -> None:
-    """Run the search and log how many cores it kept busy."""
-    started, burnt = perf_counter(), process_time()
-    with joblib.parallel_config(**PARALLEL):
-        search.fit(features, classes)
-    seconds, busy = perf_counter() - started, process_time() - burnt
-    log.info(
-        "%d candidates in %.1f s; %d cores available, %.1f busy on average",
-        len(search.cv_results_["params"]),
-        seconds,
-        cores(search.n_jobs or 1),
-        busy / seconds,
-    )
+def _at_once(family: Family) -> tuple[int, ...]:
+    """What `at_once` adds to the family's key: nothing at its default, so that older keys stay."""
+    return (family.search.at_once,) if family.search.at_once > 1 else ()
 
 
 def _check(use_case: UseCase, parts: Parts) -> None:

@@ -197,11 +197,16 @@ def _families(use_case: UseCase) -> Iterator[str]:
         elif not re.fullmatch("[a-z][a-z0-9_]*", name):
             yield f"{field}: this cannot be an alias; write a small letter, then small letters, digits and _"
     for family in use_case.families:
-        if family.search.trials < 1:
-            yield f"family {family.name!r}: search: {family.search.trials} trials find nothing; write at least 1"
-        for parameter, values in family.space.items():
-            if problem := _space(family, values):
-                yield f"family {family.name!r}: space: {parameter}: {problem}"
+        yield from (f"family {family.name!r}: {problem}" for problem in _search(family))
+
+
+def _search(family: Family) -> Iterator[str]:
+    for what in ("trials", "at_once"):
+        if (count := getattr(family.search, what)) < 1:
+            yield f"search: {count} {what.replace('_', ' ')} find nothing; write at least 1"
+    for parameter, values in family.space.items():
+        if problem := _space(family, values):
+            yield f"space: {parameter}: {problem}"
 
 
 def _space(family: Family, values: Sequence[Any] | Range) -> str | None:

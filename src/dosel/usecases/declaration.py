@@ -54,6 +54,9 @@ class Search:
     kind: SearchKind = "grid"
     trials: int = 10
     """Number of Optuna's trials; a grid tries every point."""
+    at_once: int = field(default=1, repr=False)
+    """Number of Optuna's trials that are proposed together and scored side by side. With more, a proposal knows less
+    about those before it."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,263 @@
+"""A connection to the cluster that outlives the loss of workers and of the scheduler.
+
+Tasks are functions of what they are given and read, so a lost task is submitted again, with the same result.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from dosel.cluster.preflight import check_workers
+from dosel.cluster.security import security
+from dosel.errors import ClusterTaskKilled, ClusterUnavailable
+from dosel.settings import Settings
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+PATIENCE = 45.0
+"""Seconds to wait for a scheduler, or for a first worker: Dask's own restart is over by then, or does not come."""
+
+MOST_LOSSES = 5
+"""Losses of the scheduler in a row, without a result in between, after which a search gives up."""
+
+CALL_SECONDS = 10.0
+LOOK_SECONDS = 1.0
+"""Seconds without a result after which the workers are looked at."""
+
+log = logging.getLogger(__name__)
+
+Submit = Callable[["Client", str], "Future[Any]"]
+"""Submits the task of that name."""
+
+
+class _Lost(Exception):
+    """The scheduler was lost with its tasks."""
+
+
+class Cluster:
+    """The cluster of this installation, connected at the first use. Threads may share it.
+
+    A context manager: its end closes the connection, and the scheduler drops what was asked for.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.address = settings.cluster
+        self._security = security(settings)
+        self._client: Client | None = None
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    def __enter__(self) -> "Cluster":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection for good; threads that wait for results get an error."""
+        self._is_closed = True
+        if self._client is not None:
+            self._drop(self._client)
+
+    def client(self) -> "Client":
+        """The connected client; all workers that the cluster has at the time of connecting are checked.
+
+        Raises:
+            ClusterUnavailable: no scheduler or no worker within `PATIENCE` seconds.
+            ClusterMismatch: a worker's software differs from the driver's.
+        """
+        with self._lock:
+            if self._is_closed:
+                raise ClusterUnavailable(f"the connection to {self.address} was closed")
+            if self._client is None:
+                self._client = self._connect()
+            return self._client
+
+    def cores(self) -> int:
+        """The number of tasks that the workers run at the same time."""
+        return sum(worker["nthreads"] for worker in _workers(self.client()).values())
+
+    def results(
+        self, names: Iterable[str], submit: Submit, describe: Callable[[str], str]
+    ) -> Iterator[tuple[str, Any]]:
+        """Yield the name and the result of each task as soon as it is known, in any order.
+
+        If the scheduler is lost, the tasks without a result are submitted to the next one.
+
+        Args:
+            submit: called again for the same name if the scheduler was lost.
+            describe: a task in words, for error messages.
+
+        Raises:
+            ClusterUnavailable: the cluster was away for `PATIENCE` seconds; try again.
+            ClusterTaskKilled: a task was given up because its workers died.
+            Exception: a task's own error.
+        """
+        missing, losses = list(names), 0
+        while missing:
+            client = self.client()
+            try:
+                for name, result in _round(self.address, client, missing, submit, describe):
+                    missing.remove(name)
+                    losses = 0
+                    yield name, result
+            except _Lost as error:
+                log.warning("the scheduler at %s was lost; %d tasks are submitted again", self.address, len(missing))
+                self._drop(client)
+                losses += 1
+                if losses == MOST_LOSSES:
+                    raise ClusterUnavailable(
+                        f"the Dask scheduler at {self.address} was lost {losses} times without a result; see its log"
+                    ) from error
+
+    def _connect(self) -> "Client":
+        from distributed import Client
+
+        deadline = monotonic() + PATIENCE
+        try:
+            client = Client(
+                self.address, security=self._security, timeout=PATIENCE, set_as_default=False, name="dosel-training"
+            )
+        except (OSError, TimeoutError) as error:
+            raise ClusterUnavailable(
+                f"no Dask scheduler answers at {self.address} (DOSEL_CLUSTER) within {PATIENCE:.0f} s: {error}; is it "
+                "running, with this certificate?"
+            ) from error
+        try:
+            client.wait_for_workers(1, timeout=max(deadline - monotonic(), LOOK_SECONDS))
+            check_workers(client, CALL_SECONDS)
+        except TimeoutError as error:
+            client.close(timeout=CALL_SECONDS)
+            raise _no_workers(self.address) from error
+        except BaseException:
+            client.close(timeout=CALL_SECONDS)
+            raise
+        log.info("%s: %d workers", self.address, len(_workers(client)))
+        return client
+
+    def _drop(self, client: "Client") -> None:
+        """Close a client; the next use connects again."""
+        with self._lock:
+            if self._client is client:
+                self._client = None
+                client.close(timeout=CALL_SECONDS)
+
+
+def _round(
+    address: str, client: "Client", names: Iterable[str], submit: Submit, describe: Callable[[str], str]
+) -> Iterator[tuple[str, Any]]:
+    """Submit tasks to one scheduler and yield their results.
+
+    Raises:
+        _Lost: the scheduler was lost.
+    """
+    ended: SimpleQueue[str] = SimpleQueue()
+    waiting: dict[str, Future[Any]] = {}
+    watch = _Watch(address, client)
+    with _losses():
+        for name in list(names):
+            waiting[name] = submit(client, name)
+            waiting[name].add_done_callback(lambda _, name=name: ended.put(name))
+    while waiting:
+        watch.look()
+        done = {name: waiting.pop(name) for name in _ready(ended)}
+        for name, future in done.items():
+            if future.status == "error":
+                raise _explained(future.exception(), describe(name), watch)
+            if future.status != "finished":
+                raise _Lost
+        with _losses():
+            # One call for all of them.
+            results = client.gather(list(done.values())) if done else []
+        yield from zip(done, results, strict=True)
+
+
+@contextmanager
+def _losses() -> Iterator[None]:
+    """Raise _Lost for what Dask raises when the scheduler is gone."""
+    try:
+        yield
+    except (CancelledError, OSError, TimeoutError) as error:
+        raise _Lost from error
+
+
+def _ready(ended: "SimpleQueue[str]") -> list[str]:
+    """The names of tasks that ended; empty after `LOOK_SECONDS` without one."""
+    names: list[str] = []
+    try:
+        names.append(ended.get(timeout=LOOK_SECONDS))
+        while True:
+            names.append(ended.get_nowait())
+    except Empty:
+        return names
+
+
+class _Watch:
+    """Looks at the workers now and then, since Dask itself waits for ever for workers to come."""
+
+    def __init__(self, address: str, client: "Client") -> None:
+        self._address = address
+        self._client = client
+        self._looked = self._seen = monotonic()
+        self.used: dict[str, str] = {}
+        """Each worker's memory when it was last seen, by address."""
+
+    def look(self) -> None:
+        """Look at the workers, if the last look is long enough ago.
+
+        Raises:
+            _Lost: the scheduler does not answer.
+            ClusterUnavailable: there was no worker for `PATIENCE` seconds.
+        """
+        now = monotonic()
+        if now - self._looked < LOOK_SECONDS:
+            return
+        self._looked = now
+        workers = _workers(self._client)
+        if workers:
+            self._seen = now
+        elif now - self._seen > PATIENCE:
+            raise _no_workers(self._address)
+        for worker, about in workers.items():
+            used, limit = about.get("metrics", {}).get("memory", 0), about.get("memory_limit", 0)
+            self.used[worker] = f"{used / 1e6:,.0f} MB" + (f" of {limit / 1e6:,.0f} MB" if limit else "")
+
+
+def _workers(client: "Client") -> Mapping[str, Any]:
+    """The scheduler's workers by address.
+
+    Raises:
+        _Lost: the scheduler does not answer.
+    """
+    if client.status != "running" or client.scheduler is None:
+        raise _Lost
+    with _losses():
+        found: dict[str, Any] = client.sync(client.scheduler.identity, n_workers=-1, callback_timeout=CALL_SECONDS)
+    workers: Mapping[str, Any] = found["workers"]
+    return workers
+
+
+def _no_workers(address: str) -> ClusterUnavailable:
+    return ClusterUnavailable(
+        f"the Dask scheduler at {address} had no worker for {PATIENCE:.0f} s; start workers, then try again"
+    )
+
+
+def _explained(error: BaseException, task: str, watch: _Watch) -> BaseException:
+    """The error of a task, in the user's words where Dask raised it."""
+    from distributed import KilledWorker
+
+    if not isinstance(error, KilledWorker):
+        return error
+    worker = error.last_worker.address
+    return ClusterTaskKilled(
+        f"{task} was given up: {error.allowed_failures + 1} workers died while they ran it, the last one {worker}, "
+        f"which used {watch.used.get(worker, 'memory that nobody saw')}. If that is near its limit, give workers more "
+        "memory; otherwise see the worker's log"
+    )
