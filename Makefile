@@ -86,6 +86,10 @@ soak-ingest: setup ## test the ingest: kill -9 worker, data API and database 200
 soak-monitor: setup ## test scoring, feedback and messages: killed 200 times, nothing lost or counted twice (KILLS=…)
 	@.venv/bin/python -m tests.soak.monitor $(if $(KILLS),--kills $(KILLS))
 
+.PHONY: bench-trust
+bench-trust: setup ## tamper with the ledgers in random ways, and time their verification (TAMPERINGS=…)
+	@.venv/bin/python -m benchmarks.trust $(if $(TAMPERINGS),--tamperings $(TAMPERINGS))
+
 .PHONY: bench-shadow
 bench-shadow: setup ## measure decisions on shadows, and what they cost (PARTS="decisions canary serving rollback soak")
 	@.venv/bin/python -m benchmarks.shadow $(PARTS) $(if $(STREAMS),--streams $(STREAMS))

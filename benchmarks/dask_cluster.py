@@ -65,7 +65,7 @@ class LocalDask:
     def restart(self) -> None:
         """Kill everything, and start the scheduler and as many workers again, without waiting for them.
 
-        Workers end by themselves when their scheduler is gone, and Compose starts them again; this does not wait so long.
+        Workers end by themselves without their scheduler, and Compose starts them again: this does not wait for it.
         """
         count = len(self.workers)
         self.stop()

@@ -53,7 +53,17 @@ PORTS = (
     *("AIRFLOW_PORT", "MLFLOW_PORT", "API_PORT", "STREAMLIT_PORT", "EXTERNAL_PORT"),
     *("MLFLOW_MYSQL_PORT", "DATA_STORE_PORT", "MINIO_PORT", "MINIO_CONSOLE_PORT", "DASK_PORT", "DASK_DASHBOARD_PORT"),
 )
-VOLUMES = ("airflow-logs", "data-api", "minio", "mysql", "mysql-data-store", "postgres", "serving", "valkey")
+VOLUMES = (
+    "airflow-logs",
+    "data-api",
+    "minio",
+    "mysql",
+    "mysql-data-store",
+    "postgres",
+    "serving",
+    "signing-key",
+    "valkey",
+)
 FIRST_PREDICTION_SECONDS = 900
 HEALTHY_SECONDS = 180
 """A service that was killed is well again."""

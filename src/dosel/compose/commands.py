@@ -11,9 +11,11 @@ import typer
 from dosel.compose import backup, secrets
 from dosel.compose.docker import project_name
 from dosel.credentials import refuse_forgotten
+<<<<<<< HEAD
 from dosel.embedded.services import ROOT, preparation, write_airflow_password
+=======
+>>>>>>> main
 from dosel.errors import SettingsError, StartupError
-from dosel.settings import Settings
 
 jobs = typer.Typer(no_args_is_help=True, help="Jobs of the platform in Compose.")
 CHECKOUT_SECRETS = "/checkout/.env.secrets"
@@ -25,6 +27,8 @@ Folder = Annotated[Path, typer.Argument(help="Folder of the backup.")]
 @jobs.command("check-credentials")
 def check_credentials() -> None:
     """Fail if a password or key has its default, in production or although .env.secrets exists."""
+    from dosel.settings import Settings
+
     refuse_forgotten(os.environ, CHECKOUT_SECRETS)
     Settings.load()
 
@@ -32,6 +36,8 @@ def check_credentials() -> None:
 @jobs.command("secrets")
 def make_secrets() -> None:
     """Write new passwords and keys to .env.secrets."""
+    from dosel.embedded.services import ROOT
+
     file = secrets.write(ROOT, project_name(ROOT, os.environ))
     typer.echo(f"{file.name} is written. Keep it as safe as the volumes. Start with it:")
     for part in ("external", "p2"):
@@ -41,6 +47,8 @@ def make_secrets() -> None:
 @jobs.command("backup")
 def back_up(folder: Folder) -> None:
     """Copy all volumes to a folder; the platform must be stopped."""
+    from dosel.embedded.services import ROOT
+
     copied = backup.backup(project_name(ROOT, os.environ), folder)
     typer.echo(
         f"{folder}: {', '.join(copied)}. Back up .env or .env.secrets too: it has the passwords of these volumes."
@@ -50,6 +58,8 @@ def back_up(folder: Folder) -> None:
 @jobs.command("restore")
 def restore(folder: Folder) -> None:
     """Create the volumes of a backup; none of them may exist."""
+    from dosel.embedded.services import ROOT
+
     made = backup.restore(project_name(ROOT, os.environ), folder)
     typer.echo(f"restored: {', '.join(made)}")
 
@@ -69,8 +79,15 @@ def prepare_storage() -> None:
 
 @jobs.command("prepare-airflow")
 def prepare_airflow() -> None:
+<<<<<<< HEAD
     """Migrate Airflow's database and set the size of the pool for trainings."""
     for arguments in preparation(Settings.load()):
+=======
+    """Migrate Airflow's database and create the pool for trainings."""
+    from dosel.embedded.services import PREPARATION
+
+    for arguments in PREPARATION:
+>>>>>>> main
         if code := subprocess.run([sys.executable, *arguments], check=False).returncode:
             raise StartupError(f"{' '.join(arguments[1:])} failed (exit code {code}): see above")
 
@@ -78,6 +95,9 @@ def prepare_airflow() -> None:
 @jobs.command("airflow-password")
 def airflow_password() -> None:
     """Write the administrator's password to the file that Airflow's api-server reads."""
+    from dosel.embedded.services import write_airflow_password
+    from dosel.settings import Settings
+
     write_airflow_password(Settings.load())
 
 

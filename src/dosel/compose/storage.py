@@ -29,7 +29,7 @@ class User:
 MLFLOW = User("mlflow", ("mlflows3",))
 """MLflow's server, which proxies all access to artifacts."""
 
-PIPELINE = User("pipeline", (DATA, PROCESSED, TRAINING_ROWS))
+PIPELINE = User("pipeline", (DATA, PROCESSED, TRAINING_ROWS, "heads"))
 """The tasks in Airflow's workers."""
 
 CLUSTER = User("dask", (TRAINING_ROWS,), writes=False)

@@ -5,10 +5,11 @@ and it writes child runs only after the search.
 """
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import mlflow
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -30,7 +31,7 @@ Classes = npt.NDArray[np.int64]
 class Results:
     """What was logged of a finished search: metrics, parameters, and the confusion matrix of the training rows."""
 
-    metrics: dict[str, float]
+    metrics: list[Metric]
     params: dict[str, str]
     confusion: npt.NDArray[np.int64]
 
@@ -43,23 +44,31 @@ def settings(client: MlflowClient, run_id: str, search: AnySearch) -> dict[str, 
 
 
 def results(
-    client: MlflowClient, run_id: str, search: AnySearch, target: Target, features: pd.DataFrame, truth: Classes
+    client: MlflowClient,
+    run_id: str,
+    search: AnySearch,
+    target: Target,
+    features: pd.DataFrame,
+    truth: Classes,
+    write_later: Callable[[Callable[[], object]], None],
 ) -> Results:
-    """Log the best candidate, its metrics on the training rows and `cv_results_`, after the search."""
+    """Log the best candidate, its metrics on the training rows and `cv_results_`, after the search.
+
+    Args:
+        write_later: calls what uploads a file, in another thread.
+    """
     now = get_current_time_millis()
     predicted, figures = training_metrics(search, features, truth)
     figures["best_cv_score"] = float(search.best_score_)
     best = {f"best_{name}": str(value) for name, value in search.best_params_.items()}
-    client.log_batch(
-        run_id,
-        metrics=[Metric(name, value, now, 0) for name, value in figures.items()],
-        params=[Param(name, value) for name, value in best.items()],
-    )
+    metrics = [Metric(name, value, now, 0) for name, value in figures.items()]
+    client.log_batch(run_id, metrics=metrics, params=[Param(name, value) for name, value in best.items()])
     table = io.StringIO()
     pd.DataFrame(search.cv_results_).to_csv(table, index=False)
-    mlflow.log_text(table.getvalue(), "cv_results.csv")
-    mlflow.log_text(f"<!DOCTYPE html>\n<meta charset='utf-8'>\n{estimator_html_repr(search)}", "estimator.html")
-    return Results(figures, best, confusion_counts(target, truth, predicted))
+    page = f"<!DOCTYPE html>\n<meta charset='utf-8'>\n{estimator_html_repr(search)}"
+    write_later(partial(client.log_text, run_id, table.getvalue(), "cv_results.csv"))
+    write_later(partial(client.log_text, run_id, page, "estimator.html"))
+    return Results(metrics, best, confusion_counts(target, truth, predicted))
 
 
 def training_metrics(search: AnySearch, features: pd.DataFrame, truth: Classes) -> tuple[Classes, dict[str, float]]:

@@ -15,6 +15,7 @@ import numpy as np
 from sklearn.base import clone, is_classifier
 from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor, RandomForestClassifier, RandomForestRegressor
 
+from dosel.training.forest_growth import grow
 from dosel.usecases import StrategyName
 
 Params = Mapping[str, Any]
@@ -79,7 +80,7 @@ class ForestPrefixes:
         sizes = [_with(model, params).n_estimators for params in group]
         whole = max(range(len(group)), key=sizes.__getitem__)
         started = perf_counter()
-        forest = _with(model, group[whole]).fit(features, target)
+        forest = grow(_with(model, group[whole]), features, target)
         seconds = perf_counter() - started
         votes = _Votes(forest)
         for i, size in enumerate(sizes):

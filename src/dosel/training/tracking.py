@@ -11,6 +11,7 @@ from typing import Any, Self
 import mlflow
 import pandas as pd
 from mlflow import MlflowClient
+from mlflow.data.pandas_dataset import PandasDataset
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Param, Run, RunStatus, RunTag
 from mlflow.models import Model, infer_signature
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
@@ -176,19 +177,27 @@ def format_params(params: Mapping[str, Any]) -> str:
     )
 
 
-def log_rows(rows: pd.DataFrame, name: str, digest: str, target: str) -> None:
-    """Log the name and digest of the training rows as the run's dataset; the rows stay in the warehouse."""
+def dataset_of(rows: pd.DataFrame, name: str, digest: str, target: str) -> PandasDataset:
+    """The training rows' name, digest and columns, as a run's dataset; the rows stay in the warehouse."""
     # MLflow stores at most 36 characters of a digest; a tag has all of it.
-    dataset = mlflow.data.from_pandas(rows, name=name, targets=target, digest=digest[:36])
-    mlflow.log_input(dataset, context="training")
+    return mlflow.data.from_pandas(rows, name=name, targets=target, digest=digest[:36])
 
 
 def log_model(
-    use_case: UseCase, run: Run, model: Any, facts: Facts, ledger: TrainingLedger, extra_files: Sequence[Path] = ()
+    use_case: UseCase,
+    run: Run,
+    model: Any,
+    facts: Facts,
+    ledger: TrainingLedger,
+    extra_files: Sequence[Path] = (),
+    metrics: Sequence[Metric] = (),
 ) -> None:
     """Write the model and its backend to local files, record their digests in the ledger, then upload them.
 
     The order is what makes the digests trustworthy: nobody else has seen the files when they are hashed.
+
+    Args:
+        metrics: the run's metrics as they were logged, which become the model's, too.
     """
     client, run_id = MlflowClient(), str(run.info.run_id)
     logged = client.create_logged_model(run.info.experiment_id, "model", run_id, params=dict(facts.params))
@@ -216,11 +225,8 @@ def log_model(
     client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
     # At their own times, so that MLflow shows them beside the model and not as second values of the run.
-    histories = (client.get_metric_history(run_id, name) for name in facts.metrics)
     figures = [
-        Metric(metric.key, metric.value, metric.timestamp, metric.step, model_id=logged.model_id)
-        for history in histories
-        for metric in history
+        Metric(metric.key, metric.value, metric.timestamp, metric.step, model_id=logged.model_id) for metric in metrics
     ]
     client.log_batch(run_id, metrics=figures)
 
@@ -240,4 +246,9 @@ def as_texts(tags: Mapping[str, Any]) -> dict[str, str]:
 
 def tag(client: MlflowClient, run_id: str, tags: Mapping[str, Any]) -> None:
     """Set tags of a run in one call; values other than text are written as JSON."""
-    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in as_texts(tags).items()])
+    client.log_batch(run_id, tags=as_tags(tags))
+
+
+def as_tags(tags: Mapping[str, Any]) -> list[RunTag]:
+    """Tags as MLflow's client takes them."""
+    return [RunTag(name, value) for name, value in as_texts(tags).items()]

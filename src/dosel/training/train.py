@@ -15,7 +15,8 @@ import mlflow
 import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import Metric, Run
+from mlflow.utils.time import get_current_time_millis
 
 import dosel
 from dosel.errors import TrainingError
@@ -143,7 +144,9 @@ def train(
 
     with mlflow.start_run(run_name=f"{use_case.name} compared") as parent:
         tracking.tag(client, parent.info.run_id, origin | {tags.RUN_KIND: tags.COMPARISON})
-        _log_rows(use_case, data, parts)
+        table = parts.features.assign(**{use_case.target.name: parts.classes})
+        rows = tracking.dataset_of(table, f"{use_case.name}_clean", data.digest, use_case.target.name)
+        mlflow.log_input(rows, context="training")
 
         def train_family(family: Family) -> str:
             own = family_key(use_case, family, data.digest, seed)
@@ -155,7 +158,7 @@ def train(
             with mlflow.start_run(run_name=name, nested=True, parent_run_id=above) as run:
                 of_family = {tags.FAMILY_KEY: own, tags.FAMILY: family.name, tags.RUN_KIND: tags.OF_FAMILY}
                 tracking.tag(client, run.info.run_id, origin | of_family)
-                _log_rows(use_case, data, parts)
+                mlflow.log_input(rows, context="training")
                 search = search_of(use_case, family, seed, engine, studies, f"{use_case.name} {own}")
                 _search_family(use_case, search, parts, client, run, origin | of_family, ledger, on_candidate)
                 return str(run.info.run_id)
@@ -203,25 +206,26 @@ def _search_family(
         search.fit(parts.features, parts.classes)
         candidate_runs.log_speed(perf_counter() - started, origin[tags.CORES])
         candidate_runs.rank(search.cv_results_["rank_test_score"])
-        found = search_log.results(client, run_id, search, use_case.target, parts.features, parts.classes)
+        later = candidate_runs.write_later
+        found = search_log.results(client, run_id, search, use_case.target, parts.features, parts.classes, later)
         model = search.best_estimator_
         evaluation = evaluate(use_case.target, parts.test_classes, model.predict(parts.test_features))
-        test_metrics = {f"test_{name}": value for name, value in evaluation.metrics.items()}
-        mlflow.log_metrics(test_metrics)
-        mlflow.log_dict(evaluation.report, "evaluation/per_class_report.json")
-        mlflow.log_dict({"counts": evaluation.confusion.tolist()}, COUNTS)
+        now = get_current_time_millis()
+        metrics = [*found.metrics, *(Metric(f"test_{n}", v, now, 0) for n, v in evaluation.metrics.items())]
+        later(partial(client.log_dict, run_id, evaluation.report, "evaluation/per_class_report.json"))
+        later(partial(client.log_dict, run_id, {"counts": evaluation.confusion.tolist()}, COUNTS))
         # Drawn in the other thread: what follows here mostly waits for MLflow.
         for confusion, of, file in (
             (found.confusion, "training rows", "training_confusion_matrix.png"),
             (evaluation.confusion, "held-out rows", "evaluation/confusion_matrix.png"),
         ):
-            candidate_runs.write_later(partial(_draw, client, run_id, use_case, confusion, of, file))
+            later(partial(_draw, client, run_id, use_case, confusion, of, file))
         [answer] = model.predict_proba(frames.frame(use_case, [use_case.example]))
         known = dict(zip(map(int, model.classes_), map(float, answer), strict=True))
         own = {tags.EXAMPLE_ANSWER: known, tags.MODEL_DIGEST: digest(model)}
-        tracking.tag(client, run_id, own)
+        client.log_batch(run_id, metrics=metrics[len(found.metrics) :], tags=tracking.as_tags(own))
         facts = Facts(
-            {**found.metrics, **test_metrics},
+            {metric.key: metric.value for metric in metrics},
             {**params, **found.params},
             tracking.as_texts({**origin, **own}),
             declaration(use_case),
@@ -229,18 +233,13 @@ def _search_family(
         with TemporaryDirectory(prefix="dosel-reference-") as folder:
             training_rows = reference.write(use_case, parts.features, parts.classes, Path(folder))
             answers = held_out.write(model, parts.test_features, parts.test_classes, Path(folder))
-            tracking.log_model(use_case, run, model, facts, ledger, [training_rows, answers])
+            tracking.log_model(use_case, run, model, facts, ledger, [training_rows, answers], metrics)
     accuracy = evaluation.metrics["accuracy"]
     log.info("best %s: %s, test accuracy %.4f", family, plain(search.best_params_), accuracy)
 
 
 def _draw(client: MlflowClient, run_id: str, use_case: UseCase, confusion: Any, of: str, file: str) -> None:
     client.log_figure(run_id, confusion_figure(use_case.target, confusion, of), file)
-
-
-def _log_rows(use_case: UseCase, data: TrainingData, parts: Parts) -> None:
-    table = parts.features.assign(**{use_case.target.name: parts.classes})
-    tracking.log_rows(table, f"{use_case.name}_clean", data.digest, use_case.target.name)
 
 
 def _digest_of(*parts: Any) -> str:
