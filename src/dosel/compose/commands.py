@@ -11,10 +11,6 @@ import typer
 from dosel.compose import backup, secrets
 from dosel.compose.docker import project_name
 from dosel.credentials import refuse_forgotten
-<<<<<<< HEAD
-from dosel.embedded.services import ROOT, preparation, write_airflow_password
-=======
->>>>>>> main
 from dosel.errors import SettingsError, StartupError
 
 jobs = typer.Typer(no_args_is_help=True, help="Jobs of the platform in Compose.")
@@ -79,15 +75,11 @@ def prepare_storage() -> None:
 
 @jobs.command("prepare-airflow")
 def prepare_airflow() -> None:
-<<<<<<< HEAD
     """Migrate Airflow's database and set the size of the pool for trainings."""
-    for arguments in preparation(Settings.load()):
-=======
-    """Migrate Airflow's database and create the pool for trainings."""
-    from dosel.embedded.services import PREPARATION
+    from dosel.embedded.services import preparation
+    from dosel.settings import Settings
 
-    for arguments in PREPARATION:
->>>>>>> main
+    for arguments in preparation(Settings.load()):
         if code := subprocess.run([sys.executable, *arguments], check=False).returncode:
             raise StartupError(f"{' '.join(arguments[1:])} failed (exit code {code}): see above")
 
