@@ -12,7 +12,7 @@ import psutil
 
 from benchmarks.installation import HOST, ROOT, free_port, wait_until
 from dosel.cluster.connection import Cluster
-from dosel.cluster.security import new_certificate
+from dosel.credentials import new_certificate
 from dosel.settings import Settings
 
 START_SECONDS = 90

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dosel.pipeline import Pipeline
 
 TRAINING_POOL = "training"
-"""Airflow pool with one slot, created at start: one training at a time in the whole installation."""
+"""Airflow pool with `DOSEL_TRAININGS` slots, set at start: as many trainings at a time in the whole installation."""
 
 MESSAGES_EVERY = timedelta(minutes=5)
 

@@ -16,7 +16,7 @@ import pytest
 from benchmarks.dask_cluster import LocalDask, local_dask
 from dosel.cluster import connection, preflight
 from dosel.cluster.connection import Cluster
-from dosel.cluster.security import new_certificate
+from dosel.credentials import new_certificate
 from dosel.errors import ClusterMismatch, ClusterTaskKilled, ClusterUnavailable
 from dosel.model.fingerprint import digest
 from dosel.quality import check
@@ -110,10 +110,18 @@ def few_rows(use_case: UseCase) -> Rows:
     return frames.canonical(use_case, pd.DataFrame(table)), rng.choice(list(use_case.target.labels), 240)
 
 
+def narrowed(family: Family) -> Family:
+    """The family with at most two values of a parameter and four trials."""
+    space = {name: values if isinstance(values, Range) else values[:2] for name, values in family.space.items()}
+    return dataclasses.replace(family, space=space, search=dataclasses.replace(family.search, trials=4))
+
+
 @pytest.fixture(scope="module")
 def in_threads(rows: Rows) -> list[tuple[UseCase, Family, Rows, AnySearch]]:
-    """Every declared family, and one with trials that are asked for together, searched in threads."""
-    families = [(use_case, family) for use_case in (COVERTYPE, PENGUINS, EMPLOYEES) for family in use_case.families]
+    """Every declared family on a part of its space, and one with trials asked for together, searched in threads."""
+    families = [
+        (use_case, narrowed(family)) for use_case in (COVERTYPE, PENGUINS, EMPLOYEES) for family in use_case.families
+    ]
     found = []
     for use_case, family in [*families, (COVERTYPE, TRIALS)]:
         of_use_case = rows if use_case is COVERTYPE else few_rows(use_case)

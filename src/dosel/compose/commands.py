@@ -67,15 +67,19 @@ def prepare_storage() -> None:
 
     root = (_set("MINIO_ROOT_USER"), _set("MINIO_ROOT_PASSWORD"))
     keys = {storage.MLFLOW: _set("MLFLOW_S3_SECRET_KEY"), storage.PIPELINE: _set("PIPELINE_S3_SECRET_KEY")}
+    # Without one, there is no cluster that needs it.
+    if for_cluster := os.environ.get("CLUSTER_S3_SECRET_KEY"):
+        keys[storage.CLUSTER] = for_cluster
     storage.prepare(_set("DOSEL_S3_ENDPOINT"), root, keys)
 
 
 @jobs.command("prepare-airflow")
 def prepare_airflow() -> None:
-    """Migrate Airflow's database and create the pool for trainings."""
-    from dosel.embedded.services import PREPARATION
+    """Migrate Airflow's database and set the size of the pool for trainings."""
+    from dosel.embedded.services import preparation
+    from dosel.settings import Settings
 
-    for arguments in PREPARATION:
+    for arguments in preparation(Settings.load()):
         if code := subprocess.run([sys.executable, *arguments], check=False).returncode:
             raise StartupError(f"{' '.join(arguments[1:])} failed (exit code {code}): see above")
 

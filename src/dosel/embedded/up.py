@@ -21,11 +21,11 @@ from dosel.embedded.airflow_runs import AirflowRuns
 from dosel.embedded.home import SOURCE, Home
 from dosel.embedded.processes import GONE, Processes, end_on_signals, ignore_signals
 from dosel.embedded.services import (
-    PREPARATION,
     ROOT,
     Service,
     environment,
     make_bucket,
+    preparation,
     services,
     write_airflow_password,
 )
@@ -239,7 +239,7 @@ class Platform:
 
     def _prepare_airflow(self, env: dict[str, str]) -> None:
         log = self._processes.log("airflow-prepare")
-        for arguments in PREPARATION:
+        for arguments in preparation(self._settings):
             with log.open("ab") as output:
                 process = subprocess.Popen(
                     [sys.executable, *arguments],
