@@ -18,9 +18,12 @@ def asked_for() -> list[tuple[str, Requirement]]:
     """What pyproject.toml asks for, with the lock that has to give it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    assert extras.keys() == ON_TOP.keys()
+    assert extras.keys() == ON_TOP.keys() | {"cluster"}
     asked = [(RUNTIME, line) for line in project["dependencies"]]
-    asked += [(ON_TOP[extra], line) for extra, lines in extras.items() for line in lines]
+    for extra, lock in ON_TOP.items():
+        # Both have the extra `cluster` in them.
+        assert "dosel[cluster]" in extras[extra]
+        asked += [(lock, line) for line in (*extras[extra], *extras["cluster"]) if line != "dosel[cluster]"]
     return [(lock, Requirement(line)) for lock, line in asked]
 
 
