@@ -68,7 +68,7 @@ def with_workers(dask: LocalDask, count: int) -> LocalDask:
     """The cluster with that many workers."""
     if dask.scheduler is None:
         dask.start_scheduler()
-    dask.workers = [worker for worker in dask.workers if worker.is_running()]
+    dask.workers = [worker for worker in dask.workers if worker.poll() is None]
     for _ in range(count - len(dask.workers)):
         dask.start_worker()
     while len(dask.workers) > count:
@@ -150,8 +150,7 @@ def test_a_kill_changes_no_score(killed: str, family: Family, two_workers: Local
         if len(seen) != 3:
             return
         if killed == "scheduler":
-            two_workers.kill_scheduler()
-            two_workers.start_scheduler()
+            two_workers.restart()
             return
         for _ in range(1 if killed == "worker" else 2):
             two_workers.kill_worker()
