@@ -1,6 +1,6 @@
-"""A data API that gives one good batch and then misbehaves, on a real socket: what that costs, and what is lost.
+"""A data API on a real socket that sends one valid batch and then misbehaves.
 
-Every row ends in a bounded retry or in one clear error; the batch from before is there, and the account is right.
+Every case ends in limited retries or one clear error; the first batch is stored, and the audit passes.
 """
 
 import gzip
@@ -34,8 +34,8 @@ def body(rows: Any, number: int, **changes: Any) -> bytes:
 
 
 def answer(content: bytes, status: str = "200 OK", *headers: str, length: int | None = None) -> bytes:
-    told = len(content) if length is None else length
-    head = [f"HTTP/1.1 {status}", f"Content-Length: {told}", "Connection: close", *headers]
+    declared = len(content) if length is None else length
+    head = [f"HTTP/1.1 {status}", f"Content-Length: {declared}", "Connection: close", *headers]
     return "\r\n".join(head).encode() + b"\r\n\r\n" + content
 
 
@@ -48,7 +48,7 @@ def hangs_up(peer: socket.socket, done: Event) -> None:
 
 
 def floods(peer: socket.socket, done: Event) -> None:
-    """A hundred megabytes of what begins like a batch."""
+    """Send a hundred megabytes that begin like a batch."""
     peer.sendall(answer(b'{"data": [', length=100 * MB))
     for _ in range(100):
         peer.sendall(b" " * MB)
@@ -100,7 +100,7 @@ CASES: dict[str, tuple[Talk, type[SourceError], str, int]] = {
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Seconds between tries; nobody really waits."""
+    """Seconds of each wait between attempts; the tests do not really wait."""
     waited: list[float] = []
     monkeypatch.setattr("tenacity.nap.time", SimpleNamespace(sleep=waited.append))
     return waited
@@ -125,15 +125,15 @@ def after_a_good_batch(rows: list[list[str]], then: Talk) -> Talk:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_misbehaving_source_ends_in_bounded_tries_or_one_error(
+def test_a_misbehaving_source_ends_in_limited_retries_or_one_error(
     case: str, pipeline: Pipeline, received: Received, waits: list[float]
 ) -> None:
-    talk, kind, told, tries = CASES[case]
+    talk, kind, message, tries = CASES[case]
     before = psutil.Process().memory_info().rss
     with server(after_a_good_batch(received(20), talk)) as (url, served):
         timeout = 20 if "MB" in case else TIMEOUT
         began = time.monotonic()
-        with pytest.raises(SourceError, match=told) as raised:
+        with pytest.raises(SourceError, match=message) as raised:
             pipeline.ingest(DataApi(url, 6, "uci", timeout, 13))
         assert time.monotonic() - began < timeout * (tries + 1) + 10
         assert len(served) == 1 + tries
@@ -147,7 +147,7 @@ def test_a_misbehaving_source_ends_in_bounded_tries_or_one_error(
     pipeline.batches.audit()
 
 
-def test_empty_data_ends_the_ingest(pipeline: Pipeline, received: Received, waits: list[float]) -> None:
+def test_an_empty_batch_ends_the_ingest(pipeline: Pipeline, received: Received, waits: list[float]) -> None:
     with server(after_a_good_batch(received(20), says(answer(body([], 2))))) as (url, served):
         assert [record.number for record in pipeline.ingest(DataApi(url, 6, "uci", TIMEOUT, 13))] == [1]
         assert (len(served), waits) == (2, [])
@@ -157,7 +157,7 @@ def test_empty_data_ends_the_ingest(pipeline: Pipeline, received: Received, wait
 def test_no_batch_is_missing_after_the_source_recovers(
     case: str, pipeline: Pipeline, received: Received, waits: list[float]
 ) -> None:
-    """Twice it misbehaves, then it gives the batch that was due and says that there are no more."""
+    """The source fails twice, then sends the missing batch and the end of the data."""
     bad = CASES[case][0]
     answers = iter([says(answer(body(received(20), 1))), bad, bad, says(answer(SECOND)), says(answer(body([], 3)))])
 

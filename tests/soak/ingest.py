@@ -155,7 +155,7 @@ class Soak:
 
     def _kill(self, victim: str, worker: Any) -> None:
         if victim == "worker":
-            # The state is read when it cannot change any more.
+            # The state is read after the kill, when it cannot change.
             worker.kill()
             worker.join(TIMEOUT_SECONDS)
         inside = self._state.value == ingest_worker.OPEN

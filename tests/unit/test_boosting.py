@@ -1,4 +1,4 @@
-"""Boosted trees in ONNX against the libraries that grew them, on rows at their very thresholds."""
+"""Boosted trees in ONNX against XGBoost and LightGBM, also on rows exactly at the trees' thresholds."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def classes(x: Any, kinds: int) -> Any:
 
 
 def beside(compiled: OnnxClassifier) -> Any:
-    """For each threshold a row exactly at it, and the nearest ones on either side."""
+    """For each threshold, a row exactly at it and the nearest float on either side."""
     at = [(column, value) for column, values in compiled.thresholds() for value in values]
     made = rows(3 * len(at), seed=5)
     for i, (column, value) in enumerate(at):
@@ -38,13 +38,15 @@ def beside(compiled: OnnxClassifier) -> Any:
     [
         (lambda: lightgbm.LGBMClassifier(n_estimators=40, num_leaves=20, n_jobs=1, verbose=-1), from_lightgbm, 1e-12),
         (lambda: xgboost.XGBClassifier(n_estimators=40, n_jobs=1), from_xgboost, 1e-6),
-        # So few rows a leaf must have that some trees do not split at all.
+        # With this minimum leaf size, some trees do not split at all.
         (lambda: lightgbm.LGBMClassifier(min_child_samples=250, n_jobs=1, verbose=-1), from_lightgbm, 1e-12),
         (lambda: xgboost.XGBClassifier(n_estimators=30, min_child_weight=80, n_jobs=1), from_xgboost, 1e-6),
     ],
     ids=["lightgbm", "xgboost", "lightgbm stumps", "xgboost stumps"],
 )
-def test_boosted_trees_are_the_librarys_own(build: Any, convert: Any, furthest: float, kinds: int) -> None:
+def test_converted_boosted_trees_equal_the_librarys_predictions(
+    build: Any, convert: Any, furthest: float, kinds: int
+) -> None:
     x = rows(600, seed=1)
     model = build().fit(x, classes(x, kinds))
     compiled = OnnxClassifier(convert(model, WIDTH))
@@ -64,7 +66,7 @@ def test_boosted_trees_are_the_librarys_own(build: Any, convert: Any, furthest: 
         (lambda: xgboost.XGBClassifier(booster="gblinear"), from_xgboost, "gblinear"),
     ],
 )
-def test_an_unsupported_booster_is_named(build: Any, convert: Any, words: str) -> None:
+def test_conversion_names_an_unsupported_booster(build: Any, convert: Any, words: str) -> None:
     x = rows(300, seed=1)
     model = build().fit(x, classes(x, 3))
     with pytest.raises(NotConvertible, match=words):
