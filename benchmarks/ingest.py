@@ -1,4 +1,4 @@
-"""Measures ingest and reading for training, side by side with the usual ways, on one server.
+"""Measures ingest and reading for training beside common alternatives, on one server.
 
 python -m benchmarks.ingest [--rows 116000] [--total 581012] [--rounds 3]
 """
@@ -49,13 +49,13 @@ class Way:
 
 
 class Bench:
-    """The ways to write and read, each on empty tables."""
+    """The alternatives for writing and reading, each on empty tables."""
 
     def __init__(self, server: MariaDB, rows: Rows) -> None:
         self._url = server.url()
         self._rows = rows
         self._settings = Settings(warehouse_url=self._url)
-        # What the ways without dosel need; dosel's own connections are without it, but one.
+        # The alternatives need local_infile; dosel enables it on its loading connection only.
         self._plain = create_engine(server.url(dialect="mysql+pymysql"), connect_args={"local_infile": True})
 
     def bare(self) -> None:
@@ -67,7 +67,7 @@ class Bench:
             connection.exec_driver_sql(f"CREATE TABLE bare ({columns}) ENGINE=InnoDB CHARSET utf8mb4")
 
     def ours(self) -> None:
-        """dosel's tables, empty."""
+        """Create dosel's tables, empty."""
         engine = connect(self._url)
         drop(engine, COVERTYPE)
         engine.dispose()
@@ -93,7 +93,7 @@ class Bench:
         return len(self._rows)
 
     def load_data(self) -> int:
-        """Write a file in the fastest way and load it into one bare table."""
+        """Write a file in the fastest way, and load it into one table without keys."""
         with self._plain.begin() as connection:
             self._load(connection, map("\t".join, self._rows), "bare", COLUMNS)
         return len(self._rows)
@@ -113,7 +113,7 @@ class Bench:
         return len(self._rows)
 
     def dosel_ingest(self) -> int:
-        """The function that the DAG's task calls, starting from parsed JSON."""
+        """Call the function of the DAG's task, starting from parsed JSON."""
         self._pipeline.ingest(OneByOne([lambda: self._rows]))
         return len(self._rows)
 
