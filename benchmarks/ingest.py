@@ -41,7 +41,7 @@ INSERT = f"INSERT INTO bare ({COLUMNS}) VALUES ({MARKS})"
 
 
 @dataclass(frozen=True)
-class Way:
+class Alternative:
     """A way to write or read rows: its median rows per second."""
 
     name: str
@@ -142,7 +142,7 @@ def timed(prepare: Callable[[], None] | None, way: Callable[[], int]) -> float:
     return rows / (time.perf_counter() - start)
 
 
-def measure(bench: Bench, rounds: int) -> dict[str, Way]:
+def measure(bench: Bench, rounds: int) -> dict[str, Alternative]:
     """Run every way once in each round, so that other load affects all of them."""
     ways: dict[str, tuple[str, Callable[[], None] | None, Callable[[], int]]] = {
         "row": ("row by row, one bare table", bench.bare, bench.row_by_row),
@@ -158,7 +158,7 @@ def measure(bench: Bench, rounds: int) -> dict[str, Way]:
     for _ in track(range(rounds), "rounds", console=Console(stderr=True)):
         for key, (_, prepare, way) in ways.items():
             rates[key].append(timed(prepare, way))
-    return {key: Way(ways[key][0], statistics.median(rates[key])) for key in ways}
+    return {key: Alternative(ways[key][0], statistics.median(rates[key])) for key in ways}
 
 
 def ingest_all(url: str, files: list[Path]) -> tuple[float, float]:
@@ -216,7 +216,7 @@ def main() -> None:
 
 def report(
     asked: argparse.Namespace,
-    ways: dict[str, Way],
+    ways: dict[str, Alternative],
     held: dict[str, int],
     ingest: tuple[float, float],
     read: tuple[float, float],

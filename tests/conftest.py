@@ -79,7 +79,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def nothing_beside() -> Iterator[None]:
+def no_stray_mlruns() -> Iterator[None]:
     """Check that MLflow wrote no files into the working directory instead of the test's store."""
     beside = Path(__file__).resolve().parent.parent / "mlruns"
     before = set(beside.glob("**/*"))

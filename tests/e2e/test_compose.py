@@ -370,8 +370,8 @@ def test_production_refuses_default_passwords(stack: Stack, tmp_path: Path) -> N
     refused = Stack(stack.environment | settings, project="dosel-e2e-refused")
     try:
         assert refused.try_compose(PLATFORM, "up", "-d").returncode != 0
-        said = refused.compose(PLATFORM, "logs", "credentials")
-        assert [credential.name for credential in CREDENTIALS if credential.name not in said] == []
+        logs = refused.compose(PLATFORM, "logs", "credentials")
+        assert [credential.name for credential in CREDENTIALS if credential.name not in logs] == []
         assert [c["Name"] for c in refused.containers() if c["State"]["Running"]] == []
         # The refused start left empty volumes, which do not prevent new secrets.
         assert refused.left()["volumes"]

@@ -114,14 +114,14 @@ class Soak:
         try:
             self._finish(self._worker())
             while self.tally.kills.total() < self._kills:
-                self._once()
+                self._kill_one_worker()
                 progress.update(task, completed=self.tally.kills.total())
             self._api.restart_numbering()
             worker = self._worker()
             self._finish(worker)
             if worker.exitcode:
                 raise SystemExit("the last run, in which nothing was killed, failed")
-            self._judge()
+            self._compare()
         finally:
             self._api.stop()
         return self.tally
@@ -133,7 +133,7 @@ class Soak:
         worker.start()
         return worker
 
-    def _once(self) -> None:
+    def _kill_one_worker(self) -> None:
         """Run one worker and kill it while it writes, unless the source ends before."""
         victim = self._random.choices(list(VICTIMS), list(VICTIMS.values()))[0]
         skipped, share = self._random.randrange(3), self._random.random()
@@ -179,7 +179,7 @@ class Soak:
             worker.kill()
             raise SystemExit("a worker did not end")
 
-    def _judge(self) -> None:
+    def _compare(self) -> None:
         """Compare the acknowledged batches with the stored ones."""
         tally = self.tally
         store = Pipeline(COVERTYPE, Settings(warehouse_url=self._database.url())).batches

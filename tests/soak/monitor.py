@@ -84,15 +84,19 @@ def main() -> None:
         PromotionLedger(connect(url)).append(NAME, 1, "a soak", "first")
         dice, work, kills = random.Random(asked.seed), Work(), 0
         add_work(settings, work, 0, dice)
-        longest = unkilled(settings, work)
+        longest = run_without_kill(settings, work)
         for number in range(1, asked.kills + 1):
             add_work(settings, work, number, dice)
             child = started(settings, work)
             time.sleep(dice.uniform(0, longest))
             os.kill(child, signal.SIGKILL)
             kills += os.WIFSIGNALED(os.waitpid(child, 0)[1])
-        unkilled(settings, work)
-        result = {"kills": kills, **counted(settings, work), **delivered(work, Counter(received.incidents))}
+        run_without_kill(settings, work)
+        result = {
+            "kills": kills,
+            **compare_truths(settings, work),
+            **compare_messages(work, Counter(received.incidents)),
+        }
     sys.stdout.write(f"RESULT {json.dumps(result)}\n")
     wrong = [result[name] for name in ("labels_lost", "labels_doubled", "truths_lost", "truths_doubled", "events_lost")]
     sys.exit(any(wrong) or result["events_repeated_share"] > 0.01)
@@ -138,7 +142,7 @@ def started(settings: Settings, work: Work) -> int:
     os._exit(0)
 
 
-def unkilled(settings: Settings, work: Work) -> float:
+def run_without_kill(settings: Settings, work: Work) -> float:
     """Do all work that is due in a child that is not killed, with all feedback again; return its seconds."""
     began = time.monotonic()
     _, status = os.waitpid(started(settings, work), 0)
@@ -152,7 +156,7 @@ def unkilled(settings: Settings, work: Work) -> float:
     return seconds
 
 
-def counted(settings: Settings, work: Work) -> dict[str, int]:
+def compare_truths(settings: Settings, work: Work) -> dict[str, int]:
     """The numbers of labelled batch rows and truths, each with its expected number."""
     engine = connect(settings.warehouse_url)
     parts = TruthStore(engine).of(NAME, 1)
@@ -169,7 +173,7 @@ def counted(settings: Settings, work: Work) -> dict[str, int]:
     }
 
 
-def delivered(work: Work, arrived: Counter[str]) -> dict[str, float]:
+def compare_messages(work: Work, arrived: Counter[str]) -> dict[str, float]:
     repeated = sum(count > 1 for count in arrived.values())
     return {
         "events": len(work.incidents),
