@@ -46,7 +46,7 @@ def group(nodeid: str) -> str:
 
 
 class Groups(LoadScopeScheduling):
-    """Sends each group of tests to one worker."""
+    """A scheduler that sends each group of tests to one worker."""
 
     def _split_scope(self, nodeid: str) -> str:
         return group(nodeid)

@@ -63,9 +63,9 @@ VOLUMES = (
 )
 FIRST_PREDICTION_SECONDS = 900
 HEALTHY_SECONDS = 180
-"""A service that was killed is well again."""
+"""Seconds until a killed service is healthy again."""
 RUN_SECONDS = 600
-"""A run that lost something is at its end: heartbeat timeout, retries and the work itself."""
+"""Seconds until a disturbed run has ended: heartbeat timeout, retries and the work itself."""
 
 
 @pytest.fixture(scope="module")

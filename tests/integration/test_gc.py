@@ -19,7 +19,7 @@ from dosel.usecases.covertype import COVERTYPE
 from tests.integration.worlds import FAMILIES, Deliveries, World, batch, read_report
 
 GONE = "0123456789abcdef" * 2
-"""A run that there never was."""
+"""The id of a run that never existed."""
 
 
 def repository(world: World) -> ArtifactRepository:

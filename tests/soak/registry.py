@@ -27,7 +27,7 @@ RACERS, PROMOTIONS, KILLS = 20, 50, 200
 CROWD = 4
 VERSIONS = 4
 STEPS = 40
-"""The range of random steps; a promotion takes about 25, so that some kills come too late."""
+"""The highest random step to kill at; a promotion has about 25, so that some kills come too late."""
 
 RACE_SECONDS, ACT_SECONDS = 1800, 120
 
