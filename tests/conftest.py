@@ -46,7 +46,7 @@ def group(nodeid: str) -> str:
 
 
 class Groups(LoadScopeScheduling):
-    """Sends each group of tests to one worker."""
+    """A scheduler that sends each group of tests to one worker."""
 
     def _split_scope(self, nodeid: str) -> str:
         return group(nodeid)
@@ -79,7 +79,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def nothing_beside() -> Iterator[None]:
+def no_stray_mlruns() -> Iterator[None]:
     """Check that MLflow wrote no files into the working directory instead of the test's store."""
     beside = Path(__file__).resolve().parent.parent / "mlruns"
     before = set(beside.glob("**/*"))
@@ -237,5 +237,5 @@ def until(condition: Callable[[], object], seconds: float) -> None:
     """Wait until a condition holds."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it never came to be"
+        assert time.monotonic() < deadline, "the condition never held"
         time.sleep(0.05)

@@ -297,13 +297,13 @@ OPTIONAL = [(use_case, feature) for use_case in ALL for feature in use_case.feat
 @pytest.mark.parametrize(("use_case", "feature"), OPTIONAL, ids=lambda x: x.name)
 def test_optional_features_may_be_null_or_left_out(api: TestClient, use_case: UseCase, feature: Any) -> None:
     path, row = f"/predict/{use_case.name}", use_case.example
-    without = {name: value for name, value in row.items() if name != feature.name}
+    without_field = {name: value for name, value in row.items() if name != feature.name}
     null = api.post(path, json=row | {feature.name: None}).raise_for_status().json()
-    assert api.post(path, json=without).raise_for_status().json() == null
+    assert api.post(path, json=without_field).raise_for_status().json() == null
     for mark in use_case.missing:
         assert api.post(path, json=row | {feature.name: mark.lower()}).raise_for_status().json() == null
-    assert api.post(path, params={"model": ""}, json=without).raise_for_status().json() == null
-    [listed] = api.post(f"{path}/batch", json=[without]).raise_for_status().json()["predictions"]
+    assert api.post(path, params={"model": ""}, json=without_field).raise_for_status().json() == null
+    [listed] = api.post(f"{path}/batch", json=[without_field]).raise_for_status().json()["predictions"]
     assert listed["probabilities"] == null["probabilities"]
     lines = [",".join(row), ",".join("" if name == feature.name else str(value) for name, value in row.items())]
     answer = api.post(
@@ -322,7 +322,7 @@ def changed(**fields: Any) -> bytes:
     return json.dumps(EXAMPLE | fields).encode()
 
 
-def without(field: str) -> bytes:
+def without_field(field: str) -> bytes:
     return json.dumps({name: value for name, value in EXAMPLE.items() if name != field}).encode()
 
 
@@ -334,8 +334,8 @@ SLOPE = "a whole number from 0 to 90 °"
 SOIL = "one of C2702, "
 
 UNACCEPTABLE: dict[str, tuple[bytes, str | None, str, str]] = {
-    "missing": (without("Slope"), "Slope", SLOPE, "nothing"),
-    "missing category": (without("Soil_Type"), "Soil_Type", SOIL, "nothing"),
+    "missing": (without_field("Slope"), "Slope", SLOPE, "nothing"),
+    "missing category": (without_field("Soil_Type"), "Soil_Type", SOIL, "nothing"),
     "text": (changed(Slope="steep"), "Slope", SLOPE, '"steep"'),
     "empty text": (changed(Slope=""), "Slope", SLOPE, "nothing"),
     "boolean": (changed(Slope=True), "Slope", SLOPE, "true"),
@@ -451,7 +451,7 @@ def test_bounds_are_inclusive(api: TestClient, use_case: UseCase) -> None:
 
 @pytest.mark.parametrize("path", ["/predict", "/predict/covertype"])
 @pytest.mark.parametrize(
-    ("body", "words"),
+    ("body", "message"),
     [
         (b'{"Slope": 1,', "at line 1, column"),
         (b'{\n"Slope": 1\n"Aspect": 2}', "at line 3, column 1"),
@@ -463,10 +463,10 @@ def test_bounds_are_inclusive(api: TestClient, use_case: UseCase) -> None:
         (b'{"Slope": "\xe9"}', "not JSON in UTF-8"),
     ],
 )
-def test_a_body_that_is_not_json_gets_400(api: TestClient, path: str, body: bytes, words: str) -> None:
+def test_a_body_that_is_not_json_gets_400(api: TestClient, path: str, body: bytes, message: str) -> None:
     response = api.post(path, content=body, headers=JSON)
     assert response.status_code == 400
-    assert words in response.json()["detail"]
+    assert message in response.json()["detail"]
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "multipart/form-data", "nonsense"])
@@ -497,7 +497,7 @@ def test_a_body_of_10_mb_gets_413(api: TestClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "body", "status", "words"),
+    ("method", "path", "body", "status", "message"),
     [
         ("POST", "/predict", {"model": "nobody"}, 404, NAME),
         ("POST", "/predict/covertype?model=nobody", {}, 404, NAME),
@@ -513,11 +513,11 @@ def test_a_body_of_10_mb_gets_413(api: TestClient) -> None:
     ],
 )
 def test_an_unknown_path_or_model_gets_404_with_the_known_ones(
-    api: TestClient, method: str, path: str, body: dict[str, Any], status: int, words: str
+    api: TestClient, method: str, path: str, body: dict[str, Any], status: int, message: str
 ) -> None:
     response = api.request(method, path, json=EXAMPLE | body)
     assert response.status_code == status
-    assert words in response.json()["detail"]
+    assert message in response.json()["detail"]
 
 
 def test_a_500_does_not_show_the_exception(installed: Installation) -> None:

@@ -150,7 +150,7 @@ def test_rows_after_a_line_with_another_number_of_columns_keep_their_numbers(api
 
 
 @pytest.mark.parametrize(
-    ("content", "kind", "status", "words"),
+    ("content", "kind", "status", "message"),
     [
         (b'{"Slope": 1}', "application/json", 422, "a JSON list of rows"),
         (b"[1, 2]", "application/json", 422, "row 1"),
@@ -174,11 +174,11 @@ def test_rows_after_a_line_with_another_number_of_columns_keep_their_numbers(api
     ],
 )
 def test_an_unreadable_body_gets_an_error_with_the_reason(
-    api: TestClient, content: bytes, kind: str, status: int, words: str
+    api: TestClient, content: bytes, kind: str, status: int, message: str
 ) -> None:
     response = api.post(PATH, content=content, headers={"Content-Type": kind})
     assert response.status_code == status
-    assert words in response.json()["detail"]
+    assert message in response.json()["detail"]
 
 
 def test_undeclared_columns_of_a_csv_are_returned_before_the_prediction(api: TestClient, some: Rows) -> None:

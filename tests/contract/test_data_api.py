@@ -31,13 +31,13 @@ class Server:
         self.state = state
         self.process = start(state, **environment)
         assert self.process.stderr is not None
-        said = []
+        output = []
         for line in self.process.stderr:
-            said.append(line)
+            output.append(line)
             if running := re.search(r"running on (http://127\.0\.0\.1:\d+)", line):
                 break
         else:
-            raise AssertionError("".join(said))
+            raise AssertionError("".join(output))
         self.client = httpx.Client(base_url=running[1], timeout=30)
         assert self.client.get("/health").json()["status"] == "ok"
 
@@ -286,11 +286,11 @@ def test_a_failed_start_prints_one_line(tmp_path: Path, variable: str, value: st
     if variable == "DATA_API_STATE_DIR":
         value = str(tmp_path / value)
     process = start(tmp_path / "state", **{variable: value})
-    _, said = process.communicate()
+    _, output = process.communicate()
     holder.close()
     assert process.returncode != 0
-    assert variable in said
-    assert said.count("\n") == 1
+    assert variable in output
+    assert output.count("\n") == 1
 
 
 def number(turn: Position) -> int:

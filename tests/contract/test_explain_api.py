@@ -106,7 +106,7 @@ def test_explain_refuses_a_body_with_the_same_error_as_predict(api: TestClient, 
 
 
 @pytest.mark.parametrize(
-    ("path", "content", "content_type", "status", "words"),
+    ("path", "content", "content_type", "status", "message"),
     [
         (PATH, '{"Slope": 1,', "application/json", 400, "at line 1"),
         (PATH, json.dumps(EXAMPLE | {"Soil_Type": "x" * 70_000}), "application/json", 400, "longer than 65,536"),
@@ -121,11 +121,11 @@ def test_explain_refuses_a_body_with_the_same_error_as_predict(api: TestClient, 
     ],
 )
 def test_every_refusal_is_a_problem_document(
-    api: TestClient, path: str, content: str, content_type: str, status: int, words: str
+    api: TestClient, path: str, content: str, content_type: str, status: int, message: str
 ) -> None:
     response = api.post(path, content=content, headers={"Content-Type": content_type})
     assert (response.status_code, response.headers["content-type"]) == (status, PROBLEM)
-    assert words in response.json()["detail"]
+    assert message in response.json()["detail"]
 
 
 def test_a_request_can_name_the_version_to_explain(api: TestClient) -> None:

@@ -56,7 +56,7 @@ def answers(port: int) -> bool:
         return False
 
 
-def begun(port: int) -> HTTPConnection:
+def begin_request(port: int) -> HTTPConnection:
     """A request that has been sent in part."""
     connection = HTTPConnection("127.0.0.1", port, timeout=30)
     connection.putrequest("POST", "/predict")
@@ -66,7 +66,7 @@ def begun(port: int) -> HTTPConnection:
     return connection
 
 
-def finished(connection: HTTPConnection) -> int:
+def finish_request(connection: HTTPConnection) -> int:
     """Send the rest of a request and return its status."""
     connection.send(BODY[20:])
     response = connection.getresponse()
@@ -78,7 +78,7 @@ def test_incomplete_requests_take_no_place_and_are_finished_on_sigterm(install: 
     here = install(in_production=True)
     with served(here, DOSEL_QUEUE_DEPTH="1") as (process, port), ExitStack() as stack:
         url = f"http://127.0.0.1:{port}"
-        waiting = [begun(port) for _ in range(BEGUN + 1)]
+        waiting = [begin_request(port) for _ in range(BEGUN + 1)]
         for connection in waiting:
             stack.callback(connection.close)
         assert httpx.post(f"{url}/predict", json=EXAMPLE).is_success
@@ -91,7 +91,7 @@ def test_incomplete_requests_take_no_place_and_are_finished_on_sigterm(install: 
 
         process.send_signal(signal.SIGTERM)
         wait_until(lambda: not answers(port))
-        assert [finished(connection) for connection in waiting] == [200] * len(waiting)
+        assert [finish_request(connection) for connection in waiting] == [200] * len(waiting)
         assert process.wait(timeout=30) == -signal.SIGTERM
     assert b"raceback" not in (here.settings.home / "api.log").read_bytes()
     with connect(here.settings.warehouse_url).connect() as warehouse:

@@ -173,7 +173,7 @@ MONITORING = Path(__file__).resolve().parents[2] / "deploy" / "monitoring"
 PROMETHEUS = MONITORING / "prometheus"
 DASHBOARDS = sorted((MONITORING / "grafana" / "dashboards").glob("*.json"))
 VARIABLES = {"$__rate_interval": "10s", "$use_case": ".*"}
-"""What Grafana puts into a query."""
+"""The values that Grafana inserts into a query."""
 
 
 def program(name: str) -> str:

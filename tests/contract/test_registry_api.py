@@ -43,7 +43,7 @@ def api(here: Installation) -> Iterator[TestClient]:
 
 
 @pytest.fixture(scope="module")
-def unmoved(install: Callable[..., Installation]) -> Iterator[TestClient]:
+def refusing_api(install: Callable[..., Installation]) -> Iterator[TestClient]:
     """A client for refused requests, which all share one installation, since they change nothing."""
     with TestClient(create_app(prepared(install).settings)) as client:
         yield client
@@ -146,12 +146,12 @@ def test_metrics_edited_in_mlflow_are_not_shown(api: TestClient, here: Installat
 
 @pytest.mark.parametrize(("headers", "status"), [({}, 401), ({"X-API-Key": "wrong"}, 401), ({"X-API-Key": "é"}, 401)])
 @pytest.mark.parametrize("move", ["promote", "rollback"])
-def test_promotion_and_rollback_need_a_key(unmoved: TestClient, move: str, headers: Any, status: int) -> None:
+def test_promotion_and_rollback_need_a_key(refusing_api: TestClient, move: str, headers: Any, status: int) -> None:
     encoded = {name: value.encode() for name, value in headers.items()}
-    response = unmoved.post(f"/models/{NAME}/{move}", headers=encoded, json={"version": 2, "reason": "x"})
+    response = refusing_api.post(f"/models/{NAME}/{move}", headers=encoded, json={"version": 2, "reason": "x"})
     assert response.status_code == status
     assert "X-API-Key" in response.json()["detail"]
-    assert len(unmoved.get(HISTORY).json()["entries"]) == 1
+    assert len(refusing_api.get(HISTORY).json()["entries"]) == 1
 
 
 def test_promotions_over_http_are_forbidden_without_promote_keys(install: Callable[..., Installation]) -> None:
@@ -162,7 +162,7 @@ def test_promotions_over_http_are_forbidden_without_promote_keys(install: Callab
 
 
 @pytest.mark.parametrize(
-    ("path", "body", "status", "words"),
+    ("path", "body", "status", "message"),
     [
         (f"/models/{NAME}/promote", {"version": 9, "reason": "x"}, 404, "no version 9"),
         ("/models/nobody/promote", {"version": 1, "reason": "x"}, 404, NAME),
@@ -177,11 +177,11 @@ def test_promotions_over_http_are_forbidden_without_promote_keys(install: Callab
     ],
 )
 def test_a_refused_promotion_or_rollback_gets_the_reason(
-    unmoved: TestClient, path: str, body: Any, status: int, words: str
+    refusing_api: TestClient, path: str, body: Any, status: int, message: str
 ) -> None:
-    response = unmoved.post(path, headers=KEY, json=body)
+    response = refusing_api.post(path, headers=KEY, json=body)
     assert response.status_code == status
-    assert words in response.json()["detail"]
+    assert message in response.json()["detail"]
 
 
 def test_history_with_at_shows_the_version_in_production_then(api: TestClient, here: Installation) -> None:

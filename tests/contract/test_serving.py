@@ -176,7 +176,7 @@ def changed(**parts: Any) -> UseCase:
 
 
 @pytest.mark.parametrize(
-    ("parts", "words"),
+    ("parts", "message"),
     [
         ({"unit": "ft"}, "Elevation: unit was 'm', is 'ft'"),
         ({"maximum": 9000}, "Elevation: maximum was"),
@@ -185,7 +185,7 @@ def changed(**parts: Any) -> UseCase:
 )
 @pytest.mark.parametrize("store", ["there", "away"])
 def test_a_version_of_another_declaration_is_refused_with_the_change(
-    install: Install, parts: dict[str, Any], words: str, store: str
+    install: Install, parts: dict[str, Any], message: str, store: str
 ) -> None:
     here = install(in_production=True)
     with serving(here.settings) as client:
@@ -193,7 +193,7 @@ def test_a_version_of_another_declaration_is_refused_with_the_change(
     use_cases = [changed(**parts)]
     follower = ModelFollower(here.settings, use_cases, *([without_stores] if store == "away" else []))
     with TestClient(build_app(here.settings, follower, use_cases, use_cases[0])) as client:
-        expected = words if store == "there" else "all gone"
+        expected = message if store == "there" else "all gone"
         wait_until(lambda: expected in client.get("/readyz").text)
         assert client.post("/predict", json=EXAMPLE).status_code == 503
         if store == "there":
@@ -299,8 +299,10 @@ def test_a_log_record_is_a_line_of_json_with_its_traceback() -> None:
 
 
 def test_uvicorn_logs_json_and_no_access_lines() -> None:
-    said = "write_json(); getLogger('uvicorn.error').info('started'); getLogger('uvicorn.access').info('answered')"
-    program = f"from logging import getLogger; from app.http.logs import write_json; {said}"
+    statements = (
+        "write_json(); getLogger('uvicorn.error').info('started'); getLogger('uvicorn.access').info('answered')"
+    )
+    program = f"from logging import getLogger; from app.http.logs import write_json; {statements}"
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60).stdout
     assert [json.loads(line)["message"] for line in out.splitlines()] == ["started"]
 

@@ -382,7 +382,7 @@ def test_a_person_with_a_key_promotes_the_version_in_shadow(loaded: Served) -> N
 
 
 @pytest.mark.parametrize(
-    ("path", "headers", "body", "status", "words"),
+    ("path", "headers", "body", "status", "message"),
     [
         (STOP, {}, {"reason": "x"}, 401, "X-API-Key"),
         (f"/models/{NAME}/shadow/praise", KEY, {"reason": "x"}, 422, "action"),
@@ -393,11 +393,11 @@ def test_a_person_with_a_key_promotes_the_version_in_shadow(loaded: Served) -> N
     ],
 )
 def test_a_refused_decision_gets_the_reason(
-    served: Served, path: str, headers: Any, body: Any, status: int, words: str
+    served: Served, path: str, headers: Any, body: Any, status: int, message: str
 ) -> None:
     response = served.client.post(path, headers=headers, json=body)
     assert response.status_code == status
-    assert words in response.json()["detail"]
+    assert message in response.json()["detail"]
 
 
 def test_an_unknown_use_case_has_no_shadows(served: Served) -> None:

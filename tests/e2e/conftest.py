@@ -13,7 +13,7 @@ from dosel.embedded.preflight import free_ports
 ROOT = Path(__file__).resolve().parents[2]
 PORTS = ("AIRFLOW_PORT", "MLFLOW_PORT", "API_PORT", "DATA_API_PORT", "STREAMLIT_PORT")
 TRIALS = 3
-"""Of each search that is made of trials."""
+"""The number of trials of each Optuna search."""
 
 
 @dataclass
@@ -79,7 +79,7 @@ def fresh(tmp_path: Path) -> Iterator[Installation]:
 
 @pytest.fixture(scope="package")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Installation, str]]:
-    """Started by `make up DETACH=1`, with what that printed; shared, so tests leave it as they found it.
+    """A platform started by `make up DETACH=1`, and its output; tests share it and must not change it.
 
     It is stopped after these tests: while it waits, it takes a third of a core.
     """

@@ -66,9 +66,9 @@ VOLUMES = (
 )
 FIRST_PREDICTION_SECONDS = 900
 HEALTHY_SECONDS = 180
-"""A service that was killed is well again."""
+"""Seconds until a killed service is healthy again."""
 RUN_SECONDS = 600
-"""A run that lost something is at its end: heartbeat timeout, retries and the work itself."""
+"""Seconds until a disturbed run has ended: heartbeat timeout, retries and the work itself."""
 
 
 @pytest.fixture(scope="module")
@@ -408,8 +408,8 @@ def test_production_refuses_default_passwords(stack: Stack, tmp_path: Path) -> N
     refused = Stack(stack.environment | settings, project="dosel-e2e-refused")
     try:
         assert refused.try_compose(PLATFORM, "up", "-d").returncode != 0
-        said = refused.compose(PLATFORM, "logs", "credentials")
-        assert [c.name for c in CREDENTIALS if not c.only_with and c.name not in said] == []
+        logs = refused.compose(PLATFORM, "logs", "credentials")
+        assert [c.name for c in CREDENTIALS if not c.only_with and c.name not in logs] == []
         assert [c["Name"] for c in refused.containers() if c["State"]["Running"]] == []
         # The refused start left empty volumes, which do not prevent new secrets.
         assert refused.left()["volumes"]

@@ -41,7 +41,7 @@ FLAGS = [
 ]
 START_SECONDS = 60
 LOOK_MS = 30_000
-"""How long a thing on the page may take to appear: a machine that runs the whole platform beside it is slow."""
+"""The time in which an element must appear, on a machine that runs the whole platform, too."""
 
 expect.set_options(timeout=LOOK_MS)
 

@@ -18,7 +18,7 @@ from dosel.usecases.covertype import COVERTYPE
 from tests.integration.worlds import FAMILIES, World
 
 
-def replaced(monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]) -> None:
+def replace_downloads(monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]) -> None:
     """Change the downloaded files and not the artifact store, which other tests share."""
     original = download_artifacts
 
@@ -31,7 +31,7 @@ def replaced(monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]) 
 
 
 @pytest.mark.parametrize(
-    ("file", "words"),
+    ("file", "message"),
     [
         pytest.param("model.skops", "model.skops changed", marks=pytest.mark.storage),
         ("serving/classifier.onnx", "serving/classifier.onnx changed"),
@@ -41,16 +41,16 @@ def replaced(monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]) 
     ],
 )
 def test_files_replaced_between_training_and_registration_are_refused(
-    file: str, words: str, world: World, monkeypatch: pytest.MonkeyPatch
+    file: str, message: str, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        replaced(patched, lambda folder: (folder / file).write_bytes(b"a stranger's"))
-        with pytest.raises(UntrustedModel, match=words):
+        replace_downloads(patched, lambda folder: (folder / file).write_bytes(b"a stranger's"))
+        with pytest.raises(UntrustedModel, match=message):
             world.register("fair")
     registry = world.pipeline().registry
     [note] = registry.ledger.notes(world.name)
     assert "version 1 is refused at registration" in note.text
-    assert words in note.text
+    assert message in note.text
     # The version stays in MLflow; it is neither loaded nor promoted, with or without its original files.
     version = registry.version(world.name, 1)
     for act in (lambda: registry.load(version), lambda: registry.promote(version, "me", "why")):

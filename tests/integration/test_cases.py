@@ -125,8 +125,8 @@ def test_every_family_of_employees_answers_rows_with_missing_values(settings: Se
         trials = client.search_runs([run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{of}'")
         assert len(trials) == 3
         assert {trial.data.tags[tags.FAMILY] for trial in trials} == {family}
-        for words in ("@", "://"):
-            assert not any(words in value for value in run.data.params.values())
+        for forbidden in ("@", "://"):
+            assert not any(forbidden in value for value in run.data.params.values())
         newest = pipeline.registry.newest_of(employees.model_name, family)
         assert newest is not None
         model = pipeline.registry.load(pipeline.registry.version(employees.model_name, newest))

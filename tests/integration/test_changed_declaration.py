@@ -134,13 +134,13 @@ CHANGES = {
 def test_any_other_change_is_refused_with_the_column_and_the_remedies(
     change: str, engine: Engine, stored: pd.DataFrame, warehouse_url: str
 ) -> None:
-    use_case, words = CHANGES[change]
+    use_case, message = CHANGES[change]
     choices = r"Restore the declaration, or run `dosel reset --drop penguins`"
-    with pytest.raises(SchemaError, match=rf"the tables of penguins do not fit.*{re.escape(words)}.*{choices}"):
+    with pytest.raises(SchemaError, match=rf"the tables of penguins do not fit.*{re.escape(message)}.*{choices}"):
         BatchStore(engine, use_case)
     pd.testing.assert_frame_equal(BatchStore(engine, PENGUINS).clean(), stored)
     [comparison] = compare_all(warehouse_url, [use_case])
-    assert words in str(comparison)
+    assert message in str(comparison)
 
 
 def test_an_optional_feature_cannot_become_required(engine: Engine) -> None:

@@ -59,7 +59,7 @@ def make_older(engine: Engine, incident: str, by: timedelta) -> None:
         connection.execute(update(EVENTS).where(EVENTS.c.id == event.id).values(at=at))
 
 
-class People:
+class RecordingTarget:
     """A target that accepts every message."""
 
     name = "people"
@@ -103,7 +103,7 @@ def test_a_refused_message_is_retried_after_a_pause(engine: Engine, receiver: Re
 
 
 def test_a_message_that_a_target_always_refuses_does_not_block_the_others(engine: Engine) -> None:
-    class Picky(People):
+    class Picky(RecordingTarget):
         def send(self, events: Sequence[StoredEvent]) -> None:
             if events[0].incident == "bad":
                 raise DeliveryError("refused")
@@ -117,7 +117,7 @@ def test_a_message_that_a_target_always_refuses_does_not_block_the_others(engine
 
 
 def test_each_target_has_its_own_state(engine: Engine, receiver: Received) -> None:
-    people = People()
+    people = RecordingTarget()
     write(engine, "one")
     settings = settings_of(engine, notify_webhook=receiver.url)
     deliver(engine, settings)
@@ -140,13 +140,13 @@ def test_apprise_delivers_the_text(engine: Engine, receiver: Received) -> None:
 def test_a_new_target_gets_recent_events_only(engine: Engine) -> None:
     write(engine, "long ago", "lately")
     make_older(engine, "long ago", timedelta(days=3))
-    people = People()
+    people = RecordingTarget()
     deliver(engine, settings_of(engine), [people])
     assert people.messages == [["lately"]]
 
 
 def test_quiet_hours_let_only_urgent_messages_pass(engine: Engine) -> None:
-    people = People()
+    people = RecordingTarget()
     write(engine, "a", "b")
     write(engine, "harm", kind="harmed")
     now = datetime.now()
@@ -158,7 +158,7 @@ def test_quiet_hours_let_only_urgent_messages_pass(engine: Engine) -> None:
 
 
 def test_a_digest_is_one_message_when_its_oldest_event_has_waited(engine: Engine) -> None:
-    people = People()
+    people = RecordingTarget()
     write(engine, "a", "b")
     settings = settings_of(engine, notify_digest=10)
     deliver(engine, settings, [people])

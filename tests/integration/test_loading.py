@@ -63,7 +63,7 @@ def put(engine: Engine, column: str, *values: Any) -> None:
         loader.put(connection, TABLES.clean, pa.Table.from_pylist(rows))
 
 
-def held(engine: Engine, table: str = "clean") -> int:
+def count_rows(engine: Engine, table: str = "clean") -> int:
     with transaction(engine) as connection:
         return connection.scalar(text(f"SELECT COUNT(*) FROM covertype_{table}")) or 0
 
@@ -125,12 +125,12 @@ def test_a_row_that_the_database_would_change_rolls_the_load_back(
     column: str, values: list[Any], message: str, server: Engine
 ) -> None:
     """`LOAD DATA` alone would silently change or skip each of these rows."""
-    before, other = held(server), [0, 1] if column == "row_key" else ["C7745"] if column == "Soil_Type" else [1]
+    before, other = count_rows(server), [0, 1] if column == "row_key" else ["C7745"] if column == "Soil_Type" else [1]
     with pytest.raises(WarehouseError, match=f"covertype_clean: .*{message}.*the whole load was rolled back"):
         put(server, column, *(str(v) if v is not None else None for v in values))
-    assert held(server) == before
+    assert count_rows(server) == before
     put(server, column, *other)
-    assert held(server) == len(other)
+    assert count_rows(server) == len(other)
 
 
 def test_a_batch_with_a_row_that_the_database_refuses_is_not_stored(server: Engine, received: Received) -> None:
@@ -139,7 +139,7 @@ def test_a_batch_with_a_row_that_the_database_refuses_is_not_stored(server: Engi
     checked.accepted.loc[3, "Soil_Type"] = "C" * 65
     with pytest.raises(WarehouseError, match="the whole load was rolled back"):
         BatchStore(server, COVERTYPE).store(batch(sent), checked.accepted, checked.refused)
-    assert [held(server, table) for table in ("raw", "clean", "quarantine")] == [0, 0, 0]
+    assert [count_rows(server, table) for table in ("raw", "clean", "quarantine")] == [0, 0, 0]
     assert BatchStore(server, COVERTYPE).records() == []
 
 
@@ -167,7 +167,7 @@ def test_the_loading_connection_sends_no_file(server: Engine, tmp_path: Path) ->
         loader.transaction() as connection,
     ):
         steal(connection)
-    assert held(server, "raw") == 0
+    assert count_rows(server, "raw") == 0
 
 
 def test_rows_are_inserted_with_one_warning_when_loading_is_off(
@@ -185,7 +185,7 @@ def test_rows_are_inserted_with_one_warning_when_loading_is_off(
         "local_infile is off on the data store's server: rows are inserted, which takes longer"
     ]
     refused = 2 * len(odd)
-    assert [held(refusing, table) for table in ("raw", "clean", "quarantine")] == [40 + refused, 40, refused]
+    assert [count_rows(refusing, table) for table in ("raw", "clean", "quarantine")] == [40 + refused, 40, refused]
     store.audit()
 
 

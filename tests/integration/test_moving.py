@@ -371,7 +371,7 @@ READS = frozenset(
     *("manifest", "manifests", "attested", "notes", "of_family", "projected", "referenced_runs", "run_of", "staged"),
     *("verdicts", "version", "versions"),
 }
-"""What changes nothing: killed before one of these, a process leaves what it leaves after the change before it."""
+"""The calls without an effect: a kill before one of them leaves the same state as a kill after the change before."""
 
 
 class Mortal:

@@ -29,7 +29,7 @@ def empty(warehouse_url: str, tracking_uri: str) -> Pipeline:
     return Pipeline(FAMILIES["poor"], Settings(tracking_uri=tracking_uri, warehouse_url=warehouse_url, seed=1, jobs=1))
 
 
-def spoiled(count: int, bad: int, received: Received) -> list[list[str]]:
+def with_bad_classes(count: int, bad: int, received: Received) -> list[list[str]]:
     return [[*row[:-1], "99"] if i < bad else row for i, row in enumerate(received(count))]
 
 
@@ -50,7 +50,7 @@ class TestIngest:
         assert [record.number for record in empty.ingest(deliveries)] == [3]
 
     def test_refuses_a_batch_with_too_many_bad_rows(self, empty: Pipeline, received: Received) -> None:
-        good, bad = batch(received(10, seed=9), 1), batch(spoiled(100, 6, received), 2)
+        good, bad = batch(received(10, seed=9), 1), batch(with_bad_classes(100, 6, received), 2)
         with pytest.raises(QualityError, match=r"batch 2 of group 6: 6 of 100 .*more than 5%.*row 0: Cover_Type") as e:
             empty.ingest(Deliveries(good, bad, batch(received(5), 3)))
         assert str(e.value).count("row ") == 3
@@ -58,7 +58,7 @@ class TestIngest:
         assert len(empty.batches.clean()) == 10
 
     def test_stores_a_batch_with_the_maximum_share_of_bad_rows(self, empty: Pipeline, received: Received) -> None:
-        (record,) = empty.ingest(Deliveries(batch(spoiled(100, 5, received))))
+        (record,) = empty.ingest(Deliveries(batch(with_bad_classes(100, 5, received))))
         assert (record.rows_clean, record.rows_refused) == (95, 5)
 
     def test_batches_before_a_source_failure_are_kept(self, empty: Pipeline, received: Received) -> None:

@@ -428,7 +428,7 @@ def test_recorded_params_and_metrics_equal_those_of_autologging(
         (lambda t: t[t["Cover_Type"] == 1], "of 1 classes"),
         (
             lambda t: pd.concat([t[~hashing.is_test(COVERTYPE, t)].drop_duplicates("Cover_Type"), t[-9:]]).pipe(
-                two_each
+                few_training_rows
             ),
             "",
         ),
@@ -451,7 +451,7 @@ def test_too_few_rows_are_refused_before_a_run_is_created(
     assert runs(tracking_uri) == []
 
 
-def two_each(table: pd.DataFrame) -> pd.DataFrame:
+def few_training_rows(table: pd.DataFrame) -> pd.DataFrame:
     """At most two training rows per class, and all test rows."""
     held_out = hashing.is_test(COVERTYPE, table)
     return pd.concat([table[~held_out].groupby("Cover_Type").head(2), table[held_out]])

@@ -39,7 +39,7 @@ class Deliveries:
 
 
 LENIENT = Gate(min_gain=0.001, tolerance=0.2, max_class_drop=1.0)
-"""What lets a better model in, though it was tested on few rows."""
+"""A gate that lets a better model pass although there are few held-out rows."""
 
 
 def searching(**grid: Sequence[Any]) -> UseCase:
@@ -53,7 +53,7 @@ FAMILIES: Mapping[str, UseCase] = {
     "fair": searching(n_estimators=(5,), max_depth=(3, 2)),
     "good": searching(n_estimators=(30,), max_depth=(12,)),
 }
-"""Trained on the same rows, each gives a better model than the one before."""
+"""Trained on the same rows, each of these searches gives a better model than the one before."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,7 @@ def classes(x: Any, kinds: int) -> Any:
     return (np.floor(x[:, 0] / 20) + (x[:, 1] > 0)).astype(int) % kinds
 
 
-def beside(compiled: OnnxClassifier) -> Any:
+def rows_at_thresholds(compiled: OnnxClassifier) -> Any:
     """For each threshold, a row exactly at it and the nearest float on either side."""
     at = [(column, value) for column, values in compiled.thresholds() for value in values]
     made = rows(3 * len(at), seed=5)
@@ -50,7 +50,7 @@ def test_converted_boosted_trees_equal_the_librarys_predictions(
     x = rows(600, seed=1)
     model = build().fit(x, classes(x, kinds))
     compiled = OnnxClassifier(convert(model, WIDTH))
-    for asked in (rows(500, seed=2), beside(compiled)):
+    for asked in (rows(500, seed=2), rows_at_thresholds(compiled)):
         expected = model.predict_proba(asked)
         found = compiled.probabilities(asked.astype(compiled.dtype))
         assert found.argmax(axis=1).tolist() == expected.argmax(axis=1).tolist()
@@ -58,7 +58,7 @@ def test_converted_boosted_trees_equal_the_librarys_predictions(
 
 
 @pytest.mark.parametrize(
-    ("build", "convert", "words"),
+    ("build", "convert", "message"),
     [
         (lambda: lightgbm.LGBMClassifier(objective="multiclassova", verbose=-1), from_lightgbm, "multiclassova"),
         (lambda: lightgbm.LGBMClassifier(zero_as_missing=True, verbose=-1), from_lightgbm, "zero as a missing value"),
@@ -66,8 +66,8 @@ def test_converted_boosted_trees_equal_the_librarys_predictions(
         (lambda: xgboost.XGBClassifier(booster="gblinear"), from_xgboost, "gblinear"),
     ],
 )
-def test_conversion_names_an_unsupported_booster(build: Any, convert: Any, words: str) -> None:
+def test_conversion_names_an_unsupported_booster(build: Any, convert: Any, message: str) -> None:
     x = rows(300, seed=1)
     model = build().fit(x, classes(x, 3))
-    with pytest.raises(NotConvertible, match=words):
+    with pytest.raises(NotConvertible, match=message):
         convert(model, WIDTH)

@@ -16,7 +16,7 @@ from dosel.rows.validation import MAX_INVALID_ROWS, InvalidRows, UnreadableRows
 from dosel.usecases.covertype import COVERTYPE
 
 MOST_MB = 130
-"""Peak above the body of 15 MB: one copy as text, and the windows."""
+"""The peak of memory above the body of 15 MB: one copy as text, and the windows."""
 
 MEASURED = """
 import sys

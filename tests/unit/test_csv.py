@@ -109,7 +109,7 @@ def test_reading_ends_at_the_hundredth_invalid_row(bad: str, file: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         (b"", "not CSV: it is empty"),
         (b"\xff\xfei\x00", "not CSV in UTF-8"),
@@ -120,21 +120,21 @@ def test_reading_ends_at_the_hundredth_invalid_row(bad: str, file: Path) -> None
         (f"{HEADER},{','.join('x' * 301)}\n".encode(), "it has 307 columns, and at most 306 are read"),
     ],
 )
-def test_an_unreadable_csv_is_refused_with_the_reason(content: bytes, words: str, file: Path) -> None:
-    with pytest.raises(UnreadableRows, match=words):
+def test_an_unreadable_csv_is_refused_with_the_reason(content: bytes, message: str, file: Path) -> None:
+    with pytest.raises(UnreadableRows, match=message):
         read(file, content)
 
 
 @pytest.mark.parametrize(
-    ("header", "words"),
+    ("header", "message"),
     [
         (HEADER.replace("sex", "gender"), "got one without sex: island, bill_length_mm"),
         (f"{HEADER},culmen_length_mm", "got one with two columns for bill_length_mm"),
         ("species", "got one without island, bill_length_mm"),
     ],
 )
-def test_a_header_must_name_each_declared_column_once(header: str, words: str) -> None:
-    with pytest.raises(InvalidRows, match=words):
+def test_a_header_must_name_each_declared_column_once(header: str, message: str) -> None:
+    with pytest.raises(InvalidRows, match=message):
         read_header(PENGUINS.features, header.encode())
 
 

@@ -203,9 +203,9 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("changes", "words"), REFUSALS, ids=[words[:50] for _, words in REFUSALS])
-def test_a_problem_names_its_field_and_the_remedy(changes: dict[str, Any], words: str) -> None:
-    [problem] = [found for found in problems(replace(GOOD, **changes)) if words in found]
+@pytest.mark.parametrize(("changes", "message"), REFUSALS, ids=[message[:50] for _, message in REFUSALS])
+def test_a_problem_names_its_field_and_the_remedy(changes: dict[str, Any], message: str) -> None:
+    [problem] = [found for found in problems(replace(GOOD, **changes)) if message in found]
     assert "; " in problem
 
 
@@ -218,7 +218,7 @@ OTHER = replace(GOOD, name="others", experiment="others_experiment", model_name=
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"name": "things"}, "name: the use case things has 'things' already; write another"),
         ({"name": "things_model"}, "name: the use case things has 'things_model' already"),
@@ -228,11 +228,11 @@ OTHER = replace(GOOD, name="others", experiment="others_experiment", model_name=
         ({"default": True}, "default: things is the default already; write default=True in one file only"),
     ],
 )
-def test_two_use_cases_with_one_name_are_refused(changes: dict[str, Any], words: str) -> None:
+def test_two_use_cases_with_one_name_are_refused(changes: dict[str, Any], message: str) -> None:
     first = replace(GOOD, default=True)
     assert clashes(OTHER, [first]) == []
     [problem] = clashes(replace(OTHER, **changes), [first])
-    assert words in problem
+    assert message in problem
 
 
 DECLARED = """
@@ -274,7 +274,7 @@ def test_valid_files_are_read_in_the_order_of_their_names(read: Read) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ("x = (\n", r"line 1: '\(' was never closed"),
         ("import nothing_of_this_name\n", "line 1: ModuleNotFoundError: No module named 'nothing_of_this_name'"),
@@ -286,12 +286,12 @@ def test_valid_files_are_read_in_the_order_of_their_names(read: Read) -> None:
         (DECLARED.format(name="a", more=""), "name: the use case a has 'a' already"),
     ],
 )
-def test_an_invalid_file_is_named_and_the_other_use_cases_load(text: str, words: str, read: Read) -> None:
+def test_an_invalid_file_is_named_and_the_other_use_cases_load(text: str, message: str, read: Read) -> None:
     use_cases, [refused] = read(a="", bad=text, c="")
     assert [use_case.name for use_case in use_cases] == ["a", "c"]
     assert refused.file == "bad.py"
     assert refused.problems
-    with pytest.raises(AssertionError, match=words):
+    with pytest.raises(AssertionError, match=message):
         raise AssertionError(refused.problems[0])
 
 

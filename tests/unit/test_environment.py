@@ -132,7 +132,7 @@ def test_the_password_file_is_readable_by_the_owner_only(settings: Settings) -> 
 
 
 @pytest.mark.parametrize(
-    ("url", "ours"),
+    ("url", "local"),
     [
         ("http://127.0.0.1:8090", True),
         ("http://localhost:8090/", True),
@@ -141,8 +141,8 @@ def test_the_password_file_is_readable_by_the_owner_only(settings: Settings) -> 
         ("http://data-api:8090", False),
     ],
 )
-def test_services_on_this_machine_are_started(url: str, ours: bool) -> None:
-    assert is_local(url, 8090) is ours
+def test_services_on_this_machine_are_started(url: str, local: bool) -> None:
+    assert is_local(url, 8090) is local
 
 
 @pytest.mark.parametrize("package", ["airflow", "mlflow"])

@@ -63,7 +63,7 @@ def contributions(made: Explainer) -> Contributions:
 
 
 @pytest.fixture(scope="module")
-def of_tree(tmp_path_factory: pytest.TempPathFactory) -> Explainer:
+def tree_explainer(tmp_path_factory: pytest.TempPathFactory) -> Explainer:
     """An explainer for tests that do not depend on the model."""
     return explainer(DecisionTreeClassifier(random_state=0), tmp_path_factory.mktemp("tree"))
 
@@ -161,15 +161,17 @@ def shapley(value: Any, players: int) -> list[float]:
     return found
 
 
-def down(tree: Any, node: int, row: Any, known: set[int], place: int) -> float:
+def mean_tree_output(tree: Any, node: int, row: Any, known: set[int], place: int) -> float:
     """The mean output of a tree when only some columns are known, as TreeSHAP defines it."""
     left, right = tree.children_left[node], tree.children_right[node]
     if left == -1:
         return float(tree.value[node, 0, place])
     if tree.feature[node] in known:
-        return down(tree, left if row[tree.feature[node]] <= tree.threshold[node] else right, row, known, place)
+        return mean_tree_output(
+            tree, left if row[tree.feature[node]] <= tree.threshold[node] else right, row, known, place
+        )
     weight = tree.weighted_n_node_samples
-    parts = [weight[child] / weight[node] * down(tree, child, row, known, place) for child in (left, right)]
+    parts = [weight[child] / weight[node] * mean_tree_output(tree, child, row, known, place) for child in (left, right)]
     return float(sum(parts))
 
 
@@ -187,7 +189,7 @@ def test_a_forest_converted_to_lightgbm_has_exact_shapley_values(weights: str | 
         for row in x[:3]:
             [found] = booster.predict(row[np.newaxis].astype(np.float64), pred_contrib=True)
             expected = np.mean(
-                [shapley(lambda s, t=t: down(t, 0, row, s, place), 5) for t in trees],  # noqa: B023
+                [shapley(lambda s, t=t: mean_tree_output(t, 0, row, s, place), 5) for t in trees],  # noqa: B023
                 axis=0,
             )
             assert found[:-1] == pytest.approx(expected, abs=1e-7)
@@ -237,13 +239,13 @@ def test_sampling_stops_at_the_time_budget() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 7, ROWS, ROWS + 10])
-def test_neighbours_equal_those_of_scikit_learn(of_tree: Explainer, count: int) -> None:
+def test_neighbours_equal_those_of_scikit_learn(tree_explainer: Explainer, count: int) -> None:
     features = table(ROWS, seed=1)
     preprocess = space_of(features)
     space = preprocess.transform(features)
     row = preprocess.transform(frames.frame(COVERTYPE, [COVERTYPE.example]))
     [distances], [places] = NearestNeighbors(n_neighbors=min(count, ROWS)).fit(space).kneighbors(row)
-    found = explained(of_tree, count)
+    found = explained(tree_explainer, count)
     assert [n.place for n in found.neighbours] == list(places)
     assert [n.distance for n in found.neighbours] == pytest.approx(distances, abs=1e-6)
     assert [n.point.code for n in found.neighbours] == list(classes(features)[places])
@@ -261,11 +263,11 @@ def test_a_training_row_is_its_own_nearest_neighbour_and_equal_rows_keep_their_o
     assert found.neighbours[3].distance > 0
 
 
-def test_the_projection_equals_scikit_learns_pca(of_tree: Explainer) -> None:
+def test_the_projection_equals_scikit_learns_pca(tree_explainer: Explainer) -> None:
     features = table(ROWS, seed=1)
     space = space_of(features).transform(features)
     pca = PCA(2).fit(space)
-    found = of_tree.explain(row_of(features, 3), 1, BUDGET)
+    found = tree_explainer.explain(row_of(features, 3), 1, BUDGET)
     expected = pca.transform(space)
     signs = np.sign(expected[3] * found.projection.row)
     assert found.projection.row == pytest.approx(signs * expected[3], abs=2e-4)

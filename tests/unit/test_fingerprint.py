@@ -43,7 +43,7 @@ ISLAND = PENGUINS.categories[0]
 
 
 @pytest.mark.parametrize(
-    ("use_case", "words"),
+    ("use_case", "message"),
     [
         (changed(1, unit="inch"), "bill_length_mm: unit was 'mm', is 'inch'"),
         (changed(1, minimum=1), "bill_length_mm: minimum was"),
@@ -56,9 +56,9 @@ ISLAND = PENGUINS.categories[0]
     ],
     ids=["unit", "bound", "integer", "optional", "revision", "choices", "feature", "target"],
 )
-def test_a_change_of_a_columns_meaning_is_named(use_case: UseCase, words: str) -> None:
+def test_a_change_of_a_columns_meaning_is_named(use_case: UseCase, message: str) -> None:
     then = json.loads(json.dumps(declaration(PENGUINS)))
-    assert words in declaration_changes(then, declaration(use_case))
+    assert message in declaration_changes(then, declaration(use_case))
     assert declaration_changes(then, declaration(PENGUINS)) == ""
 
 

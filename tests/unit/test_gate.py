@@ -24,7 +24,7 @@ TRUTH = RNG.choice(CODES, ROWS, p=[0.5, 0.4, 0.1])
 
 
 def predictions(share: float, seed: int = 1) -> Any:
-    """Predictions of which this share is predictions; the others are the next class."""
+    """Predictions of which this share is correct; the others are the next class."""
     wrong = np.random.default_rng(seed).random(ROWS) >= share
     return np.where(wrong, TRUTH % 3 + 1, TRUTH)
 

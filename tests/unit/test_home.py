@@ -59,7 +59,7 @@ def test_ports_come_from_the_caller_only(home: Home) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         ({}, []),
         ({"PATH": "/usr/bin"}, []),
@@ -70,8 +70,8 @@ def test_ports_come_from_the_caller_only(home: Home) -> None:
         ({"SLICE_BY": "group"}, ["SLICE_BY was not set, is group"]),
     ],
 )
-def test_a_difference_names_both_values(change: dict[str, str], said: list[str], home: Home) -> None:
-    assert home.differences(FIRST | change) == said
+def test_a_difference_names_both_values(change: dict[str, str], expected: list[str], home: Home) -> None:
+    assert home.differences(FIRST | change) == expected
 
 
 def test_differences_can_be_limited_to_settings_of_the_source(home: Home) -> None:

@@ -56,10 +56,10 @@ def test_a_passing_check_creates_no_files(settings: Settings) -> None:
 
 
 def test_a_used_port_is_named_with_its_process_and_the_setting(settings: Settings, listening: int) -> None:
-    said = refusal(settings, service(listening))
-    assert f"port {listening} (MLflow) is used by " in said
-    assert f"(process {os.getpid()})" in said
-    suggested = re.search(r"MLFLOW_PORT=(\d+) make up", said)
+    message = refusal(settings, service(listening))
+    assert f"port {listening} (MLflow) is used by " in message
+    assert f"(process {os.getpid()})" in message
+    suggested = re.search(r"MLFLOW_PORT=(\d+) make up", message)
     assert suggested
     assert int(suggested[1]) != listening
     assert 1024 <= int(suggested[1]) <= 65535
@@ -84,8 +84,8 @@ def test_a_port_with_connections_in_time_wait_is_free(settings: Settings) -> Non
 
 def test_two_services_cannot_share_a_port(settings: Settings) -> None:
     port = free_port()
-    said = refusal(settings, service(port, "MLflow"), service(port, "Airflow", "AIRFLOW_PORT"))
-    assert said == f"MLflow and Airflow have the same port {port}: change AIRFLOW_PORT"
+    message = refusal(settings, service(port, "MLflow"), service(port, "Airflow", "AIRFLOW_PORT"))
+    assert message == f"MLflow and Airflow have the same port {port}: change AIRFLOW_PORT"
 
 
 def test_ports_of_running_services_are_not_checked(settings: Settings, listening: int) -> None:
@@ -94,9 +94,9 @@ def test_ports_of_running_services_are_not_checked(settings: Settings, listening
 
 def test_a_full_disk_is_refused_with_the_space_needed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=preflight.DISK_BYTES - 1_000_000))
-    said = refusal(settings)
-    assert f"the disk of {settings.home} has 999 MB left and 1,000 MB are needed" in said
-    assert "DOSEL_HOME" in said
+    message = refusal(settings)
+    assert f"the disk of {settings.home} has 999 MB left and 1,000 MB are needed" in message
+    assert "DOSEL_HOME" in message
 
 
 def test_exactly_enough_disk_space_is_accepted(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,6 +108,6 @@ def test_exactly_enough_disk_space_is_accepted(settings: Settings, monkeypatch: 
 def test_a_home_that_cannot_be_written_is_named(place: str, tmp_path: Path) -> None:
     (tmp_path / "a-file").write_text("")
     home = tmp_path / place
-    said = refusal(Settings(home=home))
-    assert said.startswith(f"cannot write to {home} (")
-    assert "set DOSEL_HOME elsewhere" in said
+    message = refusal(Settings(home=home))
+    assert message.startswith(f"cannot write to {home} (")
+    assert "set DOSEL_HOME elsewhere" in message

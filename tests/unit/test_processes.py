@@ -37,7 +37,7 @@ DYING_LEADER = STUBBORN_GRANDCHILD.replace("\nsignal.pause()\n", "\nos.wait()\n"
 def until(condition: Callable[[], object], seconds: float = 20) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it never came to be"
+        assert time.monotonic() < deadline, "the condition never held"
         time.sleep(0.01)
 
 

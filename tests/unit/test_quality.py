@@ -120,7 +120,7 @@ def test_an_unknown_category_is_refused_with_the_known_ones(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("coding", "sent", "ours"),
+    ("coding", "sent", "code"),
     [
         ("uci", "1", 1),
         ("uci", "7", 7),
@@ -138,14 +138,14 @@ def test_an_unknown_category_is_refused_with_the_known_ones(value: Any) -> None:
         ("uci", True, None),
     ],
 )
-def test_classes_are_read_in_the_coding_of_the_source(coding: str, sent: Any, ours: int | None) -> None:
+def test_classes_are_read_in_the_coding_of_the_source(coding: str, sent: Any, code: int | None) -> None:
     checked = check(COVERTYPE, [row(Cover_Type=sent)], coding)
-    if ours is None:
+    if code is None:
         assert checked.refused[0].startswith("Cover_Type: expected one of 1 (Spruce/Fir), ")
         assert checked.refused[0].endswith(f"got {describe(sent)}")
     else:
         assert checked.refused == {}
-        assert checked.accepted.at[0, "Cover_Type"] == ours
+        assert checked.accepted.at[0, "Cover_Type"] == code
 
 
 def test_all_reasons_of_a_row_are_given() -> None:

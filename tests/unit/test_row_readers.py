@@ -21,7 +21,7 @@ from dosel.usecases import Category, Feature, Number
 from dosel.usecases.covertype import COVERTYPE
 
 SCALE = int(os.environ.get("FUZZ_SCALE", "1"))
-"""How many times as many cases as in an ordinary run; `make fuzz` sets it."""
+"""The factor for the number of examples of an ordinary run, which `make fuzz` sets."""
 
 READER, CSV_READER = JsonReader(COVERTYPE), CsvReader(COVERTYPE)
 

@@ -67,22 +67,24 @@ def refusal(call: Any, capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit) as raised:
         call()
     assert raised.value.code == 1
-    said = capsys.readouterr().err
-    assert said.startswith("dosel: ")
-    assert said.count("\n") == 1
-    return said
+    message = capsys.readouterr().err
+    assert message.startswith("dosel: ")
+    assert message.count("\n") == 1
+    return message
 
 
 @pytest.mark.parametrize("version", [(3, 8, 18), (3, 10, 0), (3, 14, 0), (2, 7, 18), (4, 0, 0)])
 def test_an_unsupported_python_is_refused(
     version: tuple[int, ...], setup_venv: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ".".join(map(str, version))
-    python = SimpleNamespace(version_info=version, executable="/a/python", version=f"{words} (main)", stderr=sys.stderr)
+    version_text = ".".join(map(str, version))
+    python = SimpleNamespace(
+        version_info=version, executable="/a/python", version=f"{version_text} (main)", stderr=sys.stderr
+    )
     monkeypatch.setattr(setup_venv, "sys", python)
-    said = refusal(setup_venv.check_python, capsys)
-    assert f"Python 3.11 to 3.13 is needed, /a/python is {words};" in said
-    assert "make PYTHON=" in said
+    message = refusal(setup_venv.check_python, capsys)
+    assert f"Python 3.11 to 3.13 is needed, /a/python is {version_text};" in message
+    assert "make PYTHON=" in message
 
 
 @pytest.mark.parametrize("version", [(3, 11, 0), (3, 12, 9), (3, 13, 99)])
@@ -98,16 +100,16 @@ def test_a_python_without_venv_is_refused_with_the_package_to_install(
     missing: str, setup_venv: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
-    said = refusal(setup_venv.check_python, capsys)
-    assert f"python{sys.version_info.major}.{sys.version_info.minor}-venv" in said
+    message = refusal(setup_venv.check_python, capsys)
+    assert f"python{sys.version_info.major}.{sys.version_info.minor}-venv" in message
 
 
 def test_a_full_disk_is_refused_with_the_space_needed(
     setup_venv: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2.9e9))
-    said = refusal(setup_venv.check_disk, capsys)
-    assert f"2.9 GB are left on the disk of {setup_venv.ROOT}, 3 GB are needed" in said
+    message = refusal(setup_venv.check_disk, capsys)
+    assert f"2.9 GB are left on the disk of {setup_venv.ROOT}, 3 GB are needed" in message
 
 
 def test_a_pin_has_all_its_hashes_and_nothing_else(setup_venv: ModuleType) -> None:
@@ -133,12 +135,12 @@ def test_the_real_locks_pin_the_installer(setup_venv: Any) -> None:
 
 def test_packages_are_installed_by_hash_and_only_once(setup_venv: Any, commands: list[list[str]]) -> None:
     setup_venv.main()
-    made, installer, locks, ours = (" ".join(command) for command in commands)
+    made, installer, locks, project = (" ".join(command) for command in commands)
     assert "-m venv" in made
     assert "--require-hashes" in installer
     assert "--require-hashes" in locks
     assert locks.endswith(" ".join(map(str, setup_venv.LOCKS)))
-    assert "--no-deps" in ours
+    assert "--no-deps" in project
     commands.clear()
     setup_venv.main()
     assert commands == []
@@ -214,9 +216,9 @@ def test_an_interrupted_setup_prints_one_line_and_stops_its_processes(number: in
     while not (child.exists() and child.read_text()):
         assert running.poll() is None
     running.send_signal(number)
-    _, said = running.communicate(timeout=30)
+    _, message = running.communicate(timeout=30)
     assert running.returncode == 1
-    assert said == "dosel: set-up was interrupted; the next start repeats it\n"
+    assert message == "dosel: set-up was interrupted; the next start repeats it\n"
     assert not psutil.pid_exists(int(child.read_text()))
 
 

@@ -207,7 +207,7 @@ def test_the_size_limit_applies_to_the_decompressed_response(monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    ("answer", "message"),
     [
         (httpx.Response(200, content=b"[" * 100_000), "100,000 lists in 100,000 bytes, too many for rows of 3 columns"),
         (httpx.Response(200, json=BATCH | {"data": [[]] * 50_000}), "too many for rows"),
@@ -218,10 +218,10 @@ def test_the_size_limit_applies_to_the_decompressed_response(monkeypatch: pytest
     ids=["nested lists", "empty rows", "nested gzip", "another encoding", "a redirect"],
 )
 def test_a_response_that_needs_more_memory_than_its_bytes_is_refused_without_parsing(
-    answer: httpx.Response, words: str
+    answer: httpx.Response, message: str
 ) -> None:
     outside = FakeDataApi(answer)
-    with pytest.raises(SourceError, match=words):
+    with pytest.raises(SourceError, match=message):
         outside.next_batch()
     assert outside.requests[0].headers["accept-encoding"] == "identity"
     assert len(outside.requests) == 1

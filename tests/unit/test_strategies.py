@@ -135,7 +135,7 @@ def test_shared_preprocessing_gives_the_scores_of_scikit_learn() -> None:
     assert np.isfinite(ours.cv_results_["mean_fit_time"]).all()
 
 
-class Meeting(KNeighborsClassifier):  # type: ignore[misc]
+class NeedsTwoThreads(KNeighborsClassifier):  # type: ignore[misc]
     """A classifier that predicts only while another thread predicts, so that a single thread would time out."""
 
     barrier = threading.Barrier(2)
@@ -145,12 +145,12 @@ class Meeting(KNeighborsClassifier):  # type: ignore[misc]
         return super().predict(X)
 
 
-def _meet() -> None:
-    searched(GridSearchCV, pipeline(Meeting()), {"classifier__n_neighbors": [1, 3, 5, 7]}, jobs=2)
+def _search_in_two_threads() -> None:
+    searched(GridSearchCV, pipeline(NeedsTwoThreads()), {"classifier__n_neighbors": [1, 3, 5, 7]}, jobs=2)
 
 
 def test_a_daemonic_process_searches_in_several_threads() -> None:
-    process = multiprocessing.get_context("fork").Process(target=_meet, daemon=True)
+    process = multiprocessing.get_context("fork").Process(target=_search_in_two_threads, daemon=True)
     process.start()
     process.join(60)
     assert process.exitcode == 0

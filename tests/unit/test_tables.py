@@ -72,7 +72,7 @@ def test_a_table_is_delivered_once_and_changed_content_is_a_new_epoch(sizes: Pat
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         (b"", "is not CSV: it is empty"),
         (SIZES.replace("sex", "gender").encode(), "one without sex: species, island"),
@@ -81,9 +81,9 @@ def test_a_table_is_delivered_once_and_changed_content_is_a_new_epoch(sizes: Pat
     ],
     ids=["empty", "lacks one", "one twice", "not UTF-8"],
 )
-def test_a_file_that_is_no_table_of_the_use_case_is_refused(content: bytes, words: str, sizes: Path) -> None:
+def test_a_file_that_is_no_table_of_the_use_case_is_refused(content: bytes, message: str, sizes: Path) -> None:
     sizes.write_bytes(content)
-    with pytest.raises(SourceError, match=words):
+    with pytest.raises(SourceError, match=message):
         file_table(PENGUINS, sizes).next_batch()
 
 
