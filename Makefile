@@ -86,6 +86,10 @@ soak-ingest: setup ## test the ingest: kill -9 worker, data API and database 200
 soak-monitor: setup ## test scoring, feedback and messages: killed 200 times, nothing lost or counted twice (KILLS=…)
 	@.venv/bin/python -m tests.soak.monitor $(if $(KILLS),--kills $(KILLS))
 
+.PHONY: bench-trust
+bench-trust: setup ## tamper with the ledgers in random ways, and time their verification (TAMPERINGS=…)
+	@.venv/bin/python -m benchmarks.trust $(if $(TAMPERINGS),--tamperings $(TAMPERINGS))
+
 .PHONY: bench-shadow
 bench-shadow: setup ## measure decisions on shadows, and what they cost (PARTS="decisions canary serving rollback soak")
 	@.venv/bin/python -m benchmarks.shadow $(PARTS) $(if $(STREAMS),--streams $(STREAMS))
@@ -124,6 +128,14 @@ bench-serving: setup ## measure the API, side by side with others (needs wrk; ab
 bench-training: setup ## measure tracked and bare searches on growing numbers of rows (CSV=…, SIZES=…; an hour)
 	@.venv/bin/python -m benchmarks.training $(if $(CSV),--csv "$(CSV)") \
 		$(if $(filter-out undefined,$(origin SIZES)),--sizes $(SIZES))
+
+.PHONY: bench-cluster
+bench-cluster: setup ## measure trainings on a Dask cluster, side by side with threads (PARTS="scores tasks compared", SIZES=…)
+	@.venv/bin/python -m benchmarks.cluster $(PARTS) $(if $(SIZES),--sizes $(SIZES))
+
+.PHONY: soak-cluster
+soak-cluster: setup ## test trainings on a cluster: worker, all workers, scheduler or driver killed 50 times (KILLS=…)
+	@.venv/bin/python -m tests.soak.cluster $(if $(KILLS),--kills $(KILLS))
 
 .PHONY: bench-monitor
 bench-monitor: setup ## measure the harm test, the estimate without labels, the log and feedback (STREAMS=…, PARTS=…)

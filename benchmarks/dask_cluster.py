@@ -12,7 +12,7 @@ import psutil
 
 from benchmarks.installation import HOST, ROOT, free_port, wait_until
 from dosel.cluster.connection import Cluster
-from dosel.cluster.security import new_certificate
+from dosel.credentials import new_certificate
 from dosel.settings import Settings
 
 START_SECONDS = 90
@@ -32,7 +32,7 @@ class LocalDask:
         self.settings = Settings(home=home, cluster=address, cluster_certificate=certificate, jobs=2)
         self.workers: list[psutil.Popen] = []
         self.scheduler: psutil.Popen | None = None
-        self._environment = os.environ | {
+        self.environment = os.environ | {
             "DOSEL_HOME": str(home),
             "DOSEL_CLUSTER": address,
             "DOSEL_CLUSTER_CERTIFICATE": certificate,
@@ -62,6 +62,18 @@ class LocalDask:
         kill(self.scheduler)
         self.scheduler = None
 
+    def restart(self) -> None:
+        """Kill everything, and start the scheduler and as many workers again, without waiting for them.
+
+        Workers end by themselves without their scheduler, and Compose starts them again: this does not wait for it.
+        """
+        count = len(self.workers)
+        self.stop()
+        self.workers.clear()
+        self.start_scheduler()
+        for _ in range(count):
+            self.start_worker()
+
     def stop(self) -> None:
         """Kill everything."""
         for process in (*self.workers, *([self.scheduler] if self.scheduler else ())):
@@ -71,7 +83,7 @@ class LocalDask:
         with (self.home / f"{part}.log").open("ab") as log:
             return psutil.Popen(
                 [sys.executable, "-m", "dosel", "cluster", part, "--", *options],
-                env=self._environment | environment,
+                env=self.environment | environment,
                 cwd=self.home,
                 stdout=log,
                 stderr=subprocess.STDOUT,

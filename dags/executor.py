@@ -1,10 +1,13 @@
 """Airflow's LocalExecutor with the libraries of the tasks in memory."""
 
+import gc
 from importlib import import_module
 
 from airflow.executors.local_executor import LocalExecutor
 
 LIBRARIES = (
+    # First: at its import it searches every module that is loaded.
+    "skops.io",
     "lightgbm",
     "matplotlib.figure",
     "mlflow.sklearn",
@@ -12,7 +15,6 @@ LIBRARIES = (
     "optuna",
     "pyarrow.parquet",
     "skl2onnx",
-    "skops.io",
     "sklearn.ensemble",
     "sklearn.model_selection",
     "xgboost",
@@ -29,4 +31,7 @@ class PreloadedExecutor(LocalExecutor):
     def start(self) -> None:
         for library in LIBRARIES:
             import_module(library)
+        # Tasks share the libraries' memory with the executor, and their garbage collections leave it alone.
+        gc.collect()
+        gc.freeze()
         super().start()

@@ -1,7 +1,7 @@
 """Two DAGs for each use case: `…_ingest` stores new batches, `…_train` starts when the clean rows changed.
 
-Two more: `dosel_messages` delivers the messages that the tasks could not, and `dosel_retention` deletes old entries of
-the prediction log once a day.
+Three more: `dosel_messages` delivers the messages that the tasks could not, `dosel_retention` deletes old entries of
+the prediction log once a day, and `dosel_ledgers` verifies the ledgers and signs their head once an hour.
 
 This file has only schedules and wiring. Heavy imports are inside the tasks, since Airflow parses this file before each
 task. Tasks pass references to each other: a run's id, a version's number.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dosel.pipeline import Pipeline
 
 TRAINING_POOL = "training"
-"""Airflow pool with one slot, created at start: one training at a time in the whole installation."""
+"""Airflow pool with `DOSEL_TRAININGS` slots, set at start: as many trainings at a time in the whole installation."""
 
 MESSAGES_EVERY = timedelta(minutes=5)
 
@@ -171,6 +171,26 @@ def retention() -> None:
     prune()
 
 
+@task(execution_timeout=timedelta(minutes=30))
+def verify() -> int:
+    """Check every entry of the ledgers and sign their head; return the number of entries. A wrong one is an event."""
+    from dosel.monitor.ledger_watch import verify_ledgers
+
+    return verify_ledgers(Settings.load()).entries
+
+
+@dag(
+    dag_id="dosel_ledgers",
+    schedule="@hourly",
+    tags=["dosel"],
+    description="Verifies the ledgers and signs their head",
+    doc_md="Checks every entry of the ledgers, then signs the head of their hash chain outside the database.",
+    **DAG_SETTINGS,
+)
+def ledgers() -> None:
+    verify()
+
+
 def dags_of(use_case: UseCase, ingest_every: timedelta) -> tuple[DAG, DAG]:
     clean_rows = Asset(name=f"{use_case.name}_clean", uri=f"dosel://warehouse/{use_case.name}_clean")
     tags = ["dosel", use_case.name]
@@ -215,3 +235,4 @@ for declared in chosen(Settings.load().use_cases):
     dags_of(declared, timedelta(seconds=Settings.load().ingest_every))
 messages()
 retention()
+ledgers()

@@ -3,7 +3,8 @@
     python3 scripts/setup_venv.py
 
 Writes inside the project's folder only: `.venv`, and `.cache` for packages (a cache of your own can be
-named with UV_CACHE_DIR and PIP_CACHE_DIR). Does nothing if the environment is up to date.
+named with UV_CACHE_DIR and PIP_CACHE_DIR). UV_COMPILE_BYTECODE=0 leaves compiling to the imports. Does nothing if the
+environment is up to date.
 """
 
 import fcntl
@@ -57,6 +58,7 @@ def set_up(stamp: str) -> None:
     environment = os.environ | {
         "PIP_CACHE_DIR": os.environ.get("PIP_CACHE_DIR", str(ROOT / ".cache" / "pip")),
         "UV_CACHE_DIR": os.environ.get("UV_CACHE_DIR", str(ROOT / ".cache" / "uv")),
+        "UV_COMPILE_BYTECODE": os.environ.get("UV_COMPILE_BYTECODE", "1"),
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     }
     installer = VENV / ".uv.txt"
@@ -64,7 +66,7 @@ def set_up(stamp: str) -> None:
     run([str(python()), "-m", "pip", "install", "--quiet", "--require-hashes", "-r", str(installer)], environment)
     uv = [str(python()), "-m", "uv", "pip"]
     target = ["--python", str(python()), "--quiet"]
-    run([*uv, "sync", *target, "--require-hashes", "--compile-bytecode", *map(str, LOCKS)], environment)
+    run([*uv, "sync", *target, "--require-hashes", *map(str, LOCKS)], environment)
     run([*uv, "install", *target, "--no-deps", "--no-build-isolation", "--editable", str(ROOT)], environment)
     link_openmp()
     STAMP.write_text(stamp)

@@ -1,11 +1,14 @@
 """What tests of several folders stand on: an environment without settings, and rows as the data API sends them."""
 
+import fcntl
+import gc
 import logging
 import os
 import random
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -60,6 +63,16 @@ def pytest_xdist_auto_num_workers() -> int:
     return (os.cpu_count() or 1) + 1
 
 
+def pytest_sessionstart() -> None:
+    """Makes collecting and testing quick, with some million objects in memory that no test frees."""
+    gc.set_threshold(50_000, 20, 20)
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     order = {name: number for number, name in enumerate(FIRST)}
     items.sort(key=lambda item: order.get(group(item.nodeid), len(FIRST)))
@@ -72,6 +85,14 @@ def nothing_beside() -> Iterator[None]:
     before = set(beside.glob("**/*"))
     yield
     assert set(beside.glob("**/*")) == before, f"tests wrote into {beside}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def keys_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The ledgers are signed with a key of the tests, and not with that of the person who runs them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("settings")))
+        yield
 
 
 @pytest.fixture
@@ -116,16 +137,34 @@ def _row(rng: random.Random) -> list[str]:
     return [*values, str(1 + min(6, (elevation - 1800) * 7 // 2200))]
 
 
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of this run of the tests, which all its workers share."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """The folder, made if it is not there, for one worker at a time."""
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 @pytest.fixture(scope="session")
-def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """MLflow's database as it is before anything happened: made once, since its migrations take a second."""
+def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's database as it is before anything happened: made by one worker, since its migrations take seconds."""
     from mlflow import MlflowClient
 
-    file = tmp_path_factory.mktemp("mlflow") / "empty.db"
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-        MlflowClient(f"sqlite:///{file}").search_experiments()
-        yield file
+    folder = shared_folder(tmp_path_factory) / "mlflow"
+    made, file = folder / "half.db", folder / "empty.db"
+    with locked(folder), pytest.MonkeyPatch.context() as patched:
+        if not file.exists():
+            patched.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+            MlflowClient(f"sqlite:///{made}").search_experiments()
+            made.rename(file)
+    return file
 
 
 @pytest.fixture

@@ -57,6 +57,7 @@ class ModelFollower:
         self._polling = threading.Lock()
         self._opening = threading.Lock()
         self._stopped = threading.Event()
+        self._woken = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="production", daemon=True)
 
     def start(self) -> None:
@@ -66,6 +67,7 @@ class ModelFollower:
     def stop(self) -> None:
         """End the thread, without waiting for a poll that waits for MLflow."""
         self._stopped.set()
+        self._woken.set()
         self._thread.join(timeout=1)
 
     @property
@@ -158,6 +160,8 @@ class ModelFollower:
         with self._opening:
             if self._registry is None:
                 self._registry = self._open_registry(self._settings)
+                # A promotion by this process is answered with before MLflow's aliases have followed.
+                self._registry.on_entry = self._woken.set
             return self._registry
 
     def poll_now(self, use_cases: Sequence[UseCase] | None = None) -> None:
@@ -181,10 +185,11 @@ class ModelFollower:
         for slot in self._slots.values():
             self._load_last_known(slot)
         while not self._stopped.is_set():
+            self._woken.clear()
             with self._polling:
                 for slot in [*self._slots.values(), *self._families.values()]:
                     self._poll(slot)
-            self._stopped.wait(self._settings.poll_seconds)
+            self._woken.wait(self._settings.poll_seconds)
 
     def _poll(self, slot: Slot) -> None:
         """Load the version in Production if it changed; after any failure the loaded model keeps answering."""
@@ -225,6 +230,9 @@ class ModelFollower:
         sequence = entry.sequence if entry else -1
         if not slot.stale and sequence == slot.sequence and time.monotonic() < slot.ask_at:
             return True
+        if sequence != slot.sequence:
+            # The process that wrote the entry holds the model's lock: answering with the version comes first.
+            slot.reconcile_at = max(slot.reconcile_at, time.monotonic() + self._settings.poll_seconds)
         slot.sequence, slot.ask_at = sequence, time.monotonic() + ASK_EVERY * self._settings.poll_seconds
         return False
 

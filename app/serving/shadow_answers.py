@@ -24,8 +24,8 @@ WAITING = 1_000
 UNWRITTEN = 10_000
 """Answers that may wait to be written while the data store is away; further answers are dropped."""
 
-CHUNK = 8
-"""Rows between two pauses."""
+CHUNK = 2
+"""Rows between two pauses: a request may have to wait for them."""
 
 IDLE_SECONDS = 0.02
 """Pause while no row waits, or while requests need the processor."""

@@ -4,14 +4,20 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from math import ceil
 from typing import Generic, TypeVar
 
 from dosel.errors import DoselError
 
 FLUSH_SECONDS = 1.0
+"""How long an entry waits, about, before it is written."""
 MAX_RETRY_SECONDS = 30.0
 CHUNK = 1_000
-"""Entries that are written in one transaction."""
+"""Most entries that are written in one transaction."""
+SLICE = 40
+"""Entries that the thread writes at a time, if few wait."""
+SLICES = 50
+"""Most transactions of the thread in `FLUSH_SECONDS`; with more entries, each has more."""
 
 log = logging.getLogger("uvicorn.error")
 
@@ -20,6 +26,9 @@ T = TypeVar("T")
 
 class WriteQueue(Generic[T]):
     """Accepts entries from any thread and writes them from its own. Adding an entry never blocks.
+
+    The thread writes a few entries at a time, at even distances. Writing the entries of a second together would take
+    the interpreter's lock so often that requests wait for tens of milliseconds, every second.
 
     Args:
         what: name of what is written, such as `prediction log`.
@@ -66,34 +75,44 @@ class WriteQueue(Generic[T]):
     def flush(self) -> bool:
         """Write the waiting entries now; return whether none is left."""
         with self._flushing:
-            return self._flush()
+            while self._waiting:
+                if not self._write_some(CHUNK):
+                    return False
+            return True
 
     def _run(self) -> None:
-        pause = FLUSH_SECONDS
+        pause = retry = FLUSH_SECONDS
         while not self._stopped.wait(pause):
-            pause = FLUSH_SECONDS if self.flush() else min(2 * pause, MAX_RETRY_SECONDS)
+            slices = min(SLICES, ceil(len(self._waiting) / SLICE)) or 1
+            with self._flushing:
+                done = self._write_some(ceil(len(self._waiting) / slices))
+            retry = FLUSH_SECONDS if done else min(2 * retry, MAX_RETRY_SECONDS)
+            # Single entries are what is left of a chunk that failed.
+            pause = (0.0 if self._singly else FLUSH_SECONDS / slices) if done else retry
         self.flush()
 
-    def _flush(self) -> bool:
-        while self._waiting:
-            size = 1 if self._singly else min(CHUNK, len(self._waiting))
-            chunk = [self._waiting[i] for i in range(size)]
-            try:
-                self._write(chunk)
-            except DoselError as error:
-                log.warning("%d entries of the %s wait: %s", len(self._waiting), self._what, error)
-                return False
-            except Exception as error:  # noqa: BLE001  a driver may raise whatever it likes
-                if size > 1:
-                    self._singly = size
-                    continue
-                # Without the error's message, which contains the row's values.
-                name, kind = self._name(chunk[0]), type(error).__name__
-                log.error("an entry of the %s cannot be stored and is dropped: %s (%s)", self._what, name, kind)
-                self.dropped += 1
-            else:
-                self.stored += size
-            self._singly = max(0, self._singly - 1)
-            for _ in chunk:
-                self._waiting.popleft()
+    def _write_some(self, most: int) -> bool:
+        """Write the first waiting entries, or drop one that cannot be stored; return False to try again later."""
+        size = 1 if self._singly else min(most, CHUNK, len(self._waiting))
+        if not size:
+            return True
+        chunk = [self._waiting[i] for i in range(size)]
+        try:
+            self._write(chunk)
+        except DoselError as error:
+            log.warning("%d entries of the %s wait: %s", len(self._waiting), self._what, error)
+            return False
+        except Exception as error:  # noqa: BLE001  a driver may raise whatever it likes
+            if size > 1:
+                self._singly = size
+                return True
+            # Without the error's message, which contains the row's values.
+            name, kind = self._name(chunk[0]), type(error).__name__
+            log.error("an entry of the %s cannot be stored and is dropped: %s (%s)", self._what, name, kind)
+            self.dropped += 1
+        else:
+            self.stored += size
+        self._singly = max(0, self._singly - 1)
+        for _ in chunk:
+            self._waiting.popleft()
         return True

@@ -9,9 +9,13 @@ import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from dosel.errors import SettingsError
+
+CLUSTER = "DOSEL_CLUSTER"
+CERTIFICATE_DAYS = 3650
 
 
 def _password() -> str:
@@ -27,14 +31,37 @@ def _fernet_key() -> str:
     return base64.urlsafe_b64encode(os.urandom(32)).decode()
 
 
+def new_certificate() -> str:
+    """A new certificate, which is its own authority, with its private key: PEM in base64, on one line."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "dosel cluster")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        # Clocks of machines differ.
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=CERTIFICATE_DAYS))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return base64.urlsafe_b64encode(made.public_bytes(pem) + private).decode()
+
+
 @dataclass(frozen=True)
 class Credential:
-    """One environment variable. `make` creates a new value."""
+    """One environment variable. `make` creates a new value. It is checked only if the variable `only_with` is set."""
 
     name: str
     default: str
     opens: str
     make: Callable[[], str] = _password
+    only_with: str = ""
 
 
 CREDENTIALS = (
@@ -59,7 +86,13 @@ CREDENTIALS = (
     Credential("WAREHOUSE_PASSWORD", "laptop-dosel", "`mysql-data-store`, as `dosel`"),
     Credential("MINIO_ROOT_PASSWORD", "laptop-minio", "MinIO and its console, as `MINIO_ROOT_USER`"),
     Credential("MLFLOW_S3_SECRET_KEY", "laptop-mlflow", "the bucket `mlflows3`, as `mlflow`"),
-    Credential("PIPELINE_S3_SECRET_KEY", "laptop-pipeline", "the buckets `data` and `processed`, as `pipeline`"),
+    Credential("PIPELINE_S3_SECRET_KEY", "laptop-pipeline", "the pipeline's buckets, as `pipeline`"),
+    Credential(
+        "CLUSTER_S3_SECRET_KEY", "laptop-cluster", "the bucket `training-rows`, to read, as `dask`", only_with=CLUSTER
+    ),
+    Credential(
+        "DOSEL_CLUSTER_CERTIFICATE", "", "the Dask cluster, to run any code there", new_certificate, only_with=CLUSTER
+    ),
 )
 
 
@@ -122,4 +155,5 @@ def refuse_forgotten(environment: Mapping[str, str], generated: str) -> None:
 
 
 def _known(environment: Mapping[str, str]) -> list[str]:
-    return [c.name for c in CREDENTIALS if environment.get(c.name) in ("", c.default)]
+    checked = (c for c in CREDENTIALS if not c.only_with or environment.get(c.only_with))
+    return [c.name for c in checked if environment.get(c.name) in ("", c.default)]

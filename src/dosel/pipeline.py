@@ -24,7 +24,6 @@ from dosel.monitor.shadowing import decide
 from dosel.monitor.truths import TruthStore
 from dosel.monitor.watch import Watch
 from dosel.quality import check
-from dosel.registry.ledger import PromotionLedger
 from dosel.registry.manifests import Manifest
 from dosel.registry.registry import Registry
 from dosel.rows import hashing
@@ -59,7 +58,7 @@ class Pipeline:
         self._settings = settings
         self._engine = engine
         self._batches = BatchStore(engine, use_case)
-        self._registry = Registry(settings.tracking_uri, PromotionLedger(engine))
+        self._registry = Registry.opened(settings, engine)
 
     @property
     def batches(self) -> BatchStore:

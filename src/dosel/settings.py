@@ -82,6 +82,14 @@ class Settings(BaseSettings):
     """Seconds between two checks of which version is in Production."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 1_000_000
     """Largest request body that the API accepts, in bytes."""
+    signing_key: str = ""
+    """File of the Ed25519 key that signs the heads of the ledgers; empty means `dosel/signing-key.pem` in the user's
+    folder of settings, which is created at the first start. `none` signs nothing in this process."""
+    trusted_keys: str = ""
+    """File of the public keys whose signatures are believed; empty means that of `DOSEL_SIGNING_KEY`."""
+    heads: str = ""
+    """Folder of the signed heads of the ledgers, best on another machine's disk; empty means the bucket `heads` of the
+    data lake."""
     promote_keys: str = Field("", repr=False)
     """Keys for promotions and rollbacks over HTTP, as `name:key,name:key`; empty allows none."""
     max_batch_bytes: Annotated[int, Field(ge=1024)] = 200_000_000
@@ -275,11 +283,10 @@ class Settings(BaseSettings):
         return settings
 
     def _refuse_open_cluster(self) -> None:
-        if self.cluster and not (self.cluster.startswith("tls://") and self.cluster_certificate):
+        if self.cluster and not self.cluster.startswith("tls://"):
             raise SettingsError(
                 f"DOSEL_ENVIRONMENT=production, but DOSEL_CLUSTER={self.cluster} is not protected: a scheduler runs "
-                "the code of everybody who reaches it: use tls://host:port and a DOSEL_CLUSTER_CERTIFICATE, as "
-                "`make secrets` writes it"
+                "the code of everybody who reaches it; use tls://host:port"
             )
 
 

@@ -1,11 +1,7 @@
 """A small real installation for the prediction API: models fitted on a few rows, in a real MLflow store."""
 
-import fcntl
 import json
-import os
-import sqlite3
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -30,6 +26,8 @@ from dosel.training import tracking
 from dosel.training.preprocessing import pipeline
 from dosel.usecases import ALL, UseCase, named
 from dosel.usecases.covertype import COVERTYPE
+from tests.conftest import locked, shared_folder
+from tests.integration.stores import copy_database
 
 EXPERIMENT = "small"
 
@@ -96,24 +94,10 @@ def install(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
         yield made
 
 
-def copy_database(source: Path, target: Path) -> None:
-    """Copies a SQLite file that other connections may have open."""
-    with closing(sqlite3.connect(source)) as read, closing(sqlite3.connect(target)) as written:
-        read.backup(written)
-
-
-def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of this run of the tests, which all its workers share."""
-    own = tmp_path_factory.getbasetemp()
-    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
-
-
 def _trained(folder: Path) -> tuple[tuple[str, str], str, dict[str, str]]:
     """What `_train` gives; the first worker that asks trains, and the others wait for it."""
     runs = folder / "runs.json"
-    folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(folder):
         if not runs.exists():
             engine = connect(f"sqlite:///{folder / 'warehouse.db'}")
             runs.write_text(json.dumps(_train(folder, PromotionLedger(engine))))

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from dotenv import dotenv_values
 
-from dosel.compose.storage import MLFLOW, PIPELINE
+from dosel.compose.storage import CLUSTER, MLFLOW, PIPELINE
 from dosel.credentials import CREDENTIALS
 from dosel.settings import Settings
 from external.settings import Settings as DataApiSettings
@@ -133,19 +133,26 @@ def test_the_api_does_without_mlflow() -> None:
 
 
 def test_credentials_come_from_the_environment_and_all_are_checked() -> None:
-    names = {credential.name for credential in CREDENTIALS}
+    names = {credential.name for credential in CREDENTIALS if not credential.only_with}
+    optional = {credential.name for credential in CREDENTIALS} - names
     assert {name for name, kind, _ in variables() if kind == ":?"} == names
     checked = SERVICES["credentials"]["environment"]
-    assert checked == {name: f"${{{name}:?}}" for name in names} | {"DOSEL_ENVIRONMENT": "${DOSEL_ENVIRONMENT:-laptop}"}
+    assert checked == {
+        **{name: f"${{{name}:?}}" for name in names},
+        **{name: f"${{{name}:-}}" for name in (*optional, "DOSEL_CLUSTER")},
+        "DOSEL_ENVIRONMENT": "${DOSEL_ENVIRONMENT:-laptop}",
+    }
     for file in FILES:
         text = (ROOT / file).read_text()
-        assert not [credential.default for credential in CREDENTIALS if f": {credential.default}\n" in text]
+        assert not [c.default for c in CREDENTIALS if c.default and f": {c.default}\n" in text]
 
 
 def test_without_a_file_of_settings_the_defaults_are_the_same() -> None:
     defaults = {name: default for name, kind, default in variables() if kind == ":-"}
     for name, default in defaults.items():
-        if name in LAPTOP:
+        if name in {credential.name for credential in CREDENTIALS}:
+            assert default == ""
+        elif name in LAPTOP:
             assert default == LAPTOP[name]
         elif name in known_defaults():
             assert default in (known_defaults()[name], known_defaults()[name].removesuffix(".0"))
@@ -182,6 +189,18 @@ def test_each_bucket_has_one_user() -> None:
     assert SERVICES["mlflow"]["environment"]["AWS_ACCESS_KEY_ID"] == MLFLOW.name
     assert SERVICES["airflow-worker"]["environment"]["AWS_ACCESS_KEY_ID"] == PIPELINE.name
     assert not set(MLFLOW.buckets) & set(PIPELINE.buckets)
+
+
+@pytest.mark.parametrize("name", ["dask-scheduler", "dask-worker"])
+def test_the_cluster_has_no_key_but_for_reading_the_lake(name: str) -> None:
+    environment = SERVICES[name]["environment"]
+    assert SERVICES[name]["profiles"] == ["cluster"]
+    assert environment["AWS_ACCESS_KEY_ID"] == CLUSTER.name
+    assert not CLUSTER.writes
+    secret = {value for value in environment.values() if re.search("SECRET|PASSWORD|KEY|CERTIFICATE", value)}
+    assert secret == {"${CLUSTER_S3_SECRET_KEY:-}", "${DOSEL_CLUSTER_CERTIFICATE:-}"}
+    for variable in ("DOSEL_CLUSTER", "DOSEL_CLUSTER_CERTIFICATE", "DOSEL_ENVIRONMENT"):
+        assert environment[variable] == SERVICES["airflow-worker"]["environment"][variable]
 
 
 def test_the_warehouses_address_is_written_once() -> None:

@@ -69,11 +69,12 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return answer
 
 
-def test_every_use_case_has_its_two_dags_beside_messages_and_retention(read: dict[str, Any]) -> None:
+def test_every_use_case_has_its_two_dags_beside_those_of_the_installation(read: dict[str, Any]) -> None:
     assert read["errors"] == {}
     of_use_cases = {f"{u.name}_{kind}" for u in ALL for kind in ("ingest", "train")}
-    assert set(read["dags"]) == of_use_cases | {"dosel_messages", "dosel_retention"}
+    assert set(read["dags"]) == of_use_cases | {"dosel_messages", "dosel_retention", "dosel_ledgers"}
     assert set(read["dags"]["dosel_retention"]["tasks"]) == {"prune"}
+    assert set(read["dags"]["dosel_ledgers"]["tasks"]) == {"verify"}
 
 
 def test_messages_are_delivered_every_five_minutes_if_there_is_a_target(read: dict[str, Any]) -> None:

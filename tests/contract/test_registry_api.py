@@ -17,6 +17,7 @@ from dosel.model import tags
 from dosel.registry.verdicts import Verdict
 from dosel.usecases.covertype import COVERTYPE
 from tests.contract.conftest import Installation
+from tests.ledgers import drop_triggers
 
 NAME = COVERTYPE.model_name
 KEY = {"X-API-Key": "k" * 20}
@@ -71,6 +72,7 @@ def test_a_version_without_a_manifest_is_not_loaded_and_the_last_version_answers
 ) -> None:
     assert answering(api) == 1
     with connect(here.settings.warehouse_url).begin() as connection:
+        drop_triggers(connection)
         connection.execute(text("DELETE FROM manifests WHERE version = 2"))
     here.registry.ledger.append(NAME, 2, "somebody with the data store's password", "why")
     response = api.post("/warmup")

@@ -32,6 +32,7 @@ from dosel.usecases import ALL, DEFAULT, UseCase
 from dosel.usecases.covertype import COVERTYPE
 from tests.contract.conftest import Installation
 from tests.contract.test_api import EXAMPLE, NAME, running, serving, version_of, wait_until
+from tests.ledgers import drop_triggers
 
 Install = Callable[..., Installation]
 KEY = "a-key-of-sixteen-characters"
@@ -143,6 +144,7 @@ def test_a_signed_version_that_the_ledger_does_not_have_answers_only_until_the_l
     with serving(here.settings) as client:
         wait_until(lambda: version_of(client) == 1)
     with connect(here.settings.warehouse_url).begin() as connection:
+        drop_triggers(connection)
         connection.execute(text("DELETE FROM manifests WHERE version = 1"))
     gone = here.settings.model_copy(update={"tracking_uri": here.store})
     monkeypatch.setattr(Store, "alias", _mlflow_is_away)

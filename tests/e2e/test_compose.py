@@ -10,9 +10,11 @@ import io
 import logging
 import os
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +28,12 @@ from sqlalchemy import Engine, text
 
 from dosel.compose import secrets
 from dosel.compose.backup import backup, restore
-from dosel.credentials import CREDENTIALS
+from dosel.credentials import CREDENTIALS, new_certificate
 from dosel.db.engine import connect
 from dosel.embedded.preflight import free_ports
 from dosel.errors import StartupError
 from dosel.registry.ledger import PromotionLedger
+from dosel.training.progress import candidates_since
 from dosel.usecases import ALL, LakeRows, UseCase
 from dosel.usecases.covertype import COVERTYPE
 from dosel.usecases.employees import EMPLOYEES
@@ -48,9 +51,19 @@ ROWS, GROUP, BATCHES = 8000, 6, 10
 INGEST, TRAIN = f"{COVERTYPE.name}_ingest", f"{COVERTYPE.name}_train"
 PORTS = (
     *("AIRFLOW_PORT", "MLFLOW_PORT", "API_PORT", "STREAMLIT_PORT", "EXTERNAL_PORT"),
-    *("MLFLOW_MYSQL_PORT", "DATA_STORE_PORT", "MINIO_PORT", "MINIO_CONSOLE_PORT"),
+    *("MLFLOW_MYSQL_PORT", "DATA_STORE_PORT", "MINIO_PORT", "MINIO_CONSOLE_PORT", "DASK_PORT", "DASK_DASHBOARD_PORT"),
 )
-VOLUMES = ("airflow-logs", "data-api", "minio", "mysql", "mysql-data-store", "postgres", "serving", "valkey")
+VOLUMES = (
+    "airflow-logs",
+    "data-api",
+    "minio",
+    "mysql",
+    "mysql-data-store",
+    "postgres",
+    "serving",
+    "signing-key",
+    "valkey",
+)
 FIRST_PREDICTION_SECONDS = 900
 HEALTHY_SECONDS = 180
 """A service that was killed is well again."""
@@ -288,6 +301,29 @@ def test_airflow_finds_its_connections(stack: Stack) -> None:
         assert part in shown
 
 
+def begin_training(stack: Stack, source: TestClient, served: list[pd.DataFrame], task: str) -> str:
+    """Serve new batches and start an ingest; gives the training that follows, as soon as its `task` runs."""
+    former = stack.newest_run(TRAIN)["dag_run_id"]
+    for api in (source, httpx.Client(base_url=stack.url("EXTERNAL_PORT"))):
+        api.get("/restart_data_generation", params={"group_number": GROUP}).raise_for_status()
+    served += generation(source)
+    stack.airflow("POST", f"dags/{INGEST}/dagRuns", json={"logical_date": None})
+
+    def under_way() -> str | None:
+        run = stack.newest_run(TRAIN)["dag_run_id"]
+        state = stack.tasks(TRAIN, run)[task]["state"] if run != former else None
+        assert state not in ("success", "failed"), f"{task} was over before it could be disturbed"
+        return str(run) if state == "running" else None
+
+    return wait(f"{task} runs", under_way, RUN_SECONDS)
+
+
+def outcome(stack: Stack, run: str) -> str | None:
+    """The state of a training that is over; None before."""
+    state = str(stack.airflow("GET", f"dags/{TRAIN}/dagRuns/{run}")["state"])
+    return state if state in ("success", "failed") else None
+
+
 @pytest.mark.parametrize(
     ("service", "task"),
     [
@@ -301,29 +337,13 @@ def test_airflow_finds_its_connections(stack: Stack) -> None:
 def test_a_part_killed_in_the_middle_of_a_run_comes_back(
     service: str, task: str, stack: Stack, warehouse: Engine, source: TestClient, served: list[pd.DataFrame]
 ) -> None:
-    former = stack.newest_run(TRAIN)["dag_run_id"]
-    for api in (source, httpx.Client(base_url=stack.url("EXTERNAL_PORT"))):
-        api.get("/restart_data_generation", params={"group_number": GROUP}).raise_for_status()
-    served += generation(source)
-    stack.airflow("POST", f"dags/{INGEST}/dagRuns", json={"logical_date": None})
-
-    def under_way() -> str | None:
-        run = stack.newest_run(TRAIN)["dag_run_id"]
-        state = stack.tasks(TRAIN, run)[task]["state"] if run != former else None
-        assert state not in ("success", "failed"), f"{task} was over before it could be disturbed"
-        return str(run) if state == "running" else None
-
-    run = wait(f"{task} runs", under_way, RUN_SECONDS)
+    run = begin_training(stack, source, served, task)
     killed = time.monotonic()
     started = stack.kill(service)
     wait(f"{service} is well again", lambda: stack.restarted(service, started), HEALTHY_SECONDS)
     well = time.monotonic()
 
-    def over() -> str | None:
-        state = str(stack.airflow("GET", f"dags/{TRAIN}/dagRuns/{run}")["state"])
-        return state if state in ("success", "failed") else None
-
-    assert wait("the run is over", over, RUN_SECONDS) == "success"
+    assert wait("the run is over", lambda: outcome(stack, run), RUN_SECONDS) == "success"
     ended = time.monotonic()
     tries = {name: state["try_number"] for name, state in stack.tasks(TRAIN, run).items()}
     log.info(
@@ -332,6 +352,34 @@ def test_a_part_killed_in_the_middle_of_a_run_comes_back(
     wait("all are healthy", lambda: not stack.unhealthy(), HEALTHY_SECONDS)
     check_account(warehouse, served)
     assert one_in_production(stack, warehouse) >= 1
+
+
+def test_a_training_ends_on_a_cluster_of_which_a_worker_is_killed(
+    stack: Stack, warehouse: Engine, source: TestClient, served: list[pd.DataFrame]
+) -> None:
+    cluster = {"DOSEL_CLUSTER": "tls://dask-scheduler:8786", "DOSEL_CLUSTER_CERTIFICATE": new_certificate()}
+    profile = (PLATFORM, "--profile", "cluster")
+    stack.environment |= cluster
+    try:
+        stack.compose(*profile, "up", "-d", "--scale", "dask-worker=2", timeout=600)
+        wait("all are healthy", lambda: not stack.unhealthy(), HEALTHY_SECONDS)
+        client, began = MlflowClient(stack.url("MLFLOW_PORT")), datetime.now(UTC)
+        run = begin_training(stack, source, served, "train")
+        seen = wait("a candidate is scored", lambda: candidates_since(client, COVERTYPE.experiment, began), RUN_SECONDS)
+        os.kill(stack.containers("dask-worker")[0]["State"]["Pid"], signal.SIGKILL)
+        assert wait("the run is over", lambda: outcome(stack, run), RUN_SECONDS) == "success"
+        assert stack.tasks(TRAIN, run)["train"]["try_number"] == 1
+        family = client.get_run(seen[0].search)
+        assert family.info.status == "FINISHED"
+        assert family.data.tags["dosel.cores"] == "2"
+        check_account(warehouse, served)
+        one_in_production(stack, warehouse)
+    finally:
+        for name in cluster:
+            stack.environment.pop(name)
+        stack.compose(*profile, "rm", "--stop", "--force", "dask-worker", "dask-scheduler")
+        stack.compose(PLATFORM, "up", "-d", timeout=600)
+    wait("all are healthy", lambda: not stack.unhealthy(), HEALTHY_SECONDS)
 
 
 def test_a_new_api_container_answers_from_its_volume_marked_stale(stack: Stack, warehouse: Engine) -> None:
@@ -361,7 +409,7 @@ def test_production_refuses_the_passwords_that_everybody_knows(stack: Stack, tmp
     try:
         assert refused.compose_whatever_comes(PLATFORM, "up", "-d").returncode != 0
         said = refused.compose(PLATFORM, "logs", "credentials")
-        assert [credential.name for credential in CREDENTIALS if credential.name not in said] == []
+        assert [c.name for c in CREDENTIALS if not c.only_with and c.name not in said] == []
         assert [c["Name"] for c in refused.containers() if c["State"]["Running"]] == []
         # Its volumes are there and hold nothing, so nothing needs to be removed first.
         assert refused.left()["volumes"]

@@ -1,4 +1,4 @@
-"""The page in a real browser, on a real API: the way through, each refusal, and the API gone in the middle.
+"""The page in a real browser, on a real API: the way through, each refusal, and the API out of reach in the middle.
 
 Screenshots are kept in `test-output/`; look at them after a change to the page.
 """
@@ -23,6 +23,7 @@ from dosel.settings import Settings
 from dosel.usecases import Number
 from dosel.usecases.covertype import COVERTYPE
 from tests.e2e.conftest import ROOT, Installation
+from tests.e2e.relay import relay
 from tests.integration.worlds import Deliveries, batch
 
 pytestmark = pytest.mark.e2e
@@ -97,9 +98,9 @@ def api(port: int, environment: dict[str, str]) -> Any:
 
 
 @contextmanager
-def page_of(browser: Browser, api_url: str, user_home: Path, width: int = 1280, height: int = 1500) -> Iterator[Page]:
+def page_of(browser: Browser, api_url: str, user_home: Path) -> Iterator[Page]:
     """The page, served by a Streamlit of its own and opened in the browser."""
-    with streamlit(api_url, user_home) as url, opened(browser, url, width, height) as page:
+    with streamlit(api_url, user_home) as url, opened(browser, url) as page:
         yield page
 
 
@@ -219,18 +220,16 @@ def test_a_value_that_the_api_refuses_is_marked_in_the_api_s_words(
         expect(page.get_by_text(f"by {COVERTYPE.model_name} version 1").first).to_be_visible()
 
 
-def test_the_api_is_stopped_in_the_middle_and_comes_back(
+def test_the_api_goes_out_of_reach_in_the_middle_and_comes_back(
     browser: Browser, running: tuple[Installation, str], tmp_path: Path
 ) -> None:
     platform, _ = running
-    environment = platform.environment | {"MLFLOW_TRACKING_URI": platform.url("MLFLOW_PORT")}
     [port] = free_ports(1)
-    url = f"http://127.0.0.1:{port}"
-    with page_of(browser, url, tmp_path) as page:
+    api_port = int(platform.environment["API_PORT"])
+    with page_of(browser, f"http://127.0.0.1:{port}", tmp_path) as page:
         expect(page.get_by_text("The prediction API cannot be reached.")).to_be_visible()
         keep(page, "page-api-down")
-        with api(port, environment):
-            wait_until(lambda: httpx.get(f"{url}/readyz").is_success)
+        with relay(port, api_port):
             page.get_by_role("button", name="Try again").click()
             fill_in_and_send(page)
             expect(page.get_by_text(f"by {COVERTYPE.model_name} version 1").first).to_be_visible()
@@ -240,38 +239,36 @@ def test_the_api_is_stopped_in_the_middle_and_comes_back(
         expect(page.get_by_text(f"by {COVERTYPE.model_name}")).to_have_count(0)
         expect(page.get_by_test_id("stException")).to_have_count(0)
         keep(page, "page-api-stopped")
-        with api(port, environment):
-            wait_until(lambda: httpx.get(f"{url}/readyz").is_success)
+        with relay(port, api_port):
             page.get_by_role("button", name="Try again").click()
             # What was typed is still there.
             expect(field_of(page, COVERTYPE.numbers[0])).to_have_value(f"{COVERTYPE.numbers[0].example:g}")
 
 
-def test_the_page_shows_what_an_api_without_a_model_waits_for(browser: Browser, tmp_path: Path) -> None:
-    environment = os.environ | {
-        "DOSEL_HOME": str(tmp_path / "dosel"),
-        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}",
-    }
+@pytest.fixture(scope="module")
+def without_model(
+    received: Callable[..., list[list[str]]], empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The address of a page whose API has no model, but a batch of 42 rows of which one is refused."""
+    folder, rows = tmp_path_factory.mktemp("without_model"), received(40)
+    home, uri = folder / "dosel", f"sqlite:///{shutil.copy(empty_mlflow, folder / 'mlflow.db')}"
+    refused = ["steep", *rows[1][1:]]
+    Pipeline(COVERTYPE, Settings(home=home, tracking_uri=uri)).ingest(Deliveries(batch([*rows, rows[0], refused])))
+    environment = os.environ | {"DOSEL_HOME": str(home), "MLFLOW_TRACKING_URI": uri}
     [port] = free_ports(1)
-    with api(port, environment), page_of(browser, f"http://127.0.0.1:{port}", tmp_path) as page:
+    with api(port, environment), streamlit(f"http://127.0.0.1:{port}", folder) as url:
+        yield url
+
+
+def test_the_page_shows_what_an_api_without_a_model_waits_for(browser: Browser, without_model: str) -> None:
+    with opened(browser, without_model) as page:
         expect(page.get_by_text("Not ready yet.")).to_be_visible()
         expect(page.get_by_role("button", name="Try again")).to_be_visible()
         keep(page, "page-not-ready")
 
 
-def test_the_page_shows_batches_and_quarantine_on_request(
-    browser: Browser, received: Callable[..., list[list[str]]], tmp_path: Path
-) -> None:
-    home, rows = tmp_path / "dosel", received(40)
-    refused = ["steep", *rows[1][1:]]
-    pipeline = Pipeline(COVERTYPE, Settings(home=home, tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}"))
-    pipeline.ingest(Deliveries(batch([*rows, rows[0], refused])))
-    environment = os.environ | {
-        "DOSEL_HOME": str(home),
-        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}",
-    }
-    [port] = free_ports(1)
-    with api(port, environment), page_of(browser, f"http://127.0.0.1:{port}", tmp_path, height=2200) as page:
+def test_the_page_shows_batches_and_quarantine_on_request(browser: Browser, without_model: str) -> None:
+    with opened(browser, without_model, height=2200) as page:
         asked = page.get_by_text("Batches and quarantine")
         expect(asked).to_be_visible()
         expect(page.get_by_text("Quarantine", exact=True)).to_have_count(0)

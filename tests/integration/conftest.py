@@ -115,9 +115,16 @@ def trained(mlflow_store: MlflowStore, tmp_path_factory: pytest.TempPathFactory,
     return Trained(mlflow_store.keep(uri), trainings, runs, manifests)
 
 
+@pytest.fixture(scope="session")
+def states(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder for states of worlds; see `World.prepared`."""
+    return tmp_path_factory.mktemp("states")
+
+
 @pytest.fixture
 def world(
     trained: Trained,
+    states: Path,
     mlflow_store: MlflowStore,
     warehouse_url: str,
     received: Received,
@@ -129,8 +136,6 @@ def world(
     set_environment(monkeypatch, mlflow_store)
     uri = mlflow_store.restored(trained.kept, tmp_path)
     settings = Settings(home=tmp_path, tracking_uri=uri, warehouse_url=warehouse_url, seed=1, jobs=1)
-    made = World(settings, received(ROWS), trained)
-    made.pipeline().ingest(Deliveries(batch(made.rows)))
     mlflow.set_tracking_uri(uri)
-    yield made
+    yield World(settings, received(ROWS), trained, states)
     mlflow.set_tracking_uri(None)

@@ -178,8 +178,7 @@ def test_rows_that_are_missing_are_reported_once(world: World, data: Engine) -> 
 
 def acting(world: World, *actions: HarmAction) -> Pipeline:
     """A use case that acts on harm, with a good version in Production after a poorer one."""
-    world.enter("fair")
-    world.enter("good")
+    world.entered("fair", "good")
     use_case = dataclasses.replace(FAMILIES["good"], monitor=Monitor(on_harm=actions))
     return Pipeline(use_case, world.settings)
 
@@ -255,7 +254,7 @@ class TestHarm:
         assert pipeline.registry.production_number(world.name) == 1
 
     def test_without_a_version_to_return_to_there_is_a_note(self, world: World, received: Rows) -> None:
-        world.enter("good")
+        world.entered("good")
         use_case = dataclasses.replace(FAMILIES["good"], monitor=Monitor(on_harm=("roll back",)))
         pipeline = Pipeline(use_case, world.settings)
         deliver_wrong_labels(pipeline, received)

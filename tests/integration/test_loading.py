@@ -18,6 +18,7 @@ from dosel.usecases.covertype import COVERTYPE
 from dosel.warehouse.batches import BatchStore
 from dosel.warehouse.records import BatchRecord
 from tests.integration.worlds import batch
+from tests.ledgers import drop_triggers
 
 pytestmark = pytest.mark.storage
 
@@ -213,6 +214,7 @@ class TestAudit:
     ) -> None:
         store([*received(5), ["bad"], *received(2)], number=1)
         with transaction(engine) as connection:
+            drop_triggers(connection)
             connection.exec_driver_sql(tampering)
         with pytest.raises(AccountingError, match=told):
             BatchStore(engine, COVERTYPE).audit()

@@ -14,11 +14,13 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, event, inspect, text
 
 from dosel.db import migrations
+from dosel.db.chain import SEALED
 from dosel.db.engine import transaction
 from dosel.db.migrations import VERSION_TABLE, current, head, migrate
-from dosel.db.tables import METADATA
+from dosel.db.tables import CHAIN, CHAIN_HEAD, METADATA
 from dosel.errors import WarehouseError
 from dosel.registry.ledger import PromotionLedger
+from dosel.registry.verification import read_ledgers, verify
 from dosel.usecases.penguins import PENGUINS
 from dosel.warehouse.batches import BatchStore
 
@@ -50,11 +52,17 @@ def rows(engine: Engine) -> Rows:
 
 
 def assert_kept(engine: Engine, before: Rows) -> None:
-    """Every row is there with its values. Later migrations add columns at the end, and tables without rows."""
+    """Every row is there with its values, and has its entry in the chain.
+
+    Later migrations add columns at the end, and tables without rows.
+    """
     after = rows(engine)
     for name, found in before.items():
         assert [row[: len(old)] for row, old in zip(after[name], found, strict=True)] == found
-    assert not any(after[name] for name in after.keys() - before.keys())
+    chain = {CHAIN.name, CHAIN_HEAD.name}
+    assert not any(after[name] for name in after.keys() - before.keys() - chain)
+    assert verify(read_ledgers(engine, ()), {}).problem == ""
+    assert len(after[CHAIN.name]) == sum(len(after[name]) for name in SEALED)
 
 
 def assert_is_declared(engine: Engine) -> None:

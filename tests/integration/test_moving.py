@@ -28,35 +28,25 @@ from dosel.registry.registry import Registry
 from dosel.registry.store import ModelVersion
 from dosel.registry.verdicts import Verdict
 from dosel.usecases.covertype import COVERTYPE
-from tests.integration.stores import copy_database
 from tests.integration.test_promotion_ledger import assert_is_chain
 from tests.integration.worlds import World, read_report
+from tests.ledgers import drop_triggers
 
 FAMILIES = ("poor", "fair", "good")
 
 
-@pytest.fixture(scope="session")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder for copies of `three`'s databases."""
-    return tmp_path_factory.mktemp("three")
-
-
 @pytest.fixture
-def three(world: World, kept: Path) -> World:
-    """Versions 1 to 3, registered; 1, then 2 entered Production. On files, made once and copied."""
-    urls = (world.settings.tracking_uri, world.settings.warehouse_url)
-    databases = [Path(url.removeprefix("sqlite:///")) for url in urls if url.startswith("sqlite")]
-    if databases and all((kept / database.name).exists() for database in databases):
-        for database in databases:
-            copy_database(kept / database.name, database)
-        return world
-    registry = registry_of(world)
-    for number, family in enumerate(FAMILIES, 1):
-        assert world.register(family) == number
-    for number in (1, 2):
-        registry.promote(registry.version(world.name, number), "me", f"number {number}")
-    for database in databases:
-        copy_database(database, kept / database.name)
+def three(world: World) -> World:
+    """Versions 1 to 3, registered; 1, then 2 entered Production."""
+
+    def make() -> None:
+        registry = registry_of(world)
+        for number, family in enumerate(FAMILIES, 1):
+            assert world.register(family) == number
+        for number in (1, 2):
+            registry.promote(registry.version(world.name, number), "me", f"number {number}")
+
+    world.prepared("three registered", make)
     return world
 
 
@@ -168,6 +158,7 @@ class TestTrust:
 
     def test_a_manifest_that_was_changed_vouches_for_nothing(self, three: World) -> None:
         with connect(three.settings.warehouse_url).begin() as connection:
+            drop_triggers(connection)
             connection.execute(text("UPDATE manifests SET files = '{}' WHERE version = 3"))
         registry = registry_of(three)
         with pytest.raises(UntrustedModel):
@@ -289,6 +280,7 @@ class TestLostVersions:
         self, three: World, engine: Engine
     ) -> None:
         with engine.begin() as connection:
+            drop_triggers(connection)
             for table in ("verdicts", "promotions", "projections", "manifests", "promotion_notes"):
                 connection.execute(text(f"DELETE FROM {table}"))
         registry = registry_of(three)
@@ -543,6 +535,7 @@ def test_another_split_fails_closed(side: str, world: World, engine: Engine) -> 
 def _rewrite(engine: Engine, run_id: str, tags: dict[str, str]) -> None:
     """Has the ledger hold other tags of a training, as one with another split would have recorded them."""
     with engine.begin() as connection:
+        drop_triggers(connection)
         row = connection.execute(select(MANIFESTS).where(MANIFESTS.c.run_id == run_id, MANIFESTS.c.version > 0)).one()
         facts = replace(Facts(**json.loads(row.facts)), tags=tags)
         manifest = Manifest(row.model, row.version, run_id, json.loads(row.files), facts)

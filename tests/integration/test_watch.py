@@ -23,7 +23,7 @@ Received = Callable[..., list[list[str]]]
 @pytest.fixture
 def champion(world: World) -> Pipeline:
     """A use case with its good version in Production."""
-    world.enter("good")
+    world.entered("good")
     return world.pipeline("good")
 
 

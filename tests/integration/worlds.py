@@ -1,7 +1,8 @@
 """What integration tests are made of: deliveries, small searches, and an installation that has them."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
@@ -15,6 +16,7 @@ from dosel.settings import Settings
 from dosel.sources import Batch
 from dosel.usecases import Family, Gate, UseCase
 from dosel.usecases.covertype import COVERTYPE
+from tests.integration.stores import copy_database
 
 
 def batch(rows: Sequence[Sequence[Any]], number: int = 1, epoch: str = "e1", coding: str = "uci") -> Batch:
@@ -75,17 +77,45 @@ def read_report(world: "World", version: ModelVersion) -> Any:
 
 
 class World:
-    """An installation with its rows in the warehouse and the families' runs in MLflow, none registered."""
+    """An installation with its rows in the warehouse and the families' runs in MLflow, none registered.
 
-    def __init__(self, settings: Settings, rows: list[list[str]], trained: Trained) -> None:
+    `states` is a folder of the session, for copies of the databases.
+    """
+
+    def __init__(self, settings: Settings, rows: list[list[str]], trained: Trained, states: Path) -> None:
         self.settings = settings
+        self._states = states
         self.rows = rows
         self.trainings = trained.trainings
         self.runs = trained.runs
         self.name = COVERTYPE.model_name
         self.client = MlflowClient(settings.tracking_uri)
+        self.prepared("rows", lambda: self._store(trained))
+
+    def _store(self, trained: Trained) -> None:
         for manifest in trained.manifests:
             self.pipeline().registry.ledger.record_manifest(manifest)
+        self.pipeline().ingest(Deliveries(batch(self.rows)))
+
+    def prepared(self, state: str, make: Callable[[], object]) -> None:
+        """Brings a new world to a state. On files, it is made once in a session, and then its databases are copied."""
+        urls = (self.settings.tracking_uri, self.settings.warehouse_url)
+        databases = [Path(url.removeprefix("sqlite:///")) for url in urls if url.startswith("sqlite")]
+        kept = self._states / state
+        if databases and kept.exists():
+            for database in databases:
+                copy_database(kept / database.name, database)
+            return
+        make()
+        half = self._states / f"half {state}"
+        half.mkdir()
+        for database in databases:
+            copy_database(database, half / database.name)
+        half.rename(kept)
+
+    def entered(self, *families: str) -> None:
+        """Brings a new world to where the gate has judged these families' models, registered as 1, 2, …"""
+        self.prepared(f"entered {' '.join(families)}", lambda: [self.enter(family) for family in families])
 
     def pipeline(self, family: str = "fair") -> Pipeline:
         return Pipeline(FAMILIES[family], self.settings)

@@ -14,11 +14,13 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dosel.db.engine import connect
+from dosel.errors import QualityError
 from dosel.pipeline import Pipeline
 from dosel.settings import Settings
 from dosel.sources import Batch
@@ -28,7 +30,7 @@ from external.columns import as_words
 from external.generator import generate
 from tests.integration.worlds import Deliveries
 
-BATCHES, FIRST, TRAIN_EVERY = 10, 3, 3
+BATCHES, TRAIN_EVERY = 10, 3
 
 
 def main() -> None:
@@ -55,13 +57,13 @@ def a_week(use_case: UseCase, settings: Settings, most: int, seed: int) -> int:
     rows = list(whole.rows)
     random.Random(seed).shuffle(rows)
     parts = [replace(whole, number=number + 1, rows=rows[number::BATCHES]) for number in range(BATCHES)]
-    pipeline.ingest(Deliveries(*parts[:FIRST]))
-    train(pipeline)
     labels = 0
-    for number, part in enumerate(parts[FIRST:], 1):
-        [record] = pipeline.ingest(Deliveries(part))
-        labels += record.rows_clean * len(pipeline.score())
-        if number % TRAIN_EVERY == 0:
+    for part in parts:
+        # A tenth of the penguins can have too many incomplete rows by chance: such a batch is refused, as any other.
+        with suppress(QualityError):
+            [record] = pipeline.ingest(Deliveries(part))
+            labels += record.rows_clean * len(pipeline.score())
+        if part.number % TRAIN_EVERY == 0:
             train(pipeline)
     return labels
 

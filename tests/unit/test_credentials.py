@@ -29,6 +29,7 @@ def test_each_default_stops_a_start_in_production(name: str, monkeypatch: pytest
     for credential in CREDENTIALS:
         monkeypatch.setenv(credential.name, credential.make())
     monkeypatch.setenv("DOSEL_ENVIRONMENT", "production")
+    monkeypatch.setenv("DOSEL_CLUSTER", "tls://scheduler:8786")
     assert Settings.load().environment == "production"
     for known in (DEFAULTS[name], ""):
         monkeypatch.setenv(name, known)
@@ -42,6 +43,23 @@ def test_on_a_laptop_the_default_passwords_are_accepted(
     for name, default in DEFAULTS.items():
         monkeypatch.setenv(name, default)
     assert Settings.load().environment == "laptop"
+
+
+def test_keys_of_a_cluster_are_checked_only_with_a_cluster() -> None:
+    made = {c.name: c.default if c.only_with else c.make() for c in CREDENTIALS}
+    refuse_defaults(made | {"DOSEL_CLUSTER": ""})
+    with pytest.raises(SettingsError, match="CLUSTER_S3_SECRET_KEY, DOSEL_CLUSTER_CERTIFICATE have public defaults"):
+        refuse_defaults(made | {"DOSEL_CLUSTER": "tls://scheduler:8786"})
+
+
+def test_production_refuses_a_cluster_without_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    for credential in CREDENTIALS:
+        monkeypatch.setenv(credential.name, credential.make())
+    monkeypatch.setenv("DOSEL_CLUSTER", "tcp://scheduler:8786")
+    assert Settings.load().cluster
+    monkeypatch.setenv("DOSEL_ENVIRONMENT", "production")
+    with pytest.raises(SettingsError, match=r"DOSEL_CLUSTER=tcp://scheduler:8786 is not protected: .*; use tls://"):
+        Settings.load()
 
 
 def test_unset_passwords_are_not_checked() -> None:

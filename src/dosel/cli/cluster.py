@@ -3,11 +3,12 @@
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dosel.settings import Settings
+if TYPE_CHECKING:
+    from dosel.settings import Settings
 
 commands = typer.Typer(no_args_is_help=True, help="The scheduler and the workers of a Dask cluster.")
 
@@ -20,6 +21,8 @@ More = Annotated[list[str] | None, typer.Argument(help="More options for dask, a
 @commands.command()
 def scheduler(more: More = None) -> None:
     """Run the scheduler at the port of DOSEL_CLUSTER, on all addresses of this machine."""
+    from dosel.settings import Settings
+
     settings = Settings.load()
     protocol, _, place = settings.cluster.partition("://")
     port = place.rpartition(":")[2]
@@ -29,11 +32,13 @@ def scheduler(more: More = None) -> None:
 @commands.command()
 def worker(more: More = None) -> None:
     """Run a worker with one thread for the scheduler at DOSEL_CLUSTER."""
+    from dosel.settings import Settings
+
     settings = Settings.load()
     _become_dask(settings, ("worker", settings.cluster, "--nthreads", "1", "--preload", WARM, *(more or ())))
 
 
-def _become_dask(settings: Settings, arguments: Sequence[str]) -> None:
+def _become_dask(settings: "Settings", arguments: Sequence[str]) -> None:
     from dosel.cluster.security import member_environment
 
     environment = os.environ | member_environment(settings)

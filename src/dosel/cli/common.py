@@ -5,19 +5,23 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dosel.embedded.services import ROOT
-from dosel.settings import Settings
+if TYPE_CHECKING:
+    # `dosel --help` needs no settings, and importing them takes longer than the rest.
+    from dosel.settings import Settings
 
 UseCaseName = Annotated[str, typer.Argument(help="Name of the use case.")]
 
 
-def load_settings() -> Settings:
+def load_settings() -> "Settings":
     """Settings from the environment, with defaults from the project's `.env`."""
     from dotenv import dotenv_values
+
+    from dosel.embedded.services import ROOT
+    from dosel.settings import Settings
 
     for key, value in dotenv_values(ROOT / ".env").items():
         if value is not None:

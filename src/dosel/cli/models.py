@@ -11,7 +11,7 @@ from dosel.cli import common
 from dosel.usecases import ALL, of_model
 
 if TYPE_CHECKING:
-    from dosel.registry.ledger import Promotion
+    from dosel.registry.ledger import Promotion, PromotionLedger
     from dosel.registry.registry import Registry
 
 commands = typer.Typer()
@@ -31,12 +31,12 @@ def history(
     """Show the promotion ledger: which version was in Production when, by whom and why."""
     from dosel.registry.export import as_csv, moment
 
-    model, registry = _registry(name)
+    model, ledger = _ledger(name)
     try:
         until = moment(at) if at else None
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    entries = registry.ledger.history(model, until)
+    entries = ledger.history(model, until)
     if csv:
         typer.echo(as_csv(entries), nl=False)
         return
@@ -52,7 +52,7 @@ def history(
             str(entry.sequence), f"{entry.at:%Y-%m-%d %H:%M:%S}", moved, escape(entry.actor), escape(entry.reason)
         )
     Console(soft_wrap=False).print(table, highlight=False)
-    for note in registry.ledger.notes(model):
+    for note in ledger.notes(model):
         if until is not None and note.at > until:
             continue
         Console().print(f"{note.at:%Y-%m-%d %H:%M:%S}  after #{note.sequence}: {escape(note.text)}", style="yellow")
@@ -131,6 +131,14 @@ def gc(
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _ledger(name: str) -> "tuple[str, PromotionLedger]":
+    """The registered model's name and the ledger alone, which needs no MLflow."""
+    from dosel.db.engine import connect
+    from dosel.registry.ledger import PromotionLedger
+
+    return of_model(name).model_name, PromotionLedger(connect(common.load_settings().warehouse_url))
 
 
 def _registry(name: str) -> "tuple[str, Registry]":

@@ -8,7 +8,6 @@ import typer
 from rich.console import Console
 
 from dosel.cli import common
-from dosel.settings import Settings
 
 if TYPE_CHECKING:
     from dosel.embedded.up import Platform
@@ -94,6 +93,7 @@ def _platform(as_started: bool = False) -> "Platform":
     settings = common.load_settings()
     from dosel.embedded.home import Home
     from dosel.embedded.up import Platform
+    from dosel.settings import Settings
 
     if as_started and (last := Home(settings.home).last_start()):
         os.environ.update(last)

@@ -81,12 +81,11 @@ def _steer(name: str, action: "Action", reason: str, control: bool) -> None:
     from dosel.db.engine import connect
     from dosel.monitor.shadowing import steer
     from dosel.pipeline import bound_mlflow_requests
-    from dosel.registry.ledger import PromotionLedger
     from dosel.registry.registry import Registry
 
     bound_mlflow_requests()
     use_case, engine = adapted(named(name), settings), connect(settings.warehouse_url)
-    registry = Registry(settings.tracking_uri, PromotionLedger(engine))
+    registry = Registry.opened(settings, engine)
     with common.logged():
         role: Role = "control" if control else "challenger"
         how = steer(use_case, registry, engine, role, action, common.actor(), reason)

@@ -7,7 +7,6 @@ a worker no fewer rights.
 import base64
 import binascii
 import re
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from dosel.errors import SettingsError
@@ -16,34 +15,11 @@ from dosel.settings import Settings
 if TYPE_CHECKING:
     from distributed import Security
 
-VALID_DAYS = 3650
 TLS = "tls://"
 _TLS = "DASK_DISTRIBUTED__COMM__TLS__"
 MOST_DEATHS = 3
 """A task is given up once this many workers have died while they ran it."""
 _PARTS = re.compile(r"-----BEGIN ([A-Z ]+)-----.*?-----END \1-----\n", re.DOTALL)
-
-
-def new_certificate() -> str:
-    """A new certificate, which is its own authority, with its private key: PEM in base64, on one line."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "dosel cluster")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=VALID_DAYS))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return base64.b64encode(made.public_bytes(serialization.Encoding.PEM) + private).decode()
 
 
 def security(settings: Settings) -> "Security | None":
@@ -80,7 +56,7 @@ def member_environment(settings: Settings) -> dict[str, str]:
 def _pem(encoded: str) -> tuple[str, str]:
     """The certificate and the key as PEM."""
     try:
-        text = base64.b64decode(encoded, validate=True).decode("ascii")
+        text = base64.urlsafe_b64decode(encoded).decode("ascii")
     except (binascii.Error, UnicodeDecodeError):
         text = ""
     parts = {found.group(1): found.group() for found in _PARTS.finditer(text)}

@@ -11,9 +11,7 @@ import typer
 from dosel.compose import backup, secrets
 from dosel.compose.docker import project_name
 from dosel.credentials import refuse_forgotten
-from dosel.embedded.services import PREPARATION, ROOT, write_airflow_password
 from dosel.errors import SettingsError, StartupError
-from dosel.settings import Settings
 
 jobs = typer.Typer(no_args_is_help=True, help="Jobs of the platform in Compose.")
 CHECKOUT_SECRETS = "/checkout/.env.secrets"
@@ -25,6 +23,8 @@ Folder = Annotated[Path, typer.Argument(help="Folder of the backup.")]
 @jobs.command("check-credentials")
 def check_credentials() -> None:
     """Fail if a password or key has its default, in production or although .env.secrets exists."""
+    from dosel.settings import Settings
+
     refuse_forgotten(os.environ, CHECKOUT_SECRETS)
     Settings.load()
 
@@ -32,6 +32,8 @@ def check_credentials() -> None:
 @jobs.command("secrets")
 def make_secrets() -> None:
     """Write new passwords and keys to .env.secrets."""
+    from dosel.embedded.services import ROOT
+
     file = secrets.write(ROOT, project_name(ROOT, os.environ))
     typer.echo(f"{file.name} is written. Keep it as safe as the volumes. Start with it:")
     for part in ("external", "p2"):
@@ -41,6 +43,8 @@ def make_secrets() -> None:
 @jobs.command("backup")
 def back_up(folder: Folder) -> None:
     """Copy all volumes to a folder; the platform must be stopped."""
+    from dosel.embedded.services import ROOT
+
     copied = backup.backup(project_name(ROOT, os.environ), folder)
     typer.echo(
         f"{folder}: {', '.join(copied)}. Back up .env or .env.secrets too: it has the passwords of these volumes."
@@ -50,6 +54,8 @@ def back_up(folder: Folder) -> None:
 @jobs.command("restore")
 def restore(folder: Folder) -> None:
     """Create the volumes of a backup; none of them may exist."""
+    from dosel.embedded.services import ROOT
+
     made = backup.restore(project_name(ROOT, os.environ), folder)
     typer.echo(f"restored: {', '.join(made)}")
 
@@ -61,13 +67,19 @@ def prepare_storage() -> None:
 
     root = (_set("MINIO_ROOT_USER"), _set("MINIO_ROOT_PASSWORD"))
     keys = {storage.MLFLOW: _set("MLFLOW_S3_SECRET_KEY"), storage.PIPELINE: _set("PIPELINE_S3_SECRET_KEY")}
+    # Without one, there is no cluster that needs it.
+    if for_cluster := os.environ.get("CLUSTER_S3_SECRET_KEY"):
+        keys[storage.CLUSTER] = for_cluster
     storage.prepare(_set("DOSEL_S3_ENDPOINT"), root, keys)
 
 
 @jobs.command("prepare-airflow")
 def prepare_airflow() -> None:
-    """Migrate Airflow's database and create the pool for trainings."""
-    for arguments in PREPARATION:
+    """Migrate Airflow's database and set the size of the pool for trainings."""
+    from dosel.embedded.services import preparation
+    from dosel.settings import Settings
+
+    for arguments in preparation(Settings.load()):
         if code := subprocess.run([sys.executable, *arguments], check=False).returncode:
             raise StartupError(f"{' '.join(arguments[1:])} failed (exit code {code}): see above")
 
@@ -75,6 +87,9 @@ def prepare_airflow() -> None:
 @jobs.command("airflow-password")
 def airflow_password() -> None:
     """Write the administrator's password to the file that Airflow's api-server reads."""
+    from dosel.embedded.services import write_airflow_password
+    from dosel.settings import Settings
+
     write_airflow_password(Settings.load())
 
 

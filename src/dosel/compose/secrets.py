@@ -8,7 +8,7 @@ from dosel.compose.docker import REMOVE
 from dosel.credentials import CREDENTIALS
 from dosel.errors import StartupError
 
-WITHOUT = frozenset({"airflow-logs", "data-api", "serving"})
+WITHOUT = frozenset({"airflow-logs", "data-api", "serving", "signing-key"})
 """Volumes that contain no password of the platform."""
 
 

@@ -12,23 +12,28 @@ from minio.error import MinioException
 from minio.minioadmin import MinioAdmin
 
 from dosel.errors import StartupError
+from dosel.sources.lake import DATA, PROCESSED, TRAINING_ROWS
 
 CONNECT_SECONDS, ANSWER_SECONDS, TRIES = 5, 20, 5
 
 
 @dataclass(frozen=True)
 class User:
-    """A user of the S3 server who may read, write and delete objects in these buckets only."""
+    """A user of the S3 server who may read objects in these buckets only, and write and delete them if `writes`."""
 
     name: str
     buckets: tuple[str, ...]
+    writes: bool = True
 
 
 MLFLOW = User("mlflow", ("mlflows3",))
 """MLflow's server, which proxies all access to artifacts."""
 
-PIPELINE = User("pipeline", ("data", "processed"))
+PIPELINE = User("pipeline", (DATA, PROCESSED, TRAINING_ROWS, "heads"))
 """The tasks in Airflow's workers."""
+
+CLUSTER = User("dask", (TRAINING_ROWS,), writes=False)
+"""The workers of the Dask cluster."""
 
 
 def prepare(endpoint: str, root: tuple[str, str], secrets: Mapping[User, str]) -> None:
@@ -66,13 +71,9 @@ def _policy(user: User) -> dict[str, Any]:
     """The user's policy, in AWS's policy language."""
     buckets = [f"arn:aws:s3:::{bucket}" for bucket in user.buckets]
     on_buckets = ["s3:ListBucket", "s3:GetBucketLocation", "s3:ListBucketMultipartUploads"]
-    on_objects = [
-        "s3:GetObject",
-        "s3:PutObject",
-        "s3:DeleteObject",
-        "s3:AbortMultipartUpload",
-        "s3:ListMultipartUploadParts",
-    ]
+    on_objects = ["s3:GetObject"]
+    if user.writes:
+        on_objects += ["s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
     return {
         "Version": "2012-10-17",
         "Statement": [

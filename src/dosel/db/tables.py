@@ -326,6 +326,27 @@ DELIVERIES = _fixed(
 """The attempts to deliver an event to a target; none yet, no row."""
 
 
+CHAIN = _fixed(
+    "ledger_chain",
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", String(16), nullable=False),
+    Column("table_name", String(64), nullable=False),
+    Column("row_key", String(255), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("previous", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+)
+"""The hash chain over the ledgers: entries of `dosel.db.chain`."""
+
+CHAIN_HEAD = _fixed(
+    "ledger_chain_head",
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("hash", String(64), nullable=False),
+)
+"""One row, the last entry of the chain, which a writer locks while it appends."""
+
+
 KEYS = ("batch_id", "row_no", "row_key")
 """The clean table's columns in addition to the declared ones."""
 

@@ -128,11 +128,13 @@ def _all_services(settings: Settings) -> tuple[Service, ...]:
     )
 
 
-PREPARATION = (
-    ("-m", "airflow", "db", "migrate"),
-    ("-m", "airflow", "pools", "set", "training", "1", "One training at a time"),
-)
-"""Commands to run before Airflow's services start, as arguments of Python. Running them again changes nothing."""
+def preparation(settings: Settings) -> tuple[tuple[str, ...], ...]:
+    """Commands to run before Airflow's services start, as arguments of Python. Running them again changes nothing."""
+    slots = str(settings.trainings)
+    return (
+        ("-m", "airflow", "db", "migrate"),
+        ("-m", "airflow", "pools", "set", "training", slots, "Trainings at the same time"),
+    )
 
 
 def environment(settings: Settings, caller: dict[str, str]) -> dict[str, str]:

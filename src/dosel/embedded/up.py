@@ -9,6 +9,7 @@ from importlib import import_module
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import httpx
 from rich.console import Console
@@ -21,11 +22,11 @@ from dosel.embedded.airflow_runs import AirflowRuns
 from dosel.embedded.home import SOURCE, Home
 from dosel.embedded.processes import GONE, Processes, end_on_signals, ignore_signals
 from dosel.embedded.services import (
-    PREPARATION,
     ROOT,
     Service,
     environment,
     make_bucket,
+    preparation,
     services,
     write_airflow_password,
 )
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.5
 ASK_EVERY = 4
 """MLflow and Airflow are asked at every fourth poll."""
+
+DASHBOARD_PORT = 8787
+"""Dask's own default."""
 
 HEALTH_SECONDS = 180
 PREPARATION_SECONDS = 120
@@ -239,7 +243,7 @@ class Platform:
 
     def _prepare_airflow(self, env: dict[str, str]) -> None:
         log = self._processes.log("airflow-prepare")
-        for arguments in PREPARATION:
+        for arguments in preparation(self._settings):
             with log.open("ab") as output:
                 process = subprocess.Popen(
                     [sys.executable, *arguments],
@@ -361,6 +365,9 @@ class Platform:
         for service in self._services:
             if service.address:
                 table.add_row(service.title, service.address + notes.get(service.title, ""))
+        if settings.cluster:
+            dashboard = f"dashboard http://{urlsplit(settings.cluster).hostname}:{DASHBOARD_PORT}"
+            table.add_row("Dask", f"{settings.cluster}   {dashboard}")
         self._console.print()
         self._console.print(table)
         self._console.print()

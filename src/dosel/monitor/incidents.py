@@ -28,6 +28,18 @@ def audit_mismatch(use_case: str, problem: AccountingError) -> Event:
     )
 
 
+def ledger_mismatch(problem: str) -> Event:
+    """An entry of the ledgers is not what dosel wrote; it concerns all use cases."""
+    return Event(
+        incident=f"audit mismatch ledgers {_digest(problem)}",
+        use_case="ledgers",
+        kind="audit mismatch",
+        what="the ledgers are not what dosel wrote: somebody changed the data store",
+        evidence=problem,
+        command="dosel verify",
+    )
+
+
 def stale(use_case: str, version: int | None, since: datetime, why: str) -> Event:
     """The API cannot confirm that it answers with the version in Production.
 

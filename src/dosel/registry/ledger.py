@@ -10,7 +10,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Engine, RowMapping, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from dosel.db import locks
+from dosel.db import chain, locks
 from dosel.db.engine import reading, transaction
 from dosel.db.migrations import migrate
 from dosel.db.tables import PROJECTIONS, PROMOTIONS
@@ -295,7 +295,7 @@ class PromotionLedger:
             }
             if ends is not None and not shadows.end(connection, *ends):
                 raise PromotionConflict(f"{model}: the shadow {ends[0].number} has ended; read the ledger again")
-            connection.execute(insert(PROMOTIONS).values(values))
+            chain.add(connection, PROMOTIONS, values)
             entry = _last(connection, model)
             assert entry is not None
             announce_promotion(connection, entry)

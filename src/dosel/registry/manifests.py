@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, insert, select
+from sqlalchemy import Connection, RowMapping, select
 
+from dosel.db import chain
 from dosel.db.tables import MANIFESTS
 from dosel.model import tags
 from dosel.model.facts import Facts
@@ -88,7 +89,7 @@ def add(connection: Connection, manifest: Manifest) -> None:
         "facts": json.dumps(asdict(manifest.facts), sort_keys=True) if manifest.facts else None,
         "family": manifest.family,
     }
-    connection.execute(insert(MANIFESTS).values(values))
+    chain.add(connection, MANIFESTS, values)
 
 
 def run_ids(connection: Connection) -> set[str]:

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, select
 
+from dosel.db import chain
 from dosel.db.tables import NOTES
 
 
@@ -24,7 +25,7 @@ def add(connection: Connection, model: str, sequence: int, text: str) -> bool:
     if before is not None and (before.sequence, before.text) == (sequence, text):
         return False
     now = datetime.now(UTC).replace(tzinfo=None)
-    connection.execute(insert(NOTES).values(model=model, sequence=sequence, at=now, text=text))
+    chain.add(connection, NOTES, {"model": model, "sequence": sequence, "at": now, "text": text})
     return True
 
 

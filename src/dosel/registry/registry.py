@@ -1,17 +1,20 @@
 """Model versions and Production. The promotion ledger is the truth; MLflow's aliases and stage follow it."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Engine
+
 from dosel.db.engine import connect
 from dosel.errors import ModelNotFound, PromotionConflict, PromotionRefused, UntrustedModel
 from dosel.model import bundle, tags
 from dosel.registry.attested import read_version, with_facts
+from dosel.registry.heads import publish_or_log
 from dosel.registry.ledger import Evidence, Kind, Promotion, PromotionLedger
 from dosel.registry.manifests import Manifest
 from dosel.registry.projection import PRODUCTION, Projection, entered, evidence_of, newest_of, sync_aliases
@@ -25,6 +28,10 @@ from dosel.usecases import UseCase
 log = logging.getLogger(__name__)
 
 
+ON_ITS_WAY = timedelta(seconds=10)
+"""A younger entry may not be in MLflow yet. After that time, the process that finds it missing there writes it."""
+
+
 class Registry:
     """MLflow's registry at `tracking_uri`, together with the promotion ledger.
 
@@ -32,13 +39,24 @@ class Registry:
     cannot be reached, or refused).
     """
 
-    def __init__(self, tracking_uri: str, ledger: PromotionLedger) -> None:
+    def __init__(
+        self, tracking_uri: str, ledger: PromotionLedger, on_promotion: Callable[[], None] = lambda: None
+    ) -> None:
         self._ledger = ledger
         self._store = Store(tracking_uri)
+        self._on_promotion = on_promotion
+        self.on_entry: Callable[[], None] = lambda: None
+        """Called once an entry is in the ledger, before MLflow's aliases follow."""
 
     @classmethod
-    def opened(cls, settings: Settings) -> "Registry":
-        return cls(settings.tracking_uri, PromotionLedger(connect(settings.warehouse_url)))
+    def opened(cls, settings: Settings, engine: Engine | None = None) -> "Registry":
+        """The registry of these settings, which signs the ledgers' head after each promotion.
+
+        Args:
+            engine: the data store, if the caller has connected to it.
+        """
+        engine = engine or connect(settings.warehouse_url)
+        return cls(settings.tracking_uri, PromotionLedger(engine), lambda: publish_or_log(engine, settings))
 
     @property
     def ledger(self) -> PromotionLedger:
@@ -91,15 +109,20 @@ class Registry:
     def production_number(self, name: str) -> int | None:
         """The number of the version in Production, cheaply; None while there is none.
 
-        If alias and ledger differ, they are reconciled first.
+        If alias and ledger differ, they are reconciled first, unless the process that wrote the entry is about to.
         """
         number, last = self._store.alias(name, PRODUCTION), self._ledger.last(name)
-        if last is not None and last.to_version == number:
-            return number
+        if last is not None and (last.to_version == number or self._is_on_its_way(last, number)):
+            return last.to_version
         if last is None and number is None:
             return None
         version = self.reconcile(name).version
         return version.version if version else None
+
+    def _is_on_its_way(self, last: Promotion, number: int | None) -> bool:
+        """Whether the alias is where it was before the last entry, which was written a moment ago."""
+        fresh = abs(datetime.now(UTC) - last.at) < ON_ITS_WAY
+        return fresh and number == last.from_version and self._ledger.projected(last.model) == last.sequence - 1
 
     def production(self, name: str) -> ModelVersion | None:
         """The version in Production, or None."""
@@ -163,8 +186,10 @@ class Registry:
             before = sync_aliases(lock, self._store, self._ledger, name)
             evidence = evidence or evidence_of(self._ledger, version, before.version, "manual")
             entry = self._ledger.append(name, version.version, actor, reason, _with_live(evidence, ends), after, ends)
+            self.on_entry()
             sync_aliases(lock, self._store, self._ledger, name)
-            return entry
+        self._on_promotion()
+        return entry
 
     def judged(self, version: ModelVersion, report: Mapping[str, Any], kind: Kind) -> Evidence:
         """The evidence of a promotion that follows from the gate's report, as in `gate.json`."""
@@ -208,8 +233,10 @@ class Registry:
             )
             evidence = evidence_of(self._ledger, version, now.version, "rollback")
             entry = self._ledger.append(name, version.version, actor, reason, _with_live(evidence, ends), after, ends)
+            self.on_entry()
             sync_aliases(lock, self._store, self._ledger, name)
-            return entry
+        self._on_promotion()
+        return entry
 
     def start_shadow(
         self,

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, select
 
+from dosel.db import chain
 from dosel.db.tables import SHADOW_ENDS, SHADOWS
 
 Role = Literal["challenger", "control"]
@@ -68,7 +69,7 @@ def add(connection: Connection, shadow: Shadow) -> None:
     values = {column.name: getattr(shadow, column.name) for column in SHADOWS.c if column.name != "id"}
     times = {name: _naive(values[name]) for name in ("at", "ends_at")}
     gate = None if shadow.gate is None else json.dumps(shadow.gate)
-    connection.execute(insert(SHADOWS).values(values | times | {"gate": gate, "actor": shadow.actor[:255]}))
+    chain.add(connection, SHADOWS, values | times | {"gate": gate, "actor": shadow.actor[:255]})
 
 
 def end(connection: Connection, shadow: Shadow, how: ShadowEnd) -> bool:
@@ -85,7 +86,7 @@ def end(connection: Connection, shadow: Shadow, how: ShadowEnd) -> bool:
         "reason": how.reason,
         "evidence": json.dumps(how.evidence),
     }
-    connection.execute(insert(SHADOW_ENDS).values(values))
+    chain.add(connection, SHADOW_ENDS, values)
     return True
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, select
 
+from dosel.db import chain
 from dosel.db.tables import VERDICTS
 from dosel.registry.announcements import announce_refusal
 
@@ -34,9 +35,8 @@ def add(connection: Connection, model: str, version: int, run_id: str, verdict: 
         "reason": verdict.reason,
         "report": json.dumps(verdict.report) if verdict.report is not None else None,
     }
-    key = connection.execute(insert(VERDICTS).values(values)).inserted_primary_key
+    key = chain.add(connection, VERDICTS, values)
     if not verdict.passed:
-        assert key is not None
         announce_refusal(connection, model, version, verdict, int(key[0]))
 
 

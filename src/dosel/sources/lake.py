@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 DATA, PROCESSED, TRAINING_ROWS = "data", "processed", "training-rows"
 """The buckets: source files, preprocessed rows, and the rows that the workers of a cluster train on."""
 
+_HALF = ".half-"
+"""Beginning of the name of a file that is being written."""
+
 log = logging.getLogger(__name__)
 
 
@@ -33,6 +36,9 @@ class Lake(Protocol):
 
     def put(self, bucket: str, key: str, content: bytes) -> None:
         """Write an object atomically: a concurrent reader gets the old content."""
+
+    def keys(self, bucket: str) -> list[str]:
+        """The keys of a bucket's objects, in order; none if there is no such bucket."""
 
     def address(self, bucket: str, key: str) -> str:
         """The object's address, for people."""
@@ -59,11 +65,19 @@ class FolderLake:
         file = self._folder / bucket / key
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            with NamedTemporaryFile(dir=file.parent, prefix=".half-", delete=False) as half:
+            with NamedTemporaryFile(dir=file.parent, prefix=_HALF, delete=False) as half:
                 half.write(content)
             os.replace(half.name, file)
         except OSError as error:
             raise SourceError(f"{self.address(bucket, key)} cannot be written: {error}") from error
+
+    def keys(self, bucket: str) -> list[str]:
+        folder = self._folder / bucket
+        try:
+            files = [file.relative_to(folder) for file in folder.rglob("*") if file.is_file()]
+        except OSError as error:
+            raise SourceError(f"{folder} cannot be listed: {error}") from error
+        return sorted(file.as_posix() for file in files if not file.name.startswith(_HALF))
 
     def address(self, bucket: str, key: str) -> str:
         return str(self._folder / bucket / key)
@@ -98,6 +112,14 @@ class S3Lake:
             except self._s3.exceptions.NoSuchBucket:
                 self._s3.create_bucket(Bucket=bucket)
                 self._s3.put_object(Bucket=bucket, Key=key, Body=content)
+
+    def keys(self, bucket: str) -> list[str]:
+        with self._named_errors(bucket, ""):
+            try:
+                pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+                return sorted(found["Key"] for page in pages for found in page.get("Contents", ()))
+            except self._s3.exceptions.NoSuchBucket:
+                return []
 
     def address(self, bucket: str, key: str) -> str:
         return f"s3://{bucket}/{key}"

@@ -80,7 +80,8 @@ class _OnWorkers:
 
     def score(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, list[Figures]]]:
         """Yield each task with its figures as soon as they are known, in any order."""
-        by_name = {f"score-{self._search}-{_digest(task.params)}-{task.fold}": task for task in tasks}
+        # Two trials may have the same parameters.
+        by_name = {f"score-{self._search}-{task.group}-{_digest(task.params)}-{task.fold}": task for task in tasks}
 
         def submit(client: "Client", name: str) -> "Future[list[Figures]]":
             task = by_name[name]

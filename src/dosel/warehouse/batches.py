@@ -14,6 +14,7 @@ from sqlalchemy import BigInteger, Column, ColumnElement, Double, Integer, Strin
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
+from dosel.db import chain
 from dosel.db.engine import reading, transaction
 from dosel.db.loading import Loader, lines
 from dosel.db.reading import read
@@ -88,6 +89,8 @@ class BatchStore:
                 self._put(connection, tables.clean, record.id, accepted.index[fresh].to_numpy(), clean)
                 reasons = pa.table({"reason": pa.array(refused.values(), pa.string())})
                 self._put(connection, tables.quarantine, record.id, np.fromiter(refused, np.int64), reasons)
+                # Last: other ledgers wait for the chain until this transaction ends.
+                chain.seal(connection, BATCHES, (record.id,))
                 return record
         except IntegrityError as error:
             raise WarehouseError(

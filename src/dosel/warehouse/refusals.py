@@ -4,8 +4,9 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, select
 
+from dosel.db import chain
 from dosel.db.tables import REFUSED_BATCHES
 from dosel.sources import Batch
 from dosel.warehouse import events
@@ -44,21 +45,20 @@ def add(
     )
     if connection.execute(select(REFUSED_BATCHES.c.id).where(known)).first() is not None:
         return
-    connection.execute(
-        insert(REFUSED_BATCHES).values(
-            use_case=use_case,
-            stream=batch.stream,
-            epoch=epoch,
-            number=batch.number,
-            source=batch.source,
-            received_at=datetime.now(UTC).replace(tzinfo=None),
-            rows_received=len(batch.rows),
-            rows_refused=len(refused),
-            reason=reason,
-            first_reasons=json.dumps(first, ensure_ascii=False),
-            digest=digest,
-        )
-    )
+    line = {
+        "use_case": use_case,
+        "stream": batch.stream,
+        "epoch": epoch,
+        "number": batch.number,
+        "source": batch.source,
+        "received_at": datetime.now(UTC).replace(tzinfo=None),
+        "rows_received": len(batch.rows),
+        "rows_refused": len(refused),
+        "reason": reason,
+        "first_reasons": json.dumps(first, ensure_ascii=False),
+        "digest": digest,
+    }
+    chain.add(connection, REFUSED_BATCHES, line)
     events.add(connection, event)
 
 

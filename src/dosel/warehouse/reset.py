@@ -3,6 +3,7 @@
 from sqlalchemy import ColumnElement, Connection, Engine, Table, delete, func, inspect, select, true
 from sqlalchemy.schema import DropTable
 
+from dosel.db import chain
 from dosel.db.engine import transaction
 from dosel.db.migrations import migrate
 from dosel.db.tables import BATCHES, REFUSED_BATCHES, WRITERS, tables_of
@@ -35,6 +36,8 @@ def clear(engine: Engine, use_case: UseCase) -> dict[str, int]:
         # A process that stores a batch holds this row: the batch is removed with the rest, or comes afterwards.
         connection.execute(select(WRITERS).where(WRITERS.c.use_case == use_case.name).with_for_update())
         removed = _counts(connection, use_case)
+        for ledger in _LEDGERS:
+            chain.remove(connection, ledger, _mine(ledger, use_case))
         for table in _existing(connection, use_case):
             connection.execute(delete(table).where(_mine(table, use_case)))
         return {name: count for name, count in removed.items() if count}

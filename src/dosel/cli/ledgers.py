@@ -1,0 +1,87 @@
+"""Commands that prove what the ledgers say: verify, export, and the public key."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from dosel.cli import common
+
+commands = typer.Typer()
+Keys = Annotated[
+    Path | None,
+    typer.Option("--key", help="File of the public keys to believe; by default DOSEL_TRUSTED_KEYS or the own key."),
+]
+
+
+@commands.command()
+def verify(
+    file: Annotated[Path | None, typer.Argument(help="A file of `dosel export`; by default the data store.")] = None,
+    key: Keys = None,
+    kept: Annotated[
+        Path | None, typer.Option("--heads", help="A folder of signed heads that somebody kept; they must fit, too.")
+    ] = None,
+) -> None:
+    """Check every entry of the ledgers; exits 1 and names the first one that is wrong."""
+    from dosel.registry import verification
+    from dosel.registry.heads import Heads
+    from dosel.signing import read_keys, trusted_keys
+
+    settings = common.load_settings()
+    keys = read_keys(key) if key else trusted_keys(settings)
+    if file is None:
+        from dosel.db.engine import connect
+
+        heads = Heads.opened(settings).all()
+        ledgers = verification.read_ledgers(connect(settings.warehouse_url), heads)
+    else:
+        ledgers = verification.read_export(file)
+    if kept is not None:
+        ledgers = ledgers._replace(heads=[*ledgers.heads, *Heads.in_folder(kept).all()])
+    found = verification.verify(ledgers, keys)
+    console = Console(soft_wrap=True, highlight=False)
+    if found.problem:
+        console.print(f"[red bold]wrong:[/] {escape(found.problem)}")
+        raise typer.Exit(1)
+    removed = f", {found.removed:,} removals by `dosel reset`" if found.removed else ""
+    console.print(f"{found.entries:,} entries are right: {found.rows:,} rows of the ledgers{removed}")
+    if found.last_signed == found.entries:
+        console.print(f"{found.heads:,} signed heads, the last one of the last entry")
+    elif found.heads:
+        console.print(
+            f"{found.heads:,} signed heads, the last one of entry {found.last_signed:,}; nothing vouches for the "
+            f"{found.entries - found.last_signed:,} entries after it yet"
+        )
+    else:
+        console.print("[yellow]no signed head: nothing outside the data store vouches for the entries[/]")
+
+
+@commands.command()
+def export(file: Annotated[Path, typer.Argument(help="The file to write.")]) -> None:
+    """Write the ledgers, their chain and its signed heads to a file, for `dosel verify FILE` on another machine."""
+    from dosel.db.engine import connect
+    from dosel.registry import verification
+    from dosel.registry.heads import Heads, publish
+
+    settings = common.load_settings()
+    engine = connect(settings.warehouse_url)
+    publish(engine, settings)
+    ledgers = verification.read_ledgers(engine, Heads.opened(settings).all())
+    with file.open("w", encoding="utf-8") as lines:
+        lines.writelines(f"{line}\n" for line in verification.export(ledgers))
+    typer.echo(
+        f"{file}: {len(ledgers.entries):,} entries. Elsewhere: dosel verify {file.name} --key PUBLIC.pem, with the key "
+        "of `dosel public-key`",
+        err=True,
+    )
+
+
+@commands.command("public-key")
+def public_key() -> None:
+    """Print the keys whose signatures are believed, as a file for `dosel verify --key`."""
+    from dosel.signing import trusted_keys
+
+    for key in trusted_keys(common.load_settings()).values():
+        typer.echo(key.pem().decode(), nl=False)

@@ -1,0 +1,143 @@
+"""The hash chain over the ledgers: an entry for each of their rows, which carries the hash of the entry before.
+
+A row that is changed, removed or added behind dosel's back no longer fits its entry, and an entry that is changed no
+longer fits the next one. So the hash of the last entry, kept elsewhere, vouches for all before it
+(`dosel.registry.heads`).
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+from sqlalchemy import ColumnElement, Connection, RowMapping, Table, and_, insert, select, update
+
+from dosel.db.tables import (
+    BATCHES,
+    CHAIN,
+    CHAIN_HEAD,
+    MANIFESTS,
+    NOTES,
+    PROMOTIONS,
+    REFUSED_BATCHES,
+    SHADOW_ENDS,
+    SHADOWS,
+    VERDICTS,
+)
+
+Kind = Literal["added", "removed"]
+
+START = "0" * 64
+"""What the first entry carries instead of a hash."""
+
+REMOVABLE = (BATCHES, REFUSED_BATCHES)
+"""`dosel reset` removes their rows, with an entry for each."""
+
+SEALED: Mapping[str, Table] = {
+    table.name: table for table in (PROMOTIONS, NOTES, MANIFESTS, VERDICTS, SHADOWS, SHADOW_ENDS, *REMOVABLE)
+}
+"""The tables whose rows have entries, by name."""
+
+
+_encoded = msgspec.json.Encoder(order="sorted").encode
+
+
+class Entry(NamedTuple):
+    """`digest` is the row's; `row_key` its primary key as a JSON list; `previous` the hash of the entry before."""
+
+    sequence: int
+    kind: Kind
+    table_name: str
+    row_key: str
+    digest: str
+    previous: str
+    hash: str
+
+    def expected_hash(self) -> str:
+        """SHA-256 of the entry without its hash."""
+        return sha256(dict(zip(self._fields[:-1], self[:-1], strict=True)))
+
+
+def add(connection: Connection, table: Table, values: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Insert a row of a sealed table with its entry; return the row's primary key.
+
+    Raises:
+        IntegrityError: the table has a row with such a key.
+    """
+    key = connection.execute(insert(table).values(values)).inserted_primary_key
+    assert key is not None
+    seal(connection, table, tuple(key))
+    return tuple(key)
+
+
+def seal(connection: Connection, table: Table, key: Sequence[Any]) -> None:
+    """Append the entry of a row that was inserted in this transaction.
+
+    Other transactions that append wait until this one ends, so it comes last in a long one.
+    """
+    _append(connection, "added", table, connection.execute(select(table).where(_is(table, key))).mappings())
+
+
+def remove(connection: Connection, table: Table, condition: ColumnElement[bool]) -> None:
+    """Append an entry for each row that is about to be deleted in this transaction."""
+    assert table in REMOVABLE
+    _append(connection, "removed", table, connection.execute(select(table).where(condition)).mappings())
+
+
+def seal_all(connection: Connection) -> None:
+    """Start the chain, with an entry for each row that there is."""
+    connection.execute(insert(CHAIN_HEAD).values(id=1, sequence=0, hash=START))
+    for table in SEALED.values():
+        rows = connection.execute(select(table).order_by(*table.primary_key)).mappings()
+        _append(connection, "added", table, rows)
+
+
+def content(row: RowMapping) -> dict[str, str | int]:
+    """A row's values by column, as its digest covers them.
+
+    Empty values are left out, so that a new column that may be empty leaves the digests of older rows as they are.
+    """
+    return {name: _value(value) for name, value in row.items() if value is not None}
+
+
+def row_key(table: Table, row: RowMapping) -> str:
+    """A row's primary key as a JSON list."""
+    return canonical([row[column.name] for column in table.primary_key]).decode()
+
+
+def canonical(value: Any) -> bytes:
+    """JSON by RFC 8785, for values that consist of lists, texts, whole numbers and objects with ASCII names."""
+    return _encoded(value)
+
+
+def sha256(value: Any) -> str:
+    """SHA-256 of a value as canonical JSON: 64 hexadecimal digits."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def _append(connection: Connection, kind: Kind, table: Table, rows: Iterable[RowMapping]) -> None:
+    rows = list(rows)
+    if not rows:
+        return
+    # Locks the row: the next one who appends waits here.
+    head = connection.execute(select(CHAIN_HEAD).where(CHAIN_HEAD.c.id == 1).with_for_update()).one()
+    entries, sequence, previous = [], head.sequence, head.hash
+    for row in rows:
+        sequence += 1
+        entry = Entry(sequence, kind, str(table.name), row_key(table, row), sha256(content(row)), previous, "")
+        previous = entry.expected_hash()
+        entries.append(entry._replace(hash=previous)._asdict())
+    connection.execute(insert(CHAIN), entries)
+    connection.execute(update(CHAIN_HEAD).where(CHAIN_HEAD.c.id == 1).values(sequence=sequence, hash=previous))
+
+
+def _is(table: Table, key: Sequence[Any]) -> ColumnElement[bool]:
+    return and_(*(column == value for column, value in zip(table.primary_key, key, strict=True)))
+
+
+def _value(value: Any) -> str | int:
+    if isinstance(value, datetime):
+        return value.isoformat(" ", "microseconds")
+    assert isinstance(value, str | int)
+    return value

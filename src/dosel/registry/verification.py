@@ -1,0 +1,175 @@
+"""Walks the ledgers' hash chain, and names the first entry that is wrong."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from sqlalchemy import Connection, Engine, select
+
+from dosel.db.chain import REMOVABLE, SEALED, START, Entry, content, row_key, sha256
+from dosel.db.engine import reading
+from dosel.db.migrations import migrate
+from dosel.db.tables import CHAIN
+from dosel.errors import DoselError
+from dosel.registry.heads import Head, read_head
+from dosel.signing import PublicKey
+
+FORMAT = "dosel ledgers 1"
+
+Contents = dict[tuple[str, str], Mapping[str, str | int]]
+"""Rows by table and key."""
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was walked. `problem` is a sentence about the first entry that is wrong; "" if all are right."""
+
+    entries: int
+    rows: int
+    removed: int
+    heads: int
+    last_signed: int
+    problem: str = ""
+
+
+class Ledgers(NamedTuple):
+    """Everything that is verified: the chain, the rows of the ledgers, and the signed heads."""
+
+    entries: Sequence[Entry]
+    rows: Contents
+    heads: Sequence[Head]
+
+
+def read_ledgers(engine: Engine, heads: Sequence[Head]) -> Ledgers:
+    """The chain and the rows as the database has them, in one state.
+
+    Raises:
+        WarehouseError: the data store cannot be reached, or failed.
+    """
+    migrate(engine)
+    with reading(engine) as connection:
+        entries = [Entry(*row) for row in connection.execute(select(CHAIN).order_by(CHAIN.c.sequence))]
+        return Ledgers(entries, dict(_rows(connection)), heads)
+
+
+def verify(ledgers: Ledgers, keys: Mapping[str, PublicKey]) -> Verified:
+    """Check each entry against the one before and against its row, and the chain against the signed heads.
+
+    Args:
+        keys: the keys whose heads are believed, by fingerprint.
+    """
+    signed = [head for head in ledgers.heads if head.is_signed(keys)]
+    last_signed = max((head.sequence for head in signed), default=0)
+    there: dict[tuple[str, str], Entry] = {}
+    problem = next(_problems(ledgers, there, signed), "")
+    if not problem and len(signed) < len(ledgers.heads):
+        wrong = next(head for head in ledgers.heads if not head.is_signed(keys))
+        problem = f"the head of entry {wrong.sequence} is not signed by a trusted key (its key is {wrong.key or '?'})"
+    removed = sum(entry.kind == "removed" for entry in ledgers.entries)
+    return Verified(len(ledgers.entries), len(ledgers.rows), removed, len(signed), last_signed, problem)
+
+
+def export(ledgers: Ledgers) -> Iterator[str]:
+    """The lines of a file that can be verified elsewhere: JSON, a line for each entry, row and head."""
+    yield json.dumps({"format": FORMAT})
+    for entry in ledgers.entries:
+        yield json.dumps({"entry": entry._asdict()})
+    for (table, key), row in ledgers.rows.items():
+        yield json.dumps({"table": table, "key": key, "row": row})
+    for head in ledgers.heads:
+        yield json.dumps({"head": head.document()})
+
+
+def read_export(file: Path) -> Ledgers:
+    """The ledgers in a file that `export` wrote.
+
+    Raises:
+        DoselError: the file is something else; the message names the line.
+    """
+    entries: list[Entry] = []
+    rows: Contents = {}
+    heads: list[Head] = []
+    number = 0
+    try:
+        with file.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                document = json.loads(line)
+                if number == 1 and document != {"format": FORMAT}:
+                    raise ValueError(f"expected the format {FORMAT!r}")
+                if "entry" in document:
+                    entries.append(Entry(**document["entry"]))
+                elif "row" in document:
+                    rows[document["table"], document["key"]] = document["row"]
+                elif "head" in document:
+                    heads.append(read_head(document["head"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DoselError(f"{file}, line {number}: not an export of the ledgers ({error})") from error
+    return Ledgers(entries, rows, heads)
+
+
+def _problems(ledgers: Ledgers, there: dict[tuple[str, str], Entry], heads: Sequence[Head]) -> Iterator[str]:
+    """Sentences about what is wrong, in the order of the chain."""
+    signed = {head.sequence: head for head in heads}
+    last_entries = {(entry.table_name, entry.row_key): entry.sequence for entry in ledgers.entries}
+    previous = START
+    for number, entry in enumerate(ledgers.entries, 1):
+        yield from _wrong_link(entry, number, previous)
+        head = signed.get(entry.sequence)
+        if head is not None and head.hash != entry.hash:
+            yield f"entry {number}: it is not the entry whose hash was signed at {head.at}"
+        place = entry.table_name, entry.row_key
+        if entry.kind == "removed":
+            yield from _wrong_removal(entry, there.pop(place, None))
+        elif place in there:
+            yield f"entry {number}: the row {_named(place)} is entered a second time"
+        else:
+            there[place] = entry
+            if last_entries[place] == number:
+                yield from _wrong_row(entry, ledgers.rows.get(place))
+        previous = entry.hash
+    if signed and max(signed) > len(ledgers.entries):
+        head = signed[max(signed)]
+        yield (
+            f"entry {len(ledgers.entries) + 1}: it is missing; the chain had {head.sequence} entries when its head "
+            f"was signed at {head.at}"
+        )
+    for place in ledgers.rows.keys() - there.keys():
+        yield f"the row {_named(place)} has no entry in the chain: dosel did not write it"
+
+
+def _wrong_link(entry: Entry, number: int, previous: str) -> Iterator[str]:
+    if entry.sequence != number:
+        yield f"entry {number}: it is missing; the next one is {entry.sequence}"
+    if entry.previous != previous:
+        yield f"entry {number}: it does not follow entry {number - 1}, whose hash it should carry"
+    if entry.hash != entry.expected_hash():
+        yield f"entry {number}: it was changed; its hash is another one"
+
+
+def _wrong_row(entry: Entry, row: Mapping[str, str | int] | None) -> Iterator[str]:
+    place = _named((entry.table_name, entry.row_key))
+    if row is None:
+        yield f"entry {entry.sequence}: the row {place} was deleted"
+    elif sha256(row) != entry.digest:
+        yield f"entry {entry.sequence}: the row {place} was changed"
+
+
+def _wrong_removal(entry: Entry, added: Entry | None) -> Iterator[str]:
+    place = _named((entry.table_name, entry.row_key))
+    if entry.table_name not in {table.name for table in REMOVABLE}:
+        yield f"entry {entry.sequence}: dosel never removes a row such as {place}"
+    elif added is None or added.digest != entry.digest:
+        yield f"entry {entry.sequence}: it removes {place}, which was not there in this form"
+
+
+def _rows(connection: Connection) -> Iterator[tuple[tuple[str, str], Mapping[str, str | int]]]:
+    for table in SEALED.values():
+        for row in connection.execute(select(table)).mappings():
+            yield (table.name, row_key(table, row)), content(row)
+
+
+def _named(place: Iterable[str]) -> str:
+    table, key = place
+    return f"{key.strip('[]')} of {table}"

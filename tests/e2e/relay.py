@@ -1,0 +1,50 @@
+"""A way to a server that can be cut, so that the server is out of reach although it runs."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from threading import Thread
+
+HOST = "127.0.0.1"
+
+
+@contextmanager
+def relay(port: int, target: int) -> Iterator[None]:
+    """Passes connections at `port` on to `target`. The end of the block cuts them, as the end of the server would."""
+    started: Future[Callable[[], object]] = Future()
+
+    async def serve() -> None:
+        ended, loop = asyncio.Event(), asyncio.get_running_loop()
+        server = await asyncio.start_server(lambda reader, writer: _pass_on(reader, writer, target), HOST, port)
+        started.set_result(lambda: loop.call_soon_threadsafe(ended.set))
+        await ended.wait()
+        server.close()
+
+    # At its end, `run` cancels the connections that are open.
+    thread = Thread(target=asyncio.run, args=[serve()])
+    thread.start()
+    end = started.result(timeout=10)
+    try:
+        yield
+    finally:
+        end()
+        thread.join()
+
+
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: int) -> None:
+    there_reader, there_writer = await asyncio.open_connection(HOST, target)
+    try:
+        await asyncio.gather(_copy(reader, there_writer), _copy(there_reader, writer))
+    except ConnectionError:
+        pass
+    finally:
+        writer.transport.abort()
+        there_writer.transport.abort()
+
+
+async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    while part := await source.read(65_536):
+        target.write(part)
+        await target.drain()
+    target.write_eof()

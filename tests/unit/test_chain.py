@@ -1,0 +1,255 @@
+"""The ledgers' hash chain: what `dosel verify` finds, and names."""
+
+import json
+import random
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import rfc8785
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import Connection, Engine, delete, insert, select, update
+from sqlalchemy.exc import DBAPIError
+
+from dosel.db import chain
+from dosel.db.engine import connect, transaction
+from dosel.db.tables import BATCHES, CHAIN, CHAIN_HEAD, NOTES, PROMOTIONS
+from dosel.errors import SettingsError
+from dosel.monitor.ledger_watch import verify_ledgers
+from dosel.registry import verification
+from dosel.registry.heads import Head, Heads, sign_head
+from dosel.registry.ledger import Evidence, PromotionLedger
+from dosel.registry.verification import read_ledgers, verify
+from dosel.settings import Settings
+from dosel.signing import PublicKey, SigningKey, read_keys, signing_key, trusted_keys
+from dosel.usecases.penguins import PENGUINS
+from dosel.warehouse.events import EventStore
+from dosel.warehouse.reset import clear
+from tests.ledgers import drop_triggers
+
+MODEL = "a_model"
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Engine:
+    """A data store with five promotions, each with a note."""
+    engine = connect(f"sqlite:///{tmp_path / 'warehouse.db'}")
+    ledger = PromotionLedger(engine)
+    for version in range(1, 6):
+        ledger.append(MODEL, version, "a person", f"because of {version}", Evidence(metrics_after={"f1": 0.8}))
+        ledger.note(MODEL, f'note {version}: ä \u2028 \\ "quoted"')
+    return engine
+
+
+@pytest.fixture(scope="module")
+def key() -> SigningKey:
+    return SigningKey(Ed25519PrivateKey.generate())
+
+
+def problem(engine: Engine, key: SigningKey, *heads: Head) -> str:
+    return verify(read_ledgers(engine, heads), trusted(key)).problem
+
+
+def trusted(key: SigningKey) -> Mapping[str, PublicKey]:
+    return {key.public.fingerprint: key.public}
+
+
+def behind_its_back(engine: Engine, *statements: Any) -> None:
+    """Execute as somebody who owns the database."""
+    with transaction(engine) as connection:
+        drop_triggers(connection)
+        for statement in statements:
+            connection.execute(statement)
+
+
+def test_ledgers_that_only_dosel_wrote_are_right(engine: Engine, key: SigningKey) -> None:
+    head = sign_head(engine, key)
+    assert head is not None
+    found = verify(read_ledgers(engine, [head]), trusted(key))
+    assert (found.entries, found.rows, found.heads, found.last_signed, found.problem) == (10, 10, 1, 10, "")
+
+
+@pytest.mark.parametrize(
+    ("statement", "named"),
+    [
+        (update(PROMOTIONS).where(PROMOTIONS.c.sequence == 2).values(actor="nobody"), "entry 3"),
+        (update(PROMOTIONS).where(PROMOTIONS.c.sequence == 2).values(data_digest="0"), "entry 3"),
+        (delete(NOTES).where(NOTES.c.text.startswith("note 2")), "entry 4"),
+        (insert(NOTES).values(model=MODEL, sequence=5, at=datetime(2026, 1, 1), text="new"), "has no entry"),
+        (update(CHAIN).where(CHAIN.c.sequence == 7).values(digest="0" * 64), "entry 7"),
+        (delete(CHAIN).where(CHAIN.c.sequence == 7), "entry 7"),
+        (update(NOTES).where(NOTES.c.id == 2).values(id=20), "entry 4"),
+    ],
+)
+def test_a_change_behind_its_back_is_named(engine: Engine, key: SigningKey, statement: Any, named: str) -> None:
+    behind_its_back(engine, statement)
+    assert named in problem(engine, key)
+
+
+def test_a_chain_that_was_computed_again_differs_from_the_signed_head(engine: Engine, key: SigningKey) -> None:
+    head = sign_head(engine, key)
+    assert head is not None
+    behind_its_back(
+        engine,
+        update(PROMOTIONS).where(PROMOTIONS.c.sequence == 2).values(actor="nobody"),
+        delete(CHAIN),
+        delete(CHAIN_HEAD),
+    )
+    with transaction(engine) as connection:
+        chain.seal_all(connection)
+    assert problem(engine, key) == ""
+    assert problem(engine, key, head).startswith("entry 10: it is not the entry whose hash was signed")
+
+
+def test_a_chain_that_was_cut_is_shorter_than_the_signed_head(engine: Engine, key: SigningKey) -> None:
+    head = sign_head(engine, key)
+    assert head is not None
+    behind_its_back(
+        engine, delete(NOTES).where(NOTES.c.text.startswith("note 5")), delete(CHAIN).where(CHAIN.c.sequence == 10)
+    )
+    assert problem(engine, key) == ""
+    assert problem(engine, key, head).startswith("entry 10: it is missing")
+
+
+def test_a_head_that_another_key_signed_is_not_believed(engine: Engine, key: SigningKey) -> None:
+    head = sign_head(engine, SigningKey(Ed25519PrivateKey.generate()))
+    assert head is not None
+    assert "not signed by a trusted key" in problem(engine, key, head)
+
+
+def test_the_database_refuses_changes_of_entries(engine: Engine) -> None:
+    for statement in (
+        update(PROMOTIONS).values(actor="nobody"),
+        delete(PROMOTIONS),
+        delete(NOTES),
+        update(CHAIN).values(digest=""),
+    ):
+        with pytest.raises(DBAPIError, match="only added"), engine.begin() as connection:
+            connection.execute(statement)
+
+
+def test_reset_removes_lines_of_batches_and_says_so(engine: Engine, key: SigningKey) -> None:
+    line = {
+        **dict.fromkeys(("rows_received", "rows_clean", "rows_refused", "rows_duplicate"), 0),
+        **{"use_case": PENGUINS.name, "stream": "s", "epoch": "1", "number": 1, "source": "here", "digest": "d"},
+        "received_at": datetime(2026, 1, 1, tzinfo=UTC).replace(tzinfo=None),
+    }
+    for _ in range(2):
+        # SQLite gives the second line the id of the first one.
+        with transaction(engine) as connection:
+            chain.add(connection, BATCHES, line)
+        clear(engine, PENGUINS)
+    found = verify(read_ledgers(engine, ()), trusted(key))
+    assert (found.problem, found.removed, found.entries) == ("", 2, 14)
+    with transaction(engine) as connection:
+        chain.add(connection, BATCHES, line)
+    behind_its_back(engine, delete(BATCHES))
+    assert problem(engine, key) == "entry 15: the row 1 of batches was deleted"
+
+
+def test_nothing_but_lines_of_batches_can_be_removed(engine: Engine, key: SigningKey) -> None:
+    def forge(connection: Connection) -> None:
+        row = connection.execute(select(NOTES).where(NOTES.c.id == 1)).mappings().one()
+        last = chain.Entry(*connection.execute(select(CHAIN).order_by(CHAIN.c.sequence.desc())).first())  # type: ignore[misc]
+        digest = chain.sha256(chain.content(row))
+        entry = chain.Entry(11, "removed", "promotion_notes", "[1]", digest, last.hash, "")
+        connection.execute(insert(CHAIN).values(entry._replace(hash=entry.expected_hash())._asdict()))
+
+    behind_its_back(engine)
+    with transaction(engine) as connection:
+        forge(connection)
+        connection.execute(delete(NOTES).where(NOTES.c.id == 1))
+    assert problem(engine, key) == "entry 11: dosel never removes a row such as 1 of promotion_notes"
+
+
+def test_an_export_is_verified_with_the_public_key_alone(engine: Engine, key: SigningKey, tmp_path: Path) -> None:
+    head = sign_head(engine, key)
+    assert head is not None
+    lines = list(verification.export(read_ledgers(engine, [head])))
+    file = tmp_path / "ledgers.jsonl"
+    file.write_text("\n".join(lines))
+    assert verify(verification.read_export(file), trusted(key)).problem == ""
+    for number, line in enumerate(lines[1:], 1):
+        file.write_text("\n".join(lines[:number] + lines[number + 1 :]))
+        without = verify(verification.read_export(file), trusted(key))
+        # Without its head an export is right, and says that nobody signed.
+        assert without.problem or (without.heads == 0 and "head" in json.loads(line))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_random_edit_of_an_export_goes_unnoticed(engine: Engine, key: SigningKey, tmp_path: Path, seed: int) -> None:
+    head = sign_head(engine, key)
+    assert head is not None
+    edits: list[Callable[[random.Random, list[Any]], None]] = [
+        lambda chance, items: items.pop(chance.randrange(len(items))),
+        lambda chance, items: chance.shuffle(items),
+        lambda chance, items: items.insert(0, items[-1]),
+    ]
+    lines = [json.loads(line) for line in verification.export(read_ledgers(engine, [head]))]
+    chance = random.Random(seed)
+    entries = [line for line in lines if "entry" in line]
+    rows = [line for line in lines if "row" in line]
+    before = json.dumps([entries, rows])
+    chance.choice(edits)(chance, chance.choice((entries, rows)))
+    if json.dumps([entries, rows]) == before:
+        pytest.fail("the edit changed nothing")
+    file = tmp_path / "ledgers.jsonl"
+    file.write_text("\n".join(json.dumps(line) for line in (lines[0], *entries, *rows, lines[-1])))
+    found = verify(verification.read_export(file), trusted(key))
+    # The order of rows means nothing: only the order of entries does, and a row that is there twice is one row.
+    same_rows = {json.dumps(line) for line in rows} == {json.dumps(line) for line in lines if "row" in line}
+    assert found.problem or (same_rows and [line for line in lines if "entry" in line] == entries)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{"b": "ä\u2028\ud7ff", "a": 1, "C": '\\ " \x00 \x1f \x7f / \b\f\n\r\t'}, [1, "zwei", [2**53 - 1, -5]], {}, ""],
+)
+def test_canonical_json_is_that_of_the_standard(value: Any) -> None:
+    assert chain.canonical(value) == rfc8785.dumps(value)
+
+
+def test_the_hourly_check_signs_what_is_right_and_reports_what_is_wrong(engine: Engine, tmp_path: Path) -> None:
+    settings = Settings(
+        warehouse_url=str(engine.url),
+        heads=str(tmp_path / "kept"),
+        signing_key=str(tmp_path / "elsewhere" / "key.pem"),
+    )
+    assert verify_ledgers(settings).problem == ""
+    [head] = Heads.in_folder(tmp_path / "kept").all()
+    assert head.sequence == 10
+    behind_its_back(engine, update(PROMOTIONS).where(PROMOTIONS.c.sequence == 2).values(actor="nobody"))
+    for _ in range(2):
+        assert "entry 3" in verify_ledgers(settings).problem
+    [event] = [event for event in EventStore(engine).newest(20) if event.kind == "audit mismatch"]
+    assert "entry 3" in event.evidence
+    assert event.command == "dosel verify"
+    assert len(Heads.in_folder(tmp_path / "kept").all()) == 1
+
+
+def test_a_signing_key_that_others_can_read_is_not_used(tmp_path: Path) -> None:
+    settings = Settings(signing_key=str(tmp_path / "key.pem"))
+    first = signing_key(settings)
+    again = signing_key(settings)
+    assert first is not None
+    assert again is not None
+    assert first.public.fingerprint == again.public.fingerprint
+    assert read_keys(tmp_path / "key.pub").keys() == {first.public.fingerprint}
+    (tmp_path / "key.pem").chmod(0o644)
+    with pytest.raises(SettingsError, match="chmod 600"):
+        signing_key(settings)
+
+
+def test_keys_of_before_a_rotation_stay_trusted_until_they_are_taken_out(engine: Engine, tmp_path: Path) -> None:
+    before, now = (signing_key(Settings(signing_key=str(tmp_path / name))) for name in ("before.pem", "now.pem"))
+    assert before is not None
+    assert now is not None
+    heads = [head for key in (before, now) if (head := sign_head(engine, key))]
+    ledgers = read_ledgers(engine, heads)
+    file = tmp_path / "trusted.pem"
+    file.write_bytes(before.public.pem() + now.public.pem())
+    assert verify(ledgers, trusted_keys(Settings(trusted_keys=str(file)))).problem == ""
+    file.write_bytes(now.public.pem())
+    assert "not signed by a trusted key" in verify(ledgers, trusted_keys(Settings(trusted_keys=str(file)))).problem

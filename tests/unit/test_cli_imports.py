@@ -1,0 +1,24 @@
+"""Commands that only read the ledgers start fast: they import nothing that models need."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+RUN = """
+import sys
+from typer.testing import CliRunner
+from dosel.cli import cli
+for command in (["--help"], ["history", "penguins"], ["events"], ["verify"]):
+    result = CliRunner().invoke(cli, command)
+    assert result.exit_code == 0, (command, result.output, result.exception)
+    print(*command, ":", *(name for name in ("mlflow", "sklearn", "pandas", "scipy") if name in sys.modules))
+    if command == ["--help"]:
+        print("settings :", *(name for name in ("pydantic", "sqlalchemy") if name in sys.modules))
+"""
+
+
+def test_commands_on_ledgers_import_nothing_that_models_need(tmp_path: Path) -> None:
+    environment = {"PATH": "", "DOSEL_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "settings")}
+    done = subprocess.run([sys.executable, "-c", RUN], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [line.rpartition(":")[2] for line in done.stdout.splitlines()] == [""] * 5, done.stdout
