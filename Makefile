@@ -129,6 +129,14 @@ bench-training: setup ## measure tracked and bare searches on growing numbers of
 	@.venv/bin/python -m benchmarks.training $(if $(CSV),--csv "$(CSV)") \
 		$(if $(filter-out undefined,$(origin SIZES)),--sizes $(SIZES))
 
+.PHONY: bench-cluster
+bench-cluster: setup ## measure trainings on a Dask cluster, side by side with threads (PARTS="scores tasks compared", SIZES=…)
+	@.venv/bin/python -m benchmarks.cluster $(PARTS) $(if $(SIZES),--sizes $(SIZES))
+
+.PHONY: soak-cluster
+soak-cluster: setup ## test trainings on a cluster: worker, all workers, scheduler or driver killed 50 times (KILLS=…)
+	@.venv/bin/python -m tests.soak.cluster $(if $(KILLS),--kills $(KILLS))
+
 .PHONY: bench-monitor
 bench-monitor: setup ## measure the harm test, the estimate without labels, the log and feedback (STREAMS=…, PARTS=…)
 	@.venv/bin/python -m benchmarks.monitor $(PARTS) $(if $(STREAMS),--streams $(STREAMS)) \

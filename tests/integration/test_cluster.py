@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,27 +62,26 @@ def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDask]:
 
 
 @pytest.fixture
-def two_workers(dask: LocalDask) -> LocalDask:
-    return with_workers(dask, 2)
+def running(dask: LocalDask) -> LocalDask:
+    """The cluster with at least one worker."""
+    return with_workers(dask, 1)
 
 
 def with_workers(dask: LocalDask, count: int) -> LocalDask:
-    """The cluster with that many workers."""
+    """The cluster with at least that many workers: a start takes seconds, so what a test has left is used."""
+    dask.workers = [worker for worker in dask.workers if worker.poll() is None]
     if dask.scheduler is None:
         dask.start_scheduler()
-    dask.workers = [worker for worker in dask.workers if worker.poll() is None]
-    for _ in range(count - len(dask.workers)):
+    while len(dask.workers) < count:
         dask.start_worker()
-    while len(dask.workers) > count:
-        dask.kill_worker()
-    dask.wait_for_workers(count)
+    dask.wait_for_workers(len(dask.workers))
     return dask
 
 
 @pytest.fixture
-def on_cluster(two_workers: LocalDask) -> Iterator[OnCluster]:
-    with Cluster(two_workers.settings) as cluster:
-        yield OnCluster(cluster, two_workers.settings, COVERTYPE.name)
+def on_cluster(running: LocalDask) -> Iterator[OnCluster]:
+    with Cluster(running.settings) as cluster:
+        yield OnCluster(cluster, running.settings, COVERTYPE.name)
 
 
 def searched(
@@ -134,35 +135,50 @@ def test_scores_choice_and_model_of_every_family_are_those_of_threads(
     workers: int, dask: LocalDask, in_threads: list[tuple[UseCase, Family, Rows, AnySearch]]
 ) -> None:
     with_workers(dask, workers)
+    assert len(dask.workers) == workers
     with Cluster(dask.settings) as cluster:
         for use_case, family, of_use_case, expected in in_threads:
             engine = OnCluster(cluster, dask.settings, use_case.name)
             check_equal(searched(engine, of_use_case, family, use_case), expected)
 
 
-@pytest.mark.parametrize("family", [TREES, TRIALS], ids=lambda family: family.search.kind)
 @pytest.mark.parametrize("killed", ["worker", "all workers", "scheduler"])
-def test_a_kill_changes_no_score(killed: str, family: Family, two_workers: LocalDask, rows: Rows) -> None:
-    seen: list[ScoredCandidate] = []
+def test_a_kill_changes_no_score(killed: str, dask: LocalDask, rows: Rows) -> None:
+    """While a grid and a search of trials run side by side."""
+    with_workers(dask, 2)
+    seen: dict[str, list[int]] = {TREES.name: [], TRIALS.name: []}
 
-    def kill_after_the_third(scored: ScoredCandidate) -> None:
-        seen.append(scored)
-        if len(seen) != 3:
-            return
-        if killed == "scheduler":
-            two_workers.restart()
-            return
-        for _ in range(1 if killed == "worker" else 2):
-            two_workers.kill_worker()
-        if killed == "all workers":
-            two_workers.start_worker()
+    def kill_after_the_third(family: Family, scored: ScoredCandidate) -> None:
+        seen[family.name].append(scored.number)
+        if family is TREES and len(seen[family.name]) == 3:
+            kill(dask, killed)
 
-    expected = searched(Threads(2), rows, family)
-    with Cluster(two_workers.settings) as cluster:
-        engine = OnCluster(cluster, two_workers.settings, COVERTYPE.name)
-        check_equal(searched(engine, rows, family, callback=kill_after_the_third), expected)
-    numbers = sorted(scored.number for scored in seen)
-    assert numbers == list(range(1, len(expected.cv_results_["params"]) + 1))
+    def search(family: Family) -> AnySearch:
+        return searched(engine, rows, family, callback=partial(kill_after_the_third, family))
+
+    with Cluster(dask.settings) as cluster, ThreadPoolExecutor(2) as pool:
+        engine = OnCluster(cluster, dask.settings, COVERTYPE.name)
+        found = list(pool.map(search, (TREES, TRIALS)))
+    for family, search_on_cluster in zip((TREES, TRIALS), found, strict=True):
+        expected = searched(Threads(2), rows, family)
+        check_equal(search_on_cluster, expected)
+        assert sorted(seen[family.name]) == list(range(1, len(expected.cv_results_["params"]) + 1))
+
+
+def kill(dask: LocalDask, what: str) -> None:
+    """Kill a part; what a search cannot do without is started again."""
+    if what == "scheduler":
+        dask.restart()
+        return
+    for _ in dask.workers[:] if what == "all workers" else dask.workers[:1]:
+        dask.kill_worker()
+    if not dask.workers:
+        dask.start_worker()
+
+
+def test_equal_trials_that_are_asked_for_together_are_each_scored(on_cluster: OnCluster, rows: Rows) -> None:
+    family = dataclasses.replace(TRIALS, space={"n_estimators": (2, 3)}, search=Search("optuna", trials=6, at_once=6))
+    check_equal(searched(on_cluster, rows, family), searched(Threads(2), rows, family))
 
 
 def test_candidates_are_visible_during_the_search(on_cluster: OnCluster, rows: Rows) -> None:
@@ -180,7 +196,9 @@ def test_candidates_are_visible_during_the_search(on_cluster: OnCluster, rows: R
 
 def test_a_task_that_kills_its_workers_is_named_with_what_it_used(on_cluster: OnCluster, rows: Rows) -> None:
     family = Family("deadly", lambda seed: Deadly(random_state=seed), {"max_depth": (2, 13)})
-    with pytest.raises(ClusterTaskKilled, match=r"Deadly .*'max_depth': 13.* on fold \d .*3 workers died.*MB of .* MB"):
+    with pytest.raises(
+        ClusterTaskKilled, match=r"Deadly .*'max_depth': 13.* on fold \d .*3 workers died.*use is \d+ MB of [\d,]+ MB"
+    ):
         searched(on_cluster, rows, family)
 
 
@@ -192,13 +210,12 @@ def test_an_error_of_a_task_is_raised_as_it_is(on_cluster: OnCluster, rows: Rows
 
 @pytest.mark.parametrize("name", ["Python", "dosel", "scikit-learn"])
 def test_a_worker_with_other_software_is_named_before_the_first_task(
-    name: str, two_workers: LocalDask, monkeypatch: pytest.MonkeyPatch
+    name: str, running: LocalDask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = preflight.software() | {name: "0.0"}
-    monkeypatch.setattr(preflight, "software", lambda: here)
-    monkeypatch.setattr(connection, "check_workers", preflight.check_workers)
+    monkeypatch.setattr(connection, "software", lambda: here)
     with (
-        Cluster(two_workers.settings) as cluster,
+        Cluster(running.settings) as cluster,
         pytest.raises(ClusterMismatch, match=rf"^worker tls://127.0.0.1:\d+ has {name} .*, and the training has 0.0; "),
     ):
         cluster.cores()
@@ -216,19 +233,19 @@ def test_a_worker_that_joined_later_is_checked_in_its_tasks(
 
 @pytest.mark.parametrize("away", ["scheduler", "workers"])
 def test_a_cluster_that_stays_away_is_an_error_in_time(
-    away: str, two_workers: LocalDask, rows: Rows, monkeypatch: pytest.MonkeyPatch
+    away: str, running: LocalDask, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "PATIENCE", 4.0)
 
     def kill(scored: ScoredCandidate) -> None:
         if scored.done == 1:
-            for _ in two_workers.workers[:]:
-                two_workers.kill_worker()
+            for _ in running.workers[:]:
+                running.kill_worker()
             if away == "scheduler":
-                two_workers.kill_scheduler()
+                running.kill_scheduler()
 
-    with Cluster(two_workers.settings) as cluster:
-        engine = OnCluster(cluster, two_workers.settings, COVERTYPE.name)
+    with Cluster(running.settings) as cluster:
+        engine = OnCluster(cluster, running.settings, COVERTYPE.name)
         began = time.monotonic()
         with pytest.raises(
             ClusterUnavailable, match="no Dask scheduler answers" if away == "scheduler" else "no worker"
@@ -237,9 +254,9 @@ def test_a_cluster_that_stays_away_is_an_error_in_time(
         assert time.monotonic() - began < 4.0 + 15
 
 
-def test_only_members_with_the_certificate_are_let_in(two_workers: LocalDask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_members_with_the_certificate_are_let_in(running: LocalDask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "PATIENCE", 2.0)
-    stranger = two_workers.settings.model_copy(update={"cluster_certificate": new_certificate()})
+    stranger = running.settings.model_copy(update={"cluster_certificate": new_certificate()})
     with Cluster(stranger) as cluster, pytest.raises(ClusterUnavailable, match="with this certificate"):
         cluster.cores()
 
@@ -250,11 +267,11 @@ def search_in_this_process(settings: Settings, rows: Rows) -> list[float]:
     return list(search.cv_results_["mean_test_score"])
 
 
-def test_a_daemonic_process_searches_on_the_cluster(two_workers: LocalDask, rows: Rows) -> None:
+def test_a_daemonic_process_searches_on_the_cluster(running: LocalDask, rows: Rows) -> None:
     """As Celery's are, which may not start processes of their own."""
     expected = searched(Threads(2), rows, TREES)
     with multiprocessing.get_context("spawn").Pool(1) as daemonic:
-        scores = daemonic.apply(search_in_this_process, (two_workers.settings, rows))
+        scores = daemonic.apply(search_in_this_process, (running.settings, rows))
     assert scores == list(expected.cv_results_["mean_test_score"])
 
 

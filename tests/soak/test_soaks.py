@@ -1,4 +1,4 @@
-"""A tenth of `make soak-ingest`, `make soak-registry` and `make soak-monitor`."""
+"""A tenth of `make soak-ingest`, `make soak-registry`, `make soak-monitor` and `make soak-cluster`."""
 
 import json
 import os
@@ -44,3 +44,15 @@ def test_kills_lose_no_truth_and_no_message(bare_environment: None) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout.splitlines()[-1].removeprefix("RESULT "))["kills"] == KILLS
+
+
+@pytest.mark.timeout(1200)
+def test_kills_on_a_cluster_lose_no_candidate_and_change_no_model(bare_environment: None) -> None:
+    command = [sys.executable, "-m", "tests.soak.cluster", "--kills", "4"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, timeout=1200, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads(done.stdout.splitlines()[-1].removeprefix("RESULT "))
+    assert sum(result["kills"].values()) == 4
+    assert (result["lost"], result["doubled"], result["digest_differs"]) == (0, 0, 0)

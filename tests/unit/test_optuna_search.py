@@ -1,6 +1,7 @@
 """The Optuna search: reproducible, resumable, with pruning."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from dosel.training.candidates import ScoredCandidate
-from dosel.training.fan_out import Threads
+from dosel.training.fan_out import Folds, Threads, Work
 from dosel.training.grid_search import GridSearchCV
 from dosel.training.optuna_search import OptunaSearchCV
 from dosel.training.search import search_of
@@ -33,12 +34,50 @@ def rows() -> tuple[Any, Any]:
     return features, (features[:, 0] * features[:, 1] > 0).astype(int) + (features[:, 2] > 1)
 
 
+class Backwards(Threads):
+    """Threads whose last task is the first to be finished."""
+
+    @contextmanager
+    def folds(self, work: Work, X: Any, y: Any) -> Iterator[Folds]:
+        with super().folds(work, X, y) as folds:
+            forwards = folds.score
+            folds.score = lambda tasks: reversed(list(forwards(tasks)))  # type: ignore[method-assign]
+            yield folds
+
+
+class Counting(Threads):
+    """Threads that count the tasks."""
+
+    tasks = 0
+
+    @contextmanager
+    def folds(self, work: Work, X: Any, y: Any) -> Iterator[Folds]:
+        with super().folds(work, X, y) as folds:
+            score = folds.score
+
+            def counted(tasks: Any) -> Any:
+                self.tasks += len(tasks)
+                return score(tasks)
+
+            folds.score = counted  # type: ignore[method-assign]
+            yield folds
+
+
 def searched(
-    rows: tuple[Any, Any], trials: int, folder: Path | None = None, callback: Any = None, jobs: int = 1
+    rows: tuple[Any, Any],
+    trials: int,
+    folder: Path | None = None,
+    callback: Any = None,
+    jobs: int = 1,
+    at_once: int = 1,
+    engine: Any = None,
 ) -> Any:
     model = make_pipeline(StandardScaler(), DecisionTreeClassifier(random_state=0))
     model.steps[-1] = ("classifier", model.steps[-1][1])
-    search = OptunaSearchCV(model, SPACE, scoring="accuracy", cv=3, trials=trials, n_jobs=jobs, random_state=7)
+    search = OptunaSearchCV(
+        model, SPACE, scoring="accuracy", cv=3, trials=trials, at_once=at_once, n_jobs=jobs, random_state=7
+    )
+    search.engine = engine
     search.storage = f"sqlite:///{folder / 'studies.db'}" if folder else ""
     search.on_candidate = callback
     return search.fit(*rows)
@@ -54,18 +93,33 @@ def test_the_trials_depend_on_the_seed_and_not_on_the_cores(rows: tuple[Any, Any
     assert one.best_params_ == other.best_params_
 
 
-def test_an_interrupted_search_resumes_with_the_same_result(rows: tuple[Any, Any], tmp_path: Path) -> None:
-    """The search is interrupted within a trial, which the next search repeats."""
+@pytest.mark.parametrize("at_once", [2, 4, 8])
+def test_trials_do_not_depend_on_the_order_of_finishing(at_once: int, rows: tuple[Any, Any]) -> None:
+    expected = searched(rows, 12, at_once=at_once)
+    assert shown(searched(rows, 12, at_once=at_once, engine=Backwards(1))) == shown(expected)
+    assert shown(searched(rows, 12, at_once=at_once, jobs=3)) == shown(expected)
+    # The first proposals know of no score; later ones know less than if each had waited for the one before.
+    assert shown(searched(rows, 12)) != shown(expected)
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 4])
+def test_an_interrupted_search_resumes_with_the_same_result(
+    at_once: int, rows: tuple[Any, Any], tmp_path: Path
+) -> None:
+    """The search is interrupted within trials, and does not score the stored ones again."""
 
     def ends(scored: ScoredCandidate) -> None:
         if scored.number == 4:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        searched(rows, 8, tmp_path, ends)
+        searched(rows, 8, tmp_path, ends, at_once=at_once)
     scored: list[ScoredCandidate] = []
-    resumed = searched(rows, 8, tmp_path, scored.append)
-    assert shown(resumed) == shown(searched(rows, 8))
+    engine = Counting(1)
+    resumed = searched(rows, 8, tmp_path, scored.append, at_once=at_once, engine=engine)
+    whole = Counting(1)
+    assert shown(resumed) == shown(searched(rows, 8, at_once=at_once, engine=whole))
+    assert engine.tasks < whole.tasks
     assert [candidate.number for candidate in scored] == list(range(1, 9))
 
 

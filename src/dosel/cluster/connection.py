@@ -12,9 +12,9 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from dosel.cluster.preflight import check_workers
+from dosel.cluster.preflight import check_workers, software
 from dosel.cluster.security import security
-from dosel.errors import ClusterTaskKilled, ClusterUnavailable
+from dosel.errors import ClusterError, ClusterTaskKilled, ClusterUnavailable
 from dosel.settings import Settings
 
 if TYPE_CHECKING:
@@ -81,7 +81,12 @@ class Cluster:
 
     def cores(self) -> int:
         """The number of tasks that the workers run at the same time."""
-        return sum(worker["nthreads"] for worker in _workers(self.client()).values())
+        client = self.client()
+        try:
+            return sum(worker["nthreads"] for worker in _workers(client).values())
+        except _Lost as error:
+            self._drop(client)
+            raise ClusterUnavailable(f"the Dask scheduler at {self.address} was lost; try again") from error
 
     def results(
         self, names: Iterable[str], submit: Submit, describe: Callable[[str], str]
@@ -131,14 +136,19 @@ class Cluster:
             ) from error
         try:
             client.wait_for_workers(1, timeout=max(deadline - monotonic(), LOOK_SECONDS))
-            check_workers(client, CALL_SECONDS)
         except TimeoutError as error:
             client.close(timeout=CALL_SECONDS)
             raise _no_workers(self.address) from error
-        except BaseException:
+        try:
+            check_workers(client, software(), CALL_SECONDS)
+        except (CancelledError, OSError, TimeoutError) as error:
+            client.close(timeout=CALL_SECONDS)
+            raise ClusterUnavailable(
+                f"the workers of the Dask scheduler at {self.address} do not answer: {error}; try again"
+            ) from error
+        except ClusterError:
             client.close(timeout=CALL_SECONDS)
             raise
-        log.info("%s: %d workers", self.address, len(_workers(client)))
         return client
 
     def _drop(self, client: "Client") -> None:
@@ -204,9 +214,9 @@ class _Watch:
     def __init__(self, address: str, client: "Client") -> None:
         self._address = address
         self._client = client
-        self._looked = self._seen = monotonic()
-        self.used: dict[str, str] = {}
-        """Each worker's memory when it was last seen, by address."""
+        self._looked = 0.0
+        self._seen = monotonic()
+        self._most = 0.0, 0.0
 
     def look(self) -> None:
         """Look at the workers, if the last look is long enough ago.
@@ -224,9 +234,13 @@ class _Watch:
             self._seen = now
         elif now - self._seen > PATIENCE:
             raise _no_workers(self._address)
-        for worker, about in workers.items():
-            used, limit = about.get("metrics", {}).get("memory", 0), about.get("memory_limit", 0)
-            self.used[worker] = f"{used / 1e6:,.0f} MB" + (f" of {limit / 1e6:,.0f} MB" if limit else "")
+        used = ((about.get("metrics", {}).get("memory", 0), about["memory_limit"]) for about in workers.values())
+        self._most = max(self._most, *used)
+
+    def memory(self) -> str:
+        """The most memory that a worker was seen to use, and its limit."""
+        used, limit = self._most
+        return f"{used / 1e6:,.0f} MB of {limit / 1e6:,.0f} MB"
 
 
 def _workers(client: "Client") -> Mapping[str, Any]:
@@ -257,7 +271,7 @@ def _explained(error: BaseException, task: str, watch: _Watch) -> BaseException:
         return error
     worker = error.last_worker.address
     return ClusterTaskKilled(
-        f"{task} was given up: {error.allowed_failures + 1} workers died while they ran it, the last one {worker}, "
-        f"which used {watch.used.get(worker, 'memory that nobody saw')}. If that is near its limit, give workers more "
-        "memory; otherwise see the worker's log"
+        f"{task} was given up: {error.allowed_failures + 1} workers died while they ran it, the last one {worker}. The "
+        f"most that a worker was seen to use is {watch.memory()}: if that is near the limit, give workers more memory; "
+        "otherwise see the worker's log"
     )

@@ -39,10 +39,11 @@ def software() -> dict[str, str]:
     return found | {name: _version(name) for name in PACKAGES}
 
 
-def check_workers(client: "Client", seconds: float) -> None:
-    """Compare each worker's software with that of this process.
+def check_workers(client: "Client", expected: Software, seconds: float) -> None:
+    """Compare each worker's software with that of the driver.
 
     Args:
+        expected: the driver's.
         seconds: time limit for the workers' answers.
 
     Raises:
@@ -58,7 +59,7 @@ def check_workers(client: "Client", seconds: float) -> None:
                 f"worker {worker} cannot say which software it runs ({type(answer).__name__}: {answer}); it needs the "
                 "image or the environment of this dosel"
             )
-        if wrong := difference(answer, software()):
+        if wrong := difference(answer, expected):
             raise ClusterMismatch(
                 f"worker {worker} {wrong}; start it again from the image or environment of this dosel"
             )

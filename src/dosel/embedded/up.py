@@ -9,6 +9,7 @@ from importlib import import_module
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import httpx
 from rich.console import Console
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.5
 ASK_EVERY = 4
 """MLflow and Airflow are asked at every fourth poll."""
+
+DASHBOARD_PORT = 8787
+"""Dask's own default."""
 
 HEALTH_SECONDS = 180
 PREPARATION_SECONDS = 120
@@ -361,6 +365,9 @@ class Platform:
         for service in self._services:
             if service.address:
                 table.add_row(service.title, service.address + notes.get(service.title, ""))
+        if settings.cluster:
+            dashboard = f"dashboard http://{urlsplit(settings.cluster).hostname}:{DASHBOARD_PORT}"
+            table.add_row("Dask", f"{settings.cluster}   {dashboard}")
         self._console.print()
         self._console.print(table)
         self._console.print()
