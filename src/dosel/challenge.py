@@ -4,11 +4,14 @@ Killed anywhere and called again, it gives the same result.
 """
 
 import logging
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from dosel.errors import DeclarationChanged, PromotionConflict
 from dosel.model import tags
@@ -47,13 +50,16 @@ class Challenge:
     """The gate of one use case.
 
     Args:
-        table: all clean rows; the version is judged on those that are held out.
+        clean_rows: gives all clean rows, part by part, each time that it is called; the version is judged on those
+            that are held out.
     """
 
-    def __init__(self, use_case: UseCase, registry: Registry, table: "pd.DataFrame", seed: int) -> None:
+    def __init__(
+        self, use_case: UseCase, registry: Registry, clean_rows: "Callable[[], Iterable[pd.DataFrame]]", seed: int
+    ) -> None:
         self._use_case = use_case
         self._registry = registry
-        self._table = table
+        self._clean_rows = clean_rows
         self._seed = seed
 
     def run(self, number: int, actor: str) -> Outcome:
@@ -130,25 +136,43 @@ class Challenge:
                 # The API no longer serves this version, so there is nothing to compare with.
                 log.warning("there is no champion: %s", error)
                 champion = None
-        held_out = self._table[hashing.is_test(use_case, self._table)]
-        features = frames.canonical(use_case, held_out)
-        sides = [evaluate_version(self._registry, use_case, v, features) if v else None for v in (challenger, champion)]
+        truth: list[npt.NDArray[np.int64]] = [np.zeros(0, np.int64)]
+        truth += [rows[use_case.target.name].to_numpy(dtype=np.int64) for rows in self._held_out()]
+        sides = [
+            evaluate_version(self._registry, use_case, v, (frames.canonical(use_case, p) for p in self._held_out()))
+            if v
+            else None
+            for v in (challenger, champion)
+        ]
         assert sides[0] is not None
         return judge(
             use_case.gate,
             use_case.target,
-            held_out[use_case.target.name].to_numpy(dtype=np.int64),
+            np.concatenate(truth),
             hashing.split_version(use_case),
             sides[0],
             sides[1],
             self._seed,
         )
 
+    def _held_out(self) -> "Iterable[pd.DataFrame]":
+        """The held-out rows, part by part; read again each time only if they may outgrow memory."""
+        return self._read_held_out() if self._use_case.is_partitioned else self._kept_held_out
+
+    @cached_property
+    def _kept_held_out(self) -> "list[pd.DataFrame]":
+        return list(self._read_held_out())
+
+    def _read_held_out(self) -> "Iterator[pd.DataFrame]":
+        for rows in self._clean_rows():
+            if (held_out := hashing.is_test(self._use_case, rows)).any():
+                yield rows[held_out]
+
     def _publish(self, version: ModelVersion, report: Report) -> Outcome:
         """Write the gate's report to MLflow. The tag comes last, since it marks the version as judged."""
         figures = gate_metrics(Verdict(report.passed, report.reason, report.document()))
         self._registry.store.write_report(version, report.document())
         verdict = {tags.GATE_REASON: report.reason, tags.GATE: "passed" if report.passed else "refused"}
-        self._registry.note(version, verdict, figures, report.table)
+        self._registry.note(version, verdict, figures, report.table + self._use_case.caveat)
         log.info("%s version %d: %s", version.name, version.version, report.reason)
         return Outcome(version.version, report.passed, report.reason)

@@ -26,6 +26,7 @@ from dosel.monitor.watch import Watch
 from dosel.quality import check
 from dosel.registry.manifests import Manifest
 from dosel.registry.registry import Registry
+from dosel.rows import hashing
 from dosel.rows.text import as_text
 from dosel.settings import Settings
 from dosel.sources import Batch, Source
@@ -33,7 +34,7 @@ from dosel.sources.lake import open_lake
 from dosel.sources.opened import source_of
 from dosel.sources.table import Table
 from dosel.training.candidates import CandidateCallback
-from dosel.training.engines import engine_of
+from dosel.training.engines import engine_of, partitioned_data
 from dosel.training.train import TrainingData, family_key, train
 from dosel.usecases import UseCase, adapted
 from dosel.warehouse.batches import BatchStore
@@ -151,8 +152,10 @@ class Pipeline:
 
     def process(self) -> str | None:
         """Log the preprocessed training and test rows and write them to the lake, if declared; return the run's id."""
+        if not self._use_case.processed:
+            return None
         data = self._training_data()
-        if not self._use_case.processed or data.table.empty:
+        if data.table.empty:
             return None
         from dosel.training.processed_data import process
 
@@ -191,12 +194,13 @@ class Pipeline:
 
         After a proven harm, a training is due once more, if the use case declares `retrain`.
         """
-        data = self._training_data()
-        if data.table.empty:
+        keys = self._batches.keys()
+        if not keys:
             return False
+        data_digest = hashing.digest(np.concatenate(list(keys.values())))
         use_case, ledger = self._use_case, self._registry.ledger
         seed, _ = training_seed(self._engine, use_case, self._settings.seed)
-        wanted = {family_key(use_case, family, data.digest, seed) for family in use_case.families}
+        wanted = {family_key(use_case, family, data_digest, seed) for family in use_case.families}
         mine = {
             key: manifest
             for manifest in reversed(ledger.manifests(use_case.model_name))
@@ -222,12 +226,13 @@ class Pipeline:
         Args:
             on_candidate: called with each candidate as soon as it is scored.
         """
-        s = self._settings
+        use_case, s = self._use_case, self._settings
         ledger = self._registry.ledger
-        seed, reason = training_seed(self._engine, self._use_case, s.seed)
-        data = self._training_data()
-        with engine_of(self._use_case, s) as engine:
-            run_id = train(self._use_case, data, s.tracking_uri, ledger, seed, engine, on_candidate, s.studies_url)
+        seed, reason = training_seed(self._engine, use_case, s.seed)
+        with engine_of(use_case, s) as engine:
+            split = use_case.is_partitioned
+            data = partitioned_data(use_case, self._batches, engine, s) if split else self._training_data()
+            run_id = train(use_case, data, s.tracking_uri, ledger, seed, engine, on_candidate, s.studies_url)
         self._registry.store.note_run(run_id, f"Trained because of: {reason}.")
         return run_id
 
@@ -249,7 +254,7 @@ class Pipeline:
                 score = version.metrics["best_cv_score"]
                 text = (
                     f"The best {family} of its training: cross-validation {metric} {score:.4f}. "
-                    f"Version {number} ({best}) scored higher and became the challenger."
+                    f"Version {number} ({best}) scored higher and became the challenger.{self._use_case.caveat}"
                 )
                 self._registry.note(version, {}, {}, text)
         return number
@@ -267,8 +272,8 @@ class Pipeline:
             PromotionConflict: Production kept changing during the evaluation; try again.
         """
         with self._messages():
-            table = self._training_data().table
-            outcome = Challenge(self._use_case, self._registry, table, self._settings.seed).run(number, actor)
+            rows, seed = self._batches.clean_by_batch, self._settings.seed
+            outcome = Challenge(self._use_case, self._registry, rows, seed).run(number, actor)
             decide(self._use_case, self._registry, self._engine)
             return outcome
 

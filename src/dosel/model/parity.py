@@ -31,6 +31,12 @@ class ParityResult:
         # Written so that NaN fails.
         return not self.differ and self.furthest <= TOLERANCE
 
+    def with_more(self, other: "ParityResult | None") -> "ParityResult":
+        """The result over these rows and those of another result."""
+        if other is None:
+            return self
+        return ParityResult(self.rows + other.rows, self.differ + other.differ, max(self.furthest, other.furthest))
+
     def __str__(self) -> str:
         labels = "no label differs" if not self.differ else f"{self.differ:,} labels differ"
         return f"{self.rows:,} rows: {labels}, probabilities differ by at most {self.furthest:.1e}"

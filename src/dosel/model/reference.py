@@ -58,6 +58,13 @@ def write(use_case: UseCase, features: pd.DataFrame, classes: npt.NDArray[np.int
     if len(features) > MOST_ROWS:
         drawn = np.sort(np.random.default_rng(0).choice(len(features), MOST_ROWS, replace=False))
         features, classes = features.iloc[drawn], classes[drawn]
+    file = folder / REFERENCE_FILE
+    pq.write_table(typed(use_case, features, classes), file, compression="zstd")
+    return file
+
+
+def typed(use_case: UseCase, features: pd.DataFrame, classes: npt.NDArray[np.int64]) -> pa.Table:
+    """Canonical rows and their classes in Arrow's smallest common types: integers, floats and dictionaries of words."""
     columns: dict[str, pa.Array] = {}
     for feature in use_case.features:
         values = features[feature.name]
@@ -69,9 +76,7 @@ def write(use_case: UseCase, features: pd.DataFrame, classes: npt.NDArray[np.int
             columns[feature.name] = pa.DictionaryArray.from_arrays(
                 pa.array(codes, pa.int32(), mask=codes < 0), list(feature.values)
             )
-    file = folder / REFERENCE_FILE
-    pq.write_table(pa.table(columns | {use_case.target.name: pa.array(classes, pa.int64())}), file, compression="zstd")
-    return file
+    return pa.table(columns | {use_case.target.name: pa.array(classes, pa.int64())})
 
 
 def read(use_case: UseCase, content: bytes) -> Reference:

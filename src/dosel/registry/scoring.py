@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 
 from dosel.errors import UntrustedModel
 from dosel.model import bundle, tags
+from dosel.model.parity import ParityResult
 from dosel.model.predictor import Predictor
 from dosel.registry.attested import read_json
 from dosel.registry.gate import ModelEvaluation
@@ -20,12 +22,12 @@ TIMED_ANSWERS = 30
 
 
 def evaluate_version(
-    registry: Registry, use_case: UseCase, version: ModelVersion, features: pd.DataFrame
+    registry: Registry, use_case: UseCase, version: ModelVersion, parts: Iterable[pd.DataFrame]
 ) -> ModelEvaluation:
     """Evaluate a version; if it cannot be loaded or fails, the evaluation has the reason.
 
     Args:
-        features: the held-out rows in canonical types.
+        parts: the held-out rows in canonical types, part by part.
 
     Raises:
         RegistryError: MLflow cannot be reached, or refused.
@@ -42,16 +44,19 @@ def evaluate_version(
         codes = {label: code for code, label in use_case.target.labels.items()}
         known["answered"] = {codes[label]: p for label, p in answer.probabilities.items()}
         known["latency_ms"] = _latency_ms(predictor, use_case)
-        predicted = np.asarray(loaded.estimator.predict(features), dtype=np.int64)
-        known["backend_tags"] = backend_tags(predictor, features)
+        predicted, parity = [np.zeros(0, np.int64)], None
+        for features in parts:
+            predicted.append(np.asarray(loaded.estimator.predict(features), dtype=np.int64))
+            if (found := predictor.check_parity(features)) is not None:
+                parity = found.with_more(parity)
+        known["backend_tags"] = backend_tags(predictor, parity)
     except Exception as error:  # noqa: BLE001  a model may fail in any way, and none of them may enter Production
         return ModelEvaluation(version.version, None, f"it fails: {type(error).__name__}: {error}", **known)
-    return ModelEvaluation(version.version, predicted, **known)
+    return ModelEvaluation(version.version, np.concatenate(predicted), **known)
 
 
-def backend_tags(predictor: Predictor, features: pd.DataFrame) -> dict[str, str]:
-    """The backend that passes a parity check on all held-out rows, as tags of the run; serving reads them."""
-    parity = predictor.check_parity(features)
+def backend_tags(predictor: Predictor, parity: ParityResult | None) -> dict[str, str]:
+    """The backend that answers after the parity check on all held-out rows, as tags of the run; serving reads them."""
     words = f"held-out rows: {parity}" if parity else predictor.fallback_reason
     return {tags.BACKEND: predictor.backend, tags.BACKEND_REASON: words}
 

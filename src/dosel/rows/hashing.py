@@ -74,6 +74,12 @@ def is_test(use_case: UseCase, data: pd.DataFrame) -> npt.NDArray[np.bool_]:
     return drawn < np.uint64(use_case.split.test_share * 2**64)
 
 
+def folds(use_case: UseCase, data: pd.DataFrame, count: int) -> npt.NDArray[np.int64]:
+    """The fold of each row, from 0, of shape (rows,): by its features alone, so that no partition needs another."""
+    drawn = hashes(data, use_case.feature_names, f"{use_case.split.salt} folds")
+    return (drawn % np.uint64(count)).astype(np.int64)
+
+
 def _column_bits(column: pd.Series) -> Hashes:
     if pd.api.types.is_numeric_dtype(column):
         return _number_bits(column.to_numpy(dtype=np.float64))

@@ -35,18 +35,24 @@ def evaluate(target: Target, truth: Classes, predicted: Classes) -> Evaluation:
 
     A metric that would divide by zero, for a class that occurs in neither, is 0.
     """
+    return evaluate_counts(target, confusion_counts(target, truth, predicted))
+
+
+def evaluate_counts(target: Target, counts: npt.NDArray[np.int64]) -> Evaluation:
+    """As `evaluate`, from a confusion matrix of shape (classes, classes) in the target's order."""
     codes, names = list(target.labels), list(target.labels.values())
-    report = classification_report(
-        truth, predicted, labels=codes, target_names=names, output_dict=True, zero_division=0
-    )
+    # One row for each kind of rows, weighted by their number.
+    true, found = np.nonzero(counts)
+    rows = {"y_true": np.array(codes)[true], "y_pred": np.array(codes)[found], "sample_weight": counts[true, found]}
+    report = classification_report(**rows, labels=codes, target_names=names, output_dict=True, zero_division=0)
     metrics = {
-        "accuracy": float(accuracy_score(truth, predicted)),
-        "balanced_accuracy": float(balanced_accuracy_score(truth, predicted)),
+        "accuracy": float(accuracy_score(**rows)),
+        "balanced_accuracy": float(balanced_accuracy_score(**rows)),
     }
     for average in ("macro", "weighted"):
         for name, title in (("precision", "precision"), ("recall", "recall"), ("f1", "f1-score")):
             metrics[f"{name}_{average}"] = float(report[f"{average} avg"][title])
-    return Evaluation(metrics, report, confusion_counts(target, truth, predicted))
+    return Evaluation(metrics, report, counts)
 
 
 def confusion_counts(target: Target, truth: Classes, predicted: Classes) -> npt.NDArray[np.int64]:

@@ -38,7 +38,7 @@ class OnCluster:
 
     def __init__(self, cluster: Cluster, settings: Settings, name: str) -> None:
         self.jobs = settings.jobs
-        self._cluster = cluster
+        self.cluster = cluster
         self._lake = open_lake(settings)
         self._name = name
         self._lock = threading.Lock()
@@ -46,16 +46,16 @@ class OnCluster:
 
     def cores(self) -> int:
         """The number of tasks that the workers run at the same time."""
-        return self._cluster.cores()
+        return self.cluster.cores()
 
     @contextmanager
     def folds(self, work: Work, X: pd.DataFrame, y: Any) -> Iterator[Folds]:
         """Store the rows, for workers to prepare the folds of them."""
-        yield _OnWorkers(self._cluster, work, self._rows(X, y), len(work.splits(X, y)))
+        yield _OnWorkers(self.cluster, work, self._rows(X, y), len(work.splits(X, y)))
 
     def close(self) -> None:
         """Close the connection, so that no search gets another result."""
-        self._cluster.close()
+        self.cluster.close()
 
     def _rows(self, X: pd.DataFrame, y: Any) -> StoredRows:
         """The stored rows; the families of a training have the same."""

@@ -48,12 +48,13 @@ def search_of(
         )
         search.engine, search.storage, search.study = engine, storage, study
         return search
-    grid = GridSearchCV(model, _grid(family.space), error_score="raise", **settings)
+    grid = GridSearchCV(model, grid_of(family.space), error_score="raise", **settings)
     grid.engine, grid.strategy = engine, family.strategy
     return grid
 
 
-def _grid(space: Space) -> dict[str, list[Any]]:
+def grid_of(space: Space) -> dict[str, list[Any]]:
+    """The space of a family as scikit-learn's grid over the pipeline."""
     if ranges := [name for name, values in space.items() if isinstance(values, Range)]:
         raise TypeError(f"a grid needs lists of values; {', '.join(ranges)} has a range")
     return {f"{CLASSIFIER}__{name}": list(values) for name, values in space.items() if not isinstance(values, Range)}

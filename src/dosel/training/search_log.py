@@ -5,7 +5,7 @@ and it writes child runs only after the search.
 """
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,20 +20,17 @@ from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
 from sklearn.metrics import accuracy_score, log_loss, precision_recall_fscore_support, roc_auc_score
 from sklearn.utils import estimator_html_repr
 
-from dosel.training.evaluation import confusion_counts
 from dosel.training.search import AnySearch
-from dosel.usecases import Target
 
 Classes = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Results:
-    """What was logged of a finished search: metrics, parameters, and the confusion matrix of the training rows."""
+    """What was logged of a finished search: metrics and parameters."""
 
     metrics: list[Metric]
     params: dict[str, str]
-    confusion: npt.NDArray[np.int64]
 
 
 def settings(client: MlflowClient, run_id: str, search: AnySearch) -> dict[str, str]:
@@ -47,19 +44,17 @@ def results(
     client: MlflowClient,
     run_id: str,
     search: AnySearch,
-    target: Target,
-    features: pd.DataFrame,
-    truth: Classes,
+    figures: Mapping[str, float],
     write_later: Callable[[Callable[[], object]], None],
 ) -> Results:
     """Log the best candidate, its metrics on the training rows and `cv_results_`, after the search.
 
     Args:
+        figures: the metrics on the training rows.
         write_later: calls what uploads a file, in another thread.
     """
     now = get_current_time_millis()
-    predicted, figures = training_metrics(search, features, truth)
-    figures["best_cv_score"] = float(search.best_score_)
+    figures = {**figures, "best_cv_score": float(search.best_score_)}
     best = {f"best_{name}": str(value) for name, value in search.best_params_.items()}
     metrics = [Metric(name, value, now, 0) for name, value in figures.items()]
     client.log_batch(run_id, metrics=metrics, params=[Param(name, value) for name, value in best.items()])
@@ -68,7 +63,7 @@ def results(
     page = f"<!DOCTYPE html>\n<meta charset='utf-8'>\n{estimator_html_repr(search)}"
     write_later(partial(client.log_text, run_id, table.getvalue(), "cv_results.csv"))
     write_later(partial(client.log_text, run_id, page, "estimator.html"))
-    return Results(metrics, best, confusion_counts(target, truth, predicted))
+    return Results(metrics, best)
 
 
 def training_metrics(search: AnySearch, features: pd.DataFrame, truth: Classes) -> tuple[Classes, dict[str, float]]:

@@ -177,10 +177,12 @@ def format_params(params: Mapping[str, Any]) -> str:
     )
 
 
-def dataset_of(rows: pd.DataFrame, name: str, digest: str, target: str) -> PandasDataset:
+def dataset_of(use_case: UseCase, features: pd.DataFrame, classes: Any, digest: str) -> PandasDataset:
     """The training rows' name, digest and columns, as a run's dataset; the rows stay in the warehouse."""
+    target = use_case.target.name
+    table = features.assign(**{target: classes})
     # MLflow stores at most 36 characters of a digest; a tag has all of it.
-    return mlflow.data.from_pandas(rows, name=name, targets=target, digest=digest[:36])
+    return mlflow.data.from_pandas(table, name=f"{use_case.name}_clean", targets=target, digest=digest[:36])
 
 
 def log_model(

@@ -12,24 +12,23 @@ from time import perf_counter
 from typing import Any
 
 import mlflow
-import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
 from mlflow.utils.time import get_current_time_millis
 
 import dosel
-from dosel.errors import TrainingError
-from dosel.model import held_out, reference, tags
+from dosel.model import tags
 from dosel.model.facts import Facts, TrainingLedger
 from dosel.model.fingerprint import code_version, declaration, digest
 from dosel.rows import frames, hashing
 from dosel.training import search_log, tracking
 from dosel.training.candidates import CandidateCallback, ScoredCandidate, plain
 from dosel.training.comparison import COUNTS, compare
-from dosel.training.evaluation import confusion_figure, evaluate
+from dosel.training.evaluation import confusion_figure
 from dosel.training.fan_out import Engine
-from dosel.training.search import AnySearch, search_of
+from dosel.training.rows import Data, Rows, RowsInMemory
+from dosel.training.search import AnySearch
 from dosel.usecases import Family, Range, UseCase
 
 log = logging.getLogger(__name__)
@@ -52,15 +51,13 @@ class TrainingData:
     def digest(self) -> str:
         return hashing.digest(self.keys)
 
+    def prepared(self, use_case: UseCase) -> Rows:
+        """Split the rows.
 
-@dataclass(frozen=True)
-class Parts:
-    """The training and the test part: canonical features, and class codes of shape (rows,)."""
-
-    features: pd.DataFrame
-    classes: Any
-    test_features: pd.DataFrame
-    test_classes: Any
+        Raises:
+            TrainingError: they cannot give a meaningful model.
+        """
+        return RowsInMemory.of(use_case, self.table, self.digest)
 
 
 def training_key(use_case: UseCase, data_digest: str, seed: int) -> str:
@@ -81,7 +78,7 @@ def family_key(use_case: UseCase, family: Family, data_digest: str, seed: int) -
         declaration(use_case),
         family.name,
         family.search,
-        *_at_once(family),
+        *_later_options(family),
         sorted((name, values if isinstance(values, Range) else tuple(values)) for name, values in family.space.items()),
         seed,
     )
@@ -89,7 +86,7 @@ def family_key(use_case: UseCase, family: Family, data_digest: str, seed: int) -
 
 def train(
     use_case: UseCase,
-    data: TrainingData,
+    data: Data,
     tracking_uri: str,
     ledger: TrainingLedger,
     seed: int,
@@ -125,11 +122,7 @@ def train(
         return done
     tracking.close_abandoned(client, experiment_id, key)
 
-    is_test = hashing.is_test(use_case, data.table)
-    features = frames.canonical(use_case, data.table)
-    classes = data.table[use_case.target.name].to_numpy(dtype=np.int64)
-    parts = Parts(features[~is_test], classes[~is_test], features[is_test], classes[is_test])
-    _check(use_case, parts)
+    rows = data.prepared(use_case)
     origin = {
         tags.TRAINING_KEY: key,
         tags.USE_CASE: use_case.name,
@@ -137,16 +130,15 @@ def train(
         tags.DATA_DIGEST: data.digest,
         tags.BATCH_IDS: list(data.batch_ids),
         tags.SPLIT_VERSION: hashing.split_version(use_case),
-        tags.ROWS_TRAIN: len(parts.classes),
-        tags.ROWS_TEST: len(parts.test_classes),
+        tags.ROWS_TRAIN: rows.rows_train,
+        tags.ROWS_TEST: rows.rows_test,
         tags.CORES: engine.cores(),
     }
 
     with mlflow.start_run(run_name=f"{use_case.name} compared") as parent:
         tracking.tag(client, parent.info.run_id, origin | {tags.RUN_KIND: tags.COMPARISON})
-        table = parts.features.assign(**{use_case.target.name: parts.classes})
-        rows = tracking.dataset_of(table, f"{use_case.name}_clean", data.digest, use_case.target.name)
-        mlflow.log_input(rows, context="training")
+        dataset = rows.dataset()
+        mlflow.log_input(dataset, context="training")
 
         def train_family(family: Family) -> str:
             own = family_key(use_case, family, data.digest, seed)
@@ -158,25 +150,28 @@ def train(
             with mlflow.start_run(run_name=name, nested=True, parent_run_id=above) as run:
                 of_family = {tags.FAMILY_KEY: own, tags.FAMILY: family.name, tags.RUN_KIND: tags.OF_FAMILY}
                 tracking.tag(client, run.info.run_id, origin | of_family)
-                mlflow.log_input(rows, context="training")
-                search = search_of(use_case, family, seed, engine, studies, f"{use_case.name} {own}")
-                _search_family(use_case, search, parts, client, run, origin | of_family, ledger, on_candidate)
+                mlflow.log_input(dataset, context="training")
+                search = rows.search(family, seed, engine, studies, f"{use_case.name} {own}")
+                _search_family(use_case, search, rows, client, run, origin | of_family, ledger, on_candidate)
                 return str(run.info.run_id)
 
-        runs = _side_by_side(engine, train_family, use_case.families)
+        at_once = 1 if use_case.is_partitioned else engine.side_by_side
+        runs = _side_by_side(engine, at_once, train_family, use_case.families)
         best = compare(client, use_case, parent.info.run_id, runs)
         tracking.tag(client, parent.info.run_id, {tags.FAMILIES: runs, tags.BEST_FAMILY: best})
     return str(parent.info.run_id)
 
 
-def _side_by_side(engine: Engine, train_family: Callable[[Family], str], families: Sequence[Family]) -> dict[str, str]:
-    """Train as many families at a time as the engine wants; return the run of each, in the declared order.
+def _side_by_side(
+    engine: Engine, at_once: int, train_family: Callable[[Family], str], families: Sequence[Family]
+) -> dict[str, str]:
+    """Train that many families at a time; return the run of each, in the declared order.
 
     An error of one family is raised when those that have begun have ended, so that a retry finds them finished.
     """
-    if engine.side_by_side == 1:
+    if at_once == 1:
         return {family.name: train_family(family) for family in families}
-    with ThreadPoolExecutor(min(engine.side_by_side, len(families)), thread_name_prefix="family") as pool:
+    with ThreadPoolExecutor(min(at_once, len(families)), thread_name_prefix="family") as pool:
         trained = {family.name: pool.submit(train_family, family) for family in families}
         try:
             return {name: future.result() for name, future in trained.items()}
@@ -190,7 +185,7 @@ def _side_by_side(engine: Engine, train_family: Callable[[Family], str], familie
 def _search_family(
     use_case: UseCase,
     search: AnySearch,
-    parts: Parts,
+    rows: Rows,
     client: MlflowClient,
     run: Run,
     origin: Mapping[str, Any],
@@ -203,20 +198,21 @@ def _search_family(
     with tracking.CandidateRuns(client, run, family, search.estimator) as candidate_runs:
         search.on_candidate = _both(candidate_runs, on_candidate)
         started = perf_counter()
-        search.fit(parts.features, parts.classes)
+        rows.fit(search)
         candidate_runs.log_speed(perf_counter() - started, origin[tags.CORES])
         candidate_runs.rank(search.cv_results_["rank_test_score"])
         later = candidate_runs.write_later
-        found = search_log.results(client, run_id, search, use_case.target, parts.features, parts.classes, later)
+        training_confusion, figures = rows.on_training_rows(search)
+        found = search_log.results(client, run_id, search, figures, later)
         model = search.best_estimator_
-        evaluation = evaluate(use_case.target, parts.test_classes, model.predict(parts.test_features))
+        evaluation = rows.on_held_out_rows(model)
         now = get_current_time_millis()
         metrics = [*found.metrics, *(Metric(f"test_{n}", v, now, 0) for n, v in evaluation.metrics.items())]
         later(partial(client.log_dict, run_id, evaluation.report, "evaluation/per_class_report.json"))
         later(partial(client.log_dict, run_id, {"counts": evaluation.confusion.tolist()}, COUNTS))
         # Drawn in the other thread: what follows here mostly waits for MLflow.
         for confusion, of, file in (
-            (found.confusion, "training rows", "training_confusion_matrix.png"),
+            (training_confusion, "training rows", "training_confusion_matrix.png"),
             (evaluation.confusion, "held-out rows", "evaluation/confusion_matrix.png"),
         ):
             later(partial(_draw, client, run_id, use_case, confusion, of, file))
@@ -231,9 +227,7 @@ def _search_family(
             declaration(use_case),
         )
         with TemporaryDirectory(prefix="dosel-reference-") as folder:
-            training_rows = reference.write(use_case, parts.features, parts.classes, Path(folder))
-            answers = held_out.write(model, parts.test_features, parts.test_classes, Path(folder))
-            tracking.log_model(use_case, run, model, facts, ledger, [training_rows, answers], metrics)
+            tracking.log_model(use_case, run, model, facts, ledger, rows.write(model, Path(folder)), metrics)
     accuracy = evaluation.metrics["accuracy"]
     log.info("best %s: %s, test accuracy %.4f", family, plain(search.best_params_), accuracy)
 
@@ -255,18 +249,7 @@ def _both(first: CandidateCallback, second: CandidateCallback | None) -> Candida
     return call_both
 
 
-def _at_once(family: Family) -> tuple[int, ...]:
-    """What `at_once` adds to the family's key: nothing at its default, so that older keys stay."""
-    return (family.search.at_once,) if family.search.at_once > 1 else ()
-
-
-def _check(use_case: UseCase, parts: Parts) -> None:
-    """Refuse rows that cannot give a meaningful model, before anything is logged."""
-    counts = np.unique_counts(parts.classes)
-    if len(parts.test_classes) == 0 or len(counts.values) < 2 or counts.counts.max() < use_case.folds:
-        raise TrainingError(
-            f"{use_case.name}: too few rows: {len(parts.classes)} of {len(counts.values)} classes to train on and "
-            f"{len(parts.test_classes)} to test on; ingest more batches first"
-        )
-    if empty := [name for name in use_case.feature_names if parts.features[name].isna().all()]:
-        raise TrainingError(f"{use_case.name}: all training rows lack a value of {', '.join(empty)}")
+def _later_options(family: Family) -> tuple[object, ...]:
+    """What newer options add to the family's key: nothing at their defaults, so that older keys stay."""
+    at_once = (family.search.at_once,) if family.search.at_once > 1 else ()
+    return (*at_once, *(("partitioned",) if family.partitioned else ()))

@@ -198,6 +198,25 @@ def _families(use_case: UseCase) -> Iterator[str]:
             yield f"{field}: this cannot be an alias; write a small letter, then small letters, digits and _"
     for family in use_case.families:
         yield from (f"family {family.name!r}: {problem}" for problem in _search(family))
+    if use_case.is_partitioned:
+        yield from _partitioned(use_case)
+
+
+def _partitioned(use_case: UseCase) -> Iterator[str]:
+    """What keeps rows from being trained on partition by partition."""
+    for family in use_case.families:
+        field = f"family {family.name!r}"
+        if not family.partitioned:
+            yield f"{field}: all rows would have to fit into memory for it; write partitioned=True for every family"
+        elif family.search.kind != "grid":
+            yield f"{field}: partitioned families are searched as a grid; leave search out, and write lists of values"
+    if use_case.preprocessing.imputer != "none":
+        yield (
+            f"preprocessing: the {use_case.preprocessing.imputer} imputer needs all rows at once; leave it out, since "
+            "the LightGBM of partitioned families takes missing numbers"
+        )
+    if use_case.processed:
+        yield "processed: preprocessed rows of partitioned families are not written; leave it out"
 
 
 def _search(family: Family) -> Iterator[str]:

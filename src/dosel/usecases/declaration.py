@@ -72,6 +72,9 @@ class Family:
     space: Space
     strategy: StrategyName = "each"
     search: Search = field(default_factory=Search)
+    partitioned: bool = False
+    """Whether the rows may outgrow memory: LightGBM then trains on partitions, on the cluster if there is one. Its
+    trees depend on the number of workers."""
 
 
 @dataclass(frozen=True)
@@ -226,6 +229,21 @@ class UseCase:
     def with_shadow(self) -> "UseCase":
         """A copy whose challengers answer in shadow first; a declared shadow stays as it is."""
         return self if self.gate.shadow else replace(self, gate=replace(self.gate, shadow=Shadow()))
+
+    @property
+    def is_partitioned(self) -> bool:
+        """Whether the rows may outgrow memory; either all families are partitioned or none."""
+        return any(family.partitioned for family in self.families)
+
+    @property
+    def caveat(self) -> str:
+        """What a version's description says about its training beside the verdict; empty if there is nothing."""
+        if not self.is_partitioned:
+            return ""
+        return (
+            "\n\nTrained on partitions: the trees depend on the number of workers that trained them, so that another "
+            "training on the same rows may answer some rows differently."
+        )
 
     def family(self, name: str) -> Family | None:
         return next((family for family in self.families if family.name == name), None)

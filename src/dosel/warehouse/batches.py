@@ -1,7 +1,7 @@
 """Stores each batch once: ledger entry, raw rows, clean rows and quarantine in one transaction."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -156,6 +156,21 @@ class BatchStore:
         if batch_id is not None:
             query = query.where(table.c.batch_id == batch_id)
         return read(self._engine, query, types)
+
+    def clean_by_batch(self) -> Iterator[pd.DataFrame]:
+        """The rows of `clean`, one batch after the other: only one batch is in memory."""
+        for record in self.records():
+            if record.rows_clean:
+                yield self.clean(record.id)
+
+    def keys(self) -> dict[int, npt.NDArray[np.int64]]:
+        """The keys of the accepted rows by batch id, oldest batch first, each of shape (rows,)."""
+        table, found = self._tables.clean, {}
+        for record in self.records():
+            if record.rows_clean:
+                query = select(table.c.row_key).where(table.c.batch_id == record.id).order_by(table.c.row_no)
+                found[record.id] = read(self._engine, query, {"row_key": "int64"})["row_key"].to_numpy()
+        return found
 
     def digest(self, batch_id: int) -> str:
         """The digest of a batch, computed from the raw table."""

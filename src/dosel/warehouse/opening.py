@@ -69,13 +69,6 @@ def _renew_row_keys(connection: Connection, loader: Loader, use_case: UseCase, n
     clean = tables_of(use_case).clean
     # Locks out writers of batches.
     connection.execute(select(WRITERS).where(WRITERS.c.use_case == use_case.name).with_for_update())
-    rows = pd.read_sql(select(*(column for column in clean.columns if column.name not in new)), connection)
-    for feature in use_case.features:
-        number = isinstance(feature, Number)
-        if feature.name in new:
-            rows[feature.name] = np.nan if number else None
-        elif number:
-            rows[feature.name] = rows[feature.name].astype("float64")
     place = list(clean.primary_key.columns)
     renewed = Table(
         "renewed_row_keys",
@@ -85,8 +78,18 @@ def _renew_row_keys(connection: Connection, loader: Loader, use_case: UseCase, n
         prefixes=["TEMPORARY"],
     )
     connection.execute(CreateTable(renewed))
-    keys = pa.array(row_keys(use_case, rows))
-    loader.put(connection, renewed, pa.table({c.name: pa.array(rows[c.name]) for c in place} | {"row_key": keys}))
+    query = select(*(column for column in clean.columns if column.name not in new))
+    # One batch at a time: all rows may not fit into memory.
+    for batch_id in connection.scalars(select(clean.c.batch_id).distinct()).all():
+        rows = pd.read_sql(query.where(clean.c.batch_id == batch_id), connection)
+        for feature in use_case.features:
+            number = isinstance(feature, Number)
+            if feature.name in new:
+                rows[feature.name] = np.nan if number else None
+            elif number:
+                rows[feature.name] = rows[feature.name].astype("float64")
+        keys = pa.array(row_keys(use_case, rows))
+        loader.put(connection, renewed, pa.table({c.name: pa.array(rows[c.name]) for c in place} | {"row_key": keys}))
     key = select(renewed.c.row_key).where(*(renewed.c[column.name] == column for column in place)).scalar_subquery()
     connection.execute(update(clean).values(row_key=key))
     connection.execute(DropTable(renewed))
