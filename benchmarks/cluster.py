@@ -24,6 +24,8 @@ from mlflow import MlflowClient
 
 from benchmarks.dask_cluster import LocalDask, local_dask
 from benchmarks.installation import say
+from benchmarks.large import ROWS as LARGE_ROWS
+from benchmarks.large import large
 from benchmarks.training import generated, mlflow_server, prepared
 from dosel.cluster.connection import Cluster
 from dosel.model import tags
@@ -88,6 +90,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", default=list(PARTS), metavar="PART", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--sizes", type=int, nargs="*", default=SIZES)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--large-rows", type=int, default=LARGE_ROWS)
     asked = parser.parse_args()
     result: dict[str, Any] = {}
     for part in asked.parts:
@@ -161,6 +164,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "scores": scores,
     "tasks": tasks,
     "compared": compared,
+    "large": lambda asked: large(asked.large_rows),
 }
 
 
