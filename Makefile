@@ -130,7 +130,7 @@ bench-training: setup ## measure tracked and bare searches on growing numbers of
 		$(if $(filter-out undefined,$(origin SIZES)),--sizes $(SIZES))
 
 .PHONY: bench-cluster
-bench-cluster: setup ## measure trainings on a Dask cluster, side by side with threads (PARTS="scores tasks compared", SIZES=…)
+bench-cluster: setup ## measure trainings on a Dask cluster, side by side with threads (PARTS="scores tasks compared large", SIZES=…)
 	@.venv/bin/python -m benchmarks.cluster $(PARTS) $(if $(SIZES),--sizes $(SIZES))
 
 .PHONY: soak-cluster
