@@ -147,7 +147,7 @@ def test_the_next_training_reuses_a_finished_family(
             raise KeyboardInterrupt
         return search.search_of(use_case, family, *arguments)
 
-    monkeypatch.setattr("dosel.training.train.search_of", ended)
+    monkeypatch.setattr("dosel.training.rows.search_of", ended)
     with pytest.raises(KeyboardInterrupt):
         train(two, data, tracking_uri, ledger_of(tracking_uri), seed=1, engine=Threads(1))
     run_id = train(two, data, tracking_uri, ledger_of(tracking_uri), seed=1, engine=Threads(1))

@@ -248,7 +248,7 @@ class _Watch:
         elif now - self._seen > PATIENCE:
             raise _no_workers(self._address)
         used = ((about.get("metrics", {}).get("memory", 0), about["memory_limit"]) for about in workers.values())
-        self._most = max(self._most, *used)
+        self._most = max([self._most, *used])
 
     def memory(self) -> str:
         """The most memory that a worker was seen to use, and its limit."""
