@@ -103,6 +103,7 @@ def test_the_dags_of_the_other_use_cases_exist(tmp_path: Path, environment: dict
     done = run(tmp_path, environment | airflow, "-c", code)
     assert done.returncode == 0, done.stderr
     wanted = [
+        "dosel_ledgers",
         "dosel_messages",
         "dosel_retention",
         "employees_ingest",

@@ -22,6 +22,7 @@ from dosel.usecases import Monitor, Shadow, UseCase
 from dosel.warehouse.events import EventStore
 from tests.integration.test_watch import with_wrong_labels
 from tests.integration.worlds import FAMILIES, Deliveries, World, batch
+from tests.ledgers import drop_triggers
 
 Rows = Callable[..., list[list[str]]]
 
@@ -142,6 +143,7 @@ def test_without_a_decision_by_the_deadline_the_champion_stays(life: Life, recei
     life.label(received(20, seed=53))
     past = datetime.now(UTC).replace(tzinfo=None) - timedelta(seconds=1)
     with transaction(life.engine) as connection:
+        drop_triggers(connection)
         connection.execute(update(SHADOWS).values(ends_at=past))
     [how] = life.decide()
     assert how.outcome == "undecided"
