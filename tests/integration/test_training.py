@@ -147,7 +147,7 @@ def test_a_family_that_was_finished_is_taken_over_by_the_next_training(
             raise KeyboardInterrupt
         return search.search_of(use_case, family, *arguments)
 
-    monkeypatch.setattr("dosel.training.train.search_of", ended)
+    monkeypatch.setattr("dosel.training.rows.search_of", ended)
     with pytest.raises(KeyboardInterrupt):
         train(two, data, tracking_uri, ledger_of(tracking_uri), seed=1, engine=Threads(1))
     run_id = train(two, data, tracking_uri, ledger_of(tracking_uri), seed=1, engine=Threads(1))
