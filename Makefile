@@ -130,8 +130,8 @@ bench-training: setup ## measure tracked and bare searches on growing numbers of
 		$(if $(filter-out undefined,$(origin SIZES)),--sizes $(SIZES))
 
 .PHONY: bench-cluster
-bench-cluster: setup ## measure trainings on a Dask cluster, side by side with threads (PARTS="scores tasks compared large", …)
-	@.venv/bin/python -m benchmarks.cluster $(PARTS) $(if $(SIZES),--sizes $(SIZES)) $(if $(ROWS),--large-rows $(ROWS))
+bench-cluster: setup ## measure trainings on a Dask cluster, side by side with threads (PARTS="scores tasks compared large", SIZES=…, ROWS=…)
+	@.venv/bin/python -m benchmarks.cluster $(PARTS) $(if $(SIZES),--sizes $(SIZES)) $(if $(ROWS),--rows $(ROWS))
 
 .PHONY: soak-cluster
 soak-cluster: setup ## test trainings on a cluster: worker, all workers, scheduler or driver killed 50 times (KILLS=…)

@@ -1,1 +1,1 @@
-"""Measurements: each prints a Markdown table, and last one line `RESULT {json}`."""
+"""Benchmarks: each prints a Markdown table, and then one line `RESULT {json}`."""

@@ -1,6 +1,6 @@
 """Measures trainings on a Dask cluster of this machine, side by side with threads.
 
-    make bench-cluster           PARTS="scores tasks compared" for some; SIZES="7000 116203" for other sizes
+    make bench-cluster           PARTS="scores tasks compared large" for some; SIZES="7000 116203" for other sizes
 
 Both sides train all of covertype's families on the same rows, from rows in memory to a finished comparison on an MLflow
 server over HTTP. The cluster is a scheduler and workers of one thread each, with TLS, on this machine: two workers have
@@ -24,8 +24,7 @@ from mlflow import MlflowClient
 
 from benchmarks.dask_cluster import LocalDask, local_dask
 from benchmarks.installation import say
-from benchmarks.large import ROWS as LARGE_ROWS
-from benchmarks.large import large
+from benchmarks.large import ROWS, large
 from benchmarks.training import generated, mlflow_server, prepared
 from dosel.cluster.connection import Cluster
 from dosel.model import tags
@@ -89,8 +88,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", default=list(PARTS), metavar="PART", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--sizes", type=int, nargs="*", default=SIZES)
+    parser.add_argument("--rows", type=int, default=ROWS, help="of the part large")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--large-rows", type=int, default=LARGE_ROWS)
     asked = parser.parse_args()
     result: dict[str, Any] = {}
     for part in asked.parts:
@@ -160,11 +159,16 @@ def compared(asked: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
+def rows_beyond_memory(asked: argparse.Namespace) -> dict[str, Any]:
+    """A training on partitions."""
+    return large(asked.rows)
+
+
 PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "scores": scores,
     "tasks": tasks,
     "compared": compared,
-    "large": lambda asked: large(asked.large_rows),
+    "large": rows_beyond_memory,
 }
 
 

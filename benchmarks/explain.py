@@ -2,9 +2,9 @@
 
     make bench-explain           CSV=… for rows of covertype instead of generated ones
 
-In this process, without HTTP; CPU is the time of all threads, which others on the machine change less. Models are
-trained on the training part of the rows given, the reference rows of the larger sizes are generated; queries are rows
-the models have not seen.
+The functions run in this process, without HTTP. CPU is the time of all threads, which depends less on other load.
+Models are trained on the training part of the given rows; the reference rows of larger sizes are generated. Queries are
+rows that the models have not seen.
 """
 
 import argparse
@@ -41,7 +41,7 @@ SIZES = (4_900, 81_342, 406_708)
 
 QUERIES = 100
 EXPLAINED = 40
-"""Rows that contributions are found for, by each model."""
+"""The number of rows whose contributions are computed with each model."""
 
 NEIGHBOURS = 5
 SEED = 1

@@ -1,4 +1,4 @@
-"""Measures ingest and reading for training, side by side with the usual ways, on one server.
+"""Measures ingest and reading for training beside common alternatives, on one server.
 
 python -m benchmarks.ingest [--rows 116000] [--total 581012] [--rounds 3]
 """
@@ -41,7 +41,7 @@ INSERT = f"INSERT INTO bare ({COLUMNS}) VALUES ({MARKS})"
 
 
 @dataclass(frozen=True)
-class Way:
+class Alternative:
     """A way to write or read rows: its median rows per second."""
 
     name: str
@@ -49,13 +49,13 @@ class Way:
 
 
 class Bench:
-    """The ways to write and read, each on empty tables."""
+    """The alternatives for writing and reading, each on empty tables."""
 
     def __init__(self, server: MariaDB, rows: Rows) -> None:
         self._url = server.url()
         self._rows = rows
         self._settings = Settings(warehouse_url=self._url)
-        # What the ways without dosel need; dosel's own connections are without it, but one.
+        # The alternatives need local_infile; dosel enables it on its loading connection only.
         self._plain = create_engine(server.url(dialect="mysql+pymysql"), connect_args={"local_infile": True})
 
     def bare(self) -> None:
@@ -67,7 +67,7 @@ class Bench:
             connection.exec_driver_sql(f"CREATE TABLE bare ({columns}) ENGINE=InnoDB CHARSET utf8mb4")
 
     def ours(self) -> None:
-        """dosel's tables, empty."""
+        """Create dosel's tables, empty."""
         engine = connect(self._url)
         drop(engine, COVERTYPE)
         engine.dispose()
@@ -93,7 +93,7 @@ class Bench:
         return len(self._rows)
 
     def load_data(self) -> int:
-        """Write a file in the fastest way and load it into one bare table."""
+        """Write a file in the fastest way, and load it into one table without keys."""
         with self._plain.begin() as connection:
             self._load(connection, map("\t".join, self._rows), "bare", COLUMNS)
         return len(self._rows)
@@ -113,7 +113,7 @@ class Bench:
         return len(self._rows)
 
     def dosel_ingest(self) -> int:
-        """The function that the DAG's task calls, starting from parsed JSON."""
+        """Call the function of the DAG's task, starting from parsed JSON."""
         self._pipeline.ingest(OneByOne([lambda: self._rows]))
         return len(self._rows)
 
@@ -142,7 +142,7 @@ def timed(prepare: Callable[[], None] | None, way: Callable[[], int]) -> float:
     return rows / (time.perf_counter() - start)
 
 
-def measure(bench: Bench, rounds: int) -> dict[str, Way]:
+def measure(bench: Bench, rounds: int) -> dict[str, Alternative]:
     """Run every way once in each round, so that other load affects all of them."""
     ways: dict[str, tuple[str, Callable[[], None] | None, Callable[[], int]]] = {
         "row": ("row by row, one bare table", bench.bare, bench.row_by_row),
@@ -158,7 +158,7 @@ def measure(bench: Bench, rounds: int) -> dict[str, Way]:
     for _ in track(range(rounds), "rounds", console=Console(stderr=True)):
         for key, (_, prepare, way) in ways.items():
             rates[key].append(timed(prepare, way))
-    return {key: Way(ways[key][0], statistics.median(rates[key])) for key in ways}
+    return {key: Alternative(ways[key][0], statistics.median(rates[key])) for key in ways}
 
 
 def ingest_all(url: str, files: list[Path]) -> tuple[float, float]:
@@ -216,7 +216,7 @@ def main() -> None:
 
 def report(
     asked: argparse.Namespace,
-    ways: dict[str, Way],
+    ways: dict[str, Alternative],
     held: dict[str, int],
     ingest: tuple[float, float],
     read: tuple[float, float],

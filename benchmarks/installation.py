@@ -39,8 +39,8 @@ Server = TypeVar("Server", bound=LocalServer)
 
 
 @dataclass(frozen=True)
-class Behind:
-    """The servers behind an installation: the data store, MLflow's database and artifacts, and their keys."""
+class Servers:
+    """The servers of an installation: the data store, MLflow's database and artifacts, and their keys."""
 
     warehouse_url: str
     records: str
@@ -51,7 +51,7 @@ class Behind:
 class Mlflow:
     """An MLflow server on its own port, which can be stopped and started again. Its data is in files by default."""
 
-    def __init__(self, home: Path, behind: Behind | None = None) -> None:
+    def __init__(self, home: Path, behind: Servers | None = None) -> None:
         os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
         port = free_port()
         self.url = f"http://{HOST}:{port}"
@@ -95,7 +95,7 @@ class Installation:
 
 
 @contextmanager
-def installation(*forests: tuple[int, int], behind: Behind | None = None) -> Iterator[Installation]:
+def installation(*forests: tuple[int, int], behind: Servers | None = None) -> Iterator[Installation]:
     """Train a forest for each (trees, depth) on generated rows; the first one is in Production.
 
     Args:
@@ -120,7 +120,7 @@ def installation(*forests: tuple[int, int], behind: Behind | None = None) -> Ite
 
 @contextmanager
 def local_server(kind: type[Server]) -> Iterator[Server]:
-    """A MariaDB or MinIO that keeps what it committed; it stops with this process."""
+    """A MariaDB or MinIO with durable writes, which stops with this process."""
     with TemporaryDirectory(prefix="dosel-benchmark-") as name, guarded(Path(name)):
         try:
             server = kind(Path(name), os.environ)
@@ -134,7 +134,7 @@ def local_server(kind: type[Server]) -> Iterator[Server]:
 def process(
     command: list[str], environment: dict[str, str], healthy: str, log: Path, seconds: float = 180, cwd: Path = ROOT
 ) -> Iterator[tuple[psutil.Process, float]]:
-    """A process that answers at `healthy`, and the seconds until it did; stopped after the block."""
+    """Run a process; yield it and the seconds until `healthy` answered, and stop it after the block."""
     with log.open("wb") as output:
         began = time.perf_counter()
         started = subprocess.Popen(command, cwd=cwd, env=environment, stdout=output, stderr=subprocess.STDOUT)
@@ -184,14 +184,14 @@ def new_environment(folder: Path, *packages: str) -> Path:
 
 
 def in_a_process(task: Callable[..., T], *args: Any) -> T:
-    """The result of a task in a new process, whose peak memory is the task's own."""
+    """Run a task in a new process, so that its peak memory is the task's own, and return the result."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(task, *args).result()
 
 
 def peak_mb() -> float:
     """Peak memory of this process."""
-    # Not getrusage's figure, which a process inherits from the one that forked it.
+    # getrusage is not used, since a process inherits its maximum from the parent.
     kib = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert kib is not None
     return int(kib[1]) / 1024

@@ -1,4 +1,4 @@
-"""The accuracy that is estimated without labels, beside NannyML's, on the same shifted windows."""
+"""The accuracy estimated without labels, beside NannyML's estimate, on the same shifted windows."""
 
 import json
 import os
@@ -126,7 +126,7 @@ def _rows(count: int, seed: int) -> tuple[pd.DataFrame, Classes]:
 
 
 def _windows(live: pd.DataFrame) -> Iterator[npt.NDArray[np.intp]]:
-    """Places of live rows, drawn with weights that depend on features alone: classes follow them as before."""
+    """Positions of live rows, sampled with weights that depend on features alone, so that there is no concept drift."""
     rng = np.random.default_rng(5)
     elevation, slope = (
         ((live[name] - live[name].mean()) / live[name].std()).to_numpy() for name in ("Elevation", "Slope")
@@ -143,7 +143,7 @@ def _windows(live: pd.DataFrame) -> Iterator[npt.NDArray[np.intp]]:
 def _nannyml(folder: Path) -> dict[str, list[float]] | None:
     """NannyML's estimate of each window by family, from a new environment; None if it cannot be installed."""
     try:
-        # NannyML imports statsmodels and does not require it.
+        # NannyML imports statsmodels without requiring it.
         python = new_environment(folder / "venv", NANNYML, "statsmodels")
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         say(f"NannyML cannot be installed: {error}")

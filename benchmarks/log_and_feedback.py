@@ -1,4 +1,4 @@
-"""What logging costs an answer, and how fast feedback on logged answers is taken in."""
+"""The cost of the prediction log for each answer, and the speed of feedback on logged answers."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ ROUNDS, SECONDS, CONNECTIONS = 9, 3, 16
 
 
 def feedback_rows_per_s() -> dict[str, object]:
-    """Rows a second that the store behind `POST /feedback` takes in, in calls of 1,000."""
+    """Rows per second that the store of `POST /feedback` accepts, in calls of 1,000."""
     say(f"\n| feedback on {ANSWERS:,} logged answers, {A_CALL:,} a call | rows/s |\n|---|---:|")
     with TemporaryDirectory(prefix="dosel-benchmark-") as folder:
         rate = _taken_in(f"sqlite:///{Path(folder) / 'warehouse.db'}")
@@ -64,7 +64,7 @@ def _taken_in(url: str) -> float:
 
 
 def serving_ratio(before: Path | None = None) -> dict[str, object]:
-    """Requests for each second of processor time, with the log on, divided by those of the other side.
+    """Requests per second of processor time with the log on, divided by those of the other side.
 
     Args:
         before: another checkout with an environment of its own, whose API is the other side; by default, the other side
@@ -86,7 +86,7 @@ def serving_ratio(before: Path | None = None) -> dict[str, object]:
             for name, (target, running) in list(sides.items())[:: 1 if number % 2 else -1]:
                 used = _cpu(running)
                 load = target.load(SECONDS, CONNECTIONS)
-                # The first round warms both sides up. What the log writes afterwards belongs to the next round.
+                # The first round warms up both sides. Writes of the log after a round count in the next one.
                 if number:
                     spent[name].append((_cpu(running) - used) / load.rate / SECONDS * 1e6)
     figures = {name: median(each) for name, each in spent.items()}

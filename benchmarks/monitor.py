@@ -1,7 +1,7 @@
-"""Measures the harm test beside two common rules, the estimate without labels beside NannyML's, the log and feedback.
+"""Measures the harm test beside two common rules, the estimated accuracy beside NannyML's, the log and feedback.
 
     make bench-monitor           STREAMS=1000 sets the number of streams of the harm test
-                                 PARTS="harm label-free feedback serving" chooses what is measured
+                                 PARTS="harm label-free feedback serving" chooses the measurements
                                  BEFORE=folder compares serving with another checkout instead of without the log
 
 Each stream is looked at after every label. The held-out figure comes from 2,000 rows of its own for each stream.

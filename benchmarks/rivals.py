@@ -43,7 +43,7 @@ def mlflow_serve(here: Installation) -> Iterator[Running]:
     model = f"models:/{COVERTYPE.model_name}/{here.versions[0]}"
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "--env-manager", "local"]
     command += ["--host", HOST, "--port", str(port), "--workers", "1"]
-    # It starts uvicorn by name.
+    # MLflow starts uvicorn by name.
     path = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     healthy, log = f"http://{HOST}:{port}/ping", folder / "serve.log"
     with process(command, here.environment | path, healthy, log) as (running, seconds):

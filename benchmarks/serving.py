@@ -1,4 +1,4 @@
-"""Measures the API, side by side with other ways to serve the same model and with one that only checks the body.
+"""Measures the API beside other servers of the same model and an app that only checks the body.
 
     make bench-serving           PARTS="rows batches" for some of it: rows, middleware, batches, starts
 
@@ -207,7 +207,7 @@ def cold_starts(here: Installation) -> dict[str, float]:
             with uvicorn(here, "app.main:create_app", "/readyz", DOSEL_HOME=home) as (url, _, seconds):
                 httpx.post(f"{url}/predict", json=COVERTYPE.example).raise_for_status()
                 times[name] = round(seconds, 2)
-                # The model goes to disk after it answers.
+                # The model is written to the cache after its first answer.
                 time.sleep(4)
         began = time.perf_counter()
         subprocess.run(
@@ -221,7 +221,7 @@ def cold_starts(here: Installation) -> dict[str, float]:
 
 
 PARTS = {"rows": single_rows, "middleware": middleware, "batches": batches, "starts": cold_starts}
-"""What is measured; arguments name some of it."""
+"""The measurements; arguments choose some of them."""
 
 
 def as_csv(rows: list[list[str]]) -> bytes:

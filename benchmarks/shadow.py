@@ -1,7 +1,7 @@
-"""Measures decisions on shadows: false promotions, labels until one, and what shadowing costs the champion's answers.
+"""Measures shadows: false promotions, labels until a decision, and the cost for the champion's answers.
 
     make bench-shadow            STREAMS=1000 sets the number of simulated streams
-                                 PARTS="decisions canary serving rollback soak" chooses what is measured
+                                 PARTS="decisions canary serving rollback soak" chooses the measurements
 
 Simulated versions answer the same rows: the champion is right on 80 % of them, a better challenger on 83 %. On 11 % of
 the rows one is right and the other wrong, as with two forests of different size on covertype.
@@ -36,7 +36,7 @@ Differences = npt.NDArray[np.int64]
 
 
 def pairs(random: np.random.Generator, challenger: float, labels: int) -> Differences:
-    """What each row says: 1 if only the challenger is right, -1 if only the champion is, else 0."""
+    """The difference of each row: 1 if only the challenger is right, -1 if only the champion is, else 0."""
     gain = challenger - CHAMPION
     only = (DISCORDANT + gain) / 2, (DISCORDANT - gain) / 2
     return random.choice(np.array([1, -1, 0]), size=labels, p=(*only, 1 - sum(only)))
@@ -48,11 +48,11 @@ def labels_until(differences: Differences | npt.NDArray[np.float64]) -> int | No
 
 
 def decisions(streams: int) -> dict[str, object]:
-    """The paired test, looked at after every label, beside a split of the rows between the two."""
+    """Measure the paired test after every label, beside a split of the rows between the versions."""
     random, began = np.random.default_rng(1), time.perf_counter()
     equal = [labels_until(pairs(random, CHAMPION, LABELS)) for _ in range(streams)]
     better = [labels_until(pairs(random, CHALLENGER, LABELS)) for _ in range(streams)]
-    # A row that only one of them answers is a label of only that one: two labels for each difference.
+    # In the split, each row has a label for one version only, so that each difference needs two labels.
     split = [
         labels_until((random.random(LABELS) < CHALLENGER).astype(np.int64) - (random.random(LABELS) < CHAMPION))
         for _ in range(streams)
@@ -74,7 +74,7 @@ def decisions(streams: int) -> dict[str, object]:
 
 
 def canary(streams: int) -> dict[str, object]:
-    """Labels that a canary needs, by its share of the requests; of both versions together."""
+    """Labels that a canary needs for both versions together, by its share of the requests."""
     random, target = np.random.default_rng(2), Target("kind", "Kind", labels={0: "wrong", 1: "right"})
     say("\n| share of the canary | promotions of an equal version | median labels of both to promote a better one |")
     say("|---:|---:|---:|")

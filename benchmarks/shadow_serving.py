@@ -1,4 +1,4 @@
-"""What shadowing costs the champion's answers, and how soon the version before answers again."""
+"""The cost of a shadow for the champion's answers, and the time of an automatic rollback."""
 
 import json
 import shutil
@@ -71,7 +71,7 @@ def cost() -> dict[str, object]:
 
 
 def rollback() -> dict[str, object]:
-    """Seconds from the label that proves the version before better, to its first answer."""
+    """Seconds from the label that proves the version before better until its first answer."""
     with (
         installation(*FORESTS[::-1]) as here,
         uvicorn(here, "app.main:create_app", "/readyz", DOSEL_SHADOW="true") as (url, _, _),
@@ -82,7 +82,7 @@ def rollback() -> dict[str, object]:
         rows = _disagreements(Registry.opened(here.settings), before, after)
         client.post("/warmup").raise_for_status()
         wait_until(lambda: _answer(client, rows[0][0])["model"]["version"] == after, 20, lambda: "the new version")
-        # The decider starts the control; the first feedback wakes it.
+        # The first feedback wakes the decider, which starts the control.
         first = _answer(client, rows[0][0])
         _feedback(client, [(first["request_id"], rows[0][1])])
         wait_for_shadow(url)
@@ -91,7 +91,7 @@ def rollback() -> dict[str, object]:
         rules = USE_CASE.gate.shadow
         assert rules is not None
         _feedback(client, labelled[: rules.min_labels - 1])
-        # With the first label, they are one fewer than what a decision needs.
+        # With the first label, there is one label fewer than a decision needs.
         wait_until(lambda: _labels(client) == rules.min_labels - 1, 30, lambda: "the labels to be counted")
         assert _answer(client, rows[0][0])["model"]["version"] == after
         began = time.perf_counter()
@@ -122,7 +122,7 @@ def wait_for_shadow(url: str) -> None:
 
 
 def _counts(here: Installation, url: str) -> tuple[int, float]:
-    """Answers in shadow that are stored, and dropped rows."""
+    """The numbers of stored shadow answers and of dropped rows."""
     with transaction(connect(here.settings.warehouse_url)) as connection:
         stored = connection.scalar(select(func.count()).select_from(SHADOW_ANSWERS)) or 0
     metrics = httpx.get(f"{url}/metrics", timeout=10).text.splitlines()
@@ -130,7 +130,7 @@ def _counts(here: Installation, url: str) -> tuple[int, float]:
 
 
 def _disagreements(registry: Registry, before: int, after: int) -> list[tuple[dict[str, Any], int]]:
-    """Rows that the two versions answer differently, each with the answer of the version before as its truth."""
+    """Rows with different answers of the two versions, each with the earlier version's answer as its truth."""
     from dosel.quality import check
 
     rows = as_words(generate(6_000, seed=9), first_class=1)
@@ -147,7 +147,7 @@ def _disagreements(registry: Registry, before: int, after: int) -> list[tuple[di
 
 
 def _labels(client: httpx.Client) -> int:
-    """Labelled rows of the version in shadow."""
+    """The number of labelled rows of the version in shadow."""
     [shadow] = client.get(f"/use-cases/{USE_CASE.name}/shadow").raise_for_status().json()["shadows"]
     return int(shadow["evidence"]["labels"])
 

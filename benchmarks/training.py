@@ -1,11 +1,11 @@
-"""Measures a search with full tracking, side by side with a bare one, and on growing numbers of rows.
+"""Measures a search with full tracking beside one without, and on growing numbers of rows.
 
     make bench-training          CSV=rows.csv for real rows; SIZES="7000 581012" for other sizes, SIZES= for none
 
 Both sides search the same 27 candidates on the same rows, with all cores, from rows in memory. The bare one is
-scikit-learn's GridSearchCV over a pipeline as one would write it by hand: sparse one-hot, preprocessing in every
+scikit-learn's GridSearchCV over a pipeline as usually written: sparse one-hot, preprocessing in every
 fit. Its encoder knows the declared categories, since other columns would make other forests. Ours ends with the
-version registered on an MLflow server of its own. Each side runs once before, on few rows, so that imports and
+version registered on its own MLflow server. Each side runs once before, on few rows, so that imports and
 starting worker processes do not count.
 """
 

@@ -2,7 +2,7 @@
 
     make bench-trust             TAMPERINGS=10000 sets the number of random changes
 
-Somebody who owns the database changes it, but has no signing key, and cannot reach the signed heads.
+The tampering is that of a database owner without the signing key and without access to the signed heads.
 """
 
 import argparse
@@ -99,7 +99,7 @@ def swap(engine: Engine, chance: random.Random) -> bool:
 
 
 def cut(engine: Engine, chance: random.Random) -> bool:
-    """Remove the last entries with their rows, and set the head to what is left."""
+    """Remove the last entries with their rows, and set the head to the last remaining entry."""
     with engine.begin() as connection:
         entries = connection.execute(select(CHAIN).order_by(CHAIN.c.sequence)).all()
         keep = chance.randrange(1, len(entries))
@@ -114,7 +114,7 @@ def cut(engine: Engine, chance: random.Random) -> bool:
 
 
 def compute_again(engine: Engine, chance: random.Random) -> bool:
-    """Change a row, then make a new chain that fits."""
+    """Change a row, then compute a new chain that matches."""
     if not edit(engine, chance):
         return False
     with engine.begin() as connection:
@@ -161,7 +161,7 @@ def tamper(count: int) -> dict[str, object]:
 
 
 def time_verification() -> dict[str, object]:
-    """Seconds to verify 100,000 entries, from SQLite, the fastest of three."""
+    """Seconds to verify 100,000 entries in SQLite: the fastest of three runs."""
     key = SigningKey(Ed25519PrivateKey.generate())
     with tempfile.TemporaryDirectory() as folder:
         engine = connect(f"sqlite:///{Path(folder) / 'ledgers.db'}")
@@ -192,7 +192,7 @@ def _found(engine: Engine, head: Head, keys: Mapping[str, PublicKey]) -> bool:
     try:
         return bool(verify(read_ledgers(engine, [head]), keys).problem)
     except (ValueError, KeyError, TypeError):
-        # A value that cannot be read at all.
+        # The value cannot be read at all.
         return True
 
 

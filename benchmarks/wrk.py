@@ -1,4 +1,4 @@
-"""Load by wrk, and its figures."""
+"""Load by wrk, and its results."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Writes the parts of README.md and docs/ that follow from the code, and checks the links between the pages.
+"""Writes the generated parts of README.md and docs/, and checks the links between the pages.
 
 python scripts/generated_docs.py            writes the generated parts
 python scripts/generated_docs.py --check    fails if a generated part is out of date or a link is broken
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def rewritten(pages: dict[Path, str]) -> dict[Path, str]:
-    """The pages with every generated part up to date."""
+    """The pages with current generated parts."""
     new = dict(pages)
     for name, part in parts().items():
         marked = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
@@ -115,7 +115,7 @@ def settings_table(settings: type[BaseSettings]) -> str:
 
 
 def api_table() -> str:
-    """The calls that are not of one use case: those of predictions and explanations have a page each."""
+    """The table of calls for all use cases; predictions and explanations have pages of their own."""
     from app.main import create_app
     from dosel.settings import Settings
 
@@ -145,13 +145,13 @@ def broken_links(page: Path) -> Iterator[str]:
 
 
 def anchors(text: str) -> set[str]:
-    """The links' names of a page's headings: small letters, digits, and a hyphen for each blank."""
+    """The anchors of a page's headings: lower-case letters, digits, and a hyphen for each blank."""
     titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", title.lower()).strip()) for title in titles}
 
 
 def drawn_from(text: str) -> bool:
-    """Whether the picture of the flow has the text's diagram as its description."""
+    """Whether the picture of the flow has the diagram of the text as its description."""
     [diagram] = re.findall(r"```mermaid\n(.*?)```", text, re.DOTALL)
     [source] = re.findall(r"<desc>(.*?)</desc>", FLOW.read_text(), re.DOTALL)
     return html.unescape(str(source)).strip() == str(diagram).strip()

@@ -1,4 +1,4 @@
-"""Writes the locks from pyproject.toml: what runs, and what the tools and Airflow's image need on top of it.
+"""Writes the locks from pyproject.toml: for the runtime, and for the tools and Airflow's image.
 
     python scripts/lock.py
 
@@ -36,7 +36,7 @@ def run(*arguments: str) -> None:
 
 
 def entries(lock: str) -> dict[str, str]:
-    """Each package's lines; a package may be there in several versions, each for some Pythons or systems."""
+    """The lines of each package, which may have several versions for different Pythons or systems."""
     found: dict[str, str] = {}
     for entry in re.split(r"^(?=[A-Za-z0-9])", (ROOT / lock).read_text(), flags=re.MULTILINE)[1:]:
         name = re.split(r"[=\[ ]", entry)[0]

@@ -1,4 +1,4 @@
-"""Makes the virtual environment, with nothing but Python's standard library to stand on.
+"""Creates the virtual environment, with Python's standard library only.
 
     python3 scripts/setup_venv.py
 
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def is_ready(stamp: str) -> bool:
-    """Whether the environment is there, made from the files that the stamp stands for."""
+    """Whether the environment exists and was made from the current lock and project files."""
     return STAMP.exists() and STAMP.read_text() == stamp and python().exists()
 
 
@@ -97,14 +97,14 @@ def check_disk() -> None:
 
 
 def link_openmp() -> None:
-    """Gives scikit-learn's OpenMP runtime the name by which LightGBM looks for the system's, which may have none."""
+    """Link scikit-learn's OpenMP runtime under the name that LightGBM needs, for systems without one."""
     for runtime in VENV.glob("lib/python*/site-packages/scikit_learn.libs/libgomp-*.so.*"):
         (VENV / "lib" / "openmp").mkdir()
         (VENV / "lib" / "openmp" / "libgomp.so.1").symlink_to(runtime)
 
 
 def pinned(package: str) -> str:
-    """The package's entry in the locks, hashes included."""
+    """The package's entry in the locks with its hashes."""
     found = re.search(rf"^{package}==(?:.*\\\n)+.*\n", "\n".join(lock.read_text() for lock in LOCKS), re.MULTILINE)
     if found is None:
         stop(f"{' and '.join(lock.name for lock in LOCKS)} do not pin {package}")
@@ -112,7 +112,7 @@ def pinned(package: str) -> str:
 
 
 def run(command: list[str], environment: dict[str, str] | None = None) -> None:
-    """Runs a command in a session of its own: a Ctrl-C is ours to speak of, in one line rather than its traceback."""
+    """Run a command in its own session, so that Ctrl-C prints one line instead of the command's traceback."""
     process = subprocess.Popen(command, env=environment, cwd=ROOT, start_new_session=True)
     try:
         code = process.wait()
@@ -125,7 +125,7 @@ def run(command: list[str], environment: dict[str, str] | None = None) -> None:
 
 
 def end_on_signals() -> None:
-    """Has a closed terminal and SIGTERM end us as Ctrl-C does, so that the command under way is ended too."""
+    """Handle SIGHUP and SIGTERM like Ctrl-C, so that the running command is stopped, too."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
 

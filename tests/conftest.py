@@ -1,4 +1,4 @@
-"""What tests of several folders stand on: an environment without settings, and rows as the data API sends them."""
+"""Fixtures that several folders of tests share: a bare environment, generated rows, stores and servers."""
 
 import fcntl
 import gc
@@ -34,7 +34,7 @@ ON_SERVERS = ("test_mlflow_server", "test_mysql_differences", "test_services")
 
 
 def group(nodeid: str) -> str:
-    """The tests that run in one worker because they share a platform, servers or trained models; else the module."""
+    """The group of a test: tests of one group run in one worker, since they share a platform, servers or models."""
     module = Path(nodeid.partition("::")[0])
     if module.stem in ("test_page", "test_up"):
         return "platform"
@@ -46,7 +46,7 @@ def group(nodeid: str) -> str:
 
 
 class Groups(LoadScopeScheduling):
-    """Sends each group of tests to one worker."""
+    """A scheduler that sends each group of tests to one worker."""
 
     def _split_scope(self, nodeid: str) -> str:
         return group(nodeid)
@@ -59,12 +59,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """One worker more than cores, since the tests of the platform mostly wait."""
+    """The number of cores plus one, since the tests of the platform mostly wait."""
     return (os.cpu_count() or 1) + 1
 
 
 def pytest_sessionstart() -> None:
-    """Makes collecting and testing quick, with some million objects in memory that no test frees."""
+    """Speed up collection and tests by excluding imported objects from garbage collection."""
     gc.set_threshold(50_000, 20, 20)
 
 
@@ -79,8 +79,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def nothing_beside() -> Iterator[None]:
-    """What MLflow knows no place for it keeps where the tests are run, instead of in the store they are about."""
+def no_stray_mlruns() -> Iterator[None]:
+    """Check that MLflow wrote no files into the working directory instead of the test's store."""
     beside = Path(__file__).resolve().parent.parent / "mlruns"
     before = set(beside.glob("**/*"))
     yield
@@ -89,7 +89,7 @@ def nothing_beside() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def keys_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The ledgers are signed with a key of the tests, and not with that of the person who runs them."""
+    """Sign the ledgers with a key of the tests instead of the user's own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("settings")))
         yield
@@ -97,7 +97,7 @@ def keys_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
 
 @pytest.fixture
 def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No setting of the caller's decides what a test sees; MLflow does not report home."""
+    """Remove the caller's settings from the environment, and turn MLflow's telemetry off."""
     for name in os.environ:
         if name.startswith(SETTINGS):
             monkeypatch.delenv(name)
@@ -106,7 +106,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def server_log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
-    """What the API's process logs, however tests before this one have configured its loggers."""
+    """The records that the API's process logs, whichever loggers earlier tests have configured."""
     for name in ("uvicorn", "uvicorn.error"):
         monkeypatch.setattr(logging.getLogger(name), "propagate", True)
         monkeypatch.setattr(logging.getLogger(name), "disabled", False)
@@ -116,7 +116,7 @@ def server_log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture(scope="session")
 def received() -> Callable[..., Rows]:
-    """Makes acceptable rows of covertype, as text; the class follows from the elevation, so it can be learned."""
+    """Make valid rows of covertype as text; the class follows from the elevation, so that models can learn it."""
 
     def make(count: int, seed: int = 0) -> Rows:
         rng = random.Random(seed)
@@ -138,14 +138,14 @@ def _row(rng: random.Random) -> list[str]:
 
 
 def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of this run of the tests, which all its workers share."""
+    """The folder of this test session, which all its workers share."""
     own = tmp_path_factory.getbasetemp()
     return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """The folder, made if it is not there, for one worker at a time."""
+    """Create the folder if necessary, and hold it for one worker at a time."""
     folder.mkdir(exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -154,7 +154,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow's database as it is before anything happened: made by one worker, since its migrations take seconds."""
+    """A new MLflow database; one worker creates it, since MLflow's migrations take seconds."""
     from mlflow import MlflowClient
 
     folder = shared_folder(tmp_path_factory) / "mlflow"
@@ -185,7 +185,7 @@ def tracking_uri(
 
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder of the session's own servers; none of them outlives the session, even if that is killed."""
+    """The folder of the session's servers, which end with the session even if it is killed."""
     folder = tmp_path_factory.mktemp("servers")
     with guarded(folder):
         yield folder
@@ -194,13 +194,13 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def mariadb(servers: Path) -> Iterator[MariaDB]:
-    """A real MariaDB, in which a test makes a schema of its own."""
+    """A real MariaDB server; each test creates a schema of its own."""
     yield from started(MariaDB, servers)
 
 
 @pytest.fixture
 def schema(mariadb: MariaDB) -> Iterator[str]:
-    """The URL of a schema of the test's own; as MySQL's own default does, its collation ignores case."""
+    """The URL of a new schema, whose collation ignores case, as MySQL's default does."""
     name = f"test_{uuid4().hex}"
     server = create_engine(mariadb.url(dialect="mysql+pymysql"))
     with server.begin() as connection:
@@ -221,7 +221,7 @@ S = TypeVar("S", bound=LocalServer)
 
 
 def started(kind: type[S], folder: Path) -> Iterator[S]:
-    """A server until the session ends. Without its program, CI fails; elsewhere what needs it is skipped."""
+    """A server until the session ends; without its program, CI fails, and tests elsewhere are skipped."""
     try:
         store = kind(folder, os.environ, lasting=False)
     except ProgramMissing as error:
@@ -234,8 +234,8 @@ def started(kind: type[S], folder: Path) -> Iterator[S]:
 
 
 def until(condition: Callable[[], object], seconds: float) -> None:
-    """Waits for a condition, no longer than it takes."""
+    """Wait until a condition holds."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it never came to be"
+        assert time.monotonic() < deadline, "the condition never held"
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Changes of the ledgers by somebody who owns the database."""
+"""Changes of the ledgers by the owner of the database."""
 
 from sqlalchemy import Connection, text
 
@@ -9,6 +9,6 @@ _TRIGGERS = {
 
 
 def drop_triggers(connection: Connection) -> None:
-    """Let everything be changed, as the database's owner can."""
+    """Drop the triggers that protect the ledgers, as the owner of the database can."""
     for name in connection.scalars(text(_TRIGGERS[connection.dialect.name])).all():
         connection.execute(text(f"DROP TRIGGER {name}"))

@@ -1,4 +1,4 @@
-"""A stand-in for the outside world on a real socket, which behaves as badly as one wishes."""
+"""A stand-in for an outside HTTP server on a real socket that can misbehave."""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ Talk = Callable[[socket.socket, Event], None]
 
 @contextmanager
 def server(talk: Talk) -> Iterator[tuple[str, list[int]]]:
-    """A real server that answers each request with `talk`; gives its address and a list of one item a request."""
+    """Run a server that answers each request with `talk`; yield its address and a list with an item per request."""
     done, served = Event(), list[int]()
 
     def serve() -> None:
@@ -42,7 +42,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 10
 
 
 def dripping(first: bytes, byte: bytes) -> Talk:
-    """Sends `first`, then a byte every hundredth of a second, so that no single wait is ever long."""
+    """Send `first`, then a byte every 0.01 s, so that no single wait is long."""
 
     def talk(peer: socket.socket, done: Event) -> None:
         peer.sendall(first)
@@ -53,5 +53,5 @@ def dripping(first: bytes, byte: bytes) -> Talk:
 
 
 def silent(peer: socket.socket, done: Event) -> None:
-    """Never answers, and goes when the client has."""
+    """Never answer, and return when the client has closed the connection."""
     peer.recv(1)

@@ -1,1 +1,1 @@
-"""Attacks on a running API, one after the other, and what another client notices meanwhile."""
+"""Attacks on a running API, one after the other, and their effect on another client."""

@@ -1,10 +1,10 @@
-"""Attacks a running API while another client goes on, and measures what that client notices.
+"""Attacks a running API while another client sends requests, and measures the effect on that client.
 
     make attack                  some five minutes; CASES="heads uploads" for the attacks with these words in their name
 
-The API has one worker, SQLite and files behind it. An attack fails if the API's resident memory passes 1 GB, as in
-Compose. RLIMIT_DATA ends what grows faster than it is measured: it needs no rights, but counts the stacks of threads
-and all else that the process may write to, resident or not, so that it is twice as high. The attacks use loopback only.
+The API has one worker, SQLite and files. An attack fails if the API's resident memory passes 1 GB, as in
+Compose. RLIMIT_DATA stops growth between two measurements: it needs no rights, but counts the stacks of threads
+and all other writable memory, resident or not, so that it is twice as high. The attacks use loopback only.
 """
 
 import json
@@ -106,7 +106,7 @@ def served(here: Installation, app: str = "app.main", **environment: str) -> Ite
 
 
 def warm_up(port: int) -> None:
-    """One of each ordinary call, so that what is loaded at first use does not count as growth."""
+    """Make each ordinary call once, so that modules loaded at first use do not count as growth."""
     client = httpx.Client(base_url=f"http://{HOST}:{port}", timeout=60)
     client.post("/predict", content=bodies.ROW).raise_for_status()
     client.post("/explain/covertype", content=bodies.ROW)
@@ -118,7 +118,7 @@ def warm_up(port: int) -> None:
 
 @contextmanager
 def going_on(port: int) -> Iterator[Callable[[], Samples]]:
-    """The other client, in a process of its own; its samples are there after the block."""
+    """Run the other client in its own process; its samples are complete after the block."""
     ours, theirs = SPAWN.Pipe()
     client = SPAWN.Process(target=go_on, args=(port, theirs), daemon=True)
     client.start()
@@ -133,7 +133,7 @@ def going_on(port: int) -> Iterator[Callable[[], Samples]]:
 
 
 def carried_out(attack: Attack, target: Target, api: psutil.Process) -> Case:
-    """Run an attack in its own process, with the API's memory measured meanwhile."""
+    """Run an attack in its own process, and measure the API's memory during it."""
     peak, ended = [resident_mb(api)], Event()
 
     def watch() -> None:
@@ -215,7 +215,7 @@ def report(cases: list[Case], samples: Samples, before: float, undeclared: dict[
 
 
 def p99(values: list[float]) -> float:
-    """The value that 99 in a hundred do not exceed; NaN of none."""
+    """The 99th percentile; NaN without values."""
     return sorted(values)[int(0.99 * (len(values) - 1))] if values else float("nan")
 
 

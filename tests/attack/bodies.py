@@ -14,10 +14,10 @@ from dosel.usecases.covertype import COVERTYPE
 from tests.attack.target import HOST, Attack, Outcome, Target, ask, status_of, together
 
 SECONDS = 8.0
-"""How long an attack repeats itself."""
+"""Seconds for which an attack is repeated."""
 
 LINE_SECONDS = 5.0
-"""Longest answer to lines of a wrong width."""
+"""Longest response time for lines with a wrong number of columns."""
 
 UPLOAD_PIECE = 1_000_000
 
@@ -53,7 +53,7 @@ def empty_rows(target: Target) -> Outcome:
 
 
 def nested(target: Target) -> Outcome:
-    """Bodies that are small as text and large once they are read."""
+    """Send bodies that are small as text and large in memory."""
     lists = b"[" + b"[]," * 5_000_000 + b"[]]"
     bodies = (lists, b'[{"Elevation":%b}]' % lists, b'{"rows":%b}' % lists, b"[" * 1_000_000, b'"' + b"x" * 15_000_000)
     return _repeated(target, cycle(bodies), JSON)
@@ -100,7 +100,7 @@ def largest_uploads(target: Target) -> Outcome:
             head = _HEADER.encode() + b"\n-1" + line
             count = (size - len(head)) // len(lines)
             headers = CSV | {"Content-Length": str(len(head) + count * len(lines))}
-            # After an answer, the API reads only so much of the rest.
+            # After a response, the API reads only a limited part of the rest.
             with suppress(OSError):
                 connection.request("POST", BATCH, chain([head], repeat(lines, count)), headers)
             answer = status_of(connection.sock, 60)

@@ -1,4 +1,4 @@
-"""Attacks with ordinary calls in large numbers."""
+"""Attacks with many ordinary calls."""
 
 import time
 from functools import partial
@@ -11,7 +11,7 @@ from tests.attack.target import LIMITED_RATE, Attack, Outcome, Target, ask, toge
 
 LOOKS = 45
 SLOW_SECONDS = {"/healthz": 1.0, "/models": 15.0, "/explain/covertype": 10.0, "/predict?model=random_forest": 35.0}
-"""Longest answer of each call while MLflow hangs and `LOOKS` requests ask the API to check it."""
+"""Longest response time of each call while MLflow hangs and `LOOKS` requests make the API check it."""
 
 FORGED = 40
 

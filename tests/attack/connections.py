@@ -12,7 +12,7 @@ from tests.attack.target import Attack, Outcome, Target, ask, connect, status_of
 GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
 POST = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 CLOSED_SECONDS = 35.0
-"""By then the API has closed what does not go on."""
+"""Seconds after which the API has closed stalled connections."""
 
 ENDLESS_BYTES = 120_000_000
 
@@ -90,7 +90,7 @@ def pipelined(target: Target) -> Outcome:
 
 
 def unread_answers(target: Target) -> Outcome:
-    """Asks for long answers and reads none of them."""
+    """Request long responses and read none of them."""
     body = csv_rows(20_000)
     head = f"POST {BATCH} HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     found, kept = Outcome(), []
@@ -113,7 +113,7 @@ def unread_answers(target: Target) -> Outcome:
 
 
 def _held(target: Target, count: int, begun: bytes, drop: bytes, meanwhile: Callable[[], str] = lambda: "") -> Outcome:
-    """Begin requests, add a drop to each every half second, and count what the API answers."""
+    """Begin requests, send a byte of each every half second, and count the responses."""
     found, until = Outcome(), time.monotonic() + CLOSED_SECONDS
     open_ones = [connect(target.port) for _ in range(count)]
     for connection in open_ones:

@@ -25,7 +25,7 @@ WRITERS = 8
 CHUNK = 500
 STORM_SECONDS = 8.0
 SLOWEST_SECONDS = 10.0
-"""Longest answer while the writers are at work."""
+"""Longest response time while the writers run."""
 
 READS = (f"/models/{COVERTYPE.model_name}/history", "/events", f"/use-cases/{COVERTYPE.name}/batches")
 
@@ -33,7 +33,7 @@ READS = (f"/models/{COVERTYPE.model_name}/history", "/events", f"/use-cases/{COV
 def lock_storm(target: Target) -> Outcome:
     found, name = Outcome(), f"storm-{uuid4().hex[:8]}"
     url = target.environment["DOSEL_WAREHOUSE_URL"]
-    # The writers end with this process, too, since their input does.
+    # The writers also end with this process, which closes their input.
     writers = Popen([sys.executable, "-m", "tests.attack.locks", url, name], stdin=PIPE, stdout=PIPE, text=True)
     assert writers.stdin is not None
     assert writers.stdout is not None
@@ -48,7 +48,7 @@ def lock_storm(target: Target) -> Outcome:
             if status != "200" or time.monotonic() - began > SLOWEST_SECONDS:
                 found.failed = f"{path}: {status} after {time.monotonic() - began:.1f} s"
     writers.stdin.close()
-    # Each ends once it has had its last turn to write.
+    # Each writer ends after its last write.
     written = dict(line.split() for line in writers.stdout)
     with reading(connect(url)) as connection:
         mine = ANSWERS.c.trace_id
@@ -56,7 +56,7 @@ def lock_storm(target: Target) -> Outcome:
         stored = {str(trace): str(count) for trace, count in connection.execute(query)}
     if len(written) != WRITERS or stored != {trace: count for trace, count in written.items() if count != "0"}:
         found.failed = f"written: {written}; stored: {stored}"
-    # Feedback is only taken on answers that the log has.
+    # Feedback is accepted only for logged answers.
     truths = json.dumps([{"request_id": each, "truth": 1} for each in ids]).encode()
     status = _accepted(target.port, truths)
     found.answers[status] += 1
@@ -79,7 +79,7 @@ def write(url: str, trace: str, end: int) -> None:
 
 
 def start(url: str, name: str) -> None:
-    """Start the writers, and say so in a line."""
+    """Start the writers, then print a line."""
     # Forked, so that the modules are imported once.
     fork = multiprocessing.get_context("fork")
     # A process of multiprocessing has another standard input.
@@ -94,7 +94,7 @@ def start(url: str, name: str) -> None:
 
 
 def _predicted(port: int) -> str:
-    """The request id of a new answer."""
+    """Request a prediction and return its request id."""
     with closing(HTTPConnection(HOST, port, timeout=30)) as connection:
         connection.request("POST", "/predict", ROW, JSON)
         response = connection.getresponse()

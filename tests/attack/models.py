@@ -1,4 +1,4 @@
-"""Slips a model in through MLflow's port, which asks nobody for a key."""
+"""An attack with foreign models through MLflow's port, which needs no key."""
 
 import json
 import os
@@ -12,11 +12,11 @@ from tests.attack.bodies import JSON, ROW
 from tests.attack.target import Attack, Outcome, Target, ask
 
 FOLLOWED_SECONDS = 5.0
-"""Several times what the API needs to follow an alias."""
+"""Seconds to wait: several times as long as the API needs to follow an alias."""
 
 
 def moves_the_alias(target: Target) -> Outcome:
-    """Creates versions that nobody judged, points Production, a family and the stage at each, and asks."""
+    """Create versions without a verdict, move Production, a family's alias and the stage to each, and predict."""
     found, name = Outcome(), COVERTYPE.model_name
     os.environ.update(target.environment)
     client = MlflowClient(target.environment["MLFLOW_TRACKING_URI"])

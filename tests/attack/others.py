@@ -1,4 +1,4 @@
-"""The other client: it sends a row a hundred times a second, whatever happens."""
+"""The other client, which sends a row a hundred times a second."""
 
 import time
 from http.client import HTTPConnection, HTTPException
@@ -10,11 +10,11 @@ from tests.attack.target import BYSTANDER, HOST
 PER_SECOND = 100.0
 
 Samples = list[tuple[float, float, str]]
-"""When each request was due by `time.monotonic`, how many ms later its answer was there, and its status."""
+"""For each request: its due time by `time.monotonic`, the milliseconds until its response, and its status."""
 
 
 def go_on(port: int, pipe: Connection) -> None:
-    """Send rows until a message comes through the pipe, then send the samples back."""
+    """Send rows until a message arrives in the pipe, then send the samples back."""
     samples: Samples = []
     connection = _connection(port)
     due = time.monotonic()
@@ -30,7 +30,7 @@ def go_on(port: int, pipe: Connection) -> None:
             connection.close()
             connection = _connection(port)
         samples.append((began, 1000 * (time.monotonic() - began), status))
-        # Late requests are skipped: otherwise a burst would follow a request that takes a second.
+        # Late requests are skipped: otherwise a slow request would be followed by a burst.
         due = max(due + 1 / PER_SECOND, time.monotonic())
     pipe.send(samples)
 

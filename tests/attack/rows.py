@@ -1,6 +1,6 @@
-"""Reads training rows out of explanations, by the distances to the nearest one.
+"""An attack that reconstructs training rows from the distances in explanations.
 
-Two rows that differ in one number by one step each way have distances to their nearest training row that give the
+The distances of two rows, one step above and below in one number, to their nearest training row reveal the
 number's scale and the training row's value. On a use case that shows its rows, the attack has to succeed: otherwise its
 failure on one that does not show them would say nothing.
 """
@@ -21,12 +21,12 @@ NUMBERS = [number.name for number in COVERTYPE.numbers]
 
 
 def reconstructed(port: int, found: Outcome) -> int:
-    """Training rows whose numbers the attack found exactly, by what the API itself says of them where it does."""
+    """The number of training rows whose numbers were reconstructed exactly, compared with the API's own neighbours."""
     return sum(_reconstructs(port, row, found) for row in _starts())
 
 
 def _starts() -> list[dict[str, Any]]:
-    """Rows that are likely to be near a training row, and away from the bounds."""
+    """Rows that are probably near a training row and not near the bounds."""
     rows = generate(ROWS, seed=77)[NUMBERS].to_numpy()
     return [dict(COVERTYPE.example) | dict(zip(NUMBERS, np.maximum(row, 5).tolist(), strict=True)) for row in rows]
 

@@ -1,4 +1,4 @@
-"""What is attacked, and what an attack reports."""
+"""The target and the outcome of attacks."""
 
 import os
 import socket
@@ -24,7 +24,7 @@ class Target:
         limited_port: of the same API with a limit of `LIMITED_RATE` requests per second.
         closed_port: of the same API with a use case that does not expose its training rows.
         mlflow: processes of the MLflow server, which an attack may suspend and has to resume.
-        environment: what a process of this installation needs to reach its data store and MLflow.
+        environment: variables with which a process of this installation reaches its data store and MLflow.
     """
 
     port: int
@@ -39,12 +39,12 @@ LIMITED_RATE = 2
 
 @dataclass
 class Outcome:
-    """What an attack saw. Its fields are added up, except for `failed`.
+    """The outcome of an attack. All fields are summed up, except for `failed`.
 
     Attributes:
         answers: number of answers by status; "closed" and "open" for connections without one.
-        failed: what the attack must not achieve and did; "" if it did not.
-        rows_reconstructed: training rows that the answers gave away.
+        failed: the forbidden effect that the attack had; "" without one.
+        rows_reconstructed: number of training rows that the answers revealed.
         foreign_models_served: answers by a version that neither the gate nor a key let in.
     """
 
@@ -59,8 +59,8 @@ class Attack:
     """One attack.
 
     Attributes:
-        must_not: what it must not achieve, beside slowing down others, memory that stays, and undeclared errors.
-        run: carries it out, in a process of its own, in less than a minute.
+        must_not: the forbidden effect, besides slow responses for others, memory growth and undeclared errors.
+        run: performs the attack in its own process, in less than a minute.
     """
 
     name: str
@@ -69,8 +69,8 @@ class Attack:
 
 
 def carry_out(attack: Attack, target: Target, pipe: Connection) -> None:
-    """Run an attack in this process; its beginning and its outcome go through the pipe."""
-    # The attacker's work takes time from the API on the same machine, which an attacker elsewhere does not.
+    """Run an attack in this process, and send its start and its outcome through the pipe."""
+    # On the same machine, the attacker takes processor time from the API, which a remote attacker would not.
     os.nice(10)
     pipe.send(None)
     pipe.send(attack.run(target))

@@ -1,4 +1,4 @@
-"""A small real installation for the prediction API: models fitted on a few rows, in a real MLflow store."""
+"""A small installation for tests of the prediction API: models fitted on a few rows, in a real MLflow store."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -34,9 +34,12 @@ EXPERIMENT = "small"
 
 @dataclass
 class Installation:
-    """A store of runs: two of covertype's that answer, `strange`, whose classes it has not, and one of each other.
+    """An MLflow store with runs, and the registry of its versions.
 
-    The first of the good ones has its training rows with it, the second has not, as before dosel could explain.
+    Attributes:
+        good: two runs of covertype; only the first one's model was logged with its training rows.
+        strange: a run of covertype whose model has undeclared classes.
+        others: a run of each other use case, by its name.
     """
 
     settings: Settings
@@ -47,27 +50,27 @@ class Installation:
     others: Mapping[str, str]
 
     def promote(self, run_id: str, use_case: UseCase = COVERTYPE) -> int:
-        # A store that is a file, and not a server, finds a run's model by this setting of the process.
+        # With a file store, MLflow finds a run's model by the tracking URI of the process.
         mlflow.set_tracking_uri(self.store)
         version = self.registry.register(use_case, run_id)
         self.registry.promote(version, "a test", "to see it answer")
         return version.version
 
     def promote_others(self) -> None:
-        """Puts a model of every other use case into Production."""
+        """Put a model of every other use case into Production."""
         for name, run_id in self.others.items():
             self.promote(run_id, named(name))
 
 
 @pytest.fixture(scope="session")
 def install(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Installation]]:
-    """Makes installations that share nothing but the files of their models.
+    """Make installations that share only the files of their models.
 
-    With `in_production=True`, the first good one is version 1, in Production.
+    With `in_production=True`, the first good run is version 1, in Production.
     """
     template = shared_folder(tmp_path_factory) / "store"
     with pytest.MonkeyPatch.context() as environment:
-        # Set here, so that the app does not set them for every test that comes after.
+        # The app would otherwise set these variables for all later tests.
         for name, value in MLFLOW_DEFAULTS.items():
             environment.setenv(name, value)
         good, strange, others = _trained(template)
@@ -95,7 +98,7 @@ def install(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
 
 
 def _trained(folder: Path) -> tuple[tuple[str, str], str, dict[str, str]]:
-    """What `_train` gives; the first worker that asks trains, and the others wait for it."""
+    """The runs of `_train`; the first worker trains, and the others wait for it."""
     runs = folder / "runs.json"
     with locked(folder):
         if not runs.exists():
@@ -107,7 +110,7 @@ def _trained(folder: Path) -> tuple[tuple[str, str], str, dict[str, str]]:
 
 
 def _train(folder: Path, ledger: PromotionLedger) -> tuple[tuple[str, str], str, dict[str, str]]:
-    """Logs the models as a training does; gives their runs."""
+    """Log the models as a training does, and return their runs."""
     mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
     mlflow.create_experiment(EXPERIMENT, artifact_location=(folder / "artifacts").as_uri())
     mlflow.set_experiment(EXPERIMENT)
@@ -154,7 +157,7 @@ def _log(ledger: PromotionLedger, model: Any, *beside: Path, use_case: UseCase =
 
 
 def _rows(use_case: UseCase, count: int) -> tuple[pd.DataFrame, Any]:
-    """Acceptable rows, and classes that follow from the first number."""
+    """Valid rows, and classes that follow from the first number."""
     rng = np.random.default_rng(0)
     columns: dict[str, Any] = {
         n.name: rng.integers(int(n.minimum), int(n.maximum) + 1, count) for n in use_case.numbers

@@ -1,4 +1,4 @@
-"""An installation of which every figure can be shown: batches, truth about live rows, and messages that wait."""
+"""An installation with data for every metric: batches, labelled rows and pending messages."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -23,14 +23,14 @@ Received = Callable[..., list[list[str]]]
 
 BAD = ["many"] * 13
 PROMISED = {str(code): (90, 100) for code in COVERTYPE.target.labels}
-"""What the gate found: of each class 90 of 100 held-out rows."""
+"""The gate's counts: of each class, 90 of 100 held-out rows were answered correctly."""
 
 
 def observed(here: Installation, received: Received) -> Installation:
-    """Put models into Production and store what happened since then.
+    """Put models into Production, then store a batch and labelled rows.
 
-    Of covertype there is a batch with 20 rows, of which one was refused. Of `employees`, whose rows nobody may see,
-    all of 300 live rows were answered wrong.
+    Covertype has a batch of 20 rows, one of them refused. Employees, which does not expose its rows, has 300
+    labelled rows, all answered incorrectly.
     """
     version = here.promote(here.good[0])
     here.registry.ledger.add_verdict(COVERTYPE.model_name, version, here.good[0], gate_report(PROMISED))
@@ -73,7 +73,7 @@ def gate_report(recalled: dict[str, tuple[int, int]]) -> Verdict:
 
 
 def give_truth(client: TestClient | httpx.Client, rows: int, right: int) -> None:
-    """Ask for so many rows, and say that the first `right` answers were right and the others wrong."""
+    """Request predictions, and send feedback by which the first `right` ones are correct and the others wrong."""
     answer = client.post("/predict/covertype/batch", json=[EXAMPLE] * rows).raise_for_status()
     code = answer.json()["predictions"][0]["prediction"]
     wrong = next(other for other in COVERTYPE.target.labels if other != code)

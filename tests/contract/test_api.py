@@ -1,6 +1,6 @@
 """The prediction API over HTTP, with real models from a real registry.
 
-Whatever is answered here is checked against the app's own OpenAPI document: see `checked`.
+Every response is checked against the app's OpenAPI document: see `checked`.
 """
 
 import json
@@ -53,7 +53,7 @@ def running(app: FastAPI) -> Iterator[TestClient]:
 
 @contextmanager
 def serving(settings: Settings) -> Iterator[TestClient]:
-    """The app of these settings. Equal settings give one OpenAPI document, so it is made once: it takes a second."""
+    """A client of the app with these settings; the OpenAPI document is cached, since generating it takes a second."""
     app = create_app(settings)
     key = settings.model_dump_json(exclude={"home", "tracking_uri", "warehouse_url"})
     app.openapi_schema = DOCUMENTS.get(key)
@@ -63,7 +63,7 @@ def serving(settings: Settings) -> Iterator[TestClient]:
 
 
 def checked(document: dict[str, Any]) -> Callable[[httpx.Response], None]:
-    """Checks an answer: its status is documented, its body fits the schema of that, errors are problems."""
+    """A check of responses: the status is documented, the body fits its schema, errors are problem documents."""
 
     def check(response: httpx.Response) -> None:
         response.read()
@@ -116,7 +116,7 @@ def api(installed: Installation) -> Iterator[TestClient]:
         yield client
 
 
-# What every call answers.
+# Successful requests.
 
 
 @pytest.mark.parametrize("path", ["/predict", "/predict/covertype"])
@@ -147,13 +147,13 @@ def test_other_spellings_of_a_value_get_the_same_answer(api: TestClient, changed
 
 
 @pytest.mark.parametrize("model", [NAME, "", None])
-def test_a_registered_model_may_be_named(api: TestClient, model: str | None) -> None:
+def test_a_registered_model_can_be_selected_by_name(api: TestClient, model: str | None) -> None:
     assert api.post("/predict", json=EXAMPLE | {"model": model}).raise_for_status().json()["model"]["name"] == NAME
     assert api.post("/predict/covertype", params={"model": model}, json=EXAMPLE).is_success
 
 
 @pytest.mark.parametrize("content_type", [None, "application/json; charset=utf-8", "application/vnd.row+json"])
-def test_every_json_content_type_is_read(api: TestClient, content_type: str | None) -> None:
+def test_every_json_content_type_is_accepted(api: TestClient, content_type: str | None) -> None:
     headers = {"Content-Type": content_type} if content_type else {}
     assert api.post("/predict", content=json.dumps(EXAMPLE), headers=headers).is_success
 
@@ -167,7 +167,7 @@ def test_models_are_listed_with_metrics_gate_and_lineage(api: TestClient, instal
     assert (version["stage"], version["aliases"]) == ("Production", ["production", "random_forest"])
     assert version["metrics"] == {"test_accuracy": 0.5}
     assert version["params"] == {"seed": "0"}
-    # MLflow's tags claim that the gate let it in; the ledger has no such verdict.
+    # MLflow's tags claim that the version passed the gate; the ledger has no such verdict.
     assert version["gate"] == {"verdict": None, "reason": None}
     assert version["lineage"]["batch_ids"] == [1, 2]
     assert version["lineage"]["data_digest"] == "0" * 64
@@ -198,9 +198,9 @@ def test_warmup_returns_the_loaded_versions(api: TestClient, installed: Installa
 def test_use_cases_have_every_field_that_a_form_needs(api: TestClient) -> None:
     listed = api.get("/use-cases").raise_for_status().json()["use_cases"]
     assert [u["name"] for u in listed if u["default"]] == [COVERTYPE.name]
-    for use_case, told in zip(ALL, listed, strict=True):
-        assert [f["name"] for f in told["features"]] == list(use_case.feature_names)
-        for feature, field in zip(use_case.features, told["features"], strict=True):
+    for use_case, shown in zip(ALL, listed, strict=True):
+        assert [f["name"] for f in shown["features"]] == list(use_case.feature_names)
+        for feature, field in zip(use_case.features, shown["features"], strict=True):
             assert (field["title"], field["help"], field["example"]) == (feature.title, feature.help, feature.example)
             match feature:
                 case Number():
@@ -213,21 +213,21 @@ def test_use_cases_have_every_field_that_a_form_needs(api: TestClient) -> None:
                     assert [(c["value"], c["title"]) for c in field["choices"]] == [
                         (c.value, c.title) for c in feature.choices
                     ]
-        assert told["target"]["labels"] == {str(code): label for code, label in use_case.target.labels.items()}
-        assert api.post(told["path"], json=told["example"]).is_success
+        assert shown["target"]["labels"] == {str(code): label for code, label in use_case.target.labels.items()}
+        assert api.post(shown["path"], json=shown["example"]).is_success
 
 
-def test_health_readiness_and_root_answer(api: TestClient) -> None:
+def test_health_readiness_and_root_are_served(api: TestClient) -> None:
     assert api.get("/healthz").json() == {"status": "ok"}
     assert api.get("/readyz").json()["use_cases"]["covertype"] == {"ready": True, "version": 1, "waiting_for": None}
     assert api.get(api.get("/").json()["docs"]).is_success
 
 
-# What the documentation says.
+# The OpenAPI document.
 
 
 @pytest.mark.parametrize("use_case", ALL, ids=lambda u: u.name)
-def test_every_field_is_documented_and_the_example_works(api: TestClient, use_case: UseCase) -> None:
+def test_every_field_is_documented_and_the_example_is_accepted(api: TestClient, use_case: UseCase) -> None:
     document = api.get("/openapi.json").json()
     body = document["paths"][f"/predict/{use_case.name}"]["post"]["requestBody"]["content"]["application/json"]
     schema = document["components"]["schemas"][body["schema"]["$ref"].rpartition("/")[2]]
@@ -251,7 +251,7 @@ def test_every_field_is_documented_and_the_example_works(api: TestClient, use_ca
     assert api.post(f"/predict/{use_case.name}", json=schema["examples"][0]).is_success
 
 
-def test_a_field_may_have_another_of_its_names(api: TestClient) -> None:
+def test_a_field_may_have_any_of_its_column_aliases(api: TestClient) -> None:
     row = PENGUINS.example
     for feature in PENGUINS.features:
         for name in (feature.name.replace("_", " ").upper(), *feature.aliases):
@@ -259,7 +259,7 @@ def test_a_field_may_have_another_of_its_names(api: TestClient) -> None:
             assert api.post("/predict/penguins", json=renamed).is_success
 
 
-def test_every_call_has_words_and_no_error_is_fastapis(api: TestClient) -> None:
+def test_every_operation_is_described_and_every_error_is_a_problem_document(api: TestClient) -> None:
     document = api.get("/openapi.json").json()
     assert "HTTPValidationError" not in json.dumps(document)
     for path in document["paths"].values():
@@ -274,7 +274,7 @@ def test_every_call_has_words_and_no_error_is_fastapis(api: TestClient) -> None:
 
 
 @pytest.mark.parametrize("use_case", ALL, ids=lambda u: u.name)
-def test_a_family_is_asked_by_its_name(api: TestClient, use_case: UseCase) -> None:
+def test_a_family_can_be_selected_by_name(api: TestClient, use_case: UseCase) -> None:
     first, *rest = (family.name for family in use_case.families)
     path = f"/predict/{use_case.name}"
     production = api.post(path, json=use_case.example).json()
@@ -297,30 +297,32 @@ OPTIONAL = [(use_case, feature) for use_case in ALL for feature in use_case.feat
 @pytest.mark.parametrize(("use_case", "feature"), OPTIONAL, ids=lambda x: x.name)
 def test_optional_features_may_be_null_or_left_out(api: TestClient, use_case: UseCase, feature: Any) -> None:
     path, row = f"/predict/{use_case.name}", use_case.example
-    without = {name: value for name, value in row.items() if name != feature.name}
+    without_field = {name: value for name, value in row.items() if name != feature.name}
     null = api.post(path, json=row | {feature.name: None}).raise_for_status().json()
-    assert api.post(path, json=without).raise_for_status().json() == null
+    assert api.post(path, json=without_field).raise_for_status().json() == null
     for mark in use_case.missing:
         assert api.post(path, json=row | {feature.name: mark.lower()}).raise_for_status().json() == null
-    assert api.post(path, params={"model": ""}, json=without).raise_for_status().json() == null
-    [listed] = api.post(f"{path}/batch", json=[without]).raise_for_status().json()["predictions"]
+    assert api.post(path, params={"model": ""}, json=without_field).raise_for_status().json() == null
+    [listed] = api.post(f"{path}/batch", json=[without_field]).raise_for_status().json()["predictions"]
     assert listed["probabilities"] == null["probabilities"]
     lines = [",".join(row), ",".join("" if name == feature.name else str(value) for name, value in row.items())]
-    told = api.post(f"{path}/batch", content="\n".join(lines), headers={"Content-Type": "text/csv"}).raise_for_status()
-    assert null["label"] in told.text
-    # What may be left out may still not be nonsense.
+    answer = api.post(
+        f"{path}/batch", content="\n".join(lines), headers={"Content-Type": "text/csv"}
+    ).raise_for_status()
+    assert null["label"] in answer.text
+    # An optional feature still refuses an invalid value.
     response = api.post(path, json=row | {feature.name: "nonsense"})
     assert [error["field"] for error in response.json()["errors"]] == [feature.name]
 
 
-# What is refused.
+# Refused requests.
 
 
 def changed(**fields: Any) -> bytes:
     return json.dumps(EXAMPLE | fields).encode()
 
 
-def without(field: str) -> bytes:
+def without_field(field: str) -> bytes:
     return json.dumps({name: value for name, value in EXAMPLE.items() if name != field}).encode()
 
 
@@ -332,8 +334,8 @@ SLOPE = "a whole number from 0 to 90 °"
 SOIL = "one of C2702, "
 
 UNACCEPTABLE: dict[str, tuple[bytes, str | None, str, str]] = {
-    "missing": (without("Slope"), "Slope", SLOPE, "nothing"),
-    "missing category": (without("Soil_Type"), "Soil_Type", SOIL, "nothing"),
+    "missing": (without_field("Slope"), "Slope", SLOPE, "nothing"),
+    "missing category": (without_field("Soil_Type"), "Soil_Type", SOIL, "nothing"),
     "text": (changed(Slope="steep"), "Slope", SLOPE, '"steep"'),
     "empty text": (changed(Slope=""), "Slope", SLOPE, "nothing"),
     "boolean": (changed(Slope=True), "Slope", SLOPE, "true"),
@@ -380,7 +382,7 @@ def test_a_refused_body_gets_422_with_field_and_expected_value(api: TestClient, 
 
 @pytest.mark.parametrize("path", ["/predict", "/predict/covertype", "/predict/covertype/batch", "/explain/covertype"])
 @pytest.mark.parametrize("case", UNACCEPTABLE)
-def test_every_error_is_in_the_words_of_the_validator(api: TestClient, path: str, case: str) -> None:
+def test_every_error_message_is_that_of_the_validator(api: TestClient, path: str, case: str) -> None:
     row = json.loads(UNACCEPTABLE[case][0] or b"null")
     batch = path.endswith("/batch")
     _, errors = Validator(COVERTYPE).check_rows([row])
@@ -427,7 +429,7 @@ def test_every_use_case_refuses_the_same_bodies(
     assert response.status_code == status
 
 
-def test_all_that_is_wrong_is_said_at_once(api: TestClient) -> None:
+def test_all_errors_of_a_row_are_reported_together(api: TestClient) -> None:
     problem = api.post("/predict", json=EXAMPLE | {"Slope": 91, "Soil_Type": "C1"}).json()
     assert [error["field"] for error in problem["errors"]] == ["Slope", "Soil_Type"]
     problem = api.post("/predict", json={f"f{i}": 1 for i in range(30)}).json()
@@ -449,7 +451,7 @@ def test_bounds_are_inclusive(api: TestClient, use_case: UseCase) -> None:
 
 @pytest.mark.parametrize("path", ["/predict", "/predict/covertype"])
 @pytest.mark.parametrize(
-    ("body", "words"),
+    ("body", "message"),
     [
         (b'{"Slope": 1,', "at line 1, column"),
         (b'{\n"Slope": 1\n"Aspect": 2}', "at line 3, column 1"),
@@ -461,32 +463,32 @@ def test_bounds_are_inclusive(api: TestClient, use_case: UseCase) -> None:
         (b'{"Slope": "\xe9"}', "not JSON in UTF-8"),
     ],
 )
-def test_a_body_that_is_not_json_gets_400(api: TestClient, path: str, body: bytes, words: str) -> None:
+def test_a_body_that_is_not_json_gets_400(api: TestClient, path: str, body: bytes, message: str) -> None:
     response = api.post(path, content=body, headers=JSON)
     assert response.status_code == 400
-    assert words in response.json()["detail"]
+    assert message in response.json()["detail"]
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "multipart/form-data", "nonsense"])
-def test_another_content_type_gets_415_with_the_header_to_send(api: TestClient, content_type: str) -> None:
+def test_an_unsupported_content_type_gets_415_with_the_header_to_send(api: TestClient, content_type: str) -> None:
     response = api.post("/predict", content=json.dumps(EXAMPLE), headers={"Content-Type": content_type})
     assert response.status_code == 415
     assert "Content-Type: application/json" in response.json()["detail"]
 
 
 @pytest.mark.parametrize("path", ["/predict", f"/predict/{COVERTYPE.name}"])
-def test_an_unknown_model_in_the_query_is_404_on_either_path(api: TestClient, path: str) -> None:
+def test_an_unknown_model_in_the_query_gets_404_on_both_paths(api: TestClient, path: str) -> None:
     assert api.post(path, params={"model": "nope"}, json=EXAMPLE).status_code == 404
     assert api.post(path, params={"model": COVERTYPE.model_name}, json=EXAMPLE).status_code == 200
 
 
-def test_the_default_content_type_of_curl_is_read_as_json(api: TestClient) -> None:
+def test_curls_default_content_type_is_read_as_json(api: TestClient) -> None:
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     assert api.post("/predict", content=json.dumps(EXAMPLE), headers=headers).status_code == 200
     assert api.post("/predict", content="Slope=1", headers=headers).status_code == 400
 
 
-def test_a_body_of_10_mb_is_413(api: TestClient) -> None:
+def test_a_body_of_10_mb_gets_413(api: TestClient) -> None:
     chunk = b" " * 100_000
     for body in (chunk * 100, (chunk for _ in range(100))):
         response = api.post("/predict", content=body, headers=JSON)
@@ -495,7 +497,7 @@ def test_a_body_of_10_mb_is_413(api: TestClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "body", "status", "words"),
+    ("method", "path", "body", "status", "message"),
     [
         ("POST", "/predict", {"model": "nobody"}, 404, NAME),
         ("POST", "/predict/covertype?model=nobody", {}, 404, NAME),
@@ -510,12 +512,12 @@ def test_a_body_of_10_mb_is_413(api: TestClient) -> None:
         ("DELETE", "/models", {}, 405, "GET"),
     ],
 )
-def test_an_unknown_path_or_model_gets_an_error_that_lists_the_known(
-    api: TestClient, method: str, path: str, body: dict[str, Any], status: int, words: str
+def test_an_unknown_path_or_model_gets_404_with_the_known_ones(
+    api: TestClient, method: str, path: str, body: dict[str, Any], status: int, message: str
 ) -> None:
     response = api.request(method, path, json=EXAMPLE | body)
     assert response.status_code == status
-    assert words in response.json()["detail"]
+    assert message in response.json()["detail"]
 
 
 def test_a_500_does_not_show_the_exception(installed: Installation) -> None:
@@ -531,11 +533,11 @@ def test_a_500_does_not_show_the_exception(installed: Installation) -> None:
     assert "secret" not in response.text
 
 
-# What happens over time.
+# Changes over time.
 
 
-class Moody(Registry):
-    """A registry that can be away, and counts how often a model was read."""
+class UnreachableRegistry(Registry):
+    """A registry that can be unreachable, and counts how often a model was read."""
 
     away = False
     loads = 0
@@ -550,8 +552,8 @@ class Moody(Registry):
         return super().files(version)
 
 
-def moody(settings: Settings) -> Moody:
-    return Moody(settings.tracking_uri, PromotionLedger(connect(settings.warehouse_url)))
+def unreachable(settings: Settings) -> UnreachableRegistry:
+    return UnreachableRegistry(settings.tracking_uri, PromotionLedger(connect(settings.warehouse_url)))
 
 
 def test_the_api_becomes_ready_when_a_model_is_promoted(install: Install) -> None:
@@ -595,7 +597,7 @@ def test_a_promoted_version_answers_unless_it_cannot_be_loaded(install: Install)
         assert client.post("/warmup").json()["covertype"]["version"] == 1
 
 
-def test_warm_up_need_not_wait_for_the_next_look(install: Install) -> None:
+def test_warmup_loads_a_promoted_version_before_the_next_poll(install: Install) -> None:
     here = install(poll_seconds=3600)
     with serving(here.settings) as client:
         wait_until(lambda: "in Production" in client.get("/readyz").json()["detail"])
@@ -604,9 +606,9 @@ def test_warm_up_need_not_wait_for_the_next_look(install: Install) -> None:
         assert version_of(client) == 1
 
 
-def test_while_mlflow_is_away_the_last_model_answers(install: Install) -> None:
+def test_the_loaded_version_answers_while_mlflow_is_down(install: Install) -> None:
     here = install(in_production=True)
-    registry = moody(here.settings)
+    registry = unreachable(here.settings)
     app = build_app(here.settings, ModelFollower(here.settings, ALL, lambda _: registry), ALL, DEFAULT)
     with running(app) as client:
         wait_until(lambda: version_of(client) == 1)
@@ -625,10 +627,10 @@ def test_while_mlflow_is_away_the_last_model_answers(install: Install) -> None:
     assert registry.loads == 2
 
 
-def test_a_failing_load_is_not_repeated_at_every_look(install: Install) -> None:
+def test_a_failed_load_is_not_repeated_at_every_poll(install: Install) -> None:
     here = install()
     here.promote(here.strange)
-    registry = moody(here.settings)
+    registry = unreachable(here.settings)
     looks = 0
 
     def opened(_: Settings) -> Registry:
@@ -662,7 +664,7 @@ def test_the_api_starts_while_mlflow_is_down(install: Install) -> None:
             assert f"MLflow at {SILENT}" in response.json()["detail"]
 
 
-def test_the_api_starts_while_the_data_store_is_down_and_tries_again(install: Install) -> None:
+def test_the_api_starts_while_the_data_store_is_down_and_retries(install: Install) -> None:
     here = install(in_production=True)
     tries = 0
 
@@ -671,7 +673,7 @@ def test_the_api_starts_while_the_data_store_is_down_and_tries_again(install: In
         tries += 1
         if tries < 3:
             raise WarehouseError("the data store failed")
-        return moody(settings)
+        return unreachable(settings)
 
     with running(build_app(here.settings, ModelFollower(here.settings, ALL, opened), ALL, DEFAULT)) as client:
         wait_until(lambda: version_of(client) == 1)
@@ -694,7 +696,7 @@ def test_a_use_case_without_a_model_does_not_block_the_others(install: Install) 
         assert "/predict/other" in response.json()["detail"]
 
 
-def test_an_invalid_setting_ends_the_start_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_setting_stops_the_start_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOSEL_POLL_SECONDS", "often")
     with pytest.raises(SystemExit, match="DOSEL_POLL_SECONDS"):
         create_app()

@@ -1,4 +1,4 @@
-"""What came in, over HTTP: the batch ledger and the quarantine."""
+"""The batch ledger and the quarantine over HTTP."""
 
 from collections.abc import Callable
 from typing import Any
@@ -29,7 +29,7 @@ def client_of(settings: Settings) -> TestClient:
 
 @pytest.fixture
 def client(install: Callable[..., Installation], received: Callable[..., list[list[str]]]) -> TestClient:
-    """An installation with two batches: of each, some rows are refused."""
+    """A client of an installation with two batches, each with some refused rows."""
     settings = install().settings
     store = BatchStore(connect(settings.warehouse_url), COVERTYPE)
     for number, bad in ((1, [BAD]), (2, [BAD, ["short"], [*BAD, "surplus"]])):
@@ -49,7 +49,7 @@ def get(client: TestClient, path: str, schema: str) -> dict[str, Any]:
     return body
 
 
-def test_the_batch_ledger_has_the_counts_of_each_batch(client: TestClient) -> None:
+def test_the_batch_ledger_shows_the_counts_of_each_batch(client: TestClient) -> None:
     ledger = get(client, LEDGER, "Batches")
     assert ledger["refused"] == []
     assert {name: ledger[name] for name in ledger if name not in ("batches", "refused")} == {
@@ -67,7 +67,7 @@ def test_the_batch_ledger_has_the_counts_of_each_batch(client: TestClient) -> No
     assert len(get(client, f"{LEDGER}?limit=1", "Batches")["batches"]) == 1
 
 
-def test_batches_that_were_refused_as_a_whole_are_listed(install: Callable[..., Installation]) -> None:
+def test_batches_refused_as_a_whole_are_listed(install: Callable[..., Installation]) -> None:
     settings = install().settings
     store = BatchStore(connect(settings.warehouse_url), COVERTYPE)
     for number in (1, 2):
@@ -77,7 +77,7 @@ def test_batches_that_were_refused_as_a_whole_are_listed(install: Callable[..., 
     assert (newest["reason"], newest["first_reasons"]) == ("too many are bad", ["row 0: bad", "row 1: worse"])
 
 
-def test_the_quarantine_has_the_reason_and_values_of_each_refused_row(client: TestClient) -> None:
+def test_the_quarantine_shows_the_reason_and_values_of_each_refused_row(client: TestClient) -> None:
     rows = get(client, QUARANTINE, "Quarantine")["rows"]
     assert [(row["number"], row["row_no"]) for row in rows] == [(2, 5), (2, 6), (2, 7), (1, 5)]
     first, short, long, _ = rows
@@ -90,7 +90,7 @@ def test_the_quarantine_has_the_reason_and_values_of_each_refused_row(client: Te
 
 
 @pytest.mark.parametrize("path", ["/use-cases/none/batches", "/use-cases/none/quarantine"])
-def test_a_use_case_that_is_not_there_is_404(path: str, client: TestClient) -> None:
+def test_an_unknown_use_case_gets_404(path: str, client: TestClient) -> None:
     response = client.get(path)
     assert (response.status_code, response.headers["content-type"]) == (404, "application/problem+json")
     assert response.json()["detail"] == f"no use case 'none'; there are: {', '.join(u.name for u in ALL)}"
@@ -102,7 +102,7 @@ def test_an_invalid_query_gets_422(query: str, client: TestClient) -> None:
     assert (response.status_code, response.headers["content-type"]) == (422, "application/problem+json")
 
 
-def test_a_data_store_that_is_not_there_is_503(install: Callable[..., Installation]) -> None:
+def test_an_unreachable_data_store_gets_503(install: Callable[..., Installation]) -> None:
     settings = install(warehouse_url="mysql+pymysql://someone:hush@127.0.0.1:1/datadb").settings
     response = client_of(settings).get(LEDGER)
     assert response.status_code == 503

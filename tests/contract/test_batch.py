@@ -1,4 +1,4 @@
-"""Batches over HTTP: the same answers as row by row, in order, or all that is wrong and nothing else."""
+"""Bulk requests: the same predictions as row by row and in order, or all errors and no prediction."""
 
 import csv
 import io
@@ -54,14 +54,16 @@ def row_by_row(api: TestClient, rows: Rows) -> Rows:
     ]
 
 
-def test_json_is_answered_as_row_by_row(api: TestClient, some: Rows) -> None:
+def test_a_json_batch_gets_the_same_predictions_as_single_rows(api: TestClient, some: Rows) -> None:
     answer = api.post(PATH, json=some).raise_for_status().json()
     assert answer["predictions"] == row_by_row(api, some)
     assert (answer["model"]["name"], answer["model"]["version"]) == (NAME, 1)
 
 
 @pytest.mark.parametrize("names", [NAMES, tuple(reversed(NAMES))], ids=["declared order", "another order"])
-def test_csv_is_answered_as_row_by_row(api: TestClient, some: Rows, names: tuple[str, ...]) -> None:
+def test_a_csv_batch_gets_the_same_predictions_as_single_rows(
+    api: TestClient, some: Rows, names: tuple[str, ...]
+) -> None:
     response = api.post(PATH, content=as_csv(some, names), headers=CSV).raise_for_status()
     assert response.headers["content-type"] == "text/csv; charset=utf-8"
     assert (response.headers["x-model"], response.headers["x-model-version"]) == (NAME, "1")
@@ -71,20 +73,20 @@ def test_csv_is_answered_as_row_by_row(api: TestClient, some: Rows, names: tuple
         assert {n: float(answer[f"probability {n}"]) for n in expected["probabilities"]} == expected["probabilities"]
 
 
-def test_more_rows_than_are_worked_on_at_once_stay_in_order(api: TestClient, some: Rows) -> None:
+def test_rows_of_several_blocks_stay_in_order(api: TestClient, some: Rows) -> None:
     expected = [answer["prediction"] for answer in row_by_row(api, some)]
     answers = api.post(PATH, content=as_csv(some * 60), headers=CSV).raise_for_status().text
     assert [int(row["prediction"]) for row in csv.DictReader(io.StringIO(answers))] == expected * 60
 
 
 @pytest.mark.parametrize("rows", [[], [EXAMPLE]], ids=["none", "one"])
-def test_few_rows_are_a_batch_too(api: TestClient, rows: Rows) -> None:
+def test_a_batch_of_few_rows_is_answered(api: TestClient, rows: Rows) -> None:
     assert len(api.post(PATH, json=rows).raise_for_status().json()["predictions"]) == len(rows)
     answers = api.post(PATH, content=as_csv(rows), headers=CSV).raise_for_status().text
     assert len(list(csv.DictReader(io.StringIO(answers)))) == len(rows)
 
 
-def test_spellings_mean_the_same_in_a_batch(api: TestClient) -> None:
+def test_spellings_of_values_are_accepted_in_a_batch(api: TestClient) -> None:
     odd = EXAMPLE | {"Soil_Type": " 7102 ", "Wilderness_Area": "COMANCHE peak", "Elevation": 2544.0}
     expected = row_by_row(api, [EXAMPLE])
     assert api.post(PATH, json=[odd]).raise_for_status().json()["predictions"] == expected
@@ -105,14 +107,14 @@ WRONG: dict[str, dict[str, Any]] = {
 }
 
 
-def test_no_rows_are_answered_by_a_header(api: TestClient) -> None:
+def test_a_csv_without_rows_is_answered_with_a_header(api: TestClient) -> None:
     answers = [api.post(PATH, content=as_csv(rows), headers=CSV).raise_for_status().text for rows in ([], [EXAMPLE])]
     assert answers[0].splitlines() == answers[1].splitlines()[:1]
 
 
 @pytest.mark.parametrize("case", WRONG)
 @pytest.mark.parametrize("kind", ["json", "csv"])
-def test_a_row_that_is_not_acceptable_is_named(api: TestClient, some: Rows, case: str, kind: str) -> None:
+def test_an_invalid_row_is_reported_with_its_number(api: TestClient, some: Rows, case: str, kind: str) -> None:
     rows = [*some[:10], EXAMPLE | WRONG[case], *some[10:12], EXAMPLE | {"Aspect": 1000}]
     if kind == "json":
         response = api.post(PATH, content=json.dumps(rows))
@@ -134,13 +136,13 @@ def test_the_first_100_invalid_rows_are_listed(api: TestClient, some: Rows, kind
     assert {e["field"] for e in errors} == {"Slope", "Aspect"}
 
 
-def test_a_bad_row_after_a_million_bytes_still_means_no_answer(api: TestClient, some: Rows) -> None:
+def test_an_invalid_row_after_a_million_bytes_prevents_all_predictions(api: TestClient, some: Rows) -> None:
     response = api.post(PATH, content=as_csv([*some * 60, EXAMPLE | {"Slope": 91}]), headers=CSV)
     assert response.status_code == 422
     assert [e["row"] for e in response.json()["errors"]] == [18_001]
 
 
-def test_rows_after_a_line_of_another_width_keep_their_numbers(api: TestClient, some: Rows) -> None:
+def test_rows_after_a_line_with_another_number_of_columns_keep_their_numbers(api: TestClient, some: Rows) -> None:
     lines = as_csv([*some[:4], EXAMPLE | {"Slope": 91}]).splitlines()
     lines.insert(3, b"1,2,3")
     errors = api.post(PATH, content=b"\n".join(lines), headers=CSV).json()["errors"]
@@ -148,7 +150,7 @@ def test_rows_after_a_line_of_another_width_keep_their_numbers(api: TestClient, 
 
 
 @pytest.mark.parametrize(
-    ("content", "kind", "status", "words"),
+    ("content", "kind", "status", "message"),
     [
         (b'{"Slope": 1}', "application/json", 422, "a JSON list of rows"),
         (b"[1, 2]", "application/json", 422, "row 1"),
@@ -172,14 +174,14 @@ def test_rows_after_a_line_of_another_width_keep_their_numbers(api: TestClient, 
     ],
 )
 def test_an_unreadable_body_gets_an_error_with_the_reason(
-    api: TestClient, content: bytes, kind: str, status: int, words: str
+    api: TestClient, content: bytes, kind: str, status: int, message: str
 ) -> None:
     response = api.post(PATH, content=content, headers={"Content-Type": kind})
     assert response.status_code == status
-    assert words in response.json()["detail"]
+    assert message in response.json()["detail"]
 
 
-def test_other_columns_of_a_csv_are_carried_through_before_the_prediction(api: TestClient, some: Rows) -> None:
+def test_undeclared_columns_of_a_csv_are_returned_before_the_prediction(api: TestClient, some: Rows) -> None:
     listed = [{"id": f"no. {i}, so", "Cover_Type": i % 7, **row} for i, row in enumerate(some)]
     names = ("id", *NAMES, "Cover_Type")
     text = api.post(PATH, content=as_csv(listed, names), headers=CSV).raise_for_status().text
@@ -189,30 +191,30 @@ def test_other_columns_of_a_csv_are_carried_through_before_the_prediction(api: T
     assert [int(a["prediction"]) for a in answers] == [a["prediction"] for a in row_by_row(api, some)]
 
 
-def test_a_json_row_of_a_batch_may_not_have_other_fields(api: TestClient) -> None:
-    """A misspelled optional field would pass for a missing one; a CSV's header must name them all."""
+def test_a_json_row_with_unknown_fields_is_refused(api: TestClient) -> None:
+    """A misspelled optional field would count as missing; in a CSV, the header must name all columns."""
     [error] = api.post(PATH, json=[EXAMPLE, EXAMPLE | {"id": 7}]).json()["errors"]
     assert (error["row"], error["field"], error["expected"]) == (2, "id", "no field of this name")
 
 
-def test_semicolons_are_answered_with_semicolons(api: TestClient, some: Rows) -> None:
+def test_a_csv_with_semicolons_is_answered_with_semicolons(api: TestClient, some: Rows) -> None:
     body = b"\xef\xbb\xbf" + as_csv(some).replace(b",", b";").replace(b"\r\n", b"\n")
     text = api.post(PATH, content=body, headers=CSV).raise_for_status().text
     answers = list(csv.DictReader(io.StringIO(text), delimiter=";"))
     assert [int(a["prediction"]) for a in answers] == [a["prediction"] for a in row_by_row(api, some)]
 
 
-def test_an_unknown_use_case_or_model_is_404(api: TestClient) -> None:
+def test_an_unknown_use_case_or_model_gets_404(api: TestClient) -> None:
     assert api.post("/predict/nothing/batch", json=[]).status_code == 404
     assert api.post(PATH, params={"model": "nope"}, json=[]).status_code == 404
     assert api.post(PATH, params={"model": NAME}, json=[]).is_success
 
 
-def test_a_refused_body_is_free_when_its_memory_is_given_back(
+def test_a_refused_body_is_not_referenced_when_memory_is_released(
     api: TestClient, some: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Body:
-        """Stands for what was read."""
+        """A stand-in for the body that was read."""
 
     read: list[ReferenceType[Body]] = []
     still_held = []

@@ -1,4 +1,4 @@
-"""The Compose files and image recipes against what they promise: read, not started (`make e2e` does that)."""
+"""The Compose files and Dockerfiles as text; `make e2e` starts them."""
 
 import json
 import re
@@ -50,7 +50,7 @@ def variables() -> list[tuple[str, str, str]]:
 
 
 def known_defaults() -> dict[str, str]:
-    """What the settings of code say a variable is if nobody sets it."""
+    """The default value of each variable in the settings of the code."""
     known = {}
     for settings in (Settings, DataApiSettings):
         for name, field in settings.model_fields.items():
@@ -59,8 +59,8 @@ def known_defaults() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_no_key_is_written_twice(file: str) -> None:
-    """Compose 1.29 takes the last of them, as PyYAML does; version 2 refuses the file."""
+def test_compose_files_have_no_duplicate_keys(file: str) -> None:
+    """Compose 1.29 and PyYAML use the last value of a duplicate key; Compose 2 refuses the file."""
     document = yaml.compose((ROOT / file).read_text())
     assert document
     assert keys_written_twice(document) == []
@@ -73,7 +73,7 @@ def test_the_api_keeps_its_home_in_a_volume() -> None:
 
 
 @pytest.mark.parametrize("name", LASTING)
-def test_every_lasting_service_has_a_health_check_a_restart_policy_and_limits(name: str) -> None:
+def test_every_long_running_service_has_a_health_check_a_restart_policy_and_limits(name: str) -> None:
     service = SERVICES[name]
     assert service["restart"] == "unless-stopped"
     assert service["init"] is True
@@ -91,7 +91,7 @@ def test_ports_are_published_on_127_0_0_1_by_default(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_only_named_volumes_are_written(name: str) -> None:
+def test_services_write_to_named_volumes_only(name: str) -> None:
     for volume in SERVICES[name].get("volumes", []):
         assert re.match(r"[a-z-]+:/", volume) or volume.endswith(":ro")
 
@@ -103,7 +103,7 @@ def test_services_wait_for_healthy_services_and_finished_jobs(name: str) -> None
         assert how["condition"] == wanted
 
 
-def test_the_profile_monitoring_addresses_services_of_the_platform_and_mounts_what_is_there() -> None:
+def test_the_monitoring_profile_refers_to_existing_services_and_files() -> None:
     monitoring = {name: service for name, service in SERVICES.items() if service.get("profiles") == ["monitoring"]}
     assert monitoring.keys() == {"prometheus", "alertmanager", "grafana"}
     ports = {name: service["ports"][0].rpartition(":")[2] for name, service in monitoring.items()}
@@ -128,11 +128,11 @@ def test_the_profile_monitoring_addresses_services_of_the_platform_and_mounts_wh
     assert {panel["datasource"]["uid"] for board in boards for panel in board["panels"]} == {source["uid"]}
 
 
-def test_the_api_does_without_mlflow() -> None:
+def test_the_api_does_not_depend_on_mlflow() -> None:
     assert SERVICES["fast_api"]["depends_on"].keys() == {"credentials"}
 
 
-def test_credentials_come_from_the_environment_and_all_are_checked() -> None:
+def test_all_credentials_come_from_the_environment_and_are_checked() -> None:
     names = {credential.name for credential in CREDENTIALS if not credential.only_with}
     optional = {credential.name for credential in CREDENTIALS} - names
     assert {name for name, kind, _ in variables() if kind == ":?"} == names
@@ -147,7 +147,7 @@ def test_credentials_come_from_the_environment_and_all_are_checked() -> None:
         assert not [c.default for c in CREDENTIALS if c.default and f": {c.default}\n" in text]
 
 
-def test_without_a_file_of_settings_the_defaults_are_the_same() -> None:
+def test_defaults_in_compose_equal_those_of_the_code_and_the_env_file() -> None:
     defaults = {name: default for name, kind, default in variables() if kind == ":-"}
     for name, default in defaults.items():
         if name in {credential.name for credential in CREDENTIALS}:
@@ -158,7 +158,7 @@ def test_without_a_file_of_settings_the_defaults_are_the_same() -> None:
             assert default in (known_defaults()[name], known_defaults()[name].removesuffix(".0"))
 
 
-def test_every_setting_of_the_code_reaches_the_service_that_reads_it() -> None:
+def test_every_setting_is_passed_to_the_service_that_reads_it() -> None:
     embedded = re.compile(r".*_PORT|DOSEL_HOME|DOSEL_PATIENCE|DOSEL_S3_ENDPOINT")
     passed = SERVICES["fast_api"]["environment"].keys() | SERVICES["airflow-worker"]["environment"].keys()
     asked = {str(field.validation_alias) for field in Settings.model_fields.values()}
@@ -167,7 +167,7 @@ def test_every_setting_of_the_code_reaches_the_service_that_reads_it() -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_images_share_their_first_layers_and_do_not_run_as_root(recipe: str) -> None:
+def test_images_share_their_base_layers_and_do_not_run_as_root(recipe: str) -> None:
     lines = (ROOT / recipe / "Dockerfile").read_text().splitlines()
     first, steps = lines[0], [line for line in lines if line and not line.startswith("#")]
     shared = [line for line in (ROOT / "app" / "Dockerfile").read_text().splitlines() if not line.startswith("#")]
@@ -180,7 +180,7 @@ def test_images_share_their_first_layers_and_do_not_run_as_root(recipe: str) -> 
         assert "pip install" not in step or "--require-hashes" in step
 
 
-def test_recipes_hold_no_module_that_would_shadow_a_package() -> None:
+def test_image_folders_have_no_module_that_would_shadow_a_package() -> None:
     assert [*ROOT.glob("airflow/*.py"), *ROOT.glob("mlflow/*.py")] == []
 
 
@@ -203,7 +203,7 @@ def test_the_cluster_has_no_key_but_for_reading_the_lake(name: str) -> None:
         assert environment[variable] == SERVICES["airflow-worker"]["environment"][variable]
 
 
-def test_the_warehouses_address_is_written_once() -> None:
+def test_the_warehouse_address_is_defined_once() -> None:
     worker = SERVICES["airflow-worker"]["environment"]
     assert worker["AIRFLOW_CONN_MYSQL_DEFAULT"] == worker["DOSEL_WAREHOUSE_URL"]
     assert worker["AIRFLOW_CONN_DATA_API"] == worker["DOSEL_DATA_API_URL"]

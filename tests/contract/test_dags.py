@@ -1,4 +1,4 @@
-"""The DAGs as Airflow reads them: their shape, their settings, and what reading them costs."""
+"""The DAGs as Airflow parses them: tasks, settings and imports."""
 
 import json
 import os
@@ -53,7 +53,7 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def read(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What a fresh process finds in the DAGs' folder: imports of earlier tests must not count."""
+    """The DAGs as a new process parses them, so that imports of earlier tests do not count."""
     home = tmp_path_factory.mktemp("airflow")
     environment = os.environ | {
         "AIRFLOW_HOME": str(home),
@@ -69,7 +69,7 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return answer
 
 
-def test_every_use_case_has_its_two_dags_beside_those_of_the_installation(read: dict[str, Any]) -> None:
+def test_every_use_case_has_two_dags_besides_those_of_the_installation(read: dict[str, Any]) -> None:
     assert read["errors"] == {}
     of_use_cases = {f"{u.name}_{kind}" for u in ALL for kind in ("ingest", "train")}
     assert set(read["dags"]) == of_use_cases | {"dosel_messages", "dosel_retention", "dosel_ledgers"}
@@ -83,18 +83,18 @@ def test_messages_are_delivered_every_five_minutes_if_there_is_a_target(read: di
     assert dag["tasks"].keys() == {"deliver"}
 
 
-def test_every_task_that_fails_for_good_is_reported(read: dict[str, Any]) -> None:
+def test_every_task_reports_its_final_failure(read: dict[str, Any]) -> None:
     tasks = [task for dag in read["dags"].values() for task in dag["tasks"].values()]
     assert all(task["on_failure"] == ["report_failure"] for task in tasks)
 
 
-def test_reading_them_imports_nothing_heavy(read: dict[str, Any]) -> None:
-    """Airflow reads the file again before each task; measured, these imports take it from 0.7 s to 6.5 s."""
+def test_parsing_the_dags_imports_nothing_heavy(read: dict[str, Any]) -> None:
+    """Airflow parses the file before each task; heavy imports would make that 6.5 s instead of 0.7 s."""
     assert read["heavy"] == []
 
 
 @pytest.mark.parametrize("use_case", ALL, ids=lambda u: u.name)
-def test_the_ingest_pulls_then_scores_then_announces(read: dict[str, Any], use_case: Any) -> None:
+def test_the_ingest_dag_pulls_scores_and_announces_in_order(read: dict[str, Any], use_case: Any) -> None:
     dag = read["dags"][f"{use_case.name}_ingest"]
     assert dag["schedule"] == "DeltaTriggerTimetable"
     between = {"score": ["pull"]} | ({"process": ["score"]} if use_case.processed else {})
@@ -104,12 +104,12 @@ def test_the_ingest_pulls_then_scores_then_announces(read: dict[str, Any], use_c
         "announce": list(between)[-1:],
     }
     assert dag["tasks"]["announce"]["outlets"] == [f"{use_case.name}_clean"]
-    # A pull that found nothing new is skipped; rows that an earlier run left untrained are announced all the same.
+    # A pull without new batches is skipped; rows that no training used yet are announced all the same.
     assert {dag["tasks"][name]["trigger_rule"] for name in (*between, "announce")} == {"none_failed"}
 
 
 @pytest.mark.parametrize("use_case", ALL, ids=lambda u: u.name)
-def test_the_training_starts_on_the_clean_rows_and_ends_at_the_api(read: dict[str, Any], use_case: Any) -> None:
+def test_the_training_dag_starts_on_clean_rows_and_ends_at_the_api(read: dict[str, Any], use_case: Any) -> None:
     dag = read["dags"][f"{use_case.name}_train"]
     assert dag["starts_on"] == [f"{use_case.name}_clean"]
     assert {name: task["upstream"] for name, task in dag["tasks"].items()} == {

@@ -1,4 +1,4 @@
-"""The contract of the course's data API, row by row, against a real server process."""
+"""The contract of the course's data API, tested against a real server process."""
 
 import json
 import os
@@ -25,19 +25,19 @@ GROUPS = range(1, 11)
 
 
 class Server:
-    """A data API of its own process; `state` is its folder."""
+    """A data API in its own process; `state` is its folder."""
 
     def __init__(self, state: Path, **environment: str) -> None:
         self.state = state
         self.process = start(state, **environment)
         assert self.process.stderr is not None
-        said = []
+        output = []
         for line in self.process.stderr:
-            said.append(line)
+            output.append(line)
             if running := re.search(r"running on (http://127\.0\.0\.1:\d+)", line):
                 break
         else:
-            raise AssertionError("".join(said))
+            raise AssertionError("".join(output))
         self.client = httpx.Client(base_url=running[1], timeout=30)
         assert self.client.get("/health").json()["status"] == "ok"
 
@@ -60,7 +60,7 @@ class Server:
 def start(state: Path, **environment: str) -> "subprocess.Popen[str]":
     ours = {name.upper() for name in Settings.model_fields}
     clean = {name: value for name, value in os.environ.items() if name not in ours}
-    # Port 0 of 127.0.0.1: the system chooses, the log tells which.
+    # With port 0, the system chooses a port, which the log names.
     return subprocess.Popen(
         [sys.executable, "-m", "uvicorn", *["--factory", "external.main:create_app", "--no-access-log", "--port", "0"]],
         cwd=ROOT,
@@ -84,14 +84,14 @@ def serving(state: Path, **environment: str) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Each call is the next batch; tests restart the group they use."""
+    """A server of which each call returns the next batch; tests restart the group that they use."""
     with serving(tmp_path_factory.mktemp("embedded")) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def windowed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A batch lasts 300 s, as in Compose."""
+    """A server with a window of 300 s for each batch, as in Compose."""
     with serving(tmp_path_factory.mktemp("windowed"), MIN_UPDATE_TIME="300") as server:
         yield server
 
@@ -104,7 +104,7 @@ def test_the_root_names_the_project(embedded: Server) -> None:
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_ten_batches_and_then_the_sentence(embedded: Server, group: int) -> None:
+def test_a_group_gets_ten_batches_and_then_400(embedded: Server, group: int) -> None:
     embedded.restart(group)
     for number in range(1, 11):
         answer = embedded.data(group)
@@ -140,7 +140,7 @@ def test_an_unknown_parameter_is_ignored(embedded: Server) -> None:
 
 @pytest.mark.parametrize("path", ["/data", "/restart_data_generation"])
 @pytest.mark.parametrize("group", ["0", "11", "-1", "99999999999999999999"])
-def test_no_such_group(embedded: Server, path: str, group: str) -> None:
+def test_an_unknown_group_gets_400(embedded: Server, path: str, group: str) -> None:
     answer = embedded.client.get(path, params={"group_number": group})
     assert (answer.status_code, answer.json()) == (400, NO_SUCH_GROUP)
     assert NO_SUCH_GROUP["detail"].encode() in answer.content
@@ -148,11 +148,11 @@ def test_no_such_group(embedded: Server, path: str, group: str) -> None:
 
 @pytest.mark.parametrize("path", ["/data", "/restart_data_generation"])
 @pytest.mark.parametrize("query", ["", "?group_number=", "?group_number=six", "?group_number=6.5"])
-def test_no_integer(embedded: Server, path: str, query: str) -> None:
+def test_a_group_that_is_no_integer_gets_422(embedded: Server, path: str, query: str) -> None:
     assert embedded.client.get(path + query).status_code == 422
 
 
-def test_restart_begins_again_under_another_epoch(embedded: Server) -> None:
+def test_restart_begins_again_with_a_new_epoch(embedded: Server) -> None:
     embedded.restart(2)
     epochs = [embedded.data(2).headers["X-Epoch"] for _ in range(11)]
     assert len(set(epochs)) == 1
@@ -186,7 +186,7 @@ def test_fifty_clients_share_ten_batches(embedded: Server) -> None:
     assert set(embedded.timestamps()) == {str(group) for group in GROUPS}
 
 
-def test_within_the_window_the_batch_stays_and_the_sample_changes(windowed: Server) -> None:
+def test_calls_within_the_window_get_new_samples_of_the_same_batch(windowed: Server) -> None:
     windowed.restart(5)
     answers = [windowed.data(5).json() for _ in range(3)]
     assert [answer["batch_number"] for answer in answers] == [1, 1, 1]
@@ -211,7 +211,7 @@ def test_health_names_the_source_of_the_rows(windowed: Server) -> None:
     }
 
 
-def test_a_declared_drift_starts_at_its_batch_and_health_names_it(tmp_path: Path) -> None:
+def test_drift_starts_at_the_configured_batch_and_health_names_it(tmp_path: Path) -> None:
     with ExitStack() as servers:
         good = servers.enter_context(serving(tmp_path / "good"))
         bad = servers.enter_context(serving(tmp_path / "bad", DATA_API_DRIFT="batch=3,kind=concept,size=0.4"))
@@ -228,7 +228,7 @@ def test_a_kill_loses_neither_batch_nor_epoch(tmp_path: Path) -> None:
     server.stop(signal.SIGKILL)
     assert json.loads((tmp_path / "timestamps.json").read_text()) == state
 
-    # A file the kill left half written is of no consequence.
+    # A file that was half written at the kill is ignored.
     (tmp_path / "timestamps.new").write_text('{"1": [17')
     with serving(tmp_path) as again:
         after = again.data(10)
@@ -243,8 +243,8 @@ NAMINGS: dict[str, tuple[str, Callable[[int], str]]] = {
 
 
 @pytest.mark.parametrize("slice_by", ["batch", "group"])
-def test_slices_classes_and_namings_as_declared(tmp_path: Path, slice_by: str) -> None:
-    """A CSV of 100 rows whose elevation tells where a row stands; Cover_Type runs through its classes."""
+def test_slices_class_codes_and_soil_names_follow_the_settings(tmp_path: Path, slice_by: str) -> None:
+    """The CSV has 100 rows; the elevation encodes a row's position, and Cover_Type cycles through its classes."""
     served, name_soil = NAMINGS[slice_by]
     soil = {"group": 7745, "batch": 29}[slice_by]
     lines = (f"{2000 + n},1,2,3,-4,5,6,7,8,9,RAWAH,{name_soil(soil)},{n % 7 + (served == 'uci')}" for n in range(100))
@@ -268,7 +268,7 @@ def test_slices_classes_and_namings_as_declared(tmp_path: Path, slice_by: str) -
             assert {tuple(row[10:12]) for row in rows} == {("Rawah", "C7745")}
 
 
-def test_equal_seeds_sample_equally(tmp_path: Path) -> None:
+def test_equal_seeds_give_equal_samples(tmp_path: Path) -> None:
     samples = []
     with ExitStack() as servers:
         for name, seed in (("a", "7"), ("b", "7"), ("c", "8")):
@@ -286,18 +286,18 @@ def test_a_failed_start_prints_one_line(tmp_path: Path, variable: str, value: st
     if variable == "DATA_API_STATE_DIR":
         value = str(tmp_path / value)
     process = start(tmp_path / "state", **{variable: value})
-    _, said = process.communicate()
+    _, output = process.communicate()
     holder.close()
     assert process.returncode != 0
-    assert variable in said
-    assert said.count("\n") == 1
+    assert variable in output
+    assert output.count("\n") == 1
 
 
 def number(turn: Position) -> int:
     return turn.batch
 
 
-def test_a_sample_that_fails_is_not_counted(tmp_path: Path) -> None:
+def test_a_failed_sample_does_not_change_the_state(tmp_path: Path) -> None:
     def fail(turn: Position) -> int:
         raise RuntimeError(turn)
 
@@ -309,7 +309,7 @@ def test_a_sample_that_fails_is_not_counted(tmp_path: Path) -> None:
     assert state.take(1, number) == 1
 
 
-def test_only_more_than_the_window_advances(tmp_path: Path) -> None:
+def test_the_next_batch_starts_only_after_the_window(tmp_path: Path) -> None:
     now = 1_000.0
     state = State(tmp_path, 300, clock=lambda: now)
     assert state.take(1, lambda turn: (turn.batch, turn.draw)) == (1, 0)
@@ -320,8 +320,8 @@ def test_only_more_than_the_window_advances(tmp_path: Path) -> None:
     assert state.take(2, number) == 1
 
 
-def test_the_tenth_batch_is_given_once(tmp_path: Path) -> None:
-    """Even within its window: the call that reaches ten answers, each later one does not."""
+def test_the_tenth_batch_is_delivered_once(tmp_path: Path) -> None:
+    """Also within its window, only the call that reaches batch ten gets it, and later calls do not."""
     (tmp_path / "timestamps.json").write_text('{"1": [5.0, 9]}')
     state = State(tmp_path, 300, clock=lambda: 1_000.0)
     assert state.take(1, number) == 10
@@ -330,7 +330,7 @@ def test_the_tenth_batch_is_given_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lost", ["timestamps.json", "generations.json"])
-def test_a_state_file_deleted_changes_the_epoch(tmp_path: Path, lost: str) -> None:
+def test_deleting_the_state_file_changes_the_epoch(tmp_path: Path, lost: str) -> None:
     state = State(tmp_path, 0)
     before = state.take(1, lambda turn: turn.epoch)
     state.close()
@@ -341,7 +341,7 @@ def test_a_state_file_deleted_changes_the_epoch(tmp_path: Path, lost: str) -> No
 
 
 @pytest.mark.parametrize("damage", ["", "[]", '{"11": [0, -1]}', '{"1": [0, 11]}', '{"1": "ten"}'])
-def test_a_damaged_state_file_ends_the_start(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_state_file_stops_the_start(tmp_path: Path, damage: str) -> None:
     (tmp_path / "timestamps.json").write_text(damage)
     with pytest.raises(StartError, match=r"DATA_API_STATE_DIR: .*timestamps\.json is damaged"):
         State(tmp_path, 0)

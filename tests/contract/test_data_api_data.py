@@ -1,4 +1,4 @@
-"""What the data API serves: the generator's statistics and how much can be learned, CSVs, the download."""
+"""The rows of the data API: the generator's statistics, CSV files and the download."""
 
 import signal
 import subprocess
@@ -78,7 +78,7 @@ def test_class_means_are_near_the_published_means(
     np.testing.assert_allclose(rows.groupby(COVER)[column].mean(), means, atol=tolerance)
 
 
-def test_columns_depend_on_each_other(rows: pd.DataFrame) -> None:
+def test_columns_are_correlated_as_published(rows: pd.DataFrame) -> None:
     assert (rows["Vertical_Distance_To_Hydrology"] < 0).mean() == pytest.approx(0.068, abs=0.01)
     ranks = rows[list(NUMERIC)].rank()
     for one, other, lowest, highest in (
@@ -87,7 +87,7 @@ def test_columns_depend_on_each_other(rows: pd.DataFrame) -> None:
         ("Hillshade_9am", "Hillshade_3pm", -0.95, -0.6),
     ):
         assert lowest < ranks[one].corr(ranks[other]) < highest
-    # Soils keep to their areas: C2717 lies in Cache only, C7745 never does.
+    # Soils depend on the area: C2717 occurs in Cache only, and C7745 never does.
     assert set(rows.loc[rows[SOIL] == soil_number("C2717"), WILDERNESS]) == {4}
     assert 4 not in set(rows.loc[rows[SOIL] == soil_number("C7745"), WILDERNESS])
 
@@ -104,7 +104,7 @@ def test_generation_is_seeded() -> None:
 
 
 @pytest.mark.parametrize("count", [11_620, pytest.param(116_203, marks=pytest.mark.soak)])
-def test_the_forest_of_the_course_learns_and_no_column_suffices(count: int) -> None:
+def test_a_forest_learns_from_generated_rows_and_no_single_column_suffices(count: int) -> None:
     table = generate(count, 1)
     parts = train_test_split(table.drop(columns=COVER), table[COVER], test_size=0.2, random_state=0)
     known, held_out, known_class, held_out_class = parts
@@ -125,7 +125,7 @@ def test_the_forest_of_the_course_learns_and_no_column_suffices(count: int) -> N
 @pytest.mark.parametrize(
     ("size", "fraction", "expected"), [(581_012, 0.1, 5_810), (581_012, 1.0, 58_101), (1_000, 0.29, 29), (10, 0.1, 1)]
 )
-def test_sample_sizes(size: int, fraction: float, expected: int) -> None:
+def test_a_sample_has_the_configured_share_of_its_slice(size: int, fraction: float, expected: int) -> None:
     table = pd.DataFrame({"position": np.arange(size)})
     sample = draw(table, 9, fraction, (0,))
     assert len(sample) == expected
@@ -134,18 +134,18 @@ def test_sample_sizes(size: int, fraction: float, expected: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["C7745", "c7745", "7745", "ELU7745", "29", "Soil_Type29", "soil type 29", " 29 "])
-def test_soil_namings(text: str) -> None:
+def test_every_spelling_of_a_soil_type_is_read(text: str) -> None:
     assert soil_number(text) == 29
 
 
 @pytest.mark.parametrize("text", ["", "C9999", "C29", "0029", "0", "41", "C", "soil", "7745x", "-1"])
-def test_no_soil(text: str) -> None:
+def test_an_unknown_soil_type_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="no soil type"):
         soil_number(text)
 
 
 @pytest.mark.parametrize("text", ["Commanche", "COMANCHE", "Comanche Peak", "3", "Wilderness_Area3"])
-def test_area_namings(text: str) -> None:
+def test_every_spelling_of_an_area_is_read(text: str) -> None:
     assert area_number(text) == 3
 
 
@@ -157,7 +157,7 @@ def test_a_csv_may_have_a_header_in_any_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("header", ["", ",".join([*NUMERIC, *(f"flag{n}" for n in range(44)), COVER]) + "\n"])
-def test_a_csv_may_be_ucis_own(tmp_path: Path, header: str) -> None:
+def test_the_csv_published_by_uci_is_read(tmp_path: Path, header: str) -> None:
     path = tmp_path / "covtype.data"
     flags = ["1" if n in (0, 4 + 28) else "0" for n in range(44)]
     path.write_text(header + ",".join([*GOOD.split(",")[:10], *flags, "5"]) + "\n")
@@ -200,7 +200,7 @@ def test_an_invalid_csv_gets_an_error_with_file_line_and_column(
         (",".join([*COLUMNS[:-1], "Class"]).encode(), r"line 1: not the columns of Covertype \('Class'\)"),
     ],
 )
-def test_a_file_that_cannot_be_served(tmp_path: Path, content: bytes, message: str) -> None:
+def test_an_invalid_file_stops_the_start(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "rows.csv"
     path.write_bytes(content)
     with pytest.raises(StartError, match=message):
@@ -224,7 +224,7 @@ def test_a_file_that_cannot_be_served(tmp_path: Path, content: bytes, message: s
         ("SLICE_BY", "day"),
     ],
 )
-def test_a_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+def test_an_invalid_setting_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
     monkeypatch.setenv(variable, value)
     with pytest.raises(StartError) as error:
         read_settings()
@@ -232,7 +232,7 @@ def test_a_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, 
     assert "\n" not in str(error.value)
 
 
-def test_settings_left_empty_are_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_settings_have_their_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in Settings.model_fields:
         monkeypatch.setenv(name.upper(), "")
     settings = read_settings()
@@ -241,14 +241,14 @@ def test_settings_left_empty_are_the_defaults(monkeypatch: pytest.MonkeyPatch) -
 
 
 def fetched(path: Path, count: int) -> None:
-    """Leaves at `path` what the child leaves after a download of `count` rows."""
+    """Write the file that the child process leaves at `path` after a download of `count` rows."""
     features = np.zeros((count, 54))
     features[:, 0] = 2000 + np.arange(count)
     features[:, [10, 14 + 28]] = 1
     save(path, features, np.full(count, 5))
 
 
-def test_the_download_is_served_and_kept(tmp_path: Path) -> None:
+def test_downloaded_rows_are_served_and_cached(tmp_path: Path) -> None:
     asked = []
 
     def fetch(target: Path, seconds: float) -> None:
@@ -272,7 +272,7 @@ def test_a_broken_cache_is_downloaded_again(tmp_path: Path) -> None:
     assert load(settings, lambda target, _: fetched(target, 60)).rows.shape == (60, 13)
 
 
-def test_without_a_download_rows_are_generated(tmp_path: Path) -> None:
+def test_rows_are_generated_when_the_download_fails(tmp_path: Path) -> None:
     def fetch(target: Path, seconds: float) -> None:
         raise DownloadError("no network")
 
@@ -280,25 +280,25 @@ def test_without_a_download_rows_are_generated(tmp_path: Path) -> None:
     assert (data.source, len(data.rows), data.note) == ("generated", 100, "fetch_covtype: no network")
 
 
-def test_the_child_is_ended_when_its_time_is_up() -> None:
+def test_the_child_process_is_stopped_at_its_time_limit() -> None:
     begun = monotonic()
     with pytest.raises(DownloadError, match=r"took more than 0\.5 s"):
         run_child((sys.executable, "-c", "import signal; signal.pause()"), 0.5)
     assert monotonic() - begun < 5
 
 
-def test_the_child_ends_itself_after_its_time_limit(tmp_path: Path) -> None:
+def test_the_child_process_exits_by_itself_after_its_time_limit(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "external.download", str(tmp_path), "0.01"]
     child = subprocess.run(command, cwd=ROOT, check=False)
     assert child.returncode == -signal.SIGALRM
 
 
-def test_a_child_that_fails_says_why() -> None:
+def test_a_failed_child_process_reports_the_reason() -> None:
     with pytest.raises(DownloadError, match="the download failed: full disk"):
         run_child((sys.executable, "-c", "import sys; sys.exit('full disk')"), 30)
 
 
-def test_half_a_download_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_incomplete_download_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def cut_short(command: tuple[str, ...], seconds: float) -> None:
         (Path(command[3]) / "half").write_text("half")
         raise DownloadError("cut short")
@@ -312,13 +312,13 @@ def test_half_a_download_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_an_unreachable_archive_is_detected_quickly() -> None:
     begun = monotonic()
-    # Port 9 of this machine: nothing listens there.
+    # Nothing listens at port 9 of this machine.
     with pytest.raises(DownloadError, match=r"127\.0\.0\.1 does not answer"):
         probe(3.0, proxies=lambda: {"https": "http://127.0.0.1:9"})
     assert monotonic() - begun < 3.5
 
 
-def test_a_host_that_never_answers_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_host_is_given_up_at_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     end = Event()
 
     def connect(*_: object, **__: object) -> None:
@@ -334,12 +334,12 @@ def test_a_host_that_never_answers_is_not_waited_for(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("values", [np.zeros((5, 12)), np.full((5, 13), 40_000)])
-def test_only_tables_of_thirteen_small_numbers_are_rows(values: np.ndarray) -> None:
+def test_a_downloaded_table_of_another_shape_or_range_is_refused(values: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"expected|outside"):
         coded(values)
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the sample of real rows is not on this machine")
-def test_real_rows_are_read_and_written_unchanged() -> None:
+def test_published_rows_are_unchanged_after_reading_and_writing() -> None:
     lines = SHARED.read_text(encoding="utf-8").splitlines()[1:]
     assert as_words(read_csv(SHARED, "uci"), 1) == [line.split(",") for line in lines]

@@ -1,4 +1,4 @@
-"""Events over HTTP: newest first, by pages, with where to look and what to type."""
+"""Events over HTTP: newest first, in pages, each with a link and a command."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -30,7 +30,7 @@ def client(install: Install) -> TestClient:
     return client_of(settings)
 
 
-def test_events_are_listed_newest_first_and_by_pages(client: TestClient) -> None:
+def test_events_are_listed_newest_first_in_pages(client: TestClient) -> None:
     body = client.get("/events?limit=2").json()
     document = client.get("/openapi.json").json()
     jsonschema.validate(body, {"$ref": "#/components/schemas/Events", "components": document["components"]})
@@ -47,23 +47,23 @@ def test_events_are_listed_newest_first_and_by_pages(client: TestClient) -> None
     )
 
 
-def test_events_of_one_use_case(client: TestClient) -> None:
+def test_events_can_be_filtered_by_use_case(client: TestClient) -> None:
     [event] = client.get("/events?use_case=penguins").json()["events"]
     assert event["incident"] == "incident 1"
 
 
-def test_a_use_case_that_is_not_there_is_404(client: TestClient) -> None:
+def test_an_unknown_use_case_gets_404(client: TestClient) -> None:
     response = client.get("/events?use_case=none")
     assert (response.status_code, response.headers["content-type"]) == (404, "application/problem+json")
     assert response.json()["detail"] == f"no use case 'none'; there are: {', '.join(u.name for u in ALL)}"
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=1001", "before=0", "before=x", f"before={2**63}"])
-def test_a_query_that_makes_no_sense_is_422(query: str, client: TestClient) -> None:
+def test_an_invalid_query_gets_422(query: str, client: TestClient) -> None:
     assert client.get(f"/events?{query}").status_code == 422
 
 
-def test_a_data_store_that_is_not_there_is_503(install: Install) -> None:
+def test_an_unreachable_data_store_gets_503(install: Install) -> None:
     settings = install(warehouse_url="mysql+pymysql://someone:hush@127.0.0.1:1/datadb").settings
     response = client_of(settings).get("/events")
     assert response.status_code == 503
@@ -71,9 +71,9 @@ def test_a_data_store_that_is_not_there_is_503(install: Install) -> None:
 
 
 class TestStale:
-    """The follower's event when it loses Production."""
+    """The event that the follower writes when it cannot reach the registry."""
 
-    def test_is_written_once_for_each_period_that_lasts(
+    def test_event_is_written_once_for_each_long_period(
         self, install: Install, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         here, watch, slot, clock = stale_parts(install, monkeypatch)
@@ -97,7 +97,7 @@ class TestStale:
             watch.watch(slot)
         assert len(store.newest(10)) == 2
 
-    def test_is_written_at_the_end_if_the_data_store_was_away(
+    def test_event_is_written_at_the_end_if_the_data_store_was_down(
         self, install: Install, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         here, watch, slot, clock = stale_parts(install, monkeypatch)
@@ -121,7 +121,7 @@ def _away(*_: object) -> bool:
 def stale_parts(
     install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Installation, StaleEvents, Slot, Callable[[float], None]]:
-    """An installation, what watches its slots, a slot that waits for the registry, and a clock to set."""
+    """An installation, its watch over slots, a slot that waits for the registry, and a settable clock."""
     here = install()
     start = datetime(2026, 11, 26, tzinfo=UTC)
     now = [start]

@@ -1,4 +1,4 @@
-"""Explanations over HTTP: one model for all of an answer, and every refusal that a prediction has."""
+"""Explanations over HTTP: one model for the whole answer, and the same refusals as predictions."""
 
 import json
 import threading
@@ -51,7 +51,7 @@ def api(installed: Installation) -> Iterator[TestClient]:
         yield client
 
 
-def test_an_explanation_is_of_the_prediction_and_names_its_model(api: TestClient) -> None:
+def test_an_explanation_belongs_to_the_prediction_and_names_its_model(api: TestClient) -> None:
     predicted = api.post("/predict", json=EXAMPLE).json()
     found = api.post(PATH, json=EXAMPLE).raise_for_status().json()
     assert {name: found[name] for name in predicted} == predicted
@@ -64,7 +64,7 @@ def test_an_explanation_is_of_the_prediction_and_names_its_model(api: TestClient
     assert {c["feature"]: c["value"] for c in parts["features"]} == EXAMPLE
 
 
-def test_contributions_which_take_time_can_be_left_out(api: TestClient) -> None:
+def test_slow_contributions_can_be_left_out(api: TestClient) -> None:
     whole, found = (
         api.post(PATH, params={"contributions": wanted}, json=EXAMPLE).raise_for_status().json()
         for wanted in (True, False)
@@ -75,7 +75,7 @@ def test_contributions_which_take_time_can_be_left_out(api: TestClient) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 5, 50])
-def test_the_nearest_rows_are_listed_with_their_classes_and_places(api: TestClient, count: int) -> None:
+def test_the_nearest_rows_are_listed_with_their_classes_and_positions(api: TestClient, count: int) -> None:
     found = api.post(PATH, params={"neighbours": count}, json=EXAMPLE).raise_for_status().json()
     near = found["neighbours"]
     assert len(near) == count
@@ -83,7 +83,7 @@ def test_the_nearest_rows_are_listed_with_their_classes_and_places(api: TestClie
     assert all(n["label"] == COVERTYPE.target.labels[n["prediction"]] for n in near)
     assert all(list(n["row"]) == list(COVERTYPE.feature_names) for n in near)
     assert all(isinstance(n["row"][COVERTYPE.numbers[0].name], int) for n in near)
-    # All 200 training rows are in the picture, so the neighbours are, too.
+    # The picture contains all 200 training rows, and so the neighbours.
     pictured = [(point["x"], point["y"], point["label"]) for point in found["projection"]["sample"]]
     assert len(pictured) == 200
     assert {(n["x"], n["y"], n["label"]) for n in near} <= set(pictured)
@@ -106,7 +106,7 @@ def test_explain_refuses_a_body_with_the_same_error_as_predict(api: TestClient, 
 
 
 @pytest.mark.parametrize(
-    ("path", "content", "content_type", "status", "words"),
+    ("path", "content", "content_type", "status", "message"),
     [
         (PATH, '{"Slope": 1,', "application/json", 400, "at line 1"),
         (PATH, json.dumps(EXAMPLE | {"Soil_Type": "x" * 70_000}), "application/json", 400, "longer than 65,536"),
@@ -121,14 +121,14 @@ def test_explain_refuses_a_body_with_the_same_error_as_predict(api: TestClient, 
     ],
 )
 def test_every_refusal_is_a_problem_document(
-    api: TestClient, path: str, content: str, content_type: str, status: int, words: str
+    api: TestClient, path: str, content: str, content_type: str, status: int, message: str
 ) -> None:
     response = api.post(path, content=content, headers={"Content-Type": content_type})
     assert (response.status_code, response.headers["content-type"]) == (status, PROBLEM)
-    assert words in response.json()["detail"]
+    assert message in response.json()["detail"]
 
 
-def test_a_version_may_be_named_so_that_no_other_is_explained(api: TestClient) -> None:
+def test_a_request_can_name_the_version_to_explain(api: TestClient) -> None:
     assert api.post(PATH, params={"version": 1}, json=EXAMPLE).raise_for_status().json()["model"]["version"] == 1
 
 
@@ -141,7 +141,7 @@ def test_explain_without_a_model_gets_503_with_the_reason(install: Install) -> N
         assert f"{COVERTYPE.name}_train" in response.json()["detail"]
 
 
-def test_a_version_without_its_training_rows_predicts_and_says_why_it_cannot_explain(install: Install) -> None:
+def test_a_version_without_training_rows_predicts_and_reports_why_it_cannot_explain(install: Install) -> None:
     here = install()
     here.promote(here.good[1])
     with serving(here.settings) as client:
@@ -152,18 +152,18 @@ def test_a_version_without_its_training_rows_predicts_and_says_why_it_cannot_exp
         assert version_of(client) == 1
 
 
-def nothing_behind(_: Settings) -> Registry:
+def without_stores(_: Settings) -> Registry:
     raise WarehouseError("all of it is gone")
 
 
-def test_a_restarted_api_explains_from_its_own_disk_and_says_that_it_may_be_stale(install: Install) -> None:
+def test_a_restarted_api_explains_from_its_cache_marked_stale(install: Install) -> None:
     here = install(in_production=True)
     with serving(here.settings) as client:
         wait_until(lambda: version_of(client) == 1)
         wait_until(lambda: client.post(PATH, json=EXAMPLE).is_success)
         fresh = client.post(PATH, json=EXAMPLE)
     assert "x-model-stale" not in fresh.headers
-    app = build_app(here.settings, ModelFollower(here.settings, ALL, nothing_behind), ALL, DEFAULT)
+    app = build_app(here.settings, ModelFollower(here.settings, ALL, without_stores), ALL, DEFAULT)
     with running(app) as client:
         wait_until(lambda: client.get("/readyz").is_success)
         again = client.post(PATH, json=EXAMPLE).raise_for_status()
@@ -172,8 +172,8 @@ def test_a_restarted_api_explains_from_its_own_disk_and_says_that_it_may_be_stal
 
         [rows] = here.settings.home.glob("serving/*/*/1/files/extra_files/reference.parquet")
         rows.write_bytes(rows.read_bytes() + b"\0")
-    with running(build_app(here.settings, ModelFollower(here.settings, ALL, nothing_behind), ALL, DEFAULT)) as client:
-        # What was tampered with is not used: neither to explain nor to predict.
+    with running(build_app(here.settings, ModelFollower(here.settings, ALL, without_stores), ALL, DEFAULT)) as client:
+        # Tampered files are used neither to explain nor to predict.
         wait_until(lambda: "all of it is gone" in client.get("/readyz").text)
         assert client.post(PATH, json=EXAMPLE).status_code == 503
 
@@ -195,7 +195,7 @@ def test_training_rows_are_not_exposed_unless_the_declaration_allows(
         assert schemas.keys().isdisjoint({"CovertypeValues", "Neighbour", "PrincipalComponents", "SamplePoint"})
 
 
-def test_explanations_of_a_closed_use_case_are_limited_for_each_client(install: Install) -> None:
+def test_explanations_of_a_closed_use_case_have_a_rate_limit_per_client(install: Install) -> None:
     here = install(in_production=True, explain_rate=0.001)
     closed = (replace(COVERTYPE, expose_training_rows=False),)
     with running(build_app(here.settings, ModelFollower(here.settings, closed), closed, closed[0])) as client:

@@ -1,4 +1,4 @@
-"""`POST /feedback`: the truth about answers counts once, and all of a call is stored or none."""
+"""`POST /feedback`: each truth counts once, and a request is stored completely or not at all."""
 
 import json
 from collections.abc import Iterator
@@ -35,13 +35,13 @@ def client(here: Installation) -> Iterator[TestClient]:
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unknown ids are looked for as often, and sooner; what is in the queue is written within a second."""
+    """Shorten the pauses between lookups of unknown ids; the log writes its queue within a second."""
     monkeypatch.setattr(feedback, "LOOKS", 20)
     monkeypatch.setattr(feedback, "PAUSE_SECONDS", 0.1)
 
 
 def ask(client: TestClient) -> str:
-    """The request id of a new answer."""
+    """Request a prediction and return its request id."""
     return str(client.post("/predict", json=EXAMPLE).raise_for_status().headers["x-dosel-request-id"])
 
 
@@ -56,15 +56,13 @@ def counts(answer: Any) -> tuple[int, int, int, int]:
 
 
 def stored(here: Installation) -> tuple[int, int]:
-    """Rows of feedback, and labelled rows."""
+    """The numbers of feedback rows and labelled rows."""
     with connect(here.settings.warehouse_url).connect() as connection:
         rows = connection.scalar(select(func.count()).select_from(FEEDBACK))
         return rows or 0, connection.scalar(select(func.coalesce(func.sum(TRUTHS.c.rows), 0))) or 0
 
 
-def test_truth_is_accepted_right_after_the_answer_and_the_same_again_once(
-    client: TestClient, here: Installation
-) -> None:
+def test_truth_is_accepted_right_after_the_answer_and_counts_once(client: TestClient, here: Installation) -> None:
     name, before = ask(client), stored(here)
     assert counts(client.post(URL, json=[{"request_id": name, "truth": 2}])) == (1, 0, 0, 0)
     assert counts(client.post(URL, json=[{"request_id": name, "truth": 2, "row": 1}] * 2)) == (0, 2, 0, 0)
@@ -84,14 +82,14 @@ def test_truth_about_the_version_in_production_counts_for_its_health(client: Tes
 
 
 @pytest.mark.parametrize("truth", [2, "2", 2.0, "Lodgepole Pine", " lodgepole pine "])
-def test_a_class_is_given_by_its_code_or_label(client: TestClient, truth: Any) -> None:
+def test_a_class_may_be_sent_as_its_code_or_label(client: TestClient, truth: Any) -> None:
     name = ask(client)
     assert counts(client.post(URL, json=[{"request_id": name, "truth": truth}])) == (1, 0, 0, 0)
     assert counts(client.post(URL, json=[{"request_id": name, "truth": 2}])) == (0, 1, 0, 0)
 
 
 @pytest.mark.parametrize("truth", [0, 8, 2.5, "Bonsai", "", None, True, [2], "NaN", 10**400])
-def test_another_class_is_refused_with_the_classes(client: TestClient, here: Installation, truth: Any) -> None:
+def test_an_unknown_class_is_refused_with_the_known_classes(client: TestClient, here: Installation, truth: Any) -> None:
     good, bad, before = ask(client), ask(client), stored(here)
     rows = [{"request_id": good, "truth": 2}, {"request_id": bad, "truth": truth}]
     answer = client.post(URL, content=json.dumps(rows))
@@ -102,9 +100,7 @@ def test_another_class_is_refused_with_the_classes(client: TestClient, here: Ins
     assert stored(here) == before
 
 
-def test_another_truth_for_the_same_row_is_refused_and_nothing_of_its_call_is_stored(
-    client: TestClient, here: Installation
-) -> None:
+def test_a_contradicting_truth_is_refused_with_its_whole_request(client: TestClient, here: Installation) -> None:
     first, second = ask(client), ask(client)
     client.post(URL, json=[{"request_id": first, "truth": 2}]).raise_for_status()
     before = stored(here)
@@ -117,7 +113,7 @@ def test_another_truth_for_the_same_row_is_refused_and_nothing_of_its_call_is_st
     assert stored(here) == before
 
 
-def test_an_unknown_request_is_named_and_nothing_of_its_call_is_stored(
+def test_an_unknown_request_id_is_refused_with_its_whole_request(
     client: TestClient, here: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = ask(client)
@@ -133,13 +129,13 @@ def test_an_unknown_request_is_named_and_nothing_of_its_call_is_stored(
     assert stored(here) == before
 
 
-def test_rows_of_a_batch_that_the_log_did_not_keep_are_counted(client: TestClient) -> None:
+def test_rows_of_a_batch_that_were_not_logged_are_counted(client: TestClient) -> None:
     name = ask_batch(client, 11)
     rows = [{"request_id": name, "row": row, "truth": 2} for row in range(1, 12)]
     assert counts(client.post(URL, json=rows)) == (3, 0, 0, 8)
 
 
-def test_csv_means_the_same_as_json(client: TestClient) -> None:
+def test_feedback_as_csv_equals_feedback_as_json(client: TestClient) -> None:
     name, batch = ask(client), ask_batch(client, 2)
     headers = {"Content-Type": "text/csv"}
     text = f"Truth;note;ROW;Request_ID\n2;x;;{name}\nAspen;;2;{batch}\n"
@@ -171,14 +167,12 @@ def test_csv_means_the_same_as_json(client: TestClient) -> None:
         ("text/plain", b"a", 415),
     ],
 )
-def test_what_is_no_feedback_is_refused_with_the_reason(
-    client: TestClient, kind: str, body: bytes, status: int
-) -> None:
+def test_invalid_feedback_is_refused_with_the_reason(client: TestClient, kind: str, body: bytes, status: int) -> None:
     answer = client.post(URL, content=body, headers={"Content-Type": kind})
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
     assert answer.json()["detail"]
 
 
-def test_feedback_needs_the_key_of_predictions(client: TestClient) -> None:
+def test_feedback_needs_the_same_key_as_predictions(client: TestClient) -> None:
     assert client.post(URL, json=[], headers={"X-API-Key": "another"}).status_code == 401
     assert client.post("/feedback/nothing", json=[]).status_code == 404

@@ -1,4 +1,4 @@
-"""A full disk under each store: nothing is half stored, answers go on, and all is well once there is room."""
+"""A full disk under each store: no partial writes, predictions continue, and writing resumes once there is space."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ DISK_MB = 8
 
 
 class Disk:
-    """A small file system of its own."""
+    """A small file system that a test can fill."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -56,7 +56,9 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def test_a_batch_is_stored_whole_or_not_at_all(disk: Disk, received: Callable[..., list[list[str]]]) -> None:
+def test_a_batch_is_stored_completely_or_not_at_all_on_a_full_disk(
+    disk: Disk, received: Callable[..., list[list[str]]]
+) -> None:
     engine = connect(f"sqlite:///{disk.folder / 'warehouse.db'}")
     store, rows = BatchStore(engine, COVERTYPE), received(2_000)
     checked = check(COVERTYPE, rows, "uci")
@@ -71,7 +73,9 @@ def test_a_batch_is_stored_whole_or_not_at_all(disk: Disk, received: Callable[..
     store.audit()
 
 
-def test_answers_go_on_and_their_log_waits_for_room(disk: Disk, install: Callable[..., Installation]) -> None:
+def test_predictions_continue_while_their_log_waits_for_disk_space(
+    disk: Disk, install: Callable[..., Installation]
+) -> None:
     here = install(in_production=True)
     warehouse = disk.folder / "warehouse.db"
     copy_database(here.settings.home / "warehouse.db", warehouse)
@@ -89,9 +93,7 @@ def test_answers_go_on_and_their_log_waits_for_room(disk: Disk, install: Callabl
         assert (log.stored - stored, log.dropped) == (200, 0)
 
 
-def test_without_room_for_a_copy_the_version_answers_from_memory(
-    disk: Disk, install: Callable[..., Installation]
-) -> None:
+def test_a_version_that_cannot_be_cached_answers_from_memory(disk: Disk, install: Callable[..., Installation]) -> None:
     here = install(in_production=True)
     disk.fill()
     with serving(here.settings.model_copy(update={"home": disk.folder})) as client:

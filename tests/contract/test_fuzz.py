@@ -1,4 +1,4 @@
-"""Random requests, made from the OpenAPI document; `make fuzz` sends ten thousand."""
+"""Random requests generated from the OpenAPI document; `make fuzz` sends ten thousand."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -21,7 +21,7 @@ CASES = 250
 
 
 class Started:
-    """An app that runs already: each request would start it anew."""
+    """An app that is already running; otherwise each request would start it again."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -37,10 +37,10 @@ class Started:
 
 @pytest.fixture
 def document(install: Callable[..., Installation], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The API's own description of itself, with the API behind it."""
+    """The OpenAPI document of a running API."""
     here = install(in_production=True, promote_keys=f"fuzz:{KEY}")
     here.promote_others()
-    # Almost all of the feedback names no answer, and each would be looked for during two seconds.
+    # Almost all of the feedback names no logged answer, and each lookup would take two seconds.
     monkeypatch.setattr(feedback, "PAUSE_SECONDS", 0)
     app = create_app(here.settings)
     with running(app) as client:
@@ -48,7 +48,7 @@ def document(install: Callable[..., Installation], monkeypatch: pytest.MonkeyPat
         yield schemathesis.openapi.from_asgi("/openapi.json", Started(app))
 
 
-def test_every_answer_is_as_openapi_documents_it(document: Any) -> None:
+def test_every_response_conforms_to_the_openapi_document(document: Any) -> None:
     operations = [found.ok() for found in document.get_all_operations()]
     for operation in operations:
         made = operation.as_strategy(generation_mode=GenerationMode.POSITIVE)

@@ -1,4 +1,4 @@
-"""What one client may send, in bytes, seconds and places, before the others would notice."""
+"""Limits for one client, in bytes, seconds and places, that protect the other clients."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ MOST_BODY = 100_000
 
 
 async def lengths(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers how long the body was and which headers there were."""
+    """An app that answers with the length of the body and the names of the headers."""
     request = Request(scope, receive)
     try:
         body = await request.body()
@@ -61,7 +61,7 @@ def listening(app: Any = lengths) -> Iterator[tuple[str, int]]:
 
 
 def received(connection: socket.socket) -> bytes:
-    """All that comes until the server closes the connection."""
+    """Everything received until the server closes the connection."""
     found = b""
     connection.settimeout(10)
     try:
@@ -97,24 +97,24 @@ def answer_to(address: tuple[str, int], *parts: bytes) -> bytes:
     ],
     ids=["value", "fields", "101", "whole", "path", "blank", "second", "trailer", "extension"],
 )
-def test_a_head_without_end_is_answered_431_and_closed(head: bytes) -> None:
+def test_an_endless_head_gets_431_and_is_closed(head: bytes) -> None:
     with listening() as address:
         statuses = [part[:3] for part in answer_to(address, head).split(b"HTTP/1.1 ")[1:]]
         assert statuses[-1] == b"431"
 
 
-def test_a_hundred_fields_of_together_32_kb_are_read() -> None:
+def test_a_hundred_header_fields_of_32_kb_in_total_are_accepted() -> None:
     with listening() as address:
         head = GET + b"".join(b"X-%d: %b\r\n" % (i, b"x" * 300) for i in range(97))
         assert answer_to(address, head + b"Connection: close\r\n\r\n").startswith(b"HTTP/1.1 200")
 
 
-def test_more_than_a_few_requests_ahead_of_their_answers_are_refused() -> None:
+def test_too_many_pipelined_requests_are_refused() -> None:
     with listening() as address:
         assert b"HTTP/1.1 431" in answer_to(address, (GET + b"\r\n") * 2_000)
 
 
-def test_fields_after_a_body_are_not_the_requests_own() -> None:
+def test_trailer_fields_do_not_become_headers() -> None:
     with listening() as address:
         body = b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n1\r\nx\r\n0\r\nX-API-Key: y\r\n\r\n"
         found = json.loads(answer_to(address, POST + body).rpartition(b"\r\n\r\n")[2])
@@ -141,7 +141,7 @@ def test_a_head_or_body_that_does_not_arrive_in_time_is_closed(
 
 
 @pytest.mark.parametrize("begun", [GET, b"\r\n"])
-def test_a_second_head_has_the_same_time(begun: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_limit_also_applies_to_a_second_head(begun: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.1)
     with listening() as address, socket.create_connection(address) as connection:
         connection.sendall(GET + b"\r\n")
@@ -166,7 +166,7 @@ def test_a_body_below_the_minimum_rate_is_refused(monkeypatch: pytest.MonkeyPatc
         assert found.startswith(b"HTTP/1.1 408")
 
 
-def test_a_body_above_the_minimum_rate_may_take_several_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_above_the_minimum_rate_is_accepted_for_several_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "WINDOW_SECONDS", 0.2)
     monkeypatch.setattr(protocol, "WINDOW_BYTES", 1_000)
     pause = threading.Event()
@@ -178,7 +178,7 @@ def test_a_body_above_the_minimum_rate_may_take_several_windows(monkeypatch: pyt
         assert received(connection).startswith(b"HTTP/1.1 200")
 
 
-def test_an_answer_that_the_client_does_not_read_is_aborted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_response_that_the_client_does_not_read_is_aborted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "WRITE_SECONDS", 0.1)
     ended = threading.Event()
 
@@ -207,7 +207,7 @@ def test_beyond_the_connection_limit_the_longest_waiting_connection_is_closed(mo
 
 
 @pytest.mark.parametrize("declared", [True, False])
-def test_a_body_that_is_too_large_is_refused_in_a_way_that_its_sender_can_read(declared: bool) -> None:
+def test_the_sender_of_a_too_large_body_can_read_the_413(declared: bool) -> None:
     size = 5_000_000
     kind = b"Content-Length: %d" % size if declared else b"Transfer-Encoding: chunked"
     body = b" " * size if declared else b"%x\r\n%b\r\n0\r\n\r\n" % (size, b" " * size)
@@ -219,7 +219,7 @@ def test_a_body_that_is_too_large_is_refused_in_a_way_that_its_sender_can_read(d
 # Places.
 
 
-def test_a_client_gets_half_of_the_places() -> None:
+def test_one_client_gets_at_most_half_of_the_places() -> None:
     places = Places("the queue", 4)
     places.take("one")
     places.take("one")
@@ -233,7 +233,7 @@ def test_a_client_gets_half_of_the_places() -> None:
 
 
 def asked(middleware: Any, bodies: list[list[bytes] | None], clients: Callable[[int], str]) -> list[int]:
-    """The statuses of requests that come together, each from a client, with the parts of its body."""
+    """The statuses of concurrent requests, each from one client and with the parts of its body."""
     statuses: list[int] = []
 
     async def one(number: int, parts: list[bytes] | None) -> None:
@@ -260,14 +260,14 @@ def asked(middleware: Any, bodies: list[list[bytes] | None], clients: Callable[[
         }
         await middleware(scope, receive, send)
 
-    async def together() -> None:
+    async def concurrently() -> None:
         waiting = [asyncio.create_task(one(number, parts)) for number, parts in enumerate(bodies)]
         await asyncio.wait([task for task, parts in zip(waiting, bodies, strict=True) if parts is not None])
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
 
-    asyncio.run(together())
+    asyncio.run(concurrently())
     return statuses
 
 
@@ -275,7 +275,7 @@ def limits(depth: int, shed: Callable[[], None] = lambda: None) -> RequestLimits
     return RequestLimits(lengths, Settings(queue_depth=depth), lambda _: (MOST_BODY, False), shed)
 
 
-def test_requests_beyond_the_depth_are_shed_at_once() -> None:
+def test_requests_beyond_the_queue_depth_get_503_at_once() -> None:
     shed: list[None] = []
     statuses = asked(limits(4, lambda: shed.append(None)), [[b"{}"]] * 10, str)
     assert sorted(statuses) == [200] * 4 + [503] * 6
@@ -287,18 +287,18 @@ def test_one_client_gets_at_most_half_of_the_request_queue() -> None:
     assert sorted(statuses) == [200] * 4 + [503] * 6
 
 
-def test_requests_without_their_body_take_no_place() -> None:
+def test_requests_take_no_place_before_their_body_arrives() -> None:
     assert asked(limits(4), [*[None] * 100, [b"{}"]], lambda _: "one") == [200]
 
 
-def test_bodies_of_one_client_fill_half_of_the_memory_for_bodies(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bodies_of_one_client_fill_at_most_half_of_the_memory_for_bodies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(body_limits, "RECEIVING_BYTES", 0)
     limited = RequestLimits(lengths, Settings(max_body_bytes=50_000), lambda _: (MOST_BODY, False), lambda: None)
     assert asked(limited, [[b" " * 30_000] * 2], str) == [503]
     assert asked(limited, [[b" " * 20_000] * 2], str) == [200]
 
 
-def test_the_client_that_hangs_up_is_answered_499() -> None:
+def test_a_request_of_a_disconnected_client_gets_499() -> None:
     async def gone(scope: Scope, receive: Receive, send: Send) -> None:
         with pytest.raises(HTTPException) as raised:
             await receive()
@@ -310,7 +310,7 @@ def test_the_client_that_hangs_up_is_answered_499() -> None:
 # Threads.
 
 
-def test_work_past_its_deadline_raises_too_late_and_keeps_its_place_until_done() -> None:
+def test_work_past_its_deadline_raises_and_keeps_its_place_until_done() -> None:
     async def late() -> None:
         released, queue = threading.Event(), WorkQueue("sums", 1, 1, 0.05)
         with pytest.raises(TooLate, match=r"sums take longer than 0\.05 s"):
@@ -386,6 +386,6 @@ def test_only_addresses_appended_by_trusted_proxies_are_used(trusted: str, sent:
     assert found == [seen]
 
 
-def test_proxies_that_are_no_addresses_are_refused_by_name() -> None:
+def test_trusted_proxies_that_are_no_addresses_are_refused_by_name() -> None:
     with pytest.raises(SettingsError, match="DOSEL_TRUSTED_PROXIES"):
         _ = Settings(trusted_proxies="proxy.example").proxy_networks

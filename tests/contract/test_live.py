@@ -1,4 +1,4 @@
-"""A process of the API's own: too many at once, the end of it, and two workers that follow Production each."""
+"""The API as a process: overload, shutdown, and two workers that each follow Production."""
 
 import json
 import os
@@ -31,7 +31,7 @@ BEGUN = 3
 
 @contextmanager
 def served(here: Installation, *flags: str, **environment: str) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
-    """The API as `make up` starts it, with a model that answers; gives its process and port."""
+    """The process and port of an API that runs as `make up` starts it, with a loaded model."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     command = [*API, "--port", str(port), *flags]
@@ -56,8 +56,8 @@ def answers(port: int) -> bool:
         return False
 
 
-def begun(port: int) -> HTTPConnection:
-    """A request of which half has arrived."""
+def begin_request(port: int) -> HTTPConnection:
+    """A request that has been sent in part."""
     connection = HTTPConnection("127.0.0.1", port, timeout=30)
     connection.putrequest("POST", "/predict")
     connection.putheader("Content-Type", "application/json")
@@ -66,19 +66,19 @@ def begun(port: int) -> HTTPConnection:
     return connection
 
 
-def finished(connection: HTTPConnection) -> int:
-    """The status of a request once the other half is sent."""
+def finish_request(connection: HTTPConnection) -> int:
+    """Send the rest of a request and return its status."""
     connection.send(BODY[20:])
     response = connection.getresponse()
     response.read()
     return response.status
 
 
-def test_requests_without_a_body_take_no_place_and_are_finished_on_sigterm(install: Install) -> None:
+def test_incomplete_requests_take_no_place_and_are_finished_on_sigterm(install: Install) -> None:
     here = install(in_production=True)
     with served(here, DOSEL_QUEUE_DEPTH="1") as (process, port), ExitStack() as stack:
         url = f"http://127.0.0.1:{port}"
-        waiting = [begun(port) for _ in range(BEGUN + 1)]
+        waiting = [begin_request(port) for _ in range(BEGUN + 1)]
         for connection in waiting:
             stack.callback(connection.close)
         assert httpx.post(f"{url}/predict", json=EXAMPLE).is_success
@@ -91,12 +91,12 @@ def test_requests_without_a_body_take_no_place_and_are_finished_on_sigterm(insta
 
         process.send_signal(signal.SIGTERM)
         wait_until(lambda: not answers(port))
-        assert [finished(connection) for connection in waiting] == [200] * len(waiting)
+        assert [finish_request(connection) for connection in waiting] == [200] * len(waiting)
         assert process.wait(timeout=30) == -signal.SIGTERM
     assert b"raceback" not in (here.settings.home / "api.log").read_bytes()
     with connect(here.settings.warehouse_url).connect() as warehouse:
         logged = warehouse.execute(select(func.count()).select_from(ANSWERS)).scalar_one()
-    # What was answered last is in the log, too.
+    # The log also has the last predictions.
     assert logged == BEGUN + 1
 
 
@@ -113,7 +113,7 @@ def two_workers(install: Install) -> Iterator[tuple[Installation, "subprocess.Po
 
 
 def seen(url: str) -> set[tuple[str, int]]:
-    """Processes and versions, by connections of their own: the system gives these to either worker."""
+    """Processes and versions that answer new connections, which the system spreads over both workers."""
     found = set()
     for _ in range(20):
         with httpx.Client(base_url=url) as client:
@@ -125,7 +125,7 @@ def seen(url: str) -> set[tuple[str, int]]:
 
 
 def figure(url: str, name: str, **labels: str) -> list[float]:
-    """The samples with these labels, as either worker gives them."""
+    """The samples of a metric with these labels, read from either worker."""
     families = text_string_to_metric_families(httpx.get(f"{url}/metrics").raise_for_status().text)
     samples = [sample for family in families for sample in family.samples if sample.name == name]
     return [sample.value for sample in samples if labels.items() <= sample.labels.items()]
@@ -134,7 +134,7 @@ def figure(url: str, name: str, **labels: str) -> list[float]:
 Workers = tuple[Installation, "subprocess.Popen[bytes]", str]
 
 
-def test_each_worker_follows_production_by_itself(two_workers: Workers) -> None:
+def test_each_worker_follows_production(two_workers: Workers) -> None:
     here, _, url = two_workers
     before = seen(url)
     number = here.promote(here.good[1])
@@ -142,7 +142,7 @@ def test_each_worker_follows_production_by_itself(two_workers: Workers) -> None:
     assert {process for process, _ in seen(url)} == {process for process, _ in before}
 
 
-def test_metrics_are_those_of_all_workers_also_of_one_that_was_killed(two_workers: Workers) -> None:
+def test_metrics_include_all_workers_also_a_killed_one(two_workers: Workers) -> None:
     here, process, url = two_workers
 
     def answered() -> float:
@@ -153,7 +153,7 @@ def test_metrics_are_those_of_all_workers_also_of_one_that_was_killed(two_worker
 
     before = answered()
     seen(url)
-    # Each of these scrapes reaches one of the workers.
+    # Each scrape reaches one of the workers.
     assert {answered() for _ in range(20)} == {before + 20}
     newest = here.registry.ledger.history(COVERTYPE.model_name)[-1].to_version
     wait_until(lambda: versions() == [newest])
@@ -162,7 +162,7 @@ def test_metrics_are_those_of_all_workers_also_of_one_that_was_killed(two_worker
     killed, survivor = workers(process)
     folder = Path(survivor.environ()[FOLDER])
     killed.kill()
-    # Its counters still count, and its gauges do not.
+    # The killed worker's counters are still included, and its gauges are not.
     wait_until(lambda: answered() >= before + 20 and not list(folder.glob(f"gauge_*_{killed.pid}.db")))
     assert list(folder.glob(f"counter_{killed.pid}.db"))
     assert versions() == [newest]

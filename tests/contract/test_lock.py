@@ -1,4 +1,4 @@
-"""The locks against what asks for them: every requirement is pinned once, hashed, and no index is named."""
+"""The lock files: every requirement is pinned and hashed, and no package index is named."""
 
 import re
 import tomllib
@@ -15,12 +15,15 @@ LOCKS = (RUNTIME, *ON_TOP.values())
 
 
 def asked_for() -> list[tuple[str, Requirement]]:
-    """What pyproject.toml asks for, with the lock that has to give it."""
+    """The requirements of pyproject.toml, each with the lock that must pin it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    assert extras.keys() == ON_TOP.keys()
+    assert extras.keys() == ON_TOP.keys() | {"cluster"}
     asked = [(RUNTIME, line) for line in project["dependencies"]]
-    asked += [(ON_TOP[extra], line) for extra, lines in extras.items() for line in lines]
+    for extra, lock in ON_TOP.items():
+        # Both have the extra `cluster` in them.
+        assert "dosel[cluster]" in extras[extra]
+        asked += [(lock, line) for line in (*extras[extra], *extras["cluster"]) if line != "dosel[cluster]"]
     return [(lock, Requirement(line)) for lock, line in asked]
 
 
@@ -42,7 +45,7 @@ def test_every_requirement_is_pinned_at_a_version_it_allows(lock: str, requireme
 
 @pytest.mark.parametrize("lock", ON_TOP.values())
 def test_runtime_packages_are_pinned_in_one_lock(lock: str) -> None:
-    """A lock repeats a package only if `requirements.lock` has it for some systems: at the same version, for more."""
+    """Another lock repeats a package only at the same version, for systems that `requirements.lock` does not cover."""
     runs, tools = pinned(RUNTIME), pinned(lock)
     twice = runs.keys() & tools.keys()
     on_some_systems = re.findall(r"^([A-Za-z0-9._-]+)==\S+ ; ", (ROOT / RUNTIME).read_text(), re.MULTILINE)
@@ -62,12 +65,12 @@ def test_every_pin_has_a_hash(lock: str) -> None:
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_no_index_is_named(lock: str) -> None:
+def test_no_package_index_is_named(lock: str) -> None:
     lines = (ROOT / lock).read_text().splitlines()
     assert [line for line in lines if "://" in line or line.lstrip().startswith(("-i", "--index", "--find"))] == []
 
 
 def test_the_lock_covers_every_supported_python_and_system() -> None:
-    """numpy has dropped a Python that is still supported here: the lock has a version for each."""
+    """The current numpy supports fewer Python versions than dosel, so the lock pins one for each."""
     assert len(pinned(RUNTIME)["numpy"]) > 1
     assert "sys_platform" in (ROOT / RUNTIME).read_text()

@@ -45,7 +45,7 @@ def here(install: Install) -> Installation:
 
 @contextmanager
 def answering(here: Installation) -> Iterator[TestClient]:
-    """The API, with everything opened that is opened at first use."""
+    """A client of an API that has already opened everything that it opens at first use."""
     app = create_app(here.settings)
     with running(app) as client:
         wait_until(lambda: version_of(client) == 1)
@@ -57,7 +57,7 @@ def answering(here: Installation) -> Iterator[TestClient]:
 
 @contextmanager
 def locked(here: Installation) -> Iterator[None]:
-    """Another process writes to the data store, and does not end."""
+    """Hold a write transaction on the data store, as another process could."""
     with closing(sqlite3.connect(here.settings.home / "warehouse.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield
@@ -77,7 +77,7 @@ def test_readers_do_not_wait_for_a_writer(here: Installation) -> None:
         assert time.monotonic() - began < 5
 
 
-def test_a_writer_that_waits_too_long_is_answered_503_and_says_why(
+def test_a_write_that_waits_too_long_gets_503_with_the_reason(
     here: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engines, "LOCK_SECONDS", 0.1)
@@ -93,7 +93,7 @@ def test_a_writer_that_waits_too_long_is_answered_503_and_says_why(
         wait_until(lambda: client.post(FEEDBACK, json=[{"request_id": late, "truth": 1}]).is_success)
 
 
-def test_a_storm_of_writers_loses_nothing(here: Installation, received: Callable[..., list[list[str]]]) -> None:
+def test_many_concurrent_writers_lose_no_rows(here: Installation, received: Callable[..., list[list[str]]]) -> None:
     url, chunks, calls = here.settings.warehouse_url, 20, 15
     second = here.registry.register(COVERTYPE, here.good[1]).version
     before = len(here.registry.ledger.history(COVERTYPE.model_name))
@@ -113,7 +113,7 @@ def test_a_storm_of_writers_loses_nothing(here: Installation, received: Callable
 
         def give_feedback(_: int) -> None:
             given = [{"request_id": predicted(client), "truth": 1}]
-            # The log may be waiting for its turn to write: the call says 404 and when to come back.
+            # While the log waits to write, the API answers 404 with Retry-After.
             wait_until(lambda: client.post(FEEDBACK, json=given).raise_for_status().is_success, 60)
 
         def promote(*versions: int) -> None:

@@ -1,4 +1,4 @@
-"""`/metrics`, what Prometheus makes of it, and the dashboards and alerts of `deploy/monitoring`."""
+"""`/metrics`, its use by Prometheus, and the dashboards and alerts of `deploy/monitoring`."""
 
 import json
 import os
@@ -65,7 +65,7 @@ def listening(app: FastAPI) -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def no_figures_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each scrape reads the data store, and waits for it as long as a slow machine needs."""
+    """Turn caching off: each scrape reads the data store, with a timeout that is enough on a slow machine."""
     monkeypatch.setattr(store_metrics, "FRESH_SECONDS", 0.0)
     monkeypatch.setattr(store_metrics, "SCRAPE_SECONDS", 60.0)
 
@@ -87,7 +87,7 @@ def of(name: str, **labels: object) -> str:
 LIVE = of("dosel_accuracy", bound="live")
 
 
-def test_the_figures_are_those_of_health_and_of_the_batch_ledger(client: httpx.Client, here: Installation) -> None:
+def test_metrics_equal_health_and_the_batch_ledger(client: httpx.Client, here: Installation) -> None:
     store = truths.TruthStore(connect(here.settings.warehouse_url))
     found = health(COVERTYPE, here.registry.ledger, store)
     assert found is not None
@@ -100,7 +100,7 @@ def test_the_figures_are_those_of_health_and_of_the_batch_ledger(client: httpx.C
         of("dosel_accuracy", bound="high"): accuracy.high,
         of("dosel_labels"): 50.0,
         of("dosel_label_coverage"): found.coverage.share,
-        # Of one class, none of 10 rows was answered right; the gate had found 90 of 100.
+        # Of one class, 0 of 10 rows were answered correctly; the gate found 90 of 100.
         of("dosel_health_state", state="harmed"): 1.0,
         of("dosel_health_state", state="unknown"): 0.0,
         'dosel_batches{outcome="stored",use_case="covertype"}': 1.0,
@@ -116,7 +116,7 @@ def test_the_figures_are_those_of_health_and_of_the_batch_ledger(client: httpx.C
     assert {name: shown.get(name) for name in expected} == expected
 
 
-def test_figures_about_a_closed_use_case_need_a_key_as_its_health_does(client: httpx.Client) -> None:
+def test_metrics_of_a_closed_use_case_need_a_key(client: httpx.Client) -> None:
     wrong = {"X-API-Key": "wrong"}
     assert not EMPLOYEES.expose_training_rows
     assert client.get(f"/use-cases/{EMPLOYEES.name}/health", headers=wrong).status_code == 401
@@ -127,7 +127,7 @@ def test_figures_about_a_closed_use_case_need_a_key_as_its_health_does(client: h
     assert LIVE in without
 
 
-def test_with_the_data_store_away_the_last_figures_are_shown_with_their_age(
+def test_the_last_values_are_shown_with_their_age_while_the_data_store_is_down(
     client: httpx.Client, monkeypatch: pytest.MonkeyPatch, server_log: pytest.LogCaptureFixture
 ) -> None:
     before = scrape(client)
@@ -147,9 +147,7 @@ def test_with_the_data_store_away_the_last_figures_are_shown_with_their_age(
     assert scrape(client)["dosel_store_up"] == 1.0
 
 
-def test_a_data_store_that_hangs_does_not_keep_a_scrape_waiting(
-    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hanging_data_store_does_not_block_a_scrape(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     before, hangs, readings = scrape(client), threading.Event(), list[int]()
     read = figures.read_figures
 
@@ -175,11 +173,11 @@ MONITORING = Path(__file__).resolve().parents[2] / "deploy" / "monitoring"
 PROMETHEUS = MONITORING / "prometheus"
 DASHBOARDS = sorted((MONITORING / "grafana" / "dashboards").glob("*.json"))
 VARIABLES = {"$__rate_interval": "10s", "$use_case": ".*"}
-"""What Grafana puts into a query."""
+"""The values that Grafana inserts into a query."""
 
 
 def program(name: str) -> str:
-    """A program of Debian's packages `prometheus` and `prometheus-alertmanager`; without it, only CI fails."""
+    """The path of a program of Debian's `prometheus` packages; without it, CI fails and other runs skip."""
     found = shutil.which(name)
     if found is None:
         missing = f"no {name} on PATH: apt-get install prometheus prometheus-alertmanager"
@@ -198,14 +196,14 @@ def program(name: str) -> str:
     ],
     ids=["configuration", "alerts", "alertmanager"],
 )
-def test_the_programs_own_checks_pass(command: list[str]) -> None:
+def test_promtool_and_amtool_accept_the_configuration(command: list[str]) -> None:
     done = subprocess.run([program(command[0]), *command[1:]], check=False, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
 def prometheus(client: httpx.Client, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A Prometheus with the repository's configuration, which scrapes this API often."""
+    """A Prometheus with the repository's configuration and a short scrape interval."""
     folder = tmp_path_factory.mktemp("prometheus")
     document = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
     document["global"] = dict.fromkeys(("scrape_interval", "scrape_timeout", "evaluation_interval"), "500ms")
@@ -245,7 +243,7 @@ def series(prometheus: httpx.Client, expression: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("file", DASHBOARDS, ids=lambda file: str(file.stem))
-def test_every_query_of_every_panel_returns_series(file: Path, prometheus: httpx.Client, client: httpx.Client) -> None:
+def test_every_dashboard_query_returns_series(file: Path, prometheus: httpx.Client, client: httpx.Client) -> None:
     queries = {
         (panel["title"], target["expr"])
         for panel in json.loads(file.read_text())["panels"]
@@ -253,7 +251,7 @@ def test_every_query_of_every_panel_returns_series(file: Path, prometheus: httpx
     }
 
     def empty() -> set[tuple[str, str]]:
-        # A rate needs requests between two scrapes: good ones and bad ones.
+        # A rate needs successful and refused requests between two scrapes.
         client.post("/predict", json=EXAMPLE).raise_for_status()
         assert client.post("/predict", json={}).status_code == 422
         return {(title, query) for title, query in queries if not series(prometheus, query)}
@@ -264,18 +262,18 @@ def test_every_query_of_every_panel_returns_series(file: Path, prometheus: httpx
         pytest.fail(f"without series: {empty()}")
 
 
-def test_every_metric_of_the_alerts_exists_and_the_harmed_version_is_the_only_alarm(prometheus: httpx.Client) -> None:
+def test_every_alert_uses_existing_metrics_and_only_the_harm_alert_fires(prometheus: httpx.Client) -> None:
     [group] = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"]
     names = {name for rule in group["rules"] for name in re.findall(r"\bdosel_\w+", rule["expr"])}
     wait_until(lambda: all(series(prometheus, name) for name in names))
     firing = 'ALERTS{alertstate="firing"}'
     wait_until(lambda: series(prometheus, firing) != [])
-    # This Prometheus has no key, so that it does not see the harm of the closed use case.
+    # This Prometheus has no key, and so does not see the harm of the closed use case.
     alarms = [(found["metric"]["alertname"], found["metric"]["use_case"]) for found in series(prometheus, firing)]
     assert alarms == [("DoselHarmed", "covertype")]
 
 
-def test_the_link_of_every_alert_names_a_section_of_the_manual() -> None:
+def test_every_alert_links_to_an_existing_section_of_the_docs() -> None:
     [group] = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"]
     for rule in group["rules"]:
         page, _, section = rule["annotations"]["link"].partition("#")

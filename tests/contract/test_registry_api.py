@@ -1,4 +1,4 @@
-"""The calls that tell of Production and move it."""
+"""The endpoints that show Production and move it."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ HISTORY = f"/models/{NAME}/history"
 
 
 def prepared(install: Callable[..., Installation]) -> Installation:
-    """Version 1 is in Production, version 2 registered; ana holds a key."""
+    """An installation with version 1 in Production, version 2 registered, and a key of ana."""
     made = install(in_production=True, promote_keys=f"ana:{'k' * 20},ben:{'b' * 20}")
     made.registry.register(COVERTYPE, made.good[1])
     return made
@@ -43,8 +43,8 @@ def api(here: Installation) -> Iterator[TestClient]:
 
 
 @pytest.fixture(scope="module")
-def unmoved(install: Callable[..., Installation]) -> Iterator[TestClient]:
-    """The same for calls that are refused: nothing of what they find changes."""
+def refusing_api(install: Callable[..., Installation]) -> Iterator[TestClient]:
+    """A client for refused requests, which all share one installation, since they change nothing."""
     with TestClient(create_app(prepared(install).settings)) as client:
         yield client
 
@@ -67,7 +67,7 @@ def test_promote_and_roll_back_change_the_version_that_answers(api: TestClient) 
     assert [e["to_version"] for e in api.get(HISTORY).json()["entries"]] == [1, 2, 1]
 
 
-def test_a_version_without_a_manifest_is_not_loaded_and_the_last_version_answers(
+def test_a_version_without_a_manifest_is_not_loaded_and_the_loaded_version_answers(
     api: TestClient, here: Installation
 ) -> None:
     assert answering(api) == 1
@@ -87,7 +87,7 @@ def test_a_version_without_a_manifest_is_not_loaded_and_the_last_version_answers
     assert "dosel vouch" in response.json()["detail"]
 
 
-def test_an_alias_moved_in_mlflow_is_followed_only_to_a_version_that_was_let_in(
+def test_an_alias_moved_in_mlflow_is_followed_only_to_a_version_that_passed_the_gate(
     api: TestClient, here: Installation
 ) -> None:
     client, registry = MlflowClient(here.store), here.registry
@@ -106,7 +106,9 @@ def test_an_alias_moved_in_mlflow_is_followed_only_to_a_version_that_was_let_in(
     assert "no manifest" in api.get(HISTORY).json()["notes"][-1]["text"]
 
 
-def test_a_familys_alias_moved_in_mlflow_changes_no_answer_and_is_put_back(api: TestClient, here: Installation) -> None:
+def test_a_familys_alias_moved_in_mlflow_is_put_back_and_changes_no_prediction(
+    api: TestClient, here: Installation
+) -> None:
     family = COVERTYPE.families[0].name
     client = MlflowClient(here.store)
     unknown = client.create_model_version(NAME, str(client.get_model_version(NAME, "1").source), here.strange)
@@ -120,7 +122,7 @@ def test_a_familys_alias_moved_in_mlflow_changes_no_answer_and_is_put_back(api: 
     ]
 
 
-def test_figures_that_were_edited_in_mlflow_are_not_shown(api: TestClient, here: Installation) -> None:
+def test_metrics_edited_in_mlflow_are_not_shown(api: TestClient, here: Installation) -> None:
     client = MlflowClient(here.store)
     client.log_metric(here.good[0], "test_accuracy", 0.9999)
     for name, edited in (
@@ -144,15 +146,15 @@ def test_figures_that_were_edited_in_mlflow_are_not_shown(api: TestClient, here:
 
 @pytest.mark.parametrize(("headers", "status"), [({}, 401), ({"X-API-Key": "wrong"}, 401), ({"X-API-Key": "é"}, 401)])
 @pytest.mark.parametrize("move", ["promote", "rollback"])
-def test_without_a_key_nothing_moves(unmoved: TestClient, move: str, headers: Any, status: int) -> None:
+def test_promotion_and_rollback_need_a_key(refusing_api: TestClient, move: str, headers: Any, status: int) -> None:
     encoded = {name: value.encode() for name, value in headers.items()}
-    response = unmoved.post(f"/models/{NAME}/{move}", headers=encoded, json={"version": 2, "reason": "x"})
+    response = refusing_api.post(f"/models/{NAME}/{move}", headers=encoded, json={"version": 2, "reason": "x"})
     assert response.status_code == status
     assert "X-API-Key" in response.json()["detail"]
-    assert len(unmoved.get(HISTORY).json()["entries"]) == 1
+    assert len(refusing_api.get(HISTORY).json()["entries"]) == 1
 
 
-def test_without_promote_keys_promotions_over_http_are_forbidden(install: Callable[..., Installation]) -> None:
+def test_promotions_over_http_are_forbidden_without_promote_keys(install: Callable[..., Installation]) -> None:
     with TestClient(create_app(install().settings)) as client:
         response = client.post(f"/models/{NAME}/rollback", headers=KEY, json={})
         assert response.status_code == 403
@@ -160,7 +162,7 @@ def test_without_promote_keys_promotions_over_http_are_forbidden(install: Callab
 
 
 @pytest.mark.parametrize(
-    ("path", "body", "status", "words"),
+    ("path", "body", "status", "message"),
     [
         (f"/models/{NAME}/promote", {"version": 9, "reason": "x"}, 404, "no version 9"),
         ("/models/nobody/promote", {"version": 1, "reason": "x"}, 404, NAME),
@@ -175,11 +177,11 @@ def test_without_promote_keys_promotions_over_http_are_forbidden(install: Callab
     ],
 )
 def test_a_refused_promotion_or_rollback_gets_the_reason(
-    unmoved: TestClient, path: str, body: Any, status: int, words: str
+    refusing_api: TestClient, path: str, body: Any, status: int, message: str
 ) -> None:
-    response = unmoved.post(path, headers=KEY, json=body)
+    response = refusing_api.post(path, headers=KEY, json=body)
     assert response.status_code == status
-    assert words in response.json()["detail"]
+    assert message in response.json()["detail"]
 
 
 def test_history_with_at_shows_the_version_in_production_then(api: TestClient, here: Installation) -> None:
@@ -200,7 +202,7 @@ def test_history_with_at_shows_the_version_in_production_then(api: TestClient, h
     assert api.get("/models/nobody/history").status_code == 404
 
 
-def test_the_history_is_also_a_csv(api: TestClient, here: Installation) -> None:
+def test_the_history_is_available_as_csv(api: TestClient, here: Installation) -> None:
     here.registry.promote(here.registry.version(NAME, 2), "me", 'a "reason",\nof two lines')
     for asked in ({"params": {"format": "csv"}}, {"headers": {"Accept": "text/csv"}}):
         response = api.get(HISTORY, **asked)
@@ -214,7 +216,7 @@ def test_the_history_is_also_a_csv(api: TestClient, here: Installation) -> None:
         assert lines[1]["reason"] == 'a "reason",\nof two lines'
 
 
-def test_a_version_has_its_whole_lineage(api: TestClient, here: Installation) -> None:
+def test_a_version_shows_its_whole_lineage(api: TestClient, here: Installation) -> None:
     detail = api.get(f"/models/{NAME}/versions/1").raise_for_status().json()
     assert (detail["model"], detail["use_case"], detail["version"]["run_id"]) == (NAME, "covertype", here.good[0])
     assert detail["version"]["lineage"]["batch_ids"] == [1, 2]

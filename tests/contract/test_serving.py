@@ -1,4 +1,4 @@
-"""How the API keeps answering: from its own disk, under load, counted, logged, and to whom it may."""
+"""Serving: the cache on disk, metrics, logs, the prediction log, keys and rate limits."""
 
 import json
 import logging
@@ -67,16 +67,16 @@ def figure(client: TestClient, name: str, **labels: str) -> float:
     return sum(s.value for s in samples if labels.items() <= s.labels.items())
 
 
-# From its own disk.
+# The cache on disk.
 
 
-def nothing_behind(_: Settings) -> Registry:
+def without_stores(_: Settings) -> Registry:
     raise WarehouseError("MLflow, MinIO and MySQL are all gone")
 
 
 def restarted(here: Installation) -> TestClient:
-    """The same API on the same disk, with nothing behind it."""
-    return TestClient(build_app(here.settings, ModelFollower(here.settings, ALL, nothing_behind), ALL, DEFAULT))
+    """The same API with the same cache, and no MLflow or data store."""
+    return TestClient(build_app(here.settings, ModelFollower(here.settings, ALL, without_stores), ALL, DEFAULT))
 
 
 PATHS = ("/predict", *(f"/predict?model={model}" for model in (NAME, COVERTYPE.families[0].name)))
@@ -84,7 +84,7 @@ PATHS = ("/predict", *(f"/predict?model={model}" for model in (NAME, COVERTYPE.f
 
 @pytest.fixture(scope="module")
 def restarted_api(install: Install) -> Iterator[tuple[TestClient, dict[str, Any]]]:
-    """An API with nothing behind it, and what it answered on each path before its restart."""
+    """An API without MLflow and data store, and its responses on each path before the restart."""
     here = install(in_production=True)
     with serving(here.settings) as client:
         wait_until(lambda: version_of(client) == 1)
@@ -121,8 +121,8 @@ def test_tampered_files_in_the_cache_are_not_used(install: Install) -> None:
         assert client.post("/predict", json=EXAMPLE).status_code == 503
 
 
-def test_a_cache_with_a_foreign_signature_is_not_used(install: Install) -> None:
-    """Another model with its own sums, from an installation with another key."""
+def test_a_cache_signed_with_another_key_is_not_used(install: Install) -> None:
+    """The cache has another model with valid digests, signed with the key of another installation."""
     here, other = install(), install()
     for installation, run_id in ((here, here.good[0]), (other, other.good[1])):
         installation.promote(run_id)
@@ -136,10 +136,10 @@ def test_a_cache_with_a_foreign_signature_is_not_used(install: Install) -> None:
         assert client.post("/predict", json=EXAMPLE).status_code == 503
 
 
-def test_a_signed_version_that_the_ledger_does_not_have_answers_only_until_the_ledger_is_asked(
+def test_a_cached_version_unknown_to_the_ledger_answers_only_until_the_ledger_is_read(
     install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """MLflow is away and the data store is there: the ledger alone decides."""
+    """MLflow is down and the data store is reachable, so that the ledger alone decides."""
     here = install(in_production=True)
     with serving(here.settings) as client:
         wait_until(lambda: version_of(client) == 1)
@@ -157,7 +157,7 @@ def _mlflow_is_away(*_: object) -> None:
     raise RegistryError("MLflow is away")
 
 
-def test_the_key_of_an_installation_is_its_own_and_private(install: Install) -> None:
+def test_each_installation_has_its_own_private_cache_key(install: Install) -> None:
     here = install(in_production=True)
     with serving(here.settings) as client:
         wait_until(lambda: version_of(client) == 1)
@@ -176,7 +176,7 @@ def changed(**parts: Any) -> UseCase:
 
 
 @pytest.mark.parametrize(
-    ("parts", "words"),
+    ("parts", "message"),
     [
         ({"unit": "ft"}, "Elevation: unit was 'm', is 'ft'"),
         ({"maximum": 9000}, "Elevation: maximum was"),
@@ -184,33 +184,33 @@ def changed(**parts: Any) -> UseCase:
     ],
 )
 @pytest.mark.parametrize("store", ["there", "away"])
-def test_a_version_of_another_declaration_is_not_loaded_and_the_change_is_named(
-    install: Install, parts: dict[str, Any], words: str, store: str
+def test_a_version_of_another_declaration_is_refused_with_the_change(
+    install: Install, parts: dict[str, Any], message: str, store: str
 ) -> None:
     here = install(in_production=True)
     with serving(here.settings) as client:
         wait_until(lambda: version_of(client) == 1)
     use_cases = [changed(**parts)]
-    follower = ModelFollower(here.settings, use_cases, *([nothing_behind] if store == "away" else []))
+    follower = ModelFollower(here.settings, use_cases, *([without_stores] if store == "away" else []))
     with TestClient(build_app(here.settings, follower, use_cases, use_cases[0])) as client:
-        expected = words if store == "there" else "all gone"
+        expected = message if store == "there" else "all gone"
         wait_until(lambda: expected in client.get("/readyz").text)
         assert client.post("/predict", json=EXAMPLE).status_code == 503
         if store == "there":
             assert "Train a new version" in client.get("/readyz").text
 
 
-def test_a_change_of_mere_text_keeps_the_version(install: Install) -> None:
+def test_a_changed_description_keeps_the_version_loaded(install: Install) -> None:
     here = install(in_production=True)
     use_cases = [changed(title="Height", help="Height of the cell.", aliases=("height",))]
     with running(build_app(here.settings, ModelFollower(here.settings, use_cases), use_cases, use_cases[0])) as client:
         wait_until(lambda: version_of(client) == 1)
 
 
-# What is told.
+# Metrics and logs.
 
 
-def test_metrics_count_answers_refusals_and_rows_and_name_the_version(api: TestClient) -> None:
+def test_metrics_count_predictions_refusals_and_rows_by_version(api: TestClient) -> None:
     before = figure(api, "dosel_requests_total", route="/predict", status="200")
     api.post("/predict", json=EXAMPLE)
     api.post("/predict?model=" + NAME, json=EXAMPLE)
@@ -226,7 +226,7 @@ def test_metrics_count_answers_refusals_and_rows_and_name_the_version(api: TestC
     assert figure(api, "dosel_model_swaps_total") <= 1
 
 
-def test_models_name_the_backend(api: TestClient) -> None:
+def test_models_shows_the_backend(api: TestClient) -> None:
     [model, *_] = api.get("/models").json()["models"]
     assert (model["loaded"]["version"], model["loaded"]["form"], model["loaded"]["fallback"]) == (1, "onnx", None)
 
@@ -236,7 +236,7 @@ def test_scikit_learn_answers_if_the_gates_parity_check_failed(install: Install)
     why = "ONNX differs: 34,861 rows: 3 get another label, probabilities are off by 5.0e-01 at most"
     here.promote(here.good[0])
     version = here.registry.version(NAME, 1)
-    # An edit in MLflow changes nothing.
+    # An edit in MLflow has no effect.
     MlflowClient(here.store).set_tag(here.good[0], tags.BACKEND, "onnx")
     found = {tags.BACKEND: "scikit-learn", tags.BACKEND_REASON: why}
     here.registry.add_verdict(version, Verdict(True, "better", {"backend_tags": found}))
@@ -250,7 +250,7 @@ def test_scikit_learn_answers_if_the_gates_parity_check_failed(install: Install)
 @pytest.mark.parametrize(
     ("given", "kept"), [("abc-1.2_3", True), ("", False), ("x" * 65, False), ("a\tb", False), ("ü", False)]
 )
-def test_a_valid_request_id_is_kept(shared_api: TestClient, given: str, kept: bool) -> None:
+def test_a_valid_request_id_of_the_client_is_returned(shared_api: TestClient, given: str, kept: bool) -> None:
     answers = [shared_api.post("/predict", json=EXAMPLE, headers={"X-Request-ID": given.encode()}) for _ in range(2)]
     names = {answer.headers["x-request-id"] for answer in answers}
     assert (names == {given}) == kept
@@ -258,7 +258,7 @@ def test_a_valid_request_id_is_kept(shared_api: TestClient, given: str, kept: bo
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/nowhere", "/metrics"])
-def test_every_answer_has_security_headers(shared_api: TestClient, path: str) -> None:
+def test_every_response_has_security_headers(shared_api: TestClient, path: str) -> None:
     headers = shared_api.get(path, headers={"Origin": "http://elsewhere.test"}).headers
     assert headers["x-content-type-options"] == "nosniff"
     assert "frame-ancestors 'none'" in headers["content-security-policy"]
@@ -266,7 +266,7 @@ def test_every_answer_has_security_headers(shared_api: TestClient, path: str) ->
     assert "server" not in headers
 
 
-def test_origins_may_be_let_in(installed: Installation) -> None:
+def test_only_configured_origins_are_allowed(installed: Installation) -> None:
     settings = installed.settings.model_copy(update={"cors_origins": "http://page.test"})
     with serving(settings) as client:
         for origin, let_in in (("http://page.test", True), ("http://elsewhere.test", False)):
@@ -274,7 +274,7 @@ def test_origins_may_be_let_in(installed: Installation) -> None:
             assert (headers.get("access-control-allow-origin") == origin) == let_in
 
 
-def test_each_answer_is_a_line_of_json(api: TestClient, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_request_is_logged_as_a_line_of_json(api: TestClient, capsys: pytest.CaptureFixture[str]) -> None:
     name = api.get("/healthz").headers["x-request-id"]
     lines: list[str] = []
 
@@ -299,14 +299,16 @@ def test_a_log_record_is_a_line_of_json_with_its_traceback() -> None:
 
 
 def test_uvicorn_logs_json_and_no_access_lines() -> None:
-    said = "write_json(); getLogger('uvicorn.error').info('started'); getLogger('uvicorn.access').info('answered')"
-    program = f"from logging import getLogger; from app.http.logs import write_json; {said}"
+    statements = (
+        "write_json(); getLogger('uvicorn.error').info('started'); getLogger('uvicorn.access').info('answered')"
+    )
+    program = f"from logging import getLogger; from app.http.logs import write_json; {statements}"
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60).stdout
     assert [json.loads(line)["message"] for line in out.splitlines()] == ["started"]
 
 
 def logged(url: str, request_ids: list[str], rows: int) -> list[dict[str, Any]]:
-    """The rows that the prediction log has of these requests, in order, once there are so many."""
+    """Wait until the prediction log has this many rows of these requests, and return them in order."""
     found: list[dict[str, Any]] = []
 
     def stored() -> bool:
@@ -319,7 +321,7 @@ def logged(url: str, request_ids: list[str], rows: int) -> list[dict[str, Any]]:
     return found
 
 
-def test_an_answer_is_logged_with_its_features_and_probabilities(api: TestClient, installed: Installation) -> None:
+def test_a_prediction_is_logged_with_its_features_and_probabilities(api: TestClient, installed: Installation) -> None:
     answers = [api.post(f"/predict{model}", json=EXAMPLE).raise_for_status() for model in ("", f"?model={NAME}")]
     for answer in answers:
         [row] = logged(installed.settings.warehouse_url, [answer.headers["x-dosel-request-id"]], 1)
@@ -329,9 +331,7 @@ def test_an_answer_is_logged_with_its_features_and_probabilities(api: TestClient
         assert (row["version"], row["row_no"], row["rows"], row["trace_id"]) == (1, 1, 1, None)
 
 
-def test_rows_with_equal_features_have_equal_keys_however_they_were_sent(
-    api: TestClient, installed: Installation
-) -> None:
+def test_equal_features_have_equal_row_keys_in_every_format(api: TestClient, installed: Installation) -> None:
     other = EXAMPLE | {"Slope": float(EXAMPLE["Slope"]) + 1}
     padded = EXAMPLE | {"Soil_Type": f"  {EXAMPLE['Soil_Type']} ", "Slope": str(EXAMPLE["Slope"])}
     names = [
@@ -342,7 +342,7 @@ def test_rows_with_equal_features_have_equal_keys_however_they_were_sent(
     assert keys[names[0]] == keys[names[1]] != keys[names[2]]
 
 
-def test_a_request_id_of_the_client_is_kept_beside_the_server_s_own(api: TestClient, installed: Installation) -> None:
+def test_the_log_has_the_clients_request_id_and_the_servers_own(api: TestClient, installed: Installation) -> None:
     answers = [api.post("/predict", json=EXAMPLE, headers={"X-Request-ID": "mine"}) for _ in range(2)]
     assert {answer.headers["x-request-id"] for answer in answers} == {"mine"}
     names = [answer.headers["x-dosel-request-id"] for answer in answers]
@@ -363,7 +363,7 @@ def logging_five(install: Install) -> Iterator[tuple[TestClient, str]]:
     ("rows", "kept"), [(2, [1, 2]), (5, [1, 2, 3, 4, 5]), (6, [1, 3, 5]), (11, [1, 5, 9])], ids=str
 )
 @pytest.mark.parametrize("kind", ["application/json", "text/csv"])
-def test_a_batch_is_logged_up_to_a_number_of_rows_at_even_distances(
+def test_a_large_batch_is_logged_as_an_even_sample_of_rows(
     logging_five: tuple[TestClient, str], rows: int, kept: list[int], kind: str
 ) -> None:
     client, warehouse = logging_five
@@ -376,7 +376,7 @@ def test_a_batch_is_logged_up_to_a_number_of_rows_at_even_distances(
     assert all(json.loads(row["features"]) == EXAMPLE for row in found)
 
 
-def test_a_full_prediction_log_drops_and_counts(install: Install) -> None:
+def test_a_full_prediction_log_drops_and_counts_rows(install: Install) -> None:
     here = install(in_production=True, prediction_log=3)
     with serving(here.settings) as client:
         wait_until(lambda: version_of(client) == 1)
@@ -391,7 +391,7 @@ def test_a_full_prediction_log_drops_and_counts(install: Install) -> None:
         assert figure(client, "dosel_prediction_log_dropped_total") >= 6
 
 
-# Who may ask, and how often.
+# Keys and rate limits.
 
 
 def test_with_predict_keys_a_prediction_needs_a_key(installed: Installation) -> None:
@@ -406,12 +406,12 @@ def test_with_predict_keys_a_prediction_needs_a_key(installed: Installation) -> 
 
 
 @pytest.mark.parametrize("keys", ["page", "page:short", ":" + KEY])
-def test_invalid_keys_end_the_start_with_one_line(installed: Installation, keys: str) -> None:
+def test_invalid_keys_stop_the_start_with_one_line(installed: Installation, keys: str) -> None:
     with pytest.raises(SystemExit, match="DOSEL_PREDICT_KEYS"):
         create_app(installed.settings.model_copy(update={"predict_keys": keys}))
 
 
-def test_more_than_the_rate_is_429_and_says_when_to_go_on(installed: Installation) -> None:
+def test_requests_beyond_the_rate_get_429_with_retry_after(installed: Installation) -> None:
     settings = installed.settings.model_copy(update={"rate_limit": 0.01})
     with serving(settings) as client:
         client.get("/openapi.json").raise_for_status()
@@ -421,7 +421,7 @@ def test_more_than_the_rate_is_429_and_says_when_to_go_on(installed: Installatio
         assert client.get("/healthz").is_success
 
 
-def test_each_key_and_each_address_with_wrong_keys_has_its_own_rate(installed: Installation) -> None:
+def test_each_key_and_each_address_with_invalid_keys_has_its_own_rate(installed: Installation) -> None:
     keys = {name: {"X-API-Key": f"{name}-{KEY}"} for name in ("one", "other")}
     written = ",".join(f"{name}:{header['X-API-Key']}" for name, header in keys.items())
     settings = installed.settings.model_copy(update={"predict_keys": written, "rate_limit": 0.01})

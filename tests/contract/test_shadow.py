@@ -1,4 +1,4 @@
-"""Shadowing behind the API: a second version answers the rows of the champion, and is dropped when it may not."""
+"""Shadow answers in the API: a second version answers the champion's rows, and leaves shadow when it fails."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -58,7 +58,7 @@ class Served:
         return self.slot.plan is not None
 
     def start(self, **declared: Any) -> Shadow:
-        """Version 2 in shadow of version 1, as declared; it need not be loaded yet."""
+        """Start version 2 in shadow of version 1 as declared, without waiting until it is loaded."""
         self.slot.use_case = shadowed(**declared)
         registry = self.here.registry
         last = registry.last_promotion(NAME)
@@ -68,7 +68,7 @@ class Served:
         )
 
     def end(self, shadow: Shadow) -> ShadowEnd:
-        """How a shadow ended, once it has."""
+        """Wait until a shadow has ended, and return its end."""
         wait_until(lambda: self._found(shadow) is not None)
         found = self._found(shadow)
         assert found is not None
@@ -92,7 +92,7 @@ class Served:
 
 @pytest.fixture(scope="module")
 def module_served(install: Install) -> Iterator[Served]:
-    """On a machine that always has time for shadows."""
+    """An API whose shadows always get processor time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("app.serving.shadow_limits.BUSY", inf)
         yield from _served(install)
@@ -112,13 +112,13 @@ def _served(install: Install) -> Iterator[Served]:
 
 @pytest.fixture
 def decisions() -> list[str]:
-    """The use cases that were judged, in order."""
+    """The use cases for which a decision was made, in order."""
     return []
 
 
 @pytest.fixture
 def served(module_served: Served, decisions: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    """Without a shadow at the beginning and at the end. Nothing is ever proven."""
+    """An API without a shadow before and after the test, in which no decision is ever proven."""
 
     def decide(use_case: UseCase, *_: Any) -> list[ShadowEnd]:
         decisions.append(use_case.name)
@@ -140,13 +140,13 @@ def real_decisions(module_served: Served) -> Iterator[None]:
 
 @pytest.fixture
 def loaded(served: Served) -> Served:
-    """With version 2 in shadow."""
+    """An API with version 2 in shadow and loaded."""
     served.start()
     wait_until(lambda: served.is_loaded)
     return served
 
 
-def test_both_versions_answer_under_one_request_id(loaded: Served) -> None:
+def test_champion_and_shadow_answer_with_one_request_id(loaded: Served) -> None:
     one, _ = loaded.ask()
     many = loaded.client.post("/predict/covertype/batch", json=[EXAMPLE] * 11).raise_for_status()
     family = f"/predict?model={COVERTYPE.families[0].name}"
@@ -167,7 +167,7 @@ def test_both_versions_answer_under_one_request_id(loaded: Served) -> None:
     assert found[bulk, 1].champion_latency is None
 
 
-def test_new_labels_are_judged_soon(loaded: Served, decisions: list[str]) -> None:
+def test_new_labels_lead_to_a_decision_soon(loaded: Served, decisions: list[str]) -> None:
     name, _ = loaded.ask()
     wait_until(lambda: bool(decisions))
     decisions.clear()
@@ -184,7 +184,7 @@ def test_rows_are_dropped_and_counted_when_the_queue_is_full(loaded: Served, mon
 
 
 class Faulty:
-    """A predictor that cannot answer, or whose answers are not numbers."""
+    """A predictor that raises an error or returns NaN."""
 
     def __init__(self, real: Any, crashes: bool) -> None:
         self._real, self._crashes = real, crashes
@@ -201,7 +201,7 @@ class Faulty:
     ("crashes", "reason"),
     [(True, "it could not answer a row (ValueError)"), (False, "it gave probabilities that are not numbers")],
 )
-def test_a_version_with_a_fault_leaves_shadow_and_the_champion_goes_on(
+def test_a_failing_version_leaves_shadow_and_the_champion_keeps_answering(
     served: Served, crashes: bool, reason: str, share: float
 ) -> None:
     shadow = served.start(share=share, sticky_by=STICKY.name)
@@ -225,7 +225,7 @@ def test_a_version_that_needs_too_much_memory_leaves_shadow(served: Served, monk
     assert served.ask()[1] == 1
 
 
-def test_a_version_that_is_not_the_registered_one_leaves_shadow(
+def test_a_version_whose_files_differ_from_the_registered_ones_leaves_shadow(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any) -> None:
@@ -237,7 +237,7 @@ def test_a_version_that_is_not_the_registered_one_leaves_shadow(
     assert served.ask()[1] == 1
 
 
-def test_a_shadow_that_the_ledger_has_ended_is_dropped(loaded: Served) -> None:
+def test_a_shadow_that_ended_in_the_ledger_is_unloaded(loaded: Served) -> None:
     registry = loaded.here.registry
     [shadow] = registry.ledger.open_shadows(NAME)
     registry.end_shadow(shadow, ShadowEnd("refused", "a test", "to see it go"))
@@ -245,7 +245,7 @@ def test_a_shadow_that_the_ledger_has_ended_is_dropped(loaded: Served) -> None:
     assert loaded.slot.running == {}
 
 
-def test_a_change_of_production_ends_shadowing(loaded: Served) -> None:
+def test_a_change_of_production_ends_the_shadow(loaded: Served) -> None:
     registry = loaded.here.registry
     registry.promote(registry.version(NAME, 2), "a test", "to see the champion change")
     wait_until(lambda: loaded.ask()[1] == 2 and not loaded.is_loaded)
@@ -272,9 +272,9 @@ def test_a_canary_gets_its_share_of_the_requests_and_equal_values_get_the_same_v
 
 
 @pytest.mark.usefixtures("real_decisions")
-def test_live_labels_promote_the_better_version_and_put_the_one_before_back(module_served: Served) -> None:
+def test_labels_promote_the_better_version_and_can_roll_it_back(module_served: Served) -> None:
     served = module_served
-    # A label a row; the truth is what version 2 answers, and later what version 1 answers.
+    # Each row gets one label: first the answers of version 2 are true, then those of version 1.
     registry = served.here.registry
     served.start(min_labels=5)
     wait_until(lambda: served.is_loaded)
@@ -308,7 +308,7 @@ def figures(served: Served, *names: str) -> list[float]:
     return [figure(served.client, name) for name in names]
 
 
-def test_the_versions_in_shadow_are_shown_with_the_rows_on_which_they_differ(
+def test_versions_in_shadow_are_shown_with_the_rows_of_different_answers(
     loaded: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [shadow] = loaded.here.registry.ledger.open_shadows(NAME)
@@ -320,7 +320,7 @@ def test_the_versions_in_shadow_are_shown_with_the_rows_on_which_they_differ(
         return found
 
     wait_until(lambda: shown()["answers"] == len(sent) and shown()["agreement"] is not None)
-    # Answers and answers in shadow are written at different times.
+    # Predictions and shadow answers are written at different times.
     wait_until(lambda: sent.keys() <= {answer.request_id for answer in loaded.rows(ANSWERS)})
     found = shown()
     assert (found["number"], found["role"], found["version"], found["champion"]) == (shadow.number, "challenger", 2, 1)
@@ -339,7 +339,7 @@ def test_the_versions_in_shadow_are_shown_with_the_rows_on_which_they_differ(
     assert {value for row in shown()["disagreements"] for value in row["values"].values()} == {"hidden"}
 
 
-def test_metrics_count_the_answers_in_shadow(loaded: Served) -> None:
+def test_metrics_count_shadow_answers(loaded: Served) -> None:
     answered, dropped = figures(loaded, "dosel_shadow_answered_total", "dosel_shadow_dropped_total")
     loaded.ask()
     wait_until(lambda: figures(loaded, "dosel_shadow_answered_total") == [answered + 1])
@@ -357,7 +357,7 @@ def test_labels_and_evidence_of_a_shadow_are_metrics(loaded: Served, monkeypatch
     assert figure(loaded.client, "dosel_shadow_e_value", kind="better", version="2", role="challenger") == 1
 
 
-def test_without_a_shadow_none_is_shown_and_none_can_be_ended(served: Served) -> None:
+def test_without_a_shadow_the_list_is_empty_and_stopping_gets_409(served: Served) -> None:
     assert served.client.get(SHOW).json() == {"shadows": []}
     response = served.client.post(STOP, headers=KEY, json={"reason": "x"})
     assert response.status_code == 409
@@ -382,7 +382,7 @@ def test_a_person_with_a_key_promotes_the_version_in_shadow(loaded: Served) -> N
 
 
 @pytest.mark.parametrize(
-    ("path", "headers", "body", "status", "words"),
+    ("path", "headers", "body", "status", "message"),
     [
         (STOP, {}, {"reason": "x"}, 401, "X-API-Key"),
         (f"/models/{NAME}/shadow/praise", KEY, {"reason": "x"}, 422, "action"),
@@ -393,18 +393,18 @@ def test_a_person_with_a_key_promotes_the_version_in_shadow(loaded: Served) -> N
     ],
 )
 def test_a_refused_decision_gets_the_reason(
-    served: Served, path: str, headers: Any, body: Any, status: int, words: str
+    served: Served, path: str, headers: Any, body: Any, status: int, message: str
 ) -> None:
     response = served.client.post(path, headers=headers, json=body)
     assert response.status_code == status
-    assert words in response.json()["detail"]
+    assert message in response.json()["detail"]
 
 
 def test_an_unknown_use_case_has_no_shadows(served: Served) -> None:
     assert served.client.get("/use-cases/nobody/shadow").status_code == 404
 
 
-def test_without_promote_keys_shadows_cannot_be_ended_over_http(install: Install) -> None:
+def test_shadows_cannot_be_stopped_over_http_without_promote_keys(install: Install) -> None:
     with serving(install().settings) as client:
         response = client.post(STOP, headers=KEY, json={"reason": "x"})
         assert response.status_code == 403

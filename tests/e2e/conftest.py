@@ -1,4 +1,4 @@
-"""The platform, started as a newcomer would, on free ports and in folders of its own."""
+"""The embedded platform, started with `make` as a new user would, on free ports and in temporary folders."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from dosel.embedded.preflight import free_ports
 ROOT = Path(__file__).resolve().parents[2]
 PORTS = ("AIRFLOW_PORT", "MLFLOW_PORT", "API_PORT", "DATA_API_PORT", "STREAMLIT_PORT")
 TRIALS = 3
-"""Of each search that is made of trials."""
+"""The number of trials of each Optuna search."""
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Installation:
         )
 
     def started(self, *targets: str, **settings: str) -> "subprocess.Popen[str]":
-        """The same, not waited for: its output can be read as it comes."""
+        """Start `make` without waiting for it; its output can be read line by line."""
         return subprocess.Popen(
             ["make", *targets],
             cwd=ROOT,
@@ -56,7 +56,7 @@ def installation(folder: Path) -> Installation:
     user_home = folder / "user"
     user_home.mkdir()
     ours = ("DOSEL_", "AIRFLOW", "MLFLOW_", "DATA_API_", "BATCH_", "SLICE_", "MIN_UPDATE", "API_PORT")
-    # MLflow sends no telemetry where it sees CI or pytest at work; what a user's machine would do is what counts.
+    # MLflow sends no telemetry when it detects CI or pytest; the tests need the behaviour on a user's machine.
     automatic = ("PYTEST_", "CI", "GITHUB_ACTIONS")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ours + automatic)}
     environment |= {
@@ -71,7 +71,7 @@ def installation(folder: Path) -> Installation:
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> Iterator[Installation]:
-    """Not started."""
+    """An installation that was never started."""
     made = installation(tmp_path)
     yield made
     made.make("down")
@@ -79,7 +79,7 @@ def fresh(tmp_path: Path) -> Iterator[Installation]:
 
 @pytest.fixture(scope="package")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Installation, str]]:
-    """Started by `make up DETACH=1`, with what that printed; shared, so tests leave it as they found it.
+    """A platform started by `make up DETACH=1`, and its output; tests share it and must not change it.
 
     It is stopped after these tests: while it waits, it takes a third of a core.
     """

@@ -1,4 +1,4 @@
-"""A way to a server that can be cut, so that the server is out of reach although it runs."""
+"""A relay to a server that can be closed, so that the server is unreachable although it runs."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ HOST = "127.0.0.1"
 
 @contextmanager
 def relay(port: int, target: int) -> Iterator[None]:
-    """Passes connections at `port` on to `target`. The end of the block cuts them, as the end of the server would."""
+    """Forward connections at `port` to `target`, and close them at the end of the block."""
     started: Future[Callable[[], object]] = Future()
 
     async def serve() -> None:
@@ -21,7 +21,7 @@ def relay(port: int, target: int) -> Iterator[None]:
         await ended.wait()
         server.close()
 
-    # At its end, `run` cancels the connections that are open.
+    # When it ends, `run` cancels open connections.
     thread = Thread(target=asyncio.run, args=[serve()])
     thread.start()
     end = started.result(timeout=10)

@@ -1,4 +1,4 @@
-"""The platform in Compose under a name and on ports of its own, asked from outside as a person would."""
+"""The platform in Compose with its own project name and ports, called from outside as a user would."""
 
 import json
 import os
@@ -23,7 +23,7 @@ Found = TypeVar("Found")
 
 
 def wait(what: str, look: Callable[[], Found | None], seconds: float) -> Found:
-    """What `look` finds, as soon as it finds something true; a look that fails is repeated."""
+    """Repeat `look` until it returns a true value, and return that; errors of `look` are retried."""
     deadline = time.monotonic() + seconds
     trouble = "nothing"
     while time.monotonic() < deadline:
@@ -37,7 +37,7 @@ def wait(what: str, look: Callable[[], Found | None], seconds: float) -> Found:
 
 
 def compose_command() -> list[str]:
-    """Compose as a plugin of Docker, or else as the program it used to be."""
+    """The command of Compose: Docker's plugin, or else the older `docker-compose`."""
     plugin = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
     return ["docker", "compose"] if plugin.returncode == 0 else ["docker-compose"]
 
@@ -54,11 +54,11 @@ class Stack:
     token: str = ""
 
     def compose(self, files: Iterable[str], *arguments: str, timeout: float = 300) -> str:
-        done = self.compose_whatever_comes(files, *arguments, timeout=timeout)
+        done = self.try_compose(files, *arguments, timeout=timeout)
         assert done.returncode == 0, f"{' '.join(arguments)}: {done.stdout[-2000:]}{done.stderr[-4000:]}"
         return done.stdout
 
-    def compose_whatever_comes(
+    def try_compose(
         self, files: Iterable[str], *arguments: str, timeout: float = 300
     ) -> "subprocess.CompletedProcess[str]":
         named = [part for file in files for part in ("-f", file)]
@@ -80,7 +80,7 @@ class Stack:
         return f"http://127.0.0.1:{self.environment[port]}"
 
     def containers(self, service: str = "") -> list[dict[str, Any]]:
-        """What Docker knows of a service's containers, or of all."""
+        """Docker's data about the containers of a service, or of all services."""
         labels = [f"com.docker.compose.project={self.project}"]
         labels += [f"com.docker.compose.service={service}"] if service else []
         filters = [part for label in labels for part in ("--filter", f"label={label}")]
@@ -93,7 +93,7 @@ class Stack:
         return found
 
     def kill(self, service: str) -> str:
-        """Ends the main process of a service from outside, as the kernel would; gives when it had been started."""
+        """Kill the main process of a service from outside, as the kernel would, and return its start time."""
         state = self.container(service)["State"]
         os.kill(state["Pid"], signal.SIGKILL)
         return str(state["StartedAt"])
@@ -103,13 +103,13 @@ class Stack:
         return bool(state["StartedAt"] != since and state["Health"]["Status"] == "healthy")
 
     def left(self) -> dict[str, list[str]]:
-        """What Docker still has of this project."""
+        """The containers, volumes and networks that Docker has of this project."""
         label = ("--filter", f"label=com.docker.compose.project={self.project}", "--quiet")
         kinds = {"containers": ("ps", "--all"), "volumes": ("volume", "ls"), "networks": ("network", "ls")}
         return {kind: docker(*listing, *label).split() for kind, listing in kinds.items()}
 
     def unhealthy(self) -> dict[str, str]:
-        """Containers that run without being well, or ended although they should run."""
+        """Containers that are unhealthy, or that exited although they should run."""
         found = {}
         for container in self.containers():
             state, policy = container["State"], container["HostConfig"]["RestartPolicy"]["Name"]
@@ -119,7 +119,7 @@ class Stack:
         return found
 
     def airflow(self, method: str, path: str, **request: Any) -> dict[str, Any]:
-        """A call of Airflow's own API."""
+        """Call Airflow's API."""
         with httpx.Client(base_url=self.url("AIRFLOW_PORT"), timeout=20) as client:
             if not self.token:
                 login = {
@@ -133,7 +133,7 @@ class Stack:
         return found
 
     def runs(self, dag: str) -> list[dict[str, Any]]:
-        """Runs of a DAG, the newest first."""
+        """The runs of a DAG, newest first."""
         found = self.airflow("GET", f"dags/{dag}/dagRuns", params={"order_by": "-run_after"})
         runs: list[dict[str, Any]] = found["dag_runs"]
         return runs

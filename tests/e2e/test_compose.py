@@ -1,8 +1,8 @@
-"""`make e2e`: the platform in Compose, from its images to a first prediction with nothing typed in between; then
-each part is killed in the middle of a run and has to come back by itself, with no row lost or doubled.
+"""`make e2e`: the platform in Compose, from its images to a first prediction without any manual step; then
+each service is killed during a run and has to recover by itself, with no row lost or duplicated.
 
-The tests stand in the order in which they are told, on one platform; they need to be root where Docker runs,
-since they end processes of its containers.
+The tests run in the order of the file on one platform. They need root rights where Docker runs,
+since they kill processes of its containers.
 """
 
 import csv
@@ -66,9 +66,9 @@ VOLUMES = (
 )
 FIRST_PREDICTION_SECONDS = 900
 HEALTHY_SECONDS = 180
-"""A service that was killed is well again."""
+"""Seconds until a killed service is healthy again."""
 RUN_SECONDS = 600
-"""A run that lost something is at its end: heartbeat timeout, retries and the work itself."""
+"""Seconds until a disturbed run has ended: heartbeat timeout, retries and the work itself."""
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def warehouse(stack: Stack) -> Iterator[Engine]:
 
 @pytest.fixture(scope="module")
 def source() -> Iterator[TestClient]:
-    """A second data API with the same settings: it serves what the one in Compose served."""
+    """A second data API with the same settings, which serves the same rows as the one in Compose."""
     with tempfile.TemporaryDirectory() as folder:
         settings = DataApiSettings(
             data_api_fetch="never", data_api_rows=ROWS, min_update_time=0, data_api_state_dir=Path(folder)
@@ -118,7 +118,7 @@ def source() -> Iterator[TestClient]:
 
 @pytest.fixture(scope="module")
 def served(source: TestClient) -> list[pd.DataFrame]:
-    """Every batch that was served so far, in order; a test that restarts the generation adds to it."""
+    """All batches served so far, in order; a test that restarts the generation adds its batches."""
     return generation(source)
 
 
@@ -128,7 +128,7 @@ def generation(source: TestClient) -> list[pd.DataFrame]:
 
 
 def stored(engine: Engine) -> list[pd.DataFrame]:
-    """The batches in MySQL as they were received, in order."""
+    """The batches in MySQL's raw table, in order."""
     columns = ", ".join(f"`{name}`" for name in COVERTYPE.columns)
     with engine.connect() as connection:
         rows = pd.read_sql(
@@ -138,7 +138,7 @@ def stored(engine: Engine) -> list[pd.DataFrame]:
 
 
 def check_account(engine: Engine, served: list[pd.DataFrame]) -> None:
-    """What was served is in MySQL, each row once, and the ledger's counts are those of the tables."""
+    """Check that MySQL has each served row once, and that the ledger's counts equal those of the tables."""
     batches = stored(engine)
     assert len(batches) == len(served)
     for is_there, was_served in zip(batches, served, strict=True):
@@ -153,7 +153,7 @@ def check_account(engine: Engine, served: list[pd.DataFrame]) -> None:
 
 
 def one_in_production(stack: Stack, engine: Engine, use_case: UseCase = COVERTYPE) -> int:
-    """The version in Production, which ledger, aliases, stages and the API agree upon."""
+    """The version in Production, after a check that ledger, aliases, stages and API agree on it."""
     client = MlflowClient(stack.url("MLFLOW_PORT"))
     name = use_case.model_name
     staged = [
@@ -177,7 +177,7 @@ def answer(stack: Stack, use_case: UseCase = COVERTYPE) -> dict[str, Any]:
     return found
 
 
-def test_each_use_case_reaches_a_first_prediction_by_itself(
+def test_each_use_case_reaches_a_first_prediction_without_manual_steps(
     stack: Stack, warehouse: Engine, served: list[pd.DataFrame]
 ) -> None:
     began = time.monotonic()
@@ -208,7 +208,7 @@ def test_each_use_case_reaches_a_first_prediction_by_itself(
     assert int(loads) >= BATCHES, "batches are inserted row by row, not loaded"
 
 
-def test_every_service_is_well_and_answers(stack: Stack) -> None:
+def test_every_service_is_healthy_and_answers(stack: Stack) -> None:
     wait("all are healthy", lambda: not stack.unhealthy(), HEALTHY_SECONDS)
     for port, path in {
         "AIRFLOW_PORT": "/api/v2/monitor/health",
@@ -221,7 +221,7 @@ def test_every_service_is_well_and_answers(stack: Stack) -> None:
         httpx.get(stack.url(port) + path, timeout=20, follow_redirects=True).raise_for_status()
 
 
-def test_ports_are_published_to_this_machine_only(stack: Stack) -> None:
+def test_ports_are_published_on_127_0_0_1_only(stack: Stack) -> None:
     published = [
         binding["HostIp"]
         for container in stack.containers()
@@ -232,7 +232,7 @@ def test_ports_are_published_to_this_machine_only(stack: Stack) -> None:
     assert set(published) == {"127.0.0.1"}
 
 
-def test_answers_are_kept_in_the_prediction_log(stack: Stack, warehouse: Engine) -> None:
+def test_predictions_are_stored_in_the_prediction_log(stack: Stack, warehouse: Engine) -> None:
     asked = ask(stack).headers["x-dosel-request-id"]
 
     def kept() -> Any:
@@ -241,16 +241,16 @@ def test_answers_are_kept_in_the_prediction_log(stack: Stack, warehouse: Engine)
                 text("SELECT answered, version FROM answers WHERE request_id = :id"), {"id": asked}
             ).one_or_none()
 
-    told = answer(stack)
+    given = answer(stack)
     found = tuple(wait("the answer is in the log", kept, 30))
-    assert found == (str(told["prediction"]), told["model"]["version"])
+    assert found == (str(given["prediction"]), given["model"]["version"])
 
 
 def test_the_api_and_the_command_show_the_same_history(stack: Stack, warehouse: Engine) -> None:
     name = COVERTYPE.model_name
     moves = [(entry.to_version, entry.actor) for entry in PromotionLedger(warehouse).history(name)]
-    told = httpx.get(f"{stack.url('API_PORT')}/models/{name}/history", timeout=20).raise_for_status().json()
-    assert [(entry["to_version"], entry["actor"]) for entry in told["entries"]] == moves
+    history = httpx.get(f"{stack.url('API_PORT')}/models/{name}/history", timeout=20).raise_for_status().json()
+    assert [(entry["to_version"], entry["actor"]) for entry in history["entries"]] == moves
     printed = stack.compose(
         PLATFORM, "run", "--rm", "-T", "airflow-cli", "python", "-m", "dosel", "history", name, "--csv"
     )
@@ -258,7 +258,7 @@ def test_the_api_and_the_command_show_the_same_history(stack: Stack, warehouse: 
     assert [(int(row["to_version"]), row["actor"]) for row in rows] == moves
 
 
-def test_mlflow_answers_to_its_own_names_only(stack: Stack) -> None:
+def test_mlflow_refuses_unknown_host_names(stack: Stack) -> None:
     url = f"{stack.url('MLFLOW_PORT')}/api/2.0/mlflow/experiments/get?experiment_id=0"
     assert httpx.get(url).status_code == 200
     assert httpx.get(url, headers={"Host": "evil.example"}).status_code == 403
@@ -274,7 +274,7 @@ def bucket(stack: Stack, user: str, secret: str) -> Any:
     )
 
 
-def test_the_models_files_are_in_their_bucket_which_is_mlflows_alone(stack: Stack) -> None:
+def test_model_files_are_in_a_bucket_that_only_mlflow_can_read(stack: Stack) -> None:
     files = bucket(stack, "mlflow", "MLFLOW_S3_SECRET_KEY").list_objects_v2(Bucket="mlflows3")["Contents"]
     assert any(file["Key"].endswith("/MLmodel") for file in files)
     workers = bucket(stack, "pipeline", "PIPELINE_S3_SECRET_KEY")
@@ -293,7 +293,7 @@ def test_the_training_used_all_cores(stack: Stack, warehouse: Engine) -> None:
     assert client.get_run(version.run_id).data.tags["dosel.cores"] == str(os.cpu_count())
 
 
-def test_airflow_finds_its_connections(stack: Stack) -> None:
+def test_airflow_has_its_declared_connections(stack: Stack) -> None:
     shown = stack.compose(
         PLATFORM, "exec", "-T", "airflow-scheduler", "airflow", "connections", "get", "mysql_default", "-o", "json"
     )
@@ -334,7 +334,7 @@ def outcome(stack: Stack, run: str) -> str | None:
         ("fast_api", "train"),
     ],
 )
-def test_a_part_killed_in_the_middle_of_a_run_comes_back(
+def test_a_service_killed_during_a_run_recovers(
     service: str, task: str, stack: Stack, warehouse: Engine, source: TestClient, served: list[pd.DataFrame]
 ) -> None:
     run = begin_training(stack, source, served, task)
@@ -382,7 +382,7 @@ def test_a_training_ends_on_a_cluster_of_which_a_worker_is_killed(
     wait("all are healthy", lambda: not stack.unhealthy(), HEALTHY_SECONDS)
 
 
-def test_a_new_api_container_answers_from_its_volume_marked_stale(stack: Stack, warehouse: Engine) -> None:
+def test_a_new_api_container_answers_from_the_cache_marked_stale(stack: Stack, warehouse: Engine) -> None:
     version = one_in_production(stack, warehouse)
     behind = ("mlflow", "minio", "mysql", "mysql-data-store")
     stack.compose(PLATFORM, "stop", *behind)
@@ -396,22 +396,22 @@ def test_a_new_api_container_answers_from_its_volume_marked_stale(stack: Stack, 
     assert one_in_production(stack, warehouse) == version
 
 
-def test_a_second_worker_takes_its_place_beside_the_first(stack: Stack) -> None:
+def test_the_number_of_airflow_workers_can_be_scaled(stack: Stack) -> None:
     for workers in (2, 1):
         stack.compose(PLATFORM, "up", "-d", "--scale", f"airflow-worker={workers}")
         assert len(stack.containers("airflow-worker")) == workers
         wait("all are healthy", lambda: not stack.unhealthy(), HEALTHY_SECONDS)
 
 
-def test_production_refuses_the_passwords_that_everybody_knows(stack: Stack, tmp_path: Path) -> None:
+def test_production_refuses_default_passwords(stack: Stack, tmp_path: Path) -> None:
     settings = {"DOSEL_ENVIRONMENT": "production", "DOSEL_NETWORK": "dosel-e2e-refused"}
     refused = Stack(stack.environment | settings, project="dosel-e2e-refused")
     try:
-        assert refused.compose_whatever_comes(PLATFORM, "up", "-d").returncode != 0
-        said = refused.compose(PLATFORM, "logs", "credentials")
-        assert [c.name for c in CREDENTIALS if not c.only_with and c.name not in said] == []
+        assert refused.try_compose(PLATFORM, "up", "-d").returncode != 0
+        logs = refused.compose(PLATFORM, "logs", "credentials")
+        assert [c.name for c in CREDENTIALS if not c.only_with and c.name not in logs] == []
         assert [c["Name"] for c in refused.containers() if c["State"]["Running"]] == []
-        # Its volumes are there and hold nothing, so nothing needs to be removed first.
+        # The refused start left empty volumes, which do not prevent new secrets.
         assert refused.left()["volumes"]
         shutil.copy(ROOT / ".env", tmp_path)
         assert secrets.write(tmp_path, refused.project).exists()
@@ -419,7 +419,7 @@ def test_production_refuses_the_passwords_that_everybody_knows(stack: Stack, tmp
         refused.compose(PLATFORM, "down", "-v")
 
 
-def test_a_backup_brings_the_same_version_back(
+def test_a_restored_backup_has_the_same_version_in_production(
     stack: Stack, warehouse: Engine, served: list[pd.DataFrame], tmp_path: Path
 ) -> None:
     version = one_in_production(stack, warehouse)

@@ -1,4 +1,4 @@
-"""The page in a real browser, on a real API: the way through, each refusal, and the API out of reach in the middle.
+"""The page in a real browser with a real API: predictions, refusals and an unreachable API.
 
 Screenshots are kept in `test-output/`; look at them after a change to the page.
 """
@@ -41,7 +41,7 @@ FLAGS = [
 ]
 START_SECONDS = 60
 LOOK_MS = 30_000
-"""How long a thing on the page may take to appear: a machine that runs the whole platform beside it is slow."""
+"""The time in which an element must appear, on a machine that runs the whole platform, too."""
 
 expect.set_options(timeout=LOOK_MS)
 
@@ -61,7 +61,7 @@ def browser() -> Iterator[Browser]:
 
 @contextmanager
 def served(command: list[str], health: str, environment: dict[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process that answers at `health`, until the block ends."""
+    """Run a process until the end of the block, and wait until `health` answers."""
     process = subprocess.Popen(
         [sys.executable, "-m", *command],
         cwd=ROOT,
@@ -99,7 +99,7 @@ def api(port: int, environment: dict[str, str]) -> Any:
 
 @contextmanager
 def page_of(browser: Browser, api_url: str, user_home: Path) -> Iterator[Page]:
-    """The page, served by a Streamlit of its own and opened in the browser."""
+    """Serve the page of an API with a new Streamlit, and open it in the browser."""
     with streamlit(api_url, user_home) as url, opened(browser, url) as page:
         yield page
 
@@ -116,12 +116,12 @@ def streamlit(api_url: str, user_home: Path) -> Iterator[str]:
 
 @contextmanager
 def opened(browser: Browser, url: str, width: int = 1280, height: int = 1500) -> Iterator[Page]:
-    """A page of the browser, in a session of its own with the server."""
+    """Open a page in a new session of the browser."""
     page = browser.new_page(viewport={"width": width, "height": height})
     try:
         page.goto(url)
         yield page
-        # Streamlit draws an exception into the page, beside what went well.
+        # Streamlit shows an exception in the page, beside the other elements.
         expect(page.get_by_test_id("stException")).to_have_count(0)
     finally:
         page.close()
@@ -139,7 +139,7 @@ def field_of(page: Page, number: Number) -> Locator:
 def fill_in_and_send(page: Page) -> None:
     page.get_by_role("button", name="Fill in a real example").click()
     expect(field_of(page, COVERTYPE.numbers[0])).to_have_value(f"{COVERTYPE.numbers[0].example:g}")
-    # The fields are filled in one after the other; a click before the last would send it empty.
+    # The fields are filled one after the other, and a click before the last one would send it empty.
     last = COVERTYPE.categories[-1]
     title = next(choice.title for choice in last.choices if choice.value == last.example)
     expect(page.get_by_role("combobox", name=last.title)).to_have_value(title)
@@ -147,7 +147,9 @@ def fill_in_and_send(page: Page) -> None:
 
 
 @pytest.mark.parametrize("width", [400, 1600])
-def test_a_row_sent_on_the_page_gets_an_answer(browser: Browser, running: tuple[Installation, str], width: int) -> None:
+def test_a_row_sent_with_the_form_gets_a_prediction_and_an_explanation(
+    browser: Browser, running: tuple[Installation, str], width: int
+) -> None:
     platform, _ = running
     height = 4400 if width == 400 else 2400
     with opened(browser, platform.url("STREAMLIT_PORT"), width, height) as page:
@@ -158,18 +160,18 @@ def test_a_row_sent_on_the_page_gets_an_answer(browser: Browser, running: tuple[
         keep(page, f"page-{width}-empty")
         fill_in_and_send(page)
         expect(page.get_by_text(f"by {COVERTYPE.model_name} version 1").first).to_be_visible()
-        # Why it answered so: by the version that did, with what speaks for it, the picture and the neighbours.
+        # The explanation: the version, the contributions, the picture and the neighbours.
         expect(page.get_by_text(f"{COVERTYPE.model_name} version 1, which gave the answer")).to_be_visible()
         expect(page.locator("[data-testid='stVegaLiteChart']").nth(2)).to_be_visible()
         expect(page.get_by_text("over training rows is")).to_be_visible()
         expect(page.get_by_text("The cross is the row")).to_be_visible()
         expect(page.get_by_text("nearest training rows")).to_be_visible()
-        # Nothing is wider than the screen.
+        # No element is wider than the screen.
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
         keep(page, f"page-{width}-answer")
 
 
-def test_the_form_has_every_field_with_its_help_and_presets_nothing(
+def test_the_form_has_every_field_with_its_help_and_no_presets(
     browser: Browser, running: tuple[Installation, str]
 ) -> None:
     platform, _ = running
@@ -198,7 +200,7 @@ NUMBER = COVERTYPE.numbers[2]
 
 
 @pytest.mark.parametrize("value", [NUMBER.maximum + 1, NUMBER.minimum + 0.5], ids=["out of bounds", "not whole"])
-def test_a_value_that_the_api_refuses_is_marked_in_the_api_s_words(
+def test_a_refused_value_is_marked_with_the_apis_message(
     browser: Browser, running: tuple[Installation, str], value: float
 ) -> None:
     platform, _ = running
@@ -212,7 +214,7 @@ def test_a_value_that_the_api_refuses_is_marked_in_the_api_s_words(
         expect(message).to_be_visible()
         expect(page.get_by_text("No prediction")).to_be_visible()
         keep(page, "page-out-of-bounds")
-        # The example mends it.
+        # The example replaces the invalid value.
         page.get_by_role("button", name="Fill in a real example").click()
         expect(field).to_have_value(f"{NUMBER.example:g}")
         page.get_by_role("button", name="Predict").click()
@@ -220,7 +222,7 @@ def test_a_value_that_the_api_refuses_is_marked_in_the_api_s_words(
         expect(page.get_by_text(f"by {COVERTYPE.model_name} version 1").first).to_be_visible()
 
 
-def test_the_api_goes_out_of_reach_in_the_middle_and_comes_back(
+def test_the_page_shows_an_unreachable_api_and_recovers(
     browser: Browser, running: tuple[Installation, str], tmp_path: Path
 ) -> None:
     platform, _ = running
@@ -241,7 +243,7 @@ def test_the_api_goes_out_of_reach_in_the_middle_and_comes_back(
         keep(page, "page-api-stopped")
         with relay(port, api_port):
             page.get_by_role("button", name="Try again").click()
-            # What was typed is still there.
+            # The typed values are kept.
             expect(field_of(page, COVERTYPE.numbers[0])).to_have_value(f"{COVERTYPE.numbers[0].example:g}")
 
 
@@ -249,7 +251,7 @@ def test_the_api_goes_out_of_reach_in_the_middle_and_comes_back(
 def without_model(
     received: Callable[..., list[list[str]]], empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """The address of a page whose API has no model, but a batch of 42 rows of which one is refused."""
+    """The address of a page whose API has no model, and has one batch of 42 rows, one of them refused."""
     folder, rows = tmp_path_factory.mktemp("without_model"), received(40)
     home, uri = folder / "dosel", f"sqlite:///{shutil.copy(empty_mlflow, folder / 'mlflow.db')}"
     refused = ["steep", *rows[1][1:]]
@@ -260,7 +262,7 @@ def without_model(
         yield url
 
 
-def test_the_page_shows_what_an_api_without_a_model_waits_for(browser: Browser, without_model: str) -> None:
+def test_the_page_shows_why_an_api_has_no_model(browser: Browser, without_model: str) -> None:
     with opened(browser, without_model) as page:
         expect(page.get_by_text("Not ready yet.")).to_be_visible()
         expect(page.get_by_role("button", name="Try again")).to_be_visible()
@@ -277,13 +279,13 @@ def test_the_page_shows_batches_and_quarantine_on_request(browser: Browser, with
             metric = page.get_by_test_id("stMetric").filter(has=page.get_by_text(title, exact=True))
             expect(metric.get_by_test_id("stMetricValue")).to_have_text(str(count))
         expect(page.get_by_text("The newest 1 of 1 refused rows, as received.")).to_be_visible()
-        # The cells are drawn; what a screen reader is given stands beside the picture.
+        # The cells are drawn on a canvas; the texts for screen readers are beside it.
         reason = page.locator("[role=gridcell]", has_text=f"{COVERTYPE.features[0].name}:")
         expect(reason).to_contain_text('got "steep"')
         keep(page, "page-incoming")
 
 
-def test_the_history_has_the_gates_table_and_the_lineage(browser: Browser, running: tuple[Installation, str]) -> None:
+def test_the_history_shows_the_gates_table_and_the_lineage(browser: Browser, running: tuple[Installation, str]) -> None:
     platform, _ = running
     with opened(browser, platform.url("STREAMLIT_PORT"), height=2000) as page:
         page.get_by_text("promoted by the gate").first.click()

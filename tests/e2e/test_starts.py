@@ -1,4 +1,4 @@
-"""Starts of the platform that fail or are interrupted, each on an installation of its own."""
+"""Failed and interrupted starts of the platform, each in a new installation."""
 
 import re
 import socket
@@ -14,7 +14,7 @@ from tests.e2e.test_up import answering, assert_nothing_is_left, of_ours
 pytestmark = pytest.mark.e2e
 
 
-def test_a_used_port_ends_the_start_with_one_line(fresh: Installation) -> None:
+def test_a_used_port_stops_the_start_with_one_line(fresh: Installation) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", int(fresh.environment["MLFLOW_PORT"])))
         other.listen()
@@ -25,14 +25,14 @@ def test_a_used_port_ends_the_start_with_one_line(fresh: Installation) -> None:
     assert of_ours(str(fresh.home)) == []
 
 
-def test_a_missing_csv_ends_the_start_with_one_line(fresh: Installation) -> None:
+def test_a_missing_csv_stops_the_start_with_one_line(fresh: Installation) -> None:
     result = fresh.make("up", "DETACH=1", DATA_API_CSV="no/such/file.csv")
     assert result.returncode != 0
     assert "no/such/file.csv" in result.stderr
     assert list((fresh.home / "run").glob("*.json")) == [], "a service was started"
 
 
-def test_a_service_that_cannot_start_ends_all_with_its_reason(fresh: Installation) -> None:
+def test_a_service_that_cannot_start_stops_the_platform_with_the_reason(fresh: Installation) -> None:
     elsewhere: dict[str, Any] = {"MLFLOW_TRACKING_URI": "http://mlflow.test", "DOSEL_API_URL": "http://api.test"}
     result = fresh.make("up", "DETACH=1", DATA_API_STATE_DIR="/dev/null/state", **elsewhere)
     assert result.returncode != 0
@@ -45,8 +45,8 @@ def test_a_service_that_cannot_start_ends_all_with_its_reason(fresh: Installatio
 
 
 @pytest.mark.soak
-def test_up_resumes_after_down_in_the_middle_of_the_work(fresh: Installation) -> None:
-    """Batches that were pulled before are not pulled again."""
+def test_up_resumes_the_work_that_down_interrupted(fresh: Installation) -> None:
+    """Batches from before the interruption are not pulled again."""
     settings: dict[str, Any] = {"DATA_API_ROWS": "1000", "BATCH_FRACTION": "1"}
     with fresh.started("up", **settings) as first:
         assert any(re.search(rf"{COVERTYPE.name} +batch 10", line) for line in first.stdout or ())

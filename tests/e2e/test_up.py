@@ -1,4 +1,4 @@
-"""The main job, for real: Airflow pulls, MLflow records, a model enters Production, the API answers."""
+"""`make up`: Airflow pulls batches, MLflow records runs, a model enters Production and the API answers."""
 
 import os
 import re
@@ -28,7 +28,7 @@ each_use_case = pytest.mark.parametrize("use_case", ALL, ids=lambda use_case: us
 
 
 def answering(output: str) -> dict[str, int]:
-    """Which version of each model answered, as `make up` tells it."""
+    """The version of each model that answered, read from the output of `make up`."""
     return {name: int(number) for name, number in re.findall(r"by (\w+) version (\d+)", output)}
 
 
@@ -40,19 +40,19 @@ def candidates(family: Family) -> int:
 
 
 def of_ours(home: str) -> list[psutil.Process]:
-    """Processes that were started with this installation's folder in their environment or their command."""
+    """Processes with this installation's folder in their environment or command."""
     found = []
     for process in psutil.process_iter():
         try:
-            told = home in " ".join(process.cmdline()) or home in process.environ().get("DOSEL_HOME", "")
-            if told and process.pid != os.getpid() and process.name() not in ("make", "sh"):
+            belongs = home in " ".join(process.cmdline()) or home in process.environ().get("DOSEL_HOME", "")
+            if belongs and process.pid != os.getpid() and process.name() not in ("make", "sh"):
                 found.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
     return found
 
 
-def test_make_up_shows_the_progress_and_a_prediction_of_each_use_case(running: Running) -> None:
+def test_make_up_shows_progress_and_a_prediction_of_each_use_case(running: Running) -> None:
     _, output = running
     assert "4,000 rows, generated" in output
     for number in range(1, 11):
@@ -68,7 +68,7 @@ def test_make_up_shows_the_progress_and_a_prediction_of_each_use_case(running: R
 
 
 @each_use_case
-def test_the_example_of_the_docs_is_answered(running: Running, use_case: UseCase) -> None:
+def test_the_api_answers_the_example_of_the_docs(running: Running, use_case: UseCase) -> None:
     platform, output = running
     document = httpx.get(platform.url("API_PORT") + "/openapi.json").json()
     path = f"/predict/{use_case.name}"
@@ -81,7 +81,7 @@ def test_the_example_of_the_docs_is_answered(running: Running, use_case: UseCase
 
 
 @each_use_case
-def test_the_model_parameter_selects_a_familys_version(running: Running, use_case: UseCase) -> None:
+def test_the_model_parameter_selects_the_version_of_a_family(running: Running, use_case: UseCase) -> None:
     platform, _ = running
     versions = set()
     for family in use_case.families:
@@ -103,7 +103,7 @@ def test_plain_mlflow_loads_the_version_in_production(running: Running, use_case
 
 
 @each_use_case
-def test_the_searches_are_in_mlflow_with_all_their_candidates(running: Running, use_case: UseCase) -> None:
+def test_mlflow_has_the_searches_with_all_their_candidates(running: Running, use_case: UseCase) -> None:
     platform, _ = running
     client = MlflowClient(platform.url("MLFLOW_PORT"))
     experiment = client.get_experiment_by_name(use_case.experiment)
@@ -122,7 +122,7 @@ def test_the_searches_are_in_mlflow_with_all_their_candidates(running: Running, 
 
 
 @each_use_case
-def test_airflow_ran_both_dags_by_itself(running: Running, use_case: UseCase) -> None:
+def test_airflow_ran_both_dags(running: Running, use_case: UseCase) -> None:
     platform, _ = running
     login = {"username": "admin", "password": "admin"}
     with httpx.Client(base_url=platform.url("AIRFLOW_PORT")) as airflow:
@@ -134,7 +134,7 @@ def test_airflow_ran_both_dags_by_itself(running: Running, use_case: UseCase) ->
             return [run["state"] for run in runs]
 
         assert states(f"{use_case.name}_ingest")[0] == "success"
-        # The last task tells the API, whose own look may have been first; so the run may still be ending.
+        # The API may have loaded the version before the run's last task, so that the run may still be ending.
         assert set(states(f"{use_case.name}_train")) <= {"success", "running"}
 
 
@@ -153,7 +153,7 @@ def test_the_warehouse_accounts_for_every_row(running: Running, use_case: UseCas
     assert [entry.to_version for entry in PromotionLedger(engine).history(name)] == [answering(output)[name]]
 
 
-def test_a_second_start_finds_everything_running(running: Running) -> None:
+def test_a_second_start_keeps_the_running_services(running: Running) -> None:
     platform, output = running
     again = platform.make("up", "DETACH=1")
     assert again.returncode == 0
@@ -174,7 +174,7 @@ def test_a_start_with_other_settings_is_refused_while_the_platform_runs(running:
     assert f"http://localhost:{platform.environment['API_PORT']}" in status.stdout
 
 
-def test_services_listen_on_this_machine_only(running: Running) -> None:
+def test_services_listen_on_127_0_0_1_only(running: Running) -> None:
     platform, _ = running
     addresses = {
         connection.laddr.ip
@@ -190,7 +190,7 @@ def test_make_up_writes_nothing_into_the_users_home(running: Running) -> None:
     assert [str(p.relative_to(platform.user_home)) for p in platform.user_home.rglob("*")] == []
 
 
-def test_down_leaves_no_process_and_no_port_and_up_comes_back(running: Running) -> None:
+def test_down_leaves_no_process_and_no_port_and_up_starts_again(running: Running) -> None:
     platform, output = running
     assert platform.make("down").returncode == 0
     assert_nothing_is_left(platform)
@@ -201,10 +201,10 @@ def test_down_leaves_no_process_and_no_port_and_up_comes_back(running: Running) 
 
 
 def assert_nothing_is_left(platform: Installation) -> None:
-    """No process and no port of it."""
+    """Check that no process of the installation runs and that its ports are free."""
     assert of_ours(str(platform.home)) == []
     for name in PORTS:
         with socket.socket() as probe:
-            # As servers do: what is left of closed connections does not take a port.
+            # With SO_REUSEADDR, as servers use it, closed connections do not occupy a port.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", int(platform.environment[name])))

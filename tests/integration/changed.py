@@ -1,4 +1,4 @@
-"""A declaration that was changed after rows were stored; as a process, one that opens its tables.
+"""A declaration that changed after rows were stored, and a process that opens its tables.
 
 python changed.py URL      waits for a line on its input before it starts
 """

@@ -1,4 +1,4 @@
-"""Real stores: a warehouse of each kind that is supported, and an MLflow store with models that were trained."""
+"""Real stores: each supported kind of warehouse, and an MLflow store with trained models."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -37,7 +37,7 @@ MLFLOWS: dict[str, Make] = {
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks the runs on servers of tests that are not about storage: only `make soak-all` has them."""
+    """Mark tests on servers that are not about storage, which only `make soak-all` runs."""
     for item in items:
         if "[servers" in item.nodeid and not item.get_closest_marker("storage"):
             item.add_marker(pytest.mark.soak)
@@ -45,7 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", params=["files", "servers"])
 def kind(request: pytest.FixtureRequest) -> str:
-    """Every test can run in both worlds: SQLite and a folder, MariaDB and MinIO."""
+    """The kind of stores: SQLite and a folder, or MariaDB and MinIO."""
     return str(request.param)
 
 
@@ -87,7 +87,7 @@ def engine(warehouse_url: str) -> Iterator[Engine]:
 
 @pytest.fixture
 def store(engine: Engine) -> Callable[..., BatchRecord | None]:
-    """Checks rows and stores them as a batch."""
+    """A function that checks rows and stores them as a batch."""
 
     def put(rows: Sequence[Sequence[Any]], number: int = 1, epoch: str = "e1") -> BatchRecord | None:
         checked = check(COVERTYPE, rows, "uci")

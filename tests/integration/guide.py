@@ -1,4 +1,4 @@
-"""What becomes of a use case that was copied from the guide: run in a process of its own, which finds it declared.
+"""Checks of a use case that was copied from the guide, in a process that imports its declaration.
 
 python -m tests.integration.guide NAME FOLDER
 """
@@ -50,7 +50,7 @@ def tables(settings: Settings) -> set[str]:
 
 
 def answers(use_case: UseCase, settings: Settings) -> dict[str, Any]:
-    """What `GET /use-cases` tells of it, once a row and a bad row were answered as they should be."""
+    """The use case in `GET /use-cases`, after a check of its predictions and refusals."""
     with TestClient(create_app(settings)) as client:
         path = f"/predict/{use_case.name}"
         until(lambda: client.post(path, json=use_case.example).is_success, 60)
@@ -62,27 +62,27 @@ def answers(use_case: UseCase, settings: Settings) -> dict[str, Any]:
             assert client.post(path, params={"model": family.name}, json=use_case.example).is_success
         assert path in client.get("/openapi.json").json()["paths"]
         listed: list[dict[str, Any]] = client.get("/use-cases").json()["use_cases"]
-        return next(told for told in listed if told["name"] == use_case.name)
+        return next(shown for shown in listed if shown["name"] == use_case.name)
 
 
-def page(told: dict) -> None:  # type: ignore[type-arg]
-    """A script of its own for Streamlit, which takes this text and none of the imports above it."""
+def page(shown: dict) -> None:  # type: ignore[type-arg]
+    """Streamlit runs the source of this function as a script, without the module's imports."""
     import streamlit as st
 
     from ui import form
 
-    if sent := form.show(told):
+    if sent := form.show(shown):
         st.json(sent.row)
 
 
-def fill_in(told: dict[str, Any]) -> None:
-    """The form, drawn from that alone: the example goes through it unchanged."""
-    test = AppTest.from_function(page, kwargs={"told": told}, default_timeout=60).run()
+def fill_in(shown: dict[str, Any]) -> None:
+    """Check that the form, drawn from this description alone, sends the example unchanged."""
+    test = AppTest.from_function(page, kwargs={"shown": shown}, default_timeout=60).run()
     assert not test.exception, test.exception
     test.button[0].click().run()
     test.button[1].click().run()
     assert not test.exception
-    assert json.loads(test.json[0].value) == told["example"]
+    assert json.loads(test.json[0].value) == shown["example"]
 
 
 def dags(folder: Path) -> set[str]:

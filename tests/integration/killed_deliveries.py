@@ -20,7 +20,7 @@ def main(url: str, webhook: str, kills: str, seed: str) -> None:
     dice = random.Random(int(seed))
     settings = Settings.model_validate({"warehouse_url": url, "notify_webhook": webhook})
     for _ in range(int(kills)):
-        # A fork, since the imports take longer than many deliveries.
+        # A fork is used, since the imports take longer than many deliveries.
         if not (child := os.fork()):
             deliver(connect(url), settings)
             os._exit(0)

@@ -1,4 +1,4 @@
-"""A process that opens a data store, as another one may in the same moment.
+"""A process that opens a data store while other processes may open it, too.
 
 python migrate_store.py URL race      waits for a line on its input before it starts
 python migrate_store.py URL NUMBER    is killed after so many of the migrations' statements

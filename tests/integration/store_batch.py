@@ -1,4 +1,4 @@
-"""A process that stores a batch, as another one may in the same moment; what it prints tells how far it is.
+"""A process that stores a batch, and prints its progress.
 
 python store_batch.py URL stop      stops in the open transaction, everything inserted
 python store_batch.py URL race      waits for a line on its input before it starts

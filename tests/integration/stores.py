@@ -1,4 +1,4 @@
-"""MLflow stores of each kind that is supported, quickly emptied and brought back to how they were kept."""
+"""MLflow stores of each supported kind, which can be emptied, saved and restored quickly."""
 
 import shutil
 import sqlite3
@@ -23,23 +23,26 @@ class MlflowStore(Protocol):
     """What a client of it must be started with."""
 
     def fresh(self, folder: Path) -> str:
-        """The address of a store with the use cases' experiments and no runs."""
+        """The address of an empty store with the use cases' experiments."""
 
     def keep(self, uri: str) -> str:
-        """Keeps what is in the store, and returns under which name."""
+        """Save the contents of the store, and return the name of the copy."""
 
     def restored(self, kept: str, folder: Path) -> str:
-        """The address of a store with what was kept."""
+        """The address of a store with the saved contents."""
 
 
 def make_experiments(uri: str, artifacts: str) -> None:
-    """Every use case's, below `artifacts`: without a server to ask, MLflow would put them where the tests are run."""
+    """Create the experiment of every use case with an explicit artifact location.
+
+    Without a server, MLflow would write artifacts into the working directory.
+    """
     for use_case in ALL:
         MlflowClient(uri).create_experiment(use_case.experiment, f"{artifacts}/{use_case.name}")
 
 
 class SqliteAndFolder:
-    """Databases and artifacts are files of the test's own."""
+    """A store whose database and artifacts are files of one test."""
 
     environment: Mapping[str, str] = {}
 
@@ -61,13 +64,13 @@ class SqliteAndFolder:
 
 
 def copy_database(file: Path, copy: Path) -> None:
-    """Copies a SQLite database, also over one that is open."""
+    """Copy a SQLite database, also over an open one."""
     with closing(sqlite3.connect(file)) as original, closing(sqlite3.connect(copy)) as target:
         original.backup(target)
 
 
 class MariadbAndMinio:
-    """One schema, whose rows are exchanged: MLflow makes its tables once, which takes seconds."""
+    """A store in one schema whose rows are replaced, since MLflow needs seconds to create its tables."""
 
     def __init__(self, mariadb: MariaDB, minio: Minio) -> None:
         self._uri = mariadb.url("mlflow", "mysql+pymysql")
@@ -104,7 +107,7 @@ class MariadbAndMinio:
         return self._uri
 
     def _with_rows(self, connection: Connection, schema: str) -> list[str]:
-        """MLflow has some sixty tables, of which a test fills a dozen."""
+        """The tables that have rows: about a dozen of MLflow's sixty."""
         looks = (f"(SELECT '{name}' FROM {schema}.{name} LIMIT 1)" for name in self._tables)
         return [str(row[0]) for row in connection.exec_driver_sql(" UNION ALL ".join(looks))]
 

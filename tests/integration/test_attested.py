@@ -1,4 +1,4 @@
-"""A stranger in MLflow: only files that a training wrote, and versions that were let in, come into Production."""
+"""Changes in MLflow by others: only files of a recorded training can enter Production."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,8 +18,8 @@ from dosel.usecases.covertype import COVERTYPE
 from tests.integration.worlds import FAMILIES, World
 
 
-def replaced(monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]) -> None:
-    """Has the artifact store give changed files. The store itself is shared with other tests."""
+def replace_downloads(monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]) -> None:
+    """Change the downloaded files and not the artifact store, which other tests share."""
     original = download_artifacts
 
     def download(*args: Any, **kwargs: Any) -> str:
@@ -31,7 +31,7 @@ def replaced(monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]) 
 
 
 @pytest.mark.parametrize(
-    ("file", "words"),
+    ("file", "message"),
     [
         pytest.param("model.skops", "model.skops changed", marks=pytest.mark.storage),
         ("serving/classifier.onnx", "serving/classifier.onnx changed"),
@@ -41,17 +41,17 @@ def replaced(monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]) 
     ],
 )
 def test_files_replaced_between_training_and_registration_are_refused(
-    file: str, words: str, world: World, monkeypatch: pytest.MonkeyPatch
+    file: str, message: str, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        replaced(patched, lambda folder: (folder / file).write_bytes(b"a stranger's"))
-        with pytest.raises(UntrustedModel, match=words):
+        replace_downloads(patched, lambda folder: (folder / file).write_bytes(b"a stranger's"))
+        with pytest.raises(UntrustedModel, match=message):
             world.register("fair")
     registry = world.pipeline().registry
     [note] = registry.ledger.notes(world.name)
     assert "version 1 is refused at registration" in note.text
-    assert words in note.text
-    # The version is in MLflow; with or without its own files, nothing loads it or lets it in.
+    assert message in note.text
+    # The version stays in MLflow; it is neither loaded nor promoted, with or without its original files.
     version = registry.version(world.name, 1)
     for act in (lambda: registry.load(version), lambda: registry.promote(version, "me", "why")):
         with pytest.raises(UntrustedModel):
@@ -63,10 +63,8 @@ def test_files_replaced_between_training_and_registration_are_refused(
     assert not registry.ledger.is_attested(world.name, world.runs["fair"])
 
 
-def test_a_model_that_was_swapped_with_its_file_is_known_by_its_digest(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Though the file's own digest were right."""
+def test_a_model_with_another_digest_than_recorded_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file's digest matches, and the model's digest does not."""
     monkeypatch.setattr("dosel.registry.trust.digest", lambda _: "f" * 64)
     with pytest.raises(UntrustedModel, match="the model's digest is ffff"):
         world.register("fair")
@@ -84,7 +82,7 @@ def test_a_run_that_no_training_recorded_is_not_registered(world: World) -> None
 
 @pytest.mark.storage
 def test_the_manifest_is_recorded_before_the_upload(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the upload, the ledger has the digests of exactly the files that are uploaded."""
+    """When the upload begins, the ledger has the digests of exactly the uploaded files."""
     recorded = []
     ledger = world.pipeline("good").registry.ledger
 
@@ -102,7 +100,7 @@ def test_the_manifest_is_recorded_before_the_upload(world: World, monkeypatch: p
 
 
 def by_hand(world: World, run_id: str | None, **changes: str) -> int:
-    """A version made in MLflow, with tags on its run if it has one."""
+    """Create a version directly in MLflow, with tags on its run if it has one."""
     source = str(world.client.get_model_version(world.name, "1").source)
     number = int(world.client.create_model_version(world.name, source, run_id).version)
     for name, value in changes.items():
@@ -129,7 +127,7 @@ ODD: dict[str, Callable[[World], int]] = {
 
 
 @pytest.mark.parametrize("oddity", ODD)
-def test_an_odd_version_in_mlflow_stops_nothing(oddity: str, world: World) -> None:
+def test_an_unusual_version_in_mlflow_does_not_stop_the_registry(oddity: str, world: World) -> None:
     world.enter("poor")
     world.register("fair")
     number = ODD[oddity](world)
@@ -155,7 +153,7 @@ def test_an_odd_version_in_mlflow_stops_nothing(oddity: str, world: World) -> No
     assert world.pipeline("good").challenge(world.register("good"), "me").promoted
 
 
-def test_a_stage_moved_by_hand_is_put_back_with_a_note(world: World) -> None:
+def test_a_stage_moved_in_mlflow_is_put_back_with_a_note(world: World) -> None:
     world.enter("poor")
     world.register("fair")
     with pytest.warns(FutureWarning):
@@ -168,13 +166,13 @@ def test_a_stage_moved_by_hand_is_put_back_with_a_note(world: World) -> None:
     assert registry.reconcile(world.name).notes == ()
 
 
-def test_a_comparisons_tags_decide_no_challenger(world: World) -> None:
-    """Its own best family can be edited in MLflow: the ledger's cross-validation scores decide."""
+def test_tags_of_a_comparison_do_not_choose_the_challenger(world: World) -> None:
+    """The tag with the best family can be edited in MLflow; the scores in the ledger decide."""
     world.client.set_tag(world.trainings["fair"], tags.BEST_FAMILY, "nobody")
     assert world.register("fair") == 1
 
 
-def test_versions_from_before_trainings_recorded_manifests_are_served_as_before(world: World) -> None:
+def test_versions_with_manifests_from_registration_are_still_served(world: World) -> None:
     """An older dosel recorded the manifest at registration, without facts."""
     registry: Registry = world.pipeline().registry
     source = f"models:/{world.client.get_run(world.runs['fair']).outputs.model_outputs[0].model_id}"
@@ -190,7 +188,7 @@ def test_versions_from_before_trainings_recorded_manifests_are_served_as_before(
     assert world.pipeline("good").challenge(world.register("good"), "the DAG").promoted
 
 
-def test_the_store_refuses_a_run_id_of_another_form(world: World) -> None:
+def test_an_invalid_run_id_is_refused(world: World) -> None:
     from dosel.errors import RegistryError
 
     for act in (Store(world.settings.tracking_uri).is_registered, world.pipeline().register):
@@ -198,7 +196,7 @@ def test_the_store_refuses_a_run_id_of_another_form(world: World) -> None:
             act("x' OR name = 'y")
 
 
-def test_a_version_of_another_declaration_is_not_promoted_and_the_next_training_is_compared_with_nothing(
+def test_a_version_of_another_declaration_is_neither_promoted_nor_used_as_champion(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.enter("poor")

@@ -1,4 +1,4 @@
-"""Every use case, from its own rows to Production: penguins' real birds, and employees made for the purpose."""
+"""Every use case from its rows to Production: the published penguins and generated employees."""
 
 import hashlib
 import io
@@ -28,12 +28,12 @@ MADE = 600
 
 @pytest.fixture
 def settings(tracking_uri: str, warehouse_url: str, tmp_path: Path) -> Settings:
-    """In either world, with few trials; the lake is a folder in one and a server in the other."""
+    """Settings with few trials for both kinds of stores; the lake is a folder or a server."""
     return Settings(home=tmp_path, tracking_uri=tracking_uri, warehouse_url=warehouse_url, trials=3, jobs=1)
 
 
 def fewer(use_case: UseCase) -> UseCase:
-    """With the first rows of those that are made for it."""
+    """The use case with the first of its generated rows only."""
     declared: Any = use_case.rows
     made = GeneratedRows(lambda: islice(declared.otherwise.generate(), MADE), "fewer rows")
     return replace(use_case, rows=replace(declared, otherwise=made))
@@ -44,7 +44,7 @@ def employees() -> UseCase:
     return fewer(EMPLOYEES)
 
 
-def test_real_penguins_enter_production_and_are_classified(settings: Settings) -> None:
+def test_a_model_of_the_published_penguins_enters_production_and_answers(settings: Settings) -> None:
     pipeline = Pipeline(PENGUINS, settings)
     [record] = pipeline.ingest(pipeline.source())
     assert (record.rows_received, record.rows_clean, record.rows_refused) == (344, 333, 11)
@@ -54,7 +54,7 @@ def test_real_penguins_enter_production_and_are_classified(settings: Settings) -
     assert outcome.promoted, outcome.reason
     client = MlflowClient(settings.tracking_uri)
     assert client.get_run(run_id).data.metrics["test_accuracy"] >= 0.97
-    # Each family has a version, under its own name; the one with the best folds is in Production.
+    # Each family has a version with its own alias; the family with the best cross-validation score is in Production.
     found = client.get_registered_model(PENGUINS.model_name).aliases
     assert set(found) == {"production", *(family.name for family in PENGUINS.families)}
     assert found["production"] == found[client.get_run(run_id).data.tags[tags.BEST_FAMILY]]
@@ -69,7 +69,7 @@ def test_real_penguins_enter_production_and_are_classified(settings: Settings) -
 
 
 @pytest.mark.storage
-def test_missing_values_go_through_the_warehouse_and_come_back_missing(settings: Settings, employees: UseCase) -> None:
+def test_missing_values_are_still_missing_after_the_warehouse(settings: Settings, employees: UseCase) -> None:
     pipeline = Pipeline(employees, settings)
     [record] = pipeline.ingest(pipeline.source())
     assert record.rows_clean + record.rows_refused == MADE
@@ -109,11 +109,11 @@ def test_process_logs_a_run_and_writes_the_training_sets_to_the_lake(settings: S
             assert metrics[f"{part}_missing_after_{number.name}"] == made[number.name].isna().sum() == 0
             assert metrics[f"{part}_mean_{number.name}"] == pytest.approx(made[number.name].mean())
         assert set(made.columns) > {"gender_Female", "gender_Male", employees.target.name}
-    # Scaled by what the training part says of itself.
+    # The scaler is fitted on the training rows alone.
     assert metrics["train_mean_sleep_hours"] == pytest.approx(0, abs=1e-9)
 
 
-def test_all_of_employees_families_answer_rows_with_holes(settings: Settings, employees: UseCase) -> None:
+def test_every_family_of_employees_answers_rows_with_missing_values(settings: Settings, employees: UseCase) -> None:
     pipeline = Pipeline(employees, settings)
     pipeline.ingest(pipeline.source())
     run_id = pipeline.train()
@@ -125,8 +125,8 @@ def test_all_of_employees_families_answer_rows_with_holes(settings: Settings, em
         trials = client.search_runs([run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{of}'")
         assert len(trials) == 3
         assert {trial.data.tags[tags.FAMILY] for trial in trials} == {family}
-        for words in ("@", "://"):
-            assert not any(words in value for value in run.data.params.values())
+        for forbidden in ("@", "://"):
+            assert not any(forbidden in value for value in run.data.params.values())
         newest = pipeline.registry.newest_of(employees.model_name, family)
         assert newest is not None
         model = pipeline.registry.load(pipeline.registry.version(employees.model_name, newest))

@@ -1,4 +1,4 @@
-"""A declaration that differs from its tables: an optional feature is added, any other change is refused in words."""
+"""A declaration that differs from its tables: optional features are added, other changes are refused."""
 
 import re
 import subprocess
@@ -60,9 +60,7 @@ def test_an_added_optional_feature_adds_its_column(engine: Engine, stored: pd.Da
     BatchStore(engine, EXTENDED).audit()
 
 
-def test_rows_that_are_sent_again_are_duplicates_though_their_declaration_has_grown(
-    engine: Engine, stored: pd.DataFrame
-) -> None:
+def test_repeated_rows_are_duplicates_after_a_feature_was_added(engine: Engine, stored: pd.DataFrame) -> None:
     clean = BatchStore(engine, EXTENDED).clean()
     assert clean["row_key"].tolist() == row_keys(EXTENDED, clean).tolist() != stored["row_key"].tolist()
     longer = [[*bird[:-1], *new, bird[-1]] for bird, new in zip(BIRDS, [("", ""), ("7", "ice"), ("", "")], strict=True)]
@@ -77,7 +75,7 @@ def test_opening_the_same_declaration_again_changes_nothing(engine: Engine, stor
 
 
 @pytest.mark.parametrize("added", [("penguins_raw", "age"), ("penguins_raw", "nest"), ("penguins_clean", "age")])
-def test_adding_columns_that_was_stopped_half_way_is_finished(
+def test_an_interrupted_addition_of_columns_is_finished(
     added: tuple[str, str], engine: Engine, stored: pd.DataFrame
 ) -> None:
     table, column = added
@@ -88,9 +86,7 @@ def test_adding_columns_that_was_stopped_half_way_is_finished(
     assert set(EXTENDED.columns) <= set(columns(engine, "penguins_raw"))
 
 
-def test_processes_that_open_at_once_add_the_columns_once(
-    engine: Engine, stored: pd.DataFrame, warehouse_url: str
-) -> None:
+def test_concurrent_processes_add_the_columns_once(engine: Engine, stored: pd.DataFrame, warehouse_url: str) -> None:
     command = [sys.executable, "-m", "tests.integration.changed", warehouse_url]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     racers = [subprocess.Popen(command, text=True, **pipes) for _ in range(3)]  # type: ignore[call-overload]
@@ -135,16 +131,16 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_any_other_change_is_refused_with_column_and_choices(
+def test_any_other_change_is_refused_with_the_column_and_the_remedies(
     change: str, engine: Engine, stored: pd.DataFrame, warehouse_url: str
 ) -> None:
-    use_case, words = CHANGES[change]
+    use_case, message = CHANGES[change]
     choices = r"Restore the declaration, or run `dosel reset --drop penguins`"
-    with pytest.raises(SchemaError, match=rf"the tables of penguins do not fit.*{re.escape(words)}.*{choices}"):
+    with pytest.raises(SchemaError, match=rf"the tables of penguins do not fit.*{re.escape(message)}.*{choices}"):
         BatchStore(engine, use_case)
     pd.testing.assert_frame_equal(BatchStore(engine, PENGUINS).clean(), stored)
     [comparison] = compare_all(warehouse_url, [use_case])
-    assert words in str(comparison)
+    assert message in str(comparison)
 
 
 def test_an_optional_feature_cannot_become_required(engine: Engine) -> None:
@@ -154,7 +150,7 @@ def test_an_optional_feature_cannot_become_required(engine: Engine) -> None:
         BatchStore(engine, required)
 
 
-def test_a_comparison_changes_nothing_and_makes_no_file(
+def test_a_comparison_changes_no_table_and_creates_no_file(
     engine: Engine, warehouse_url: str, tmp_path: Any, stored: pd.DataFrame
 ) -> None:
     [comparison] = compare_all(warehouse_url, [EXTENDED])
@@ -164,7 +160,7 @@ def test_a_comparison_changes_nothing_and_makes_no_file(
     assert not (tmp_path / "none.db").exists()
 
 
-def test_every_use_case_fits_the_tables_that_it_creates(engine: Engine, warehouse_url: str) -> None:
+def test_created_tables_do_not_differ_from_their_declaration(engine: Engine, warehouse_url: str) -> None:
     BatchStore(engine, COVERTYPE)
     BatchStore(engine, EXTENDED)
     for comparison in compare_all(warehouse_url, [COVERTYPE, EXTENDED]):

@@ -1,4 +1,4 @@
-"""`dosel pull`, `batches` and `quarantine`, as a person at a terminal calls them."""
+"""`dosel pull`, `batches` and `quarantine` on the command line."""
 
 import json
 import socket
@@ -44,9 +44,9 @@ def test_pull_prints_stores_and_audits_the_batches(
 
     with server(talk) as (url, _):
         monkeypatch.setenv("DOSEL_DATA_API_URL", url)
-        told = dosel("pull", COVERTYPE.name)
-        assert "batch 1 of group 6: 44 rows received, 40 clean, 1 refused, 3 duplicates" in told
-        assert "2 new batches, 60 rows kept" in told
+        output = dosel("pull", COVERTYPE.name)
+        assert "batch 1 of group 6: 44 rows received, 40 clean, 1 refused, 3 duplicates" in output
+        assert "2 new batches, 60 rows kept" in output
 
         ledger = dosel("batches", COVERTYPE.name).splitlines()
         assert [line.split()[:5] for line in ledger[1:3]] == [

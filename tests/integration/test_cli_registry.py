@@ -1,4 +1,4 @@
-"""`dosel` moves Production and tells of it."""
+"""The commands of `dosel` that move and show Production."""
 
 import csv
 import io
@@ -18,7 +18,7 @@ from tests.integration.worlds import World
 
 
 class Terminal:
-    """Runs commands against a world."""
+    """Run commands of `dosel` with the settings of a world."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -31,7 +31,7 @@ class Terminal:
 
 @pytest.fixture
 def dosel(world: World, monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    """Two versions are registered, the first is in Production."""
+    """A terminal for a world with two registered versions, the first one in Production."""
     monkeypatch.setattr(common, "load_settings", lambda: world.settings)
     monkeypatch.setattr("getpass.getuser", lambda: "ana")
     world.enter("poor")
@@ -57,7 +57,7 @@ def test_promote_and_rollback_appear_in_the_history(dosel: Terminal) -> None:
 
 
 def test_a_shadow_is_shown_and_stopped(dosel: Terminal) -> None:
-    """In a terminal that knows nothing of the platform's DOSEL_SHADOW."""
+    """The terminal does not have the platform's setting DOSEL_SHADOW."""
     assert dosel("shadow") == "no version is in shadow\n"
     registry = dosel.world.pipeline().registry
     version = registry.version(dosel.world.name, 2)
@@ -72,7 +72,7 @@ def test_a_shadow_is_shown_and_stopped(dosel: Terminal) -> None:
     assert dosel("shadow") == "no version is in shadow\n"
 
 
-def test_reconcile_lists_the_differences(dosel: Terminal) -> None:
+def test_reconcile_prints_the_differences(dosel: Terminal) -> None:
     world = dosel.world
     others = [f"{use_case.model_name}: nothing is in Production" for use_case in ALL if use_case is not DEFAULT]
     lines = dosel("reconcile").splitlines()
@@ -80,9 +80,9 @@ def test_reconcile_lists_the_differences(dosel: Terminal) -> None:
     source = str(world.client.get_model_version(world.name, "1").source)
     world.client.create_model_version(world.name, source, world.runs["fair"])
     world.client.set_registered_model_alias(world.name, "production", "3")
-    told = dosel("reconcile", world.name, code=1)
-    assert "moved to version 3 outside dosel and is put back" in told
-    assert "version 1 is in Production" in told
+    output = dosel("reconcile", world.name, code=1)
+    assert "moved to version 3 outside dosel and is put back" in output
+    assert "version 1 is in Production" in output
     assert "put back" in dosel("history", world.name)
     before = world.pipeline().registry.ledger.history(world.name)[-1].at.isoformat()
     assert "put back" not in dosel("history", world.name, "--at", before)
@@ -91,7 +91,7 @@ def test_reconcile_lists_the_differences(dosel: Terminal) -> None:
     dosel("promote", world.name, "3", "--reason", "now it may")
 
 
-def test_gc_deletes_only_with_the_option_delete(dosel: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gc_deletes_only_with_the_delete_option(dosel: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "0 runs, 0 models and 0 folders" in dosel("gc", "--days", "0")
     experiment = dosel.world.client.get_experiment_by_name(COVERTYPE.experiment)
     assert experiment

@@ -254,6 +254,22 @@ def test_a_cluster_that_stays_away_is_an_error_in_time(
         assert time.monotonic() - began < 4.0 + 15
 
 
+def test_a_result_that_was_lost_with_the_last_worker_is_an_error_in_time(
+    running: LocalDask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "PATIENCE", 2.0)
+
+    def finished_and_lost(client: Any, name: str) -> Any:
+        future = client.submit(str, name, key=name)
+        future.result()
+        for _ in running.workers[:]:
+            running.kill_worker()
+        return future
+
+    with Cluster(running.settings) as cluster, pytest.raises(ClusterUnavailable, match="no worker for 2 s"):
+        list(cluster.results(["lost"], finished_and_lost, str))
+
+
 def test_only_members_with_the_certificate_are_let_in(running: LocalDask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "PATIENCE", 2.0)
     stranger = running.settings.model_copy(update={"cluster_certificate": new_certificate()})

@@ -1,4 +1,4 @@
-"""What is known without labels: computed from the log when batches are scored, read by health; never an alarm."""
+"""The context without labels: computed when batches are scored, shown by health, and never an alarm."""
 
 import json
 import time
@@ -38,13 +38,13 @@ def champion(world: World) -> Pipeline:
 
 @pytest.fixture
 def frequent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compute whenever there are new answers."""
+    """Compute the context at every update, however few answers are new."""
     monkeypatch.setattr(context, "REFRESH", timedelta(0))
     monkeypatch.setattr(context, "TEST_SECONDS", 0.0)
 
 
 def answer(champion: Pipeline, received: list[list[str]], higher: float = 0) -> None:
-    """Log the answers of the version in Production on these rows, at an elevation that is higher by so many metres."""
+    """Log the answers of the version in Production on these rows, with the elevation raised by `higher` metres."""
     rows = [
         {n: float(v) if n in NUMBERS else v for n, v in zip(COVERTYPE.feature_names, row, strict=False)}
         for row in received
@@ -99,7 +99,7 @@ def test_scoring_computes_the_context_of_new_answers_without_an_alarm(champion: 
 
 
 @pytest.mark.usefixtures("frequent")
-def test_a_concept_drift_is_invisible_and_the_text_says_so(champion: Pipeline, received: Received) -> None:
+def test_concept_drift_does_not_change_the_context_which_says_so(champion: Pipeline, received: Received) -> None:
     rows = received(150, seed=6)
     answer(champion, rows)
     champion.score()
@@ -116,7 +116,7 @@ def test_a_concept_drift_is_invisible_and_the_text_says_so(champion: Pipeline, r
     assert NEEDS_LABELS in printed(after)
 
 
-def test_a_version_from_before_answers_not_known(
+def test_a_version_without_reference_rows_has_an_unknown_context(
     champion: Pipeline, received: Received, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bundle, "read_held_out", lambda folder: None)
@@ -132,7 +132,7 @@ def test_a_version_from_before_answers_not_known(
     assert printed(found).count("not known") == 2
 
 
-def test_a_closed_use_case_shows_rounded_figures_and_no_value(champion: Pipeline, received: Received) -> None:
+def test_the_context_of_a_closed_use_case_is_rounded_and_has_no_values(champion: Pipeline, received: Received) -> None:
     answer(champion, received(120, seed=8), higher=300)
     assert update_context(COVERTYPE, champion.registry, champion._engine, seconds=0)
     entry = champion.registry.last_promotion(COVERTYPE.model_name)

@@ -1,4 +1,4 @@
-"""Messages arrive: at least once, after failures and kills, at one process at a time."""
+"""Delivery of messages: at least once, also after failures and kills, by one process at a time."""
 
 import subprocess
 import sys
@@ -47,7 +47,7 @@ def settings_of(engine: Engine, **values: object) -> Settings:
 
 
 def retry_now(engine: Engine) -> None:
-    """Let every pause be over."""
+    """End all pauses between attempts."""
     with transaction(engine) as connection:
         connection.execute(update(DELIVERIES).values(next_at=datetime(2026, 1, 1)))
 
@@ -59,8 +59,8 @@ def make_older(engine: Engine, incident: str, by: timedelta) -> None:
         connection.execute(update(EVENTS).where(EVENTS.c.id == event.id).values(at=at))
 
 
-class People:
-    """A patient target."""
+class RecordingTarget:
+    """A target that accepts every message."""
 
     name = "people"
     patient = True
@@ -88,7 +88,7 @@ def test_an_event_is_sent_once_signed_and_marked(engine: Engine, receiver: Recei
     assert attempt.delivered_at is not None
 
 
-def test_a_refused_request_is_tried_again_after_a_pause(engine: Engine, receiver: Received) -> None:
+def test_a_refused_message_is_retried_after_a_pause(engine: Engine, receiver: Received) -> None:
     settings = settings_of(engine, notify_webhook=receiver.url)
     write(engine, "one")
     receiver.status = 503
@@ -102,8 +102,8 @@ def test_a_refused_request_is_tried_again_after_a_pause(engine: Engine, receiver
     assert receiver.incidents == ["one"]
 
 
-def test_a_message_that_a_target_never_takes_does_not_hold_up_the_others(engine: Engine) -> None:
-    class Picky(People):
+def test_a_message_that_a_target_always_refuses_does_not_block_the_others(engine: Engine) -> None:
+    class Picky(RecordingTarget):
         def send(self, events: Sequence[StoredEvent]) -> None:
             if events[0].incident == "bad":
                 raise DeliveryError("refused")
@@ -117,7 +117,7 @@ def test_a_message_that_a_target_never_takes_does_not_hold_up_the_others(engine:
 
 
 def test_each_target_has_its_own_state(engine: Engine, receiver: Received) -> None:
-    people = People()
+    people = RecordingTarget()
     write(engine, "one")
     settings = settings_of(engine, notify_webhook=receiver.url)
     deliver(engine, settings)
@@ -137,16 +137,16 @@ def test_apprise_delivers_the_text(engine: Engine, receiver: Received) -> None:
     assert deliver(engine, settings) == Delivered(0, 1)
 
 
-def test_a_new_target_gets_what_happened_lately_and_not_the_whole_past(engine: Engine) -> None:
+def test_a_new_target_gets_recent_events_only(engine: Engine) -> None:
     write(engine, "long ago", "lately")
     make_older(engine, "long ago", timedelta(days=3))
-    people = People()
+    people = RecordingTarget()
     deliver(engine, settings_of(engine), [people])
     assert people.messages == [["lately"]]
 
 
 def test_quiet_hours_let_only_urgent_messages_pass(engine: Engine) -> None:
-    people = People()
+    people = RecordingTarget()
     write(engine, "a", "b")
     write(engine, "harm", kind="harmed")
     now = datetime.now()
@@ -158,7 +158,7 @@ def test_quiet_hours_let_only_urgent_messages_pass(engine: Engine) -> None:
 
 
 def test_a_digest_is_one_message_when_its_oldest_event_has_waited(engine: Engine) -> None:
-    people = People()
+    people = RecordingTarget()
     write(engine, "a", "b")
     settings = settings_of(engine, notify_digest=10)
     deliver(engine, settings, [people])
@@ -168,7 +168,7 @@ def test_a_digest_is_one_message_when_its_oldest_event_has_waited(engine: Engine
     assert people.messages == [["a", "b"]]
 
 
-def test_one_process_delivers_at_a_time(engine: Engine, receiver: Received) -> None:
+def test_only_one_process_delivers_at_a_time(engine: Engine, receiver: Received) -> None:
     settings = settings_of(engine, notify_webhook=receiver.url)
     write(engine, "one")
     with hold(engine, "delivering messages", file="delivery"):
@@ -176,7 +176,7 @@ def test_one_process_delivers_at_a_time(engine: Engine, receiver: Received) -> N
     assert deliver(engine, settings) == Delivered(1, 0)
 
 
-def test_a_step_of_the_pipeline_does_not_fail_for_its_messages(engine: Engine) -> None:
+def test_a_failed_delivery_does_not_fail_a_pipeline_step(engine: Engine) -> None:
     write(engine, "one")
     try_to_deliver(engine, settings_of(engine, notify="nonsense://"))
     try_to_deliver(engine, settings_of(engine, notify_webhook="http://127.0.0.1:1/"))
@@ -185,7 +185,7 @@ def test_a_step_of_the_pipeline_does_not_fail_for_its_messages(engine: Engine) -
 
 
 @pytest.mark.parametrize(("kills", "written"), [(10, 600), pytest.param(50, 2500, marks=pytest.mark.soak)])
-def test_kills_lose_nothing_and_repeat_one_message_in_a_hundred_at_most(
+def test_kills_lose_no_message_and_repeat_at_most_one_in_a_hundred(
     kills: int, written: int, engine: Engine, receiver: Received, warehouse_url: str
 ) -> None:
     """The receiver sees a message twice only if the process was killed between its request and its mark."""
@@ -202,7 +202,7 @@ def test_kills_lose_nothing_and_repeat_one_message_in_a_hundred_at_most(
     assert all(event.deliveries[0].delivered_at for event in EventStore(engine).newest(len(incidents)))
 
 
-def test_the_command_shows_and_delivers(
+def test_the_events_command_shows_and_delivers_messages(
     engine: Engine, warehouse_url: str, receiver: Received, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOSEL_WAREHOUSE_URL", warehouse_url)

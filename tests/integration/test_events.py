@@ -1,4 +1,4 @@
-"""Events: written together with what happened, once for each incident."""
+"""Events: written in the transaction of their change, once for each incident."""
 
 import dataclasses
 from collections.abc import Callable
@@ -56,7 +56,7 @@ def test_an_incident_is_one_event(engine: Engine) -> None:
 
 
 @pytest.mark.storage
-def test_texts_of_any_length_and_alphabet_are_kept_as_far_as_they_fit(engine: Engine) -> None:
+def test_long_texts_of_an_event_are_cut_to_the_columns(engine: Engine) -> None:
     store = EventStore(engine)
     assert store.add(dataclasses.replace(EVENT, evidence="🌲" * 100_000, place="mlflow/" + "x" * 500))
     [event] = store.newest(10)
@@ -65,7 +65,7 @@ def test_texts_of_any_length_and_alphabet_are_kept_as_far_as_they_fit(engine: En
 
 
 @pytest.mark.storage
-def test_events_are_listed_newest_first_and_by_pages(engine: Engine) -> None:
+def test_events_are_listed_newest_first_in_pages(engine: Engine) -> None:
     store = EventStore(engine)
     for number in range(5):
         store.add(dataclasses.replace(EVENT, incident=str(number), use_case="penguins" if number == 2 else "covertype"))
@@ -135,7 +135,7 @@ class TestRefusedBatch:
         assert "row 0: Elevation" in event.evidence
 
     @pytest.mark.storage
-    def test_its_number_can_come_again_with_good_rows(self, world: World, received: Rows) -> None:
+    def test_batch_number_can_be_delivered_again_with_valid_rows(self, world: World, received: Rows) -> None:
         pipeline = world.pipeline()
         with pytest.raises(QualityError):
             pipeline.ingest(Deliveries(batch(self.BAD, 2)))
@@ -143,7 +143,7 @@ class TestRefusedBatch:
         assert record.rows_clean == 40
         assert len(pipeline.batches.refusals()) == 1
 
-    def test_a_use_case_that_does_not_expose_its_rows_keeps_no_values(self, world: World, data: Engine) -> None:
+    def test_a_closed_use_case_stores_no_values_of_the_batch(self, world: World, data: Engine) -> None:
         closed = dataclasses.replace(FAMILIES["fair"], expose_training_rows=False)
         rows = [["secret; more", *["1"] * 12]] * 10
         with pytest.raises(QualityError):
@@ -154,7 +154,7 @@ class TestRefusedBatch:
         assert "secret" not in event.evidence
         assert "more" not in event.evidence.replace("more than", "")
 
-    def test_a_kill_leaves_neither_the_line_nor_the_event(
+    def test_a_kill_leaves_neither_line_nor_event(
         self, world: World, data: Engine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with monkeypatch.context() as patch:
@@ -165,7 +165,7 @@ class TestRefusedBatch:
         assert all_of(data, "batch refused") == []
 
 
-def test_rows_that_are_missing_are_reported_once(world: World, data: Engine) -> None:
+def test_missing_rows_are_reported_once(world: World, data: Engine) -> None:
     pipeline = world.pipeline()
     with transaction(data) as connection:
         connection.execute(delete(pipeline.batches._tables.clean).where(pipeline.batches._tables.clean.c.row_no == 0))
@@ -177,7 +177,7 @@ def test_rows_that_are_missing_are_reported_once(world: World, data: Engine) -> 
 
 
 def acting(world: World, *actions: HarmAction) -> Pipeline:
-    """A use case that acts on harm, with a good version in Production after a poorer one."""
+    """A pipeline with an action on harm, and with a good version in Production after a poorer one."""
     world.entered("fair", "good")
     use_case = dataclasses.replace(FAMILIES["good"], monitor=Monitor(on_harm=actions))
     return Pipeline(use_case, world.settings)
@@ -189,7 +189,7 @@ def deliver_wrong_labels(pipeline: Pipeline, received: Rows, number: int = 2, co
 
 
 class TestHarm:
-    def test_is_one_event_and_one_note_with_its_evidence(self, world: World, data: Engine, received: Rows) -> None:
+    def test_harm_is_one_event_and_one_note_with_the_evidence(self, world: World, data: Engine, received: Rows) -> None:
         pipeline = acting(world, "notify")
         deliver_wrong_labels(pipeline, received)
         deliver_wrong_labels(pipeline, received, 3)
@@ -217,7 +217,7 @@ class TestHarm:
         pipeline.score()
         assert len(all_of(data, "harmed")) == len(pipeline.registry.open_notes(world.name)) == 1
 
-    def test_rolls_back_once_by_the_monitor_with_the_evidence(self, world: World, received: Rows) -> None:
+    def test_harm_rolls_back_once_with_the_evidence(self, world: World, received: Rows) -> None:
         pipeline = acting(world, "roll back")
         deliver_wrong_labels(pipeline, received)
         entry = pipeline.registry.last_promotion(world.name)
@@ -225,7 +225,7 @@ class TestHarm:
         assert (entry.to_version, entry.actor, entry.evidence.kind) == (1, MONITOR, "rollback")
         assert entry.reason.startswith("harm: accuracy 0.")
 
-    def test_a_version_that_the_monitor_put_back_stays(
+    def test_a_version_restored_by_the_monitor_stays_in_production(
         self, world: World, received: Rows, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         pipeline = acting(world, "roll back")
@@ -242,7 +242,7 @@ class TestHarm:
         assert event.startswith("harm: ")
         assert stays.endswith("there was an automatic rollback before: it stays")
 
-    def test_a_rollback_that_was_killed_is_done_by_the_next_scoring(
+    def test_a_killed_rollback_is_finished_by_the_next_scoring(
         self, world: World, received: Rows, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         pipeline = acting(world, "roll back")
@@ -253,14 +253,14 @@ class TestHarm:
         pipeline.score()
         assert pipeline.registry.production_number(world.name) == 1
 
-    def test_without_a_version_to_return_to_there_is_a_note(self, world: World, received: Rows) -> None:
+    def test_harm_without_an_earlier_version_adds_a_note(self, world: World, received: Rows) -> None:
         world.entered("good")
         use_case = dataclasses.replace(FAMILIES["good"], monitor=Monitor(on_harm=("roll back",)))
         pipeline = Pipeline(use_case, world.settings)
         deliver_wrong_labels(pipeline, received)
         assert "nothing could be put back" in pipeline.registry.open_notes(world.name)[-1]
 
-    def test_trains_again_with_the_reason_in_the_run_and_only_once(
+    def test_harm_trains_once_with_the_reason_in_the_run(
         self, world: World, received: Rows, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         pipeline = acting(world, "retrain")
@@ -280,7 +280,7 @@ class TestHarm:
         assert not pipeline.training_due()
 
 
-def test_a_pipeline_step_delivers_what_it_wrote(world: World) -> None:
+def test_a_pipeline_step_delivers_its_events(world: World) -> None:
     with webhook() as received:
         settings = world.settings.model_copy(update={"notify_webhook": received.url})
         pipeline = Pipeline(FAMILIES["good"], settings)
@@ -290,7 +290,7 @@ def test_a_pipeline_step_delivers_what_it_wrote(world: World) -> None:
     assert document["what"].startswith("covertype: version 1 is in Production, the first one (the gate promoted it)")
 
 
-def test_texts_of_registrations_name_the_registration(engine: Engine) -> None:
+def test_a_refused_registration_is_named_in_its_event(engine: Engine) -> None:
     assert announcements._CAUSES.keys() == set(ledger.Kind.__args__)  # type: ignore[attr-defined]
     PromotionLedger(engine).add_verdict(COVERTYPE.model_name, 3, "run", Verdict(False, "its files differ"))
     [event] = all_of(engine)

@@ -1,4 +1,4 @@
-"""Truth about logged answers counts once, in both kinds of data store, whatever is killed."""
+"""Truth about logged answers counts once, in both kinds of data store, also after kills."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -26,7 +26,7 @@ NAME = COVERTYPE.model_name
 
 @pytest.fixture
 def ledger(engine: Engine) -> PromotionLedger:
-    """Version 1 is in Production since its first entry."""
+    """A ledger whose first entry promotes version 1."""
     ledger = PromotionLedger(engine)
     ledger.append(NAME, 1, "a test", "first")
     return ledger
@@ -38,7 +38,7 @@ def store(engine: Engine, ledger: PromotionLedger) -> FeedbackStore:
 
 
 def answered(engine: Engine, *keys: int, name: str = "r", version: int = 1, days_ago: float = 0) -> None:
-    """Log a request whose rows have these keys of their features; each is answered with class 2."""
+    """Log a request whose rows have these feature keys, each answered with class 2."""
     at = datetime.now(UTC).timestamp() - days_ago * 86_400
     PredictionStore(engine).append(
         [
@@ -68,7 +68,7 @@ def count(engine: Engine, table: Any) -> int:
         return connection.scalar(select(func.count()).select_from(table)) or 0
 
 
-def test_the_same_feedback_counts_once_in_whatever_calls_it_comes(engine: Engine, store: FeedbackStore) -> None:
+def test_repeated_feedback_counts_once(engine: Engine, store: FeedbackStore) -> None:
     answered(engine, 1, 2, 3)
     assert store.add(given(2, 3)) == Receipt(2, 0, 0, 0)
     assert store.add(given(2, 3)) == Receipt(0, 2, 0, 0)
@@ -76,14 +76,14 @@ def test_the_same_feedback_counts_once_in_whatever_calls_it_comes(engine: Engine
     assert labelled(engine) == [2, 3, 4]
 
 
-def test_two_calls_at_once_store_one_truth(
+def test_two_concurrent_calls_store_one_truth(
     engine: Engine, store: FeedbackStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answered(engine, 1)
     look, others = feedback._logged, iter([store])
 
     def overtaken(*arguments: Any) -> Any:
-        """What is found before another call stores its truth, as in a database that lets both read."""
+        """Read as two concurrent calls do: before the other call stores its truth."""
         found = look(*arguments)
         if engine.dialect.name != "sqlite" and (other := next(others, None)) is not None:
             other.add(given(2))
@@ -94,7 +94,7 @@ def test_two_calls_at_once_store_one_truth(
     assert labelled(engine) == [2]
 
 
-def test_feedback_that_was_killed_is_stored_by_the_next_call(
+def test_feedback_is_stored_by_the_next_call_after_a_kill(
     engine: Engine, store: FeedbackStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answered(engine, 1, 2)
@@ -112,7 +112,9 @@ def test_feedback_that_was_killed_is_stored_by_the_next_call(
 
 
 @pytest.mark.parametrize("wrong", [given(2, 2, 5), given(3), given(2, 2, 2, 2), given(2, name="x")], ids=str)
-def test_all_of_a_call_is_stored_or_none(engine: Engine, store: FeedbackStore, wrong: list[GivenTruth]) -> None:
+def test_a_call_is_stored_completely_or_not_at_all(
+    engine: Engine, store: FeedbackStore, wrong: list[GivenTruth]
+) -> None:
     answered(engine, 1, 2, 3)
     store.add(given(2))
     store.add([GivenTruth("r", 3, 4)])
@@ -121,7 +123,7 @@ def test_all_of_a_call_is_stored_or_none(engine: Engine, store: FeedbackStore, w
     assert labelled(engine) == [2, 4]
 
 
-def test_truth_counts_for_the_time_in_production_in_which_the_version_answered(
+def test_truth_counts_for_the_promotion_under_which_the_version_answered(
     engine: Engine, store: FeedbackStore, ledger: PromotionLedger
 ) -> None:
     answered(engine, 1, name="first")
@@ -133,9 +135,7 @@ def test_truth_counts_for_the_time_in_production_in_which_the_version_answered(
     assert (labelled(engine, 1), labelled(engine, 2)) == ([1], [2])
 
 
-def test_a_row_of_a_batch_is_joined_to_the_answers_with_its_features_and_counts_once(
-    engine: Engine, store: FeedbackStore
-) -> None:
+def test_a_batch_row_is_joined_to_answers_by_its_features_and_counts_once(engine: Engine, store: FeedbackStore) -> None:
     answered(engine, 10, 11, 12)
     assert add_batch(engine, batch(3, 4), np.array([10, 99]))
     assert not add_batch(engine, batch(3, 4), np.array([10, 99]))
@@ -146,13 +146,13 @@ def test_a_row_of_a_batch_is_joined_to_the_answers_with_its_features_and_counts_
     assert labelled(engine) == [3, 4]
 
 
-def test_a_row_of_a_batch_of_which_feedback_came_before_counts_once(engine: Engine, store: FeedbackStore) -> None:
+def test_a_batch_row_with_earlier_feedback_counts_once(engine: Engine, store: FeedbackStore) -> None:
     answered(engine, 10, 11)
     store.add(given(3, 4))
     assert add_batch(engine, batch(3, 5, 2), np.array([10, 11, 12]))
-    # Another class for the same features is another row.
+    # The same features with another class are another row.
     assert labelled(engine) == [3, 4, 5, 2]
-    # The next version answers the batch for itself.
+    # The next version answers the batch again.
     assert add_batch(engine, batch(3, sequence=2), np.array([10]))
     assert labelled(engine, 2) == [3]
 
@@ -164,7 +164,7 @@ def test_rows_with_the_same_features_and_different_classes_are_not_joined(engine
     assert store.add(given(3)).accepted == 1
 
 
-def test_a_batch_that_was_killed_is_added_by_the_next_call(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_is_added_by_the_next_call_after_a_kill(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     TruthStore(engine)
     answered(engine, 10)
 
@@ -180,7 +180,7 @@ def test_a_batch_that_was_killed_is_added_by_the_next_call(engine: Engine, monke
     assert (count(engine, FEEDBACK), labelled(engine)) == (1, [3])
 
 
-def test_coverage_and_delay_are_of_the_version_in_production(
+def test_coverage_and_delay_count_the_version_in_production_only(
     engine: Engine, store: FeedbackStore, ledger: PromotionLedger
 ) -> None:
     entry = ledger.last(NAME)

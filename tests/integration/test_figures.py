@@ -1,4 +1,4 @@
-"""The figures for `/metrics` in each kind of warehouse: totals of batches, and messages that wait."""
+"""The values for `/metrics` in each kind of warehouse: totals of batches and pending messages."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.storage
 BAD = ["many"] * 13
 
 
-def test_batches_and_their_rows_are_counted_and_the_newest_batch_gives_the_refused_share(
+def test_metrics_count_batches_and_rows_and_show_the_newest_refused_share(
     engine: Engine, store: Callable[..., Any], received: Callable[..., list[list[str]]]
 ) -> None:
     def totals(*use_cases: UseCase) -> Any:
@@ -38,11 +38,11 @@ def test_batches_and_their_rows_are_counted_and_the_newest_batch_gives_the_refus
     refused = batch([*rows[:1], BAD, BAD, BAD], 3)
     BatchStore(engine, COVERTYPE).refuse(refused, dict.fromkeys((1, 2, 3), "no number"), "too many")
     assert totals() == {"covertype": BatchTotals(2, 1, 6, 1, 2, 0.75)}
-    # Those of a use case that is not served are not shown.
+    # Pending messages of a use case that is not served are not shown.
     assert totals(named("penguins")) == {}
 
 
-def test_what_waits_for_a_receiver_is_counted_until_it_is_delivered(engine: Engine) -> None:
+def test_pending_messages_are_counted_until_they_are_delivered(engine: Engine) -> None:
     with webhook() as receiver:
         settings = settings_of(engine, notify_webhook=receiver.url)
         [name] = target_names(settings)
@@ -56,7 +56,7 @@ def test_what_waits_for_a_receiver_is_counted_until_it_is_delivered(engine: Engi
         write(engine, "harm", kind="harmed")
         make_older(engine, "long ago", timedelta(hours=2))
         make_older(engine, "harm", timedelta(minutes=30))
-        # A receiver of which nothing is known yet gets the last hour.
+        # A new receiver gets the events of the last hour.
         assert waiting() == [(True, 1, 30), (False, 1, 0)]
         receiver.status = 500
         deliver(engine, settings)

@@ -1,4 +1,4 @@
-"""Clearing away, tried on real artifacts: what anything names stays, dry run unless told."""
+"""Garbage collection on real artifacts: everything in use is kept, and a dry run is the default."""
 
 import shutil
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from dosel.usecases.covertype import COVERTYPE
 from tests.integration.worlds import FAMILIES, Deliveries, World, batch, read_report
 
 GONE = "0123456789abcdef" * 2
-"""A run that there never was."""
+"""The id of a run that never existed."""
 
 
 def repository(world: World) -> ArtifactRepository:
@@ -28,24 +28,24 @@ def repository(world: World) -> ArtifactRepository:
     return get_artifact_repository(experiment.artifact_location)
 
 
-def objects(of: ArtifactRepository, below: str | None = None) -> list[str]:
-    """Every file's path."""
+def file_paths(of: ArtifactRepository, below: str | None = None) -> list[str]:
+    """The paths of all files of a repository."""
     listed = of.list_artifacts(below)
-    return [f.path for f in listed if not f.is_dir] + [p for f in listed if f.is_dir for p in objects(of, f.path)]
+    return [f.path for f in listed if not f.is_dir] + [p for f in listed if f.is_dir for p in file_paths(of, f.path)]
 
 
 @pytest.fixture(autouse=True)
-def alone(world: World, old: None) -> None:
-    """Tests share the folder of the trained models: what others left there belongs to no run of this one's store."""
+def own_files_only(world: World, no_orphan_age: None) -> None:
+    """Ignore files in the shared folder of trained models that belong to other tests."""
     counts(world, days=1, delete=True)
 
 
 @pytest.fixture
-def crowded(world: World, request: pytest.FixtureRequest) -> World:
-    """Version 1 was in Production and 2 is; of a third training, made here, nothing was registered."""
+def with_unregistered_run(world: World, request: pytest.FixtureRequest) -> World:
+    """A world with version 2 in Production after version 1, and a third training without registered versions."""
     world.enter("poor")
     world.enter("fair")
-    # Artifacts of its own: those of the other trainings are shared with other tests.
+    # This training has its own artifacts, since other tests share those of the others.
     pipeline = Pipeline(FAMILIES["poor"], world.settings)
     pipeline.ingest(
         Deliveries(batch(world.rows[:120], 2, "another"), batch(request.getfixturevalue("received")(90, 7), 3))
@@ -59,35 +59,37 @@ def counts(world: World, days: int = 0, delete: bool = False, roots: Sequence[Ar
 
 
 def roots_of(world: World) -> list[ArtifactRoot]:
-    """The folder or bucket that the store of this test keeps all its artifacts in."""
+    """The folder or bucket with all artifacts of this test's store."""
     experiment = world.client.get_experiment_by_name(COVERTYPE.experiment)
     assert experiment
     return [ArtifactRoot(experiment.artifact_location.rpartition("/")[0])]
 
 
 @pytest.fixture
-def old(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Folders without a run have been listed for long enough at once."""
+def no_orphan_age(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set the waiting time of folders without a run to zero."""
     monkeypatch.setattr("dosel.registry.gc.ORPHAN_AGE", timedelta())
 
 
-def test_a_dry_run_lists_without_deleting(crowded: World) -> None:
-    before = objects(repository(crowded))
+def test_a_dry_run_lists_without_deleting(with_unregistered_run: World) -> None:
+    before = file_paths(repository(with_unregistered_run))
     # "good" of the shared store and the one trained here.
-    assert counts(crowded) == Collected(runs=6, models=2, orphans=0, waiting=0, kept=7)
-    assert counts(crowded, days=1) == Collected(runs=0, models=0, orphans=0, waiting=0, kept=13)
-    assert objects(repository(crowded)) == before
+    assert counts(with_unregistered_run) == Collected(runs=6, models=2, orphans=0, waiting=0, kept=7)
+    assert counts(with_unregistered_run, days=1) == Collected(runs=0, models=0, orphans=0, waiting=0, kept=13)
+    assert file_paths(repository(with_unregistered_run)) == before
 
 
 @pytest.mark.storage
-def test_registered_versions_still_load_after_a_collection(crowded: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    world, registry = crowded, crowded.pipeline().registry
+def test_registered_versions_load_after_a_collection(
+    with_unregistered_run: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, registry = with_unregistered_run, with_unregistered_run.pipeline().registry
     shared = world.client.get_run(world.runs["good"])
     _keep(world.client, monkeypatch, shared.info.run_id)
-    before = objects(repository(world))
+    before = file_paths(repository(world))
     found = counts(world, delete=True)
     assert (found.runs, found.models) == (3, 1)
-    after = objects(repository(world))
+    after = file_paths(repository(world))
     gone = set(before) - set(after)
     assert gone
     assert not set(after) - set(before)
@@ -101,32 +103,36 @@ def test_registered_versions_still_load_after_a_collection(crowded: World, monke
 
 
 @pytest.mark.storage
-def test_folders_that_no_run_has_go_too(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_without_a_run_are_deleted(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world.enter("good")
     for family in ("poor", "fair"):
         _keep(world.client, monkeypatch, world.runs[family])
     (tmp_path / "left.txt").write_text("left behind")
     for folder in (f"{GONE}/artifacts", f"models/m-{GONE}/artifacts"):
         repository(world).log_artifact(str(tmp_path / "left.txt"), folder)
-    before = objects(repository(world))
+    before = file_paths(repository(world))
     assert counts(world, delete=True) == Collected(runs=0, models=0, orphans=2, waiting=0, kept=10)
-    assert sorted(set(before) - set(objects(repository(world)))) == [
+    assert sorted(set(before) - set(file_paths(repository(world)))) == [
         f"{GONE}/artifacts/left.txt",
         f"models/m-{GONE}/artifacts/left.txt",
     ]
 
 
-def test_a_run_that_is_registered_at_the_last_moment_stays(crowded: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    registry = crowded.pipeline().registry
+def test_a_run_registered_just_before_its_deletion_is_kept(
+    with_unregistered_run: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = with_unregistered_run.pipeline().registry
     monkeypatch.setattr(registry.store, "is_registered", lambda _: True)
-    before = objects(repository(crowded))
-    collect(registry, [COVERTYPE.experiment], roots_of(crowded), 0, delete=True)
-    assert objects(repository(crowded)) == before
+    before = file_paths(repository(with_unregistered_run))
+    collect(registry, [COVERTYPE.experiment], roots_of(with_unregistered_run), 0, delete=True)
+    assert file_paths(repository(with_unregistered_run)) == before
 
 
-def test_a_running_run_is_kept(crowded: World) -> None:
-    with mlflow.start_run(experiment_id=crowded.client.get_experiment_by_name(COVERTYPE.experiment).experiment_id):
-        assert counts(crowded).kept == 8
+def test_a_running_run_is_kept(with_unregistered_run: World) -> None:
+    with mlflow.start_run(
+        experiment_id=with_unregistered_run.client.get_experiment_by_name(COVERTYPE.experiment).experiment_id
+    ):
+        assert counts(with_unregistered_run).kept == 8
 
 
 def test_a_folder_without_a_run_is_kept_for_six_hours_after_its_first_listing(
@@ -138,15 +144,15 @@ def test_a_folder_without_a_run_is_kept_for_six_hours_after_its_first_listing(
     try:
         found = counts(world, days=1, delete=True)
         assert (found.orphans, found.waiting) == (0, 1)
-        assert f"{GONE}/artifacts/left.txt" in objects(repository(world))
+        assert f"{GONE}/artifacts/left.txt" in file_paths(repository(world))
     finally:
         repository(world).delete_artifacts(GONE)
 
 
-def test_an_experiment_whose_artifacts_are_elsewhere_is_left_alone(
+def test_artifacts_outside_the_installation_are_kept(
     world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its artifact location is a folder of the admin's machine, with a folder that looks like a run's."""
+    """The artifact location is a folder outside the installation with a subfolder named like a run."""
     world.client.rename_experiment(
         world.client.get_experiment_by_name(COVERTYPE.experiment).experiment_id, "the real one"
     )
@@ -160,8 +166,8 @@ def test_an_experiment_whose_artifacts_are_elsewhere_is_left_alone(
     assert "outside of this installation's folders" in caplog.text
 
 
-def test_no_link_is_followed(world: World, tmp_path: Path) -> None:
-    """A link below the installation's own root leads to the admin's folder; both look like folders of runs."""
+def test_symbolic_links_are_not_followed(world: World, tmp_path: Path) -> None:
+    """A symbolic link in the installation's artifact folder leads outside; both names look like runs."""
     world.client.rename_experiment(
         world.client.get_experiment_by_name(COVERTYPE.experiment).experiment_id, "the real one"
     )
@@ -182,19 +188,19 @@ def test_no_link_is_followed(world: World, tmp_path: Path) -> None:
 
 
 def test_a_run_that_names_another_runs_folder_deletes_nothing_there(
-    crowded: World, caplog: pytest.LogCaptureFixture
+    with_unregistered_run: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As a row of MLflow's database can say after an edit."""
-    location = crowded.client.get_run(crowded.runs["fair"]).info.artifact_uri
-    before = set(objects(get_artifact_repository(location)))
-    engine = create_engine(crowded.settings.tracking_uri)
+    """An edit of MLflow's database can give a run the artifact folder of another run."""
+    location = with_unregistered_run.client.get_run(with_unregistered_run.runs["fair"]).info.artifact_uri
+    before = set(file_paths(get_artifact_repository(location)))
+    engine = create_engine(with_unregistered_run.settings.tracking_uri)
     with engine.begin() as connection:
-        mine = {"location": location, "run": crowded.runs["good"]}
+        mine = {"location": location, "run": with_unregistered_run.runs["good"]}
         connection.execute(text("UPDATE runs SET artifact_uri = :location WHERE run_uuid = :run"), mine)
     engine.dispose()
-    counts(crowded, delete=False)
-    assert f"{crowded.runs['good']} has its artifacts at" in caplog.text
-    assert set(objects(get_artifact_repository(location))) == before
+    counts(with_unregistered_run, delete=False)
+    assert f"{with_unregistered_run.runs['good']} has its artifacts at" in caplog.text
+    assert set(file_paths(get_artifact_repository(location))) == before
 
 
 @pytest.mark.parametrize(
@@ -210,12 +216,12 @@ def test_a_run_that_names_another_runs_folder_deletes_nothing_there(
         ("file:///etc", False),
     ],
 )
-def test_only_the_installations_own_folders_are_held(location: str, held: bool, world: World) -> None:
+def test_only_folders_of_the_installation_are_collected(location: str, held: bool, world: World) -> None:
     assert any(root.holds(location) for root in artifact_roots(world.settings)) == held
 
 
 def _keep(client: MlflowClient, monkeypatch: pytest.MonkeyPatch, run_id: str) -> None:
-    """Has a run of the shared store stay: its artifacts are other tests', too."""
+    """Keep a run of the shared store, since other tests use its artifacts."""
     from dosel.registry.ledger import PromotionLedger
 
     named = PromotionLedger.referenced_runs

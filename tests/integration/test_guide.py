@@ -1,4 +1,4 @@
-"""docs/add-a-use-case.md keeps its word: its file, copied into place, is a use case, with no other change."""
+"""The file of docs/add-a-use-case.md is a complete use case without any other change."""
 
 import os
 import re
@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 GUIDE = ROOT / "docs" / "add-a-use-case.md"
 
 
-def test_the_file_of_the_guide_copied_into_place_is_a_use_case(tmp_path: Path) -> None:
+def test_the_file_of_the_guide_works_as_a_use_case(tmp_path: Path) -> None:
     text = GUIDE.read_text()
     [code] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     [place] = re.findall(r"Copy it to `(src/dosel/usecases/(?:\w+)\.py)`", text)

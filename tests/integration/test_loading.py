@@ -1,4 +1,4 @@
-"""Many rows at once: exactly these or none, whatever the server would make of them, and no file of ours besides."""
+"""Bulk loading: exactly the sent rows are stored or none, and the server can read no other file."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ ODD = [
 
 @pytest.fixture
 def server(schema: str) -> Iterator[Engine]:
-    """A warehouse with the tables, on a server that loads."""
+    """A warehouse with its tables on a server that allows LOAD DATA LOCAL."""
     engine = connect(schema)
     BatchStore(engine, COVERTYPE)
     yield engine
@@ -43,7 +43,7 @@ def server(schema: str) -> Iterator[Engine]:
 
 @pytest.fixture
 def refusing(server: Engine) -> Iterator[Engine]:
-    """The same, on a server that does not, as MySQL by default."""
+    """A warehouse on a server that refuses LOAD DATA LOCAL, as MySQL does by default."""
     _allow(server, 0)
     yield server
     _allow(server, 1)
@@ -55,7 +55,7 @@ def _allow(engine: Engine, value: int) -> None:
 
 
 def put(engine: Engine, column: str, *values: Any) -> None:
-    """Loads rows into clean past every check: the example with other values in one column."""
+    """Load rows into the clean table without checks: the example with other values in one column."""
     row = {**COVERTYPE.example, COVERTYPE.target.name: 3, "batch_id": 1}
     rows = [row | {"row_no": i, "row_key": i} | {column: value} for i, value in enumerate(values)]
     loader = Loader(engine)
@@ -63,13 +63,13 @@ def put(engine: Engine, column: str, *values: Any) -> None:
         loader.put(connection, TABLES.clean, pa.Table.from_pylist(rows))
 
 
-def held(engine: Engine, table: str = "clean") -> int:
+def count_rows(engine: Engine, table: str = "clean") -> int:
     with transaction(engine) as connection:
         return connection.scalar(text(f"SELECT COUNT(*) FROM covertype_{table}")) or 0
 
 
 def test_text_is_stored_unchanged(store: Store, engine: Engine, received: Received) -> None:
-    """In either way, plain and with what a bad row brings."""
+    """The text is loaded in both formats: as plain lines, and with the values of a refused row."""
     sent: list[list[Any]] = [[value] * len(COVERTYPE.columns) for value in ODD]
     store([*received(1), *sent, [None, *ODD[:12]], [*ODD[:13], "\t\\", None]])
     with transaction(engine) as connection:
@@ -79,7 +79,7 @@ def test_text_is_stored_unchanged(store: Store, engine: Engine, received: Receiv
     assert found[-1] == tuple(ODD[:13])
 
 
-def test_the_digest_can_be_computed_again_from_raw(store: Store, engine: Engine, received: Received) -> None:
+def test_the_digest_can_be_recomputed_from_the_raw_table(store: Store, engine: Engine, received: Received) -> None:
     batches = BatchStore(engine, COVERTYPE)
     odd: list[list[Any]] = [[value] * 13 for value in ODD]
     for number, sent in enumerate((received(5), [*odd, [None] * 13, [], ODD[:15]], []), 1):
@@ -91,7 +91,7 @@ def test_the_digest_can_be_computed_again_from_raw(store: Store, engine: Engine,
     assert batches.digest(1) != batches.records()[0].digest
 
 
-def test_numbers_arrive_to_the_last_bit(engine: Engine) -> None:
+def test_numbers_are_stored_bit_for_bit(engine: Engine) -> None:
     from sqlalchemy import BigInteger, Column, Double, Table
 
     values = [0.1, 1 / 3, 1e-300, 1.7976931348623157e308, 5e-324, -0.5, 123456789.987654321, 2.0**53]
@@ -110,7 +110,7 @@ def test_numbers_arrive_to_the_last_bit(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("column", "values", "told"),
+    ("column", "values", "message"),
     [
         ("Slope", ["steep", 1], "Incorrect integer value: 'steep'"),
         ("Slope", [1, 10**12], "Out of range value"),
@@ -122,28 +122,28 @@ def test_numbers_arrive_to_the_last_bit(engine: Engine) -> None:
     ids=["text", "out of range", "null", "half a number", "too long", "duplicate"],
 )
 def test_a_row_that_the_database_would_change_rolls_the_load_back(
-    column: str, values: list[Any], told: str, server: Engine
+    column: str, values: list[Any], message: str, server: Engine
 ) -> None:
-    """`LOAD DATA` itself would have stored each of these as something else, or left it out, and said nothing."""
-    before, other = held(server), [0, 1] if column == "row_key" else ["C7745"] if column == "Soil_Type" else [1]
-    with pytest.raises(WarehouseError, match=f"covertype_clean: .*{told}.*the whole load was rolled back"):
+    """`LOAD DATA` alone would silently change or skip each of these rows."""
+    before, other = count_rows(server), [0, 1] if column == "row_key" else ["C7745"] if column == "Soil_Type" else [1]
+    with pytest.raises(WarehouseError, match=f"covertype_clean: .*{message}.*the whole load was rolled back"):
         put(server, column, *(str(v) if v is not None else None for v in values))
-    assert held(server) == before
+    assert count_rows(server) == before
     put(server, column, *other)
-    assert held(server) == len(other)
+    assert count_rows(server) == len(other)
 
 
-def test_a_batch_of_which_a_row_got_past_the_checks_is_not_there(server: Engine, received: Received) -> None:
+def test_a_batch_with_a_row_that_the_database_refuses_is_not_stored(server: Engine, received: Received) -> None:
     sent = received(5)
     checked = check(COVERTYPE, sent, "uci")
     checked.accepted.loc[3, "Soil_Type"] = "C" * 65
     with pytest.raises(WarehouseError, match="the whole load was rolled back"):
         BatchStore(server, COVERTYPE).store(batch(sent), checked.accepted, checked.refused)
-    assert [held(server, table) for table in ("raw", "clean", "quarantine")] == [0, 0, 0]
+    assert [count_rows(server, table) for table in ("raw", "clean", "quarantine")] == [0, 0, 0]
     assert BatchStore(server, COVERTYPE).records() == []
 
 
-def test_only_the_loading_connection_may_load(server: Engine, tmp_path: Path) -> None:
+def test_other_connections_cannot_load_files(server: Engine, tmp_path: Path) -> None:
     file = tmp_path / "rows"
     file.write_text("1\n")
     with pytest.raises(WarehouseError), transaction(server) as connection:
@@ -151,7 +151,7 @@ def test_only_the_loading_connection_may_load(server: Engine, tmp_path: Path) ->
 
 
 def test_the_loading_connection_sends_no_file(server: Engine, tmp_path: Path) -> None:
-    """A server may ask for any file, whatever the statement said: this one asks for what we named ourselves."""
+    """A MySQL server may request any file of the client: this one requests the named file."""
     secret = tmp_path / "secret"
     secret.write_text("1\t1\n")
     loader = Loader(server)
@@ -167,10 +167,10 @@ def test_the_loading_connection_sends_no_file(server: Engine, tmp_path: Path) ->
         loader.transaction() as connection,
     ):
         steal(connection)
-    assert held(server, "raw") == 0
+    assert count_rows(server, "raw") == 0
 
 
-def test_where_loading_is_off_rows_are_inserted_and_that_is_said_once(
+def test_rows_are_inserted_with_one_warning_when_loading_is_off(
     refusing: Engine, received: Received, caplog: pytest.LogCaptureFixture
 ) -> None:
     store, odd = BatchStore(refusing, COVERTYPE), [[value] * 13 for value in ODD]
@@ -185,7 +185,7 @@ def test_where_loading_is_off_rows_are_inserted_and_that_is_said_once(
         "local_infile is off on the data store's server: rows are inserted, which takes longer"
     ]
     refused = 2 * len(odd)
-    assert [held(refusing, table) for table in ("raw", "clean", "quarantine")] == [40 + refused, 40, refused]
+    assert [count_rows(refusing, table) for table in ("raw", "clean", "quarantine")] == [40 + refused, 40, refused]
     store.audit()
 
 
@@ -198,7 +198,7 @@ class TestAudit:
         audited.audit()
 
     @pytest.mark.parametrize(
-        ("tampering", "told"),
+        ("tampering", "message"),
         [
             ("DELETE FROM covertype_raw WHERE row_no = 3", "batch 1 of group 6 .*raw 7, clean 5"),
             ("DELETE FROM covertype_clean WHERE row_no = 3", "raw 8, clean 4, quarantine 1"),
@@ -210,16 +210,16 @@ class TestAudit:
         ],
     )
     def test_the_audit_names_the_batch_with_missing_rows(
-        self, tampering: str, told: str, store: Store, engine: Engine, received: Received
+        self, tampering: str, message: str, store: Store, engine: Engine, received: Received
     ) -> None:
         store([*received(5), ["bad"], *received(2)], number=1)
         with transaction(engine) as connection:
             drop_triggers(connection)
             connection.exec_driver_sql(tampering)
-        with pytest.raises(AccountingError, match=told):
+        with pytest.raises(AccountingError, match=message):
             BatchStore(engine, COVERTYPE).audit()
 
-    def test_another_use_case_has_an_account_of_its_own(self, store: Store, engine: Engine, received: Received) -> None:
+    def test_use_cases_are_audited_separately(self, store: Store, engine: Engine, received: Received) -> None:
         import dataclasses
 
         store(received(5))

@@ -1,4 +1,4 @@
-"""The fixed tables: made from nothing, brought up from before there were migrations, by one process or several."""
+"""Migrations of the fixed tables, from an empty or an older data store, by one or several processes."""
 
 import subprocess
 import sys
@@ -34,7 +34,7 @@ Rows = dict[str, list[tuple[Any, ...]]]
 
 
 def fill(engine: Engine, without: Iterable[str] = ()) -> Rows:
-    """A data store of the last version without migrations; of an older one, which lacks some columns or tables."""
+    """Create the tables of a dosel from before migrations, without some columns or tables, and fill them."""
     with transaction(engine) as connection:
         for statement in (HERE / "before_migrations" / f"{engine.dialect.name}.sql").read_text().split(";\n"):
             if statement.strip():
@@ -52,7 +52,7 @@ def rows(engine: Engine) -> Rows:
 
 
 def assert_kept(engine: Engine, before: Rows) -> None:
-    """Every row is there with its values, and has its entry in the chain.
+    """Check that every row has its values and its entry in the chain.
 
     Later migrations add columns at the end, and tables without rows.
     """
@@ -66,7 +66,7 @@ def assert_kept(engine: Engine, before: Rows) -> None:
 
 
 def assert_is_declared(engine: Engine) -> None:
-    """The tables are those that the code works with, by Alembic's own comparison."""
+    """Check with Alembic's comparison that the tables are those of the code."""
     with engine.connect() as connection:
         options = {"include_name": lambda name, kind, _: kind != "table" or name in METADATA.tables}
         differences = compare_metadata(MigrationContext.configure(connection, opts=options), METADATA)
@@ -96,7 +96,7 @@ def test_a_data_store_from_before_migrations_keeps_every_row(engine: Engine) -> 
     assert_is_declared(engine)
 
 
-def test_rows_from_before_the_migration_are_still_read(engine: Engine) -> None:
+def test_rows_from_before_a_migration_can_be_read(engine: Engine) -> None:
     before = fill(engine)
     ledger = PromotionLedger(engine)
     assert [(entry.sequence, entry.to_version) for entry in ledger.history("modelo_covertype_vf")] == [(1, 1), (2, 3)]
@@ -109,7 +109,7 @@ def test_rows_from_before_the_migration_are_still_read(engine: Engine) -> None:
     assert_kept(engine, before)
 
 
-def test_a_ledger_without_evidence_gets_empty_columns(engine: Engine) -> None:
+def test_a_ledger_without_evidence_columns_gets_them_empty(engine: Engine) -> None:
     before = fill(engine, without=[f"promotions.{name}" for name in EVIDENCE])
     migrate(engine)
     after = rows(engine)
@@ -119,14 +119,14 @@ def test_a_ledger_without_evidence_gets_empty_columns(engine: Engine) -> None:
     assert_is_declared(engine)
 
 
-def test_tables_that_were_never_needed_are_made(engine: Engine) -> None:
+def test_missing_tables_are_created(engine: Engine) -> None:
     before = fill(engine, without=["predictions", "promotion_notes"])
     migrate(engine)
     assert_kept(engine, before)
     assert_is_declared(engine)
 
 
-def test_nothing_to_do_costs_one_query(engine: Engine) -> None:
+def test_a_current_data_store_costs_one_query(engine: Engine) -> None:
     migrate(engine)
     sent: list[str] = []
     event.listen(engine, "before_cursor_execute", lambda *arguments: sent.append(arguments[2]))
@@ -136,18 +136,18 @@ def test_nothing_to_do_costs_one_query(engine: Engine) -> None:
     ]
 
 
-def test_opening_the_ledger_sends_nothing(engine: Engine) -> None:
+def test_opening_the_ledger_sends_no_statement(engine: Engine) -> None:
     PromotionLedger(engine)
     assert rows(engine) == {}
 
 
-def test_the_ledgers_lock_can_be_the_first_use(engine: Engine) -> None:
+def test_taking_the_lock_first_creates_the_tables(engine: Engine) -> None:
     ledger = PromotionLedger(engine)
     with ledger.lock("m"):
         assert ledger.append("m", 1, "me", "why").sequence == 1
 
 
-def test_tables_of_a_newer_version_are_left_alone(engine: Engine) -> None:
+def test_tables_of_a_newer_version_are_not_changed(engine: Engine) -> None:
     migrate(engine)
     with transaction(engine) as connection:
         connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))
@@ -156,7 +156,7 @@ def test_tables_of_a_newer_version_are_left_alone(engine: Engine) -> None:
     assert current(engine) == "9999"
 
 
-def test_processes_that_open_at_once_all_find_the_tables(engine: Engine, warehouse_url: str) -> None:
+def test_concurrent_processes_all_find_the_tables(engine: Engine, warehouse_url: str) -> None:
     before = fill(engine, without=[*(f"promotions.{name}" for name in EVIDENCE), "predictions"])
     command = [sys.executable, "-m", "tests.integration.migrate_store", warehouse_url, "race"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -174,7 +174,7 @@ def test_processes_that_open_at_once_all_find_the_tables(engine: Engine, warehou
 
 
 @pytest.mark.parametrize("statements", [1, 4, 10, 15])
-def test_a_migration_that_was_killed_is_finished_by_the_next_process(
+def test_a_killed_migration_is_finished_by_the_next_process(
     statements: int, engine: Engine, warehouse_url: str
 ) -> None:
     before = fill(engine, without=[*(f"promotions.{name}" for name in EVIDENCE), "predictions"])
@@ -187,7 +187,7 @@ def test_a_migration_that_was_killed_is_finished_by_the_next_process(
     assert_is_declared(engine)
 
 
-def test_the_newest_file_is_alembics_head() -> None:
+def test_the_newest_migration_is_alembics_head() -> None:
     folder = Path(migrations.__file__).parent
     config = Config()
     config.set_main_option("script_location", str(folder))

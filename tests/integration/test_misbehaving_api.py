@@ -1,6 +1,6 @@
-"""A data API that gives one good batch and then misbehaves, on a real socket: what that costs, and what is lost.
+"""A data API on a real socket that sends one valid batch and then misbehaves.
 
-Every row ends in a bounded retry or in one clear error; the batch from before is there, and the account is right.
+Every case ends in limited retries or one clear error; the first batch is stored, and the audit passes.
 """
 
 import gzip
@@ -34,21 +34,21 @@ def body(rows: Any, number: int, **changes: Any) -> bytes:
 
 
 def answer(content: bytes, status: str = "200 OK", *headers: str, length: int | None = None) -> bytes:
-    told = len(content) if length is None else length
-    head = [f"HTTP/1.1 {status}", f"Content-Length: {told}", "Connection: close", *headers]
+    declared = len(content) if length is None else length
+    head = [f"HTTP/1.1 {status}", f"Content-Length: {declared}", "Connection: close", *headers]
     return "\r\n".join(head).encode() + b"\r\n\r\n" + content
 
 
-def says(content: bytes) -> Talk:
+def sends(content: bytes) -> Talk:
     return lambda peer, done: peer.sendall(content)
 
 
-def hangs_up(peer: socket.socket, done: Event) -> None:
+def resets_connection(peer: socket.socket, done: Event) -> None:
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
 
 
 def floods(peer: socket.socket, done: Event) -> None:
-    """A hundred megabytes of what begins like a batch."""
+    """Send a hundred megabytes that begin like a batch."""
     peer.sendall(answer(b'{"data": [', length=100 * MB))
     for _ in range(100):
         peer.sendall(b" " * MB)
@@ -68,29 +68,29 @@ CASES: dict[str, tuple[Talk, type[SourceError], str, int]] = {
         "did not finish its answer",
         TRIES,
     ),
-    "hangs up": (hangs_up, SourceUnavailable, "cannot be reached", TRIES),
-    "cut in the body": (says(answer(SECOND[:-9], length=len(SECOND))), SourceUnavailable, "RemoteProtocol", TRIES),
-    "cut in a chunk": (says(CHUNKED + b"ff\r\n" + SECOND[:50]), SourceUnavailable, "RemoteProtocolError", TRIES),
-    "no HTTP": (says(b"220 mail.example ESMTP\r\n"), SourceUnavailable, "RemoteProtocolError", TRIES),
-    "500": (says(answer(b"Internal Server Error", "500 Oops")), SourceUnavailable, "answered 500", TRIES),
+    "hangs up": (resets_connection, SourceUnavailable, "cannot be reached", TRIES),
+    "cut in the body": (sends(answer(SECOND[:-9], length=len(SECOND))), SourceUnavailable, "RemoteProtocol", TRIES),
+    "cut in a chunk": (sends(CHUNKED + b"ff\r\n" + SECOND[:50]), SourceUnavailable, "RemoteProtocolError", TRIES),
+    "no HTTP": (sends(b"220 mail.example ESMTP\r\n"), SourceUnavailable, "RemoteProtocolError", TRIES),
+    "500": (sends(answer(b"Internal Server Error", "500 Oops")), SourceUnavailable, "answered 500", TRIES),
     "503, come again": (
-        says(answer(b"", "503 Busy", "Retry-After: 7")),
+        sends(answer(b"", "503 Busy", "Retry-After: 7")),
         SourceUnavailable,
         "answered 503",
         TRIES,
     ),
-    "HTML": (says(answer(b"<h1>It works!</h1>")), SourceUnavailable, "not JSON: b'<h1>It works", TRIES),
-    "truncated JSON": (says(answer(SECOND[:-9])), SourceUnavailable, "not JSON", TRIES),
-    "no gzip": (says(answer(SECOND, "200 OK", "Content-Encoding: gzip")), SourceUnavailable, "damaged gzip", TRIES),
-    "another group": (says(answer(body(GOOD, 2, group_number=5))), SourceError, "sent group 5; expected 6", 1),
-    "no batch number": (says(answer(body(GOOD, 0))), SourceError, "batch_number 0", 1),
-    "no rows but text": (says(answer(body("rows", 2))), SourceError, "no list of rows", 1),
-    "a list": (says(answer(b"[]")), SourceError, "answered 200 with list", 1),
-    "404": (says(answer(b"{}", "404 Not Found")), SourceError, "refused group 6: 404", 1),
-    "elsewhere": (says(answer(b"{}", "302 Found", "Location: http://127.0.0.1:1/")), SourceError, "302", 1),
+    "HTML": (sends(answer(b"<h1>It works!</h1>")), SourceUnavailable, "not JSON: b'<h1>It works", TRIES),
+    "truncated JSON": (sends(answer(SECOND[:-9])), SourceUnavailable, "not JSON", TRIES),
+    "no gzip": (sends(answer(SECOND, "200 OK", "Content-Encoding: gzip")), SourceUnavailable, "damaged gzip", TRIES),
+    "another group": (sends(answer(body(GOOD, 2, group_number=5))), SourceError, "sent group 5; expected 6", 1),
+    "no batch number": (sends(answer(body(GOOD, 0))), SourceError, "batch_number 0", 1),
+    "no rows but text": (sends(answer(body("rows", 2))), SourceError, "no list of rows", 1),
+    "a list": (sends(answer(b"[]")), SourceError, "answered 200 with list", 1),
+    "404": (sends(answer(b"{}", "404 Not Found")), SourceError, "refused group 6: 404", 1),
+    "elsewhere": (sends(answer(b"{}", "302 Found", "Location: http://127.0.0.1:1/")), SourceError, "302", 1),
     "100 MB": (floods, SourceError, "more than 64000000 bytes", 1),
     "100 MB, packed": (
-        says(answer(gzip.compress(b" " * 100 * MB), "200 OK", "Content-Encoding: gzip")),
+        sends(answer(gzip.compress(b" " * 100 * MB), "200 OK", "Content-Encoding: gzip")),
         SourceError,
         "more than 64000000 bytes",
         1,
@@ -100,7 +100,7 @@ CASES: dict[str, tuple[Talk, type[SourceError], str, int]] = {
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Seconds between tries; nobody really waits."""
+    """Seconds of each wait between attempts; the tests do not really wait."""
     waited: list[float] = []
     monkeypatch.setattr("tenacity.nap.time", SimpleNamespace(sleep=waited.append))
     return waited
@@ -125,15 +125,15 @@ def after_a_good_batch(rows: list[list[str]], then: Talk) -> Talk:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_misbehaving_source_ends_in_bounded_tries_or_one_error(
+def test_a_misbehaving_source_ends_in_limited_retries_or_one_error(
     case: str, pipeline: Pipeline, received: Received, waits: list[float]
 ) -> None:
-    talk, kind, told, tries = CASES[case]
+    talk, kind, message, tries = CASES[case]
     before = psutil.Process().memory_info().rss
     with server(after_a_good_batch(received(20), talk)) as (url, served):
         timeout = 20 if "MB" in case else TIMEOUT
         began = time.monotonic()
-        with pytest.raises(SourceError, match=told) as raised:
+        with pytest.raises(SourceError, match=message) as raised:
             pipeline.ingest(DataApi(url, 6, "uci", timeout, 13))
         assert time.monotonic() - began < timeout * (tries + 1) + 10
         assert len(served) == 1 + tries
@@ -147,8 +147,8 @@ def test_a_misbehaving_source_ends_in_bounded_tries_or_one_error(
     pipeline.batches.audit()
 
 
-def test_empty_data_ends_the_ingest(pipeline: Pipeline, received: Received, waits: list[float]) -> None:
-    with server(after_a_good_batch(received(20), says(answer(body([], 2))))) as (url, served):
+def test_an_empty_batch_ends_the_ingest(pipeline: Pipeline, received: Received, waits: list[float]) -> None:
+    with server(after_a_good_batch(received(20), sends(answer(body([], 2))))) as (url, served):
         assert [record.number for record in pipeline.ingest(DataApi(url, 6, "uci", TIMEOUT, 13))] == [1]
         assert (len(served), waits) == (2, [])
 
@@ -157,9 +157,9 @@ def test_empty_data_ends_the_ingest(pipeline: Pipeline, received: Received, wait
 def test_no_batch_is_missing_after_the_source_recovers(
     case: str, pipeline: Pipeline, received: Received, waits: list[float]
 ) -> None:
-    """Twice it misbehaves, then it gives the batch that was due and says that there are no more."""
+    """The source fails twice, then sends the missing batch and the end of the data."""
     bad = CASES[case][0]
-    answers = iter([says(answer(body(received(20), 1))), bad, bad, says(answer(SECOND)), says(answer(body([], 3)))])
+    answers = iter([sends(answer(body(received(20), 1))), bad, bad, sends(answer(SECOND)), sends(answer(body([], 3)))])
 
     def talk(peer: socket.socket, done: Event) -> None:
         next(answers)(peer, done)

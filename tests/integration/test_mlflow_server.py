@@ -27,7 +27,7 @@ START_SECONDS = 300
 
 @pytest.fixture
 def server(schema: str, minio: Minio, bare_environment: None, tmp_path: Path) -> Iterator[str]:
-    """The address of an MLflow server that alone holds the keys of the bucket."""
+    """The address of an MLflow server, which alone has the keys of the bucket."""
     [port] = free_ports(1)
     command = (
         *(sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"),
@@ -53,7 +53,7 @@ def server(schema: str, minio: Minio, bare_environment: None, tmp_path: Path) ->
             patched.setenv(name, value)
         make_bucket(Settings.load())
         processes.start(service, os.environ | {"MLFLOW_S3_ENDPOINT_URL": minio.url})
-        # From here on this process is a client, which has no keys.
+        # From here on, this process is a client without keys.
         patched.undo()
         until(healthy, START_SECONDS)
         mlflow.set_tracking_uri(service.url)
@@ -62,7 +62,7 @@ def server(schema: str, minio: Minio, bare_environment: None, tmp_path: Path) ->
         processes.stop()
 
 
-def test_from_the_source_to_production(
+def test_a_model_reaches_production_through_an_mlflow_server(
     server: str,
     schema: str,
     minio: Minio,
@@ -72,7 +72,7 @@ def test_from_the_source_to_production(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert "AWS_SECRET_ACCESS_KEY" not in os.environ
-    # Warehouse and MLflow share a schema here, which shows that their tables do not collide.
+    # Warehouse and MLflow share a schema here to show that their tables do not collide.
     settings = Settings(home=tmp_path, tracking_uri=server, warehouse_url=schema, seed=1, jobs=1)
     pipeline = Pipeline(FAMILIES["fair"], settings)
     pipeline.ingest(Deliveries(batch(received(300))))

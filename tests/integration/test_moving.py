@@ -1,4 +1,4 @@
-"""Moving Production: foreign aliases, lost versions, tampered files, rollback, and the record of it all."""
+"""Moving Production: tampered files, aliases moved in MLflow, lost versions, rollbacks, kills and conflicts."""
 
 import json
 import logging
@@ -37,7 +37,7 @@ FAMILIES = ("poor", "fair", "good")
 
 @pytest.fixture
 def three(world: World) -> World:
-    """Versions 1 to 3, registered; 1, then 2 entered Production."""
+    """A world with versions 1 to 3, of which 1 and then 2 entered Production."""
 
     def make() -> None:
         registry = registry_of(world)
@@ -64,7 +64,7 @@ def moves(world: World) -> list[int]:
     return [entry.to_version for entry in history(world)]
 
 
-def in_step(world: World, production: int) -> None:
+def assert_projected(world: World, production: int) -> None:
     assert world.aliases()["production"] == production
     assert [number for number, stage in world.stages().items() if stage == "Production"] == [production]
 
@@ -74,7 +74,7 @@ Tamper = Callable[..., None]
 
 @pytest.fixture
 def tamper(world: World) -> Iterator[Tamper]:
-    """Writes a file of a version where its artifacts are, as somebody with the bucket's keys could; put back after."""
+    """Change an artifact of a version, as somebody with the bucket's keys could; it is restored after the test."""
     written: list[tuple[ArtifactRepository, str, bytes | None]] = []
 
     def write(repository: ArtifactRepository, file: str, content: bytes) -> None:
@@ -98,21 +98,21 @@ def tamper(world: World) -> Iterator[Tamper]:
             write(repository, file, before)
 
 
-def let_in(world: World, number: int, passed: bool = True) -> None:
-    """Has the gate judge a version, without putting it into Production."""
+def record_verdict(world: World, number: int, passed: bool = True) -> None:
+    """Record a verdict of the gate on a version, without a promotion."""
     registry = registry_of(world)
     registry.add_verdict(registry.version(world.name, number), Verdict(passed, "by a test", {}))
 
 
-def foreign(world: World) -> int:
-    """A version that somebody made in MLflow, of files dosel knows nothing of."""
+def create_in_mlflow(world: World) -> int:
+    """Create a version directly in MLflow, without a manifest in the ledger."""
     source = world.client.get_model_version(world.name, "1").source
     return int(world.client.create_model_version(world.name, str(source), world.runs["poor"]).version)
 
 
 class TestTrust:
     @pytest.mark.storage
-    def test_the_ledger_knows_each_file(self, three: World) -> None:
+    def test_the_ledger_has_the_digest_of_each_file(self, three: World) -> None:
         registry = registry_of(three)
         version = registry.version(three.name, 1)
         manifest = registry.manifest(version)
@@ -124,7 +124,7 @@ class TestTrust:
         assert history(three)[0].evidence.manifest_digest == manifest.digest
 
     @pytest.mark.parametrize(
-        ("file", "told"),
+        ("file", "message"),
         [
             pytest.param("model.skops", "model.skops changed", marks=pytest.mark.storage),
             ("MLmodel", "MLmodel changed"),
@@ -132,11 +132,11 @@ class TestTrust:
             ("serving/classifier.onnx", "classifier.onnx changed"),
         ],
     )
-    def test_files_that_differ_are_never_loaded(self, file: str, told: str, three: World, tamper: Tamper) -> None:
+    def test_changed_files_are_never_loaded(self, file: str, message: str, three: World, tamper: Tamper) -> None:
         tamper(3, file)
         registry = registry_of(three)
         version = registry.version(three.name, 3)
-        with pytest.raises(UntrustedModel, match=f"version 3: its files are not those .*{told}"):
+        with pytest.raises(UntrustedModel, match=f"version 3: its files are not those .*{message}"):
             registry.load(version)
         with pytest.raises(UntrustedModel):
             registry.promote(version, "me", "why")
@@ -146,7 +146,7 @@ class TestTrust:
         assert moves(three) == [1, 2]
 
     def test_a_version_without_a_manifest_is_never_loaded(self, three: World) -> None:
-        number = foreign(three)
+        number = create_in_mlflow(three)
         registry = registry_of(three)
         version = registry.version(three.name, number)
         for act in (lambda: registry.load(version), lambda: registry.promote(version, "me", "why")):
@@ -154,9 +154,9 @@ class TestTrust:
                 act()
         registry.record_manifest(version)
         registry.promote(version, "me", "looked at it myself")
-        in_step(three, number)
+        assert_projected(three, number)
 
-    def test_a_manifest_that_was_changed_vouches_for_nothing(self, three: World) -> None:
+    def test_a_version_with_a_changed_manifest_is_not_loaded(self, three: World) -> None:
         with connect(three.settings.warehouse_url).begin() as connection:
             drop_triggers(connection)
             connection.execute(text("UPDATE manifests SET files = '{}' WHERE version = 3"))
@@ -171,7 +171,7 @@ class TestTrust:
         assert "serving: " in outcome.reason
         assert "model.skops changed" in outcome.reason
 
-    def test_against_a_tampered_champion_nothing_enters(self, three: World, tamper: Tamper) -> None:
+    def test_no_challenger_is_promoted_against_a_tampered_champion(self, three: World, tamper: Tamper) -> None:
         tamper(2)
         outcome = three.pipeline("good").challenge(3, "me")
         assert not outcome.promoted
@@ -182,32 +182,32 @@ class TestTrust:
 class TestForeignAlias:
     @pytest.mark.storage
     def test_an_alias_moved_to_a_version_that_passed_the_gate_is_followed(self, three: World) -> None:
-        let_in(three, 3)
+        record_verdict(three, 3)
         three.client.set_registered_model_alias(three.name, "production", "3")
         assert registry_of(three).production_number(three.name) == 3
         last = history(three)[-1]
         assert (last.from_version, last.to_version, last.evidence.kind) == (2, 3, "followed")
         assert (last.actor, last.evidence.to_run) == ("somebody in MLflow", three.runs["good"])
-        in_step(three, 3)
+        assert_projected(three, 3)
         assert three.aliases()["previous"] == 2
 
     def test_an_alias_moved_to_the_previous_version_is_followed(self, three: World) -> None:
-        """Which is where a promotion that was killed would have left it: what was projected tells them apart."""
+        """A killed promotion would leave the same alias; the recorded projection distinguishes the two."""
         three.client.set_registered_model_alias(three.name, "production", "1")
         registry_of(three).reconcile(three.name)
         assert moves(three) == [1, 2, 1]
-        in_step(three, 1)
+        assert_projected(three, 1)
 
     @pytest.mark.parametrize("why", ["unknown", "tampered", "never judged", "refused by the gate"])
     def test_an_alias_moved_to_any_other_version_is_put_back(
         self, why: str, three: World, tamper: Tamper, caplog: pytest.LogCaptureFixture
     ) -> None:
-        number = foreign(three) if why == "unknown" else 3
+        number = create_in_mlflow(three) if why == "unknown" else 3
         if why == "tampered":
-            let_in(three, 3)
+            record_verdict(three, 3)
             tamper(3)
         if why == "refused by the gate":
-            let_in(three, 3, passed=False)
+            record_verdict(three, 3, passed=False)
         three.client.set_registered_model_alias(three.name, "production", str(number))
         registry = registry_of(three)
         with caplog.at_level(logging.ERROR):
@@ -216,7 +216,7 @@ class TestForeignAlias:
         [note] = registry.ledger.notes(three.name)
         assert (note.sequence, f"version {number}" in note.text) == (2, True)
         assert moves(three) == [1, 2]
-        in_step(three, 2)
+        assert_projected(three, 2)
         assert registry.open_notes(three.name) == [note.text]
         assert registry.reconcile(three.name).notes == ()
 
@@ -225,15 +225,15 @@ class TestForeignAlias:
         assert registry_of(three).production_number(three.name) == 2
         assert moves(three) == [1, 2]
 
-    def test_before_anything_was_promoted(self, world: World) -> None:
+    def test_an_alias_before_any_promotion_is_followed_only_with_a_verdict(self, world: World) -> None:
         world.register("fair")
-        world.client.set_registered_model_alias(world.name, "production", str(foreign(world)))
+        world.client.set_registered_model_alias(world.name, "production", str(create_in_mlflow(world)))
         registry = registry_of(world)
         assert registry.production_number(world.name) is None
         assert world.aliases() == {}
         world.client.set_registered_model_alias(world.name, "production", "1")
         assert registry.production_number(world.name) is None
-        let_in(world, 1)
+        record_verdict(world, 1)
         world.client.set_registered_model_alias(world.name, "production", "1")
         assert registry.production_number(world.name) == 1
         assert moves(world) == [1]
@@ -243,14 +243,14 @@ class TestForeignAlias:
         registry.ledger.append(three.name, 3, "me", "killed after this", Evidence(to_run=three.runs["good"]))
         assert registry.production_number(three.name) == 3
         assert moves(three) == [1, 2, 3]
-        in_step(three, 3)
+        assert_projected(three, 3)
 
 
 class TestLostVersions:
     def test_a_new_mlflow_with_an_old_ledger_starts_over_with_a_note(
         self, three: World, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """Its versions count from 1 again: the numbers of the ledger mean others."""
+        """A new MLflow counts versions from 1 again, so that the ledger's numbers mean other versions."""
         three.client.delete_registered_model(three.name)
         registry = registry_of(three)
         with caplog.at_level(logging.ERROR):
@@ -262,23 +262,21 @@ class TestLostVersions:
         assert outcome.promoted
         assert outcome.reason.endswith("; nothing was in Production")
         assert moves(three) == [1, 2, 2]
-        in_step(three, 2)
+        assert_projected(three, 2)
         assert len(registry.ledger.notes(three.name)) == 1
 
-    def test_in_another_mlflow_the_same_number_is_another_version(self, three: World) -> None:
+    def test_the_same_number_in_another_mlflow_is_another_version(self, three: World) -> None:
         three.client.delete_registered_model(three.name)
         assert [three.register("fair"), three.register("good")] == [1, 2]
-        let_in(three, 2)
+        record_verdict(three, 2)
         three.client.set_registered_model_alias(three.name, "production", "2")
         assert registry_of(three).reconcile(three.name).notes == ()
         last = history(three)[-1]
         assert (last.from_version, last.to_version, last.evidence.kind) == (2, 2, "followed")
         assert last.evidence.to_run == three.runs["good"]
-        in_step(three, 2)
+        assert_projected(three, 2)
 
-    def test_a_fresh_warehouse_beside_an_old_mlflow_vouches_for_nothing_until_asked(
-        self, three: World, engine: Engine
-    ) -> None:
+    def test_a_new_warehouse_with_an_old_mlflow_trusts_no_version(self, three: World, engine: Engine) -> None:
         with engine.begin() as connection:
             drop_triggers(connection)
             for table in ("verdicts", "promotions", "projections", "manifests", "promotion_notes"):
@@ -290,12 +288,12 @@ class TestLostVersions:
         assert pipeline.training_due()
         with pytest.raises(UntrustedModel, match="no training process recorded"):
             three.register("good")
-        # A training of which the ledger knows nothing is not used: the models are trained once more.
+        # A training that the ledger does not have is not used: the models are trained again.
         assert pipeline.register(pipeline.train()) == 4
         assert pipeline.challenge(4, "the DAG").promoted
-        in_step(three, 4)
+        assert_projected(three, 4)
 
-    def test_a_version_deleted_while_in_production(self, three: World) -> None:
+    def test_a_version_deleted_while_in_production_can_be_rolled_back(self, three: World) -> None:
         with pytest.warns(FutureWarning):
             three.client.transition_model_version_stage(three.name, "2", "None")
         three.client.delete_model_version(three.name, "2")
@@ -303,9 +301,9 @@ class TestLostVersions:
         assert registry.production_number(three.name) is None
         entry = registry.roll_back(three.name, "me", "it is gone")
         assert entry.to_version == 1
-        in_step(three, 1)
+        assert_projected(three, 1)
 
-    def test_a_ledger_from_before_runs_were_noted_is_added_to(self, world: World, engine: Engine) -> None:
+    def test_a_ledger_without_run_ids_is_migrated(self, world: World, engine: Engine) -> None:
         number = world.register("fair")
         with engine.begin() as connection:
             connection.execute(text(f"DROP TABLE {VERSION_TABLE}"))
@@ -322,7 +320,7 @@ class TestLostVersions:
         assert registry.production_number(world.name) == number
         [entry] = registry.ledger.history(world.name)
         assert entry.evidence == Evidence(kind="gate")
-        in_step(world, number)
+        assert_projected(world, number)
 
 
 class TestRollBack:
@@ -331,7 +329,7 @@ class TestRollBack:
         registry = registry_of(three)
         registry.promote(registry.version(three.name, 3), "me", "number 3")
         assert [registry.roll_back(three.name, "me", "bad").to_version for _ in range(2)] == [2, 1]
-        in_step(three, 1)
+        assert_projected(three, 1)
         with pytest.raises(PromotionRefused, match="no earlier Production version can be loaded"):
             registry.roll_back(three.name, "me", "bad")
         registry.promote(registry.version(three.name, 3), "me", "mended")
@@ -339,12 +337,12 @@ class TestRollBack:
         assert moves(three) == [1, 2, 3, 2, 1, 3, 1]
         assert {e.evidence.kind for e in history(three)} == {"manual", "rollback"}
 
-    def test_to_a_version_that_was_there(self, three: World) -> None:
+    def test_a_rollback_can_name_an_earlier_production_version(self, three: World) -> None:
         registry = registry_of(three)
         with pytest.raises(PromotionRefused, match=r"version 3 was never in Production; choose one of 1, 2"):
             registry.roll_back(three.name, "me", "bad", to=3)
         assert registry.roll_back(three.name, "me", "bad", to=1).to_version == 1
-        in_step(three, 1)
+        assert_projected(three, 1)
 
     def test_a_rollback_skips_tampered_versions(
         self, three: World, tamper: Tamper, caplog: pytest.LogCaptureFixture
@@ -364,7 +362,7 @@ class TestRollBack:
 
 
 class Killed(BaseException):
-    """What nothing catches: the process is gone."""
+    """The kill of a process, which no handler catches."""
 
 
 READS = frozenset(
@@ -373,11 +371,11 @@ READS = frozenset(
     *("manifest", "manifests", "attested", "notes", "of_family", "projected", "referenced_runs", "run_of", "staged"),
     *("verdicts", "version", "versions"),
 }
-"""What changes nothing: killed before one of these, a process leaves what it leaves after the change before it."""
+"""The calls without an effect: a kill before one of them leaves the same state as a kill after the change before."""
 
 
 class Mortal:
-    """Passes calls on, until the changes that are left are used up."""
+    """Pass calls on until the number of allowed changes is used up."""
 
     def __init__(self, target: Any, left: list[int]) -> None:
         self._target = target
@@ -397,14 +395,14 @@ class Mortal:
 
 
 class TestKills:
-    """Killed before each change in turn. With real processes and signals: `make soak-registry`."""
+    """Kills before each change in turn; `make soak-registry` does the same with real processes and signals."""
 
     @pytest.mark.parametrize("move", ["promote", "roll back", "follow"])
-    def test_the_next_call_brings_mlflow_to_the_ledger(self, move: str, three: World) -> None:
+    def test_the_next_call_after_a_kill_sets_mlflow_from_the_ledger(self, move: str, three: World) -> None:
         registry = registry_of(three)
         to = {"promote": 3, "roll back": 1, "follow": 3}[move]
         if move == "follow":
-            let_in(three, 3)
+            record_verdict(three, 3)
         for steps in range(100):
             if move == "follow":
                 three.client.set_registered_model_alias(three.name, "production", "3")
@@ -414,14 +412,14 @@ class TestKills:
             assert last is not None
             found = registry.reconcile(three.name)
             assert found.notes == ()
-            in_step(three, moves(three)[-1])
+            assert_projected(three, moves(three)[-1])
             if move != "follow":
-                # Either it was recorded before, or it did not happen: reconciling is no move of its own.
+                # The move was either recorded before the kill or did not happen: reconciling adds no move.
                 assert found.entry == last
             registry.promote(registry.version(three.name, 2), "me", "once more")
         assert steps > 4
         assert moves(three)[-1] == to
-        in_step(three, to)
+        assert_projected(three, to)
         kinds = {e.evidence.kind for e in history(three)}
         assert kinds == {"manual"} | (
             {"rollback"} if move == "roll back" else {"followed"} if move == "follow" else set()
@@ -429,7 +427,7 @@ class TestKills:
 
     @staticmethod
     def _ended(world: World, move: str, steps: int) -> bool:
-        """Whether a move came to its end within so many steps."""
+        """Whether a move finished within this number of steps."""
         mortal, left = registry_of(world), [1000]
         version = mortal.version(world.name, 3)
         mortal._store, mortal._ledger = Mortal(mortal._store, left), Mortal(mortal._ledger, left)  # type: ignore[assignment]
@@ -455,10 +453,10 @@ class TestConflicts:
             registry.promote(registry.version(three.name, 3), "me", "why", after=1)
         assert moves(three) == [1, 2]
 
-    def test_the_gate_runs_again_when_production_changed_meanwhile(
+    def test_the_gate_runs_again_when_production_changed_during_evaluation(
         self, three: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Fair beats poor; but good enters while it is judged, and that it does not beat."""
+        """Fair beats poor, but good enters Production during the evaluation, and fair does not beat good."""
         world = three
         registry = registry_of(world)
         registry.roll_back(world.name, "me", "to poor")
@@ -476,11 +474,11 @@ class TestConflicts:
         outcome = world.pipeline().challenge(2, "the DAG")
         assert champions == [1, 3]
         assert not outcome.promoted
-        in_step(world, 3)
+        assert_projected(world, 3)
 
 
 @pytest.mark.storage
-def test_the_gates_report_is_in_the_run_the_ledger_and_the_description(world: World) -> None:
+def test_the_gate_report_is_in_the_run_the_ledger_and_the_description(world: World) -> None:
     world.enter("poor")
     world.enter("good")
     registry = registry_of(world)
@@ -498,7 +496,7 @@ def test_the_gates_report_is_in_the_run_the_ledger_and_the_description(world: Wo
 
 
 def test_a_gate_killed_after_the_promotion_still_publishes_its_verdict(world: World) -> None:
-    """The scores are in the ledger's entry: resumed, the task logs them without asking the models again."""
+    """The repeated task logs the scores from the ledger's entry, without evaluating the models again."""
     number = world.enter("fair")
     registry = registry_of(world)
     run_id = registry.version(world.name, number).run_id
@@ -516,12 +514,12 @@ def test_a_gate_killed_after_the_promotion_still_publishes_its_verdict(world: Wo
 
 
 @pytest.mark.parametrize("side", ["challenger", "production"])
-def test_another_split_fails_closed(side: str, world: World, engine: Engine) -> None:
+def test_a_version_of_another_split_is_refused(side: str, world: World, engine: Engine) -> None:
     world.enter("poor")
     run_id = world.runs["good" if side == "challenger" else "poor"]
     other = dict(registry_of(world).ledger.attested(world.name, run_id).facts.tags)  # type: ignore[union-attr]
     number = world.register("good")
-    # What MLflow says of the split changes nothing.
+    # The split in MLflow's tags has no effect.
     world.client.set_tag(run_id, "dosel.split_version", "h0-of-mlflow")
     _rewrite(engine, run_id, other | {"dosel.split_version": "h0-of-old"})
     outcome = world.pipeline().challenge(number, "me")
@@ -533,7 +531,7 @@ def test_another_split_fails_closed(side: str, world: World, engine: Engine) -> 
 
 
 def _rewrite(engine: Engine, run_id: str, tags: dict[str, str]) -> None:
-    """Has the ledger hold other tags of a training, as one with another split would have recorded them."""
+    """Change the tags of a training in the ledger to those of a training with another split."""
     with engine.begin() as connection:
         drop_triggers(connection)
         row = connection.execute(select(MANIFESTS).where(MANIFESTS.c.run_id == run_id, MANIFESTS.c.version > 0)).one()
@@ -543,5 +541,5 @@ def _rewrite(engine: Engine, run_id: str, tags: dict[str, str]) -> None:
         connection.execute(update(MANIFESTS).where(MANIFESTS.c.id == row.id).values(values))
 
 
-def test_the_ledger_alone_opens_without_the_data_store() -> None:
+def test_the_ledger_can_be_constructed_without_the_data_store() -> None:
     PromotionLedger(connect("mysql://nobody@127.0.0.1:1/nothing"))

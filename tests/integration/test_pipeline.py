@@ -1,4 +1,4 @@
-"""From the source to Production: what a DAG's tasks call, killed, repeated and in the wrong order."""
+"""The pipeline that the tasks of the DAGs call: ingest, training and gate, also killed and repeated."""
 
 import dataclasses
 from collections.abc import Callable
@@ -25,40 +25,40 @@ Received = Callable[..., list[list[str]]]
 
 @pytest.fixture
 def empty(warehouse_url: str, tracking_uri: str) -> Pipeline:
-    """An installation that has not pulled anything yet."""
+    """A pipeline of an installation without batches."""
     return Pipeline(FAMILIES["poor"], Settings(tracking_uri=tracking_uri, warehouse_url=warehouse_url, seed=1, jobs=1))
 
 
-def spoiled(count: int, bad: int, received: Received) -> list[list[str]]:
+def with_bad_classes(count: int, bad: int, received: Received) -> list[list[str]]:
     return [[*row[:-1], "99"] if i < bad else row for i, row in enumerate(received(count))]
 
 
 class TestIngest:
     def test_pulls_until_the_source_is_done(self, empty: Pipeline, received: Received) -> None:
-        told: list[BatchRecord] = []
+        reported: list[BatchRecord] = []
         deliveries = Deliveries(*(batch(received(10, seed=i), i) for i in (1, 2, 3)))
-        stored = empty.ingest(deliveries, told.append)
+        stored = empty.ingest(deliveries, reported.append)
         assert [record.number for record in stored] == [1, 2, 3]
-        assert stored == told == empty.batches.records()
+        assert stored == reported == empty.batches.records()
         assert empty.ingest(deliveries) == []
 
-    def test_stops_at_a_batch_that_is_stored_already(self, empty: Pipeline, received: Received) -> None:
-        """The data API gives the same batch until its window is over."""
+    def test_stops_at_a_batch_that_is_already_stored(self, empty: Pipeline, received: Received) -> None:
+        """The data API sends the same batch until its window is over."""
         deliveries = Deliveries(*(batch(received(10, seed=i), n) for i, n in enumerate((1, 2, 2, 3))))
         assert [record.number for record in empty.ingest(deliveries)] == [1, 2]
         assert len(deliveries.left) == 1
         assert [record.number for record in empty.ingest(deliveries)] == [3]
 
     def test_refuses_a_batch_with_too_many_bad_rows(self, empty: Pipeline, received: Received) -> None:
-        good, bad = batch(received(10, seed=9), 1), batch(spoiled(100, 6, received), 2)
+        good, bad = batch(received(10, seed=9), 1), batch(with_bad_classes(100, 6, received), 2)
         with pytest.raises(QualityError, match=r"batch 2 of group 6: 6 of 100 .*more than 5%.*row 0: Cover_Type") as e:
             empty.ingest(Deliveries(good, bad, batch(received(5), 3)))
         assert str(e.value).count("row ") == 3
         assert [record.number for record in empty.batches.records()] == [1]
         assert len(empty.batches.clean()) == 10
 
-    def test_stores_a_batch_with_as_many_bad_rows_as_may_be(self, empty: Pipeline, received: Received) -> None:
-        (record,) = empty.ingest(Deliveries(batch(spoiled(100, 5, received))))
+    def test_stores_a_batch_with_the_maximum_share_of_bad_rows(self, empty: Pipeline, received: Received) -> None:
+        (record,) = empty.ingest(Deliveries(batch(with_bad_classes(100, 5, received))))
         assert (record.rows_clean, record.rows_refused) == (95, 5)
 
     def test_batches_before_a_source_failure_are_kept(self, empty: Pipeline, received: Received) -> None:
@@ -67,7 +67,7 @@ class TestIngest:
             empty.ingest(failing)
         assert [record.number for record in empty.batches.records()] == [1]
 
-    def test_a_source_without_end_is_left(
+    def test_stops_after_the_maximum_number_of_batches(
         self, empty: Pipeline, received: Received, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(room, "MAX_BATCHES", 3)
@@ -76,13 +76,13 @@ class TestIngest:
             empty.ingest(endless)
         assert len(empty.batches.records()) == 3
 
-    def test_classes_are_brought_to_our_coding(self, empty: Pipeline, received: Received) -> None:
+    def test_classes_are_converted_to_the_declared_coding(self, empty: Pipeline, received: Received) -> None:
         sent = received(20)
         course = [[*row[:-1], str(int(row[-1]) - 1)] for row in sent]
         empty.ingest(Deliveries(batch(course, coding="course")))
         assert empty.batches.clean()["Cover_Type"].tolist() == [int(row[-1]) for row in sent]
 
-    def test_pulls_from_the_address_that_is_set(self, empty: Pipeline) -> None:
+    def test_pulls_from_the_configured_address(self, empty: Pipeline) -> None:
         source = empty.source()
         assert isinstance(source, DataApi)
         assert vars(source).items() >= {"_url": "http://127.0.0.1:8090/data", "_group": 6, "_coding": "uci"}.items()
@@ -112,7 +112,7 @@ class TestTrainingDue:
 
 
 class TestChallenge:
-    def test_the_first_enters(self, world: World) -> None:
+    def test_the_first_version_is_promoted(self, world: World) -> None:
         outcome = world.pipeline().challenge(world.register("fair"), "me")
         assert outcome.promoted
         assert outcome.reason.endswith("; nothing was in Production")
@@ -134,7 +134,7 @@ class TestChallenge:
     def test_a_version_that_is_not_better_is_refused_with_the_reason(self, family: str, world: World) -> None:
         world.enter("good")
         if family == "good":
-            # The same model once more, as another run's.
+            # The same model again, from another run.
             world.client.create_model_version(world.name, self.source(world, 1), world.runs["fair"])
             number = 2
             registry = world.pipeline().registry
@@ -157,7 +157,7 @@ class TestChallenge:
     def source(world: World, number: int) -> str:
         return str(world.client.get_model_version(world.name, str(number)).source)
 
-    def test_both_are_scored_on_the_held_out_rows(self, world: World) -> None:
+    def test_both_versions_are_scored_on_the_held_out_rows(self, world: World) -> None:
         world.enter("poor")
         world.enter("good")
         registry = world.pipeline().registry
@@ -182,7 +182,7 @@ class TestChallenge:
         assert not outcome.promoted
         assert outcome.reason.startswith("not better: balanced_accuracy ")
 
-    def test_repeating_the_call_changes_nothing(self, world: World) -> None:
+    def test_repeating_the_challenge_changes_nothing(self, world: World) -> None:
         number = world.register("fair")
         first = world.pipeline().challenge(number, "me")
         again = world.pipeline().challenge(number, "me")
@@ -190,8 +190,8 @@ class TestChallenge:
         assert len(PromotionLedger(connect(world.settings.warehouse_url)).history(world.name)) == 1
         assert world.pipeline().registry.version(world.name, number).tags[tags.GATE] == "passed"
 
-    def test_a_promotion_that_was_killed_half_way_is_finished(self, world: World) -> None:
-        """Killed after the ledger's entry: no alias moved yet, and the task is run again."""
+    def test_a_killed_promotion_is_finished(self, world: World) -> None:
+        """The task is killed after the ledger's entry and before any alias moved, and runs again."""
         world.enter("poor")
         number = world.register("good")
         PromotionLedger(connect(world.settings.warehouse_url)).append(world.name, number, "me", "better: by far")
@@ -202,8 +202,8 @@ class TestChallenge:
         assert world.stages() == {1: "Archived", 2: "Production"}
         assert not world.pipeline("good").training_due()
 
-    def test_the_next_challenger_meets_the_ledgers_champion(self, world: World) -> None:
-        """Though the aliases still name the one before, which it would have beaten."""
+    def test_the_next_challenger_is_compared_with_the_ledgers_champion(self, world: World) -> None:
+        """The aliases still name the version before, which the challenger would have beaten."""
         world.enter("poor")
         best, next_one = world.register("good"), world.register("fair")
         PromotionLedger(connect(world.settings.warehouse_url)).append(world.name, best, "me", "better: by far")

@@ -13,7 +13,7 @@ FEATURES = '{"Wilderness_Area":"Commanche","Slope":"100 %","Soil_Type":"C\\\\710
 ONE = AnswerRecord("r-1", 1, 1, None, 1_700_000_000.25, "covertype", "vf", 3, FEATURES, -(2**63), '{"Aspen":1.0}', 2)
 
 
-def test_an_answer_is_stored_as_it_was(engine: Engine) -> None:
+def test_an_answer_is_stored_unchanged(engine: Engine) -> None:
     rows = [ONE._replace(request_id="r-2", row_no=row, rows=7, trace_id="theirs", at=1.5) for row in (1, 5)]
     store = PredictionStore(engine)
     store.append([ONE, rows[0]])

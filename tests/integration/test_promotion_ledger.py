@@ -1,4 +1,4 @@
-"""The promotion ledger: entries are added, never changed, and each follows from the one before."""
+"""The promotion ledger: entries are only added, and each one follows from the entry before."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -50,7 +50,7 @@ def test_promoting_the_version_in_production_adds_no_entry(engine: Engine) -> No
     assert ledger.history("m") == [first]
 
 
-def test_models_have_histories_of_their_own(engine: Engine) -> None:
+def test_each_model_has_its_own_history(engine: Engine) -> None:
     ledger = PromotionLedger(engine)
     ledger.append("m", 1, "me", "why")
     assert ledger.append("M", 7, "me", "why").from_version is None
@@ -59,7 +59,7 @@ def test_models_have_histories_of_their_own(engine: Engine) -> None:
 
 
 class Clock:
-    """A clock that a test sets."""
+    """A clock whose time a test sets."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, now: datetime) -> None:
         self.set(now)
@@ -92,7 +92,7 @@ def test_an_entry_ahead_of_the_clock_is_noted_and_changes_no_order(
     assert ledger.history("m", NOON - timedelta(hours=1)) == []
 
 
-def test_clocks_that_differ_a_little_are_no_jump(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_difference_of_clocks_is_not_noted(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger, clock = PromotionLedger(engine), Clock(monkeypatch, NOON)
     first = ledger.append("m", 1, "me", "why")
     clock.set(NOON - timedelta(seconds=2))
@@ -100,8 +100,8 @@ def test_clocks_that_differ_a_little_are_no_jump(engine: Engine, monkeypatch: py
     assert ledger.notes("m") == []
 
 
-def test_a_race_leaves_the_chain_whole(engine: Engine, warehouse_url: str) -> None:
-    """Who loses is told to look again, and gets in then."""
+def test_concurrent_promotions_leave_the_chain_valid(engine: Engine, warehouse_url: str) -> None:
+    """A promotion that loses the race is refused, and succeeds when it is repeated on the new state."""
     PromotionLedger(engine)
     together = Barrier(8)
 

@@ -38,7 +38,7 @@ print(json.dumps({
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """That of an installation whose default use case has a file that is no Python."""
+    """The environment of an installation whose default use case has an invalid file."""
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
     file = tmp_path / "src" / "dosel" / "usecases" / "covertype.py"
     file.write_text(file.read_text().replace("COVERTYPE = UseCase(", "COVERTYPE = UseCase(("))
@@ -68,7 +68,9 @@ def test_check_names_the_refused_file_and_the_use_cases_that_run(tmp_path: Path,
     assert default == "no use case is the default: POST /predict answers 503"
 
 
-def test_without_a_default_use_case_the_bare_path_says_so(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_predict_without_a_default_use_case_is_refused_with_the_reason(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
     done = run(tmp_path, environment, "-c", ASK)
     assert done.returncode == 0, done.stderr
     answers = json.loads(done.stdout.splitlines()[-1])
@@ -87,7 +89,7 @@ def test_without_a_default_use_case_the_bare_path_says_so(tmp_path: Path, enviro
     )
 
 
-def test_the_dags_of_the_other_use_cases_are_there(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_the_dags_of_the_other_use_cases_exist(tmp_path: Path, environment: dict[str, str]) -> None:
     airflow = {
         "AIRFLOW_HOME": str(tmp_path / "airflow"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",

@@ -1,4 +1,4 @@
-"""The registry, against a real MLflow store: versions, what is in Production, and what may be loaded."""
+"""The registry with a real MLflow store: versions, Production and trusted models."""
 
 from pathlib import Path
 
@@ -57,7 +57,7 @@ def test_listed_versions_equal_the_versions_read_one_by_one(world: World) -> Non
     assert (by_hand.version, by_hand.metrics) == (4, {})
 
 
-def test_a_version_knows_its_run(world: World) -> None:
+def test_a_version_has_id_metrics_params_and_tags_of_its_run(world: World) -> None:
     world.register("fair")
     version = world.pipeline().registry.version(world.name, 1)
     run = world.client.get_run(world.runs["fair"])
@@ -69,7 +69,7 @@ def test_a_version_knows_its_run(world: World) -> None:
     assert (version.stage, version.aliases) == ("None", ("random_forest",))
 
 
-def test_a_familys_alias_stays_with_its_newest_version(world: World) -> None:
+def test_a_familys_alias_names_its_newest_version(world: World) -> None:
     for family in ("poor", "fair", "good", "fair"):
         world.register(family)
     registry = world.pipeline().registry
@@ -126,7 +126,7 @@ def test_promoting_again_changes_nothing(world: World) -> None:
 
 @pytest.mark.parametrize("damage", ["before all", "alias", "stage", "two in the stage"])
 def test_sync_aliases_repairs_any_state_of_mlflow(damage: str, world: World) -> None:
-    """As a process leaves it that is killed between the ledger and the registry, or somebody's click in the UI."""
+    """The states that a kill between ledger and MLflow or a click in MLflow's UI can leave."""
     for family in ("poor", "fair"):
         world.register(family)
     book, registry = ledger(world), world.pipeline().registry
@@ -165,7 +165,7 @@ def test_plain_mlflow_finds_the_version_in_production(world: World, tmp_path: Pa
     registry = world.pipeline().registry
     expected = registry.load(registry.version(world.name, 1)).predict_proba(features)
     for mark in ("/Production", "@production"):
-        # To a folder of its own: MLflow adds a file to what it loads, and other tests share these artifacts.
+        # MLflow adds a file to what it loads, and other tests share these artifacts: load a copy.
         folder = tmp_path / mark.strip("/@")
         folder.mkdir()
         loaded = mlflow.sklearn.load_model(f"models:/{world.name}{mark}", dst_path=str(folder))
@@ -180,7 +180,7 @@ def test_register_stores_the_backend_with_the_model(world: World, monkeypatch: p
     assert {"serving/form.json", "serving/classifier.onnx"} < set(manifest.files)
     with registry.files(version) as folder:
         found = bundle.read(folder)
-        # Converted again, the model gives the same bytes: two registrations at once give one manifest.
+        # A second conversion gives the same bytes, so that concurrent registrations have one manifest.
         assert Predictor(COVERTYPE, found.estimator).onnx == found.backend.onnx is not None
         monkeypatch.setattr(bundle, "requirements", lambda: ["a library of tomorrow"])
         assert bundle.read_backend(folder) == bundle.StoredBackend()
@@ -195,7 +195,7 @@ class Foreign(BaseEstimator):  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
-    ("serialization", "model", "told"),
+    ("serialization", "model", "message"),
     [
         ("cloudpickle", RandomForestClassifier(1), r"has no model\.skops"),
         ("pickle", RandomForestClassifier(1), r"has no model\.skops"),
@@ -205,9 +205,9 @@ class Foreign(BaseEstimator):  # type: ignore[misc]
     ids=["cloudpickle", "pickle", "a foreign type", "a function that runs"],
 )
 def test_a_model_that_could_run_code_is_not_loaded(
-    serialization: str, model: BaseEstimator, told: str, world: World
+    serialization: str, model: BaseEstimator, message: str, world: World
 ) -> None:
-    """Whatever its own list of trusted types says, and MLflow would believe."""
+    """The model's own list of trusted types, which MLflow would accept, is ignored."""
     own_list = {"skops_trusted_types": [f"{__name__}.Foreign", "builtins.print"]} if serialization == "skops" else {}
     mlflow.set_experiment(COVERTYPE.experiment)
     with mlflow.start_run() as run:
@@ -221,10 +221,10 @@ def test_a_model_that_could_run_code_is_not_loaded(
     registry = world.pipeline().registry
     with pytest.raises(UntrustedModel, match="no training process recorded"):
         registry.register(COVERTYPE, run.info.run_id)
-    # Nor if a person has vouched for its files.
+    # A person's vouching for the files does not change that.
     number = 1
     registry.record_manifest(registry.version(world.name, number))
-    with pytest.raises(UntrustedModel, match=told):
+    with pytest.raises(UntrustedModel, match=message):
         registry.load(registry.version(world.name, number))
     outcome = world.pipeline().challenge(number, "me")
     assert not outcome.promoted
@@ -233,7 +233,7 @@ def test_a_model_that_could_run_code_is_not_loaded(
     assert ledger(world).history(world.name) == []
 
 
-def test_a_server_that_is_not_there_is_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_server_is_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     registry = Registry("http://127.0.0.1:1", ledger(world))
     with pytest.raises(RegistryError, match=r"MLflow at http://127\.0\.0\.1:1 cannot be reached .*is it running"):
@@ -241,7 +241,7 @@ def test_a_server_that_is_not_there_is_named(world: World, monkeypatch: pytest.M
 
 
 @pytest.mark.storage
-def test_a_version_whose_files_are_gone_is_an_error_of_the_registry(world: World) -> None:
+def test_a_version_with_missing_files_raises_a_registry_error(world: World) -> None:
     world.register("fair")
     client = MlflowClient(world.settings.tracking_uri)
     experiment = client.get_experiment_by_name(COVERTYPE.experiment)

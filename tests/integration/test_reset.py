@@ -1,4 +1,4 @@
-"""`dosel reset`: a use case's rows and batches are gone, others' and the record of Production stay."""
+"""`dosel reset` removes a use case's rows and batches, and keeps the ledger and other use cases."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,7 +22,7 @@ Store = Callable[..., BatchRecord | None]
 Received = Callable[..., list[list[str]]]
 
 
-def test_rows_and_batches_are_removed_and_the_same_batch_can_come_again(
+def test_reset_removes_rows_and_batches_and_a_batch_can_be_stored_again(
     engine: Engine, store: Store, received: Received
 ) -> None:
     assert held(engine, COVERTYPE) == {}
@@ -51,7 +51,9 @@ def test_reset_keeps_the_rows_of_other_use_cases_and_the_ledger(
         assert connection.scalars(select(BATCHES.c.use_case)).all() == ["another"]
 
 
-def test_dropped_tables_are_made_again_by_another_declaration(engine: Engine, store: Store, received: Received) -> None:
+def test_dropped_tables_are_created_again_for_another_declaration(
+    engine: Engine, store: Store, received: Received
+) -> None:
     store(received(5))
     PromotionLedger(engine).append(COVERTYPE.model_name, 1, "a test", "first")
     with engine.begin() as connection:
@@ -69,7 +71,7 @@ def test_dropped_tables_are_made_again_by_another_declaration(engine: Engine, st
         assert connection.scalars(select(BATCHES.c.use_case)).all() == ["another"]
 
 
-def test_dropping_that_was_stopped_half_way_can_be_repeated(engine: Engine, store: Store, received: Received) -> None:
+def test_an_interrupted_drop_can_be_repeated(engine: Engine, store: Store, received: Received) -> None:
     store(received(5))
     with engine.begin() as connection:
         for suffix in ("raw", "clean"):
@@ -80,7 +82,7 @@ def test_dropping_that_was_stopped_half_way_can_be_repeated(engine: Engine, stor
 
 
 @pytest.mark.parametrize(("answer", "left"), [("n\n", True), ("y\n", False)])
-def test_the_command_asks_before_it_drops(
+def test_reset_with_drop_asks_for_confirmation(
     answer: str, left: bool, warehouse_url: str, engine: Engine, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     BatchStore(engine, COVERTYPE)
@@ -91,7 +93,7 @@ def test_the_command_asks_before_it_drops(
 
 
 @pytest.mark.parametrize(("arguments", "answer", "left"), [((), "n\n", 1), ((), "y\n", 0), (("--yes",), "", 0)])
-def test_the_command_asks_first(
+def test_reset_asks_for_confirmation(
     arguments: tuple[str, ...],
     answer: str,
     left: int,

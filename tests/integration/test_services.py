@@ -1,4 +1,4 @@
-"""`dosel services`, as a person uses it: started, used, ended from here or from another terminal."""
+"""`dosel services`: starting the servers, and stopping them from the same or another terminal."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ SECONDS = 120
 
 
 class Home:
-    """An installation's folder, and the commands a person would type there."""
+    """The folder of an installation, and commands that run there."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "home"
@@ -50,7 +50,7 @@ class Home:
         return [leader for name in processes.started() if (leader := processes.leader(name))]
 
     def settings(self) -> dict[str, str]:
-        """What a shell has set after it read the file."""
+        """The variables of a shell after it has read the environment file."""
         shown = subprocess.run(
             ["sh", "-c", f". '{self.environment_file}' && env"], env={}, capture_output=True, text=True, check=True
         )
@@ -65,7 +65,7 @@ def home(mariadb: MariaDB, minio: Minio, tmp_path: Path) -> Iterator[Home]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_them(number: signal.Signals, home: Home) -> None:
+def test_a_signal_stops_the_servers(number: signal.Signals, home: Home) -> None:
     process = home.attached()
     servers = home.servers()
     process.send_signal(number)
@@ -78,7 +78,7 @@ def test_a_signal_ends_them(number: signal.Signals, home: Home) -> None:
     assert "minio    stopped" in output
 
 
-def test_another_terminal_ends_them_and_their_data_stay(home: Home) -> None:
+def test_services_down_stops_the_servers_and_keeps_their_data(home: Home) -> None:
     assert home.dosel("services", "--detach").returncode == 0
     before = home.settings()
     with connect(before["DOSEL_WAREHOUSE_URL"]).begin() as connection:
@@ -95,7 +95,7 @@ def test_another_terminal_ends_them_and_their_data_stay(home: Home) -> None:
     assert process.returncode == 0
 
 
-def test_a_server_that_dies_is_named_and_the_other_is_stopped(home: Home) -> None:
+def test_a_server_that_exits_is_named_and_the_other_is_stopped(home: Home) -> None:
     process = home.attached()
     mariadb, minio = home.servers()
     minio.kill()
@@ -105,7 +105,7 @@ def test_a_server_that_dies_is_named_and_the_other_is_stopped(home: Home) -> Non
     assert not mariadb.is_running()
 
 
-def test_a_second_start_prints_the_same_and_keeps_the_servers(home: Home) -> None:
+def test_a_second_start_prints_the_same_output_and_keeps_the_servers(home: Home) -> None:
     first = home.dosel("services", "--detach")
     servers = home.servers()
     again = home.dosel("services")
@@ -126,7 +126,7 @@ def test_files_with_secrets_are_readable_by_the_owner_only(home: Home) -> None:
     assert {file.stat().st_mode & 0o777 for file in holders} == {0o600}
 
 
-def test_forgetting_removes_their_data(home: Home) -> None:
+def test_forget_stops_the_servers_and_removes_their_data(home: Home) -> None:
     home.dosel("services", "--detach")
     assert home.dosel("forget").returncode == 0
     assert home.servers() == []

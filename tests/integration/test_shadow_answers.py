@@ -1,4 +1,4 @@
-"""The table of answers in shadow: an answer that is written again stays one row, and old ones are deleted."""
+"""The table of shadow answers: repeated writes and deletion of old answers."""
 
 import time
 
@@ -22,14 +22,14 @@ def stored(engine: Engine) -> list[tuple[str, float]]:
     return [(row.request_id, row.latency) for row in rows]
 
 
-def test_an_answer_that_is_written_again_stays_one_row(engine: Engine) -> None:
+def test_an_answer_written_twice_is_one_row(engine: Engine) -> None:
     store = ShadowAnswerStore(engine)
     store.append([answer("a"), answer("b")])
     store.append([answer("a", latency=9.0), answer("c")])
     assert stored(engine) == [("a", 1.0), ("b", 1.0), ("c", 1.0)]
 
 
-def test_old_answers_in_shadow_are_deleted(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_shadow_answers_are_deleted(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dosel.warehouse.retention.CHUNK", 2)
     ShadowAnswerStore(engine).append([*(answer(f"old-{i}", days_ago=91) for i in range(3)), answer("new", days_ago=89)])
     assert prune(engine, 90) == 3

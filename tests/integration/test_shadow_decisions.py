@@ -1,4 +1,4 @@
-"""A challenger that passed the gate answers in shadow until live labels decide; the champion before comes back so."""
+"""Decisions on shadows: labels promote or refuse a challenger, and can bring the control back."""
 
 import dataclasses
 from collections.abc import Callable
@@ -36,7 +36,7 @@ def declared(family: str, rules: Shadow | None = RULES, monitor: Monitor | None 
 
 
 class Life:
-    """A use case with a shadow: the poor version is in Production, the good one has passed the gate."""
+    """A use case with the poor version in Production and the good one in shadow."""
 
     def __init__(self, world: World, first: str = "poor", then: str = "good") -> None:
         self.world = world
@@ -54,7 +54,7 @@ class Life:
         assert (outcome.promoted, outcome.in_shadow) == (False, True)
 
     def label(self, rows: list[list[str]]) -> None:
-        """A labelled batch arrives and is scored."""
+        """Store a labelled batch and score it."""
         self.batches += 1
         pipeline = self.pipeline()
         pipeline.ingest(Deliveries(batch(rows, self.batches)))
@@ -84,20 +84,20 @@ def life(world: World) -> Life:
     return Life(world)
 
 
-def test_the_first_version_enters_at_once_and_the_next_one_waits_in_shadow(life: Life) -> None:
+def test_the_first_version_is_promoted_at_once_and_the_next_one_is_in_shadow(life: Life) -> None:
     assert life.production == 1
     [state] = states(declared("good"), life.registry.ledger, life.engine)
     assert (state.shadow.version, state.shadow.champion, state.shadow.role) == (2, 1, "challenger")
     assert state.missing == "50 more labelled rows"
     assert life.alias("challenger") == 2
     assert life.ends() == [("challenger", "", 2)]
-    # The same task again, and the next training on the same rows, change nothing.
+    # Repeating the task or the training on the same rows changes nothing.
     assert life.pipeline().challenge(2, "a test").in_shadow
     assert life.ends() == [("challenger", "", 2)]
     assert not life.pipeline().training_due()
 
 
-def test_better_answers_promote_it_with_their_evidence_and_the_champion_becomes_the_control(
+def test_a_better_challenger_is_promoted_with_evidence_and_the_champion_becomes_the_control(
     life: Life, received: Rows
 ) -> None:
     life.label(received(400, seed=51))
@@ -117,8 +117,8 @@ def test_better_answers_promote_it_with_their_evidence_and_the_champion_becomes_
     assert life.alias("production") == 2
 
 
-def test_worse_answers_refuse_it(life: Life, received: Rows) -> None:
-    """Labels that only the poor version gets right."""
+def test_a_worse_challenger_is_refused(life: Life, received: Rows) -> None:
+    """The labels agree with the poor version only."""
     poor = life.registry.load(life.registry.version(life.name, 1))
     life.label(labelled_by(poor, received(300, seed=52)))
     assert life.production == 1
@@ -131,7 +131,7 @@ def test_worse_answers_refuse_it(life: Life, received: Rows) -> None:
 
 
 def labelled_by(model: Any, rows: list[list[str]]) -> list[list[str]]:
-    """Rows with the classes that a model answers."""
+    """Rows whose classes are the predictions of a model."""
     use_case = FAMILIES["good"]
     frame = check(use_case, rows, "uci").accepted
     answers = model.predict(frames.canonical(use_case, frame))
@@ -157,7 +157,7 @@ def promoted(life: Life, received: Rows) -> Life:
     return life
 
 
-def test_a_control_that_is_proven_better_comes_back_once_and_a_person_decides_then(life: Life, received: Rows) -> None:
+def test_a_better_control_comes_back_once_and_then_only_a_person_decides(life: Life, received: Rows) -> None:
     poor = promoted(life, received).registry.load(life.registry.version(life.name, 1))
     life.label(labelled_by(poor, received(300, seed=55)))
     assert life.production == 1
@@ -166,7 +166,7 @@ def test_a_control_that_is_proven_better_comes_back_once_and_a_person_decides_th
     assert (entry.evidence.kind, entry.actor) == ("rollback", "shadow")
     assert entry.evidence.live is not None
     assert life.ends()[1:] == [("control", "rolled back", 1)]
-    # No flapping: neither as a control nor through the gate.
+    # The refused version does not come back, neither as a control nor through the gate.
     life.label(received(300, seed=56))
     assert life.production == 1
     assert len(life.ends()) == 2
@@ -177,14 +177,14 @@ def test_a_control_that_is_proven_better_comes_back_once_and_a_person_decides_th
     assert len(life.ends()) == 2
 
 
-def test_a_champion_that_is_proven_better_than_its_control_is_confirmed(life: Life, received: Rows) -> None:
+def test_a_champion_better_than_its_control_is_confirmed(life: Life, received: Rows) -> None:
     promoted(life, received).label(received(400, seed=58))
     assert life.production == 2
     assert life.ends()[1:] == [("control", "confirmed", 1)]
 
 
 def test_a_control_that_loses_a_class_does_not_come_back(life: Life, received: Rows) -> None:
-    """It is better on the other classes, which alone would bring it back."""
+    """The control is better on the other classes, which alone would bring it back."""
     promoted(life, received)
     [state] = states(declared("good"), life.registry.ledger, life.engine)
     proof = dataclasses.replace(state.comparison.proof, finding="a class is worse", after=60)
@@ -215,7 +215,7 @@ def test_a_second_challenger_waits_for_the_end_of_the_first(world: World) -> Non
 @pytest.mark.parametrize(
     ("action", "outcome", "production"), [("stop", "stopped", 1), ("refuse", "refused", 1), ("promote", "promoted", 2)]
 )
-def test_a_person_can_decide_at_any_moment(life: Life, action: Action, outcome: str, production: int) -> None:
+def test_a_person_can_decide_at_any_time(life: Life, action: Action, outcome: str, production: int) -> None:
     how = steer(declared("good"), life.registry, life.engine, "challenger", action, "ana", "because")
     assert how.outcome == outcome
     assert life.production == production
@@ -228,15 +228,15 @@ def test_a_person_can_decide_at_any_moment(life: Life, action: Action, outcome: 
         steer(declared("good"), life.registry, life.engine, "challenger", action, "ana", "again")
 
 
-def test_the_gate_alone_does_not_bring_back_what_a_person_refused(life: Life) -> None:
+def test_the_gate_does_not_promote_a_version_that_a_person_refused(life: Life) -> None:
     steer(declared("good"), life.registry, life.engine, "challenger", "refuse", "ana", "because")
     outcome = life.pipeline().challenge(2, "a test")
     assert (outcome.promoted, outcome.in_shadow) == (False, False)
     assert outcome.reason == "its shadow has ended: refused, because"
 
 
-def test_a_process_without_the_declaration_decides_on_what_runs_and_starts_nothing(life: Life, received: Rows) -> None:
-    """As where `DOSEL_SHADOW` is set for the platform and not in a person's terminal."""
+def test_a_process_without_shadow_settings_decides_running_shadows_and_starts_none(life: Life, received: Rows) -> None:
+    """`DOSEL_SHADOW` can be set for the platform and missing in a person's terminal."""
     undeclared = declared("good", rules=None)
     assert decide(undeclared, life.registry, life.engine) == []
     [state] = states(undeclared, life.registry.ledger, life.engine)
@@ -264,7 +264,7 @@ def test_a_scoring_that_was_killed_counts_each_row_once(
 
 
 @pytest.mark.parametrize("step", ["dosel.registry.registry.sync_aliases", "dosel.registry.ledger.announce_promotion"])
-def test_a_promotion_that_was_killed_is_finished_by_the_next_decision(
+def test_a_killed_promotion_is_finished_by_the_next_decision(
     step: str, life: Life, received: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -284,7 +284,7 @@ def killed(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_harm_rolls_back_through_the_same_ledger_and_latches(life: Life, received: Rows) -> None:
+def test_a_version_rolled_back_for_harm_needs_a_person_to_return(life: Life, received: Rows) -> None:
     promoted(life, received)
     use_case = declared("good", monitor=Monitor(on_harm=("roll back",)))
     pipeline = Pipeline(use_case, life.world.settings)

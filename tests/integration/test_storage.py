@@ -1,4 +1,4 @@
-"""Buckets and their users on a real MinIO: each may use its own and nothing else."""
+"""Buckets and their users on a real MinIO: each user can use only its own buckets."""
 
 from collections.abc import Callable
 from functools import partial
@@ -39,12 +39,12 @@ def client(minio: Minio) -> Client:
 
 @pytest.fixture
 def users() -> dict[User, str]:
-    """Two users of the test's own, who share nothing."""
+    """Two users with separate buckets."""
     name = uuid4().hex[:12]
     return {User(f"{name}-{i}", (f"{name}-{i}a", f"{name}-{i}b")): f"secret-of-{i}" for i in range(2)}
 
 
-def test_each_user_can_use_its_own_buckets_only(
+def test_each_user_can_use_only_its_own_buckets(
     minio: Minio, root: tuple[str, str], client: Client, users: dict[User, str]
 ) -> None:
     prepare(minio.url, root, users)
@@ -69,7 +69,7 @@ def test_each_user_can_use_its_own_buckets_only(
         s3.create_bucket(Bucket=f"{one.name}-more")
 
 
-def test_preparing_again_keeps_objects_and_changes_the_secret(
+def test_preparing_a_bucket_again_keeps_objects_and_changes_the_secret(
     minio: Minio, root: tuple[str, str], client: Client, users: dict[User, str]
 ) -> None:
     prepare(minio.url, root, users)

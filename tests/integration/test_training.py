@@ -1,4 +1,4 @@
-"""A training, against a real MLflow store: what is searched, what is told, and what is not done twice."""
+"""Training with a real MLflow store: the search, the recorded runs and repeated trainings."""
 
 import dataclasses
 import json
@@ -39,12 +39,12 @@ TINY = FAMILIES["poor"]
 
 
 def ledger_of(uri: str) -> PromotionLedger:
-    """The ledger beside a store of MLflow."""
+    """The ledger that belongs to an MLflow store."""
     return PromotionLedger(connect(f"{uri}.ledger"))
 
 
 def empty_store(empty_mlflow: Path, folder: Path, name: str = "mlflow") -> str:
-    """The address of a store of MLflow in a folder, with the experiment and no runs."""
+    """The address of an MLflow store in a folder, with the experiment and no runs."""
     uri = f"sqlite:///{shutil.copy(empty_mlflow, folder / f'{name}.db')}"
     MlflowClient(uri).create_experiment(COVERTYPE.experiment, str(folder / "artifacts"))
     return uri
@@ -77,7 +77,7 @@ def runs(uri: str, conditions: str = "") -> list[Run]:
 
 
 def children(uri: str, run_id: str) -> list[Run]:
-    """The candidates' runs, in the order they were tried."""
+    """The runs of the candidates, in the order of the search."""
     found = runs(uri, f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run_id}'")
     return sorted(found, key=lambda run: int(run.data.tags[tags.CANDIDATE].partition("/")[0]))
 
@@ -89,7 +89,7 @@ def data(received: Received) -> TrainingData:
 
 @pytest.fixture(scope="module")
 def searched(data: TrainingData, empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """The declared search, once: the address of the store it was told to, and its run. Tests only look at it."""
+    """The store and the run of one declared search, which the tests only read."""
     uri = empty_store(empty_mlflow, tmp_path_factory.mktemp("searched"))
     return uri, train(COVERTYPE, data, uri, ledger_of(uri), seed=1, engine=Threads(2))
 
@@ -113,11 +113,11 @@ def comparison(searched: tuple[str, str], searched_uri: str) -> Run:
 
 @pytest.fixture
 def whole_search(comparison: Run, searched_uri: str) -> Run:
-    """The run of the family that the seed had."""
+    """The run of the random forest, the family that covertype had first."""
     return family_run(searched_uri, comparison.info.run_id)
 
 
-def test_families_are_compared_by_their_folds_and_shown_side_by_side(comparison: Run, searched_uri: str) -> None:
+def test_families_are_compared_by_cross_validation_in_one_run(comparison: Run, searched_uri: str) -> None:
     client = MlflowClient(searched_uri)
     names = [family.name for family in COVERTYPE.families]
     of = {name: family_run(searched_uri, comparison.info.run_id, name) for name in names}
@@ -134,7 +134,7 @@ def test_families_are_compared_by_their_folds_and_shown_side_by_side(comparison:
     assert files == {"comparison/families.md", *(f"comparison/{name}_confusion_matrix.png" for name in names)}
 
 
-def test_a_family_that_was_finished_is_taken_over_by_the_next_training(
+def test_the_next_training_reuses_a_finished_family(
     tracking_uri: str, data: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forest = TINY.families[0]
@@ -157,7 +157,7 @@ def test_a_family_that_was_finished_is_taken_over_by_the_next_training(
     assert first.data.tags[tags.TRAINING_KEY] == training_key(two, data.digest, 1)
 
 
-def test_the_declared_grid_gives_27_candidates_each_a_run(whole_search: Run, searched_uri: str) -> None:
+def test_each_of_the_27_declared_candidates_has_a_run(whole_search: Run, searched_uri: str) -> None:
     candidates = children(searched_uri, whole_search.info.run_id)
     grid = list(ParameterGrid(dict(GRID)))
     for run, params in zip(candidates, grid, strict=True):
@@ -175,7 +175,7 @@ def test_the_declared_grid_gives_27_candidates_each_a_run(whole_search: Run, sea
     assert {n: parent.params[f"best_classifier__{n}"] for n in grid[best]} == {n: str(v) for n, v in grid[best].items()}
 
 
-def test_a_score_is_that_of_the_folds_of_the_training_part(
+def test_a_score_is_the_cross_validation_score_on_training_rows(
     whole_search: Run, searched_uri: str, data: TrainingData
 ) -> None:
     part = data.table[~hashing.is_test(COVERTYPE, data.table)]
@@ -213,7 +213,7 @@ def test_the_run_has_its_lineage_as_tags(whole_search: Run, data: TrainingData) 
     assert (dataset.dataset.name, dataset.dataset.digest) == ("covertype_clean", data.digest[:36])
 
 
-def test_the_metrics_are_those_on_held_out_rows(
+def test_the_metrics_are_computed_on_held_out_rows(
     whole_search: Run, searched_uri: str, data: TrainingData, tmp_path: Path
 ) -> None:
     held_out = data.table[hashing.is_test(COVERTYPE, data.table)]
@@ -230,7 +230,7 @@ def test_the_metrics_are_those_on_held_out_rows(
     assert json.loads(Path(report).read_text())["accuracy"] == metrics["test_accuracy"]
 
 
-def test_a_training_logs_one_model_which_is_a_pipeline(whole_search: Run, searched_uri: str) -> None:
+def test_a_training_logs_one_model_that_is_a_pipeline(whole_search: Run, searched_uri: str) -> None:
     client = MlflowClient(searched_uri)
     (output,) = whole_search.outputs.model_outputs
     logged = client.get_logged_model(output.model_id)
@@ -252,7 +252,7 @@ def test_the_logged_model_has_a_signature(whole_search: Run, searched_uri: str) 
     assert answered[0] in COVERTYPE.target.labels
 
 
-def test_the_same_training_is_not_done_again(comparison: Run, searched_uri: str, data: TrainingData) -> None:
+def test_the_same_training_is_not_repeated(comparison: Run, searched_uri: str, data: TrainingData) -> None:
     before = Counter(run.info.status for run in runs(searched_uri))
     shuffled = data.table.sample(frac=1, random_state=0)
     again = TrainingData(shuffled, hashing.row_keys(COVERTYPE, shuffled), (7,))
@@ -279,11 +279,13 @@ def replaced(**changes: Any) -> UseCase:
     ],
     ids=["rows", "seed", "folds", "split", "grid", "use case"],
 )
-def test_whatever_decides_the_result_is_in_the_key(use_case: UseCase, digest: str, seed: int) -> None:
+def test_the_training_key_depends_on_everything_that_decides_the_result(
+    use_case: UseCase, digest: str, seed: int
+) -> None:
     assert training_key(use_case, digest, seed) != training_key(COVERTYPE, "d1", 1)
 
 
-def test_the_order_in_which_a_grid_is_written_is_not_in_the_key() -> None:
+def test_the_training_key_does_not_depend_on_the_order_of_a_grid() -> None:
     forest, *others = COVERTYPE.families
     turned = dataclasses.replace(forest, space=dict(reversed(list(forest.space.items()))))
     assert training_key(replaced(families=(turned, *others)), "d1", 1) == training_key(COVERTYPE, "d1", 1)
@@ -304,7 +306,7 @@ def test_runs_of_a_killed_training_are_marked_as_killed(tracking_uri: str, data:
     assert statuses == {left: killed, candidate: killed, others: running, run_id: "FINISHED"}
 
 
-def test_a_training_that_failed_is_done_again(tracking_uri: str, data: TrainingData) -> None:
+def test_a_failed_training_is_repeated(tracking_uri: str, data: TrainingData) -> None:
     def no_forest(seed: int) -> Any:
         return COVERTYPE.families[0].build(seed).set_params(criterion="no such thing")
 
@@ -319,7 +321,7 @@ def test_a_training_that_failed_is_done_again(tracking_uri: str, data: TrainingD
     }
 
 
-def test_autologging_ends_with_the_training(whole_search: Run, searched_uri: str) -> None:
+def test_autologging_is_off_after_the_training(whole_search: Run, searched_uri: str) -> None:
     from sklearn.tree import DecisionTreeClassifier
 
     before = len(runs(searched_uri))
@@ -339,7 +341,7 @@ def test_the_seed_decides_the_forest(seed: int, tracking_uri: str, data: Trainin
 def test_the_same_rows_and_seed_give_the_same_models(
     data: TrainingData, empty_mlflow: Path, bare_environment: None, tmp_path: Path
 ) -> None:
-    """In another store and on another number of cores; another seed gives another."""
+    """The second training uses another store and number of cores; another seed gives another model."""
     digests = []
     for number, (seed, jobs) in enumerate(((1, 2), (1, 1), (2, 2))):
         uri = empty_store(empty_mlflow, tmp_path, str(number))
@@ -356,10 +358,10 @@ def test_the_same_rows_and_seed_give_the_same_models(
     mlflow.set_tracking_uri(None)
 
 
-def test_the_record_is_that_of_autologging(
+def test_recorded_params_and_metrics_equal_those_of_autologging(
     whole_search: Run, searched_uri: str, data: TrainingData, empty_mlflow: Path, tmp_path: Path
 ) -> None:
-    """scikit-learn's own search of the same rows, told by MLflow's own autologging."""
+    """The reference is scikit-learn's search on the same rows, recorded by MLflow's autologging."""
     part = data.table[~hashing.is_test(COVERTYPE, data.table)]
     grid = {f"classifier__{name}": values for name, values in GRID.items()}
     search = model_selection.GridSearchCV(
@@ -426,14 +428,14 @@ def test_the_record_is_that_of_autologging(
         (lambda t: t[t["Cover_Type"] == 1], "of 1 classes"),
         (
             lambda t: pd.concat([t[~hashing.is_test(COVERTYPE, t)].drop_duplicates("Cover_Type"), t[-9:]]).pipe(
-                two_each
+                few_training_rows
             ),
             "",
         ),
     ],
     ids=["none", "none to test on", "none to train on", "one class", "fewer of each class than folds"],
 )
-def test_rows_that_are_too_few_are_refused_before_a_run_is_made(
+def test_too_few_rows_are_refused_before_a_run_is_created(
     table: Callable[[pd.DataFrame], pd.DataFrame], counted: str, tracking_uri: str, data: TrainingData
 ) -> None:
     few = table(data.table)
@@ -449,13 +451,13 @@ def test_rows_that_are_too_few_are_refused_before_a_run_is_made(
     assert runs(tracking_uri) == []
 
 
-def two_each(table: pd.DataFrame) -> pd.DataFrame:
-    """At most two rows a class to train on, and whatever there is to test on."""
+def few_training_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """At most two training rows per class, and all test rows."""
     held_out = hashing.is_test(COVERTYPE, table)
     return pd.concat([table[~held_out].groupby("Cover_Type").head(2), table[held_out]])
 
 
-def test_categories_are_encoded_as_declared_whatever_the_rows_hold(data: TrainingData) -> None:
+def test_categories_are_encoded_as_declared_even_if_rows_lack_some(data: TrainingData) -> None:
     one_area = data.table[data.table["Wilderness_Area"] == "Rawah"]
     fitted = pipeline(COVERTYPE, COVERTYPE.families[0].build(0))[:-1].fit(frames.canonical(COVERTYPE, one_area))
     width = fitted.transform(frames.frame(COVERTYPE, [COVERTYPE.example])).shape[1]
@@ -463,6 +465,6 @@ def test_categories_are_encoded_as_declared_whatever_the_rows_hold(data: Trainin
     assert np.isfinite(fitted.transform(frames.canonical(COVERTYPE, data.table))).all()
 
 
-def test_families_differ_as_the_other_tests_take_for_granted(world: World) -> None:
+def test_the_families_of_the_tests_have_increasing_accuracy(world: World) -> None:
     scores = [world.client.get_run(world.runs[name]).data.metrics["test_accuracy"] for name in FAMILIES]
     assert scores == sorted(set(scores))

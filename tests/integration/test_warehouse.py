@@ -1,4 +1,4 @@
-"""Batches in the warehouse: each stored once and whole, whatever happens meanwhile."""
+"""Batches in the warehouse: each is stored once and completely, also under races and kills."""
 
 import hashlib
 import json
@@ -33,14 +33,14 @@ CHILD = Path(__file__).with_name("store_batch.py")
 
 
 def counts(engine: Engine) -> dict[str, int]:
-    """How many rows each table holds."""
+    """The number of rows in each table."""
     named = {"batches": BATCHES, "raw": TABLES.raw, "clean": TABLES.clean, "quarantine": TABLES.quarantine}
     with transaction(engine) as connection:
         return {name: connection.scalar(select(func.count()).select_from(t)) or 0 for name, t in named.items()}
 
 
 def contents(engine: Engine) -> list[list[tuple[Any, ...]]]:
-    """Every row of every table."""
+    """All rows of all tables."""
     with transaction(engine) as connection:
         tables = (BATCHES, TABLES.raw, TABLES.clean, TABLES.quarantine)
         return [[tuple(row) for row in connection.execute(select(t).order_by(*t.primary_key))] for t in tables]
@@ -62,7 +62,7 @@ def test_a_batch_is_stored_with_its_line_in_the_ledger(store: Store, engine: Eng
 
 
 def test_a_stored_batch_with_other_rows_changes_nothing(store: Store, engine: Engine, received: Received) -> None:
-    """Within its window the data API answers with another sample of the same slice."""
+    """Within its window, the data API sends another sample of the same slice."""
     store(received(20, seed=1))
     before = contents(engine)
     assert store(received(30, seed=2)) is None
@@ -130,7 +130,7 @@ def test_duplicates_are_found_among_more_rows_than_one_query_has_keys(store: Sto
     assert (record.rows_clean, record.rows_duplicate) == (10, 1300)
 
 
-def test_quarantine_says_why(store: Store, engine: Engine, received: Received) -> None:
+def test_the_quarantine_has_the_reason_of_each_refused_row(store: Store, engine: Engine, received: Received) -> None:
     good = received(1)[0]
     store([good, [*good[:-1], "9"], ["short"]])
     with transaction(engine) as connection:
@@ -142,7 +142,7 @@ def test_quarantine_says_why(store: Store, engine: Engine, received: Received) -
     assert reasons[2] == "expected 13 values, got 1"
 
 
-def test_clean_rows_are_read_as_they_were_checked(store: Store, engine: Engine, received: Received) -> None:
+def test_clean_rows_are_read_unchanged(store: Store, engine: Engine, received: Received) -> None:
     sent = received(50)
     store(sent[:30], number=1)
     store(sent[30:], number=2)
@@ -156,7 +156,7 @@ def test_clean_rows_are_read_as_they_were_checked(store: Store, engine: Engine, 
     assert (hashing.is_test(COVERTYPE, clean) == hashing.is_test(COVERTYPE, checked)).all()
 
 
-def test_a_warehouse_without_rows_has_a_clean_table_too(engine: Engine) -> None:
+def test_an_empty_warehouse_has_an_empty_clean_table(engine: Engine) -> None:
     store = BatchStore(engine, COVERTYPE)
     assert store.clean().empty
     assert store.records() == []
@@ -169,7 +169,7 @@ def test_a_batch_without_a_valid_row_is_stored(store: Store, engine: Engine) -> 
 
 
 def numbering(store: Store, *batches: tuple[str, int]) -> list[tuple[str, int] | None]:
-    """Under which epoch and number batches are stored that tell this epoch and number; None if they are not."""
+    """The stored epoch and number of batches sent with these ones; None for a batch that is not stored."""
     found: list[tuple[str, int] | None] = []
     for i, (epoch, number) in enumerate(batches):
         row = [str(v) for v in (COVERTYPE.example | {"Elevation": 2000 + i}).values()]
@@ -178,18 +178,18 @@ def numbering(store: Store, *batches: tuple[str, int]) -> list[tuple[str, int] |
     return found
 
 
-def test_the_epoch_of_the_source_is_used(store: Store) -> None:
-    told = [("e1", 1), ("e1", 2), ("e1", 1), ("e2", 1), ("e2", 2), ("e1", 3)]
-    assert numbering(store, *told) == [("e1", 1), ("e1", 2), None, ("e2", 1), ("e2", 2), ("e1", 3)]
+def test_the_epoch_of_the_source_is_stored(store: Store) -> None:
+    sent = [("e1", 1), ("e1", 2), ("e1", 1), ("e2", 1), ("e2", 2), ("e1", 3)]
+    assert numbering(store, *sent) == [("e1", 1), ("e1", 2), None, ("e2", 1), ("e2", 2), ("e1", 3)]
 
 
 def test_without_an_epoch_a_lower_number_starts_a_new_epoch(store: Store) -> None:
-    told = [("", 1), ("", 2), ("", 2), ("", 9), ("", 1), ("", 2), ("", 2), ("", 1)]
+    sent = [("", 1), ("", 2), ("", 2), ("", 9), ("", 1), ("", 2), ("", 2), ("", 1)]
     expected = [("1", 1), ("1", 2), None, ("1", 9), ("2", 1), ("2", 2), None, ("3", 1)]
-    assert numbering(store, *told) == expected
+    assert numbering(store, *sent) == expected
 
 
-def test_streams_are_numbered_apart(engine: Engine, received: Received) -> None:
+def test_streams_have_separate_numbers(engine: Engine, received: Received) -> None:
     checked = check(COVERTYPE, received(1), "uci")
     store = BatchStore(engine, COVERTYPE)
     for stream, number, epoch in (("group 1", 5, "1"), ("group 2", 1, "1"), ("group 1", 6, "1"), ("group 2", 2, "1")):
@@ -198,7 +198,7 @@ def test_streams_are_numbered_apart(engine: Engine, received: Received) -> None:
         assert record.epoch == epoch
 
 
-def test_use_cases_have_ledgers_and_tables_of_their_own(store: Store, engine: Engine, received: Received) -> None:
+def test_each_use_case_has_its_own_ledger_and_tables(store: Store, engine: Engine, received: Received) -> None:
     import dataclasses
 
     store(received(3))
@@ -210,13 +210,13 @@ def test_use_cases_have_ledgers_and_tables_of_their_own(store: Store, engine: En
     assert record.rows_clean == 3
 
 
-def test_a_fault_in_the_middle_leaves_nothing(store: Store, engine: Engine, received: Received) -> None:
+def test_a_failed_store_leaves_no_rows(store: Store, engine: Engine, received: Received) -> None:
     store(received(5, seed=1), number=1)
     before = contents(engine)
     checked = check(COVERTYPE, received(5, seed=2), "uci")
     no_reason: dict[int, Any] = {0: None}
     with pytest.raises(WarehouseError, match=r"batch 2 of group 6|the whole load was rolled back"):
-        # The quarantine, which is written last, wants a reason.
+        # The quarantine is written last, and its reason must not be null.
         BatchStore(engine, COVERTYPE).store(
             Batch("x", "group 6", "e1", 2, received(5, seed=2)), checked.accepted, no_reason
         )
@@ -224,7 +224,7 @@ def test_a_fault_in_the_middle_leaves_nothing(store: Store, engine: Engine, rece
     assert store(received(5, seed=2), number=2) is not None
 
 
-def test_threads_store_a_batch_once(engine: Engine, warehouse_url: str, received: Received) -> None:
+def test_concurrent_threads_store_a_batch_once(engine: Engine, warehouse_url: str, received: Received) -> None:
     BatchStore(engine, COVERTYPE)
     together = Barrier(6)
 
@@ -245,7 +245,7 @@ def test_threads_store_a_batch_once(engine: Engine, warehouse_url: str, received
     assert counts(engine) == {"batches": 1, "raw": 20, "clean": 20, "quarantine": 0}
 
 
-def test_threads_with_batches_that_overlap_keep_each_row_once(
+def test_concurrent_overlapping_batches_keep_each_row_once(
     engine: Engine, warehouse_url: str, received: Received
 ) -> None:
     BatchStore(engine, COVERTYPE)
@@ -275,7 +275,7 @@ def child(url: str, task: str) -> "subprocess.Popen[str]":
     )
 
 
-def test_processes_store_a_batch_once(engine: Engine, warehouse_url: str) -> None:
+def test_concurrent_processes_store_a_batch_once(engine: Engine, warehouse_url: str) -> None:
     BatchStore(engine, COVERTYPE)
     children = [child(warehouse_url, "race") for _ in range(2)]
     for process in children:
@@ -289,7 +289,7 @@ def test_processes_store_a_batch_once(engine: Engine, warehouse_url: str) -> Non
     assert counts(engine) == {"batches": 1, "raw": 50, "clean": 50, "quarantine": 0}
 
 
-def test_a_process_killed_in_its_transaction_leaves_nothing(engine: Engine, warehouse_url: str) -> None:
+def test_a_process_killed_in_its_transaction_leaves_no_rows(engine: Engine, warehouse_url: str) -> None:
     with child(warehouse_url, "stop") as process:
         assert process.stdout
         # BatchStore commits its tables first; the next transaction is the batch.
@@ -305,7 +305,7 @@ def test_a_process_killed_in_its_transaction_leaves_nothing(engine: Engine, ware
     "url",
     ["mysql+pymysql://someone:hush@127.0.0.1:1/datadb", "mariadb://someone:hush@127.0.0.1:1/datadb"],
 )
-def test_a_server_that_is_not_there_is_named_without_its_password(url: str) -> None:
+def test_an_unreachable_server_is_named_without_its_password(url: str) -> None:
     with pytest.raises(WarehouseError, match=r"someone:\*\*\*@127\.0\.0\.1:1/datadb failed.*is it running") as raised:
         BatchStore(connect(url), COVERTYPE)
     assert "hush" not in str(raised.value)
@@ -323,7 +323,7 @@ def test_an_unsupported_warehouse_url_is_a_settings_error(url: str) -> None:
         connect(url)
 
 
-def test_the_folder_of_a_file_is_made(tmp_path: Path, received: Received) -> None:
+def test_the_folder_of_a_database_file_is_created(tmp_path: Path, received: Received) -> None:
     engine = connect(f"sqlite:///{tmp_path / 'new' / 'folder' / 'w.db'}")
     assert BatchStore(engine, COVERTYPE).records() == []
     engine.dispose()

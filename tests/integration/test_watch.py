@@ -1,4 +1,4 @@
-"""The version in Production answers each labelled batch once, before anything trains on it; its health follows."""
+"""Scoring: the version in Production answers each labelled batch once, before any training uses it."""
 
 import json
 import time
@@ -22,7 +22,7 @@ Received = Callable[..., list[list[str]]]
 
 @pytest.fixture
 def champion(world: World) -> Pipeline:
-    """A use case with its good version in Production."""
+    """A pipeline with a good version in Production."""
     world.entered("good")
     return world.pipeline("good")
 
@@ -38,12 +38,12 @@ def with_wrong_labels(rows: list[list[str]]) -> list[list[str]]:
     return [[*row[:-1], str(int(row[-1]) % 7 + 1)] for row in rows]
 
 
-def test_nothing_is_scored_while_nothing_is_in_production(world: World) -> None:
+def test_nothing_is_scored_without_a_version_in_production(world: World) -> None:
     assert world.pipeline().score() == []
     assert world.pipeline().health() is None
 
 
-def test_rows_that_the_version_was_trained_on_do_not_count(champion: Pipeline) -> None:
+def test_training_rows_of_the_version_do_not_count(champion: Pipeline) -> None:
     assert champion.score() == []
     assert health_of(champion).labels == 0
 
@@ -60,7 +60,7 @@ def test_a_new_batch_counts_once_without_its_duplicates_and_refused_rows(
     assert health_of(champion).labels == 120
 
 
-def test_the_gates_counts_are_the_promised_figures(champion: Pipeline, received: Received) -> None:
+def test_the_promised_accuracy_comes_from_the_gates_counts(champion: Pipeline, received: Received) -> None:
     accuracy = health_of(champion).findings[0]
     entry = champion.registry.last_promotion(COVERTYPE.model_name)
     assert entry is not None
@@ -69,7 +69,7 @@ def test_the_gates_counts_are_the_promised_figures(champion: Pipeline, received:
     assert accuracy.state == "unknown"
 
 
-def test_rows_like_before_prove_no_harm(champion: Pipeline, received: Received) -> None:
+def test_unchanged_rows_prove_no_harm(champion: Pipeline, received: Received) -> None:
     champion.ingest(Deliveries(*(batch(received(300, seed=10 + i), 2 + i) for i in range(3))))
     champion.score()
     health = health_of(champion)
@@ -78,7 +78,7 @@ def test_rows_like_before_prove_no_harm(champion: Pipeline, received: Received) 
     assert [point.labels for point in health.course] == [300, 600, 900]
 
 
-def test_wrong_answers_prove_harm_which_stays_proven(champion: Pipeline, received: Received) -> None:
+def test_wrong_answers_prove_harm_and_the_proof_stays(champion: Pipeline, received: Received) -> None:
     champion.ingest(Deliveries(batch(with_wrong_labels(received(150, seed=6)), 2)))
     champion.score()
     bad = health_of(champion)
@@ -92,7 +92,7 @@ def test_wrong_answers_prove_harm_which_stays_proven(champion: Pipeline, receive
     assert later.harmed_since == bad.harmed_since
 
 
-def test_another_version_starts_with_its_own_promise_and_without_labels(
+def test_a_new_version_starts_without_labels_and_with_its_own_promise(
     world: World, champion: Pipeline, received: Received
 ) -> None:
     champion.ingest(Deliveries(batch(with_wrong_labels(received(150, seed=6)), 2)))
@@ -101,13 +101,11 @@ def test_another_version_starts_with_its_own_promise_and_without_labels(
     champion.registry.promote(champion.registry.version(COVERTYPE.model_name, fair), "a person", "a try")
     health = health_of(champion)
     assert (health.version, health.state) == (fair, "unknown")
-    # The batch is also new to this version, which answers it now.
+    # The new version has not answered the batch yet, and does so now.
     assert len(champion.score()) == 1
 
 
-def test_a_version_that_came_back_has_the_promise_of_its_gate(
-    world: World, champion: Pipeline, received: Received
-) -> None:
+def test_a_restored_version_keeps_the_promise_of_its_gate(world: World, champion: Pipeline, received: Received) -> None:
     promised = health_of(champion).findings[0].promised
     fair = world.register("fair")
     champion.registry.promote(champion.registry.version(COVERTYPE.model_name, fair), "a person", "a try")
@@ -115,7 +113,7 @@ def test_a_version_that_came_back_has_the_promise_of_its_gate(
     assert health_of(champion).findings[0].promised == promised
 
 
-def test_a_refused_version_promoted_by_hand_has_the_gates_figures(world: World, champion: Pipeline) -> None:
+def test_a_refused_version_promoted_by_a_person_has_the_gates_promise(world: World, champion: Pipeline) -> None:
     fair = world.enter("fair")
     champion.registry.promote(champion.registry.version(COVERTYPE.model_name, fair), "a person", "a try")
     promised = health_of(champion).findings[0].promised
@@ -123,7 +121,7 @@ def test_a_refused_version_promoted_by_hand_has_the_gates_figures(world: World, 
     assert promised.rate < 0.7
 
 
-def test_a_scoring_that_was_killed_is_finished_by_the_next(
+def test_a_killed_scoring_is_finished_by_the_next(
     champion: Pipeline, received: Received, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     champion.ingest(Deliveries(*(batch(received(50, seed=30 + i), 2 + i) for i in range(3))))
@@ -144,7 +142,7 @@ def test_a_scoring_that_was_killed_is_finished_by_the_next(
     assert np.all(np.diff([point.labels for point in health_of(champion).course]) == 50)
 
 
-def test_a_row_of_a_batch_is_the_truth_about_an_answer_that_was_logged_before(
+def test_a_batch_row_is_the_truth_about_an_earlier_logged_answer(
     champion: Pipeline, world: World, received: Received
 ) -> None:
     rows = received(20, seed=40)

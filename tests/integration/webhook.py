@@ -1,4 +1,4 @@
-"""A local HTTP server that keeps what it is sent."""
+"""A local HTTP server that records requests."""
 
 import json
 import threading
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass
 class Received:
-    """The requests so far, and the status with which the next ones are answered."""
+    """The requests so far, and the status of the next responses."""
 
     url: str = ""
     status: int = 204
@@ -28,7 +28,7 @@ class Received:
 
 @contextmanager
 def webhook() -> Iterator[Received]:
-    """A server until the end of the block."""
+    """Run the server until the end of the block."""
     received = Received()
 
     class Handler(BaseHTTPRequestHandler):
@@ -47,13 +47,13 @@ def webhook() -> Iterator[Received]:
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
 
         def handle_error(self, request: object, client_address: object) -> None:
-            """A client that was killed."""
+            """Ignore errors of clients that were killed."""
 
     with Server(("127.0.0.1", 0), Handler) as server:
         received.url = f"http://127.0.0.1:{server.server_address[1]}/"

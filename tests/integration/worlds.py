@@ -1,4 +1,4 @@
-"""What integration tests are made of: deliveries, small searches, and an installation that has them."""
+"""Building blocks of integration tests: deliveries, small searches and an installation with trained models."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +24,7 @@ def batch(rows: Sequence[Sequence[Any]], number: int = 1, epoch: str = "e1", cod
 
 
 class Deliveries:
-    """A source that gives these batches one by one, then says that it has no more."""
+    """A source that delivers these batches one by one."""
 
     def __init__(self, *batches: Batch | Exception) -> None:
         self.left = list(batches)
@@ -39,11 +39,11 @@ class Deliveries:
 
 
 LENIENT = Gate(min_gain=0.001, tolerance=0.2, max_class_drop=1.0)
-"""What lets a better model in, though it was tested on few rows."""
+"""A gate that lets a better model pass although there are few held-out rows."""
 
 
 def searching(**grid: Sequence[Any]) -> UseCase:
-    """Covertype with a small search of its own, which decides how good its model is."""
+    """Covertype with one small search, whose parameters decide the quality of the model."""
     forest = COVERTYPE.families[0].build
     return dataclasses.replace(COVERTYPE, families=(Family("random_forest", forest, grid),), gate=LENIENT)
 
@@ -53,14 +53,14 @@ FAMILIES: Mapping[str, UseCase] = {
     "fair": searching(n_estimators=(5,), max_depth=(3, 2)),
     "good": searching(n_estimators=(30,), max_depth=(12,)),
 }
-"""Trained on the same rows, each gives a better model than the one before."""
+"""Trained on the same rows, each of these searches gives a better model than the one before."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """What an MLflow store held after each family was trained on the same rows.
+    """The contents of an MLflow store after each family was trained on the same rows.
 
-    `trainings` are the runs that compare, `runs` those of the models, `manifests` what their trainings recorded.
+    `trainings` are the runs of comparisons, `runs` those of models, `manifests` the manifests in the ledger.
     """
 
     kept: str
@@ -77,7 +77,7 @@ def read_report(world: "World", version: ModelVersion) -> Any:
 
 
 class World:
-    """An installation with its rows in the warehouse and the families' runs in MLflow, none registered.
+    """An installation with rows in the warehouse and the families' runs in MLflow; no version is registered.
 
     `states` is a folder of the session, for copies of the databases.
     """
@@ -98,7 +98,7 @@ class World:
         self.pipeline().ingest(Deliveries(batch(self.rows)))
 
     def prepared(self, state: str, make: Callable[[], object]) -> None:
-        """Brings a new world to a state. On files, it is made once in a session, and then its databases are copied."""
+        """Bring a new world to a state; with files, it is built once per session and its databases are copied."""
         urls = (self.settings.tracking_uri, self.settings.warehouse_url)
         databases = [Path(url.removeprefix("sqlite:///")) for url in urls if url.startswith("sqlite")]
         kept = self._states / state
@@ -114,7 +114,7 @@ class World:
         half.rename(kept)
 
     def entered(self, *families: str) -> None:
-        """Brings a new world to where the gate has judged these families' models, registered as 1, 2, …"""
+        """Register these families' models as versions 1, 2, … of a new world, and let the gate judge each."""
         self.prepared(f"entered {' '.join(families)}", lambda: [self.enter(family) for family in families])
 
     def pipeline(self, family: str = "fair") -> Pipeline:
@@ -124,7 +124,7 @@ class World:
         return self.pipeline(family).register(self.trainings[family])
 
     def enter(self, family: str) -> int:
-        """Registers a family's model and lets the gate judge it."""
+        """Register a family's model and let the gate judge it."""
         number = self.register(family)
         self.pipeline(family).challenge(number, "a test")
         return number

@@ -2,10 +2,10 @@
 
     make fuzz                    10,000 cases; CASES=500 for a short one
 
-Schemathesis makes them from the OpenAPI document, acceptable ones and others, for all use cases, with a model of each
-in Production. All of its checks are on: what the document accepts has to be answered, what it does not accept has to be
-refused, every answer has to be documented, and calls that require a key have to refuse others. Three checks find
-nothing to check: `use_after_free` and `ensure_resource_availability`, since no call creates or deletes anything, and
+Schemathesis generates valid and invalid requests from the OpenAPI document for all use cases, with a model of each in
+Production. All of its checks are on: valid requests have to be answered and invalid ones refused, every response has to
+be documented, and calls that require a key have to refuse requests without it. Three checks find nothing to test:
+`use_after_free` and `ensure_resource_availability`, since no call creates or deletes anything, and
 `object_level_authorization`, since a key is not limited to some objects. Of CSVs, only the examples have to be accepted
 (`tests.soak.fuzz_hooks`).
 """
@@ -28,7 +28,7 @@ from tests.contract.conftest import fitted
 
 CASES = 10_000
 READERS_CASES = 500
-"""With so many cases, the readers of JSON and CSV get as many as in an ordinary test run; with more, as many more."""
+"""The number of cases at which the JSON and CSV readers get as many examples as in an ordinary test run."""
 
 KEY = "k" * 20
 CONFIG = Path(__file__).with_name("schemathesis.toml")
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def create_app() -> FastAPI:
-    """The API, which looks for the answers of feedback without pauses: almost all of the feedback names none."""
+    """The API without pauses between lookups of answers, since almost all generated feedback names none."""
     feedback.PAUSE_SECONDS = 0
     return main_app()
 

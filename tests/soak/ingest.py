@@ -3,9 +3,9 @@
     python -m tests.soak.ingest [--kills 200] [--seed 0]
 
 A worker pulls batches from a real data API into a real MariaDB and notes each that was acknowledged. One of the three
-is killed at a moment drawn from the time a batch's transaction takes; what was killed is started again. In the end
-every acknowledged batch must be there once and whole: its rows as many as the ledger says, and the digest of those in
-raw the one that was acknowledged.
+is killed at a random moment of a batch's transaction, and then started again. In the end,
+the warehouse must have every acknowledged batch once and complete: with the ledger's number of rows, and with the
+acknowledged digest of its raw rows.
 """
 
 import argparse
@@ -55,7 +55,7 @@ class Tally:
 
 
 class DataApi:
-    """The data API as a process in which each call gives the next batch."""
+    """The data API as a process of which each call returns the next batch."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.url = ""
@@ -92,7 +92,7 @@ class DataApi:
 
 
 class Soak:
-    """Kills processes until the number is reached."""
+    """Kill processes until the number of kills is reached."""
 
     def __init__(self, database: MariaDB, kills: int, seed: int) -> None:
         folder = database.home
@@ -114,14 +114,14 @@ class Soak:
         try:
             self._finish(self._worker())
             while self.tally.kills.total() < self._kills:
-                self._once()
+                self._kill_one_worker()
                 progress.update(task, completed=self.tally.kills.total())
             self._api.restart_numbering()
             worker = self._worker()
             self._finish(worker)
             if worker.exitcode:
                 raise SystemExit("the last run, in which nothing was killed, failed")
-            self._judge()
+            self._compare()
         finally:
             self._api.stop()
         return self.tally
@@ -133,8 +133,8 @@ class Soak:
         worker.start()
         return worker
 
-    def _once(self) -> None:
-        """Run one worker and kill it while it writes; no kill if the source ended before."""
+    def _kill_one_worker(self) -> None:
+        """Run one worker and kill it while it writes, unless the source ends before."""
         victim = self._random.choices(list(VICTIMS), list(VICTIMS.values()))[0]
         skipped, share = self._random.randrange(3), self._random.random()
         worker = self._worker()
@@ -155,7 +155,7 @@ class Soak:
 
     def _kill(self, victim: str, worker: Any) -> None:
         if victim == "worker":
-            # The state is read when it cannot change any more.
+            # The state is read after the kill, when it cannot change.
             worker.kill()
             worker.join(TIMEOUT_SECONDS)
         inside = self._state.value == ingest_worker.OPEN
@@ -179,7 +179,7 @@ class Soak:
             worker.kill()
             raise SystemExit("a worker did not end")
 
-    def _judge(self) -> None:
+    def _compare(self) -> None:
         """Compare the acknowledged batches with the stored ones."""
         tally = self.tally
         store = Pipeline(COVERTYPE, Settings(warehouse_url=self._database.url())).batches

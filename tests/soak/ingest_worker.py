@@ -1,4 +1,4 @@
-"""The worker process that the soak of the ingest kills: it does what the DAG's task does."""
+"""The worker process that the soak of the ingest kills: it runs the code of the DAG's task."""
 
 import os
 import time
@@ -19,9 +19,9 @@ def work(warehouse_url: str, api_url: str, group: int, acknowledged: str, state:
     """Pull until the source ends or an error occurs.
 
     Args:
-        acknowledged: a file that gets a line for each batch in the moment it is safe.
+        acknowledged: a file that gets a line for each batch as soon as it is committed.
         state: shared; `OPEN` while a batch's transaction has written something and is not committed.
-        took: shared; how many seconds that was, the last time.
+        took: shared; the seconds that the last transaction was open.
     """
     opened = 0.0
 
@@ -47,5 +47,5 @@ def work(warehouse_url: str, api_url: str, group: int, acknowledged: str, state:
     except AccountingError:
         raise
     except DoselError:
-        # What a killed database or data API does to a worker: its task fails and is run again.
+        # A killed database or data API fails the worker's task, which is run again.
         raise SystemExit(1) from None

@@ -3,8 +3,8 @@
 python -m tests.soak.monitor [--kills 200] [--seed 1] [--warehouse-url URL]
 
 Before each kill there is new work: a labelled batch, a request with answers and their feedback, and some events. A
-child process does all that is due and is killed after a time that is drawn. At the end one child ends by itself, and
-the tables and the receiver of the messages are compared with the work.
+child process does the work that is due and is killed after a random time. At the end, one child is not killed, and
+the tables and the received messages are compared with the work.
 """
 
 import argparse
@@ -57,7 +57,7 @@ class Work:
 
 
 class Registry:
-    """Version 1, in Production since the first entry of the ledger; its model always answers the first class."""
+    """A registry with version 1 in Production, whose model always predicts the first class."""
 
     def __init__(self, engine: Engine) -> None:
         self._ledger = PromotionLedger(engine)
@@ -84,15 +84,19 @@ def main() -> None:
         PromotionLedger(connect(url)).append(NAME, 1, "a soak", "first")
         dice, work, kills = random.Random(asked.seed), Work(), 0
         add_work(settings, work, 0, dice)
-        longest = unkilled(settings, work)
+        longest = run_without_kill(settings, work)
         for number in range(1, asked.kills + 1):
             add_work(settings, work, number, dice)
             child = started(settings, work)
             time.sleep(dice.uniform(0, longest))
             os.kill(child, signal.SIGKILL)
             kills += os.WIFSIGNALED(os.waitpid(child, 0)[1])
-        unkilled(settings, work)
-        result = {"kills": kills, **counted(settings, work), **delivered(work, Counter(received.incidents))}
+        run_without_kill(settings, work)
+        result = {
+            "kills": kills,
+            **compare_truths(settings, work),
+            **compare_messages(work, Counter(received.incidents)),
+        }
     sys.stdout.write(f"RESULT {json.dumps(result)}\n")
     wrong = [result[name] for name in ("labels_lost", "labels_doubled", "truths_lost", "truths_doubled", "events_lost")]
     sys.exit(any(wrong) or result["events_repeated_share"] > 0.01)
@@ -102,7 +106,7 @@ def add_work(settings: Settings, work: Work, number: int, dice: random.Random) -
     engine = connect(settings.warehouse_url)
     rows = [[*map(str, PENGUINS.example.values()), str(dice.randrange(3))] for _ in range(ROWS)]
     for i, row in enumerate(rows):
-        # A batch's rows are different, so that none is a duplicate.
+        # The rows of a batch differ, so that none is a duplicate.
         row[1] = f"{25 + (number * ROWS + i) % 4_500 / 100:.2f}"
         row[2] = f"{10 + (number * ROWS + i) // 4_500 / 100:.2f}"
     checked = check(PENGUINS, rows, "")
@@ -125,21 +129,21 @@ def add_work(settings: Settings, work: Work, number: int, dice: random.Random) -
 
 
 def started(settings: Settings, work: Work) -> int:
-    """A fork that does what is due, since the imports take longer than the work."""
+    """Fork a process that does the work that is due; a new process would mostly import."""
     if child := os.fork():
         return child
     engine = connect(settings.warehouse_url)
     Watch(PENGUINS, Registry(engine), BatchStore(engine, PENGUINS), engine).score_batches()  # type: ignore[arg-type]
     store = FeedbackStore(engine, PENGUINS, PromotionLedger(engine))
-    # As a client would that got no answer: the last calls once more.
+    # A client without a response sends its last requests again.
     for given in work.feedback[-3:]:
         store.add(given)
     deliver(engine, settings)
     os._exit(0)
 
 
-def unkilled(settings: Settings, work: Work) -> float:
-    """Do everything that is due, feedback from the beginning; return the seconds of the child."""
+def run_without_kill(settings: Settings, work: Work) -> float:
+    """Do all work that is due in a child that is not killed, with all feedback again; return its seconds."""
     began = time.monotonic()
     _, status = os.waitpid(started(settings, work), 0)
     assert status == 0, "a child failed without being killed"
@@ -152,8 +156,8 @@ def unkilled(settings: Settings, work: Work) -> float:
     return seconds
 
 
-def counted(settings: Settings, work: Work) -> dict[str, int]:
-    """Labelled rows of batches, and truths of answers, against those that there should be."""
+def compare_truths(settings: Settings, work: Work) -> dict[str, int]:
+    """The numbers of labelled batch rows and truths, each with its expected number."""
     engine = connect(settings.warehouse_url)
     parts = TruthStore(engine).of(NAME, 1)
     labels = {source: sum(len(p.truth) for p in parts if p.source == source) for source in ("batch", "feedback")}
@@ -169,7 +173,7 @@ def counted(settings: Settings, work: Work) -> dict[str, int]:
     }
 
 
-def delivered(work: Work, arrived: Counter[str]) -> dict[str, float]:
+def compare_messages(work: Work, arrived: Counter[str]) -> dict[str, float]:
     repeated = sum(count > 1 for count in arrived.values())
     return {
         "events": len(work.incidents),

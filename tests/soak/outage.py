@@ -15,7 +15,7 @@ import httpx
 import psutil
 from sqlalchemy import create_engine
 
-from benchmarks.installation import Behind, Installation, installation, local_server, say, wait_until
+from benchmarks.installation import Installation, Servers, installation, local_server, say, wait_until
 from benchmarks.serving import uvicorn
 from dosel.embedded.local_servers import LocalServer, MariaDB, Minio
 from dosel.embedded.services import make_bucket
@@ -24,7 +24,7 @@ from dosel.usecases.covertype import COVERTYPE
 from tests.soak.serving import Soak, sending
 
 SECONDS = 30
-"""How long the API is asked while nothing is behind it."""
+"""Seconds of requests to the API while all servers behind it are down."""
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
         make_bucket(Settings())
         with create_engine(database.url(dialect="mysql+pymysql")).begin() as connection:
             connection.exec_driver_sql("CREATE DATABASE mlflow")
-        behind = Behind(
+        behind = Servers(
             database.url(),
             database.url("mlflow", "mysql+pymysql"),
             f"s3://{ARTIFACT_BUCKET}",
@@ -71,7 +71,7 @@ def outage(here: Installation, stores: list[LocalServer]) -> dict[str, float | b
             back = time.monotonic()
             wait_until(lambda: not stale(url), 90, lambda: "the API to find that everything is back")
             recovered = time.monotonic() - back
-            # What was asked in the outage reaches the log then, too.
+            # Requests from the outage reach the log after it.
             wait_until(lambda: figure(url, "dosel_prediction_log_waiting") < 100, 90, lambda: "the prediction log")
             say(f"everything is back; no longer stale after {recovered:.1f} s")
             dropped = figure(url, "dosel_prediction_log_dropped_total")

@@ -2,9 +2,9 @@
 
 python -m tests.soak.registry [--share 0.1] [--warehouse-url URL] [--seed N]
 
-The race has 20 processes x 50 promotions. The kills come in crowds: a few processes promote, roll back or
-reconcile together, each to be killed before a step that is drawn for it, a step being a call of MLflow or of the
-ledger. Then one call is made that nobody kills, and the registry is looked at.
+The race has 20 processes x 50 promotions. The kills come in groups: a few processes promote, roll back or
+reconcile at the same time, and each is killed before a random step. A step is a call of MLflow or of the
+ledger. Then one call runs without a kill, and the registry is checked.
 """
 
 import argparse
@@ -27,13 +27,13 @@ RACERS, PROMOTIONS, KILLS = 20, 50, 200
 CROWD = 4
 VERSIONS = 4
 STEPS = 40
-"""A promotion takes about 25 steps: some of those drawn come too late to kill."""
+"""The highest random step to kill at; a promotion has about 25, so that some kills come too late."""
 
 RACE_SECONDS, ACT_SECONDS = 1800, 120
 
 
 @dataclass(frozen=True)
-class Place:
+class Addresses:
     """The addresses of the registry."""
 
     tracking_uri: str
@@ -54,7 +54,7 @@ class Tally:
 
 
 class Mortal:
-    """Passes calls on to `target`, and kills this process after a number of calls."""
+    """Pass calls on to `target`, and kill this process after a number of calls."""
 
     left = 0
 
@@ -75,17 +75,17 @@ class Mortal:
         return step
 
 
-def opened(place: Place) -> Any:
+def opened(addresses: Addresses) -> Any:
     from dosel.db.engine import connect
     from dosel.registry.ledger import PromotionLedger
     from dosel.registry.registry import Registry
 
-    return Registry(place.tracking_uri, PromotionLedger(connect(place.warehouse_url)))
+    return Registry(addresses.tracking_uri, PromotionLedger(connect(addresses.warehouse_url)))
 
 
-def race(place: Place, number: int, promotions: int, seed: int, start: Any, done: Any) -> None:
+def race(addresses: Addresses, number: int, promotions: int, seed: int, start: Any, done: Any) -> None:
     """One process of the race: a number of promotions of random versions."""
-    registry, rng = opened(place), random.Random(seed)
+    registry, rng = opened(addresses), random.Random(seed)
     versions = [registry.version(model(), n) for n in range(1, VERSIONS + 1)]
     start.wait()
     for _ in range(promotions):
@@ -94,11 +94,11 @@ def race(place: Place, number: int, promotions: int, seed: int, start: Any, done
             done.value += 1
 
 
-def act(place: Place, seed: int, mortal: bool) -> None:
-    """Promote, roll back or reconcile; a mortal process is killed on the way."""
+def act(addresses: Addresses, seed: int, mortal: bool) -> None:
+    """Promote, roll back or reconcile; a mortal process is killed before one of the steps."""
     from dosel.errors import PromotionRefused
 
-    rng, registry = random.Random(seed), opened(place)
+    rng, registry = random.Random(seed), opened(addresses)
     versions = [registry.version(model(), n) for n in range(1, VERSIONS + 1)]
     if mortal:
         Mortal.left = rng.randrange(STEPS)
@@ -119,7 +119,7 @@ def model() -> str:
     return COVERTYPE.model_name
 
 
-def prepare(place: Place, folder: Path) -> None:
+def prepare(addresses: Addresses, folder: Path) -> None:
     """Log and register small models; the first one is in Production."""
     import mlflow
     from sklearn.tree import DecisionTreeClassifier
@@ -132,14 +132,14 @@ def prepare(place: Place, folder: Path) -> None:
     from dosel.training.preprocessing import pipeline
     from dosel.usecases.covertype import COVERTYPE
 
-    mlflow.set_tracking_uri(place.tracking_uri)
+    mlflow.set_tracking_uri(addresses.tracking_uri)
     if mlflow.get_experiment_by_name(COVERTYPE.experiment) is None:
         mlflow.create_experiment(COVERTYPE.experiment, (folder / "artifacts").as_uri())
     mlflow.set_experiment(COVERTYPE.experiment)
     example = frame(COVERTYPE, [COVERTYPE.example, COVERTYPE.example])
     fitted = pipeline(COVERTYPE, DecisionTreeClassifier()).fit(example, list(COVERTYPE.target.labels)[:2])
     facts = Facts(tags={tags.MODEL_DIGEST: digest(fitted)}, declaration=declaration(COVERTYPE))
-    registry = opened(place)
+    registry = opened(addresses)
     for _ in range(VERSIONS):
         with mlflow.start_run() as run:
             tracking.log_model(COVERTYPE, run, fitted, facts, registry.ledger)
@@ -160,15 +160,17 @@ def look(registry: Any, tally: Tally) -> None:
     tally.taken_for_outside = sum(e.evidence.kind == "followed" for e in entries) + len(registry.ledger.notes(model()))
 
 
-def run_race(processes: Any, place: Place, racers: int, promotions: int, seed: int, tally: Tally) -> None:
+def run_race(processes: Any, addresses: Addresses, racers: int, promotions: int, seed: int, tally: Tally) -> None:
     start, done = processes.Barrier(racers), processes.Value("i", 0)
-    crowd = [processes.Process(target=race, args=(place, i, promotions, seed + i, start, done)) for i in range(racers)]
-    registry = opened(place)
+    crowd = [
+        processes.Process(target=race, args=(addresses, i, promotions, seed + i, start, done)) for i in range(racers)
+    ]
+    registry = opened(addresses)
     for process in crowd:
         process.start()
     ends = time.monotonic() + RACE_SECONDS
     while any(process.is_alive() for process in crowd) and time.monotonic() < ends:
-        # Also while they are at it there is never more than one.
+        # During the race, too, there is never more than one version in Production.
         tally.two_productions += len(registry.store.staged(model())) > 1
         crowd[0].join(0.2)
     collect(crowd, tally)
@@ -176,15 +178,15 @@ def run_race(processes: Any, place: Place, racers: int, promotions: int, seed: i
     look(registry, tally)
 
 
-def run_kills(processes: Any, place: Place, kills: int, seed: int, tally: Tally) -> None:
-    rng, registry = random.Random(seed), opened(place)
+def run_kills(processes: Any, addresses: Addresses, kills: int, seed: int, tally: Tally) -> None:
+    rng, registry = random.Random(seed), opened(addresses)
     while tally.kills < kills and not tally.errors:
         size = min(CROWD, kills - tally.kills)
-        crowd = [processes.Process(target=act, args=(place, rng.getrandbits(32), True)) for _ in range(size)]
+        crowd = [processes.Process(target=act, args=(addresses, rng.getrandbits(32), True)) for _ in range(size)]
         for process in crowd:
             process.start()
         tally.kills += collect(crowd, tally)
-        survivor = processes.Process(target=act, args=(place, rng.getrandbits(32), False))
+        survivor = processes.Process(target=act, args=(addresses, rng.getrandbits(32), False))
         survivor.start()
         collect([survivor], tally)
         look(registry, tally)
@@ -210,18 +212,18 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
-    # Forked from a process that has imported everything and opened nothing.
+    # Processes are forked from one that has imported everything and opened nothing.
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["mlflow", "dosel.registry", "dosel.pipeline"])
     with tempfile.TemporaryDirectory(prefix="dosel-soak-") as name:
         folder = Path(name)
         warehouse = asked.warehouse_url or f"sqlite:///{folder / 'warehouse.db'}"
-        place, tally = Place(f"sqlite:///{folder / 'mlflow.db'}", warehouse), Tally()
-        prepare(place, folder)
+        addresses, tally = Addresses(f"sqlite:///{folder / 'mlflow.db'}", warehouse), Tally()
+        prepare(addresses, folder)
         start = time.monotonic()
-        run_race(processes, place, RACERS, max(1, round(PROMOTIONS * asked.share)), asked.seed, tally)
+        run_race(processes, addresses, RACERS, max(1, round(PROMOTIONS * asked.share)), asked.seed, tally)
         raced = time.monotonic()
-        run_kills(processes, place, round(KILLS * asked.share), asked.seed, tally)
+        run_kills(processes, addresses, round(KILLS * asked.share), asked.seed, tally)
         killed = time.monotonic()
     report(tally, raced - start, killed - raced)
     sys.exit(bool(tally.errors))

@@ -1,4 +1,4 @@
-"""Changes Production again and again under load. No request may fail or be answered by a version not in Production.
+"""Changes Production repeatedly under load. No request may fail or be answered by a version not in Production.
 
     make soak-serving            a thousand swaps; SWAPS=50 for a short one
 
@@ -25,10 +25,10 @@ SWAPS = 1_000
 RATE = 50.0
 SENDERS = 2
 GRACE_SECONDS = 2.0
-"""How long after a promotion the version before may still answer."""
+"""Seconds after a promotion in which the version before may still answer."""
 
 FORESTS = tuple((trees, 8) for trees in (5, 6, 7, 8, 9))
-"""More versions than fit into the grace, so that an answer by a wrong one shows."""
+"""More versions than fit into the grace period, so that wrong answers are detected."""
 
 
 @dataclass
@@ -60,7 +60,7 @@ class Soak:
         begun, done = [move[0] for move in self.moves], [move[1] for move in self.moves]
         count = 0
         for sent, received, version in self.answers:
-            # From the move that was done when the grace began, to the last one that had begun at the answer.
+            # The versions from the last move before the grace period to the last move begun before the answer.
             first = max(0, bisect_right(done, sent - GRACE_SECONDS) - 1)
             last = bisect_left(begun, received)
             count += version not in {move[2] for move in self.moves[first:last]}
@@ -92,7 +92,7 @@ def main() -> None:
 def soak(here: Installation, swaps: int) -> dict[str, float]:
     with uvicorn(here, "app.main:create_app", "/readyz") as (url, running, _):
         found = Soak(moves=[(float("-inf"), float("-inf"), here.versions[0])])
-        # Before memory is looked at, each version has answered: what is loaded once stays loaded.
+        # Memory is measured after each version has answered, since loaded libraries stay loaded.
         settled_at, settled, pickups = min(swaps // 2, 100), 0.0, []
         with sending(found, url), httpx.Client(timeout=30) as client:
             for number in range(1, swaps + 1):

@@ -1,9 +1,9 @@
-"""Starts, promotes, stops and rolls back shadows under load, and kills some of it. The ledger decides what is found.
+"""Starts, promotes, stops and rolls back shadows under load, and kills some of these operations.
 
     make soak-shadow             a thousand operations, a hundred of them killed; OPERATIONS=50 KILLS=5 for a short one
 
 Each operation is a process of its own. No request may fail or be answered by a version not in Production, each decision
-has its evidence, and after each operation, killed or not, MLflow and the API come to what the ledger says.
+has its evidence, and after each operation, killed or not, MLflow and the API follow the ledger.
 """
 
 import argparse
@@ -136,7 +136,7 @@ class _Soak:
         return self.random.choice(possible), self.random.choice(others)
 
     def _compare(self, client: httpx.Client, champion: int) -> None:
-        """The API and MLflow come to what the ledger says, whatever was killed."""
+        """Wait until the API and MLflow show the state in the ledger."""
         wait_until(lambda: answering(client, self.url) == champion, 20, lambda: f"version {champion} to answer")
         challenger = next((s.version for s in self.registry.ledger.open_shadows(MODEL) if s.role == "challenger"), None)
         self.registry.reconcile(MODEL)

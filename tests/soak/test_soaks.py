@@ -18,7 +18,7 @@ pytestmark = pytest.mark.soak
 
 @pytest.mark.usefixtures("mariadb")
 @pytest.mark.timeout(1200)
-def test_kills_leave_every_acknowledged_batch_whole() -> None:
+def test_kills_leave_every_acknowledged_batch_complete() -> None:
     tally = ingest.soak(KILLS, seed=1)
     assert tally.kills.total() == KILLS
     assert tally.acknowledged > 0

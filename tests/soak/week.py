@@ -1,9 +1,9 @@
-"""A week of batches in fast motion, without drift: each use case gets ten, and no harm may be reported.
+"""A simulated week of batches without drift: each use case gets ten, and no harm may be reported.
 
 python -m tests.soak.week [--rows 4000] [--seed 1]
 
 The first three batches train a first version. Each later batch is scored before anything trains on it; after every
-third one a training follows and the gate decides, as in the DAGs.
+third one, a training follows and the gate decides, as in the DAGs.
 """
 
 import argparse
@@ -73,7 +73,7 @@ def train(pipeline: Pipeline) -> None:
 
 
 def rows_of(use_case: UseCase, pipeline: Pipeline, most: int, seed: int) -> Batch:
-    """At most so many rows of the use case, as one batch."""
+    """Up to this number of rows of the use case, as one batch."""
     if isinstance(use_case.rows, DataApiRows):
         made: Sequence[Sequence[Any]] = as_words(generate(most, seed), 1)
         return Batch("generated", "a soak", "", 1, made, "uci")

@@ -1,4 +1,4 @@
-"""Boosted trees in ONNX against the libraries that grew them, on rows at their very thresholds."""
+"""Boosted trees in ONNX against XGBoost and LightGBM, also on rows exactly at the trees' thresholds."""
 
 from typing import Any
 
@@ -21,8 +21,8 @@ def classes(x: Any, kinds: int) -> Any:
     return (np.floor(x[:, 0] / 20) + (x[:, 1] > 0)).astype(int) % kinds
 
 
-def beside(compiled: OnnxClassifier) -> Any:
-    """For each threshold a row exactly at it, and the nearest ones on either side."""
+def rows_at_thresholds(compiled: OnnxClassifier) -> Any:
+    """For each threshold, a row exactly at it and the nearest float on either side."""
     at = [(column, value) for column, values in compiled.thresholds() for value in values]
     made = rows(3 * len(at), seed=5)
     for i, (column, value) in enumerate(at):
@@ -38,17 +38,19 @@ def beside(compiled: OnnxClassifier) -> Any:
     [
         (lambda: lightgbm.LGBMClassifier(n_estimators=40, num_leaves=20, n_jobs=1, verbose=-1), from_lightgbm, 1e-12),
         (lambda: xgboost.XGBClassifier(n_estimators=40, n_jobs=1), from_xgboost, 1e-6),
-        # So few rows a leaf must have that some trees do not split at all.
+        # With this minimum leaf size, some trees do not split at all.
         (lambda: lightgbm.LGBMClassifier(min_child_samples=250, n_jobs=1, verbose=-1), from_lightgbm, 1e-12),
         (lambda: xgboost.XGBClassifier(n_estimators=30, min_child_weight=80, n_jobs=1), from_xgboost, 1e-6),
     ],
     ids=["lightgbm", "xgboost", "lightgbm stumps", "xgboost stumps"],
 )
-def test_boosted_trees_are_the_librarys_own(build: Any, convert: Any, furthest: float, kinds: int) -> None:
+def test_converted_boosted_trees_equal_the_librarys_predictions(
+    build: Any, convert: Any, furthest: float, kinds: int
+) -> None:
     x = rows(600, seed=1)
     model = build().fit(x, classes(x, kinds))
     compiled = OnnxClassifier(convert(model, WIDTH))
-    for asked in (rows(500, seed=2), beside(compiled)):
+    for asked in (rows(500, seed=2), rows_at_thresholds(compiled)):
         expected = model.predict_proba(asked)
         found = compiled.probabilities(asked.astype(compiled.dtype))
         assert found.argmax(axis=1).tolist() == expected.argmax(axis=1).tolist()
@@ -56,7 +58,7 @@ def test_boosted_trees_are_the_librarys_own(build: Any, convert: Any, furthest: 
 
 
 @pytest.mark.parametrize(
-    ("build", "convert", "words"),
+    ("build", "convert", "message"),
     [
         (lambda: lightgbm.LGBMClassifier(objective="multiclassova", verbose=-1), from_lightgbm, "multiclassova"),
         (lambda: lightgbm.LGBMClassifier(zero_as_missing=True, verbose=-1), from_lightgbm, "zero as a missing value"),
@@ -64,8 +66,8 @@ def test_boosted_trees_are_the_librarys_own(build: Any, convert: Any, furthest: 
         (lambda: xgboost.XGBClassifier(booster="gblinear"), from_xgboost, "gblinear"),
     ],
 )
-def test_an_unsupported_booster_is_named(build: Any, convert: Any, words: str) -> None:
+def test_conversion_names_an_unsupported_booster(build: Any, convert: Any, message: str) -> None:
     x = rows(300, seed=1)
     model = build().fit(x, classes(x, 3))
-    with pytest.raises(NotConvertible, match=words):
+    with pytest.raises(NotConvertible, match=message):
         convert(model, WIDTH)

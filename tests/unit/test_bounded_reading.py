@@ -1,4 +1,4 @@
-"""Rows that are made to cost memory or time: reading stops early, in memory that does not grow with the body."""
+"""Rows crafted to cost memory or time: the readers stop early, and their memory does not grow with the body."""
 
 import json
 import subprocess
@@ -16,7 +16,7 @@ from dosel.rows.validation import MAX_INVALID_ROWS, InvalidRows, UnreadableRows
 from dosel.usecases.covertype import COVERTYPE
 
 MOST_MB = 130
-"""Peak above the body of 15 MB: one copy as text, and the windows."""
+"""The peak of memory above the body of 15 MB: one copy as text, and the windows."""
 
 MEASURED = """
 import sys
@@ -70,7 +70,7 @@ def padded() -> bytes:
     ],
     ids=["empty rows", "lists", "a long row", "no list", "wide header", "wrong widths", "padded"],
 )
-def test_a_body_costs_little_more_memory_than_its_bytes(kind: str, body: bytes, tmp_path: Path) -> None:
+def test_reading_a_body_takes_little_more_memory_than_its_bytes(kind: str, body: bytes, tmp_path: Path) -> None:
     file = tmp_path / "body"
     file.write_bytes(body)
     command = [sys.executable, "-c", MEASURED, kind, str(file)]
@@ -79,7 +79,7 @@ def test_a_body_costs_little_more_memory_than_its_bytes(kind: str, body: bytes, 
 
 
 @pytest.mark.parametrize("lines", [200_000, 5_000_000])
-def test_reading_stops_at_the_hundredth_line_of_a_wrong_width(lines: int, tmp_path: Path) -> None:
+def test_reading_stops_at_the_hundredth_line_with_a_wrong_number_of_columns(lines: int, tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
     file.write_bytes(HEADER + b"\n" + b"1,2\n" * lines)
     began = time.process_time()
@@ -89,7 +89,7 @@ def test_reading_stops_at_the_hundredth_line_of_a_wrong_width(lines: int, tmp_pa
     assert time.process_time() - began < 2
 
 
-def test_spellings_of_a_category_are_not_remembered(tmp_path: Path) -> None:
+def test_spellings_of_a_category_are_not_cached(tmp_path: Path) -> None:
     file, reader = tmp_path / "rows.csv", CsvReader(COVERTYPE)
     file.write_bytes(padded())
     codes = reader._validator.codes[CATEGORY.name]
@@ -102,20 +102,20 @@ def test_spellings_of_a_category_are_not_remembered(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "body", [LISTS[:900_000], b'{"Elevation":%b}' % LISTS[:900_000], b'{"Elevation":"' + b"x" * 900_000]
 )
-def test_a_row_that_is_too_long_is_refused_unread(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_beyond_the_length_limit_is_refused_without_parsing(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json, "loads", None)
     with pytest.raises(UnreadableRows, match="longer than 65,536 characters"):
         JsonReader(COVERTYPE).row(body)
 
 
-def test_blanks_around_a_row_do_not_count() -> None:
+def test_whitespace_around_a_row_does_not_count_towards_its_length() -> None:
     row = dict(COVERTYPE.example) | {"Elevation": "2000"}
     numbers, _, _ = JsonReader(COVERTYPE).row(json.dumps(row).encode() + b" " * 200_000)
     assert numbers[0] == 2000
 
 
 @pytest.mark.parametrize("separator", [",", " ,\n "])
-def test_a_list_gives_the_same_rows_for_every_part_size(separator: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunk_size_does_not_change_the_rows_of_a_list(separator: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [dict(COVERTYPE.example) | {"Elevation": 2000 + number} for number in range(50)]
     body = ("[" + separator.join(map(json.dumps, rows)) + "]").encode()
     whole = JsonReader(COVERTYPE).rows(body)
@@ -128,7 +128,7 @@ def test_a_list_gives_the_same_rows_for_every_part_size(separator: str, monkeypa
 
 
 @pytest.mark.parametrize("end", [",]", ",]\n", ",,{}]", "", "}]", "],[]"])
-def test_a_list_that_ends_wrongly_is_not_json_for_every_part_size(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_malformed_list_end_is_invalid_json_for_every_chunk_size(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
     row = json.dumps(COVERTYPE.example)
     for size in (1, len(row) - 2, len(row) + 1, 10_000):
         monkeypatch.setattr(json_rows, "PART_BYTES", size)
@@ -136,7 +136,7 @@ def test_a_list_that_ends_wrongly_is_not_json_for_every_part_size(end: str, monk
             JsonReader(COVERTYPE).rows(f"[{row},{row}{end}".encode())
 
 
-def test_an_error_is_named_by_its_place_in_the_whole_list(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_has_the_row_number_within_the_whole_list(monkeypatch: pytest.MonkeyPatch) -> None:
     row = json.dumps(COVERTYPE.example)
     monkeypatch.setattr(json_rows, "WINDOW", len(row) + 50)
     with pytest.raises(UnreadableRows, match=r"at line 3, column \d+"):

@@ -1,4 +1,4 @@
-"""Reading models: only what is written in skops, and only of types that are on our own list."""
+"""Reading models: only skops files, and only types on dosel's own list."""
 
 import pickle
 from importlib.metadata import version
@@ -20,7 +20,7 @@ BUILT: list[str] = []
 
 
 class Foreign(BaseEstimator):  # type: ignore[misc]
-    """A type that is not trusted; building one leaves a trace."""
+    """An untrusted type that records each time it is constructed."""
 
     def __init__(self) -> None:
         BUILT.append("built")
@@ -34,7 +34,7 @@ def folder(at: Path, model: Any) -> Path:
     return at
 
 
-def test_a_forest_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_a_forest_predicts_the_same_after_reading(tmp_path: Path) -> None:
     x, y = np.arange(40.0).reshape(20, 2), np.repeat([1, 2], 10)
     model = RandomForestClassifier(5, random_state=0).fit(x, y)
     again = bundle.read_estimator(folder(tmp_path, model))
@@ -42,12 +42,12 @@ def test_a_forest_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("use_case", ALL, ids=lambda u: u.name)
-def test_every_candidate_can_be_read_back(use_case: UseCase, tmp_path: Path) -> None:
+def test_every_declared_family_can_be_written_and_read(use_case: UseCase, tmp_path: Path) -> None:
     for candidate in use_case.families:
         bundle.read_estimator(folder(tmp_path, pipeline(use_case, candidate.build(0))))
 
 
-def test_a_foreign_type_is_named_and_never_built(tmp_path: Path) -> None:
+def test_an_untrusted_type_is_named_and_never_constructed(tmp_path: Path) -> None:
     written = folder(tmp_path, Foreign())
     BUILT.clear()
     with pytest.raises(UntrustedModel, match=rf"{tmp_path.name} contains types that are not trusted.*Foreign"):
@@ -55,8 +55,8 @@ def test_a_foreign_type_is_named_and_never_built(tmp_path: Path) -> None:
     assert BUILT == []
 
 
-def test_a_file_cannot_vouch_for_itself(tmp_path: Path) -> None:
-    """MLflow would take the list of trusted types from here."""
+def test_trusted_types_in_an_mlmodel_file_are_ignored(tmp_path: Path) -> None:
+    """MLflow itself would read the list of trusted types from the MLmodel file."""
     written = folder(tmp_path, Foreign())
     flavor = "flavors: {sklearn: {skops_trusted_types: [test_formats.Foreign]}}\n"
     (written / "MLmodel").write_text(flavor)
@@ -64,12 +64,12 @@ def test_a_file_cannot_vouch_for_itself(tmp_path: Path) -> None:
         bundle.read_estimator(written)
 
 
-def test_a_pickle_is_not_opened(tmp_path: Path) -> None:
+def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
     (tmp_path / "model.pkl").write_bytes(pickle.dumps(RandomForestClassifier()))
     with pytest.raises(UntrustedModel, match=r"has no model\.skops"):
         bundle.read_estimator(tmp_path)
 
 
-def test_requirements_are_what_is_installed() -> None:
+def test_requirements_pin_the_installed_versions() -> None:
     assert f"scikit-learn=={version('scikit-learn')}" in bundle.requirements()
     assert all("==" in requirement for requirement in bundle.requirements())

@@ -1,11 +1,11 @@
-"""The cache on disk: which versions stay."""
+"""The cache on disk: which versions are kept."""
 
 from pathlib import Path
 
 from dosel.model.cache import MAX_VERSIONS, ModelCache
 
 
-def test_the_version_in_production_stays_while_versions_in_shadow_come_and_go(tmp_path: Path) -> None:
+def test_the_version_in_production_stays_cached_while_shadow_versions_change(tmp_path: Path) -> None:
     files = tmp_path / "files"
     files.mkdir()
     (files / "model").write_text("a model")

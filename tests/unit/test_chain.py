@@ -1,4 +1,4 @@
-"""The ledgers' hash chain: what `dosel verify` finds, and names."""
+"""The hash chain of the ledgers: the tampering that `dosel verify` detects."""
 
 import json
 import random
@@ -56,15 +56,15 @@ def trusted(key: SigningKey) -> Mapping[str, PublicKey]:
     return {key.public.fingerprint: key.public}
 
 
-def behind_its_back(engine: Engine, *statements: Any) -> None:
-    """Execute as somebody who owns the database."""
+def execute_as_owner(engine: Engine, *statements: Any) -> None:
+    """Execute statements as the owner of the database, without triggers."""
     with transaction(engine) as connection:
         drop_triggers(connection)
         for statement in statements:
             connection.execute(statement)
 
 
-def test_ledgers_that_only_dosel_wrote_are_right(engine: Engine, key: SigningKey) -> None:
+def test_verify_accepts_ledgers_that_only_dosel_wrote(engine: Engine, key: SigningKey) -> None:
     head = sign_head(engine, key)
     assert head is not None
     found = verify(read_ledgers(engine, [head]), trusted(key))
@@ -83,15 +83,17 @@ def test_ledgers_that_only_dosel_wrote_are_right(engine: Engine, key: SigningKey
         (update(NOTES).where(NOTES.c.id == 2).values(id=20), "entry 4"),
     ],
 )
-def test_a_change_behind_its_back_is_named(engine: Engine, key: SigningKey, statement: Any, named: str) -> None:
-    behind_its_back(engine, statement)
+def test_verify_names_a_change_made_in_the_database(
+    engine: Engine, key: SigningKey, statement: Any, named: str
+) -> None:
+    execute_as_owner(engine, statement)
     assert named in problem(engine, key)
 
 
-def test_a_chain_that_was_computed_again_differs_from_the_signed_head(engine: Engine, key: SigningKey) -> None:
+def test_a_recomputed_chain_differs_from_the_signed_head(engine: Engine, key: SigningKey) -> None:
     head = sign_head(engine, key)
     assert head is not None
-    behind_its_back(
+    execute_as_owner(
         engine,
         update(PROMOTIONS).where(PROMOTIONS.c.sequence == 2).values(actor="nobody"),
         delete(CHAIN),
@@ -103,23 +105,23 @@ def test_a_chain_that_was_computed_again_differs_from_the_signed_head(engine: En
     assert problem(engine, key, head).startswith("entry 10: it is not the entry whose hash was signed")
 
 
-def test_a_chain_that_was_cut_is_shorter_than_the_signed_head(engine: Engine, key: SigningKey) -> None:
+def test_a_truncated_chain_is_shorter_than_the_signed_head(engine: Engine, key: SigningKey) -> None:
     head = sign_head(engine, key)
     assert head is not None
-    behind_its_back(
+    execute_as_owner(
         engine, delete(NOTES).where(NOTES.c.text.startswith("note 5")), delete(CHAIN).where(CHAIN.c.sequence == 10)
     )
     assert problem(engine, key) == ""
     assert problem(engine, key, head).startswith("entry 10: it is missing")
 
 
-def test_a_head_that_another_key_signed_is_not_believed(engine: Engine, key: SigningKey) -> None:
+def test_a_head_signed_by_an_untrusted_key_is_refused(engine: Engine, key: SigningKey) -> None:
     head = sign_head(engine, SigningKey(Ed25519PrivateKey.generate()))
     assert head is not None
     assert "not signed by a trusted key" in problem(engine, key, head)
 
 
-def test_the_database_refuses_changes_of_entries(engine: Engine) -> None:
+def test_triggers_refuse_changes_of_entries(engine: Engine) -> None:
     for statement in (
         update(PROMOTIONS).values(actor="nobody"),
         delete(PROMOTIONS),
@@ -130,7 +132,7 @@ def test_the_database_refuses_changes_of_entries(engine: Engine) -> None:
             connection.execute(statement)
 
 
-def test_reset_removes_lines_of_batches_and_says_so(engine: Engine, key: SigningKey) -> None:
+def test_reset_records_the_batch_lines_that_it_removes(engine: Engine, key: SigningKey) -> None:
     line = {
         **dict.fromkeys(("rows_received", "rows_clean", "rows_refused", "rows_duplicate"), 0),
         **{"use_case": PENGUINS.name, "stream": "s", "epoch": "1", "number": 1, "source": "here", "digest": "d"},
@@ -145,11 +147,11 @@ def test_reset_removes_lines_of_batches_and_says_so(engine: Engine, key: Signing
     assert (found.problem, found.removed, found.entries) == ("", 2, 14)
     with transaction(engine) as connection:
         chain.add(connection, BATCHES, line)
-    behind_its_back(engine, delete(BATCHES))
+    execute_as_owner(engine, delete(BATCHES))
     assert problem(engine, key) == "entry 15: the row 1 of batches was deleted"
 
 
-def test_nothing_but_lines_of_batches_can_be_removed(engine: Engine, key: SigningKey) -> None:
+def test_verify_refuses_a_removal_entry_for_any_other_table(engine: Engine, key: SigningKey) -> None:
     def forge(connection: Connection) -> None:
         row = connection.execute(select(NOTES).where(NOTES.c.id == 1)).mappings().one()
         last = chain.Entry(*connection.execute(select(CHAIN).order_by(CHAIN.c.sequence.desc())).first())  # type: ignore[misc]
@@ -157,14 +159,14 @@ def test_nothing_but_lines_of_batches_can_be_removed(engine: Engine, key: Signin
         entry = chain.Entry(11, "removed", "promotion_notes", "[1]", digest, last.hash, "")
         connection.execute(insert(CHAIN).values(entry._replace(hash=entry.expected_hash())._asdict()))
 
-    behind_its_back(engine)
+    execute_as_owner(engine)
     with transaction(engine) as connection:
         forge(connection)
         connection.execute(delete(NOTES).where(NOTES.c.id == 1))
     assert problem(engine, key) == "entry 11: dosel never removes a row such as 1 of promotion_notes"
 
 
-def test_an_export_is_verified_with_the_public_key_alone(engine: Engine, key: SigningKey, tmp_path: Path) -> None:
+def test_an_export_can_be_verified_with_the_public_key_alone(engine: Engine, key: SigningKey, tmp_path: Path) -> None:
     head = sign_head(engine, key)
     assert head is not None
     lines = list(verification.export(read_ledgers(engine, [head])))
@@ -174,12 +176,14 @@ def test_an_export_is_verified_with_the_public_key_alone(engine: Engine, key: Si
     for number, line in enumerate(lines[1:], 1):
         file.write_text("\n".join(lines[:number] + lines[number + 1 :]))
         without = verify(verification.read_export(file), trusted(key))
-        # Without its head an export is right, and says that nobody signed.
+        # An export without heads verifies, and reports that no head was signed.
         assert without.problem or (without.heads == 0 and "head" in json.loads(line))
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_no_random_edit_of_an_export_goes_unnoticed(engine: Engine, key: SigningKey, tmp_path: Path, seed: int) -> None:
+def test_verify_detects_every_random_edit_of_an_export(
+    engine: Engine, key: SigningKey, tmp_path: Path, seed: int
+) -> None:
     head = sign_head(engine, key)
     assert head is not None
     edits: list[Callable[[random.Random, list[Any]], None]] = [
@@ -198,7 +202,7 @@ def test_no_random_edit_of_an_export_goes_unnoticed(engine: Engine, key: Signing
     file = tmp_path / "ledgers.jsonl"
     file.write_text("\n".join(json.dumps(line) for line in (lines[0], *entries, *rows, lines[-1])))
     found = verify(verification.read_export(file), trusted(key))
-    # The order of rows means nothing: only the order of entries does, and a row that is there twice is one row.
+    # Only the order of entries counts, not that of rows; a repeated row counts once.
     same_rows = {json.dumps(line) for line in rows} == {json.dumps(line) for line in lines if "row" in line}
     assert found.problem or (same_rows and [line for line in lines if "entry" in line] == entries)
 
@@ -207,11 +211,11 @@ def test_no_random_edit_of_an_export_goes_unnoticed(engine: Engine, key: Signing
     "value",
     [{"b": "ä\u2028\ud7ff", "a": 1, "C": '\\ " \x00 \x1f \x7f / \b\f\n\r\t'}, [1, "zwei", [2**53 - 1, -5]], {}, ""],
 )
-def test_canonical_json_is_that_of_the_standard(value: Any) -> None:
+def test_canonical_json_follows_rfc_8785(value: Any) -> None:
     assert chain.canonical(value) == rfc8785.dumps(value)
 
 
-def test_the_hourly_check_signs_what_is_right_and_reports_what_is_wrong(engine: Engine, tmp_path: Path) -> None:
+def test_the_hourly_check_signs_a_valid_chain_and_reports_a_broken_one(engine: Engine, tmp_path: Path) -> None:
     settings = Settings(
         warehouse_url=str(engine.url),
         heads=str(tmp_path / "kept"),
@@ -220,7 +224,7 @@ def test_the_hourly_check_signs_what_is_right_and_reports_what_is_wrong(engine: 
     assert verify_ledgers(settings).problem == ""
     [head] = Heads.in_folder(tmp_path / "kept").all()
     assert head.sequence == 10
-    behind_its_back(engine, update(PROMOTIONS).where(PROMOTIONS.c.sequence == 2).values(actor="nobody"))
+    execute_as_owner(engine, update(PROMOTIONS).where(PROMOTIONS.c.sequence == 2).values(actor="nobody"))
     for _ in range(2):
         assert "entry 3" in verify_ledgers(settings).problem
     [event] = [event for event in EventStore(engine).newest(20) if event.kind == "audit mismatch"]
@@ -229,7 +233,7 @@ def test_the_hourly_check_signs_what_is_right_and_reports_what_is_wrong(engine: 
     assert len(Heads.in_folder(tmp_path / "kept").all()) == 1
 
 
-def test_a_signing_key_that_others_can_read_is_not_used(tmp_path: Path) -> None:
+def test_a_signing_key_readable_by_other_users_is_refused(tmp_path: Path) -> None:
     settings = Settings(signing_key=str(tmp_path / "key.pem"))
     first = signing_key(settings)
     again = signing_key(settings)
@@ -242,7 +246,7 @@ def test_a_signing_key_that_others_can_read_is_not_used(tmp_path: Path) -> None:
         signing_key(settings)
 
 
-def test_keys_of_before_a_rotation_stay_trusted_until_they_are_taken_out(engine: Engine, tmp_path: Path) -> None:
+def test_keys_from_before_a_rotation_stay_trusted_until_they_are_removed(engine: Engine, tmp_path: Path) -> None:
     before, now = (signing_key(Settings(signing_key=str(tmp_path / name))) for name in ("before.pem", "now.pem"))
     assert before is not None
     assert now is not None

@@ -1,4 +1,4 @@
-"""Commands that only read the ledgers start fast: they import nothing that models need."""
+"""Commands that only read the ledgers start fast: they import no machine-learning package."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ for command in (["--help"], ["history", "penguins"], ["events"], ["verify"]):
 """
 
 
-def test_commands_on_ledgers_import_nothing_that_models_need(tmp_path: Path) -> None:
+def test_ledger_commands_import_no_machine_learning_package(tmp_path: Path) -> None:
     environment = {"PATH": "", "DOSEL_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "settings")}
     done = subprocess.run([sys.executable, "-c", RUN], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""The client of our own API, against a stand-in for its transport."""
+"""dosel's API client, with a stand-in for its HTTP transport."""
 
 import json
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def problem(status: int, detail: str, **more: Any) -> httpx.Response:
 
 
 class Script:
-    """Answers one thing after the other; the last one stays."""
+    """A transport that sends the given responses in order, and then repeats the last one."""
 
     def __init__(self, *answers: httpx.Response | Exception) -> None:
         self._answers = list(answers)
@@ -39,7 +39,7 @@ class Script:
 
 
 @pytest.mark.parametrize(("model", "query"), [(None, b""), ("a model", b"model=a+model")])
-def test_predict_sends_the_row_and_gives_the_answer(model: str | None, query: bytes) -> None:
+def test_predict_sends_the_row_and_returns_the_prediction(model: str | None, query: bytes) -> None:
     script = Script(httpx.Response(200, json={"prediction": 2}, headers={"X-Dosel-Request-ID": "r-1"}))
     answer = client(script).predict("covertype", {"Slope": 1}, model)
     assert answer == {"prediction": 2, "request_id": "r-1"}
@@ -50,7 +50,7 @@ def test_predict_sends_the_row_and_gives_the_answer(model: str | None, query: by
     assert json.loads(request.content) == {"Slope": 1}
 
 
-def test_a_nan_is_left_to_the_api_to_refuse() -> None:
+def test_predict_sends_nan_for_the_api_to_refuse() -> None:
     script = Script(problem(422, "Slope: …"))
     with pytest.raises(ApiProblem):
         client(script).predict("covertype", {"Slope": float("nan")})
@@ -66,14 +66,16 @@ def test_a_nan_is_left_to_the_api_to_refuse() -> None:
         (Client.warm_up, "POST", "/warmup", {"a": {"version": 1}}, {"a": {"version": 1}}),
     ],
 )
-def test_each_call(call: Callable[[Client], Any], method: str, path: str, answer: Any, expected: Any) -> None:
+def test_each_method_calls_its_documented_path(
+    call: Callable[[Client], Any], method: str, path: str, answer: Any, expected: Any
+) -> None:
     script = Script(httpx.Response(200, json=answer))
     with client(script) as api:
         assert call(api) == expected
     assert (script.requests[0].method, script.requests[0].url.path) == (method, path)
 
 
-def test_a_refusal_carries_the_words_of_the_problem() -> None:
+def test_a_problem_document_becomes_an_api_problem_with_its_errors() -> None:
     errors = [{"field": "Slope", "expected": "a number", "got": "nothing", "message": "…"}]
     with pytest.raises(ApiProblem) as caught:
         client(Script(problem(422, "Slope: expected a number", errors=errors))).predict("covertype", {})
@@ -88,13 +90,13 @@ def test_an_error_without_a_problem_document_becomes_an_api_problem(body: str) -
         client(Script(httpx.Response(502, text=body))).models()
 
 
-def test_an_answer_that_is_not_json_is_a_service_error() -> None:
+def test_a_response_that_is_not_json_raises_a_service_error() -> None:
     with pytest.raises(ServiceError, match="is it the prediction API"):
         client(Script(httpx.Response(200, text="<html>")), attempts=1).models()
 
 
 @pytest.mark.parametrize("error", [httpx.ConnectError("refused"), httpx.ReadTimeout("slow")])
-def test_an_unreachable_api_is_a_service_error_with_its_address(error: Exception) -> None:
+def test_an_unreachable_api_raises_a_service_error_with_its_address(error: Exception) -> None:
     script = Script(error)
     with pytest.raises(ServiceError, match=f"{URL}.* cannot be reached") as caught:
         client(script).models()
@@ -104,28 +106,28 @@ def test_an_unreachable_api_is_a_service_error_with_its_address(error: Exception
 
 @pytest.mark.parametrize("first", [httpx.ConnectError("refused"), problem(503, "MLflow is away")])
 @pytest.mark.parametrize("call", [Client.models, Client.warm_up])
-def test_safe_calls_are_repeated(call: Callable[[Client], Any], first: httpx.Response | Exception) -> None:
+def test_idempotent_requests_are_retried(call: Callable[[Client], Any], first: httpx.Response | Exception) -> None:
     script = Script(first, httpx.Response(200, json={"models": []}))
     call(client(script))
     assert len(script.requests) == 2
 
 
 @pytest.mark.parametrize("answer", [httpx.ConnectError("refused"), problem(503, "no model yet")])
-def test_a_prediction_is_asked_for_once(answer: httpx.Response | Exception) -> None:
+def test_predict_is_not_retried(answer: httpx.Response | Exception) -> None:
     script = Script(answer)
     with pytest.raises(ServiceError):
         client(script).predict("covertype", {})
     assert len(script.requests) == 1
 
 
-def test_a_refused_request_is_not_repeated() -> None:
+def test_a_refused_request_is_not_retried() -> None:
     script = Script(problem(404, "no use case 'b'"))
     with pytest.raises(ApiProblem, match="no use case 'b'"):
         client(script).model_info("b")
     assert len(script.requests) == 1
 
 
-def test_feedback_goes_in_calls_of_bounded_size_and_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_feedback_is_sent_in_bounded_requests_and_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dosel.client.FEEDBACK_ROWS", 2)
     receipt = httpx.Response(200, json={"accepted": 1, "already_known": 0})
     script = Script(problem(503, "not yet"), receipt)

@@ -1,4 +1,4 @@
-"""Passwords that everybody knows stay on laptops; new ones fit where they are put and replace nothing in use."""
+"""Default passwords are only accepted on laptops; generated ones never replace passwords in use."""
 
 import base64
 import json
@@ -18,14 +18,14 @@ from dosel.settings import Settings
 DEFAULTS = {credential.name: credential.default for credential in CREDENTIALS}
 
 
-def test_the_laptops_file_has_the_defaults_that_are_refused() -> None:
+def test_the_env_file_has_exactly_the_refused_defaults() -> None:
     settings = dotenv_values(ROOT / ".env")
     assert {name: settings[name] for name in DEFAULTS} == DEFAULTS
     assert settings["DOSEL_ENVIRONMENT"] == "laptop"
 
 
 @pytest.mark.parametrize("name", DEFAULTS)
-def test_each_default_stops_a_start_in_production(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_default_password_stops_a_start_in_production(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for credential in CREDENTIALS:
         monkeypatch.setenv(credential.name, credential.make())
     monkeypatch.setenv("DOSEL_ENVIRONMENT", "production")
@@ -37,9 +37,7 @@ def test_each_default_stops_a_start_in_production(name: str, monkeypatch: pytest
             Settings.load()
 
 
-def test_on_a_laptop_the_default_passwords_are_accepted(
-    bare_environment: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_default_passwords_are_accepted_on_a_laptop(bare_environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, default in DEFAULTS.items():
         monkeypatch.setenv(name, default)
     assert Settings.load().environment == "laptop"
@@ -66,7 +64,7 @@ def test_unset_passwords_are_not_checked() -> None:
     refuse_defaults({})
 
 
-def test_a_command_without_the_generated_env_file_is_stopped(tmp_path: Path) -> None:
+def test_a_command_without_the_generated_env_file_is_refused(tmp_path: Path) -> None:
     generated = tmp_path / ".env.secrets"
     refuse_forgotten(DEFAULTS, str(generated))
     generated.touch(mode=0)
@@ -75,7 +73,7 @@ def test_a_command_without_the_generated_env_file_is_stopped(tmp_path: Path) -> 
     refuse_forgotten({credential.name: credential.make() for credential in CREDENTIALS}, str(generated))
 
 
-def test_new_values_are_new_and_fit_into_a_url() -> None:
+def test_generated_credentials_are_random_and_safe_in_a_url() -> None:
     for credential in CREDENTIALS:
         one, other = credential.make(), credential.make()
         assert one != other
@@ -94,7 +92,7 @@ def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_file_takes_the_place_of_the_other(installation: Path) -> None:
+def test_the_secrets_file_replaces_every_default_of_the_env_file(installation: Path) -> None:
     file = secrets.write(installation, "dosel")
     settings, laptop = dotenv_values(file), dotenv_values(installation / ".env")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -110,14 +108,16 @@ def test_an_existing_secrets_file_is_not_overwritten(installation: Path) -> None
     assert (installation / ".env.secrets").read_text() == written
 
 
-def test_volumes_that_know_other_passwords_come_first(installation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_are_not_written_while_volumes_have_other_passwords(
+    installation: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(docker, "filled_volumes", lambda _: {"postgres", "minio", "data-api"})
     with pytest.raises(StartupError, match="the volumes minio, postgres were created with other passwords"):
         secrets.write(installation, "dosel")
     assert not (installation / ".env.secrets").exists()
 
 
-def test_volumes_are_listed_by_docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_volumes_are_read_from_docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "docker"
     label = '"com.docker.compose.volume": "mysql"'
     program.write_text(
@@ -134,7 +134,7 @@ def test_volumes_are_listed_by_docker(tmp_path: Path, monkeypatch: pytest.Monkey
     assert inspection == "volume inspect p_mysql"
 
 
-def test_volumes_that_a_refused_start_left_behind_hold_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_volumes_of_zero_bytes_do_not_count_as_filled(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {"p_mysql": "118.2MB", "p_minio": "0B", "other_mysql": "0B", "p_abroad": "N/A"}
     monkeypatch.setattr(docker, "volumes", lambda _: {"mysql": {}, "minio": {}, "abroad": {}})
     monkeypatch.setattr(
@@ -153,5 +153,5 @@ def test_without_docker_there_are_no_volumes(tmp_path: Path, monkeypatch: pytest
     ("folder", "environment", "name"),
     [("My.Dosel 2", {}, "mydosel2"), ("a_b-c", {}, "a_b-c"), ("x", {"COMPOSE_PROJECT_NAME": "other"}, "other")],
 )
-def test_the_project_name_equals_composes(folder: str, environment: dict[str, str], name: str) -> None:
+def test_the_project_name_equals_that_of_compose(folder: str, environment: dict[str, str], name: str) -> None:
     assert docker.project_name(Path("/somewhere") / folder, environment) == name

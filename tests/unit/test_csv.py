@@ -1,4 +1,4 @@
-"""CSV as people have it: delimiters, decimal commas, headers, damaged files, and files that models are trained from."""
+"""CSV: delimiters, decimal commas, headers, damaged files and training files."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -54,7 +54,7 @@ def rows(blocks: list[Block], use_case: UseCase = PENGUINS) -> list[dict[str, An
         *("semicolons", "decimal commas", "quoted names", "another order"),
     ],
 )
-def test_one_row_in_many_dialects(content: str, file: Path) -> None:
+def test_a_row_is_read_from_every_csv_dialect(content: str, file: Path) -> None:
     expected = {"island": "Torgersen", "bill_length_mm": 39.1, "bill_depth_mm": 18.7} | {
         "flipper_length_mm": 181,
         "body_mass_g": 3750,
@@ -63,13 +63,13 @@ def test_one_row_in_many_dialects(content: str, file: Path) -> None:
     assert rows(read(file, content)) == [expected]
 
 
-def test_ingest_reads_decimal_commas_too() -> None:
+def test_ingest_reads_decimal_commas() -> None:
     content = f"species,{HEADER}\nAdelie,{BIRD}\n".replace(",", ";").replace("39.1", "39,1").encode()
     _, [text] = read_texts(PENGUINS, content)
     assert text == [*BIRD.split(","), "Adelie"]
 
 
-def test_a_decimal_comma_is_none_where_commas_separate(file: Path) -> None:
+def test_a_decimal_comma_is_refused_where_commas_separate_columns(file: Path) -> None:
     with pytest.raises(InvalidRows, match='bill_length_mm: expected a number from 25 to 70 mm, got "39,1"'):
         read(file, f"{HEADER}\n" + BIRD.replace("39.1", '"39,1"') + "\n")
 
@@ -80,12 +80,12 @@ def test_undeclared_columns_are_returned_unchanged(file: Path) -> None:
     assert [column.to_pylist() for column in block.extra.columns] == [['a "b", c\nd'], ["5"], ["é"]]
 
 
-def test_no_rows_are_one_empty_block(file: Path) -> None:
+def test_a_csv_without_rows_gives_one_empty_block(file: Path) -> None:
     [block] = read(file, f"id,{HEADER}\n\n")
     assert (len(block.columns), block.extra.column_names, block.extra.num_rows) == (0, ["id"], 0)
 
 
-def test_rows_keep_their_order_and_number_over_blocks(file: Path) -> None:
+def test_rows_keep_their_order_and_numbers_across_blocks(file: Path) -> None:
     count = 3 * BLOCK_BYTES // len(BIRD)
     lines = [BIRD.replace("3750", str(2000 + i % 6000)) for i in range(count)]
     blocks = read(file, "\n".join([HEADER, *lines]))
@@ -95,7 +95,7 @@ def test_rows_keep_their_order_and_number_over_blocks(file: Path) -> None:
     lines[2] = ""
     with pytest.raises(InvalidRows) as refused:
         read(file, "\n".join([HEADER, *lines]))
-    # A line that is empty is no row.
+    # An empty line is not a row.
     assert [error.row for error in refused.value.errors] == [2, 3, count - 1]
     assert refused.value.errors[0].message == "row 2: expected 6 values, got 2"
 
@@ -109,7 +109,7 @@ def test_reading_ends_at_the_hundredth_invalid_row(bad: str, file: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         (b"", "not CSV: it is empty"),
         (b"\xff\xfei\x00", "not CSV in UTF-8"),
@@ -120,29 +120,29 @@ def test_reading_ends_at_the_hundredth_invalid_row(bad: str, file: Path) -> None
         (f"{HEADER},{','.join('x' * 301)}\n".encode(), "it has 307 columns, and at most 306 are read"),
     ],
 )
-def test_an_unreadable_csv_gets_the_reason(content: bytes, words: str, file: Path) -> None:
-    with pytest.raises(UnreadableRows, match=words):
+def test_an_unreadable_csv_is_refused_with_the_reason(content: bytes, message: str, file: Path) -> None:
+    with pytest.raises(UnreadableRows, match=message):
         read(file, content)
 
 
 @pytest.mark.parametrize(
-    ("header", "words"),
+    ("header", "message"),
     [
         (HEADER.replace("sex", "gender"), "got one without sex: island, bill_length_mm"),
         (f"{HEADER},culmen_length_mm", "got one with two columns for bill_length_mm"),
         ("species", "got one without island, bill_length_mm"),
     ],
 )
-def test_a_header_has_each_declared_column_once(header: str, words: str) -> None:
-    with pytest.raises(InvalidRows, match=words):
+def test_a_header_must_name_each_declared_column_once(header: str, message: str) -> None:
+    with pytest.raises(InvalidRows, match=message):
         read_header(PENGUINS.features, header.encode())
 
 
-def test_a_header_may_end_within_a_character_of_the_next_line() -> None:
+def test_read_header_accepts_a_chunk_that_ends_within_a_character() -> None:
     assert read_header(PENGUINS.features, f"{HEADER}\né".encode()[:-1]).size == len(HEADER) + 1
 
 
-def test_a_line_that_is_as_wide_as_the_declared_columns_is_no_row_of_them() -> None:
+def test_a_line_of_another_width_than_the_header_keeps_its_width() -> None:
     content = f"species,{HEADER},note\nAdelie,{BIRD},x\nAdelie,{BIRD}\n"
     _, texts = read_texts(PENGUINS, content.encode())
     assert [len(text) for text in texts] == [7, 8]
@@ -177,7 +177,7 @@ def test_a_published_file_is_read_unchanged(name: str, rows_file: str, file: Pat
 
 
 def agree(use_case: UseCase, content: bytes, file: Path) -> None:
-    """Ingest and batches refuse the same rows for their features, and read the others alike."""
+    """Check that ingest and bulk requests refuse the same rows, and read the others alike."""
     from dosel.quality import check
 
     header, texts = read_texts(use_case, content)

@@ -1,4 +1,4 @@
-"""Declarations that cannot be used: each refused by file and field, with what to write, and the others still run."""
+"""Invalid declarations: each is refused with its file, its field and the remedy; the other use cases still run."""
 
 import subprocess
 import sys
@@ -48,7 +48,7 @@ GOOD = UseCase(
 )
 
 
-def test_a_declaration_without_faults_has_no_problems() -> None:
+def test_a_valid_declaration_has_no_problems() -> None:
     assert problems(GOOD) == []
     assert REFUSED == ()
     assert [problems(use_case) for use_case in ALL] == [[]] * len(ALL)
@@ -203,13 +203,13 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("changes", "words"), REFUSALS, ids=[words[:50] for _, words in REFUSALS])
-def test_a_fault_is_named_with_its_field_and_what_to_write(changes: dict[str, Any], words: str) -> None:
-    [problem] = [found for found in problems(replace(GOOD, **changes)) if words in found]
+@pytest.mark.parametrize(("changes", "message"), REFUSALS, ids=[message[:50] for _, message in REFUSALS])
+def test_a_problem_names_its_field_and_the_remedy(changes: dict[str, Any], message: str) -> None:
+    [problem] = [found for found in problems(replace(GOOD, **changes)) if message in found]
     assert "; " in problem
 
 
-def test_every_fault_is_found_at_once() -> None:
+def test_all_problems_of_a_declaration_are_reported_together() -> None:
     bad = replace(GOOD, folds=0, **size(minimum=9), **family(strategy="fast"))
     assert [problem.split(":")[0] for problem in problems(bad)] == ["feature 'size'", "folds", "families"]
 
@@ -218,7 +218,7 @@ OTHER = replace(GOOD, name="others", experiment="others_experiment", model_name=
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"name": "things"}, "name: the use case things has 'things' already; write another"),
         ({"name": "things_model"}, "name: the use case things has 'things_model' already"),
@@ -228,11 +228,11 @@ OTHER = replace(GOOD, name="others", experiment="others_experiment", model_name=
         ({"default": True}, "default: things is the default already; write default=True in one file only"),
     ],
 )
-def test_two_use_cases_share_no_name(changes: dict[str, Any], words: str) -> None:
+def test_two_use_cases_with_one_name_are_refused(changes: dict[str, Any], message: str) -> None:
     first = replace(GOOD, default=True)
     assert clashes(OTHER, [first]) == []
     [problem] = clashes(replace(OTHER, **changes), [first])
-    assert words in problem
+    assert message in problem
 
 
 DECLARED = """
@@ -247,7 +247,7 @@ _packages = count()
 
 @pytest.fixture
 def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Read]:
-    """Reads a folder with these files, each given by its text or by what it changes of a good declaration."""
+    """Read a folder with these files, each given by its text or by its changes to a valid declaration."""
     package = f"declared_{next(_packages)}"
     folder = tmp_path / package
     folder.mkdir()
@@ -267,14 +267,14 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Read]:
         del sys.modules[name]
 
 
-def test_good_files_are_read_in_the_order_of_their_names(read: Read) -> None:
+def test_valid_files_are_read_in_the_order_of_their_names(read: Read) -> None:
     use_cases, refused = read(b="", a="", _later="raise SystemExit\n", helper="\n")
     assert [use_case.name for use_case in use_cases] == ["a", "b"]
     assert refused == ()
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ("x = (\n", r"line 1: '\(' was never closed"),
         ("import nothing_of_this_name\n", "line 1: ModuleNotFoundError: No module named 'nothing_of_this_name'"),
@@ -286,16 +286,16 @@ def test_good_files_are_read_in_the_order_of_their_names(read: Read) -> None:
         (DECLARED.format(name="a", more=""), "name: the use case a has 'a' already"),
     ],
 )
-def test_a_failing_file_is_named_and_the_other_use_cases_run(text: str, words: str, read: Read) -> None:
+def test_an_invalid_file_is_named_and_the_other_use_cases_load(text: str, message: str, read: Read) -> None:
     use_cases, [refused] = read(a="", bad=text, c="")
     assert [use_case.name for use_case in use_cases] == ["a", "c"]
     assert refused.file == "bad.py"
     assert refused.problems
-    with pytest.raises(AssertionError, match=words):
+    with pytest.raises(AssertionError, match=message):
         raise AssertionError(refused.problems[0])
 
 
-def test_all_problems_of_a_file_are_one_message(read: Read) -> None:
+def test_all_problems_of_a_file_are_in_one_message(read: Read) -> None:
     _, [refused] = read(bad=", folds=1, max_refused_share=2, families=()")
     assert str(refused).splitlines() == [
         "bad.py:",
@@ -312,8 +312,8 @@ def test_a_use_case_that_another_file_imports_counts_once(read: Read) -> None:
     assert ([use_case.name for use_case in use_cases], refused) == (["a", "b"], ())
 
 
-def test_checking_is_quick_to_start() -> None:
-    """`make lint` and a person wait for `dosel check`."""
+def test_dosel_check_imports_nothing_slow() -> None:
+    """`make lint` runs `dosel check` each time."""
     heavy = "{'numpy', 'pandas', 'pyarrow', 'sklearn', 'mlflow', 'alembic'}"
     code = f"import sys, dosel.cli, dosel.db.comparison; print(sorted({heavy} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""The data API's batches that go bad on purpose: what each kind changes, and what it leaves."""
+"""The drift that the data API can simulate: what each kind changes in a batch, and what it keeps."""
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,7 @@ def sent(drift: Drift, rows: pd.DataFrame) -> list[list[str]]:
         (" batch=1, kind=soiled , size=1", Drift(1, "soiled", 1.0)),
     ],
 )
-def test_the_setting_names_batch_kind_and_size(text: str, drift: Drift | None) -> None:
+def test_the_drift_setting_has_batch_kind_and_size(text: str, drift: Drift | None) -> None:
     assert parse(text) == drift
 
 
@@ -45,20 +45,20 @@ def test_the_setting_names_batch_kind_and_size(text: str, drift: Drift | None) -
         "kind=label",
     ],
 )
-def test_another_setting_is_refused_with_an_example(text: str) -> None:
+def test_an_invalid_drift_setting_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match="such as batch=6,kind=concept"):
         parse(text)
 
 
 @pytest.mark.parametrize("kind", ["label", "covariate", "concept", "soiled"])
-def test_the_same_seed_gives_the_same_batch_with_as_many_rows(kind: str, rows: pd.DataFrame) -> None:
+def test_drift_is_seeded_and_keeps_the_number_of_rows(kind: str, rows: pd.DataFrame) -> None:
     drift = Drift(6, kind, 0.3)  # type: ignore[arg-type]
     assert sent(drift, rows) == sent(drift, rows)
     assert len(sent(drift, rows)) == len(rows)
     assert {len(row) for row in sent(drift, rows)} == {len(COLUMNS)}
 
 
-def test_concept_exchanges_the_labels_of_two_classes_in_its_share(rows: pd.DataFrame) -> None:
+def test_concept_drift_swaps_the_labels_of_two_classes_in_its_share_of_rows(rows: pd.DataFrame) -> None:
     before, after = as_words(rows, 1), sent(Drift(6, "concept", 0.3), rows)
     assert [row[:-1] for row in after] == [row[:-1] for row in before]
     changed = [(b[-1], a[-1]) for a, b in zip(after, before, strict=True) if a[-1] != b[-1]]
@@ -66,18 +66,18 @@ def test_concept_exchanges_the_labels_of_two_classes_in_its_share(rows: pd.DataF
     assert len(changed) / rows[COVER].isin([1, 2]).sum() == pytest.approx(0.3, abs=0.03)
 
 
-def test_soiled_drift_sends_unreadable_measurements(rows: pd.DataFrame) -> None:
+def test_soiled_drift_makes_its_share_of_measurements_unreadable(rows: pd.DataFrame) -> None:
     unreadable = [not row[0].lstrip("-").isdigit() for row in sent(Drift(6, "soiled", 0.5), rows)]
     assert np.mean(unreadable) == pytest.approx(0.5, abs=0.03)
 
 
-def test_label_makes_rare_classes_more_frequent_and_keeps_their_rows(rows: pd.DataFrame) -> None:
+def test_label_drift_makes_rare_classes_more_frequent_and_keeps_their_rows(rows: pd.DataFrame) -> None:
     after = Drift(6, "label", 0.8).resample(rows, SEED)
     rare = rows[COVER].value_counts().idxmin()
     assert (after[COVER] == rare).mean() > 5 * (rows[COVER] == rare).mean()
     assert set(map(tuple, after.to_numpy())) <= set(map(tuple, rows.to_numpy()))
 
 
-def test_covariate_chooses_higher_cells(rows: pd.DataFrame) -> None:
+def test_covariate_drift_samples_rows_of_higher_elevation(rows: pd.DataFrame) -> None:
     after = Drift(6, "covariate", 0.8).resample(rows, SEED)
     assert after["Elevation"].mean() > rows["Elevation"].mean() + 0.5 * rows["Elevation"].std()

@@ -1,4 +1,4 @@
-"""The drill's record: which step has happened, by the documents of the API."""
+"""The record of the drill: which steps the API's events and health show as done."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ def health(version: int, state: str) -> dict[str, Any]:
     return {"version": version, "state": state, "labels": 800, "findings": [accuracy]}
 
 
-def test_steps_happen_in_their_order() -> None:
+def test_steps_are_recorded_in_order() -> None:
     record = Record()
     first, harm, second = event(1, "promoted"), event(2, "harmed", "harm of 1"), event(3, "promoted")
     record.add([first], health(1, "as promised"))
@@ -48,20 +48,20 @@ def test_with_a_shadow_the_new_version_is_proven_first() -> None:
     assert record.missing() == []
 
 
-def test_a_good_state_before_harm_is_no_recovery() -> None:
+def test_good_health_before_any_harm_is_no_recovery() -> None:
     record = Record()
     record.add([event(2, "promoted"), event(1, "promoted")], health(2, "as promised"))
     assert list(record.steps) == ["promoted"]
 
 
-def test_each_event_is_printed_once_and_the_oldest_first() -> None:
+def test_each_event_is_printed_once_oldest_first() -> None:
     record = Record()
     lines = record.add([event(2, "refused"), event(1, "promoted")], health(1, "unknown"))
     assert lines == ["promoted: event 1", "refused: event 2", f"✓ {STEPS['promoted']}"]
     assert record.add([event(2, "refused"), event(1, "promoted")], health(1, "unknown")) == []
 
 
-def test_the_page_shows_steps_versions_and_events_and_what_is_missing(tmp_path: Path) -> None:
+def test_the_page_shows_steps_versions_events_and_missing_steps(tmp_path: Path) -> None:
     record = Record()
     record.add([event(2, "harmed", "harm of 1"), event(1, "promoted")], health(1, "harmed"))
     record.messages["harm of 1"] = 12.0

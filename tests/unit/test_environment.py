@@ -1,4 +1,4 @@
-"""What services are started with: whose word counts, where they listen, and which packages they find."""
+"""The environment of services: precedence of settings, addresses and importable packages."""
 
 import json
 import subprocess
@@ -30,7 +30,7 @@ def test_the_callers_environment_overrides_the_defaults(settings: Settings) -> N
 @pytest.mark.parametrize(
     "name", ["DOSEL_HOME", "AIRFLOW_HOME", "AIRFLOW__CORE__EXECUTOR", "AIRFLOW__CORE__LOAD_EXAMPLES"]
 )
-def test_settings_that_connect_the_services_override_the_callers(name: str, settings: Settings) -> None:
+def test_settings_that_connect_the_services_override_the_callers_environment(name: str, settings: Settings) -> None:
     assert environment(settings, {name: "another"})[name] == environment(settings, {})[name] != "another"
 
 
@@ -39,7 +39,7 @@ def test_the_rest_of_the_callers_environment_is_passed_on(settings: Settings) ->
     assert environment(settings, {"AWS_PROFILE": "me"})["AWS_PROFILE"] == "me"
 
 
-def test_services_get_the_settings_of_the_platform(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_services_get_the_platforms_settings(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     given = environment(settings, {})
     for name, value in given.items():
         monkeypatch.setenv(name, value)
@@ -52,7 +52,7 @@ def test_telemetry_is_disabled(settings: Settings) -> None:
     assert given["AIRFLOW__USAGE_DATA_COLLECTION__ENABLED"] == "False"
 
 
-def test_every_file_lies_in_the_home(settings: Settings) -> None:
+def test_every_file_is_inside_the_home(settings: Settings) -> None:
     given = environment(settings, {})
     for name in ("AIRFLOW_HOME", "DATA_API_STATE_DIR", "MPLCONFIGDIR", "XDG_CACHE_HOME"):
         assert Path(given[name]).is_relative_to(settings.home), name
@@ -60,7 +60,7 @@ def test_every_file_lies_in_the_home(settings: Settings) -> None:
         assert given[name].startswith(f"sqlite:///{settings.home}"), name
 
 
-def test_artifacts_are_on_the_s3_server_if_one_is_set(settings: Settings) -> None:
+def test_artifacts_are_stored_in_s3_if_a_server_is_set(settings: Settings) -> None:
     with_s3 = Settings(home=settings.home, s3_endpoint="http://store:9000")
     commands = [" ".join(s.command) for kind in (settings, with_s3) for s in services(kind) if s.name == "mlflow"]
     assert str(settings.home / "mlflow" / "artifacts") in commands[0]
@@ -70,9 +70,7 @@ def test_artifacts_are_on_the_s3_server_if_one_is_set(settings: Settings) -> Non
 
 
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:1", "nonsense"])
-def test_an_s3_server_that_is_not_there_is_named(
-    endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unreachable_s3_server_is_named(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "me")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
     with pytest.raises(StartupError, match=rf"the S3 server at {endpoint} \(DOSEL_S3_ENDPOINT\) failed") as raised:
@@ -103,7 +101,7 @@ def test_every_port_has_a_setting(settings: Settings, monkeypatch: pytest.Monkey
         assert list(ports.values()).count(4321) == 1
 
 
-def test_keys_are_made_once_and_for_the_owner_only(settings: Settings) -> None:
+def test_keys_are_created_once_and_readable_by_the_owner_only(settings: Settings) -> None:
     first = environment(settings, {})
     keys = settings.home / "airflow" / "keys.json"
     assert mode(keys) == 0o600
@@ -115,14 +113,14 @@ def test_keys_are_made_once_and_for_the_owner_only(settings: Settings) -> None:
         assert other[name] != first[name]
 
 
-def test_keys_that_were_half_written_are_made_again(settings: Settings) -> None:
+def test_incomplete_keys_are_created_again(settings: Settings) -> None:
     half = settings.home / "airflow" / "keys.half"
     half.parent.mkdir(parents=True)
     half.write_text('{"jwt": "')
     assert environment(settings, {})["AIRFLOW__CORE__FERNET_KEY"]
 
 
-def test_the_password_is_for_the_owner_only(settings: Settings) -> None:
+def test_the_password_file_is_readable_by_the_owner_only(settings: Settings) -> None:
     file = settings.home / "airflow" / "passwords.json"
     file.parent.mkdir(parents=True)
     file.touch(mode=0o644)
@@ -134,7 +132,7 @@ def test_the_password_is_for_the_owner_only(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "ours"),
+    ("url", "local"),
     [
         ("http://127.0.0.1:8090", True),
         ("http://localhost:8090/", True),
@@ -143,13 +141,13 @@ def test_the_password_is_for_the_owner_only(settings: Settings) -> None:
         ("http://data-api:8090", False),
     ],
 )
-def test_services_on_this_machine_are_started(url: str, ours: bool) -> None:
-    assert is_local(url, 8090) is ours
+def test_services_on_this_machine_are_started(url: str, local: bool) -> None:
+    assert is_local(url, 8090) is local
 
 
 @pytest.mark.parametrize("package", ["airflow", "mlflow"])
-def test_the_packages_are_found_and_not_our_folders_of_that_name(package: str) -> None:
-    """A folder airflow/ without code loses to the package; one with an __init__.py would hide it."""
+def test_imports_find_the_packages_and_not_the_repositorys_folders(package: str) -> None:
+    """The package wins over a folder airflow/ without __init__.py; one with an __init__.py would shadow it."""
     code = f"import importlib.util, sys; sys.path.insert(0, '.'); print(importlib.util.find_spec('{package}').origin)"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     origin = Path(result.stdout.strip())

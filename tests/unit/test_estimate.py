@@ -1,4 +1,4 @@
-"""The accuracy that probabilities let expect, calibrated on held-out rows, and the cases in which it is refused."""
+"""The estimated accuracy, calibrated on held-out rows, and the cases without an estimate."""
 
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ def known() -> HeldOut:
 
 
 @pytest.mark.parametrize("centre", [0.0, 0.8, -1.2])
-def test_the_estimate_follows_a_shift_though_the_model_is_overconfident(known: HeldOut, centre: float) -> None:
+def test_the_estimate_follows_a_shift_of_an_overconfident_model(known: HeldOut, centre: float) -> None:
     probabilities, truth = answered(1_000, centre, seed=2)
     found, measured = estimate(known, probabilities, np.zeros(1_000, np.bool_)), accuracy(probabilities, truth)
     assert found.accuracy is not None
@@ -50,11 +50,11 @@ def test_a_concept_drift_does_not_change_the_estimate(known: HeldOut) -> None:
     probabilities, truth = answered(1_000, 0, seed=2)
     found = estimate(known, probabilities, np.zeros(1_000, np.bool_))
     assert found.low is not None
-    # The same rows with the other class: the answers are mostly wrong now, and no input of the estimate differs.
+    # With the labels swapped, most answers are wrong, and no input of the estimate has changed.
     assert accuracy(probabilities, 8 - truth) < found.low - 0.2
 
 
-def test_rows_outside_the_training_rows_are_without_support(known: HeldOut) -> None:
+def test_rows_outside_the_training_rows_prevent_an_estimate(known: HeldOut) -> None:
     probabilities, _ = answered(1_000, 0, seed=2)
     found = estimate(known, probabilities, np.arange(1_000) < 300)
     assert found.accuracy is None
@@ -62,7 +62,7 @@ def test_rows_outside_the_training_rows_are_without_support(known: HeldOut) -> N
     assert found.refused == "30% of the rows are unlike the held-out rows"
 
 
-def test_answers_that_no_held_out_row_got_are_without_support() -> None:
+def test_probabilities_that_no_held_out_row_had_prevent_an_estimate() -> None:
     probabilities, truth = answered(1_000, 6, seed=1)
     sure = HeldOut(np.array([3, 5]), probabilities, truth)
     assert "unlike the held-out rows" in estimate(sure, answered(500, 0, seed=2)[0], np.zeros(500, np.bool_)).refused
@@ -76,7 +76,7 @@ def test_few_rows_give_no_estimate(known: HeldOut, held: int, rows: int) -> None
     assert found.refused == f"too few rows: {rows} answers and {held} held-out rows; it takes 100 of each"
 
 
-def test_a_version_from_before_has_no_estimate() -> None:
+def test_a_version_without_held_out_probabilities_has_no_estimate() -> None:
     found = estimate(None, answered(500, 0, seed=2)[0], np.zeros(500, np.bool_))
     assert (found.accuracy, found.refused.split(":")[0]) == (None, "not known")
 
@@ -88,7 +88,7 @@ class Model:
         return np.column_stack([1 - features["x"], features["x"]])
 
 
-def test_the_file_holds_a_sample_of_the_answers_on_held_out_rows(tmp_path: Path) -> None:
+def test_the_file_contains_a_sample_of_the_held_out_probabilities(tmp_path: Path) -> None:
     x = np.linspace(0, 1, held_out.MOST_ROWS + 10)
     file = held_out.write(Model(), pd.DataFrame({"x": x}), np.where(x > 0.5, 5, 3), tmp_path)
     found = HeldOut.read(file.read_bytes())

@@ -1,4 +1,4 @@
-"""Figures of a model: on hand-made predictions whose figures can be worked out on paper."""
+"""Metrics of a model, on a few predictions whose metrics can be computed by hand."""
 
 import warnings
 
@@ -39,17 +39,17 @@ def test_metrics_equal_the_textbook_formulas() -> None:
     assert all(type(value) is float for value in metrics.values())
 
 
-def test_confusion_has_the_truth_by_row() -> None:
+def test_the_confusion_matrix_has_the_truth_by_row() -> None:
     assert evaluate(TREES, TRUTH, PREDICTED).confusion.tolist() == [[3, 1, 0], [0, 2, 0], [0, 1, 1]]
 
 
-def test_the_report_names_every_class() -> None:
+def test_the_classification_report_names_every_class() -> None:
     report = evaluate(TREES, TRUTH, PREDICTED).report
     assert report["fir"] == pytest.approx({"precision": 1, "recall": 0.75, "f1-score": 6 / 7, "support": 4})
     assert set(TREES.labels.values()) <= set(report)
 
 
-def test_nothing_right_is_zero_everywhere_and_no_complaint() -> None:
+def test_metrics_are_zero_without_a_warning_when_every_prediction_is_wrong() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         evaluation = evaluate(TREES, codes(1, 2), codes(2, 1))

@@ -1,4 +1,4 @@
-"""Explanations against what they claim to be: scikit-learn's neighbours, Shapley's own formula, the model's output."""
+"""Explanations against references: scikit-learn's neighbours, Shapley's formula and the model's output."""
 
 from dataclasses import replace
 from itertools import combinations
@@ -37,7 +37,7 @@ FEATURES = len(COVERTYPE.features)
 
 
 def classes(features: pd.DataFrame) -> Any:
-    """Classes from 1 without a gap, for XGBoost counts them."""
+    """Classes from 1 without a gap, as XGBoost requires."""
     return 1 + (features["Elevation"].to_numpy() // 300 + features["Slope"].to_numpy() // 30).astype(int) % 4
 
 
@@ -63,8 +63,8 @@ def contributions(made: Explainer) -> Contributions:
 
 
 @pytest.fixture(scope="module")
-def of_tree(tmp_path_factory: pytest.TempPathFactory) -> Explainer:
-    """For what does not depend on the model."""
+def tree_explainer(tmp_path_factory: pytest.TempPathFactory) -> Explainer:
+    """An explainer for tests that do not depend on the model."""
     return explainer(DecisionTreeClassifier(random_state=0), tmp_path_factory.mktemp("tree"))
 
 
@@ -86,7 +86,7 @@ EXACT = {
 
 
 @pytest.mark.parametrize("name", EXACT)
-def test_exact_contributions_add_up_to_the_models_answer(name: str, tmp_path: Path) -> None:
+def test_exact_contributions_sum_to_the_models_output(name: str, tmp_path: Path) -> None:
     classifier, method = EXACT[name]
     found = explained(explainer(classifier, tmp_path))
     parts = found.contributions
@@ -100,8 +100,8 @@ def test_exact_contributions_add_up_to_the_models_answer(name: str, tmp_path: Pa
     assert sizes == sorted(sizes, reverse=True)
 
 
-def test_xgboost_explains_itself(tmp_path: Path) -> None:
-    """Whose classes are counted from 0, for which another declaration is needed."""
+def test_xgboost_contributions_are_exact(tmp_path: Path) -> None:
+    """XGBoost counts classes from 0, so that the test needs a declaration of its own."""
     rng = np.random.default_rng(0)
     columns: dict[str, Any] = {n.name: rng.uniform(n.minimum, n.maximum, 200).round() for n in PENGUINS.numbers}
     columns |= {c.name: rng.choice(c.values, 200) for c in PENGUINS.categories}
@@ -136,7 +136,7 @@ def test_contributions_of_two_classes_have_opposite_signs(kind: Any, tmp_path: P
     [GradientBoostingClassifier(n_estimators=2, random_state=0), KNeighborsClassifier(4), Own()],
     ids=lambda c: type(c).__name__,
 )
-def test_sampled_contributions_are_marked_as_such_and_add_up(classifier: Any, tmp_path: Path) -> None:
+def test_sampled_contributions_are_marked_and_sum_to_the_output(classifier: Any, tmp_path: Path) -> None:
     found = explained(explainer(classifier, tmp_path))
     parts = found.contributions
     assert parts
@@ -148,7 +148,7 @@ def test_sampled_contributions_are_marked_as_such_and_add_up(classifier: Any, tm
 
 
 def shapley(value: Any, players: int) -> list[float]:
-    """By the formula: the mean change over all coalitions, weighted by how many orders lead there."""
+    """Shapley values by their formula: the weighted mean change over all coalitions."""
     found = []
     for player in range(players):
         others = [p for p in range(players) if p != player]
@@ -161,20 +161,22 @@ def shapley(value: Any, players: int) -> list[float]:
     return found
 
 
-def down(tree: Any, node: int, row: Any, known: set[int], place: int) -> float:
-    """What a tree answers on average when only some columns are known: the game that TreeSHAP is the solution of."""
+def mean_tree_output(tree: Any, node: int, row: Any, known: set[int], place: int) -> float:
+    """The mean output of a tree when only some columns are known, as TreeSHAP defines it."""
     left, right = tree.children_left[node], tree.children_right[node]
     if left == -1:
         return float(tree.value[node, 0, place])
     if tree.feature[node] in known:
-        return down(tree, left if row[tree.feature[node]] <= tree.threshold[node] else right, row, known, place)
+        return mean_tree_output(
+            tree, left if row[tree.feature[node]] <= tree.threshold[node] else right, row, known, place
+        )
     weight = tree.weighted_n_node_samples
-    parts = [weight[child] / weight[node] * down(tree, child, row, known, place) for child in (left, right)]
+    parts = [weight[child] / weight[node] * mean_tree_output(tree, child, row, known, place) for child in (left, right)]
     return float(sum(parts))
 
 
 @pytest.mark.parametrize("weights", [None, "balanced"])
-def test_a_forest_in_lightgbms_form_has_shapleys_own_values(weights: str | None) -> None:
+def test_a_forest_converted_to_lightgbm_has_exact_shapley_values(weights: str | None) -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(300, 5)).astype(np.float32)
     y = (x[:, 0] + x[:, 1] * x[:, 2] > 0.3).astype(int) + (x[:, 3] > 1)
@@ -187,7 +189,7 @@ def test_a_forest_in_lightgbms_form_has_shapleys_own_values(weights: str | None)
         for row in x[:3]:
             [found] = booster.predict(row[np.newaxis].astype(np.float64), pred_contrib=True)
             expected = np.mean(
-                [shapley(lambda s, t=t: down(t, 0, row, s, place), 5) for t in trees],  # noqa: B023
+                [shapley(lambda s, t=t: mean_tree_output(t, 0, row, s, place), 5) for t in trees],  # noqa: B023
                 axis=0,
             )
             assert found[:-1] == pytest.approx(expected, abs=1e-7)
@@ -200,15 +202,15 @@ def test_a_tree_without_a_split_contributes_nothing() -> None:
     assert lightgbm_forests.booster(trees, 1).predict(x[:1], pred_contrib=True)[0] == pytest.approx([0, 0, 0.5])
 
 
-def test_a_forest_that_would_take_too_long_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_contributions_of_a_large_forest_are_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     forest = RandomForestClassifier(10, max_depth=6, random_state=0)
     assert contributions(explainer(forest, tmp_path)).exact
     monkeypatch.setattr(lightgbm_forests, "MOST_STEPS", 10)
     assert not contributions(explainer(forest, tmp_path)).exact
 
 
-def test_sampled_values_are_within_their_standard_errors_of_shapleys() -> None:
-    """Against the formula, for a function whose features interact; the background is what it is averaged over."""
+def test_sampled_values_are_within_their_standard_errors_of_the_exact_values() -> None:
+    """The function has interacting features, and is averaged over the background rows."""
     rng = np.random.default_rng(0)
     background, row = rng.normal(size=(40, 4)), np.array([1.0, -2.0, 0.5, 3.0])
 
@@ -224,7 +226,7 @@ def test_sampled_values_are_within_their_standard_errors_of_shapleys() -> None:
     assert found.base + found.values.sum() == pytest.approx(output(row[np.newaxis])[0])
 
 
-def test_a_slow_model_is_drawn_from_no_longer_than_its_budget() -> None:
+def test_sampling_stops_at_the_time_budget() -> None:
     asked = 0
 
     def output(x: Any) -> Any:
@@ -237,13 +239,13 @@ def test_a_slow_model_is_drawn_from_no_longer_than_its_budget() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 7, ROWS, ROWS + 10])
-def test_neighbours_equal_scikit_learns(of_tree: Explainer, count: int) -> None:
+def test_neighbours_equal_those_of_scikit_learn(tree_explainer: Explainer, count: int) -> None:
     features = table(ROWS, seed=1)
     preprocess = space_of(features)
     space = preprocess.transform(features)
     row = preprocess.transform(frames.frame(COVERTYPE, [COVERTYPE.example]))
     [distances], [places] = NearestNeighbors(n_neighbors=min(count, ROWS)).fit(space).kneighbors(row)
-    found = explained(of_tree, count)
+    found = explained(tree_explainer, count)
     assert [n.place for n in found.neighbours] == list(places)
     assert [n.distance for n in found.neighbours] == pytest.approx(distances, abs=1e-6)
     assert [n.point.code for n in found.neighbours] == list(classes(features)[places])
@@ -251,7 +253,7 @@ def test_neighbours_equal_scikit_learns(of_tree: Explainer, count: int) -> None:
     assert [dict(row) for row in found.rows] == expected
 
 
-def test_a_training_row_is_its_own_nearest_neighbour_and_of_twins_the_first_comes_first(tmp_path: Path) -> None:
+def test_a_training_row_is_its_own_nearest_neighbour_and_equal_rows_keep_their_order(tmp_path: Path) -> None:
     features = table(ROWS, seed=1)
     twins = pd.concat([features, features.iloc[[17, 17]]], ignore_index=True)
     made = explainer(DecisionTreeClassifier(random_state=0), tmp_path, twins)
@@ -261,17 +263,17 @@ def test_a_training_row_is_its_own_nearest_neighbour_and_of_twins_the_first_come
     assert found.neighbours[3].distance > 0
 
 
-def test_the_picture_is_that_of_principal_components(of_tree: Explainer) -> None:
+def test_the_projection_equals_scikit_learns_pca(tree_explainer: Explainer) -> None:
     features = table(ROWS, seed=1)
     space = space_of(features).transform(features)
     pca = PCA(2).fit(space)
-    found = of_tree.explain(row_of(features, 3), 1, BUDGET)
+    found = tree_explainer.explain(row_of(features, 3), 1, BUDGET)
     expected = pca.transform(space)
     signs = np.sign(expected[3] * found.projection.row)
     assert found.projection.row == pytest.approx(signs * expected[3], abs=2e-4)
     assert found.projection.explained == pytest.approx(pca.explained_variance_ratio_, abs=1e-5)
     assert len(found.projection.sample) == ROWS
-    # A training row lies where it is pictured.
+    # A training row is its own neighbour, at its own place in the picture.
     [itself] = found.neighbours
     assert (itself.point.x, itself.point.y) == found.projection.row
 
@@ -287,7 +289,7 @@ def test_owners_finds_the_feature_of_each_encoded_column() -> None:
 
 
 class Mixed(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Adds every column to the first."""
+    """A transformer that adds every column to the first."""
 
     def fit(self, x: Any, y: Any = None) -> "Mixed":
         self.fitted_ = True
@@ -297,7 +299,7 @@ class Mixed(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return np.column_stack([np.asarray(x).sum(axis=1), np.asarray(x)[:, 1:]])
 
 
-def test_where_columns_mix_features_contributions_are_drawn_feature_by_feature(tmp_path: Path) -> None:
+def test_contributions_are_sampled_where_columns_mix_features(tmp_path: Path) -> None:
     features = table(ROWS, seed=1)
     plain = pipeline(COVERTYPE, RandomForestClassifier(5, max_depth=4, random_state=0))
     model = Pipeline([*plain.steps[:-1], ("mixed", Mixed()), plain.steps[-1]]).fit(features, classes(features))
@@ -306,7 +308,9 @@ def test_where_columns_mix_features_contributions_are_drawn_feature_by_feature(t
     assert not contributions(Explainer(Predictor(COVERTYPE, model), content)).exact
 
 
-def test_an_explanation_of_another_answer_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_exact_contributions_that_do_not_sum_to_the_output_are_not_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     made = explainer(RandomForestClassifier(5, max_depth=4, random_state=0), tmp_path)
     other = explainer(RandomForestClassifier(5, max_depth=1, random_state=1), tmp_path)
     made._contributor._exact = other._contributor._exact
@@ -314,7 +318,7 @@ def test_an_explanation_of_another_answer_is_not_used(tmp_path: Path, caplog: py
     assert "is not used" in caplog.text
 
 
-def test_rows_are_shown_only_where_the_declaration_allows(tmp_path: Path) -> None:
+def test_training_rows_are_shown_only_if_the_declaration_allows(tmp_path: Path) -> None:
     features = table(50, seed=1)
     closed = replace(COVERTYPE, expose_training_rows=False)
     model = pipeline(closed, DecisionTreeClassifier()).fit(features, classes(features))
@@ -324,7 +328,7 @@ def test_rows_are_shown_only_where_the_declaration_allows(tmp_path: Path) -> Non
     assert found.rows == ()
 
 
-def test_reference_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
+def test_reference_rows_are_unchanged_after_writing_and_reading(tmp_path: Path) -> None:
     features = table(ROWS, seed=1)
     file = reference.write(COVERTYPE, features, classes(features), tmp_path)
     found = reference.read(COVERTYPE, file.read_bytes())
@@ -335,14 +339,14 @@ def test_reference_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert file.stat().st_size < 20_000
 
 
-def test_of_too_many_rows_a_sample_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_sample_of_many_training_rows_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reference, "MOST_ROWS", 100)
     features = table(ROWS, seed=1)
     found = reference.read(COVERTYPE, reference.write(COVERTYPE, features, classes(features), tmp_path).read_bytes())
     assert len(found) == 100
 
 
-def test_rows_of_another_declaration_are_refused(tmp_path: Path) -> None:
+def test_reference_rows_of_another_declaration_are_refused(tmp_path: Path) -> None:
     features = table(50, seed=1)
     content = reference.write(COVERTYPE, features, classes(features), tmp_path).read_bytes()
     other = replace(COVERTYPE, features=COVERTYPE.features[1:])

@@ -1,4 +1,4 @@
-"""Every family that a use case declares is answered by its fast form, values missing where they may be."""
+"""ONNX Runtime answers for every declared family, also for rows with missing optional values."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ ROWS, HELD_OUT, MISSING = 600, 200, 0.1
 
 
 def table(use_case: UseCase) -> tuple[pd.DataFrame, Any]:
-    """Acceptable rows, and classes that follow from their numbers."""
+    """Valid rows, and classes that follow from their numbers."""
     rng, count = np.random.default_rng(0), ROWS + HELD_OUT
     columns: dict[str, Any] = {}
     for number in use_case.numbers:
@@ -43,7 +43,7 @@ def table(use_case: UseCase) -> tuple[pd.DataFrame, Any]:
         for family in use_case.families
     ],
 )
-def test_a_declared_family_is_answered_by_onnx(use_case: UseCase, family: Family) -> None:
+def test_onnx_runtime_answers_for_every_declared_family(use_case: UseCase, family: Family) -> None:
     features, classes = table(use_case)
     model = pipeline(use_case, family.build(0)).fit(features[:ROWS], classes[:ROWS])
     predictor = Predictor(use_case, model)

@@ -1,4 +1,4 @@
-"""Answered rows beside training rows: which feature changed, and whether a classifier can tell them apart."""
+"""Answered rows against training rows: which features changed, and the two-sample test."""
 
 from dataclasses import replace
 from typing import cast
@@ -66,7 +66,7 @@ def test_a_category_whose_values_change_is_first(training: Columns, window: Colu
     assert first.effect > 0.4
 
 
-def test_a_number_that_is_no_longer_given_is_first(training: Columns, window: Columns) -> None:
+def test_a_number_that_is_now_missing_is_first(training: Columns, window: Columns) -> None:
     numbers = window.numbers.copy()
     numbers[::2, NUMBERS.index(SLOPE)] = np.nan
     shifted = replace(window, numbers=numbers)
@@ -76,12 +76,12 @@ def test_a_number_that_is_no_longer_given_is_first(training: Columns, window: Co
     assert first.change.endswith("missing 0% → 50%")
 
 
-def test_without_a_change_effects_are_those_of_chance(training: Columns, window: Columns) -> None:
+def test_effects_are_within_chance_when_nothing_changed(training: Columns, window: Columns) -> None:
     found = changes(COVERTYPE, training, window, outside(training, window))
     assert all(change.effect < 2 * change.by_chance for change in found)
 
 
-def test_values_that_no_training_row_has_are_outside() -> None:
+def test_values_outside_the_training_range_are_counted() -> None:
     training = Columns(np.array([[1.0, np.nan], [3.0, 5.0]]), np.array([[0], [2]]))
     window = Columns(np.array([[0.5, 5.0], [3.0, np.nan], [np.nan, 6.0]]), np.array([[2], [1], [UNKNOWN]]))
     assert outside(training, window).tolist() == [[True, False, False], [False, False, True], [True, True, True]]
@@ -94,14 +94,14 @@ def test_a_shift_has_the_smallest_p_value(training: Columns, window: Columns) ->
     assert found.auc > 0.7
 
 
-def test_without_a_shift_p_values_are_uniform(training: Columns) -> None:
+def test_p_values_are_uniform_without_a_shift(training: Columns) -> None:
     parts = np.random.default_rng(5).permutation(len(training)).reshape(12, 2, 125)
     found = [two_sample_test(training[a], training[b], seconds=60, permutations=9).p_value for a, b in parts]
     # The largest distance from the uniform distribution that 12 values keep in 99 of 100 cases (Kolmogorov-Smirnov).
     assert np.abs(np.sort(found) - np.arange(1, 13) / 12).max() < 0.45
 
 
-def test_a_test_without_time_left_has_no_evidence(training: Columns) -> None:
+def test_a_two_sample_test_without_time_has_a_p_value_of_one(training: Columns) -> None:
     found = two_sample_test(training[np.arange(200)], training[np.arange(200, 400)], seconds=0)
     assert (found.p_value, found.permutations) == (1.0, 0)
 

@@ -1,4 +1,4 @@
-"""The code that trained a model is named by its source; a declaration, by what its columns mean."""
+"""Fingerprints: the code version follows from the source, a declaration's from the meaning of its columns."""
 
 import json
 import pickle
@@ -20,7 +20,7 @@ from dosel.usecases import ALL, Family, UseCase
 from dosel.usecases.penguins import PENGUINS
 
 
-def test_any_line_of_the_source_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_code_version_changes_with_any_source_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     declaration = tmp_path / "usecases" / "covertype.py"
     declaration.parent.mkdir()
     monkeypatch.setattr(dosel, "__file__", str(tmp_path / "__init__.py"))
@@ -33,7 +33,7 @@ def test_any_line_of_the_source_shows(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def changed(place: int, **parts: Any) -> UseCase:
-    """Penguins with another feature at a place."""
+    """The penguins declaration with another feature at this position."""
     features = list(PENGUINS.features)
     features[place] = replace(features[place], **parts)
     return replace(PENGUINS, features=tuple(features))
@@ -43,7 +43,7 @@ ISLAND = PENGUINS.categories[0]
 
 
 @pytest.mark.parametrize(
-    ("use_case", "words"),
+    ("use_case", "message"),
     [
         (changed(1, unit="inch"), "bill_length_mm: unit was 'mm', is 'inch'"),
         (changed(1, minimum=1), "bill_length_mm: minimum was"),
@@ -56,9 +56,9 @@ ISLAND = PENGUINS.categories[0]
     ],
     ids=["unit", "bound", "integer", "optional", "revision", "choices", "feature", "target"],
 )
-def test_a_change_of_meaning_is_named(use_case: UseCase, words: str) -> None:
+def test_a_change_of_a_columns_meaning_is_named(use_case: UseCase, message: str) -> None:
     then = json.loads(json.dumps(declaration(PENGUINS)))
-    assert words in declaration_changes(then, declaration(use_case))
+    assert message in declaration_changes(then, declaration(use_case))
     assert declaration_changes(then, declaration(PENGUINS)) == ""
 
 
@@ -73,7 +73,7 @@ def test_a_moved_spelling_is_a_change_and_a_new_spelling_is_not() -> None:
     assert declaration_changes(declaration(before), declaration(more)) == ""
 
 
-def test_mere_text_is_no_change_of_meaning() -> None:
+def test_changed_descriptions_are_no_change_of_meaning() -> None:
     other = changed(1, title="Beak", help="How long it is.", example=40.0, aliases=("beak",))
     assert declaration_changes(declaration(PENGUINS), declaration(other)) == ""
 
@@ -83,8 +83,8 @@ def test_mere_text_is_no_change_of_meaning() -> None:
     [(use_case, family) for use_case in ALL for family in use_case.families],
     ids=lambda declared: declared.name,
 )
-def test_the_digest_of_a_model_is_that_of_its_file(use_case: UseCase, family: Family, tmp_path: Path) -> None:
-    """Registration compares the digest of the uploaded file with the one that the training took from memory."""
+def test_the_digest_of_a_model_equals_the_digest_of_its_file(use_case: UseCase, family: Family, tmp_path: Path) -> None:
+    """Registration compares the digest of the uploaded file with the one of the model in memory."""
     random = np.random.default_rng(3)
     codes = np.array(list(use_case.target.labels))
     rows = [dict(use_case.example) for _ in range(20 * len(codes))]
@@ -95,5 +95,5 @@ def test_the_digest_of_a_model_is_that_of_its_file(use_case: UseCase, family: Fa
     model = pipeline(use_case, family.build(0)).fit(features, np.tile(codes, 20))
     skops.io.dump(model, tmp_path / "model.skops")
     assert digest(bundle.read_estimator(tmp_path)) == digest(model)
-    # From another process, which shares no strings and arrays between attributes.
+    # A model from another process shares no strings or arrays between attributes.
     assert digest(pickle.loads(pickle.dumps(model))) == digest(model)

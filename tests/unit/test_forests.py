@@ -1,4 +1,4 @@
-"""Forests written as ONNX answer as scikit-learn does, at every threshold."""
+"""Forests converted to ONNX answer as scikit-learn does, also exactly at the thresholds."""
 
 from typing import Any
 
@@ -41,7 +41,7 @@ def test_the_converted_forest_answers_as_scikit_learn_does(name: str, classes: i
     assert (found.argmax(axis=1) == expected.argmax(axis=1)).all()
 
 
-def test_several_targets_are_not_taken_over() -> None:
+def test_a_forest_with_several_targets_is_not_converted() -> None:
     rows, truth = make_multilabel_classification(50, COLUMNS, random_state=0)
     model: Any = RandomForestClassifier(2, random_state=0).fit(rows, truth)
     with pytest.raises(NotAForest, match="targets"):

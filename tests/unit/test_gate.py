@@ -1,4 +1,4 @@
-"""The gate: every rule passing and failing, decided on figures alone; what cannot be judged does not hold."""
+"""The gate: each rule passing and failing; a rule that cannot be evaluated fails."""
 
 import dataclasses
 import json
@@ -23,13 +23,13 @@ RNG = np.random.default_rng(0)
 TRUTH = RNG.choice(CODES, ROWS, p=[0.5, 0.4, 0.1])
 
 
-def right(share: float, seed: int = 1) -> Any:
-    """Answers of which this share is right, the others one class further."""
+def predictions(share: float, seed: int = 1) -> Any:
+    """Predictions of which this share is correct; the others are the next class."""
     wrong = np.random.default_rng(seed).random(ROWS) >= share
     return np.where(wrong, TRUTH % 3 + 1, TRUTH)
 
 
-def showing(predicted: Any, version: int = 2, **changed: Any) -> ModelEvaluation:
+def evaluation(predicted: Any, version: int = 2, **changed: Any) -> ModelEvaluation:
     answers: dict[str, Any] = {"split": SPLIT, "answered": ANSWER, "recorded": ANSWER, "latency_ms": 1.5} | changed
     return ModelEvaluation(version, predicted, **answers)
 
@@ -42,10 +42,10 @@ def failing(report: Report) -> set[str]:
     return {rule.name for rule in report.rules if not rule.holds}
 
 
-GOOD, BAD = showing(right(0.9)), showing(right(0.7, seed=2), version=1)
+GOOD, BAD = evaluation(predictions(0.9)), evaluation(predictions(0.7, seed=2), version=1)
 
 
-def test_the_better_enters_and_every_rule_says_why() -> None:
+def test_a_better_version_is_promoted_and_every_rule_has_a_message() -> None:
     report = judged(GOOD, BAD)
     assert report.passed
     assert [rule.name for rule in report.rules] == [
@@ -62,35 +62,39 @@ def test_the_first_version_must_reach_the_floor_and_beat_the_majority_class() ->
     assert judged(GOOD, None).passed
     assert judged(GOOD, None).reason.endswith("; nothing was in Production")
     assert failing(judged(GOOD, None, floor=0.95)) == {"floor"}
-    assert failing(judged(showing(np.ones(ROWS, dtype=int)), None)) == {"baseline"}
+    assert failing(judged(evaluation(np.ones(ROWS, dtype=int)), None)) == {"baseline"}
 
 
 @pytest.mark.parametrize(
     ("rule", "challenger", "champion", "gate"),
     [
         pytest.param("serving", ModelEvaluation(2, None, "its files differ", SPLIT), BAD, {}, id="cannot be loaded"),
-        pytest.param("example", showing(right(0.9), answered=ANSWER | {2: 0.69}), BAD, {}, id="another probability"),
-        pytest.param("example", showing(right(0.9), answered={1: 0.7, 2: 0.2, 3: 0.1}), BAD, {}, id="another class"),
-        pytest.param("example", showing(right(0.9), answered={1: 0.3, 2: 0.7}), BAD, {}, id="a class less"),
-        pytest.param("example", showing(right(0.9), recorded=None), BAD, {}, id="nothing recorded"),
-        pytest.param("split", showing(right(0.9), split="another"), BAD, {}, id="challenger's split"),
-        pytest.param("split", showing(right(0.9), split=None), BAD, {}, id="no split"),
+        pytest.param(
+            "example", evaluation(predictions(0.9), answered=ANSWER | {2: 0.69}), BAD, {}, id="another probability"
+        ),
+        pytest.param(
+            "example", evaluation(predictions(0.9), answered={1: 0.7, 2: 0.2, 3: 0.1}), BAD, {}, id="another class"
+        ),
+        pytest.param("example", evaluation(predictions(0.9), answered={1: 0.3, 2: 0.7}), BAD, {}, id="a class less"),
+        pytest.param("example", evaluation(predictions(0.9), recorded=None), BAD, {}, id="nothing recorded"),
+        pytest.param("split", evaluation(predictions(0.9), split="another"), BAD, {}, id="challenger's split"),
+        pytest.param("split", evaluation(predictions(0.9), split=None), BAD, {}, id="no split"),
         pytest.param("split", GOOD, dataclasses.replace(BAD, split="another"), {}, id="champion's split"),
         pytest.param("floor", GOOD, BAD, {"floor": 0.95}, id="floor"),
-        pytest.param("baseline", showing(np.full(ROWS, 1)), BAD, {}, id="no better than the majority"),
+        pytest.param("baseline", evaluation(np.full(ROWS, 1)), BAD, {}, id="no better than the majority"),
         pytest.param("gain", GOOD, BAD, {"min_gain": 0.5}, id="gains too little"),
         pytest.param("gain", GOOD, GOOD, {}, id="the same model"),
         pytest.param("gain", BAD, GOOD, {}, id="worse"),
         pytest.param("interval", BAD, GOOD, {}, id="surely worse"),
-        pytest.param("class recall", showing(np.where(TRUTH == 3, 1, TRUTH)), BAD, {}, id="a class lost"),
+        pytest.param("class recall", evaluation(np.where(TRUTH == 3, 1, TRUTH)), BAD, {}, id="a class lost"),
         pytest.param(
             "gain", GOOD, ModelEvaluation(1, None, "no manifest", SPLIT), {}, id="the champion cannot be scored"
         ),
-        pytest.param("baseline", showing(np.full(ROWS, 9)), BAD, {}, id="a class nobody declared"),
+        pytest.param("baseline", evaluation(np.full(ROWS, 9)), BAD, {}, id="a class nobody declared"),
         pytest.param("gain", GOOD, BAD, {"metric": "auc"}, id="a metric nobody knows"),
     ],
 )
-def test_each_rule_refuses_a_version_that_breaks_the_rule(
+def test_each_rule_refuses_a_version_that_breaks_it(
     rule: str, challenger: ModelEvaluation, champion: ModelEvaluation, gate: dict[str, Any]
 ) -> None:
     report = judged(challenger, champion, **gate)
@@ -99,40 +103,40 @@ def test_each_rule_refuses_a_version_that_breaks_the_rule(
     assert report.reason
 
 
-def test_a_gain_that_chance_explains_is_let_in_only_within_the_tolerance() -> None:
+def test_a_gain_within_chance_passes_only_within_the_tolerance() -> None:
     truth = TRUTH[:100]
-    one, other = right(0.80, seed=3)[:100], right(0.80, seed=4)[:100]
+    one, other = predictions(0.80, seed=3)[:100], predictions(0.80, seed=4)[:100]
     assert (one == truth).mean() != (other == truth).mean()
     better, worse = sorted((one, other), key=lambda p: -(p == truth).mean())
     for tolerance, passes in ((0.0, False), (0.5, True)):
         gate = Gate(tolerance=tolerance, max_class_drop=1)
-        report = judge(gate, TARGET, truth, SPLIT, showing(better), showing(worse), seed=0)
+        report = judge(gate, TARGET, truth, SPLIT, evaluation(better), evaluation(worse), seed=0)
         assert failing(report) == (set() if passes else {"interval"})
 
 
-def test_a_gain_of_exactly_min_gain_is_enough() -> None:
+def test_a_gain_of_exactly_min_gain_passes() -> None:
     truth = np.array([1, 2] * 50)
     wrong = np.where(np.arange(100) < 25, 3, truth)
     worse = np.where(np.arange(100) < 50, 3, truth)
-    report = judge(Gate(min_gain=0.25, max_class_drop=1), TARGET, truth, SPLIT, showing(wrong), showing(worse), 0)
+    report = judge(Gate(min_gain=0.25, max_class_drop=1), TARGET, truth, SPLIT, evaluation(wrong), evaluation(worse), 0)
     assert "gain" not in failing(report)
 
 
-def test_without_held_out_rows_nothing_enters() -> None:
+def test_without_held_out_rows_no_version_passes() -> None:
     nothing = np.array([], dtype=np.int64)
-    report = judge(Gate(), TARGET, nothing, SPLIT, showing(nothing), showing(nothing), 0)
+    report = judge(Gate(), TARGET, nothing, SPLIT, evaluation(nothing), evaluation(nothing), 0)
     assert failing(report) >= {"floor", "baseline", "gain", "interval", "class recall"}
 
 
-def test_a_class_without_held_out_rows_is_named_and_blocks_no_version() -> None:
+def test_a_class_without_held_out_rows_is_named_and_does_not_block() -> None:
     some = TRUTH != 3
-    challenger, champion = (showing(right(share)[some]) for share in (0.9, 0.7))
+    challenger, champion = (evaluation(predictions(share)[some]) for share in (0.9, 0.7))
     report = judge(Gate(), TARGET, TRUTH[some], SPLIT, challenger, champion, 0)
     assert report.passed
     assert "no held-out rows of Three" in next(r.words for r in report.rules if r.name == "class recall")
 
 
-def test_the_report_survives_json() -> None:
+def test_the_report_is_unchanged_by_json() -> None:
     for report in (judged(GOOD, BAD), judged(BAD, GOOD), judged(GOOD, None)):
         document = json.loads(json.dumps(report.document(), allow_nan=False))
         assert document["passed"] is report.passed
@@ -149,7 +153,7 @@ def test_the_table_has_a_line_for_each_rule() -> None:
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("classes", [(1, 2, 3), (1, 2)])
-def test_metrics_are_scikit_learns(metric: Any, classes: tuple[int, ...]) -> None:
+def test_metrics_equal_those_of_scikit_learn(metric: Any, classes: tuple[int, ...]) -> None:
     rng = np.random.default_rng(5)
     truth, predicted = rng.choice(classes, 500), rng.choice(classes[::-1], 500)
     expected = get_scorer(metric)._score_func(truth, predicted, **get_scorer(metric)._kwargs)
@@ -157,8 +161,8 @@ def test_metrics_are_scikit_learns(metric: Any, classes: tuple[int, ...]) -> Non
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_the_interval_is_that_of_drawing_rows(metric: Any) -> None:
-    one, other, truth = right(0.9)[:400], right(0.8, seed=2)[:400], TRUTH[:400]
+def test_the_interval_equals_that_of_a_bootstrap_over_rows(metric: Any) -> None:
+    one, other, truth = predictions(0.9)[:400], predictions(0.8, seed=2)[:400], TRUTH[:400]
     low, high = difference_interval(metric, truth, one, other, CODES, 0.95, 4000, seed=0)
     figure = METRICS[metric]
     drawn = []

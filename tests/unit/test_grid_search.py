@@ -1,4 +1,4 @@
-"""Our grid search is scikit-learn's, told as it goes."""
+"""dosel's grid search: scikit-learn's results, and a callback for each candidate."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ def reference() -> Any:
 
 
 @pytest.mark.parametrize("jobs", [None, 1, 2, 4, 100])
-def test_candidates_scores_and_choice_are_scikit_learns(jobs: int | None, reference: Any) -> None:
+def test_candidates_scores_and_choice_equal_those_of_scikit_learn(jobs: int | None, reference: Any) -> None:
     import joblib
 
     with joblib.parallel_config(backend="threading"):

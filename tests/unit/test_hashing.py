@@ -1,4 +1,4 @@
-"""Canonical rows and their hashes: a row keeps its side and its name for ever, however and whenever it arrives."""
+"""Canonical rows and their hashes: a row's key and its side of the split never change."""
 
 import dataclasses
 import random
@@ -19,7 +19,7 @@ EXAMPLE = COVERTYPE.example
 
 
 def table(received: list[list[Any]]) -> pd.DataFrame:
-    """What the checking room makes of rows, all of them acceptable."""
+    """The canonical frame of rows that are all valid."""
     checked = check(COVERTYPE, received, "uci")
     assert checked.refused == {}
     return checked.accepted
@@ -29,8 +29,8 @@ def with_split(**changes: Any) -> UseCase:
     return dataclasses.replace(COVERTYPE, split=dataclasses.replace(COVERTYPE.split, **changes))
 
 
-def test_a_known_row_keeps_its_hash_for_ever() -> None:
-    """Whoever makes this fail moves rows between training and test: raise HASH_VERSION with it."""
+def test_the_hash_of_a_known_row_never_changes() -> None:
+    """A failure means that rows move between training and holdout: then increase HASH_VERSION."""
     known = frames.frame(
         COVERTYPE, [EXAMPLE, EXAMPLE | {"Elevation": 3000, "Wilderness_Area": "Rawah", "Soil_Type": "C7745"}]
     )
@@ -43,7 +43,7 @@ def test_a_known_row_keeps_its_hash_for_ever() -> None:
     assert hashing.split_version(COVERTYPE) == "h1-covertype-1-0.3-387eca12"
 
 
-def test_known_values_keep_their_hash_for_ever() -> None:
+def test_the_hashes_of_known_values_never_change() -> None:
     numbers, words = pd.DataFrame({"x": [1.0, 0.0]}), pd.DataFrame({"x": ["a", ""]})
     assert hashing.hashes(numbers, ["x"], "salt").tolist() == [6295637704780377224, 17766921333146602268]
     assert hashing.hashes(words, ["x"], "salt").tolist() == [679288362049947898, 4976080915287882266]
@@ -75,7 +75,7 @@ def test_text_has_the_same_hash_in_every_column_type(dtype: Any) -> None:
     assert expected[0] == expected[2] != expected[1]
 
 
-def test_columns_hash_by_their_order_not_by_their_sum() -> None:
+def test_the_order_of_columns_changes_the_hash() -> None:
     data = pd.DataFrame({"a": [1.0], "b": [2.0]})
     assert hashing.hashes(data, ["a", "b"], "s") != hashing.hashes(data, ["b", "a"], "s")
 
@@ -95,7 +95,7 @@ def test_another_salt_gives_other_hashes() -> None:
         pytest.param(lambda t: t.drop(columns="Cover_Type"), id="no class"),
     ],
 )
-def test_the_side_follows_from_the_features_alone(
+def test_the_split_depends_on_the_features_alone(
     change: Callable[[pd.DataFrame], pd.DataFrame], received: Received
 ) -> None:
     data = table(received(200))
@@ -103,7 +103,7 @@ def test_the_side_follows_from_the_features_alone(
 
 
 @pytest.mark.parametrize("feature", COVERTYPE.feature_names)
-def test_every_feature_counts_for_the_side(feature: str, received: Received) -> None:
+def test_the_split_depends_on_every_feature(feature: str, received: Received) -> None:
     data = table(received(60))
     moved = data.assign(**{feature: np.roll(data[feature].to_numpy(), 1)})
     salt = COVERTYPE.split.salt
@@ -111,7 +111,7 @@ def test_every_feature_counts_for_the_side(feature: str, received: Received) -> 
     assert ((before != after) == (data[feature] != moved[feature])).all()
 
 
-def test_a_row_never_changes_sides_as_batches_arrive(received: Received) -> None:
+def test_a_row_keeps_its_side_of_the_split_when_batches_arrive(received: Received) -> None:
     first, later = received(200, seed=1), received(300, seed=2)
     alone = hashing.is_test(COVERTYPE, table(first))
     assert (hashing.is_test(COVERTYPE, table(first + later))[:200] == alone).all()
@@ -129,7 +129,7 @@ def test_the_declared_share_is_held_out(share: float, received: Received) -> Non
     )
 
 
-def test_a_larger_share_only_adds_to_the_test_part(received: Received) -> None:
+def test_a_larger_share_only_adds_rows_to_the_holdout(received: Received) -> None:
     data = table(received(500))
     smaller, larger = (hashing.is_test(with_split(test_share=share), data) for share in (0.2, 0.4))
     assert smaller.sum() < larger.sum()
@@ -146,22 +146,22 @@ def test_a_larger_share_only_adds_to_the_test_part(received: Received) -> None:
     ],
     ids=["salt", "share", "fewer features", "order of features"],
 )
-def test_the_split_version_changes_with_the_rule(other: UseCase) -> None:
+def test_the_split_version_changes_with_the_split_rule(other: UseCase) -> None:
     assert hashing.split_version(other) != hashing.split_version(COVERTYPE)
 
 
-def test_the_split_version_stays_with_the_rule() -> None:
+def test_the_split_version_stays_while_the_split_rule_stays() -> None:
     other = dataclasses.replace(COVERTYPE, folds=5, families=(), split=Split("covertype-1", 0.3))
     assert hashing.split_version(other) == hashing.split_version(COVERTYPE)
 
 
-def test_duplicates_are_rows_equal_in_features_and_class() -> None:
+def test_duplicates_have_equal_features_and_class() -> None:
     example = list(map(str, EXAMPLE.values()))
     keys = hashing.row_keys(COVERTYPE, table([[*example, "3"], [*example, "3"], [*example, "4"]]))
     assert keys[0] == keys[1] != keys[2]
 
 
-def test_a_digest_names_a_set_of_rows_whatever_their_order(received: Received) -> None:
+def test_the_digest_of_rows_does_not_depend_on_their_order(received: Received) -> None:
     keys = hashing.row_keys(COVERTYPE, table(received(50)))
     digest = hashing.digest(keys)
     assert hashing.digest(keys[::-1]) == digest
@@ -169,7 +169,7 @@ def test_a_digest_names_a_set_of_rows_whatever_their_order(received: Received) -
     assert len(digest) == 64
 
 
-def test_the_canonical_frame_has_declared_order_and_types() -> None:
+def test_the_canonical_frame_has_the_declared_order_and_types() -> None:
     given = {"surplus": "x"} | dict(reversed(EXAMPLE.items())) | {"Elevation": "2544"}
     data = frames.frame(COVERTYPE, [given, EXAMPLE])
     assert tuple(data.columns) == COVERTYPE.feature_names
@@ -178,7 +178,7 @@ def test_the_canonical_frame_has_declared_order_and_types() -> None:
     assert data.iloc[0].equals(data.iloc[1])
 
 
-def test_no_rows_are_a_frame_too() -> None:
+def test_the_frame_of_no_rows_is_empty() -> None:
     data = frames.frame(COVERTYPE, [])
     assert data.shape == (0, 12)
     assert len(hashing.is_test(COVERTYPE, data)) == 0

@@ -1,4 +1,4 @@
-"""What a home remembers of its last start, and what becomes of it when other rows are asked for."""
+"""The record of the last start in a home, and how data for other settings is set aside."""
 
 import stat
 from pathlib import Path
@@ -24,17 +24,17 @@ def fill(folder: Path) -> None:
     (folder / "warehouse.db").write_text("rows")
 
 
-def test_before_the_first_start_there_is_nothing_to_differ_from(tmp_path: Path) -> None:
+def test_a_home_that_was_never_started_has_no_differences(tmp_path: Path) -> None:
     home = Home(tmp_path / "none")
     assert home.last_start() == {}
     assert home.resumed(FIRST) == FIRST
 
 
-def test_settings_are_remembered_and_nothing_else(home: Home) -> None:
+def test_only_settings_are_recorded(home: Home) -> None:
     assert home.last_start() == {"API_PORT": "8989", "DATA_API_ROWS": "20000"}
 
 
-def test_the_record_is_for_its_owner_alone(home: Home, tmp_path: Path) -> None:
+def test_the_record_is_readable_by_its_owner_only(home: Home, tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "started-with.json").stat().st_mode) == 0o600
 
 
@@ -48,16 +48,18 @@ def test_a_damaged_record_counts_as_missing(home: Home, tmp_path: Path) -> None:
     [({}, "20000"), ({"DATA_API_ROWS": "500"}, "500"), ({"DATA_API_ROWS": ""}, "")],
     ids=["not named", "named", "named as empty"],
 )
-def test_the_source_holds_until_another_is_named(caller: dict[str, str], rows: str, home: Home) -> None:
+def test_a_restart_keeps_the_source_unless_the_caller_names_another(
+    caller: dict[str, str], rows: str, home: Home
+) -> None:
     assert home.resumed(caller)["DATA_API_ROWS"] == rows
 
 
-def test_ports_are_the_callers(home: Home) -> None:
+def test_ports_come_from_the_caller_only(home: Home) -> None:
     assert "API_PORT" not in home.resumed({})
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         ({}, []),
         ({"PATH": "/usr/bin"}, []),
@@ -68,16 +70,16 @@ def test_ports_are_the_callers(home: Home) -> None:
         ({"SLICE_BY": "group"}, ["SLICE_BY was not set, is group"]),
     ],
 )
-def test_a_difference_is_said_in_words(change: dict[str, str], said: list[str], home: Home) -> None:
-    assert home.differences(FIRST | change) == said
+def test_a_difference_names_both_values(change: dict[str, str], expected: list[str], home: Home) -> None:
+    assert home.differences(FIRST | change) == expected
 
 
-def test_only_some_settings_mean_other_rows(home: Home) -> None:
+def test_differences_can_be_limited_to_settings_of_the_source(home: Home) -> None:
     changed = FIRST | {"API_PORT": "1", "BATCH_FRACTION": "1"}
     assert home.differences(changed, SOURCE) == ["BATCH_FRACTION was not set, is 1"]
 
 
-def test_data_set_aside_is_a_home_of_its_own(home: Home, tmp_path: Path) -> None:
+def test_data_that_was_set_aside_is_a_complete_home(home: Home, tmp_path: Path) -> None:
     fill(tmp_path)
     assert home.has_rows()
     aside = home.set_aside()
@@ -89,7 +91,7 @@ def test_data_set_aside_is_a_home_of_its_own(home: Home, tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["former"]
 
 
-def test_forget_keeps_other_files(home: Home, tmp_path: Path) -> None:
+def test_forget_keeps_files_that_are_not_dosels(home: Home, tmp_path: Path) -> None:
     fill(tmp_path)
     home.set_aside()
     fill(tmp_path)
@@ -98,7 +100,7 @@ def test_forget_keeps_other_files(home: Home, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_forgetting_all_leaves_no_folder(home: Home, tmp_path: Path) -> None:
+def test_forget_removes_the_folder_if_only_dosels_files_are_in_it(home: Home, tmp_path: Path) -> None:
     fill(tmp_path)
     home.forget()
     assert not tmp_path.exists()

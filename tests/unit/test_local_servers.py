@@ -1,4 +1,4 @@
-"""A MariaDB and a MinIO of one's own: found or said to be missing, started, ended, and back with the same data."""
+"""Local MariaDB and MinIO servers: finding their programs, starting, stopping and restarting with the same data."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ from tests.conftest import until
 
 
 class Fake(LocalServer):
-    """A server of a few lines, for what all servers have in common."""
+    """A minimal server, for the behaviour that all local servers share."""
 
     name = "fake"
     title = "Fake"
@@ -45,32 +45,32 @@ def fake(tmp_path: Path) -> Iterator[Fake]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"), [(MariaDB, "mariadbd .*apt-get install mariadb-server"), (Minio, "minio .*go install github")]
+    ("kind", "message"), [(MariaDB, "mariadbd .*apt-get install mariadb-server"), (Minio, "minio .*go install github")]
 )
-def test_a_missing_program_is_named_with_its_installation(
-    kind: type[LocalServer], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_missing_program_is_named_with_its_install_command(
+    kind: type[LocalServer], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local_servers, "SYSTEM_FOLDERS", ())
-    with pytest.raises(ProgramMissing, match=told) as raised:
+    with pytest.raises(ProgramMissing, match=message) as raised:
         kind(tmp_path / "home", {"PATH": str(tmp_path), "HOME": str(tmp_path)})
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "home").exists()
 
 
-def test_minio_is_found_where_go_puts_it(tmp_path: Path) -> None:
+def test_minio_is_found_in_gos_bin_folder(tmp_path: Path) -> None:
     program = tmp_path / "go" / "bin" / "minio"
     program.parent.mkdir(parents=True)
     program.touch(mode=0o755)
     assert Minio(tmp_path / "home", {"PATH": "", "HOME": str(tmp_path)})._command()[0] == str(program)
 
 
-def test_address_and_password_stay_the_same(fake: Fake, tmp_path: Path) -> None:
+def test_address_and_password_are_the_same_after_a_restart(fake: Fake, tmp_path: Path) -> None:
     again = Fake(tmp_path, {})
     assert (again.ports, again.password) == (fake.ports, fake.password)
     assert (tmp_path / "fake.json").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_port_that_was_taken_meanwhile_is_changed_and_the_password_is_not(fake: Fake, tmp_path: Path) -> None:
+def test_a_port_that_is_now_in_use_is_replaced_and_the_password_kept(fake: Fake, tmp_path: Path) -> None:
     import socket
 
     with socket.socket() as other:
@@ -81,14 +81,14 @@ def test_a_port_that_was_taken_meanwhile_is_changed_and_the_password_is_not(fake
     assert again.password == fake.password
 
 
-def test_a_server_that_ends_is_an_error_with_the_end_of_its_log(fake: Fake) -> None:
+def test_a_server_that_exits_raises_an_error_with_the_end_of_its_log(fake: Fake) -> None:
     fake.code = "raise SystemExit('no room')"
     fake._answers = lambda: False  # type: ignore[method-assign]
     with pytest.raises(StartupError, match=r"Fake stopped unexpectedly\.\n(.*\n)*  \| no room\nIts log: .*fake\.log"):
         fake.start()
 
 
-def test_a_server_that_never_answers_is_stopped(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_never_responds_is_stopped(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_servers, "START_SECONDS", 0.2)
     fake._answers = lambda: False  # type: ignore[method-assign]
     with pytest.raises(StartupError, match="Fake does not answer after"):
@@ -96,7 +96,7 @@ def test_a_server_that_never_answers_is_stopped(fake: Fake, monkeypatch: pytest.
     assert not fake.running
 
 
-def test_a_second_start_does_not_disturb_the_running_server(fake: Fake, tmp_path: Path) -> None:
+def test_a_second_start_keeps_the_running_server(fake: Fake, tmp_path: Path) -> None:
     fake.start()
     before = Processes(tmp_path).leader("fake")
     Fake(tmp_path, {}).start()

@@ -1,4 +1,4 @@
-"""Messages: their texts, their signature, and when they are sent."""
+"""Messages about events: text, signature, retries and quiet hours."""
 
 import base64
 import hashlib
@@ -34,7 +34,7 @@ def stored(kind: Kind = "harmed", minutes: float = 0, place: str = "mlflow/#/mod
     )
 
 
-def test_a_text_says_since_when_why_where_to_look_and_what_to_type() -> None:
+def test_a_message_has_time_cause_link_and_command() -> None:
     event = stored()
     assert messages.title([event]) == "dosel: version 3 is worse"
     assert messages.text([event], SETTINGS).splitlines() == [
@@ -44,7 +44,7 @@ def test_a_text_says_since_when_why_where_to_look_and_what_to_type() -> None:
     ]
 
 
-def test_a_text_about_several_events_has_each_of_them() -> None:
+def test_a_message_about_several_events_lists_each() -> None:
     events = [stored(), stored("stale", place="page")]
     assert messages.title(events) == "dosel: 2 events (harmed, stale)"
     text = messages.text(events, SETTINGS)
@@ -60,11 +60,11 @@ def test_a_text_about_several_events_has_each_of_them() -> None:
         ("airflow/dags/x_train/runs/1", "https://airflow.test/dags/x_train/runs/1"),
     ],
 )
-def test_a_link_leads_to_the_address_for_people(place: str, address: str) -> None:
+def test_a_link_uses_the_public_address(place: str, address: str) -> None:
     assert messages.link(stored(place=place), SETTINGS) == address
 
 
-def test_a_signature_is_the_hmac_of_id_time_and_body() -> None:
+def test_the_signature_is_the_hmac_of_id_time_and_body() -> None:
     headers = signature("a secret", "event_7", NOW, b"{}")
     signed = hmac.new(b"a secret", f"event_7.{int(NOW.timestamp())}.{{}}".encode(), hashlib.sha256).digest()
     assert headers == {
@@ -75,7 +75,7 @@ def test_a_signature_is_the_hmac_of_id_time_and_body() -> None:
     assert "webhook-signature" not in signature("", "event_7", NOW, b"{}")
 
 
-def test_the_pause_doubles_up_to_an_hour_and_is_shortened_by_chance() -> None:
+def test_the_retry_pause_doubles_up_to_an_hour_with_jitter() -> None:
     assert next_attempt(NOW, 1, 0) == NOW + FIRST_PAUSE
     assert next_attempt(NOW, 3, 0) == NOW + 4 * FIRST_PAUSE
     assert next_attempt(NOW, 3, 1) == NOW + 2 * FIRST_PAUSE
@@ -98,12 +98,12 @@ def test_quiet_hours_may_span_midnight(hours: str, at: time, quiet: bool) -> Non
 
 
 @pytest.mark.parametrize("hours", ["22-7-8", "late", "22:00", "25:00-07:00"])
-def test_other_hours_are_refused_with_an_example(hours: str) -> None:
+def test_invalid_quiet_hours_are_refused_with_an_example(hours: str) -> None:
     with pytest.raises(SettingsError, match="DOSEL_NOTIFY_QUIET: expected hours such as 22:00-07:00"):
         _ = Settings.model_validate({"notify_quiet": hours}).quiet_hours
 
 
-def test_only_harm_and_failed_tasks_pass_quiet_hours_and_digest() -> None:
+def test_only_harm_and_failed_tasks_bypass_quiet_hours_and_digest() -> None:
     events = [stored("stale", 20), stored("harmed"), stored("promoted"), stored("task failed")]
     urgent = [events[1], events[3]]
     digest = Settings.model_validate({"notify_digest": 30})
@@ -113,7 +113,7 @@ def test_only_harm_and_failed_tasks_pass_quiet_hours_and_digest() -> None:
     assert waiting(digest, events, quiet=False, now=NOW + timedelta(minutes=10)) == events
 
 
-def test_targets_have_names_without_their_secrets() -> None:
+def test_target_names_do_not_contain_secrets() -> None:
     settings = Settings.model_validate(
         {"notify": "json://user:hush@host.test/ ntfy://ntfy.test/hush", "notify_webhook": "http://host.test/hush"}
     )
@@ -124,21 +124,21 @@ def test_targets_have_names_without_their_secrets() -> None:
     assert "hush" not in repr(settings)
 
 
-def test_an_unknown_service_is_refused_without_its_url() -> None:
+def test_an_unknown_service_is_refused_without_showing_its_url() -> None:
     with pytest.raises(SettingsError, match="starts with 'nonsense'") as error:
         targets_of(Settings.model_validate({"notify": "nonsense://user:hush@host.test"}))
     assert "hush" not in str(error.value)
 
 
 class TestFailedTask:
-    def test_names_the_run_and_the_reason(self) -> None:
+    def test_event_names_the_run_and_the_reason(self) -> None:
         event = incidents.task_failed("penguins_train", "register", "run 1", ValueError("no 12"), NOW)
         assert (event.use_case, event.kind) == ("penguins", "task failed")
         assert event.what == "the task register of penguins_train failed after all its retries"
         assert event.evidence == "ValueError: no 12"
         assert event.place == "airflow/dags/penguins_train/runs/run 1"
 
-    def test_the_same_failure_is_one_incident_a_day(self) -> None:
+    def test_the_same_failure_is_one_incident_per_day(self) -> None:
         def incident(error: BaseException | None, now: datetime = NOW, run: str = "1") -> str:
             return incidents.task_failed("penguins_train", "train", run, error, now).incident
 
@@ -149,7 +149,7 @@ class TestFailedTask:
         assert "killed" in incidents.task_failed("a_b", "train", "1", None, NOW).evidence
 
 
-def test_processes_that_lose_production_together_are_one_incident() -> None:
+def test_stale_events_of_several_processes_are_one_incident() -> None:
     events = [incidents.stale("penguins", version, NOW, "the registry") for version in (3, None)]
     assert events[0].incident == events[1].incident
     assert events[0].what == "penguins: the prediction API cannot follow Production; version 3 keeps answering"
@@ -157,7 +157,7 @@ def test_processes_that_lose_production_together_are_one_incident() -> None:
     assert events[0].since == NOW
 
 
-def test_an_audit_is_one_incident_for_each_difference() -> None:
+def test_each_audit_difference_is_one_incident() -> None:
     def event(text: str) -> Event:
         return incidents.audit_mismatch("penguins", AccountingError(text))
 

@@ -1,4 +1,4 @@
-"""A search by trials: the same whatever happens between, given up early where hopeless, and never on the test part."""
+"""The Optuna search: reproducible, resumable, with pruning."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -87,14 +87,14 @@ def shown(search: Any) -> list[tuple[dict[str, Any], float]]:
     return list(zip(search.cv_results_["params"], np.nan_to_num(search.cv_results_["mean_test_score"]), strict=True))
 
 
-def test_the_seed_decides_the_trials_and_the_cores_do_not(rows: tuple[Any, Any]) -> None:
+def test_the_trials_depend_on_the_seed_and_not_on_the_cores(rows: tuple[Any, Any]) -> None:
     one, other = searched(rows, 8), searched(rows, 8, jobs=2)
     assert shown(one) == shown(other)
     assert one.best_params_ == other.best_params_
 
 
 @pytest.mark.parametrize("at_once", [2, 4, 8])
-def test_the_order_of_finishing_does_not_decide_the_trials(at_once: int, rows: tuple[Any, Any]) -> None:
+def test_trials_do_not_depend_on_the_order_of_finishing(at_once: int, rows: tuple[Any, Any]) -> None:
     expected = searched(rows, 12, at_once=at_once)
     assert shown(searched(rows, 12, at_once=at_once, engine=Backwards(1))) == shown(expected)
     assert shown(searched(rows, 12, at_once=at_once, jobs=3)) == shown(expected)
@@ -103,10 +103,10 @@ def test_the_order_of_finishing_does_not_decide_the_trials(at_once: int, rows: t
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 4])
-def test_a_search_that_was_ended_goes_on_as_if_nothing_had_been(
+def test_an_interrupted_search_resumes_with_the_same_result(
     at_once: int, rows: tuple[Any, Any], tmp_path: Path
 ) -> None:
-    """Ended in the middle of trials, of which the stored ones are not scored again."""
+    """The search is interrupted within trials, and does not score the stored ones again."""
 
     def ends(scored: ScoredCandidate) -> None:
         if scored.number == 4:
@@ -123,7 +123,7 @@ def test_a_search_that_was_ended_goes_on_as_if_nothing_had_been(
     assert [candidate.number for candidate in scored] == list(range(1, 9))
 
 
-def test_a_trial_that_was_running_is_not_counted(rows: tuple[Any, Any], tmp_path: Path) -> None:
+def test_an_unfinished_trial_is_not_counted(rows: tuple[Any, Any], tmp_path: Path) -> None:
     import optuna
 
     study = optuna.create_study(
@@ -133,7 +133,7 @@ def test_a_trial_that_was_running_is_not_counted(rows: tuple[Any, Any], tmp_path
     assert shown(searched(rows, 4, tmp_path)) == shown(searched(rows, 4))
 
 
-def test_hopeless_trials_are_given_up_and_are_never_the_best(rows: tuple[Any, Any]) -> None:
+def test_pruned_trials_are_never_the_best(rows: tuple[Any, Any]) -> None:
     scored: list[ScoredCandidate] = []
     search = searched(rows, 20, callback=scored.append)
     pruned = [candidate for candidate in scored if candidate.pruned]
@@ -146,7 +146,7 @@ def test_hopeless_trials_are_given_up_and_are_never_the_best(rows: tuple[Any, An
     assert search.best_score_ == np.nanmax(scores) == scored[-1].best
 
 
-def test_a_score_is_that_of_scikit_learn(rows: tuple[Any, Any]) -> None:
+def test_a_trials_score_equals_that_of_scikit_learn(rows: tuple[Any, Any]) -> None:
     from sklearn.model_selection import cross_val_score
 
     search = searched(rows, 4)
@@ -166,7 +166,7 @@ DECLARED: dict[str, tuple[Search, type[Any], Callable[[int], bool]]] = {
 
 
 @pytest.mark.parametrize("kind", DECLARED)
-def test_search_calls_back_with_each_candidate(kind: str, received: Any) -> None:
+def test_callback_gets_each_candidate(kind: str, received: Any) -> None:
     from dosel.quality import check
     from dosel.rows import frames as canonical
 

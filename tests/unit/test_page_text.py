@@ -1,4 +1,4 @@
-"""What the page shows of texts that others wrote."""
+"""How the page shows texts from other sources."""
 
 import pytest
 

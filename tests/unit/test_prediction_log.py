@@ -1,4 +1,4 @@
-"""The prediction log's queue: an entry that cannot be stored is lost alone, and never written to the service's log."""
+"""The queue of the prediction log: entries that cannot be stored, retries and missing values."""
 
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -23,7 +23,7 @@ def entry(name: str) -> LogEntry:
 
 
 class Store:
-    """Refuses every chunk with one of the bad rows, as a server does that finds a value too long."""
+    """A store that refuses every chunk with a bad row, as a database refuses a value that is too long."""
 
     def __init__(self, bad: set[str]) -> None:
         self.bad, self.kept, self.is_away = bad, list[str](), False
@@ -44,7 +44,7 @@ def log_of(store: Store, *names: str) -> PredictionLog:
 
 
 @pytest.mark.parametrize("chunk", [3, 100])
-def test_a_row_that_cannot_be_stored_loses_no_other_row(
+def test_a_row_that_cannot_be_stored_is_dropped_alone(
     chunk: int, monkeypatch: pytest.MonkeyPatch, server_log: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(write_queue, "CHUNK", chunk)
@@ -58,7 +58,7 @@ def test_a_row_that_cannot_be_stored_loses_no_other_row(
     assert str(SECRET) not in server_log.text
 
 
-def test_rows_wait_while_the_data_store_is_away(server_log: pytest.LogCaptureFixture) -> None:
+def test_rows_wait_while_the_data_store_is_down(server_log: pytest.LogCaptureFixture) -> None:
     store = Store({"r-1"})
     log = log_of(store, "r-0", "r-1", "r-2")
     store.is_away = True
@@ -69,7 +69,7 @@ def test_rows_wait_while_the_data_store_is_away(server_log: pytest.LogCaptureFix
     assert store.kept == ["r-0", "r-2"]
 
 
-def test_a_missing_value_is_null() -> None:
+def test_a_missing_value_is_stored_as_null() -> None:
     numbers = [float("nan"), *[1.0] * (len(COVERTYPE.numbers) - 1)]
     [record] = prediction_log._records([entry("r")._replace(numbers=numbers)])
     assert f'"{COVERTYPE.numbers[0].name}":null' in record.features

@@ -1,4 +1,4 @@
-"""The predictor against the pipeline it was made from: every kind of row, every form."""
+"""The predictor against its pipeline, for every kind of row and both backends."""
 
 import logging
 from typing import Any
@@ -31,7 +31,7 @@ NUMBERS = [number.name for number in COVERTYPE.numbers]
 
 
 def table(count: int, seed: int) -> pd.DataFrame:
-    """Acceptable rows, of declared types."""
+    """Valid rows of the declared types."""
     rng = np.random.default_rng(seed)
     columns: dict[str, Any] = {
         n.name: rng.integers(int(n.minimum), int(n.maximum) + 1, count) for n in COVERTYPE.numbers
@@ -68,7 +68,7 @@ ONNX = list(CLASSIFIERS)
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
-def test_every_answer_is_the_pipelines_own(name: str) -> None:
+def test_predictions_equal_those_of_the_pipeline(name: str) -> None:
     model = fitted(CLASSIFIERS[name])
     predictor = Predictor(COVERTYPE, model)
     features = table(500, seed=2)
@@ -84,13 +84,13 @@ def test_every_answer_is_the_pipelines_own(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ONNX)
-def test_supported_classifiers_are_answered_by_onnx(name: str) -> None:
+def test_onnx_runtime_answers_for_supported_classifiers(name: str) -> None:
     predictor = Predictor(COVERTYPE, fitted(CLASSIFIERS[name]))
     assert (predictor.backend, predictor.fallback_reason) == ("onnx", "")
 
 
 def test_ties_between_classes_are_decided_by_the_model() -> None:
-    """Four neighbours tie often; the sums that a forest's votes are, in float32, would fall either way."""
+    """Four neighbours often tie; float32 sums of a forest's votes could decide a tie either way."""
     model = fitted(CLASSIFIERS["neighbours"])
     features = table(500, seed=3)
     expected = np.sort(model.predict_proba(features), axis=1)
@@ -104,7 +104,7 @@ def test_ties_between_classes_are_decided_by_the_model() -> None:
     [{"Elevation": 2544.0}, {"Elevation": 2544}, {"Soil_Type": "C1"}, {"Soil_Type": None}, {"Wilderness_Area": ""}],
     ids=str,
 )
-def test_odd_values_are_answered_as_the_pipeline_answers_them(changed: dict[str, Any]) -> None:
+def test_unusual_values_get_the_pipelines_predictions(changed: dict[str, Any]) -> None:
     model = fitted(CLASSIFIERS["forest"])
     row = COVERTYPE.example | changed
     [answer] = Predictor(COVERTYPE, model).predict([row])
@@ -112,7 +112,7 @@ def test_odd_values_are_answered_as_the_pipeline_answers_them(changed: dict[str,
     assert list(answer.probabilities.values()) == pytest.approx(list(expected), abs=1e-6)
 
 
-def test_a_missing_number_is_the_models_own_affair() -> None:
+def test_a_missing_number_is_passed_to_the_model() -> None:
     missing = COVERTYPE.example | {"Slope": float("nan")}
     with pytest.raises(ValueError, match="NaN"):
         Predictor(COVERTYPE, fitted(CLASSIFIERS["linear"])).predict([missing])
@@ -121,7 +121,7 @@ def test_a_missing_number_is_the_models_own_affair() -> None:
     assert answer.prediction == model.predict(frames.frame(COVERTYPE, [missing]))[0]
 
 
-def test_the_encoding_is_the_preprocessings_to_the_last_bit() -> None:
+def test_the_encoding_equals_the_preprocessing_bit_for_bit() -> None:
     model = fitted(CLASSIFIERS["tree"])
     features = table(300, seed=4)
     encoder = Encoder(COVERTYPE, model[0])
@@ -133,14 +133,14 @@ def test_the_encoding_is_the_preprocessings_to_the_last_bit() -> None:
             assert values == pytest.approx(features[NUMBERS[number]].to_numpy())
 
 
-def test_the_parity_check_on_held_out_rows_can_reject_onnx(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_parity_check_on_held_out_rows_rejects_a_different_onnx_model(caplog: pytest.LogCaptureFixture) -> None:
     model, other = fitted(CLASSIFIERS["forest"]), fitted(RandomForestClassifier(20, max_depth=12, random_state=5))
     held_out = table(300, seed=6)
     agreed = Predictor(COVERTYPE, model)
     proof = agreed.check_parity(held_out)
     assert proof is not None
     assert (proof.rows, proof.differ, agreed.backend) == (300, 0, "onnx")
-    # A form that was taken on trust, and is another model's.
+    # An ONNX model that was accepted without a check, and belongs to another model.
     overruled = Predictor(COVERTYPE, model, Predictor(COVERTYPE, other).onnx)
     overruled.check_parity(held_out)
     assert (overruled.backend, overruled.onnx) == ("scikit-learn", None)
@@ -174,7 +174,7 @@ def with_gaps(count: int, seed: int) -> pd.DataFrame:
     return features
 
 
-def test_onnx_answers_rows_whose_missing_numbers_the_pipeline_imputes() -> None:
+def test_onnx_runtime_answers_rows_with_imputed_numbers() -> None:
     features = with_gaps(400, seed=1)
     model = filling(IterativeImputer(random_state=0)).fit(features, 1 + np.arange(400) % 7)
     predictor = Predictor(COVERTYPE, model)
@@ -188,7 +188,7 @@ def test_onnx_answers_rows_whose_missing_numbers_the_pipeline_imputes() -> None:
 
 
 class Own(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A classifier that no converter knows."""
+    """A classifier that no converter supports."""
 
     def fit(self, x: Any, y: Any) -> "Own":
         self.classes_ = np.unique(y)
@@ -207,7 +207,7 @@ def test_scikit_learn_answers_for_a_model_that_cannot_be_converted(caplog: pytes
     assert predictor.predict([COVERTYPE.example])[0].prediction == 7
 
 
-def test_a_conversion_that_answers_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_conversion_with_other_predictions_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     from dosel.model import predictor as module
 
     other = fitted(RandomForestClassifier(20, max_depth=12, random_state=5))
@@ -221,7 +221,7 @@ def test_a_conversion_that_answers_otherwise_is_refused(monkeypatch: pytest.Monk
     )
 
 
-def test_a_stored_onnx_model_is_used_without_a_new_check() -> None:
+def test_a_stored_onnx_model_is_used_without_another_parity_check() -> None:
     model = fitted(CLASSIFIERS["forest"])
     proven = Predictor(COVERTYPE, model)
     again = Predictor(COVERTYPE, model, proven.onnx)

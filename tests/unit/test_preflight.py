@@ -1,4 +1,4 @@
-"""What stands in the way is said before anything starts, in one line that says what to do."""
+"""The preflight check: each obstacle is reported before anything starts, in one line with the remedy."""
 
 import os
 import re
@@ -23,7 +23,7 @@ def settings(tmp_path: Path, bare_environment: None) -> Settings:
 
 @pytest.fixture
 def listening() -> Iterator[int]:
-    """A port that this very process listens on."""
+    """A port on which this process listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 
@@ -50,30 +50,30 @@ def refusal(settings: Settings, *services: Service) -> str:
     return str(raised.value)
 
 
-def test_nothing_in_the_way_leaves_nothing_behind(settings: Settings) -> None:
+def test_a_passing_check_creates_no_files(settings: Settings) -> None:
     checked(settings, [service(free_port()), service(None)])
     assert list(settings.home.iterdir()) == []
 
 
 def test_a_used_port_is_named_with_its_process_and_the_setting(settings: Settings, listening: int) -> None:
-    said = refusal(settings, service(listening))
-    assert f"port {listening} (MLflow) is used by " in said
-    assert f"(process {os.getpid()})" in said
-    suggested = re.search(r"MLFLOW_PORT=(\d+) make up", said)
+    message = refusal(settings, service(listening))
+    assert f"port {listening} (MLflow) is used by " in message
+    assert f"(process {os.getpid()})" in message
+    suggested = re.search(r"MLFLOW_PORT=(\d+) make up", message)
     assert suggested
     assert int(suggested[1]) != listening
     assert 1024 <= int(suggested[1]) <= 65535
 
 
 @pytest.mark.parametrize(("port", "suggested"), [(5000, 15000), (60000, 50000)])
-def test_the_port_that_is_suggested_exists(
+def test_the_suggested_port_is_valid(
     port: int, suggested: int, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preflight, "taken", lambda _: True)
     assert f"MLFLOW_PORT={suggested} make up" in refusal(settings, service(port))
 
 
-def test_a_port_whose_connections_fade_out_is_free(settings: Settings) -> None:
+def test_a_port_with_connections_in_time_wait_is_free(settings: Settings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with socket.create_connection(("127.0.0.1", port)):
@@ -84,22 +84,22 @@ def test_a_port_whose_connections_fade_out_is_free(settings: Settings) -> None:
 
 def test_two_services_cannot_share_a_port(settings: Settings) -> None:
     port = free_port()
-    said = refusal(settings, service(port, "MLflow"), service(port, "Airflow", "AIRFLOW_PORT"))
-    assert said == f"MLflow and Airflow have the same port {port}: change AIRFLOW_PORT"
+    message = refusal(settings, service(port, "MLflow"), service(port, "Airflow", "AIRFLOW_PORT"))
+    assert message == f"MLflow and Airflow have the same port {port}: change AIRFLOW_PORT"
 
 
-def test_services_that_run_already_are_not_asked_about(settings: Settings, listening: int) -> None:
+def test_ports_of_running_services_are_not_checked(settings: Settings, listening: int) -> None:
     checked(settings, [])
 
 
 def test_a_full_disk_is_refused_with_the_space_needed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=preflight.DISK_BYTES - 1_000_000))
-    said = refusal(settings)
-    assert f"the disk of {settings.home} has 999 MB left and 1,000 MB are needed" in said
-    assert "DOSEL_HOME" in said
+    message = refusal(settings)
+    assert f"the disk of {settings.home} has 999 MB left and 1,000 MB are needed" in message
+    assert "DOSEL_HOME" in message
 
 
-def test_just_enough_disk_is_enough(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exactly_enough_disk_space_is_accepted(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=preflight.DISK_BYTES))
     checked(settings, [])
 
@@ -108,6 +108,6 @@ def test_just_enough_disk_is_enough(settings: Settings, monkeypatch: pytest.Monk
 def test_a_home_that_cannot_be_written_is_named(place: str, tmp_path: Path) -> None:
     (tmp_path / "a-file").write_text("")
     home = tmp_path / place
-    said = refusal(Settings(home=home))
-    assert said.startswith(f"cannot write to {home} (")
-    assert "set DOSEL_HOME elsewhere" in said
+    message = refusal(Settings(home=home))
+    assert message.startswith(f"cannot write to {home} (")
+    assert "set DOSEL_HOME elsewhere" in message

@@ -1,4 +1,4 @@
-"""Whatever a service starts is found again and ended, and nothing else is."""
+"""Every process that a service starts is found and stopped, and no other process is."""
 
 import json
 import os
@@ -37,19 +37,19 @@ DYING_LEADER = STUBBORN_GRANDCHILD.replace("\nsignal.pause()\n", "\nos.wait()\n"
 def until(condition: Callable[[], object], seconds: float = 20) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it never came to be"
+        assert time.monotonic() < deadline, "the condition never held"
         time.sleep(0.01)
 
 
 class Home:
-    """A home in which services are started, and whose sessions are ended whatever a test left."""
+    """A home in which services are started; its sessions are killed after the test."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.processes = Processes(folder)
 
     def start(self, code: str, name: str = "fake") -> psutil.Process:
-        """Starts a service and waits for its word; the process that spoke, by its own account."""
+        """Start a service, wait for its first line, and return the process whose number the line has."""
         service = Service(name, name.title(), (sys.executable, "-c", code))
         log = self.processes.log(name)
         before = len(log.read_text()) if log.exists() else 0
@@ -78,7 +78,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
 
 @pytest.fixture
 def bystander() -> Iterator[psutil.Process]:
-    """A process that is none of ours, leading a session of its own."""
+    """A process that dosel did not start, with a session of its own."""
     child = subprocess.Popen([sys.executable, "-c", OBEDIENT], stdout=subprocess.DEVNULL, start_new_session=True)
     yield psutil.Process(child.pid)
     child.kill()
@@ -103,7 +103,7 @@ def test_a_service_gets_only_the_given_environment(home: Home) -> None:
     assert "HOME" not in words
 
 
-def test_an_obedient_service_ends_without_force(home: Home) -> None:
+def test_a_service_that_obeys_sigterm_is_not_killed(home: Home) -> None:
     process = home.start(OBEDIENT)
     assert home.processes.stop() == []
     assert not alive(process)
@@ -111,21 +111,21 @@ def test_an_obedient_service_ends_without_force(home: Home) -> None:
     assert home.processes.leader("fake") is None
 
 
-@pytest.mark.parametrize("anew", [False, True], ids=["by who started it", "by another process of ours"])
-def test_a_stubborn_grandchild_is_ended_by_force(home: Home, anew: bool) -> None:
+@pytest.mark.parametrize("by_another", [False, True], ids=["by who started it", "by another process of ours"])
+def test_a_grandchild_that_ignores_sigterm_is_killed(home: Home, by_another: bool) -> None:
     grandchild = home.start(STUBBORN_GRANDCHILD)
     leader = home.processes.leader("fake")
     assert leader is not None
     until(lambda: grandchild.cmdline()[:1] == ["airflow worker -- renamed"])
     assert grandchild.ppid() != leader.pid
-    stopping = Processes(home.folder) if anew else home.processes
+    stopping = Processes(home.folder) if by_another else home.processes
     assert stopping.stop() == ["fake"]
     assert not alive(grandchild)
     assert not alive(leader)
     assert stopping.started() == []
 
 
-def test_descendants_are_found_after_their_leader_has_died(home: Home) -> None:
+def test_descendants_are_found_after_their_leader_has_exited(home: Home) -> None:
     grandchild = home.start(DYING_LEADER)
     until(lambda: home.processes.leader("fake") is None)
     assert alive(grandchild)
@@ -140,7 +140,7 @@ def test_stop_returns_only_the_services_that_were_killed(home: Home) -> None:
     assert home.processes.stop() == ["bad"]
 
 
-def test_a_number_that_was_reused_is_not_our_service(home: Home, bystander: psutil.Process) -> None:
+def test_a_reused_process_id_is_not_the_service(home: Home, bystander: psutil.Process) -> None:
     home.write_record(bystander.pid, bystander.create_time() - 3600)
     assert home.processes.leader("fake") is None
     assert home.processes.stop() == []
@@ -148,7 +148,7 @@ def test_a_number_that_was_reused_is_not_our_service(home: Home, bystander: psut
     assert home.processes.started() == []
 
 
-def test_a_changed_clock_hides_no_process(home: Home) -> None:
+def test_a_process_is_found_after_the_clock_changed(home: Home) -> None:
     process = home.start(OBEDIENT)
     home.write_record(process.pid, process.create_time() - 5)
     assert home.processes.leader("fake") == process
@@ -172,13 +172,13 @@ def test_an_unreadable_process_record_is_ignored(text: str | None, home: Home) -
     assert home.processes.started() == []
 
 
-def test_a_service_that_was_killed_has_no_leader_but_is_on_record(home: Home) -> None:
+def test_a_killed_service_has_no_leader_and_stays_recorded(home: Home) -> None:
     home.start(OBEDIENT).kill()
     until(lambda: home.processes.leader("fake") is None)
     assert home.processes.started() == ["fake"]
 
 
-def test_logs_grow_over_restarts(home: Home) -> None:
+def test_a_restart_appends_to_the_log(home: Home) -> None:
     for _ in range(2):
         home.start(OBEDIENT)
         home.processes.stop()

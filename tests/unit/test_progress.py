@@ -1,4 +1,4 @@
-"""What is told of the pipeline at work, read off a real warehouse and MLflow store and a stand-in for Airflow."""
+"""The progress report, from a real warehouse and MLflow store and a stand-in for Airflow."""
 
 import json
 import re
@@ -32,7 +32,7 @@ INGEST, TRAIN = "covertype_ingest", "covertype_train"
 
 
 class Airflow:
-    """Answers as Airflow's API does, of the failed tasks and runs it is given."""
+    """A stand-in for Airflow's API with the given failed tasks and runs."""
 
     def __init__(self) -> None:
         self.health = {part: {"status": "healthy"} for part in ("metadatabase", "scheduler", "dag_processor")}
@@ -146,7 +146,7 @@ def test_candidates_are_listed_in_search_order(client: MlflowClient) -> None:
     assert (seen[0].params, seen[0].score, seen[0].search) == ("try=1/10", 0.5, "search")
 
 
-def test_only_scored_candidates_since_then_are_seen(client: MlflowClient) -> None:
+def test_only_candidates_scored_since_the_given_time_are_listed(client: MlflowClient) -> None:
     now = datetime.now(UTC)
     before = round((now - timedelta(hours=1)).timestamp() * 1000)
     client.set_terminated(candidate(client, "1/3", 0.5, start_time=before))
@@ -157,7 +157,7 @@ def test_only_scored_candidates_since_then_are_seen(client: MlflowClient) -> Non
     assert [c.position for c in seen] == ["3/3"]
 
 
-def test_no_experiment_yet_means_no_candidates(client: MlflowClient) -> None:
+def test_without_an_experiment_there_are_no_candidates(client: MlflowClient) -> None:
     assert candidates_since(client, "not there", LONG_AGO) == []
 
 
@@ -199,7 +199,9 @@ def test_consecutive_batches_share_one_bar(settings: Settings, received: Receive
     assert re.fullmatch(r"2 batches  1,204 rows  [\d,]+ rows/s  1 refused  0 duplicates", bar.text)
 
 
-def test_old_batches_have_no_bar(settings: Settings, received: Received, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_lose_their_bar_after_a_pause(
+    settings: Settings, received: Received, monkeypatch: pytest.MonkeyPatch
+) -> None:
     progress = Progress(COVERTYPE, settings)
     store(settings, 1, received(3))
     progress.poll()
@@ -221,7 +223,7 @@ def test_each_searched_family_has_a_bar_until_its_search_ends(settings: Settings
         Bar("covertype boosting", "1/2  best 0.8000", 1, 2),
     ]
     client.set_terminated(candidate(client, "2/2", 0.1, "b", "boosting"))
-    # A search that was killed is tried again: a run of its own.
+    # A killed search is repeated in a new run.
     client.set_terminated(candidate(client, "1/3", 0.5, "c", "forest"))
     progress.poll()
     assert progress.bars() == [Bar("covertype forest", "1/3  best 0.5000", 1, 3)]
@@ -242,7 +244,7 @@ def test_a_promotion_is_reported_with_its_reason(settings: Settings, client: Mlf
     assert progress.poll() == []
 
 
-def test_a_failed_task_is_reported_once_for_each_try(settings: Settings, airflow: Airflow) -> None:
+def test_a_failed_task_is_reported_once_per_attempt(settings: Settings, airflow: Airflow) -> None:
     progress = Progress(COVERTYPE, settings)
     write_log(settings, {"error_detail": [{"exc_type": "SourceUnavailable", "exc_value": "answered 500"}]})
     airflow.failed = [failure()]
@@ -254,7 +256,7 @@ def test_a_failed_task_is_reported_once_for_each_try(settings: Settings, airflow
     assert progress.stage == "retrying"
 
 
-def test_a_task_that_failed_for_good_ends_the_waiting(settings: Settings, airflow: Airflow) -> None:
+def test_a_task_without_attempts_left_raises_a_startup_error(settings: Settings, airflow: Airflow) -> None:
     progress = Progress(COVERTYPE, settings)
     log = write_log(settings, {"level": "error", "event": "boom"}, attempt=3)
     airflow.failed = [failure("failed", attempt=3)]
@@ -275,7 +277,7 @@ def test_a_task_that_failed_for_good_ends_the_waiting(settings: Settings, airflo
     ],
     ids=["exception", "last error", "lines that are no JSON", "killed", "empty", "missing"],
 )
-def test_a_reason_is_read_off_the_log(
+def test_the_reason_of_a_failure_is_read_from_the_task_log(
     entries: list[Any] | None, reason: str, settings: Settings, airflow: Airflow
 ) -> None:
     if entries is not None:
@@ -286,7 +288,7 @@ def test_a_reason_is_read_off_the_log(
     assert (trouble.attempt, trouble.attempts, trouble.final) == (1, 3, False)
 
 
-def test_a_dag_that_is_not_known_yet_has_no_troubles(settings: Settings, airflow: Airflow) -> None:
+def test_a_dag_that_airflow_does_not_know_has_no_failures(settings: Settings, airflow: Airflow) -> None:
     assert AirflowRuns(settings).failures("not_parsed_yet", LONG_AGO) == []
 
 
@@ -299,7 +301,7 @@ def test_a_dag_that_is_not_known_yet_has_no_troubles(settings: Settings, airflow
         ("metadatabase", "healthy", []),
     ],
 )
-def test_airflow_is_healthy_if_the_required_components_are(
+def test_airflow_is_healthy_if_its_required_components_are(
     part: str, status: str | None, unhealthy: list[str], settings: Settings, airflow: Airflow
 ) -> None:
     airflow.health[part] = {"status": status}  # type: ignore[dict-item]
@@ -331,7 +333,7 @@ def test_start_ingest_triggers_the_dag_unless_it_runs(
     assert airflow.started == started
 
 
-def test_services_that_do_not_answer_are_not_reported_as_progress(
+def test_unreachable_services_are_not_reported_as_progress(
     tmp_path: Path, settings: Settings, airflow: Airflow
 ) -> None:
     progress = Progress(COVERTYPE, settings)

@@ -1,4 +1,4 @@
-"""What makes a row acceptable: a table of what arrives and what is made of it."""
+"""The check of received rows: accepted values, refused values and their reasons."""
 
 import dataclasses
 import json
@@ -23,7 +23,7 @@ def row(**changes: Any) -> list[Any]:
 
 
 def reason(received: list[Any], coding: str = "uci", use_case: UseCase = COVERTYPE) -> str:
-    """Why the row is refused; "" if it is not. It must not matter to its neighbours."""
+    """The reason why the row is refused, or "". The rows beside it must be accepted in any case."""
     checked = check(use_case, [GOOD, received, GOOD], coding)
     assert set(checked.accepted.index) | set(checked.refused) == {0, 1, 2}
     assert set(checked.refused) <= {1}
@@ -39,7 +39,7 @@ def test_a_good_row_is_accepted_in_canonical_types() -> None:
 
 
 @pytest.mark.parametrize("received", [[], GOOD[:-1], [*GOOD, ""]], ids=["empty", "short", "long"])
-def test_a_row_of_another_width_is_refused(received: list[Any]) -> None:
+def test_a_row_with_another_number_of_columns_is_refused(received: list[Any]) -> None:
     assert reason(received) == f"expected {WIDTH} values, got {len(received)}"
 
 
@@ -60,7 +60,7 @@ def test_text_that_is_not_a_number_is_refused(value: Any) -> None:
     [(10**400, "1" + "0" * 59 + "…"), ("9" * 400, '"' + "9" * 60 + '…"'), ("x" * 100_000, '"' + "x" * 60 + '…"')],
     ids=["integer", "digits", "letters"],
 )
-def test_of_a_long_value_the_reason_quotes_the_beginning(value: Any, shown: str) -> None:
+def test_the_reason_quotes_only_the_beginning_of_a_long_value(value: Any, shown: str) -> None:
     assert reason(row(Slope=value)) == f"Slope: expected a whole number from 0 to 90 °, got {shown}"
 
 
@@ -75,16 +75,16 @@ def test_bounds_are_inclusive(number: Number) -> None:
         )
 
 
-def test_the_real_negative_distances_are_accepted() -> None:
+def test_negative_vertical_distances_are_accepted() -> None:
     assert reason(row(Vertical_Distance_To_Hydrology="-173")) == ""
 
 
 @pytest.mark.parametrize(("value", "accepted"), [("17.5", False), (17.5, False), ("17.0", True), (17.0, True)])
-def test_a_whole_number_has_no_fraction(value: Any, accepted: bool) -> None:
+def test_an_integer_feature_refuses_a_fraction(value: Any, accepted: bool) -> None:
     assert (reason(row(Slope=value)) == "") is accepted
 
 
-def test_a_number_that_need_not_be_whole_may_have_a_fraction() -> None:
+def test_a_feature_that_is_no_integer_accepts_a_fraction() -> None:
     slope = next(n for n in COVERTYPE.numbers if n.name == "Slope")
     features = tuple(dataclasses.replace(f, integer=False) if f is slope else f for f in COVERTYPE.features)
     use_case = dataclasses.replace(COVERTYPE, features=features)
@@ -103,7 +103,7 @@ def test_a_number_that_need_not_be_whole_may_have_a_fraction() -> None:
         ("Soil_Type", 7745, "C7745"),
     ],
 )
-def test_a_category_is_brought_to_its_declared_value(column: str, value: Any, meant: str) -> None:
+def test_a_spelling_of_a_category_becomes_its_declared_value(column: str, value: Any, meant: str) -> None:
     checked = check(COVERTYPE, [row(**{column: value})], "uci")
     assert checked.refused == {}
     assert checked.accepted.at[0, column] == meant
@@ -114,13 +114,13 @@ def test_a_category_is_brought_to_its_declared_value(column: str, value: Any, me
     ["Yosemite", "", "Rawah Cache", "nan", None, math.nan, True, 1, ["Rawah"]],
     ids=repr,
 )
-def test_an_unknown_category_is_refused_with_the_known(value: Any) -> None:
+def test_an_unknown_category_is_refused_with_the_known_ones(value: Any) -> None:
     expected = f"Wilderness_Area: expected one of Rawah, Neota, Commanche, Cache, got {describe(value)}"
     assert reason(row(Wilderness_Area=value)) == expected
 
 
 @pytest.mark.parametrize(
-    ("coding", "sent", "ours"),
+    ("coding", "sent", "code"),
     [
         ("uci", "1", 1),
         ("uci", "7", 7),
@@ -138,14 +138,14 @@ def test_an_unknown_category_is_refused_with_the_known(value: Any) -> None:
         ("uci", True, None),
     ],
 )
-def test_classes_are_read_in_the_coding_of_their_source(coding: str, sent: Any, ours: int | None) -> None:
+def test_classes_are_read_in_the_coding_of_the_source(coding: str, sent: Any, code: int | None) -> None:
     checked = check(COVERTYPE, [row(Cover_Type=sent)], coding)
-    if ours is None:
+    if code is None:
         assert checked.refused[0].startswith("Cover_Type: expected one of 1 (Spruce/Fir), ")
         assert checked.refused[0].endswith(f"got {describe(sent)}")
     else:
         assert checked.refused == {}
-        assert checked.accepted.at[0, "Cover_Type"] == ours
+        assert checked.accepted.at[0, "Cover_Type"] == code
 
 
 def test_all_reasons_of_a_row_are_given() -> None:
@@ -153,14 +153,14 @@ def test_all_reasons_of_a_row_are_given() -> None:
     assert [part.partition(":")[0] for part in found] == ["Elevation", "Slope", "Soil_Type", "Cover_Type"]
 
 
-def test_positions_count_rows_of_the_batch() -> None:
+def test_refused_rows_have_their_position_in_the_batch() -> None:
     checked = check(COVERTYPE, [[], GOOD, row(Slope="x"), row(Slope="1"), GOOD[1:]], "uci")
     assert list(checked.refused) == [0, 2, 4]
     assert checked.accepted["Slope"].to_dict() == {1: 17.0, 3: 1.0}
 
 
 @pytest.mark.parametrize("bad", [[], ["x"] * WIDTH, [None] * WIDTH], ids=["no values", "text", "nothing"])
-def test_a_batch_may_be_bad_throughout(bad: list[Any]) -> None:
+def test_every_row_of_a_batch_may_be_refused(bad: list[Any]) -> None:
     checked = check(COVERTYPE, [bad] * 3, "uci")
     assert list(checked.refused) == [0, 1, 2]
     assert checked.accepted.shape == (0, WIDTH)
@@ -172,7 +172,7 @@ def test_a_batch_may_be_empty() -> None:
     assert (checked.accepted.shape, checked.refused) == ((0, WIDTH), {})
 
 
-def test_numbers_may_come_as_json_numbers() -> None:
+def test_numbers_may_be_json_numbers() -> None:
     as_numbers = json.loads(json.dumps([[*COVERTYPE.example.values(), 3]]))
     assert check(COVERTYPE, as_numbers, "uci").accepted.equals(check(COVERTYPE, [GOOD], "uci").accepted)
 

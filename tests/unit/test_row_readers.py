@@ -1,4 +1,4 @@
-"""The readers of JSON and CSV under values and bytes nobody thought of."""
+"""The JSON and CSV readers with random values and bytes."""
 
 import csv
 import io
@@ -21,7 +21,7 @@ from dosel.usecases import Category, Feature, Number
 from dosel.usecases.covertype import COVERTYPE
 
 SCALE = int(os.environ.get("FUZZ_SCALE", "1"))
-"""How many times as many cases as in an ordinary run; `make fuzz` sets it."""
+"""The factor for the number of examples of an ordinary run, which `make fuzz` sets."""
 
 READER, CSV_READER = JsonReader(COVERTYPE), CsvReader(COVERTYPE)
 
@@ -37,7 +37,7 @@ odd = st.one_of(
 
 
 def values(feature: Feature) -> st.SearchStrategy[Any]:
-    """Mostly acceptable ones: a row that is wrong everywhere tells little."""
+    """Values of a column, mostly valid, so that most rows have at most one error."""
     match feature:
         case Number():
             good: st.SearchStrategy[Any] = st.one_of(
@@ -83,7 +83,7 @@ def outcome(read: Callable[[], Any]) -> list[Any]:
     return [list(numbers), list(codes), model]
 
 
-def test_an_ordinary_row_is_read_by_msgspec_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plain_row_is_read_by_msgspec_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(READER, "_judged_row", None)
     monkeypatch.setattr(READER, "_judged_rows", None)
     numbers, codes, model = READER.row(json.dumps(COVERTYPE.example).encode(), with_model=True)
@@ -95,27 +95,27 @@ def test_an_ordinary_row_is_read_by_msgspec_alone(monkeypatch: pytest.MonkeyPatc
     assert len(READER.rows(json.dumps([COVERTYPE.example] * 3).encode())) == 3
 
 
-def test_a_list_of_nonsense_is_not_read_to_its_end() -> None:
+def test_reading_a_list_stops_at_the_hundredth_invalid_row() -> None:
     with pytest.raises(InvalidRows) as refused:
         READER.rows(b"[" + b"{}," * 1_000_000 + b"nonsense")
     assert refused.value.errors[-1].row == 100
 
 
 @pytest.mark.parametrize("body", [b"[]", b" [ ]\n"])
-def test_an_empty_list_is_no_rows(body: bytes) -> None:
+def test_an_empty_list_has_no_rows(body: bytes) -> None:
     assert len(READER.rows(body)) == 0
     assert len(READER._judged_rows(body)) == 0
 
 
 @settings(max_examples=300 * SCALE, deadline=None)
 @given(st.one_of(st.binary(max_size=300), st.text(max_size=300).map(str.encode)))
-def test_no_bytes_break_the_readers(tmp_path_factory: pytest.TempPathFactory, body: bytes) -> None:
+def test_readers_accept_or_refuse_any_bytes(tmp_path_factory: pytest.TempPathFactory, body: bytes) -> None:
     check_bytes(tmp_path_factory.getbasetemp() / "fuzzed.csv", body)
 
 
 @settings(max_examples=200 * SCALE, deadline=None)
 @given(st.lists(some_rows, max_size=4), st.data())
-def test_no_damage_to_a_good_body_breaks_the_readers(
+def test_readers_accept_or_refuse_a_damaged_body(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]], data: st.DataObject
 ) -> None:
     for whole in (json.dumps(rows).encode(), as_csv(rows)):
@@ -126,7 +126,7 @@ def test_no_damage_to_a_good_body_breaks_the_readers(
 
 
 def check_bytes(file: Path, body: bytes) -> None:
-    """The readers give acceptable rows of these bytes, or refuse them as they say they do."""
+    """Check that the readers return valid rows of these bytes, or raise their documented errors."""
     file.write_bytes(body)
     reads: list[Callable[[], list[Columns]]] = [
         lambda: [READER.rows(body)],

@@ -1,4 +1,4 @@
-"""What a person at a terminal sees of batches and searches that go on; a file gets nothing of it."""
+"""The progress bars of pulls and searches: shown in a terminal, never written to a file."""
 
 import io
 from dataclasses import replace
@@ -31,7 +31,7 @@ def test_a_search_shows_its_progress(terminal: bool) -> None:
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_a_pull_shows_rows_and_refused(terminal: bool) -> None:
+def test_a_pull_shows_stored_and_refused_rows(terminal: bool) -> None:
     shown = io.StringIO()
     with Pulling(Console(file=shown, force_terminal=terminal, width=100)) as pulling:
         pulling.stored(RECORD)
@@ -43,7 +43,7 @@ def test_a_pull_shows_rows_and_refused(terminal: bool) -> None:
         assert words in shown.getvalue()
 
 
-def test_bars_come_and_go_by_their_titles() -> None:
+def test_bars_are_added_updated_and_removed_by_title() -> None:
     shown = io.StringIO()
     console = Console(file=shown, force_terminal=True, width=100)
 

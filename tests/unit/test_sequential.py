@@ -1,4 +1,4 @@
-"""The harm test and the confidence sequence: what they prove, and that looking often costs nothing."""
+"""The harm test and the confidence sequence: power, and error rates when every label is looked at."""
 
 import numpy as np
 import pytest
@@ -30,21 +30,21 @@ def share_alarmed(before: float, now: float, held_out: int, streams: int, labels
 
 
 @pytest.mark.parametrize(("rate", "held_out"), [(0.85, 2_000), (0.98, 100), (0.5, 400)])
-def test_unchanged_rates_are_seldom_called_harm_although_each_label_is_looked_at(rate: float, held_out: int) -> None:
-    # 1 % is allowed; 300 streams exceed 3 % by chance once in five hundred times, and the seed is fixed.
+def test_false_alarms_stay_below_alpha_when_every_label_is_looked_at(rate: float, held_out: int) -> None:
+    # The test allows 1 % false alarms; 300 streams exceed 3 % with probability 0.002, and the seed is fixed.
     assert share_alarmed(rate, rate, held_out, streams=300, labels=2_000) <= 0.03
 
 
 @pytest.mark.parametrize(("now", "labels"), [(0.80, 5_000), (0.60, 200), (0.10, 40)])
-def test_a_fall_is_proven(now: float, labels: int) -> None:
+def test_a_lower_rate_is_proven_as_harm(now: float, labels: int) -> None:
     assert share_alarmed(0.85, now, HELD_OUT, streams=50, labels=labels) >= 0.9
 
 
-def test_an_improvement_is_no_harm() -> None:
+def test_a_higher_rate_is_no_harm() -> None:
     assert share_alarmed(0.85, 0.95, HELD_OUT, streams=20, labels=5_000) == 0
 
 
-def test_a_figure_from_few_held_out_rows_promises_less() -> None:
+def test_fewer_held_out_rows_give_weaker_evidence_of_harm() -> None:
     correct, total = np.array([74]), np.array([100])
     few, many = (log_evidence_of_harm(Tally(int(0.9 * n), n), correct, total)[0] for n in (50, 5_000))
     assert few < np.log(1 / ALPHA) < many
@@ -54,7 +54,7 @@ def test_without_labels_there_is_no_evidence() -> None:
     assert log_evidence_of_harm(Tally(90, 100), np.array([0]), np.array([0]))[0] == pytest.approx(0)
 
 
-def test_the_evidence_depends_on_the_counts_alone() -> None:
+def test_the_evidence_depends_on_the_cumulative_counts_alone() -> None:
     random = np.random.default_rng(3)
     correct, total = looks(0.8, 500, random)
     whole = log_evidence_of_harm(Tally(1_700, HELD_OUT), correct, total)
@@ -64,7 +64,7 @@ def test_the_evidence_depends_on_the_counts_alone() -> None:
     assert np.allclose(whole, np.concatenate(in_parts))
 
 
-def test_all_versions_of_a_use_case_share_one_budget() -> None:
+def test_all_versions_of_a_use_case_share_one_error_budget() -> None:
     shares = [share_of_budget(ALPHA, reign) for reign in range(1, 2_000)]
     assert sum(shares) < ALPHA
     assert shares == sorted(shares, reverse=True)
@@ -91,10 +91,10 @@ def test_a_confidence_sequence_contains_the_rate_and_narrows(correct: int, total
         assert wider[0] <= low <= high <= wider[1]
 
 
-def test_a_confidence_sequence_agrees_with_the_library_of_its_authors() -> None:
+def test_a_confidence_sequence_agrees_with_the_confseq_library() -> None:
     boundaries = pytest.importorskip("confseq.boundaries", reason="confseq is not installed: pip install confseq")
     for correct, total in [(85, 100), (850, 1_000), (30, 40)]:
-        # Its mixture is a beta distribution that is tuned for one sample size; ours is uniform.
+        # The library's mixture is a beta distribution tuned for one sample size; dosel's is uniform.
         ours = confidence_sequence(Tally(correct, total), ALPHA)
         theirs = boundaries.bernoulli_confidence_interval(correct, total, ALPHA, total, ALPHA)
         assert ours == pytest.approx(theirs, abs=0.03)

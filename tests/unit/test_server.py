@@ -1,4 +1,4 @@
-"""How the API is started with several workers."""
+"""Starting the API with several workers."""
 
 import os
 from pathlib import Path
@@ -22,7 +22,7 @@ APP = "app.main:create_app"
         (["--no-such-flag"], None, 1),
     ],
 )
-def test_the_number_of_workers_is_the_one_that_uvicorn_starts(
+def test_uvicorn_starts_the_configured_number_of_workers(
     flags: list[str], variable: str | None, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
@@ -31,7 +31,7 @@ def test_the_number_of_workers_is_the_one_that_uvicorn_starts(
     assert workers([*FLAGS, APP, *flags]) == number
 
 
-def test_several_workers_share_a_new_folder_and_one_worker_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_workers_share_a_metrics_folder_and_a_single_worker_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(FOLDER, "/of/an/earlier/start")
     with shared_folder(1):
         assert FOLDER not in os.environ

@@ -1,4 +1,4 @@
-"""Settings: every one has a default, an address follows from a port, and a bad value is named."""
+"""Settings: defaults, addresses derived from ports, and invalid values."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from dosel.settings import Settings
 pytestmark = pytest.mark.usefixtures("bare_environment")
 
 
-def test_an_empty_environment_gives_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_defaults_point_to_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     settings = Settings.load()
     assert settings.home == tmp_path / ".dosel"
@@ -26,7 +26,7 @@ def test_an_empty_environment_gives_this_machine(tmp_path: Path, monkeypatch: py
     ("port", "address"),
     [("MLFLOW_PORT", "tracking_uri"), ("DATA_API_PORT", "data_api_url"), ("API_PORT", "api_url")],
 )
-def test_an_address_follows_its_port(port: str, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_follows_from_its_port(port: str, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(port, "1234")
     assert getattr(Settings.load(), address) == "http://127.0.0.1:1234"
 
@@ -40,14 +40,12 @@ def test_an_address_follows_its_port(port: str, address: str, monkeypatch: pytes
         ("DOSEL_API_URL", "api_url", "http://api:8989"),
     ],
 )
-def test_an_address_that_is_given_is_kept(
-    variable: str, field: str, value: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_explicit_address_is_kept(variable: str, field: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(variable, value)
     assert getattr(Settings.load(), field) == value
 
 
-def test_the_warehouse_lies_in_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_warehouse_is_in_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOSEL_HOME", str(tmp_path / "mine"))
     assert Settings.load().warehouse_url == f"sqlite:///{tmp_path / 'mine' / 'warehouse.db'}"
 
@@ -68,13 +66,15 @@ def test_the_warehouse_lies_in_the_home(tmp_path: Path, monkeypatch: pytest.Monk
         ("DOSEL_JOBS", "all"),
     ],
 )
-def test_a_bad_value_is_named_and_shown(variable: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_value_is_reported_with_its_variable(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(variable, value)
     with pytest.raises(SettingsError, match=rf"{variable}: .*\(got '{value}'\)"):
         Settings.load()
 
 
-def test_all_bad_values_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_invalid_values_are_reported_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_PORT", "0")
     monkeypatch.setenv("DATA_API_GROUP", "11")
     with pytest.raises(SettingsError, match=r"MLFLOW_PORT.*; DATA_API_GROUP"):
@@ -82,7 +82,7 @@ def test_all_bad_values_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_only_the_documented_names_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """HOME, say, is not our home: `dosel forget` removes folders there."""
+    """The variable HOME must not become dosel's home, in which `dosel forget` removes folders."""
     monkeypatch.chdir(tmp_path)
     before = Settings.load()
     monkeypatch.setenv("HOME", str(tmp_path / "a-person"))
@@ -98,7 +98,7 @@ def test_fields_can_be_given_by_name(tmp_path: Path) -> None:
     assert (settings.home, settings.seed) == (tmp_path, 7)
 
 
-def test_settings_do_not_change() -> None:
+def test_settings_are_immutable() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Settings.load().seed = 1  # type: ignore[misc]
 
@@ -114,12 +114,12 @@ ANA, BEN = "a" * 16, "b" * 16
     ("written", "read"),
     [("", {}), (f"ana:{ANA}", {ANA: "ana"}), (f" ana:{ANA} , ben:{BEN}, ", {ANA: "ana", BEN: "ben"})],
 )
-def test_keys_have_names(written: str, read: dict[str, str], bare_environment: None) -> None:
+def test_keys_are_parsed_with_their_names(written: str, read: dict[str, str], bare_environment: None) -> None:
     assert Settings(promote_keys=written).promote_key_names == read
 
 
 @pytest.mark.parametrize("written", [ANA, f":{ANA}", "ana:short", f"ana:{ANA},ben:{ANA}"])
-def test_keys_written_otherwise_are_refused_without_being_shown(written: str, bare_environment: None) -> None:
+def test_malformed_keys_are_refused_without_being_shown(written: str, bare_environment: None) -> None:
     with pytest.raises(SettingsError, match="DOSEL_PROMOTE_KEYS") as refusal:
         _ = Settings(promote_keys=written).promote_key_names
     assert ANA not in str(refusal.value)

@@ -1,4 +1,4 @@
-"""The set-up, which has only Python itself: what is missing is one line, what is installed is pinned."""
+"""The set-up script: one line for each obstacle, and only pinned packages."""
 
 import fcntl
 import importlib.util
@@ -32,7 +32,7 @@ DEV_LOCK = r"""uv==0.9.1 ; python_version >= '3.11' \
 
 @pytest.fixture
 def setup_venv(tmp_path: Path) -> Any:
-    """The script as a module, working in a folder of its own."""
+    """The script as a module that works in a temporary folder."""
     spec = importlib.util.spec_from_file_location("setup_venv", FILE)
     assert spec
     assert spec.loader
@@ -50,7 +50,7 @@ def setup_venv(tmp_path: Path) -> Any:
 
 @pytest.fixture
 def commands(setup_venv: Any, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The commands it would run; the one that makes the environment leaves a python there."""
+    """The commands that the script would run; the one that creates the environment leaves a python there."""
     ran: list[list[str]] = []
 
     def start(command: list[str], **_: Any) -> SimpleNamespace:
@@ -67,22 +67,24 @@ def refusal(call: Any, capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit) as raised:
         call()
     assert raised.value.code == 1
-    said = capsys.readouterr().err
-    assert said.startswith("dosel: ")
-    assert said.count("\n") == 1
-    return said
+    message = capsys.readouterr().err
+    assert message.startswith("dosel: ")
+    assert message.count("\n") == 1
+    return message
 
 
 @pytest.mark.parametrize("version", [(3, 8, 18), (3, 10, 0), (3, 14, 0), (2, 7, 18), (4, 0, 0)])
-def test_another_python_is_refused(
+def test_an_unsupported_python_is_refused(
     version: tuple[int, ...], setup_venv: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ".".join(map(str, version))
-    python = SimpleNamespace(version_info=version, executable="/a/python", version=f"{words} (main)", stderr=sys.stderr)
+    version_text = ".".join(map(str, version))
+    python = SimpleNamespace(
+        version_info=version, executable="/a/python", version=f"{version_text} (main)", stderr=sys.stderr
+    )
     monkeypatch.setattr(setup_venv, "sys", python)
-    said = refusal(setup_venv.check_python, capsys)
-    assert f"Python 3.11 to 3.13 is needed, /a/python is {words};" in said
-    assert "make PYTHON=" in said
+    message = refusal(setup_venv.check_python, capsys)
+    assert f"Python 3.11 to 3.13 is needed, /a/python is {version_text};" in message
+    assert "make PYTHON=" in message
 
 
 @pytest.mark.parametrize("version", [(3, 11, 0), (3, 12, 9), (3, 13, 99)])
@@ -94,23 +96,23 @@ def test_supported_pythons_are_accepted(
 
 
 @pytest.mark.parametrize("missing", ["ensurepip", "venv"])
-def test_a_python_without_venv_names_the_package(
+def test_a_python_without_venv_is_refused_with_the_package_to_install(
     missing: str, setup_venv: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
-    said = refusal(setup_venv.check_python, capsys)
-    assert f"python{sys.version_info.major}.{sys.version_info.minor}-venv" in said
+    message = refusal(setup_venv.check_python, capsys)
+    assert f"python{sys.version_info.major}.{sys.version_info.minor}-venv" in message
 
 
-def test_a_full_disk_ends_the_setup_with_the_space_needed(
+def test_a_full_disk_is_refused_with_the_space_needed(
     setup_venv: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2.9e9))
-    said = refusal(setup_venv.check_disk, capsys)
-    assert f"2.9 GB are left on the disk of {setup_venv.ROOT}, 3 GB are needed" in said
+    message = refusal(setup_venv.check_disk, capsys)
+    assert f"2.9 GB are left on the disk of {setup_venv.ROOT}, 3 GB are needed" in message
 
 
-def test_a_pin_comes_with_all_its_hashes_and_nothing_else(setup_venv: ModuleType) -> None:
+def test_a_pin_has_all_its_hashes_and_nothing_else(setup_venv: ModuleType) -> None:
     assert setup_venv.pinned("uv").splitlines() == [
         r"uv==0.9.1 ; python_version >= '3.11' \ ".strip(),
         r"    --hash=sha256:bb \ ".rstrip(),
@@ -131,14 +133,14 @@ def test_the_real_locks_pin_the_installer(setup_venv: Any) -> None:
     assert all(line.strip().startswith("--hash=sha256:") for line in hashes)
 
 
-def test_everything_is_installed_by_hash_and_only_once(setup_venv: Any, commands: list[list[str]]) -> None:
+def test_packages_are_installed_by_hash_and_only_once(setup_venv: Any, commands: list[list[str]]) -> None:
     setup_venv.main()
-    made, installer, locks, ours = (" ".join(command) for command in commands)
+    made, installer, locks, project = (" ".join(command) for command in commands)
     assert "-m venv" in made
     assert "--require-hashes" in installer
     assert "--require-hashes" in locks
     assert locks.endswith(" ".join(map(str, setup_venv.LOCKS)))
-    assert "--no-deps" in ours
+    assert "--no-deps" in project
     commands.clear()
     setup_venv.main()
     assert commands == []
@@ -147,7 +149,9 @@ def test_everything_is_installed_by_hash_and_only_once(setup_venv: Any, commands
 @pytest.mark.parametrize(
     "changed", ["requirements.lock", "requirements-dev.lock", "pyproject.toml", ".venv/.made-from"]
 )
-def test_a_change_is_a_reason_to_install_again(changed: str, setup_venv: Any, commands: list[list[str]]) -> None:
+def test_a_changed_lock_project_file_or_stamp_installs_again(
+    changed: str, setup_venv: Any, commands: list[list[str]]
+) -> None:
     setup_venv.main()
     commands.clear()
     with (setup_venv.ROOT / changed).open("a") as file:
@@ -156,7 +160,7 @@ def test_a_change_is_a_reason_to_install_again(changed: str, setup_venv: Any, co
     assert len(commands) == 4
 
 
-def test_an_environment_whose_python_is_gone_is_made_again(setup_venv: Any, commands: list[list[str]]) -> None:
+def test_an_environment_without_its_python_is_created_again(setup_venv: Any, commands: list[list[str]]) -> None:
     setup_venv.main()
     commands.clear()
     setup_venv.python().unlink()
@@ -164,7 +168,7 @@ def test_an_environment_whose_python_is_gone_is_made_again(setup_venv: Any, comm
     assert len(commands) == 4
 
 
-def test_an_installation_that_failed_is_not_taken_for_done(
+def test_a_failed_installation_is_not_marked_as_done(
     setup_venv: Any, commands: list[list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     succeed = setup_venv.subprocess.Popen
@@ -179,7 +183,7 @@ def test_an_installation_that_failed_is_not_taken_for_done(
     assert not setup_venv.STAMP.exists()
 
 
-def test_caches_are_in_the_project_unless_the_caller_sets_a_folder(
+def test_caches_are_in_the_project_unless_the_caller_sets_another_folder(
     setup_venv: Any, commands: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("UV_CACHE_DIR", "/mine")
@@ -199,26 +203,26 @@ def test_caches_are_in_the_project_unless_the_caller_sets_a_folder(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_setup_prints_one_line_and_stops_its_processes(number: int, tmp_path: Path) -> None:
-    """The script in a folder of its own, with a first command that never ends."""
+    """The script runs in a temporary folder with a first command that never ends."""
     (tmp_path / "scripts").mkdir()
     script = tmp_path / "scripts" / "setup_venv.py"
-    # What it runs first; here it tells its number and stays.
+    # The first command writes its process id and waits.
     endless = "import os, pathlib, signal; pathlib.Path('child').write_text(str(os.getpid())); signal.pause()"
     script.write_text(FILE.read_text().replace('"-m", "venv", "--clear"', f'"-c", {endless!r}'))
     for name in ("requirements.lock", "requirements-dev.lock", "pyproject.toml"):
         (tmp_path / name).write_text(LOCK)
     running = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.PIPE, text=True)
-    told = tmp_path / "child"
-    while not (told.exists() and told.read_text()):
+    child = tmp_path / "child"
+    while not (child.exists() and child.read_text()):
         assert running.poll() is None
     running.send_signal(number)
-    _, said = running.communicate(timeout=30)
+    _, message = running.communicate(timeout=30)
     assert running.returncode == 1
-    assert said == "dosel: set-up was interrupted; the next start repeats it\n"
-    assert not psutil.pid_exists(int(told.read_text()))
+    assert message == "dosel: set-up was interrupted; the next start repeats it\n"
+    assert not psutil.pid_exists(int(child.read_text()))
 
 
-def test_of_two_at_once_one_sets_up_and_the_other_waits(
+def test_a_second_setup_waits_for_the_first(
     setup_venv: Any, commands: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     printed: Queue[str] = Queue()

@@ -1,4 +1,4 @@
-"""Sampling, the canary's draw, the limits and the queue of shadowing."""
+"""Shadow serving: sampling, the canary's share, latency limits and the queue."""
 
 import threading
 import time
@@ -44,10 +44,10 @@ def canary(share: float, feature: str, number: int = 1) -> Canary:
     return made
 
 
-# Which rows.
+# Sampling.
 
 
-def test_a_sample_is_the_declared_share_of_rows_and_the_same_in_each_worker() -> None:
+def test_every_worker_samples_the_same_declared_share_of_rows() -> None:
     names = [f"0123456789ab-{i:x}" for i in range(4_000)]
     first, second = (Plan(1, 0.25, (shadow(),)) for _ in range(2))
     drawn = [first.samples(1, name, 1) for name in names]
@@ -57,13 +57,13 @@ def test_a_sample_is_the_declared_share_of_rows_and_the_same_in_each_worker() ->
     assert 0.22 < sum(of_bulk) / len(of_bulk) < 0.28
 
 
-def test_answers_of_another_version_than_the_champion_are_not_sampled() -> None:
+def test_only_answers_of_the_champion_are_sampled() -> None:
     assert Plan(1, 1.0, (shadow(),)).samples(1, "a", 1)
     assert not Plan(1, 1.0, (shadow(),)).samples(2, "a", 1)
 
 
 @pytest.mark.parametrize("feature", [NUMBER.name, CATEGORY.name])
-def test_a_canary_draws_by_the_value_of_its_feature_only(feature: str) -> None:
+def test_a_canary_chooses_rows_by_the_value_of_its_feature_only(feature: str) -> None:
     made = canary(0.3, feature)
     drawn = []
     for value in range(2_000):
@@ -78,7 +78,7 @@ def test_a_canary_draws_by_the_value_of_its_feature_only(feature: str) -> None:
     assert 0.05 < sum(a and b for a, b in zip(drawn, again, strict=True)) / len(drawn) < 0.14
 
 
-def test_a_row_without_the_value_stays_with_the_champion_and_equal_numbers_are_one_value() -> None:
+def test_a_canary_takes_no_row_without_its_feature_and_treats_equal_numbers_alike() -> None:
     by_number, by_category = canary(0.999, NUMBER.name), canary(0.999, CATEGORY.name)
     assert by_number.takes([1.0], [0])
     assert not by_number.takes([float("nan")], [0])
@@ -95,7 +95,7 @@ def test_only_a_challenger_is_a_canary() -> None:
     assert Canary.of(COVERTYPE, Declared(), shadow()) is None
 
 
-def test_a_canary_leaves_the_rows_of_a_new_champion_alone() -> None:
+def test_a_canary_takes_no_rows_of_a_new_champion() -> None:
     plan = Plan(1, 1.0, (shadow(),), canary(0.999, NUMBER.name))
     assert plan.answer(model(1), [1.0], [0])[0].version.version == 2
     assert plan.answer(model(3), [1.0], [0])[0].version.version == 3
@@ -118,7 +118,7 @@ def test_a_version_may_take_ten_times_as_long_as_a_slow_champion() -> None:
     assert any(limit.add(101.0, 10.0) for _ in range(SLOW + 1))
 
 
-def test_slow_answers_that_are_long_ago_do_not_count() -> None:
+def test_old_slow_answers_do_not_count() -> None:
     limit = LatencyLimit()
     for _ in range(3):
         assert not any(limit.add(FLOOR_MS + 1) for _ in range(SLOW))
@@ -126,7 +126,7 @@ def test_slow_answers_that_are_long_ago_do_not_count() -> None:
 
 
 @pytest.mark.parametrize("spins", [True, False])
-def test_a_thread_that_always_runs_is_busy_and_a_waiting_one_is_not(spins: bool) -> None:
+def test_a_running_thread_is_busy_and_a_waiting_one_is_not(spins: bool) -> None:
     ended = threading.Event()
 
     def run() -> None:
@@ -166,7 +166,7 @@ def store() -> Store:
 
 @pytest.fixture
 def answers(store: Store) -> ShadowAnswers:
-    """With no thread: the test does its work."""
+    """A queue without a thread: the test calls its work."""
     opened: Any = store
     return ShadowAnswers(0.25, lambda: opened)
 
@@ -175,7 +175,7 @@ def slot(*running: RunningShadow, sample: float = 1.0) -> ShadowSlot:
     return ShadowSlot(COVERTYPE, Plan(1, sample, running))
 
 
-def test_each_shadow_answers_a_row_of_the_champion(answers: ShadowAnswers, store: Store) -> None:
+def test_each_shadow_answers_the_champions_row(answers: ShadowAnswers, store: Store) -> None:
     mine = slot(shadow(1), shadow(2, role="control"))
     answers.offer(mine, entry("a"), 0.5)
     answers.offer(mine, entry("b", version=9), 0.5)
@@ -192,7 +192,7 @@ def test_a_full_queue_drops_further_rows(answers: ShadowAnswers, monkeypatch: py
     assert (answers.waiting, mine.dropped) == (2, 2)
 
 
-def test_rows_that_wait_are_dropped_while_requests_need_the_processor(answers: ShadowAnswers, store: Store) -> None:
+def test_waiting_rows_are_dropped_while_requests_need_the_processor(answers: ShadowAnswers, store: Store) -> None:
     mine, busy = slot(shadow()), True
     requests: Any = SimpleNamespace(is_busy=lambda: busy)
     answers._requests = requests
@@ -206,7 +206,7 @@ def test_rows_that_wait_are_dropped_while_requests_need_the_processor(answers: S
     assert [a.request_id for a in store.kept] == ["b"]
 
 
-def test_the_thread_pauses_so_long_that_it_keeps_to_its_share(answers: ShadowAnswers) -> None:
+def test_the_thread_pauses_to_stay_within_its_share_of_the_processor(answers: ShadowAnswers) -> None:
     mine = slot(shadow())
     for i in range(shadow_answers.CHUNK):
         answers.offer(mine, entry(str(i)), None)
@@ -224,7 +224,7 @@ def test_rows_of_a_shadow_that_has_ended_are_not_answered(answers: ShadowAnswers
     assert (store.kept, mine.dropped) == ([], 0)
 
 
-def test_answers_wait_while_the_data_store_is_away(answers: ShadowAnswers, store: Store) -> None:
+def test_answers_wait_while_the_data_store_is_down(answers: ShadowAnswers, store: Store) -> None:
     mine, store.is_away = slot(shadow()), True
     answers.offer(mine, entry("a"), None)
     answers._work()
@@ -234,7 +234,7 @@ def test_answers_wait_while_the_data_store_is_away(answers: ShadowAnswers, store
     assert [a.request_id for a in store.kept] == ["a"]
 
 
-def test_a_version_with_a_fault_answers_no_more(answers: ShadowAnswers, store: Store) -> None:
+def test_a_version_that_fails_stops_answering(answers: ShadowAnswers, store: Store) -> None:
     faulty = shadow()
     broken: Any = SimpleNamespace(version=faulty.loaded.version, predictor=SimpleNamespace(one=lambda *_: 1 / 0))
     faulty.loaded = broken

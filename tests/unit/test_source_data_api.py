@@ -1,4 +1,4 @@
-"""The client of the outside data API: what it takes for a batch, for the end, for a fault, and how often it asks."""
+"""The client of the data API: batches, the end of the data, errors and retries."""
 
 import gzip
 import json
@@ -21,8 +21,8 @@ BATCH: dict[str, Any] = {"group_number": 6, "batch_number": 2, "data": ROWS}
 URL = "http://data.test/data"
 
 
-class Outside:
-    """A data API that gives the answers it was made with, the last one over and over."""
+class FakeDataApi:
+    """A data API that sends the given responses in order, and then repeats the last one."""
 
     def __init__(self, *answers: httpx.Response | Exception) -> None:
         self.answers = answers
@@ -33,7 +33,7 @@ class Outside:
         answer = self.answers[min(len(self.requests), len(self.answers)) - 1]
         if isinstance(answer, Exception):
             raise answer
-        # As it would come over a wire: not yet read.
+        # A response from a socket has not been read yet.
         return httpx.Response(answer.status_code, headers=answer.headers, stream=answer.stream)
 
     def next_batch(self, coding: str = "uci") -> Batch | None:
@@ -42,7 +42,7 @@ class Outside:
 
 @pytest.fixture(autouse=True)
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Seconds waited between tries; nobody really waits."""
+    """Seconds of each wait between attempts; the tests do not really wait."""
     waited: list[float] = []
     monkeypatch.setattr("tenacity.nap.time", SimpleNamespace(sleep=waited.append))
     return waited
@@ -61,13 +61,13 @@ def refusal(status: int, detail: Any) -> httpx.Response:
 
 
 def test_a_batch_is_named_by_group_epoch_and_number() -> None:
-    outside = Outside(httpx.Response(200, json=BATCH, headers={"X-Epoch": "e7"}))
+    outside = FakeDataApi(httpx.Response(200, json=BATCH, headers={"X-Epoch": "e7"}))
     assert outside.next_batch("course") == Batch(URL, "group 6", "e7", 2, ROWS, "course")
     assert [str(request.url) for request in outside.requests] == [f"{URL}?group_number=6"]
 
 
 def test_a_source_without_an_epoch_gives_an_empty_epoch() -> None:
-    batch = Outside(ok()).next_batch()
+    batch = FakeDataApi(ok()).next_batch()
     assert batch is not None
     assert batch.epoch == ""
 
@@ -79,7 +79,7 @@ def test_a_source_without_an_epoch_gives_an_empty_epoch() -> None:
         refusal(400, "Ya se recolectó toda la información mínima necesaria"),
         refusal(400, "Ya se recolecto toda la informacion minima necesaria"),
         refusal(400, "YA SE RECOLECTÓ TODA LA INFORMACIÓN MÍNIMA NECESARIA"),
-        # The same words with the accents as characters of their own.
+        # The same text with decomposed accents.
         refusal(400, "Ya se recolecto\u0301 toda la informacio\u0301n minima necesaria"),
         ok(data=[]),
         ok(data=[], batch_number=10),
@@ -94,14 +94,14 @@ def test_a_source_without_an_epoch_gives_an_empty_epoch() -> None:
         "no rows after the tenth",
     ],
 )
-def test_every_answer_for_the_end_of_the_data_is_understood(answer: httpx.Response, waits: list[float]) -> None:
-    outside = Outside(answer)
+def test_every_form_of_the_end_of_the_data_is_recognised(answer: httpx.Response, waits: list[float]) -> None:
+    outside = FakeDataApi(answer)
     assert outside.next_batch() is None
     assert (len(outside.requests), waits) == (1, [])
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "message"),
     [
         (refusal(400, "Número de grupo inválido"), "refused group 6: 400 .*grupo inválido"),
         (refusal(400, "no"), "refused group 6: 400"),
@@ -123,9 +123,9 @@ def test_every_answer_for_the_end_of_the_data_is_understood(answer: httpx.Respon
         (ok(batch_number=None), "batch_number None; expected 1 or more"),
     ],
 )
-def test_a_permanent_failure_is_not_retried(answer: httpx.Response, told: str, waits: list[float]) -> None:
-    outside = Outside(answer)
-    with pytest.raises(SourceError, match=told) as raised:
+def test_a_permanent_failure_is_not_retried(answer: httpx.Response, message: str, waits: list[float]) -> None:
+    outside = FakeDataApi(answer)
+    with pytest.raises(SourceError, match=message) as raised:
         outside.next_batch()
     assert not isinstance(raised.value, SourceUnavailable)
     assert URL in str(raised.value)
@@ -133,7 +133,7 @@ def test_a_permanent_failure_is_not_retried(answer: httpx.Response, told: str, w
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "message"),
     [
         (httpx.Response(500, text="Internal Server Error"), "answered 500"),
         (httpx.Response(503, json=BATCH), "answered 503"),
@@ -146,24 +146,24 @@ def test_a_permanent_failure_is_not_retried(answer: httpx.Response, told: str, w
         (httpx.DecodingError("no gzip"), "cannot be reached"),
     ],
 )
-def test_a_temporary_failure_is_retried_a_few_times(
-    answer: httpx.Response | Exception, told: str, waits: list[float]
+def test_a_temporary_failure_is_retried_a_limited_number_of_times(
+    answer: httpx.Response | Exception, message: str, waits: list[float]
 ) -> None:
-    recovering = Outside(answer, ok())
+    recovering = FakeDataApi(answer, ok())
     batch = recovering.next_batch()
     assert batch is not None
     assert batch.rows == ROWS
     waits.clear()
-    broken = Outside(answer)
-    with pytest.raises(SourceUnavailable, match=told) as raised:
+    broken = FakeDataApi(answer)
+    with pytest.raises(SourceUnavailable, match=message) as raised:
         broken.next_batch()
     assert URL in str(raised.value)
     assert (len(broken.requests), len(waits)) == (data_api.ATTEMPTS, data_api.ATTEMPTS - 1)
 
 
-def test_the_waits_double_and_jitter(waits: list[float]) -> None:
+def test_waits_between_attempts_double_with_jitter(waits: list[float]) -> None:
     with pytest.raises(SourceUnavailable):
-        Outside(httpx.Response(500)).next_batch()
+        FakeDataApi(httpx.Response(500)).next_batch()
     assert [0.75 <= wait / base <= 1.25 for wait, base in zip(waits, (0.5, 1, 2), strict=True)] == [True] * 3
 
 
@@ -171,19 +171,19 @@ def test_the_waits_double_and_jitter(waits: list[float]) -> None:
     ("asked", "waited"),
     [("7", 7.0), ("0", 0.0), ("-5", 0.0), ("86400", data_api.MAX_WAIT_SECONDS), ("inf", data_api.MAX_WAIT_SECONDS)],
 )
-def test_a_source_may_say_when_to_come_again(asked: str, waited: float, waits: list[float]) -> None:
+def test_the_retry_after_header_sets_the_wait(asked: str, waited: float, waits: list[float]) -> None:
     busy = httpx.Response(503, headers={"Retry-After": asked})
-    assert Outside(busy, ok()).next_batch() is not None
+    assert FakeDataApi(busy, ok()).next_batch() is not None
     assert waits == [waited]
 
 
 @pytest.mark.parametrize("asked", ["Wed, 21 Oct 2026 07:28:00 GMT", "soon", "nan", ""])
 def test_an_invalid_retry_after_gets_the_default_wait(asked: str, waits: list[float]) -> None:
-    assert Outside(httpx.Response(503, headers={"Retry-After": asked}), ok()).next_batch() is not None
+    assert FakeDataApi(httpx.Response(503, headers={"Retry-After": asked}), ok()).next_batch() is not None
     assert 0 < waits[0] < 1
 
 
-def test_an_answer_without_end_is_left_unread(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_stops_at_the_size_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data_api, "MAX_ANSWER_BYTES", 1000)
     sent = 0
 
@@ -193,21 +193,21 @@ def test_an_answer_without_end_is_left_unread(monkeypatch: pytest.MonkeyPatch) -
             sent += 100
             yield b"1" * 100
 
-    outside = Outside(httpx.Response(200, content=endless()))
+    outside = FakeDataApi(httpx.Response(200, content=endless()))
     with pytest.raises(SourceError, match="more than 1000 bytes"):
         outside.next_batch()
     assert (len(outside.requests), sent) == (1, 1100)
 
 
-def test_the_size_is_that_of_the_unpacked_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_size_limit_applies_to_the_decompressed_response(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data_api, "MAX_ANSWER_BYTES", 1000)
     packed = encoded(gzip.compress(b" " * 2000), "gzip")
     with pytest.raises(SourceError, match="more than 1000 bytes"):
-        Outside(packed).next_batch()
+        FakeDataApi(packed).next_batch()
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    ("answer", "message"),
     [
         (httpx.Response(200, content=b"[" * 100_000), "100,000 lists in 100,000 bytes, too many for rows of 3 columns"),
         (httpx.Response(200, json=BATCH | {"data": [[]] * 50_000}), "too many for rows"),
@@ -217,16 +217,18 @@ def test_the_size_is_that_of_the_unpacked_answer(monkeypatch: pytest.MonkeyPatch
     ],
     ids=["nested lists", "empty rows", "nested gzip", "another encoding", "a redirect"],
 )
-def test_an_answer_that_would_cost_more_than_its_bytes_is_refused_unread(answer: httpx.Response, words: str) -> None:
-    outside = Outside(answer)
-    with pytest.raises(SourceError, match=words):
+def test_a_response_that_needs_more_memory_than_its_bytes_is_refused_without_parsing(
+    answer: httpx.Response, message: str
+) -> None:
+    outside = FakeDataApi(answer)
+    with pytest.raises(SourceError, match=message):
         outside.next_batch()
     assert outside.requests[0].headers["accept-encoding"] == "identity"
     assert len(outside.requests) == 1
 
 
-def test_an_answer_that_is_compressed_all_the_same_is_read() -> None:
-    batch = Outside(encoded(gzip.compress(json.dumps(BATCH).encode()), "gzip")).next_batch()
+def test_a_compressed_response_is_read() -> None:
+    batch = FakeDataApi(encoded(gzip.compress(json.dumps(BATCH).encode()), "gzip")).next_batch()
     assert batch is not None
     assert batch.rows == ROWS
 
@@ -236,7 +238,7 @@ def test_an_answer_that_is_compressed_all_the_same_is_read() -> None:
     [dripping(HEAD, b" "), dripping(b"HTTP/1.1 200 OK\r\nX-Long: ", b"x"), silent],
     ids=["body drips", "headers drip", "silence"],
 )
-def test_the_deadline_is_for_the_whole_answer(talk: Talk) -> None:
+def test_the_deadline_applies_to_the_whole_response(talk: Talk) -> None:
     with server(talk) as (url, served):
         with pytest.raises(SourceUnavailable, match=r"did not finish its answer in 0\.2 s"):
             DataApi(url, 6, "uci", timeout=0.2, columns=3).next_batch()
@@ -251,7 +253,7 @@ def cut(peer: socket.socket, done: Event) -> None:
     peer.sendall(HEAD + json.dumps(BATCH).encode())
 
 
-def test_a_connection_cut_in_the_body_is_no_batch() -> None:
+def test_a_connection_closed_within_the_body_gives_no_batch() -> None:
     with server(cut) as (url, served):
         with pytest.raises(SourceUnavailable, match="RemoteProtocolError"):
             DataApi(url, 6, "uci", timeout=5, columns=3).next_batch()

@@ -1,4 +1,4 @@
-"""Rows as columns of text: the fast way and the slow one give the same."""
+"""Rows as columns of text: the fast reader and the slow one agree."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def columns(rows: Rows) -> list[list[Any]]:
 
 
 @given(st.lists(st.lists(st.text(alphabet=st.characters(exclude_categories=())), min_size=2, max_size=2)))
-def test_both_ways_give_the_same(rows: Rows) -> None:
+def test_the_fast_and_the_slow_reader_agree(rows: Rows) -> None:
     fast = _read_as_lines(rows, COLUMNS)
     slow = _taken_apart(rows, COLUMNS)
     if fast is not None:
@@ -33,7 +33,7 @@ def test_both_ways_give_the_same(rows: Rows) -> None:
 @pytest.mark.parametrize(
     "value", ["1", "", " ", "NA", "null", '"', '"a"', "'", "\\", "\\N", ",", "é🌲", "x" * 2000], ids=repr
 )
-def test_plain_text_goes_the_fast_way(value: str) -> None:
+def test_plain_text_is_read_by_the_fast_reader(value: str) -> None:
     fast = _read_as_lines([["1", value], [value, "2"]], COLUMNS)
     assert fast is not None
     assert fast.to_pydict() == {"a": ["1", value], "b": [value, "2"]}

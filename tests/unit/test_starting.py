@@ -1,4 +1,4 @@
-"""What stands in the way of a start is said before anything is started."""
+"""Obstacles to a start are reported before any service is started."""
 
 import os
 from dataclasses import replace
@@ -20,7 +20,7 @@ from dosel.usecases.penguins import PENGUINS
 from dosel.warehouse.batches import BatchStore
 
 
-def test_a_use_case_that_the_running_platform_does_not_know(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_use_case_is_refused_while_the_platform_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     new, *known = ALL
     monkeypatch.setattr(Processes, "leader", lambda *_: object())
     monkeypatch.setattr(Client, "use_cases", lambda _: [{"name": use_case.name} for use_case in known])
@@ -32,7 +32,7 @@ def platform(tmp_path: Path) -> Platform:
     return Platform(Settings(home=tmp_path), {}, Console(soft_wrap=True))
 
 
-def test_a_refused_declaration_is_named_before_the_start(
+def test_an_invalid_declaration_is_named_before_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(up, "REFUSED", (RefusedFile("wine.py", ("folds: 1 is too few", "name: ''")),))
@@ -44,7 +44,7 @@ def test_a_refused_declaration_is_named_before_the_start(
     )
 
 
-def test_tables_that_do_not_fit_their_declaration_stop_the_start(
+def test_tables_that_differ_from_their_declaration_stop_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = Settings(home=tmp_path)
@@ -55,7 +55,7 @@ def test_tables_that_do_not_fit_their_declaration_stop_the_start(
         platform(tmp_path).up(detach=True)
 
 
-def test_one_process_at_a_time_starts_a_platform(tmp_path: Path) -> None:
+def test_only_one_process_at_a_time_starts_a_platform(tmp_path: Path) -> None:
     home = Home(tmp_path)
     said = rf"another process \({os.getpid()}\) is starting.*wait.*`make down`"
     with home.starting(), pytest.raises(StartupError, match=said):

@@ -1,4 +1,4 @@
-"""A strategy changes what a search costs, never a score."""
+"""Search strategies change the cost of a search and never a score."""
 
 import multiprocessing
 import threading
@@ -47,7 +47,7 @@ def searched(
 
 @pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
 @pytest.mark.parametrize("forest", [RandomForestClassifier, ExtraTreesClassifier])
-def test_nine_forests_give_the_scores_of_all_27_candidates(forest: type[Any], sparse: bool) -> None:
+def test_fitting_nine_forests_gives_the_scores_of_all_27_candidates(forest: type[Any], sparse: bool) -> None:
     model = pipeline(forest(random_state=7), sparse)
     reference = searched(model_selection.GridSearchCV, model, GRID)
     fits: list[int] = []
@@ -72,7 +72,7 @@ def test_nine_forests_give_the_scores_of_all_27_candidates(forest: type[Any], sp
     np.testing.assert_array_equal(ours.predict_proba(X), reference.predict_proba(X))
 
 
-def test_the_fit_time_of_a_forests_beginning_is_absent() -> None:
+def test_candidates_from_a_prefix_of_a_forest_have_no_fit_time() -> None:
     seen: list[ScoredCandidate] = []
     ours = searched(
         GridSearchCV, pipeline(RandomForestClassifier(random_state=7)), GRID, "forest_prefixes", seen.append
@@ -85,7 +85,7 @@ def test_the_fit_time_of_a_forests_beginning_is_absent() -> None:
 
 
 def test_the_callback_gets_candidates_group_by_group() -> None:
-    """The order is that of the groups: the number of trees is not the grid's last name here."""
+    """Candidates arrive in the order of the groups, since the number of trees is not the grid's last parameter."""
     grid = {"classifier__n_estimators": [3, 8], "classifier__warm_start": [False], "classifier__max_depth": [2, 4]}
     grid["classifier__verbose"] = [0, 0]
     seen: list[ScoredCandidate] = []
@@ -112,11 +112,11 @@ def test_the_callback_gets_candidates_group_by_group() -> None:
     ],
     ids=["no forest", "no seed", "a generator", "no seed in the grid", "warm start", "out of bag", "no trees"],
 )
-def test_models_other_than_seeded_forests_are_fitted_one_by_one(model: Any, params: dict[str, Any]) -> None:
+def test_only_seeded_forests_share_fits(model: Any, params: dict[str, Any]) -> None:
     assert isinstance(strategy("forest_prefixes", model, [params]), Each)
 
 
-def test_other_families_get_the_shared_preprocessing_and_scikit_learns_scores() -> None:
+def test_shared_preprocessing_gives_the_scores_of_scikit_learn() -> None:
     model, grid = pipeline(KNeighborsClassifier()), {"classifier__n_neighbors": [1, 5, 9]}
     reference = searched(model_selection.GridSearchCV, model, grid)
     fitted: list[int] = []
@@ -135,8 +135,8 @@ def test_other_families_get_the_shared_preprocessing_and_scikit_learns_scores() 
     assert np.isfinite(ours.cv_results_["mean_fit_time"]).all()
 
 
-class Meeting(KNeighborsClassifier):  # type: ignore[misc]
-    """Is scored only while another one is: alone, it waits in vain."""
+class NeedsTwoThreads(KNeighborsClassifier):  # type: ignore[misc]
+    """A classifier that predicts only while another thread predicts, so that a single thread would time out."""
 
     barrier = threading.Barrier(2)
 
@@ -145,12 +145,12 @@ class Meeting(KNeighborsClassifier):  # type: ignore[misc]
         return super().predict(X)
 
 
-def _meet() -> None:
-    searched(GridSearchCV, pipeline(Meeting()), {"classifier__n_neighbors": [1, 3, 5, 7]}, jobs=2)
+def _search_in_two_threads() -> None:
+    searched(GridSearchCV, pipeline(NeedsTwoThreads()), {"classifier__n_neighbors": [1, 3, 5, 7]}, jobs=2)
 
 
-def test_a_daemonic_process_fits_in_several_threads() -> None:
-    process = multiprocessing.get_context("fork").Process(target=_meet, daemon=True)
+def test_a_daemonic_process_searches_in_several_threads() -> None:
+    process = multiprocessing.get_context("fork").Process(target=_search_in_two_threads, daemon=True)
     process.start()
     process.join(60)
     assert process.exitcode == 0

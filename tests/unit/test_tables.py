@@ -1,4 +1,4 @@
-"""Tables with a header as sources: which column is which, what is left out, and what is refused."""
+"""Tables with a header as sources: column names, ignored columns and refused files."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_the_declared_source_of_a_use_case_gives_valid_rows(use_case: UseCase, t
     assert len(checked.refused) <= use_case.max_refused_share * len(batch.rows)
 
 
-def test_columns_are_found_by_any_of_their_names_and_put_in_order(sizes: Path) -> None:
+def test_columns_are_found_by_any_of_their_names_and_ordered_as_declared(sizes: Path) -> None:
     batch = file_table(PENGUINS, sizes).next_batch()
     assert batch
     assert batch.rows[0] == ["Torgersen", "39.1", "18.7", "181", "3750", "MALE", "Adelie"]
@@ -51,13 +51,13 @@ def test_columns_are_found_by_any_of_their_names_and_put_in_order(sizes: Path) -
     assert checked.refused[1] == 'sex: expected one of female, male, got "."'
 
 
-def test_a_file_that_is_named_goes_before_the_package(sizes: Path, tmp_path: Path) -> None:
+def test_a_configured_file_takes_precedence_over_the_package(sizes: Path, tmp_path: Path) -> None:
     batch = source_of(PENGUINS, Settings(home=tmp_path, files=f"penguins={sizes}")).next_batch()
     assert batch
     assert len(batch.rows) == 4
 
 
-def test_a_table_is_given_once_and_other_content_is_another_batch(sizes: Path) -> None:
+def test_a_table_is_delivered_once_and_changed_content_is_a_new_epoch(sizes: Path) -> None:
     table = file_table(PENGUINS, sizes)
     first = table.next_batch()
     assert table.next_batch() is None
@@ -72,7 +72,7 @@ def test_a_table_is_given_once_and_other_content_is_another_batch(sizes: Path) -
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         (b"", "is not CSV: it is empty"),
         (SIZES.replace("sex", "gender").encode(), "one without sex: species, island"),
@@ -81,18 +81,18 @@ def test_a_table_is_given_once_and_other_content_is_another_batch(sizes: Path) -
     ],
     ids=["empty", "lacks one", "one twice", "not UTF-8"],
 )
-def test_a_file_with_other_content_is_refused(content: bytes, words: str, sizes: Path) -> None:
+def test_a_file_that_is_no_table_of_the_use_case_is_refused(content: bytes, message: str, sizes: Path) -> None:
     sizes.write_bytes(content)
-    with pytest.raises(SourceError, match=words):
+    with pytest.raises(SourceError, match=message):
         file_table(PENGUINS, sizes).next_batch()
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"nothing\.csv cannot be read"):
         file_table(PENGUINS, tmp_path / "nothing.csv").next_batch()
 
 
-def test_a_line_of_another_width_is_left_to_the_checks(sizes: Path) -> None:
+def test_a_line_with_another_number_of_columns_is_kept_for_the_checks(sizes: Path) -> None:
     sizes.write_text(SIZES + "Adelie,Dream\n")
     batch = file_table(PENGUINS, sizes).next_batch()
     assert batch
@@ -103,7 +103,7 @@ def made() -> GeneratedRows:
     return GeneratedRows(lambda: iter([EMPLOYEES.example | {"Employee ID": "e1", "burn_rate": 0.4}]), "one row, made")
 
 
-def test_the_lake_is_filled_from_the_named_file_once(tmp_path: Path) -> None:
+def test_the_lake_is_filled_once_from_the_configured_file(tmp_path: Path) -> None:
     use_case = replace(EMPLOYEES, rows=LakeRows("rows.csv", made()))
     file = tmp_path / "mine.csv"
     file.write_bytes(as_csv([EMPLOYEES.example | {"Employee ID": i, "Burn Rate": 0.1 * i} for i in range(3)]))
@@ -120,16 +120,16 @@ def test_the_lake_is_filled_from_the_named_file_once(tmp_path: Path) -> None:
     assert again.epoch == batch.epoch
 
 
-def test_without_file_and_lake_rows_are_made_which_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_file_and_lake_rows_are_generated_and_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     use_case = replace(EMPLOYEES, rows=LakeRows("rows.csv", made()))
     batch = source_of(use_case, Settings(home=tmp_path)).next_batch()
     assert batch
     assert "rows.csv does not exist and DOSEL_FILES names no file for it: one row, made" in caplog.text
-    # The identifier does not get as far as the warehouse.
+    # The identifier is not stored in the warehouse.
     assert batch.rows == [[*map(str, EMPLOYEES.example.values()), "0.4"]]
 
 
-def test_an_object_of_the_lake_is_replaced_whole(tmp_path: Path) -> None:
+def test_an_object_in_the_lake_is_replaced_atomically(tmp_path: Path) -> None:
     lake = FolderLake(tmp_path)
     assert lake.get(DATA, "a/b.csv") is None
     for content in (b"first", b"second"):

@@ -1,4 +1,4 @@
-"""Declarations: what every use case must satisfy, so that all that is derived from it can be trusted."""
+"""Declarations: the properties that every use case must have."""
 
 import re
 import subprocess
@@ -33,7 +33,7 @@ def test_a_use_case_is_found_by_its_name(use_case: UseCase) -> None:
     assert named(use_case.name) is use_case
 
 
-def test_an_unknown_name_lists_the_known() -> None:
+def test_an_unknown_use_case_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UnknownUseCase, match=r"'covertyp'.*covertype"):
         named("covertyp")
 
@@ -46,7 +46,7 @@ def test_a_setting_names_the_use_cases_that_run(names: str, expected: list[UseCa
     assert list(chosen(names)) == expected
 
 
-def test_an_unknown_use_case_among_those_that_run_is_an_error() -> None:
+def test_an_unknown_use_case_in_the_setting_is_an_error() -> None:
     with pytest.raises(UnknownUseCase, match="'iris'; there are: covertype"):
         chosen("penguins,iris")
 
@@ -58,25 +58,25 @@ def test_columns_are_distinct_and_end_with_the_target(use_case: UseCase) -> None
 
 
 @each
-def test_names_are_fit_for_tables_and_paths(use_case: UseCase) -> None:
+def test_names_are_valid_in_tables_and_paths(use_case: UseCase) -> None:
     assert re.fullmatch(r"[a-z][a-z0-9_]{0,40}", use_case.name)
     assert all(re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", column) for column in use_case.columns)
 
 
 @each
-def test_no_spelling_means_two_choices(use_case: UseCase) -> None:
+def test_no_two_choices_share_a_spelling(use_case: UseCase) -> None:
     for category in use_case.categories:
         written = [s.casefold() for choice in category.choices for s in (choice.value, *choice.aliases)]
         assert len(set(written)) == len(written) == len(category.spellings), category.name
 
 
 @each
-def test_a_choice_fits_its_column(use_case: UseCase) -> None:
+def test_each_choice_fits_into_its_database_column(use_case: UseCase) -> None:
     assert max(map(len, chain.from_iterable(c.values for c in use_case.categories)), default=0) <= 64
 
 
 @each
-def test_bounds_are_in_order_and_the_example_within(use_case: UseCase) -> None:
+def test_bounds_are_in_order_and_contain_the_example(use_case: UseCase) -> None:
     for number in use_case.numbers:
         assert number.minimum < number.maximum
     for category in use_case.categories:
@@ -85,7 +85,7 @@ def test_bounds_are_in_order_and_the_example_within(use_case: UseCase) -> None:
 
 
 @each
-def test_the_example_passes_as_a_row_of_any_class(use_case: UseCase) -> None:
+def test_the_example_is_a_valid_row_of_any_class(use_case: UseCase) -> None:
     target = use_case.target
     if target.bins:
         edges = (target.bins.minimum, *target.bins.at, target.bins.maximum)
@@ -98,13 +98,13 @@ def test_the_example_passes_as_a_row_of_any_class(use_case: UseCase) -> None:
 
 
 @each
-def test_every_class_is_called_differently(use_case: UseCase) -> None:
+def test_class_labels_are_distinct(use_case: UseCase) -> None:
     labels = use_case.target.labels
     assert len(set(labels.values())) == len(labels) >= 2
 
 
 @each
-def test_every_candidate_can_be_built_and_heeds_the_seed(use_case: UseCase) -> None:
+def test_every_candidate_can_be_built_with_the_seed(use_case: UseCase) -> None:
     assert use_case.families
     for candidate in use_case.families:
         seeds = {name: v for name, v in candidate.build(11).get_params().items() if name.endswith("random_state")}
@@ -140,14 +140,14 @@ SLOPE = Number("Slope", "Slope", "°", 0, 90, 17, "")
 SHARE = Number("Share", "Share", "", -0.5, 0.5, 0, "", integer=False)
 
 
-def test_expectations_are_in_words() -> None:
+def test_features_describe_their_expected_values() -> None:
     assert SLOPE.describe_expected() == "a whole number from 0 to 90 °"
     assert SHARE.describe_expected() == "a number from -0.5 to 0.5"
     assert COVERTYPE.categories[0].describe_expected() == "one of Rawah, Neota, Commanche, Cache"
 
 
 def test_declarations_import_nothing_heavy() -> None:
-    """Airflow reads them each time it parses its DAGs."""
+    """Airflow imports the declarations each time it parses its DAGs."""
     heavy = "{'numpy', 'pandas', 'sklearn', 'mlflow', 'sqlalchemy', 'httpx', 'pydantic'}"
     code = f"import sys, dosel.usecases; print(sorted({heavy} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -155,16 +155,16 @@ def test_declarations_import_nothing_heavy() -> None:
 
 
 @each
-def test_families_have_names_that_can_be_aliases(use_case: UseCase) -> None:
+def test_family_names_are_valid_aliases(use_case: UseCase) -> None:
     names = [family.name for family in use_case.families]
     assert len(set(names)) == len(names) >= 2
-    # Reserved by MLflow, taken by the ledger's projection, or what the model itself is called.
+    # These aliases are reserved by MLflow, set by the projection, or equal to the model's name.
     assert not {"latest", "production", "previous", use_case.model_name} & set(names)
     assert all(re.fullmatch(r"[a-z][a-z_]*", name) for name in names)
 
 
 @each
-def test_no_mark_for_a_missing_value_is_an_acceptable_value(use_case: UseCase) -> None:
+def test_no_missing_mark_is_a_valid_value(use_case: UseCase) -> None:
     required = replace(use_case, features=tuple(replace(f, optional=False) for f in use_case.features))
     for mark in use_case.missing:
         _, errors = Validator(required).check_rows([dict.fromkeys(use_case.feature_names, mark)])
@@ -195,11 +195,11 @@ WORDS = Target("species", "Species", {3: "Adelie", 5: "Gentoo"}, {"shifted": 2},
         (WORDS, "4", "", None),
     ],
 )
-def test_a_target_reads_codes_words_and_ranges(target: Target, text: str, coding: str, code: int | None) -> None:
+def test_a_target_reads_codes_labels_and_bins(target: Target, text: str, coding: str, code: int | None) -> None:
     assert target.code(text, coding) == code
 
 
-def test_another_number_of_trials_touches_searches_by_trials_only() -> None:
+def test_with_trials_changes_optuna_searches_only() -> None:
     optuna = [family for u in ALL for family in u.with_trials(3).families if family.search.kind == "optuna"]
     assert {family.search.trials for family in optuna} == {3}
     assert COVERTYPE.with_trials(3) == COVERTYPE

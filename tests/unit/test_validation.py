@@ -1,4 +1,4 @@
-"""One verdict and one message for a value, whichever way it comes in."""
+"""Every reader gives the same result and the same message for a value."""
 
 import csv
 import io
@@ -112,7 +112,7 @@ SHARE = "expected a number from -0.5 to 0.5 or nothing"
 AREAS = "expected one of Rawah, C7"
 
 VALUES: list[tuple[str, Any, Any]] = [
-    # A field, a value, and what it means, or the message.
+    # A field, a value, and its parsed value or the error message.
     ("slope", 0, 0.0),
     ("slope", 90, 90.0),
     ("slope", 17.0, 17.0),
@@ -174,7 +174,7 @@ def test_a_value_gets_the_same_result_from_every_reader(
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_all_errors_of_a_row_are_named_in_the_order_of_the_features(way: str, tmp_path: Path) -> None:
+def test_all_errors_of_a_row_are_in_the_order_of_the_features(way: str, tmp_path: Path) -> None:
     _, message = WAYS[way]({"slope": 91, "share": 1, "area": "?", "side": "?"}, tmp_path)
     assert [part.partition(":")[0] for part in message.split("; ")] == list(NAMES)[: len(message.split("; "))]
     assert message.startswith(f"slope: {WHOLE}, got 91; share: {SHARE}, got 1")
@@ -190,14 +190,16 @@ def test_all_errors_of_a_row_are_named_in_the_order_of_the_features(way: str, tm
         ({}, f"slope: {WHOLE}, got nothing"),
     ],
 )
-def test_field_names_match_like_csv_headers_and_unknown_names_are_refused(row: dict[str, Any], message: str) -> None:
+def test_json_field_names_match_like_csv_headers_and_unknown_names_are_refused(
+    row: dict[str, Any], message: str
+) -> None:
     row = {"area": "Rawah"} | row
     _, errors = Validator(USE_CASE).check_rows([row])
     assert "; ".join(error.message for error in errors.get(0, [])) == message
 
 
 @pytest.mark.parametrize("row", [None, 1, "row", [], [1], {f"f{i}": 1 for i in range(200)}], ids=lambda r: str(r)[:9])
-def test_a_value_that_is_not_a_row_gets_one_error(row: Any) -> None:
+def test_a_value_that_is_no_row_gets_one_error(row: Any) -> None:
     [[error]] = Validator(USE_CASE).check_rows([row])[1].values()
     assert error.field is None
     assert error.message.startswith("expected a JSON object with the fields slope, share, area, side, got ")
@@ -212,7 +214,7 @@ def test_the_first_hundred_invalid_rows_are_listed_with_all_their_errors() -> No
     assert errors[1].message == f"row 2: share: {SHARE}, got 9"
 
 
-def test_category_codes_do_not_grow_with_lookups() -> None:
+def test_looking_up_a_category_does_not_grow_the_codes() -> None:
     codes = CategoryCodes(AREA, frozenset())
     size = len(codes)
     for blanks in range(1000):
@@ -224,7 +226,7 @@ def test_category_codes_do_not_grow_with_lookups() -> None:
     st.one_of(st.floats().map(str), st.from_regex(r"[ +-]?[0-9.]{0,6}([eE][+-]?[0-9]{0,4})?[ dfx]?", fullmatch=True))
 )
 def test_arrow_and_the_validator_read_the_same_numbers(text: str) -> None:
-    """The validator lets Arrow read a column of plain numbers; its own grammar decides about all others."""
+    """Arrow parses columns of plain numbers; the validator's own grammar parses all others."""
     try:
         value = pa.array([text]).cast(pa.float64())[0].as_py()
     except pa.ArrowInvalid:
@@ -232,7 +234,7 @@ def test_arrow_and_the_validator_read_the_same_numbers(text: str) -> None:
     assert np.array_equal(value, as_number(text)) or not np.isfinite(value)
 
 
-def test_columns_are_equal_from_frames_tables_and_mappings() -> None:
+def test_columns_from_frames_tables_and_rows_are_equal() -> None:
     rows: list[dict[str, Any]] = [
         dict(USE_CASE.example),
         USE_CASE.example | {"share": None, "area": "C7", "side": None},
@@ -252,7 +254,7 @@ def test_columns_are_equal_from_frames_tables_and_mappings() -> None:
     assert codes_of(AREA, ["C7", "?", None]).tolist() == [1, UNKNOWN, UNKNOWN]
 
 
-def test_text_and_its_columns_get_the_same_verdict_as_rows() -> None:
+def test_columns_of_text_are_refused_as_rows_are() -> None:
     received = [[*map(str, USE_CASE.example.values())], ["91", "NA", "7", ""]]
     verdict = Validator(USE_CASE).check(as_text(received, NAMES))
     assert [(feature.name, bad.tolist()) for feature, bad in verdict.refused] == [("slope", [False, True])]

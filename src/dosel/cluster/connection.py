@@ -3,10 +3,11 @@
 Tasks are functions of what they are given and read, so a lost task is submitted again, with the same result.
 """
 
+import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, wait
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from time import monotonic
@@ -20,13 +21,14 @@ from dosel.settings import Settings
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-PATIENCE = 45.0
+PATIENCE = 40.0
 """Seconds to wait for a scheduler, or for a first worker: Dask's own restart is over by then, or does not come."""
 
 MOST_LOSSES = 5
 """Losses of the scheduler in a row, without a result in between, after which a search gives up."""
 
 CALL_SECONDS = 10.0
+CLOSE_SECONDS = 2.0
 LOOK_SECONDS = 1.0
 """Seconds without a result after which the workers are looked at."""
 
@@ -137,17 +139,17 @@ class Cluster:
         try:
             client.wait_for_workers(1, timeout=max(deadline - monotonic(), LOOK_SECONDS))
         except TimeoutError as error:
-            client.close(timeout=CALL_SECONDS)
+            client.close(timeout=CLOSE_SECONDS)
             raise _no_workers(self.address) from error
         try:
             check_workers(client, software(), CALL_SECONDS)
         except (CancelledError, OSError, TimeoutError) as error:
-            client.close(timeout=CALL_SECONDS)
+            client.close(timeout=CLOSE_SECONDS)
             raise ClusterUnavailable(
                 f"the workers of the Dask scheduler at {self.address} do not answer: {error}; try again"
             ) from error
         except ClusterError:
-            client.close(timeout=CALL_SECONDS)
+            client.close(timeout=CLOSE_SECONDS)
             raise
         return client
 
@@ -156,7 +158,7 @@ class Cluster:
         with self._lock:
             if self._client is client:
                 self._client = None
-                client.close(timeout=CALL_SECONDS)
+                client.close(timeout=CLOSE_SECONDS)
 
 
 def _round(
@@ -182,10 +184,21 @@ def _round(
                 raise _explained(future.exception(), describe(name), watch)
             if future.status != "finished":
                 raise _Lost
-        with _losses():
-            # One call for all of them.
-            results = client.gather(list(done.values())) if done else []
-        yield from zip(done, results, strict=True)
+        yield from zip(done, _gathered(client, list(done.values()), watch), strict=True)
+
+
+def _gathered(client: "Client", futures: "list[Future[Any]]", watch: "_Watch") -> list[Any]:
+    """The results of finished tasks, in one call; one that was lost with its worker is computed again meanwhile."""
+    if not futures:
+        return []
+    loop: Any = client.loop
+    # Not the blocking call, which would wait for ever for a worker.
+    results = asyncio.run_coroutine_threadsafe(client.gather(futures, asynchronous=True), loop.asyncio_loop)
+    while not wait([results], LOOK_SECONDS).done:
+        watch.look()
+    with _losses():
+        found: list[Any] = results.result()
+        return found
 
 
 @contextmanager
@@ -235,7 +248,7 @@ class _Watch:
         elif now - self._seen > PATIENCE:
             raise _no_workers(self._address)
         used = ((about.get("metrics", {}).get("memory", 0), about["memory_limit"]) for about in workers.values())
-        self._most = max(self._most, *used)
+        self._most = max([self._most, *used])
 
     def memory(self) -> str:
         """The most memory that a worker was seen to use, and its limit."""

@@ -12,7 +12,7 @@ from minio.error import MinioException
 from minio.minioadmin import MinioAdmin
 
 from dosel.errors import StartupError
-from dosel.sources.lake import DATA, PROCESSED, TRAINING_ROWS
+from dosel.sources.lake import DATA, HEADS, PROCESSED, TRAINING_ROWS
 
 CONNECT_SECONDS, ANSWER_SECONDS, TRIES = 5, 20, 5
 
@@ -29,7 +29,7 @@ class User:
 MLFLOW = User("mlflow", ("mlflows3",))
 """MLflow's server, which proxies all access to artifacts."""
 
-PIPELINE = User("pipeline", (DATA, PROCESSED, TRAINING_ROWS, "heads"))
+PIPELINE = User("pipeline", (DATA, PROCESSED, TRAINING_ROWS, HEADS))
 """The tasks in Airflow's workers."""
 
 CLUSTER = User("dask", (TRAINING_ROWS,), writes=False)

@@ -20,9 +20,7 @@ from dosel.db.tables import CHAIN
 from dosel.errors import DoselError
 from dosel.settings import Settings
 from dosel.signing import PublicKey, SigningKey, signing_key
-from dosel.sources.lake import FolderLake, Lake, open_lake
-
-BUCKET = "heads"
+from dosel.sources.lake import HEADS, FolderLake, Lake, open_lake
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +60,7 @@ class Heads:
     @classmethod
     def opened(cls, settings: Settings) -> "Heads":
         """Those of the declared folder, or of the lake."""
-        return cls.in_folder(Path(settings.heads)) if settings.heads else cls(open_lake(settings), BUCKET)
+        return cls.in_folder(Path(settings.heads)) if settings.heads else cls(open_lake(settings), HEADS)
 
     @classmethod
     def in_folder(cls, folder: Path) -> "Heads":

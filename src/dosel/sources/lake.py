@@ -16,8 +16,8 @@ from dosel.usecases import LakeRows, UseCase
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
-DATA, PROCESSED, TRAINING_ROWS = "data", "processed", "training-rows"
-"""The buckets: source files, preprocessed rows, and the rows that the workers of a cluster train on."""
+DATA, PROCESSED, TRAINING_ROWS, HEADS = "data", "processed", "training-rows", "heads"
+"""The buckets: source files, preprocessed rows, rows that the workers of a cluster train on, heads of the ledgers."""
 
 _HALF = ".half-"
 """Beginning of the name of a file that is being written."""

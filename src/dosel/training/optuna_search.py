@@ -1,7 +1,7 @@
 """Optuna's TPE (Bergstra et al. 2011) as a scikit-learn search: each trial is proposed from those before.
 
-Equal rows and seed give equal trials: a proposal depends only on the seed, the trials that were told before and those
-that were asked for together with it, not on cores, on the order of finishing, or on whether the process was
+Equal rows and seed give equal trials: a proposal depends only on the seed, the trials that were scored before and
+those that were asked for together with it, not on cores, on the order of finishing, or on whether the process was
 interrupted. Folds are preprocessed once and scored in parallel.
 """
 
@@ -100,7 +100,7 @@ class OptunaSearchCV(BaseEstimator):  # type: ignore[misc]
         return float(self.scorer_(self.best_estimator_, X, y))
 
     def _run_trials(self, folds: Folds) -> Iterator[FrozenTrial]:
-        """Ask for `at_once` trials, score them side by side, tell their scores in the order of asking; and again.
+        """Ask for `at_once` trials, score them side by side, give the study their scores in order of asking; repeat.
 
         The study is in memory and always begins with the first trial, so that proposals depend on nothing else. Trials
         that an interrupted search has stored are proposed again, and not scored again.
@@ -124,7 +124,7 @@ class OptunaSearchCV(BaseEstimator):  # type: ignore[misc]
     ) -> Iterator[FrozenTrial]:
         """Score trials that were asked for together; those that look poor after their first fold are pruned.
 
-        Whether a trial is pruned is decided before the first of them is told, so it does not depend on their order.
+        Whether a trial is pruned is decided before the study gets the first of their scores, so order is no matter.
 
         Args:
             known: the figures of each trial's first folds, if an interrupted search has stored them.

@@ -77,7 +77,8 @@ def close_abandoned(client: MlflowClient, experiment_id: str, key: str) -> None:
 class CandidateRuns:
     """Creates a child run for each candidate during the search, in a thread, so that MLflow does not slow it down.
 
-    A context manager: its end waits for the last run and the last upload. An MLflow error is raised by the next call, or at the end.
+    A context manager: its end waits for the last run and the last upload. An MLflow error is raised by the next call,
+    or at the end.
     """
 
     def __init__(self, client: MlflowClient, parent: Run, family: str, estimator: Any) -> None:
