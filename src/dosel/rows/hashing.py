@@ -58,7 +58,7 @@ def feature_keys(use_case: UseCase, columns: Columns) -> npt.NDArray[np.int64]:
 
 def digest(keys: npt.NDArray[np.int64]) -> str:
     """SHA-256 of a set of row keys, in any order; 64 hexadecimal digits."""
-    return hashlib.sha256(np.sort(keys).astype("<i8").tobytes()).hexdigest()
+    return hashlib.sha256(np.sort(keys).astype("<i8", copy=False).data).hexdigest()
 
 
 def split_version(use_case: UseCase) -> str:

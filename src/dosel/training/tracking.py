@@ -77,7 +77,8 @@ def close_abandoned(client: MlflowClient, experiment_id: str, key: str) -> None:
 class CandidateRuns:
     """Creates a child run for each candidate during the search, in a thread, so that MLflow does not slow it down.
 
-    A context manager: its end waits for the last run. An MLflow error is raised by the next call, or at the end.
+    A context manager: its end waits for the last run and the last upload. An MLflow error is raised by the next call,
+    or at the end.
     """
 
     def __init__(self, client: MlflowClient, parent: Run, family: str, estimator: Any) -> None:
@@ -89,13 +90,15 @@ class CandidateRuns:
         self._runs: dict[int, str] = {}
         self._cpu_seconds = 0.0
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="candidate-runs")
+        self._uploader = ThreadPoolExecutor(1, thread_name_prefix="uploads")
         self._written: list[Future[Any]] = []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._writer.shutdown(cancel_futures=kind is not None)
+        for pool in (self._writer, self._uploader):
+            pool.shutdown(cancel_futures=kind is not None)
         if kind is None:
             self._raise_errors()
 
@@ -126,8 +129,8 @@ class CandidateRuns:
         )
 
     def write_later(self, write: Callable[[], object]) -> None:
-        """Run `write` in the same thread, after everything that was submitted before."""
-        self._written.append(self._writer.submit(write))
+        """Run `write` in a second thread, beside the candidates, in the order of the calls."""
+        self._written.append(self._uploader.submit(write))
 
     def rank(self, ranks: Iterable[int]) -> None:
         """Add each candidate's rank, 1 for the best, in the order of the candidates."""

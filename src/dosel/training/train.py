@@ -210,7 +210,7 @@ def _search_family(
         metrics = [*found.metrics, *(Metric(f"test_{n}", v, now, 0) for n, v in evaluation.metrics.items())]
         later(partial(client.log_dict, run_id, evaluation.report, "evaluation/per_class_report.json"))
         later(partial(client.log_dict, run_id, {"counts": evaluation.confusion.tolist()}, COUNTS))
-        # Drawn in the other thread: what follows here mostly waits for MLflow.
+        # Drawn in another thread: what follows here mostly waits for MLflow.
         for confusion, of, file in (
             (training_confusion, "training rows", "training_confusion_matrix.png"),
             (evaluation.confusion, "held-out rows", "evaluation/confusion_matrix.png"),
