@@ -30,6 +30,7 @@ from dosel.registry.manifests import Manifest
 from dosel.registry.verdicts import Verdict
 from dosel.registry.verification import read_ledgers, verify
 from dosel.signing import PublicKey, SigningKey
+from tests.ledgers import drop_triggers
 
 MODELS, VERSIONS = 3, 8
 ENTRIES = 100_000
@@ -145,7 +146,8 @@ def tamper(count: int) -> dict[str, object]:
         fill(original)
         head = sign_head(original, key)
         assert head is not None
-        _drop_triggers(file)
+        with transaction(original) as connection:
+            drop_triggers(connection)
         chance, done, missed = random.Random(1), Counter[str](), Counter[str]()
         with closing(sqlite3.connect(file)) as source:
             while done.total() < count:
@@ -167,9 +169,8 @@ def time_verification() -> dict[str, object]:
         engine = connect(f"sqlite:///{Path(folder) / 'ledgers.db'}")
         PromotionLedger(engine).note("model", "the first one")
         with transaction(engine) as connection:
+            drop_triggers(connection)
             connection.execute(delete(CHAIN_HEAD))
-            for trigger in connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'").all():
-                connection.exec_driver_sql(f"DROP TRIGGER {trigger[0]}")
             connection.execute(delete(CHAIN))
             note = connection.execute(select(NOTES)).mappings().one()
             kept = {name: value for name, value in note.items() if name != "id"}
@@ -203,13 +204,6 @@ def _restore(source: sqlite3.Connection, engine: Engine) -> None:
         source.backup(raw.driver_connection)
     finally:
         raw.close()
-
-
-def _drop_triggers(file: Path) -> None:
-    with closing(sqlite3.connect(file)) as connection:
-        for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
-            connection.execute(f"DROP TRIGGER {name}")
-        connection.commit()
 
 
 def main() -> None:
