@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from typer.testing import CliRunner, Result
 
-from dosel.cli import cli, common
+from dosel.cli import cli, common, output
 from dosel.errors import ModelNotFound, UnknownUseCase
 from dosel.registry.artifact_roots import ArtifactRoot
 from dosel.usecases import ALL, DEFAULT
@@ -46,30 +46,32 @@ def test_promote_and_rollback_appear_in_the_history(dosel: Terminal) -> None:
         "promote", name, "2", "--reason", "[it] is better"
     )
     assert f"{name}: version 1 is in Production, after version 2" in dosel("rollback", "covertype")
-    lines = dosel("history", name).splitlines()
-    assert [line.split()[0] for line in lines] == ["#", "1", "2", "3"]
-    assert "1 → 2" in lines[2]
-    assert "command line, ana" in lines[2]
-    assert "[it] is better" in lines[2]
+    _, _, second, _ = (line.split("\t") for line in dosel("history", name).splitlines())
+    assert second[0] == "2"
+    assert second[2:7] == ["1", "2", "manual", "command line, ana", "[it] is better"]
     rows = list(csv.DictReader(io.StringIO(dosel("history", name, "--csv"))))
     assert [(row["kind"], row["to_version"]) for row in rows] == [("gate", "1"), ("manual", "2"), ("rollback", "1")]
     assert dosel.world.aliases() == {"production": 1, "previous": 2}
 
 
-def test_a_shadow_is_shown_and_stopped(dosel: Terminal) -> None:
+def test_a_shadow_is_shown_and_stopped(dosel: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     """The terminal does not have the platform's setting DOSEL_SHADOW."""
-    assert dosel("shadow") == "no version is in shadow\n"
+    assert dosel("shadow").endswith("no version is in shadow\n")
     registry = dosel.world.pipeline().registry
     version = registry.version(dosel.world.name, 2)
     registry.start_shadow(version, "challenger", timedelta(days=1), "a test", "it is better", 1)
-    first, second, *_ = dosel("shadow").splitlines()
+    header, line = (line.split("\t") for line in dosel("shadow").splitlines())
+    assert dict(zip(header, line, strict=True))["role"] == "challenger"
+    with monkeypatch.context() as terminal:
+        terminal.setattr(output, "is_terminal", lambda: True)
+        first, second, *_ = dosel("shadow").splitlines()
     assert first == "covertype: version 2 answers in shadow of version 1, as challenger"
     assert second.startswith("  it waits for 100 more labelled rows; until ")
     document = json.loads(dosel("shadow", "--json"))
     assert (document["use_case"], document["version"], document["champion"]) == ("covertype", 2, 1)
     ended = "covertype: the shadow of the challenger has ended: stopped; version 1 is in Production\n"
     assert dosel("shadow", "stop", "covertype", "--reason", "a try").endswith(ended)
-    assert dosel("shadow") == "no version is in shadow\n"
+    assert dosel("shadow").endswith("no version is in shadow\n")
 
 
 def test_reconcile_prints_the_differences(dosel: Terminal) -> None:

@@ -12,7 +12,7 @@ from dosel.cli import answers, cluster, events, ledgers, models, platform, rows,
 from dosel.compose.commands import jobs
 from dosel.errors import DoselError
 
-cli = typer.Typer(no_args_is_help=True, add_completion=False, help="A model registry platform.")
+cli = typer.Typer(no_args_is_help=True, help="A model registry platform.")
 for part in (platform, rows, answers, models, ledgers, events):
     cli.add_typer(part.commands)
 cli.add_typer(shadow.commands)
