@@ -12,6 +12,7 @@ import sys
 import textwrap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
@@ -72,6 +73,7 @@ def parts() -> dict[str, str]:
         "data-api-settings": settings_table(DataApiSettings),
         "credentials": table(("variable", "opens"), ((f"`{c.name}`", c.opens) for c in CREDENTIALS)),
         "api": api_table(),
+        "commands": commands_table(),
         "example": f"```console\n$ {call}\n```",
     }
 
@@ -127,6 +129,22 @@ def api_table() -> str:
         for method, call in calls.items()
     )
     return table(("call", "answer"), rows)
+
+
+def commands_table() -> str:
+    """The table of the command line's commands, with the first sentences of their help."""
+    from typer.main import get_command
+
+    from dosel.cli import cli
+
+    def rows(group: Any, before: str) -> Iterator[tuple[str, ...]]:
+        for name, command in group.commands.items():
+            text = " ".join((command.help or "").split("\n\n")[0].split())
+            yield f"`{before} {name}`", text.replace("|", "\\|")
+            if hasattr(command, "commands"):
+                yield from rows(command, f"{before} {name}")
+
+    return table(("command", "what it does"), rows(get_command(cli), "dosel"))
 
 
 def table(titles: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

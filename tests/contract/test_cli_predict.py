@@ -22,6 +22,9 @@ HEADER = "id;Island;culmen_length_mm;bill-depth-mm;flipper_length_mm;body_mass_g
 """Aliases, other separators, and a column that is not declared."""
 ROW = '"{}";Biscoe;39,1;18,7;181;3750;FEMALE\n'
 
+LIMIT = 4_000_000
+"""Most bytes of a file, for this API."""
+
 Dosel = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 
@@ -29,7 +32,7 @@ Dosel = Callable[..., "subprocess.CompletedProcess[bytes]"]
 def dosel(install: Callable[..., Installation]) -> Iterator[Dosel]:
     here = install(in_production=True)
     here.promote_others()
-    with served(here) as (_, port):
+    with served(here, DOSEL_MAX_BATCH_BYTES=str(LIMIT)) as (_, port):
         settings = {"DOSEL_API_URL": f"http://127.0.0.1:{port}", "DOSEL_HOME": str(here.settings.home)}
 
         def run(
@@ -85,6 +88,14 @@ def test_a_missing_column_is_named(dosel: Dosel) -> None:
     result = dosel("-", sent=b"island,sex\nBiscoe,male\n")
     assert result.returncode == ROWS_REFUSED
     assert b"without bill_length_mm" in result.stderr
+
+
+def test_a_file_beyond_the_limit_of_the_api_says_what_to_do(dosel: Dosel) -> None:
+    row = ROW.format("1").encode()
+    result = dosel("-", sent=HEADER.encode() + row * (LIMIT * 5 // len(row)))
+    assert result.returncode == ROWS_REFUSED, result.stderr
+    assert b"more than the limit" in result.stderr
+    assert b"split the file" in result.stderr
 
 
 def test_an_api_that_is_away_has_an_exit_code_of_its_own(dosel: Dosel) -> None:

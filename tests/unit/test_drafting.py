@@ -143,9 +143,18 @@ def test_words_among_numbers_are_proposed_as_missing_marks(write: Write) -> None
     assert made.lacking == {"age": 1}
 
 
+def test_columns_with_one_name_are_left_out_and_switches_keep_their_bounds(write: Write) -> None:
+    rows: list[Row] = [("x", "X", "on", "label"), *((i % 7, i % 5, i % 2, "ab"[i % 3 == 0]) for i in range(100))]
+    made, use_case = proposed(write(iter(rows)))
+    assert set(made.left_out) == {"x", "X"}
+    [switch] = use_case.numbers
+    assert (switch.minimum, switch.maximum, switch.integer) == (0, 1, True)
+
+
 @pytest.mark.parametrize(
     ("text", "target", "words"),
     [
+        ("a,A,b\n1,2,x\n2,3,y\n", "a", "several columns are called a"),
         ("a,b\n", "", "no rows"),
         ("a\n1\n", "", "at least two columns"),
         ("a\tb\n1\t2\n", "", "separated by tabs"),

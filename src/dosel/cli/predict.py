@@ -87,7 +87,8 @@ def _explained(problem: "ApiProblem", title: str, content: Path, use_case: UseCa
     """A line for each refused cell: its place in the file, what is there, and what to write."""
     rows = {error["row"] for error in problem.errors if error.get("row")}
     if not rows:
-        yield f"{title}: {problem.detail}"
+        hint = "; split the file, or raise DOSEL_MAX_BATCH_BYTES of the API" if problem.status == 413 else ""
+        yield f"{title}: {problem.detail}{hint}"
         return
     from dosel.rows.csv import MAX_HEADER_BYTES, read_header
     from dosel.rows.validation import MAX_INVALID_ROWS

@@ -13,7 +13,7 @@ from dosel.usecases import ALL, DEFAULT, REFUSED, SURPLUS, named
 if TYPE_CHECKING:
     from dosel.monitor.health import Health
     from dosel.pipeline import Pipeline
-    from dosel.warehouse.batches import BatchStore
+    from dosel.warehouse.batch_ledger import BatchLedger
 
 commands = typer.Typer()
 
@@ -91,7 +91,7 @@ def batches(name: common.UseCaseName, json: output.AsJson = False) -> None:
     """Show the batch ledger and compare it with the stored rows; exits 1 if they differ."""
     from dosel.terminal import ledger, refused_batches
 
-    store = _batch_store(name)
+    store = _batch_ledger(name)
     stored, refusals = store.records(), store.refusals()
     records = [{"outcome": "stored"} | vars(record) for record in stored]
     records += [{"outcome": "refused as a whole"} | vars(refusal) for refusal in refusals]
@@ -115,7 +115,7 @@ def quarantine(
     """Show refused rows, with the reason and the received values."""
     from dosel.terminal import refused
 
-    store = _batch_store(name)
+    store = _batch_ledger(name)
     rows = store.quarantine(limit, batch)
     total = sum(record.rows_refused for record in store.records() if batch in (None, record.id))
     output.show(
@@ -227,9 +227,9 @@ def _pipeline(name: str) -> "Pipeline":
     return Pipeline(named(name), settings)
 
 
-def _batch_store(name: str) -> "BatchStore":
+def _batch_ledger(name: str) -> "BatchLedger":
     settings = common.load_settings()
     from dosel.db.engine import connect
-    from dosel.warehouse.batches import BatchStore
+    from dosel.warehouse.batch_ledger import BatchLedger
 
-    return BatchStore(connect(settings.warehouse_url), named(name))
+    return BatchLedger(connect(settings.warehouse_url), named(name))

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-from sqlalchemy import BigInteger, Column, ColumnElement, Double, Integer, String, Table, func, insert, select
+from sqlalchemy import BigInteger, Double, Integer, String, Table, func, insert, select
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
@@ -18,17 +18,16 @@ from dosel.db import chain
 from dosel.db.engine import reading, transaction
 from dosel.db.loading import Loader, lines
 from dosel.db.reading import read
-from dosel.db.tables import BATCHES, WRITERS, UseCaseTables
-from dosel.errors import AccountingError, WarehouseError
+from dosel.db.tables import BATCHES, WRITERS
+from dosel.errors import WarehouseError
 from dosel.rows.hashing import row_keys
 from dosel.rows.text import as_text
 from dosel.rows.validation import without_values
 from dosel.sources import Batch
-from dosel.usecases import SURPLUS, UseCase
+from dosel.usecases import UseCase
 from dosel.warehouse import refusals
-from dosel.warehouse.audit import deviations
-from dosel.warehouse.opening import open_tables
-from dosel.warehouse.records import BatchRecord, RefusedBatch, RefusedRow, as_record, refused_row
+from dosel.warehouse.batch_ledger import BatchLedger
+from dosel.warehouse.records import BatchRecord
 
 _KEYS_PER_QUERY = 10_000
 """Keys as literals in one query: 200 kB, which every server accepts."""
@@ -36,18 +35,12 @@ _KEYS_PER_QUERY = 10_000
 _ARROW = {String: pa.string(), Double: pa.float64(), Integer: pa.int64(), BigInteger: pa.int64()}
 
 
-class BatchStore:
-    """The tables of one use case and its part of the batch ledger.
-
-    Raises:
-        SchemaError: the tables do not fit the declaration.
-    """
+class BatchStore(BatchLedger):
+    """The tables of one use case and its part of the batch ledger, to write them and to read rows."""
 
     def __init__(self, engine: Engine, use_case: UseCase) -> None:
-        self._engine = engine
+        super().__init__(engine, use_case)
         self._loader = Loader(engine)
-        self._use_case = use_case
-        self._tables: UseCaseTables = open_tables(engine, use_case)
         self._lock_row = select(WRITERS).where(WRITERS.c.use_case == use_case.name)
         self._create_lock_row()
 
@@ -115,33 +108,6 @@ class BatchStore:
             epoch = self._epoch(connection, batch)
             refusals.add(connection, self._use_case.name, batch, epoch, refused, reason, _digest(text))
 
-    def refusals(self) -> list[RefusedBatch]:
-        """Batches that were refused as a whole, oldest first."""
-        with reading(self._engine) as connection:
-            return refusals.of_use_case(connection, self._use_case.name)
-
-    def records(self) -> list[BatchRecord]:
-        """The ledger of this use case, oldest first."""
-        with reading(self._engine) as connection:
-            return self._records(connection)
-
-    def quarantine(self, limit: int, batch_id: int | None = None) -> list[RefusedRow]:
-        """Refused rows, newest batch first; only those of `batch_id`, if given."""
-        raw, refused = self._tables.raw, self._tables.quarantine
-        place = (raw.c.batch_id == refused.c.batch_id) & (raw.c.row_no == refused.c.row_no)
-        query = (
-            select(refused, BATCHES.c.stream, BATCHES.c.epoch, BATCHES.c.number, *self._received)
-            .join(BATCHES, BATCHES.c.id == refused.c.batch_id)
-            .join(raw, place)
-            .order_by(refused.c.batch_id.desc(), refused.c.row_no)
-            .limit(limit)
-        )
-        if batch_id is not None:
-            query = query.where(refused.c.batch_id == batch_id)
-        with reading(self._engine) as connection:
-            rows = connection.execute(query).all()
-        return [refused_row(self._use_case.columns, tuple(row)) for row in rows]
-
     def clean(self, batch_id: int | None = None) -> pd.DataFrame:
         """Accepted rows: `batch_id`, `row_key`, the features (float64 and text) and the target (int64).
 
@@ -182,38 +148,11 @@ class BatchStore:
         names = (column.name for column in columns)
         return _digest(pa.table({name: pa.array(v, pa.string()) for name, v in zip(names, values, strict=True)}))
 
-    def audit(self) -> None:
-        """Compare the numbers of stored rows with the ledger, batch by batch.
-
-        Raises:
-            AccountingError: a batch is incomplete; the message names the batch and the numbers.
-        """
-        with reading(self._engine) as connection:
-            wrong = deviations(connection, self._tables, self._records(connection))
-        if wrong:
-            more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-            raise AccountingError(
-                f"{self._use_case.name}: the stored rows differ from the batch ledger. {'; '.join(wrong[:3])}{more}"
-            )
-
     def _create_lock_row(self) -> None:
         """Create the row that writers lock, in its own transaction, since another process may create it too."""
         with suppress(IntegrityError), transaction(self._engine) as connection:
             if connection.execute(self._lock_row).first() is None:
                 connection.execute(insert(WRITERS).values(use_case=self._use_case.name))
-
-    @property
-    def _received(self) -> list[Column[Any]]:
-        """The raw table's columns of received values."""
-        return [self._tables.raw.c[name] for name in (*self._use_case.columns, SURPLUS)]
-
-    @property
-    def _mine(self) -> ColumnElement[bool]:
-        return BATCHES.c.use_case == self._use_case.name
-
-    def _records(self, connection: Connection) -> list[BatchRecord]:
-        query = select(BATCHES).where(self._mine).order_by(BATCHES.c.id)
-        return [as_record(row) for row in connection.execute(query).mappings()]
 
     def _stored(self, connection: Connection, batch: Batch, epoch: str) -> bool:
         named = (BATCHES.c.stream == batch.stream) & (BATCHES.c.epoch == epoch) & (BATCHES.c.number == batch.number)

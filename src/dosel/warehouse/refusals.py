@@ -3,15 +3,18 @@
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, select
 
 from dosel.db import chain
 from dosel.db.tables import REFUSED_BATCHES
-from dosel.sources import Batch
 from dosel.warehouse import events
 from dosel.warehouse.events import Event
 from dosel.warehouse.records import RefusedBatch, as_refused_batch
+
+if TYPE_CHECKING:
+    from dosel.sources import Batch
 
 FIRST = 5
 """Reasons that are kept of a refused batch."""
@@ -20,7 +23,7 @@ FIRST = 5
 def add(
     connection: Connection,
     use_case: str,
-    batch: Batch,
+    batch: "Batch",
     epoch: str,
     refused: Mapping[int, str],
     reason: str,

@@ -105,6 +105,8 @@ def feature_of(column: Column, name: str) -> Feature:
 
 def bounds(low: float, high: float, integer: bool) -> tuple[float, float]:
     """Bounds with a quarter of the range on either side, rounded outward; what is never negative stays so."""
+    if integer and (low, high) == (0, 1):
+        return 0, 1
     span = high - low or abs(high) or 1.0
     step = 10.0 ** (math.floor(math.log10(span)) - 1)
     step = max(1.0, step) if integer else step

@@ -72,12 +72,16 @@ def draft(profile: Profile, wanted: str = "") -> Draft:
     missing = missing_of(profile)
     names = names_of(profile)
     target, counts = _target(profile, place, names[place])
+    counted = Counter(plain_name(other.name) for other in profile.columns)
+    twice = {name: "several columns have this name" for name, count in counted.items() if count > 1}
+    if plain_name(column.name) in twice:
+        raise SourceError(f"{profile.path}: several columns are called {column.name}; rename all but one")
     left_out: dict[str, str] = {}
     kept: dict[int, Feature] = {}
     for i, other in enumerate(profile.columns):
         if i == place:
             continue
-        if reason := reason_of(other):
+        if reason := twice.get(plain_name(other.name)) or reason_of(other):
             left_out[other.name or f"column {i + 1}"] = reason
         else:
             kept[i] = feature_of(other, names[i])
