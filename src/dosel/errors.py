@@ -94,7 +94,11 @@ class ModelNotFound(RegistryError):
 
 
 class UntrustedModel(RegistryError):
-    """A version has no manifest, or its files differ from it."""
+    """A version has no manifest or signature, or its files differ from them."""
+
+
+class UntrustedKey(UntrustedModel):
+    """A version is signed by a key that is not trusted."""
 
 
 class DeclarationChanged(UntrustedModel):

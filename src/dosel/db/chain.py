@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, RowMapping, Table, and_, insert, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Table, and_, insert, inspect, select, update
 
 from dosel.db.tables import (
     BATCHES,
@@ -86,11 +86,17 @@ def remove(connection: Connection, table: Table, condition: ColumnElement[bool])
 
 
 def seal_all(connection: Connection) -> None:
-    """Start the chain, with an entry for each row that there is."""
+    """Start the chain, with an entry for each row that there is.
+
+    Tables and columns that a later migration adds are left out.
+    """
     connection.execute(insert(CHAIN_HEAD).values(id=1, sequence=0, hash=START))
+    there = inspect(connection)
     for table in SEALED.values():
-        rows = connection.execute(select(table).order_by(*table.primary_key)).mappings()
-        _append(connection, "added", table, rows)
+        if there.has_table(table.name):
+            columns = [table.c[column["name"]] for column in there.get_columns(table.name)]
+            rows = connection.execute(select(*columns).order_by(*table.primary_key)).mappings()
+            _append(connection, "added", table, rows)
 
 
 def content(row: RowMapping) -> dict[str, str | int]:

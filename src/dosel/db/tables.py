@@ -133,6 +133,8 @@ MANIFESTS = _fixed(
     # Empty in manifests that no training process recorded.
     Column("facts", LONG_TEXT),
     Column("family", String(64)),
+    # Empty in manifests from before versions were signed.
+    Column("signature", LONG_TEXT),
     UniqueConstraint("model", "version", "run_id"),
 )
 """The digests of each version's files; version 0 is what a training process recorded, before there is a version."""

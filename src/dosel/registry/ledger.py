@@ -15,6 +15,7 @@ from dosel.db.engine import reading, transaction
 from dosel.db.migrations import migrate
 from dosel.db.tables import PROJECTIONS, PROMOTIONS
 from dosel.errors import PromotionConflict
+from dosel.model import signature
 from dosel.model.facts import Facts
 from dosel.registry import manifests, notes, orphans, shadows, verdicts
 from dosel.registry.announcements import announce_promotion, announce_shadow, announce_shadow_end
@@ -22,6 +23,7 @@ from dosel.registry.manifests import TRAINED, Manifest
 from dosel.registry.notes import Note
 from dosel.registry.shadows import Shadow, ShadowEnd
 from dosel.registry.verdicts import Verdict
+from dosel.signing import Keys
 
 Kind = Literal["gate", "shadow", "manual", "rollback", "followed"]
 """Cause of a change: the gate, a challenger's shadow, a person, a rollback, or an alias that was moved in MLflow and
@@ -66,11 +68,17 @@ class Promotion:
 
 
 class PromotionLedger:
-    """Adds and reads entries. Each entry's `from_version` is the `to_version` of the entry before."""
+    """Adds and reads entries. Each entry's `from_version` is the `to_version` of the entry before.
 
-    def __init__(self, engine: Engine) -> None:
+    Args:
+        keys: by default those of the environment.
+    """
+
+    def __init__(self, engine: Engine, keys: Keys | None = None) -> None:
         self._engine = engine
         self._migrated = False
+        self.keys = keys or Keys()
+        """The keys that sign versions, and those whose signatures are believed."""
 
     def lock(self, model: str) -> AbstractContextManager[locks.ModelLock]:
         """The lock of a model, for changes of Production in the ledger and in MLflow."""
@@ -167,9 +175,18 @@ class PromotionLedger:
         with self._reading() as connection:
             return manifests.families(connection, model)
 
-    def attest(self, model: str, run_id: str, files: Mapping[str, str], facts: Facts) -> None:
-        """Record the files and facts of a model that its training process has written, before it uploads them."""
-        self.record_manifest(Manifest(model, TRAINED, run_id, files, facts))
+    def attest(self, model: str, run_id: str, files: Mapping[str, str], facts: Facts) -> bytes:
+        """Record and sign the files of a model that its training process has written, before it uploads them.
+
+        Returns:
+            The signature: the content of `model.sig`.
+
+        Raises:
+            SettingsError: this process has no signing key, or it cannot be used.
+        """
+        signed = signature.sign(self.keys.signing(), model, files)
+        self.record_manifest(Manifest(model, TRAINED, run_id, files, facts, signature=signed.decode()))
+        return signed
 
     def attested(self, model: str, run_id: str) -> Manifest | None:
         """What the training process recorded of a run's model; None if none did."""

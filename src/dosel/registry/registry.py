@@ -20,9 +20,10 @@ from dosel.registry.manifests import Manifest
 from dosel.registry.projection import PRODUCTION, Projection, entered, evidence_of, newest_of, sync_aliases
 from dosel.registry.shadows import Role, Shadow, ShadowEnd
 from dosel.registry.store import ModelVersion, Store
-from dosel.registry.trust import admit, check_promotable, trusted_files, vouch
+from dosel.registry.trust import admit, check_promotable, sign, trusted_files, vouch
 from dosel.registry.verdicts import Verdict
 from dosel.settings import Settings
+from dosel.signing import Keys
 from dosel.usecases import UseCase
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,9 @@ class Registry:
             engine: the data store, if the caller has connected to it.
         """
         engine = engine or connect(settings.warehouse_url)
-        return cls(settings.tracking_uri, PromotionLedger(engine), lambda: publish_or_log(engine, settings))
+        return cls(
+            settings.tracking_uri, PromotionLedger(engine, Keys(settings)), lambda: publish_or_log(engine, settings)
+        )
 
     @property
     def ledger(self) -> PromotionLedger:
@@ -86,8 +89,12 @@ class Registry:
         return with_facts(version, manifest, self._ledger.verdicts(version.name))
 
     def record_manifest(self, version: ModelVersion) -> Manifest:
-        """Record the manifest of a version's files as they are now; one that is recorded already stays."""
+        """Record and sign the manifest of a version's files as they are now; one that is recorded already stays."""
         return vouch(self._store, self._ledger, version)
+
+    def sign(self, version: ModelVersion) -> bool:
+        """Sign a version that no trusted key has signed (see `trust.sign`)."""
+        return sign(self._store, self._ledger, version)
 
     def manifest(self, version: ModelVersion) -> Manifest | None:
         return self._ledger.manifest(version.name, version.version, version.run_id)
