@@ -109,6 +109,14 @@ class PromotionRefused(RegistryError):
     """A rollback has no version to return to."""
 
 
+class ApprovalsMissing(PromotionRefused):
+    """A promotion waits for more people. `number` is that of the model's request."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.number = number
+
+
 class ServiceError(DoselError):
     """The prediction API did not answer as documented."""
 

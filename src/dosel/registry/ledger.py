@@ -40,7 +40,8 @@ class Evidence:
     """The facts behind a promotion.
 
     `gate` is the gate's report, as in `gate.json`; None if the gate did not judge. `live` is what live rows showed of
-    champion and challenger; None if no shadow decided.
+    champion and challenger; None if no shadow decided. `request` is the number of the request that people approved;
+    None if none was needed.
     """
 
     kind: Kind = "manual"
@@ -51,6 +52,7 @@ class Evidence:
     metrics_after: Mapping[str, float] = field(default_factory=dict)
     gate: Mapping[str, Any] | None = None
     live: Mapping[str, Any] | None = None
+    request: int | None = None
 
 
 @dataclass(frozen=True)
@@ -275,7 +277,7 @@ class PromotionLedger:
     ) -> Promotion:
         with self._transaction() as connection:
             last = _last(connection, model)
-            if last is not None and _same(last, to_version, evidence.to_run):
+            if last is not None and is_same(last, to_version, evidence.to_run):
                 return last
             sequence = last.sequence if last else 0
             if after is not None and sequence != after:
@@ -309,6 +311,7 @@ class PromotionLedger:
                 "metrics_after": json.dumps(dict(evidence.metrics_after)),
                 "gate": json.dumps(evidence.gate) if evidence.gate is not None else None,
                 "live": json.dumps(evidence.live) if evidence.live is not None else None,
+                "request": evidence.request,
             }
             if ends is not None and not shadows.end(connection, *ends):
                 raise PromotionConflict(f"{model}: the shadow {ends[0].number} has ended; read the ledger again")
@@ -317,6 +320,10 @@ class PromotionLedger:
             assert entry is not None
             announce_promotion(connection, entry)
             return entry
+
+    @property
+    def engine(self) -> Engine:
+        return self._engine
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
@@ -337,7 +344,7 @@ class PromotionLedger:
             self._migrated = True
 
 
-def _same(last: Promotion, to_version: int, run_id: str | None) -> bool:
+def is_same(last: Promotion, to_version: int, run_id: str | None) -> bool:
     """Whether an entry names this very version: another MLflow numbers its versions from 1 again."""
     known = last.evidence.to_run
     return last.to_version == to_version and (known is None or run_id is None or known == run_id)
@@ -365,6 +372,7 @@ def _promotion(row: RowMapping) -> Promotion:
         metrics_after=json.loads(row["metrics_after"] or "{}"),
         gate=json.loads(row["gate"]) if row["gate"] else None,
         live=json.loads(row["live"]) if row["live"] else None,
+        request=row["request"],
     )
     values = {f.name: row[f.name] for f in fields(Promotion) if f.name != "evidence"}
     return Promotion(**values | {"at": row["at"].replace(tzinfo=UTC), "evidence": evidence})
