@@ -93,7 +93,8 @@ class Settings(BaseSettings):
     """Folder of the signed heads of the ledgers, best on another machine's disk; empty means the bucket `heads` of the
     data lake."""
     promote_keys: str = Field("", repr=False)
-    """Keys for promotions and rollbacks over HTTP, as `name:key,name:key`; empty allows none."""
+    """Keys of the people who may promote and roll back, over HTTP and on the command line, as `name:key,name:key`;
+    empty allows none over HTTP."""
     max_batch_bytes: Annotated[int, Field(ge=1024)] = 200_000_000
     """Largest CSV of a bulk prediction, in bytes; it is on disk while it is processed."""
     max_json_batch_bytes: Annotated[int, Field(ge=1024)] = 20_000_000
@@ -117,7 +118,8 @@ class Settings(BaseSettings):
     """Secret that signs the versions on the API's own disk; empty means a key in `DOSEL_HOME`, created at the first
     start."""
     api_key: str = Field("", repr=False)
-    """Key that the client sends, for the page, `dosel` and scripts; empty sends none."""
+    """Your own key, which the client sends, for the page, `dosel` and scripts, and with which the command line
+    promotes; empty sends none."""
     rate_limit: Annotated[float, Field(ge=0)] = 0
     """Requests per second allowed for each key, or each address without a key; 0 means no limit."""
     trusted_proxies: str = ""

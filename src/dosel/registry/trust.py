@@ -42,15 +42,15 @@ def vouch(store: Store, ledger: PromotionLedger, version: ModelVersion) -> Manif
 
     Raises:
         SettingsError: this process has no signing key.
-        UntrustedModel: the files differ from the manifest that is recorded.
     """
-    with store.files(version) as folder:
-        files = bundle.hash_files(folder)
-    signed = signature.sign(ledger.keys.signing(), version.name, files)
-    manifest = ledger.record_manifest(
-        Manifest(version.name, version.version, version.run_id, files, signature=signed.decode())
-    )
-    sign(store, ledger, version)
+    manifest = ledger.manifest(version.name, version.version, version.run_id)
+    if manifest is None:
+        with store.files(version) as folder:
+            files = bundle.hash_files(folder)
+        signed = signature.sign(ledger.keys.signing(), version.name, files).decode()
+        made = Manifest(version.name, version.version, version.run_id, files, signature=signed)
+        manifest = ledger.record_manifest(made)
+        sign(store, ledger, version)
     store.tag(version, {tags.MANIFEST: manifest.digest})
     return manifest
 
