@@ -19,6 +19,7 @@ from app.http.metrics import Metrics
 from app.http.middleware import Keys, Middleware, RequestRecord
 from app.http.store_metrics import StoreMetrics
 from app.routes import (
+    approvals,
     bulk_predict,
     events,
     explain,
@@ -132,6 +133,7 @@ def build_app(
     app.include_router(feedback.router(use_cases, settings))
     app.include_router(explain.router(use_cases, settings))
     app.include_router(models.router(use_cases, default, bool(settings.predict_key_names)))
+    app.include_router(approvals.router(use_cases))
     app.include_router(registry.router(use_cases))
     app.include_router(shadow.router(use_cases))
     app.include_router(ingested_batches.router(use_cases, settings))

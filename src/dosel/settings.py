@@ -82,11 +82,13 @@ class Settings(BaseSettings):
     """Seconds between two checks of which version is in Production."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 1_000_000
     """Largest request body that the API accepts, in bytes."""
-    signing_key: str = ""
-    """File of the Ed25519 key that signs the heads of the ledgers; empty means `dosel/signing-key.pem` in the user's
-    folder of settings, which is created at the first start. `none` signs nothing in this process."""
+    signing_key: str = Field("", repr=False)
+    """File of the Ed25519 key that signs versions and the heads of the ledgers, or the key itself as PEM; empty means
+    `dosel/signing-key.pem` in the user's folder of settings, which is created at the first start. `none` signs nothing
+    in this process."""
     trusted_keys: str = ""
-    """File of the public keys whose signatures are believed; empty means that of `DOSEL_SIGNING_KEY`."""
+    """File of the public keys whose signatures are believed, created if it is missing; empty means those of
+    `DOSEL_SIGNING_KEY`."""
     heads: str = ""
     """Folder of the signed heads of the ledgers, best on another machine's disk; empty means the bucket `heads` of the
     data lake."""

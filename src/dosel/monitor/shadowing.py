@@ -10,7 +10,7 @@ from typing import Literal
 
 from sqlalchemy import Engine
 
-from dosel.errors import ModelNotFound, PromotionConflict, PromotionRefused, UntrustedModel
+from dosel.errors import ApprovalsMissing, ModelNotFound, PromotionConflict, PromotionRefused, UntrustedModel
 from dosel.monitor.pairs import PairStore
 from dosel.monitor.shadow_state import ShadowState, compare, expired, is_canary, state_of
 from dosel.registry.latch import SHADOW, rolled_back
@@ -144,6 +144,9 @@ def _act(registry: Registry, shadow: Shadow, how: ShadowEnd) -> bool:
     try:
         _move(registry, shadow, how, "shadow")
     except PromotionConflict:
+        return False
+    except ApprovalsMissing as waiting:
+        log.info("%s version %d in shadow: %s; %s", shadow.model, shadow.version, how.reason, waiting)
         return False
     except (ModelNotFound, UntrustedModel, PromotionRefused) as error:
         stopped = ShadowEnd("stopped", SHADOW, f"{how.reason}, and cannot enter Production: {error}", how.evidence)
