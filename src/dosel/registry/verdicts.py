@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,8 +24,10 @@ class Verdict:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the decision and its report: 64 hexadecimal digits."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        """SHA-256 of the decision and its report without latencies, which differ each time: 64 hexadecimal digits."""
+        report = {name: part for name, part in (self.report or {}).items() if name != "latency_ms"}
+        content = [self.passed, self.reason, report]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def add(connection: Connection, model: str, version: int, run_id: str, verdict: Verdict) -> None:
