@@ -6,7 +6,9 @@ A refused request raises `ApiProblem` with the text of the problem document; an 
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Self
 
@@ -20,6 +22,21 @@ MAX_WAIT_SECONDS = 4
 
 FEEDBACK_ROWS = 5_000
 """Most rows of feedback in one call."""
+
+
+BULK_SECONDS = 600.0
+"""Seconds in which the API must begin to answer a bulk prediction: all rows are predicted before that."""
+
+
+@dataclass(frozen=True)
+class BulkAnswer:
+    """The answer to a CSV: a CSV in the same order, which arrives piece by piece. `size` is its length in bytes."""
+
+    model: str
+    version: int
+    request_id: str
+    size: int
+    pieces: Iterator[bytes]
 
 
 class ApiProblem(ServiceError):
@@ -74,6 +91,44 @@ class Client:
         """
         response = self._asked_about(f"/predict/{use_case}", row, {"model": model})
         return self._json(response) | {"request_id": response.headers.get("X-Dosel-Request-ID", "")}
+
+    @contextmanager
+    def predict_csv(
+        self, use_case: str, content: Iterable[bytes], size: int, model: str | None = None
+    ) -> Iterator[BulkAnswer]:
+        """The answers for the rows of a CSV in UTF-8, which is sent piece by piece. Not repeated on errors.
+
+        Args:
+            size: length of the content in bytes.
+            model: as in `predict`.
+
+        Raises:
+            ApiProblem: refused; `errors` has an entry for each invalid value, with its row from 1 as `row`.
+            ServiceError: the API does not answer, or its answer ends too early.
+        """
+        with self._named_errors():
+            request = self._http.build_request(
+                "POST",
+                f"/predict/{use_case}/batch",
+                content=content,
+                params={"model": model} if model else None,
+                headers={"Content-Type": "text/csv", "Content-Length": str(size)},
+                timeout=httpx.Timeout(self._http.timeout.connect, read=BULK_SECONDS),
+            )
+            response = self._http.send(request, stream=True)
+            try:
+                if not response.is_success:
+                    response.read()
+                    raise _problem(response)
+                yield BulkAnswer(
+                    response.headers.get("X-Model", ""),
+                    int(response.headers.get("X-Model-Version", 0)),
+                    response.headers.get("X-Dosel-Request-ID", ""),
+                    int(response.headers.get("Content-Length", 0)),
+                    response.iter_bytes(),
+                )
+            finally:
+                response.close()
 
     def feedback(self, use_case: str, truths: Iterable[Mapping[str, Any]]) -> dict[str, int]:
         """Give the truth about answers; return how many were accepted, known before, and so on.
@@ -199,21 +254,30 @@ class Client:
         return answer
 
     def _answered(self, method: str, path: str, **request: Any) -> httpx.Response:
-        try:
+        with self._named_errors():
             response = self._http.request(method, path, **request)
+        if response.is_success:
+            return response
+        raise _problem(response)
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
         except httpx.RequestError as error:
             raise ServiceError(
                 f"the prediction API at {self._http.base_url} cannot be reached ({type(error).__name__}); "
                 "is it running?"
             ) from error
-        if response.is_success:
-            return response
-        try:
-            problem = response.json()
-            detail, errors = str(problem["detail"]), problem.get("errors") or []
-        except (ValueError, KeyError, TypeError):
-            detail, errors = response.reason_phrase, []
-        raise ApiProblem(response.status_code, detail, errors)
+
+
+def _problem(response: httpx.Response) -> ApiProblem:
+    try:
+        problem = response.json()
+        detail, errors = str(problem["detail"]), problem.get("errors") or []
+    except (ValueError, KeyError, TypeError):
+        detail, errors = response.reason_phrase, []
+    return ApiProblem(response.status_code, detail, errors)
 
 
 def _is_temporary(error: BaseException) -> bool:

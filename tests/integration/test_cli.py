@@ -8,7 +8,7 @@ from threading import Event
 import pytest
 from typer.testing import CliRunner
 
-from dosel.cli import cli
+from dosel.cli import cli, output
 from dosel.db.engine import connect
 from dosel.errors import AccountingError
 from dosel.usecases.covertype import COVERTYPE
@@ -44,20 +44,28 @@ def test_pull_prints_stores_and_audits_the_batches(
 
     with server(talk) as (url, _):
         monkeypatch.setenv("DOSEL_DATA_API_URL", url)
-        output = dosel("pull", COVERTYPE.name)
-        assert "batch 1 of group 6: 44 rows received, 40 clean, 1 refused, 3 duplicates" in output
-        assert "2 new batches, 60 rows kept" in output
+        pulled = dosel("pull", COVERTYPE.name)
+        assert "batch 1 of group 6: 44 rows received, 40 clean, 1 refused, 3 duplicates" in pulled
+        assert "2 new batches, 60 rows kept" in pulled
 
-        ledger = dosel("batches", COVERTYPE.name).splitlines()
+        first, second = map(json.loads, dosel("batches", COVERTYPE.name, "--json").splitlines())
+        assert (first["stream"], first["number"], first["epoch"]) == ("group 6", 1, "e7")
+        assert (second["stream"], second["number"], second["epoch"]) == ("group 6", 2, "e7")
+        counts = ("rows_received", "rows_clean", "rows_refused", "rows_duplicate")
+        assert [first[name] for name in counts] == [44, 40, 1, 3]
+        assert first["source"] == f"{url}/data"
+        with monkeypatch.context() as terminal:
+            terminal.setattr(output, "is_terminal", lambda: True)
+            ledger = dosel("batches", COVERTYPE.name).splitlines()
         assert [line.split()[:5] for line in ledger[1:3]] == [
             ["1", "group", "6", "#1", "e7"],
             ["2", "group", "6", "#2", "e7"],
         ]
-        assert ledger[1].split()[-6:] == ["44", "40", "1", "(2.3%)", "3", "(6.8%)"]
+        assert ledger[1].split()[7:] == [first["digest"][:8], "44", "40", "1", "(2.3%)", "3", "(6.8%)"]
         assert f"from {url}/data" in ledger[3]
 
     shown = dosel("quarantine", COVERTYPE.name)
-    assert 'Elevation: expected a whole number from 1800 to 4000 m, got "[bold]many"' in " ".join(shown.split())
+    assert 'Elevation: expected a whole number from 1800 to 4000 m, got "[bold]many"' in shown
     assert "1 of 1 refused rows" in shown
     assert "0 of 0 refused rows" in dosel("quarantine", COVERTYPE.name, "--batch", "2")
 

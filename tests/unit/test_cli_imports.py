@@ -8,7 +8,7 @@ RUN = """
 import sys
 from typer.testing import CliRunner
 from dosel.cli import cli
-for command in (["--help"], ["history", "penguins"], ["events"], ["verify"]):
+for command in (["--help"], ["history", "penguins"], ["versions", "penguins"], ["events"], ["verify"], ["open"]):
     result = CliRunner().invoke(cli, command)
     assert result.exit_code == 0, (command, result.output, result.exception)
     print(*command, ":", *(name for name in ("mlflow", "sklearn", "pandas", "scipy") if name in sys.modules))
@@ -21,4 +21,4 @@ def test_ledger_commands_import_no_machine_learning_package(tmp_path: Path) -> N
     environment = {"PATH": "", "DOSEL_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "settings")}
     done = subprocess.run([sys.executable, "-c", RUN], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert [line.rpartition(":")[2] for line in done.stdout.splitlines()] == [""] * 5, done.stdout
+    assert [line.rpartition(":")[2] for line in done.stdout.splitlines()] == [""] * 7, done.stdout

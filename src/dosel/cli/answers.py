@@ -16,7 +16,9 @@ commands = typer.Typer()
 @commands.command()
 def feedback(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV, or a JSON list if it ends in .json.")],
-    use_case: Annotated[str, typer.Option(help="Name of the use case.")] = DEFAULT.name if DEFAULT else "",
+    use_case: Annotated[
+        str, typer.Option(help="Name of the use case.", autocompletion=common.use_case_names)
+    ] = DEFAULT.name if DEFAULT else "",
     key: Annotated[str, typer.Option(help="Key of the API; by default one of `DOSEL_PREDICT_KEYS`.")] = "",
 ) -> None:
     """Give the truth about answers, by the columns request_id, row and truth; giving it again changes nothing."""

@@ -9,11 +9,28 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dosel.usecases import ALL
+
 if TYPE_CHECKING:
     # `dosel --help` needs no settings, and importing them takes longer than the rest.
     from dosel.settings import Settings
 
-UseCaseName = Annotated[str, typer.Argument(help="Name of the use case.")]
+
+def use_case_names(incomplete: str) -> list[str]:
+    """The use cases whose names begin so, for the completion in a shell."""
+    return [use_case.name for use_case in ALL if use_case.name.startswith(incomplete)]
+
+
+def model_names(incomplete: str) -> list[str]:
+    """The use cases and the registered models whose names begin so."""
+    models = (use_case.model_name for use_case in ALL)
+    return [*use_case_names(incomplete), *(name for name in models if name.startswith(incomplete))]
+
+
+UseCaseName = Annotated[str, typer.Argument(help="Name of the use case.", autocompletion=use_case_names)]
+ModelName = Annotated[
+    str, typer.Argument(help="Name of the registered model or of its use case.", autocompletion=model_names)
+]
 
 
 def load_settings() -> "Settings":

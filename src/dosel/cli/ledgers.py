@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
-from dosel.cli import common
+from dosel.cli import common, output
 
 commands = typer.Typer()
 Keys = Annotated[
@@ -23,6 +22,7 @@ def verify(
     kept: Annotated[
         Path | None, typer.Option("--heads", help="A folder of signed heads that somebody kept; they must fit, too.")
     ] = None,
+    json: output.AsJson = False,
 ) -> None:
     """Check every entry of the ledgers and every signature; exits 1 and names the first one that is wrong."""
     from dosel.registry import verification
@@ -41,7 +41,10 @@ def verify(
     if kept is not None:
         ledgers = ledgers._replace(heads=[*ledgers.heads, *Heads.in_folder(kept).all()])
     found = verification.verify(ledgers, keys)
-    console = Console(soft_wrap=True, highlight=False)
+    if json:
+        output.write_json((found,))
+        raise typer.Exit(1 if found.problem else 0)
+    console = output.console()
     if found.problem:
         console.print(f"[red bold]wrong:[/] {escape(found.problem)}")
         raise typer.Exit(1)

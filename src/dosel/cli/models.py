@@ -1,21 +1,22 @@
 """Commands for the promotion ledger, promotions and rollbacks."""
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from dosel.cli import common
-from dosel.usecases import ALL, of_model
+from dosel.cli import common, output
+from dosel.cli.common import ModelName
+from dosel.usecases import ALL, Metric, of_model
 
 if TYPE_CHECKING:
     from dosel.registry.ledger import Promotion, PromotionLedger
+    from dosel.registry.listing import KnownVersion
     from dosel.registry.registry import Registry
 
 commands = typer.Typer()
-ModelName = Annotated[str, typer.Argument(help="Name of the registered model or of its use case.")]
 VersionNumber = Annotated[int, typer.Argument(help="The version's number.")]
 Reason = Annotated[str, typer.Option(help="Why, for the record.")]
 
@@ -27,6 +28,7 @@ def history(
         str | None, typer.Option(help="Only entries up to this time, such as 2026-11-21T03:00Z or now.")
     ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="As CSV, with all columns of the ledger.")] = False,
+    json: output.AsJson = False,
 ) -> None:
     """Show the promotion ledger: which version was in Production when, by whom and why."""
     from dosel.registry.export import as_csv, moment
@@ -38,24 +40,51 @@ def history(
         raise typer.BadParameter(str(error)) from None
     entries = ledger.history(model, until)
     if csv:
-        typer.echo(as_csv(entries), nl=False)
+        output.write(as_csv(entries))
         return
-    if not entries:
-        Console().print(f"nothing was in Production of {model}" + (f" at {at}" if at else " yet"), highlight=False)
-        return
-    table = Table(box=None, pad_edge=False)
-    for title in ("#", "since (UTC)", "version", "by", "why"):
-        table.add_column(title, no_wrap=title in ("#", "since (UTC)", "version"))
-    for entry in entries:
-        moved = f"{entry.from_version or '–'} → {entry.to_version}"
-        table.add_row(
-            str(entry.sequence), f"{entry.at:%Y-%m-%d %H:%M:%S}", moved, escape(entry.actor), escape(entry.reason)
-        )
-    Console(soft_wrap=False).print(table, highlight=False)
-    for note in ledger.notes(model):
-        if until is not None and note.at > until:
-            continue
-        Console().print(f"{note.at:%Y-%m-%d %H:%M:%S}  after #{note.sequence}: {escape(note.text)}", style="yellow")
+    output.show(
+        [{name: value for name, value in (vars(e) | vars(e.evidence)).items() if name != "evidence"} for e in entries],
+        ("sequence", "at", "from_version", "to_version", "kind", "actor", "reason", "to_run", "manifest_digest"),
+        lambda: (output.plain_table(("#", "since (UTC)", "version", "by", "why"), map(_in_cells, entries)),),
+        as_json=json,
+        empty=f"nothing was in Production of {model}" + (f" at {at}" if at else " yet"),
+    )
+    for note in ledger.notes(model) if entries else ():
+        if until is None or note.at <= until:
+            output.note(f"{note.at:%Y-%m-%d %H:%M:%S}  after #{note.sequence}: {note.text}")
+
+
+@commands.command()
+def versions(name: ModelName, json: output.AsJson = False) -> None:
+    """List a model's versions, newest first: family, figures on held-out rows, and where each one stands."""
+    from dosel.registry.listing import known_versions
+
+    model, ledger = _ledger(name)
+    found = known_versions(ledger, model)
+    figures = get_args(Metric)
+    output.show(
+        [vars(v) | {f"holdout_{metric}": v.holdout.get(metric) for metric in figures} for v in found],
+        ("version", "at", "family", "state", *(f"holdout_{metric}" for metric in figures), "reason", "run_id"),
+        lambda: (
+            output.plain_table(
+                (
+                    "version",
+                    "registered (UTC)",
+                    "family",
+                    *(metric.replace("_", " ") for metric in figures),
+                    "run",
+                    "state",
+                ),
+                (tuple(_version_cells(version)) for version in found),
+            ),
+        ),
+        as_json=json,
+        empty=f"no version of {model} is registered yet",
+    )
+    known = {version.version for version in found}
+    if unknown := sorted(set(range(1, max(known, default=0))) - known):
+        listed = ", ".join(map(str, unknown))
+        output.note(f"the data store does not know version {listed}: it was deleted, or registered without dosel")
 
 
 @commands.command()
@@ -78,25 +107,40 @@ def promote(name: ModelName, version: VersionNumber, reason: Reason) -> None:
 @commands.command()
 def approvals(
     name: Annotated[str | None, typer.Argument(help="One model or use case; all if left out.")] = None,
+    json: output.AsJson = False,
 ) -> None:
     """Show the promotions that wait for more people; `dosel promote` with the same version agrees."""
     from dosel.db.engine import connect
     from dosel.registry.approvals import Approvals
 
-    settings, console = common.load_settings(), Console(soft_wrap=True, highlight=False)
+    settings = common.load_settings()
     book = Approvals(connect(settings.warehouse_url), settings.promote_key_names)
-    found = 0
+    waiting = []
     for model in [of_model(name).model_name] if name else [use_case.model_name for use_case in ALL]:
         last = _ledger(model)[1].last(model)
         for request in book.open(model, last.sequence if last else 0):
-            found += 1
-            agreed = ", ".join(request.holders(book.names)) or "nobody"
-            console.print(
-                f"{model} version {request.subject.version}: {agreed} of {request.people} agreed, until "
-                f"{request.expires_at:%Y-%m-%d %H:%M} UTC ({escape(request.reason)}; asked by {escape(request.actor)})"
+            subject = request.subject
+            waiting.append(
+                {
+                    "model": model,
+                    "version": subject.version,
+                    "request": request.number,
+                    "people": request.people,
+                    "agreed": request.holders(book.names),
+                    "expires_at": request.expires_at,
+                    "actor": request.actor,
+                    "reason": request.reason,
+                    "manifest_digest": subject.manifest_digest,
+                }
             )
-    if not found:
-        console.print("no promotion waits for people")
+    titles = ("model", "version", "agreed", "of", "until (UTC)", "asked by", "why")
+    output.show(
+        waiting,
+        ("model", "version", "request", "people", "agreed", "expires_at", "actor", "reason", "manifest_digest"),
+        lambda: (output.plain_table(titles, map(_request_cells, waiting)),),
+        as_json=json,
+        empty="no promotion waits for people",
+    )
 
 
 @commands.command()
@@ -164,6 +208,28 @@ def gc(
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _version_cells(version: "KnownVersion") -> Iterator[str]:
+    yield str(version.version)
+    yield f"{version.at:%Y-%m-%d %H:%M:%S}" if version.at else "–"
+    yield version.family or "–"
+    for metric in get_args(Metric):
+        value = version.holdout.get(metric)
+        yield "–" if value is None else f"{value:.4f}"
+    yield output.short(version.run_id)
+    yield version.state
+
+
+def _request_cells(request: dict[str, Any]) -> tuple[str, ...]:
+    until = f"{request['expires_at']:%Y-%m-%d %H:%M}"
+    version, people, agreed = str(request["version"]), str(request["people"]), ", ".join(request["agreed"]) or "nobody"
+    return request["model"], version, agreed, people, until, request["actor"], request["reason"]
+
+
+def _in_cells(entry: "Promotion") -> tuple[str, ...]:
+    moved = f"{entry.from_version or '–'} → {entry.to_version}"
+    return str(entry.sequence), f"{entry.at:%Y-%m-%d %H:%M:%S}", moved, entry.actor, entry.reason
 
 
 def _ledger(name: str) -> "tuple[str, PromotionLedger]":

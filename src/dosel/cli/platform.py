@@ -2,17 +2,25 @@
 
 import os
 import subprocess
+import webbrowser
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from dosel.cli import common
+from dosel.cli import common, output
 
 if TYPE_CHECKING:
     from dosel.embedded.up import Platform
+    from dosel.settings import Settings
 
 commands = typer.Typer()
+
+OPENED = ("page", "api", "mlflow", "airflow", "minio")
+
+
+def _named(incomplete: str) -> list[str]:
+    return [name for name in OPENED if name.startswith(incomplete)]
 
 
 @commands.command()
@@ -32,10 +40,55 @@ def down() -> None:
 
 
 @commands.command()
-def status() -> None:
+def status(json: output.AsJson = False) -> None:
     """Show each service's state; exits 1 if one is not healthy."""
-    if not _platform(as_started=True).status():
+    platform = _platform(as_started=True)
+    states = platform.states()
+    output.show(
+        [state._asdict() for state in states],
+        ("service", "state", "address", "log"),
+        lambda: (output.plain_table(("service", "state", "address", "log"), (state[:4] for state in states)),),
+        as_json=json,
+        empty="every service runs on another machine",
+    )
+    if not json:
+        for line in platform.in_production():
+            output.note(line)
+    if not all(state.healthy for state in states):
         raise typer.Exit(1)
+
+
+@commands.command("open")
+def open_(
+    name: Annotated[
+        str | None, typer.Argument(help="page, api, mlflow, airflow or minio; by default all.", autocompletion=_named)
+    ] = None,
+    json: output.AsJson = False,
+) -> None:
+    """Print the services' addresses; with a name, open it in the browser, too, if there is a display."""
+    addresses = _addresses(_settings(as_started=True))
+    if name is not None and name not in addresses:
+        raise typer.BadParameter(f"no address {name!r}; there are: {', '.join(addresses)}")
+    chosen = {name: addresses[name]} if name else addresses
+    output.show(
+        [{"service": service, "address": address} for service, address in chosen.items()],
+        ("service", "address"),
+        lambda: (output.plain_table(("service", "address"), chosen.items()),),
+        as_json=json,
+    )
+    if name and output.has_display():
+        webbrowser.open(addresses[name])
+
+
+def _addresses(settings: "Settings") -> dict[str, str]:
+    """The addresses for people, by service; MinIO's only where one is used."""
+    found = {
+        "page": settings.page_url,
+        "api": f"{settings.api_url.rstrip('/')}/docs",
+        "mlflow": settings.mlflow_url,
+        "airflow": settings.airflow_url,
+    }
+    return found | ({"minio": settings.s3_endpoint} if settings.s3_endpoint else {})
 
 
 @commands.command()
@@ -90,12 +143,19 @@ def services_down() -> None:
 
 def _platform(as_started: bool = False) -> "Platform":
     """The embedded platform, with the current settings or those of its last start."""
+    settings = _settings(as_started)
+    from dosel.embedded.up import Platform
+
+    return Platform(settings, dict(os.environ), Console(soft_wrap=True))
+
+
+def _settings(as_started: bool) -> "Settings":
+    """The current settings, or those of the platform's last start."""
     settings = common.load_settings()
     from dosel.embedded.home import Home
-    from dosel.embedded.up import Platform
     from dosel.settings import Settings
 
     if as_started and (last := Home(settings.home).last_start()):
         os.environ.update(last)
         settings = Settings.load()
-    return Platform(settings, dict(os.environ), Console(soft_wrap=True))
+    return settings

@@ -1,52 +1,75 @@
 """Commands for a use case, its batches and its training."""
 
-from dataclasses import asdict
-from json import dumps
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from dosel.cli import common
+from dosel.cli import common, output
 from dosel.errors import WarehouseError
-from dosel.usecases import ALL, DEFAULT, REFUSED, named
+from dosel.usecases import ALL, DEFAULT, REFUSED, SURPLUS, named
 
 if TYPE_CHECKING:
+    from dosel.monitor.health import Health
     from dosel.pipeline import Pipeline
     from dosel.warehouse.batches import BatchStore
 
 commands = typer.Typer()
 
+BATCH = ("outcome", "id", "stream", "epoch", "number", "source", "received_at")
+"""What is shown of a batch before its counts."""
+COUNTS = ("rows_received", "rows_clean", "rows_refused", "rows_duplicate", "digest", "reason")
+FINDING = ("use_case", "version", "metric", "promised", "live", "low", "high", "labels", "state")
+
 
 @commands.command("use-cases")
-def use_cases() -> None:
+def use_cases(json: output.AsJson = False) -> None:
     """List the use cases."""
-    for use_case in ALL:
-        mark = "  (default)" if use_case is DEFAULT else ""
-        Console().print(f"{use_case.name:<14} {use_case.summary}{mark}", highlight=False)
+    records = [
+        {
+            "name": use_case.name,
+            "summary": use_case.summary,
+            "model": use_case.model_name,
+            "families": [family.name for family in use_case.families],
+            "default": use_case is DEFAULT,
+        }
+        for use_case in ALL
+    ]
+    rows = ((u.name + (" (default)" if u is DEFAULT else ""), u.model_name, u.summary) for u in ALL)
+    output.show(
+        records,
+        ("name", "summary", "model", "families", "default"),
+        lambda: (output.plain_table(("use case", "model", "what it predicts"), rows),),
+        as_json=json,
+        empty="no use case can run; `dosel check` says why",
+    )
 
 
 @commands.command()
-def check() -> None:
+def check(json: output.AsJson = False) -> None:
     """Check every declaration, and compare it with its tables; exits 1 if a file is refused or a table differs."""
     settings = common.load_settings()
     from dosel.db.comparison import compare_all
 
     problems = [str(file) for file in REFUSED]
-    console = Console(soft_wrap=True, highlight=False)
+    notes = []
     try:
         for comparison in compare_all(settings.warehouse_url, ALL):
             if comparison.differences:
                 problems.append(str(comparison))
             elif added := comparison.added_names:
-                console.print(f"{comparison.use_case.name}: will be added to its tables: {', '.join(added)}")
+                notes.append(f"{comparison.use_case.name}: will be added to its tables: {', '.join(added)}")
     except WarehouseError as error:
-        console.print(f"the tables were not compared: {error}", markup=False)
-    for problem in problems:
-        console.print(problem, markup=False)
-    console.print(f"use cases that run: {', '.join(use_case.name for use_case in ALL) or 'none'}")
+        notes.append(f"the tables were not compared: {error}")
     if DEFAULT is None:
-        console.print("no use case is the default: POST /predict answers 503")
+        notes.append("no use case is the default: POST /predict answers 503")
+    names = [use_case.name for use_case in ALL]
+    if json:
+        output.write_json([{"problems": problems, "notes": notes, "use_cases": names}])
+    else:
+        lines = (*notes, *problems, f"use cases that run: {', '.join(names) or 'none'}")
+        output.write("".join(f"{line}\n" for line in lines))
     if problems:
         raise typer.Exit(1)
 
@@ -64,15 +87,21 @@ def pull(name: common.UseCaseName) -> None:
 
 
 @commands.command()
-def batches(name: common.UseCaseName) -> None:
+def batches(name: common.UseCaseName, json: output.AsJson = False) -> None:
     """Show the batch ledger and compare it with the stored rows; exits 1 if they differ."""
     from dosel.terminal import ledger, refused_batches
 
     store = _batch_store(name)
-    console = Console(soft_wrap=True)
-    console.print(ledger(store.records()))
-    if refusals := store.refusals():
-        console.print(refused_batches(refusals))
+    stored, refusals = store.records(), store.refusals()
+    records = [{"outcome": "stored"} | vars(record) for record in stored]
+    records += [{"outcome": "refused as a whole"} | vars(refusal) for refusal in refusals]
+    output.show(
+        records,
+        (*BATCH, *COUNTS),
+        lambda: (ledger(stored), refused_batches(refusals)) if refusals else (ledger(stored),),
+        as_json=json,
+        empty=f"{name}: no batch was received yet",
+    )
     store.audit()
 
 
@@ -81,6 +110,7 @@ def quarantine(
     name: common.UseCaseName,
     batch: Annotated[int | None, typer.Option(help="Id of one batch; by default the newest refused rows.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Most rows to show.")] = 50,
+    json: output.AsJson = False,
 ) -> None:
     """Show refused rows, with the reason and the received values."""
     from dosel.terminal import refused
@@ -88,10 +118,16 @@ def quarantine(
     store = _batch_store(name)
     rows = store.quarantine(limit, batch)
     total = sum(record.rows_refused for record in store.records() if batch in (None, record.id))
-    console = Console(soft_wrap=True)
-    if rows:
-        console.print(refused(rows))
-    console.print(f"{len(rows):,} of {total:,} refused rows", highlight=False)
+    output.show(
+        [
+            {"batch_id": r.batch_id, "row_no": r.row_no, "reason": r.reason, **r.values, SURPLUS: r.surplus}
+            for r in rows
+        ],
+        ("batch_id", "row_no", "reason", *named(name).columns, SURPLUS),
+        lambda: (refused(rows),),
+        as_json=json,
+    )
+    output.note(f"{len(rows):,} of {total:,} refused rows")
 
 
 @commands.command()
@@ -103,22 +139,28 @@ def score(name: common.UseCaseName) -> None:
 
 @commands.command()
 def health(
-    names: Annotated[list[str] | None, typer.Argument(help="Names of use cases; by default all.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="As JSON, as the API gives it.")] = False,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Names of use cases; by default all.", autocompletion=common.use_case_names),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="As one JSON object, by use case as the API gives it.")] = False,
 ) -> None:
     """Show whether the versions in Production are still as good as the gate found; exits 1 if one is harmed."""
     from dosel.terminal import context_table, health_table
 
     found = {name: _pipeline(name).health() for name in names or [use_case.name for use_case in ALL]}
+    in_production = [health for health in found.values() if health is not None]
     if json:
-        typer.echo(dumps({name: health and asdict(health) for name, health in found.items()}, default=str))
+        output.write_json((found,))
     else:
-        console = Console(soft_wrap=True)
-        for name, health in found.items():
-            if health is None:
-                console.print(f"{name}: nothing is in Production yet")
-            else:
-                console.print(health_table(health), context_table(health.context))
+        output.show(
+            [record for health in in_production for record in _findings(health)],
+            FINDING,
+            lambda: (part for h in in_production for part in (health_table(h), context_table(h.context))),
+            as_json=False,
+        )
+        for name in found.keys() - {health.use_case for health in in_production}:
+            output.note(f"{name}: nothing is in Production yet")
     if any(health is not None and health.state == "harmed" for health in found.values()):
         raise typer.Exit(1)
 
@@ -161,6 +203,22 @@ def reset(
         typer.confirm(f"{engine.url.render_as_string()}: remove {what}{tables}?", abort=True)
     removed = sum((resetting.drop if drop else resetting.clear)(engine, use_case).values())
     Console().print(f"{name}: {removed:,} rows removed; the next ingest stores its batches again")
+
+
+def _findings(health: "Health") -> Iterator[dict[str, Any]]:
+    for finding in health.findings:
+        live, promised = finding.live, finding.promised
+        yield {
+            "use_case": health.use_case,
+            "version": health.version,
+            "metric": finding.name,
+            "promised": promised.rate if promised and promised.total else None,
+            "live": live.rate if live.total else None,
+            "low": finding.low if live.total else None,
+            "high": finding.high if live.total else None,
+            "labels": live.total,
+            "state": finding.state,
+        }
 
 
 def _pipeline(name: str) -> "Pipeline":

@@ -1,12 +1,12 @@
 """Commands for versions in shadow."""
 
 from collections.abc import Iterator
-from json import dumps
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
-from dosel.cli import common
+from dosel.cli import common, output
 from dosel.cli.common import UseCaseName
 from dosel.usecases import adapted, chosen, named
 
@@ -20,6 +20,7 @@ commands = typer.Typer(
     invoke_without_command=True,
     help="Show which versions answer in shadow of which, and what live rows showed; or end a shadow.",
 )
+COLUMNS = ("use_case", "role", "version", "champion", "number", "since", "until", "now", "actor", "reason")
 Reason = Annotated[str, typer.Option(help="Why, for the record.")]
 Control = Annotated[
     bool, typer.Option("--control", help="Not the challenger, but the version that was in Production before.")
@@ -29,7 +30,7 @@ Control = Annotated[
 @commands.callback()
 def shadows(
     context: typer.Context,
-    json: Annotated[bool, typer.Option("--json", help="As JSON, one shadow a line.")] = False,
+    json: output.AsJson = False,
 ) -> None:
     """Show which versions answer in shadow of which, and what live rows showed; or end a shadow."""
     if context.invoked_subcommand is not None:
@@ -47,15 +48,13 @@ def shadows(
         for use_case in [adapted(declared, settings)]
         for state in states(use_case, ledger, engine)
     ]
-    if json:
-        for name, state in found:
-            typer.echo(dumps({"use_case": name} | state.document(), ensure_ascii=False))
-    elif not found:
-        typer.echo("no version is in shadow")
-    else:
-        for name, state in found:
-            for line in _lines(name, state):
-                typer.echo(line)
+    output.show(
+        [{"use_case": name} | state.document() for name, state in found],
+        COLUMNS,
+        lambda: (escape(line) for name, state in found for line in _lines(name, state)),
+        as_json=json,
+        empty="no version is in shadow",
+    )
 
 
 @commands.command()

@@ -8,7 +8,7 @@ from contextlib import ExitStack, suppress
 from importlib import import_module
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
@@ -48,6 +48,16 @@ DASHBOARD_PORT = 8787
 HEALTH_SECONDS = 180
 PREPARATION_SECONDS = 120
 CHECK_SECONDS = 120
+
+
+class ServiceState(NamedTuple):
+    """Whether a service runs; `log` is its file."""
+
+    service: str
+    state: str
+    address: str
+    log: str
+    healthy: bool
 
 
 class Platform:
@@ -144,22 +154,24 @@ class Platform:
         services_command.forget(self._settings.home)
         self._home.forget()
 
-    def status(self) -> bool:
-        """Print each service's state; return whether all are healthy."""
-        table = Table("service", "state", "address", box=None, padding=(0, 2, 0, 0))
-        well = True
-        for service in self._services:
-            running = self._processes.leader(service.name) is not None
-            healthy = running and self._healthy(service)
-            well &= healthy
-            state = "healthy" if healthy else "running, not healthy" if running else "not running"
-            table.add_row(service.title, state, service.address)
-        self._console.print(table)
-        self._console.print(f"logs: {self._processes.log('*')}", highlight=False)
-        with suppress(ServiceError):
-            for model in Client(self._settings.api_url, timeout=5, attempts=1, key=self._settings.api_key).models():
-                self._console.print(_in_production(model), markup=False)
-        return well
+    def states(self) -> list[ServiceState]:
+        """The state of each service."""
+        return [self._state(service) for service in self._services]
+
+    def _state(self, service: Service) -> ServiceState:
+        running = self._processes.leader(service.name) is not None
+        healthy = running and self._healthy(service)
+        state = "healthy" if healthy else "running, not healthy" if running else "not running"
+        log = str(self._processes.log(service.name))
+        return ServiceState(service.title, state, service.address, log, healthy)
+
+    def in_production(self) -> list[str]:
+        """A line for each model: its version in Production; none if the API does not answer."""
+        try:
+            models = Client(self._settings.api_url, timeout=5, attempts=1, key=self._settings.api_key).models()
+        except ServiceError:
+            return []
+        return [_in_production(model) for model in models]
 
     def logs(self, name: str | None) -> list[Path]:
         """The log files of all services, or of the one with this name or title."""

@@ -1,11 +1,13 @@
 """Opens a use case's source with one installation's settings."""
 
+from pathlib import Path
+
 from dosel.settings import Settings
 from dosel.sources.base import Source
 from dosel.sources.data_api import DataApi
 from dosel.sources.lake import lake_table, open_lake
 from dosel.sources.table import file_table, generated_table, package_table
-from dosel.usecases import DataApiRows, GeneratedRows, LakeRows, PackageRows, UseCase
+from dosel.usecases import DataApiRows, FileRows, GeneratedRows, LakeRows, PackageRows, UseCase
 
 
 def source_of(use_case: UseCase, settings: Settings) -> Source:
@@ -18,6 +20,8 @@ def source_of(use_case: UseCase, settings: Settings) -> Source:
             return file_table(use_case, named)
         case PackageRows() as declared:
             return package_table(use_case, declared)
+        case FileRows() as declared:
+            return file_table(use_case, Path(declared.path), declared.encoding)
         case GeneratedRows() as declared:
             return generated_table(use_case, declared)
         case DataApiRows():

@@ -53,9 +53,19 @@ class Table:
             raise SourceError(f"{self._place}: {error}") from error
 
 
-def file_table(use_case: UseCase, path: Path) -> Table:
+def file_table(use_case: UseCase, path: Path, encoding: str = "utf-8") -> Table:
     """The CSV at `path`."""
-    return Table(use_case, str(path), lambda: _content(path, str(path)))
+
+    def read() -> bytes:
+        content = _content(path, str(path))
+        if encoding == "utf-8":
+            return content
+        try:
+            return content.decode(encoding).encode()
+        except (LookupError, UnicodeDecodeError) as error:
+            raise SourceError(f"{path} cannot be read as {encoding}: {error}") from error
+
+    return Table(use_case, str(path), read)
 
 
 def package_table(use_case: UseCase, declared: PackageRows) -> Table:

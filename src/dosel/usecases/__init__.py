@@ -7,6 +7,7 @@ from dosel.usecases.declaration import SURPLUS as SURPLUS
 from dosel.usecases.declaration import Approval as Approval
 from dosel.usecases.declaration import DataApiRows as DataApiRows
 from dosel.usecases.declaration import Family as Family
+from dosel.usecases.declaration import FileRows as FileRows
 from dosel.usecases.declaration import Gate as Gate
 from dosel.usecases.declaration import GeneratedRows as GeneratedRows
 from dosel.usecases.declaration import HarmAction as HarmAction

@@ -98,6 +98,14 @@ class PackageRows:
 
 
 @dataclass(frozen=True)
+class FileRows:
+    """The source is a CSV with a header at `path`, in one of Python's encodings."""
+
+    path: str
+    encoding: str = "utf-8"
+
+
+@dataclass(frozen=True)
 class GeneratedRows:
     """The source is a function that generates rows as mappings by column; `description` is for people."""
 
@@ -116,7 +124,7 @@ class LakeRows:
     otherwise: GeneratedRows
 
 
-RowsFrom = DataApiRows | PackageRows | GeneratedRows | LakeRows
+RowsFrom = DataApiRows | PackageRows | FileRows | GeneratedRows | LakeRows
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import traceback
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from pkgutil import iter_modules
 
@@ -43,6 +43,20 @@ def read_declarations(
         else:
             use_cases += found
     return tuple(use_cases), tuple(refused)
+
+
+def problems_of(file: Path, others: Iterable[UseCase]) -> list[str]:
+    """The problems of one file that declares a use case, beside others; it need not be in the package's folder."""
+    spec = spec_from_file_location(f"_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        return [f"{file} is no Python file; write a name that ends in .py"]
+    module = module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        declared = [value for value in vars(module).values() if isinstance(value, UseCase)]
+        return [problem for mine in declared for problem in check.problems(mine) + check.clashes(mine, others)]
+    except Exception as error:  # noqa: BLE001  whatever a file raises is its problem
+        return [_in_words(error, str(file))]
 
 
 def _read(module: str, others: list[UseCase]) -> tuple[list[UseCase], list[str]]:

@@ -1,0 +1,150 @@
+"""The one way of showing something: a table on a terminal, tab-separated values in a pipe, JSON if asked."""
+
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from datetime import date
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+READER_GONE = 141
+"""The exit code when the reader of a pipe has gone, as a shell shows it for other programs (128 + SIGPIPE)."""
+
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON, one object a line.")]
+
+_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
+
+
+def show(
+    records: Sequence[Mapping[str, Any]],
+    columns: Sequence[str],
+    table: Callable[[], Iterable[RenderableType]],
+    *,
+    as_json: bool,
+    empty: str = "",
+) -> None:
+    """Show records to whatever reads stdout.
+
+    Args:
+        records: what JSON shows of each.
+        columns: the names, in order, that tab-separated values show of each.
+        table: makes what a terminal shows.
+        empty: a sentence for stderr if there are no records.
+    """
+    if as_json:
+        write_json(records)
+    elif not is_terminal():
+        lines = (columns, *([_cell(record.get(name)) for name in columns] for record in records))
+        write("".join("\t".join(line) + "\n" for line in lines))
+    elif records:
+        for part in table():
+            console().print(part)
+    if not records and empty:
+        note(empty)
+
+
+def plain_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table of text for a terminal; the last column takes more lines where it is too narrow."""
+    table = Table(box=None, pad_edge=False)
+    for title in titles:
+        table.add_column(title, no_wrap=title != titles[-1], overflow="fold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    return table
+
+
+def write_json(records: Iterable[Any]) -> None:
+    """Write JSON values, one a line."""
+    write("".join(f"{_json(record)}\n" for record in records))
+
+
+def write(text: str) -> None:
+    """Write text to stdout; end quietly if its reader has gone, as after `| head`."""
+    write_bytes(text.encode())
+
+
+def write_bytes(piece: bytes) -> None:
+    """Write bytes to stdout, as `write`."""
+    try:
+        sys.stdout.buffer.write(piece)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        end_quietly()
+
+
+def end_quietly() -> NoReturn:
+    """End the process because the reader of stdout has gone."""
+    # The interpreter flushes stdout once more when it ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(READER_GONE)
+
+
+def note(text: str) -> None:
+    """A sentence for a person, on stderr, so that a program that reads stdout gets records only."""
+    Console(stderr=True, soft_wrap=True, highlight=False).print(text, markup=False)
+
+
+class _Terminal(Console):
+    def on_broken_pipe(self) -> None:
+        end_quietly()
+
+
+def console() -> Console:
+    """A console on stdout."""
+    return _Terminal(soft_wrap=True, highlight=False)
+
+
+def is_terminal() -> bool:
+    """Whether a person reads stdout."""
+    return sys.stdout.isatty()
+
+
+def has_display() -> bool:
+    """Whether a person at a terminal can see a browser."""
+    named = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return is_terminal() and (sys.platform == "darwin" or bool(named))
+
+
+def short(digest: str | None) -> str:
+    """The beginning of a hash or an id, for a terminal."""
+    return (digest or "–")[:8]
+
+
+def _cell(value: Any) -> str:
+    match value:
+        case None:
+            return ""
+        case str():
+            return value.translate(_ESCAPES)
+        case date():
+            return value.isoformat()
+        case bool() | Mapping() | list() | tuple():
+            return _json(value).translate(_ESCAPES)
+    return str(value)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(_finite(value), ensure_ascii=False, default=_plain)
+
+
+def _finite(value: Any) -> Any:
+    """The value with null for what JSON has no number for."""
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case Mapping():
+            return {str(name): _finite(part) for name, part in value.items()}
+        case list() | tuple():
+            return [_finite(part) for part in value]
+    return _finite(asdict(value)) if is_dataclass(value) and not isinstance(value, type) else value
+
+
+def _plain(value: Any) -> str:
+    return value.isoformat() if isinstance(value, date) else str(value)

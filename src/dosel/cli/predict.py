@@ -1,0 +1,238 @@
+"""The command for predictions: a CSV goes to the running API, and its answer becomes a CSV or a Parquet file."""
+
+import csv
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Set
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import IO, TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from dosel.cli import common, output
+from dosel.errors import ServiceError
+from dosel.usecases import UseCase, named
+
+if TYPE_CHECKING:
+    from dosel.client import ApiProblem
+
+commands = typer.Typer()
+
+ROWS_REFUSED, TRY_AGAIN = 3, 4
+"""Exit codes: the file has to be corrected; the API is away or has no time."""
+
+PIECE_BYTES = 1 << 18
+
+SUFFIXES = (".csv", ".parquet")
+
+Moved = Callable[[str, int, int], None]
+"""Shows how many bytes of how many were sent or received."""
+
+
+@commands.command()
+def predict(
+    use_case: common.UseCaseName,
+    file: Annotated[str, typer.Argument(help="A CSV with a header; - reads stdin.")],
+    out: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write, .csv or .parquet; by default stdout, as CSV.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="A family, for its newest version; by default Production answers.")] = "",
+    encoding: Annotated[str, typer.Option(help="The file's encoding; by default UTF-8, or UTF-16 by its mark.")] = "",
+) -> None:
+    """Ask the running API about the rows of a CSV: its other columns, prediction, label and probabilities.
+
+    Nothing is predicted if a row is invalid. Exit codes: 3 if rows were refused, 4 if the API cannot be reached or has
+    no time, 2 for wrong arguments, 1 for anything else.
+    """
+    named(use_case)
+    if out is not None and out.suffix not in SUFFIXES:
+        raise typer.BadParameter(f"{out}: write a name that ends in {' or '.join(SUFFIXES)}")
+    settings = common.load_settings()
+    from dosel.client import ApiProblem, Client
+
+    title = "stdin" if file == "-" else file
+    with ExitStack() as opened:
+        moved = opened.enter_context(_progress())
+        content = opened.enter_context(_in_utf_8(file, encoding))
+        size = content.stat().st_size
+        key = settings.api_key or next(iter(settings.predict_key_names), "")
+        client = opened.enter_context(Client(settings.api_url, key=key))
+        sent = _sent(content, size, moved)
+        try:
+            with client.predict_csv(use_case, sent, size, model or None) as answer:
+                _write(_received(answer.pieces, answer.size, moved), out)
+        except ApiProblem as problem:
+            moved("", 0, 0)
+            for line in _explained(problem, title, content, named(use_case)):
+                output.note(line)
+            raise typer.Exit(_exit_code(problem)) from None
+        except ServiceError as error:
+            output.note(f"dosel: {error}")
+            raise typer.Exit(TRY_AGAIN) from None
+    where = f"{out}: " if out else ""
+    output.note(f"{where}answered by {answer.model} version {answer.version}, request {answer.request_id}")
+
+
+def _exit_code(problem: "ApiProblem") -> int:
+    if problem.status in (408, 429, 503):
+        return TRY_AGAIN
+    return ROWS_REFUSED if problem.status in (400, 413, 422) else 1
+
+
+def _explained(problem: "ApiProblem", title: str, content: Path, use_case: UseCase) -> Iterator[str]:
+    """A line for each refused cell: its place in the file, what is there, and what to write."""
+    rows = {error["row"] for error in problem.errors if error.get("row")}
+    if not rows:
+        yield f"{title}: {problem.detail}"
+        return
+    from dosel.rows.csv import MAX_HEADER_BYTES, read_header
+    from dosel.rows.validation import MAX_INVALID_ROWS
+
+    with content.open("rb") as opened:
+        header = read_header(use_case.features, opened.read(MAX_HEADER_BYTES))
+    lines = _lines(content, header.delimiter, rows)
+    for error in problem.errors:
+        place = header.places.get(error["field"] or "")
+        column = "" if place is None else f", column {header.names[place]}"
+        yield f"{title}: line {lines.get(error['row'], '?')}{column}: got {error['got']}; write {error['expected']}"
+    yield f"nothing was predicted; {len(rows)} rows were refused" + (" first" if len(rows) >= MAX_INVALID_ROWS else "")
+
+
+def _lines(content: Path, delimiter: str, rows: Set[int]) -> dict[int, int]:
+    """The line on which each of these rows begins: a row may have several, and empty lines are none."""
+    found: dict[int, int] = {}
+    with content.open(encoding="utf-8-sig", newline="") as opened, suppress(csv.Error):
+        reader, row, line = csv.reader(opened, delimiter=delimiter), -1, 1
+        for values in reader:
+            row += bool(values)
+            if values and row in rows:
+                found[row] = line
+            if len(found) == len(rows):
+                break
+            line = reader.line_num + 1
+    return found
+
+
+@contextmanager
+def _in_utf_8(file: str, encoding: str) -> Iterator[Path]:
+    """A file on disk with the content in UTF-8; stdin is kept there, since the API waits only so long for a body."""
+    from dosel.rows import encodings
+
+    with ExitStack() as kept:
+        path = Path(file)
+        if file == "-":
+            spool = kept.enter_context(NamedTemporaryFile(prefix="dosel-stdin-"))
+            shutil.copyfileobj(sys.stdin.buffer, spool)
+            spool.flush()
+            path = Path(spool.name)
+        try:
+            encoding = encoding or (encodings.UTF_16 if encodings.is_marked_utf_16(path) else "")
+            if encoding:
+                converted = kept.enter_context(NamedTemporaryFile(prefix="dosel-utf-8-"))
+                encodings.write_utf_8(path, encoding, converted)
+                converted.flush()
+                path = Path(converted.name)
+        except OSError as error:
+            raise typer.BadParameter(f"{file} cannot be read: {error.strerror}") from None
+        except (LookupError, UnicodeError) as error:
+            raise typer.BadParameter(f"{file} cannot be read as {encoding}: {error}") from None
+        yield path
+
+
+@contextmanager
+def _progress() -> Iterator[Moved]:
+    """A bar on stderr, if that is a terminal."""
+    from dosel.terminal import Bar, Bars
+
+    with Bars(Console(stderr=True)) as bars:
+
+        def moved(what: str, done: int, of: int) -> None:
+            text = "waiting for the answer" if done >= of else f"{done / 1e6:,.1f} of {of / 1e6:,.1f} MB"
+            bars.show([Bar(what, text, done, of)] if what else [])
+
+        yield moved
+
+
+def _sent(file: Path, size: int, moved: Moved) -> Iterator[bytes]:
+    sent = 0
+    with file.open("rb") as opened:
+        while piece := opened.read(PIECE_BYTES):
+            yield piece
+            sent += len(piece)
+            moved("sending", sent, size)
+
+
+def _received(pieces: Iterable[bytes], size: int, moved: Moved) -> Iterator[bytes]:
+    received = 0
+    for piece in pieces:
+        yield piece
+        received += len(piece)
+        moved("receiving", received, size)
+
+
+def _write(pieces: Iterable[bytes], out: Path | None) -> None:
+    """Write the answer to stdout or to a file, which appears when it is whole."""
+    if out is None:
+        for piece in pieces:
+            output.write_bytes(piece)
+        return
+    try:
+        with NamedTemporaryFile(dir=out.parent, prefix=f".{out.name}-", delete=False) as half:
+            try:
+                if out.suffix == ".parquet":
+                    _write_parquet(pieces, half)
+                else:
+                    half.writelines(pieces)
+            except BaseException:
+                Path(half.name).unlink()
+                raise
+        os.replace(half.name, out)
+    except OSError as error:
+        output.note(f"dosel: {out} cannot be written: {error.strerror}")
+        raise typer.Exit(1) from None
+
+
+def _write_parquet(pieces: Iterable[bytes], out: IO[bytes]) -> None:
+    """Write a CSV answer as Parquet: numbers as numbers, and the file's other columns as the text that they are."""
+    import pyarrow as pa
+    from pyarrow import csv as arrow_csv
+    from pyarrow import parquet
+
+    from dosel.rows.csv import BLOCK_BYTES
+
+    with NamedTemporaryFile(prefix="dosel-answer-") as spool:
+        spool.writelines(pieces)
+        spool.flush()
+        names, delimiter, first = _columns(Path(spool.name))
+        # Names for Arrow, since two of the file's own may be equal.
+        places = [str(place) for place in range(len(names))]
+        numbers = dict.fromkeys(places[first + 2 :], pa.float64()) | {places[first]: pa.int64()}
+        reader = arrow_csv.open_csv(
+            spool.name,
+            arrow_csv.ReadOptions(column_names=places, skip_rows_after_names=1, block_size=BLOCK_BYTES),
+            arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+            arrow_csv.ConvertOptions(
+                column_types=dict.fromkeys(places, pa.string()) | numbers, strings_can_be_null=False
+            ),
+        )
+        schema = pa.schema([field.with_name(name) for field, name in zip(reader.schema, names, strict=True)])
+        with parquet.ParquetWriter(out, schema) as writer:
+            for batch in reader:
+                writer.write_batch(pa.record_batch(batch.columns, schema))
+
+
+def _columns(answer: Path) -> tuple[list[str], str, int]:
+    """The columns of an answer, its delimiter, and the place of the prediction, after the file's other columns."""
+    from dosel.rows.csv import DELIMITERS
+
+    for delimiter in DELIMITERS:
+        with answer.open(encoding="utf-8", newline="") as opened:
+            names = next(csv.reader(opened, delimiter=delimiter), [])
+        found = [place for place in range(len(names)) if names[place : place + 2] == ["prediction", "label"]]
+        if found:
+            return names, delimiter, found[-1]
+    raise ServiceError("the answer has no columns prediction and label; is it the prediction API?")

@@ -1,0 +1,72 @@
+"""A model's versions as the data store knows them: reading them needs no MLflow."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from dosel.registry.ledger import PromotionLedger
+from dosel.registry.manifests import Manifest
+from dosel.registry.verdicts import Verdict
+
+State = Literal["Production", "challenger", "control", "was in Production", "passed", "refused", "not judged"]
+"""Where a version stands: in Production or in shadow now, in Production before, or by the gate's last verdict."""
+
+HOLDOUT = "test_"
+"""Prefix of the training's figures on the held-out rows."""
+
+
+@dataclass(frozen=True)
+class KnownVersion:
+    """A registered version.
+
+    Attributes:
+        at: when its manifest was recorded; None if dosel did not register it.
+        family: None if no training of dosel recorded it.
+        holdout: the training's figures on the held-out rows, by metric; empty if no training recorded them.
+        reason: why the last decision on it was made; empty if there was none.
+    """
+
+    version: int
+    at: datetime | None
+    family: str | None
+    state: State
+    holdout: Mapping[str, float]
+    reason: str
+    run_id: str
+
+
+def known_versions(ledger: PromotionLedger, model: str) -> list[KnownVersion]:
+    """The versions that have a manifest or were in Production, newest first."""
+    verdicts, last = ledger.verdicts(model), ledger.last(model)
+    manifests = {(manifest.version, manifest.run_id): manifest for manifest in ledger.manifests(model)}
+    entries = {(entry.to_version, entry.evidence.to_run or ""): entry for entry in ledger.history(model)}
+    now: dict[tuple[int, str], State] = {
+        (shadow.version, shadow.run_id): shadow.role for shadow in ledger.open_shadows(model)
+    }
+    if last is not None:
+        now[last.to_version, last.evidence.to_run or ""] = "Production"
+    found = []
+    for key in sorted({*manifests, *entries}, reverse=True):
+        manifest, verdict, entry = manifests.get(key), verdicts.get(key), entries.get(key)
+        before: State = "was in Production" if entry else _judged(verdict)
+        reason = entry.reason if entry else verdict.reason if verdict else ""
+        at, family = (manifest.at, manifest.family) if manifest else (None, None)
+        found.append(KnownVersion(key[0], at, family, now.get(key, before), _holdout(manifest), reason, key[1]))
+    return found
+
+
+def _judged(verdict: Verdict | None) -> State:
+    if verdict is None:
+        return "not judged"
+    return "passed" if verdict.passed else "refused"
+
+
+def _holdout(manifest: Manifest | None) -> dict[str, float]:
+    metrics = manifest.facts.metrics if manifest and manifest.facts else {}
+    return {
+        name.removeprefix(HOLDOUT): value
+        for name, value in metrics.items()
+        if name.startswith(HOLDOUT) and math.isfinite(value)
+    }

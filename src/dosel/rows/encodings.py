@@ -1,0 +1,52 @@
+"""The encodings of text files: which one a file is in, and its content in UTF-8."""
+
+import codecs
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+PIECE = 1 << 20
+"""Characters that are converted at a time."""
+
+UTF_8, UTF_16, WESTERN = "utf-8", "utf-16", "cp1252"
+
+_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def is_marked_utf_16(file: Path) -> bool:
+    """Whether a file begins with the byte order mark of UTF-16."""
+    with file.open("rb") as opened:
+        return opened.read(2) in _MARKS
+
+
+def guess(file: Path) -> str:
+    """UTF-16 by its mark, UTF-8 if the file can be read so, otherwise Windows' extension of Latin-1."""
+    if is_marked_utf_16(file):
+        return UTF_16
+    try:
+        for _ in pieces(file, UTF_8):
+            pass
+    except UnicodeDecodeError:
+        return WESTERN
+    return UTF_8
+
+
+def pieces(file: Path, encoding: str) -> Iterator[str]:
+    """The text of a file, piece by piece.
+
+    Raises:
+        UnicodeDecodeError: the file is in another encoding.
+    """
+    with file.open(encoding=encoding, newline="") as opened:
+        while piece := opened.read(PIECE):
+            yield piece
+
+
+def write_utf_8(file: Path, encoding: str, out: IO[bytes]) -> None:
+    """Write the text of a file in UTF-8.
+
+    Raises:
+        UnicodeDecodeError: the file is in another encoding.
+    """
+    for piece in pieces(file, encoding):
+        out.write(piece.encode())

@@ -1,0 +1,170 @@
+"""What `dosel` prints to a terminal, to a pipe and as JSON, seen from outside: each command is a process."""
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from dosel.cli import output
+from dosel.db.engine import connect
+from dosel.model.facts import Facts
+from dosel.model.tags import FAMILY
+from dosel.registry.ledger import Evidence, PromotionLedger
+from dosel.registry.manifests import Manifest
+from dosel.registry.verdicts import Verdict
+from dosel.usecases.penguins import PENGUINS
+
+DIGEST = "f" * 64
+REASON = "a reason of many words " * 20 + "with a\ttab and [bold]brackets[/]"
+DOSEL = (sys.executable, "-m", "dosel")
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of an installation whose ledger has an entry; a terminal of it has 60 columns."""
+    home = tmp_path_factory.mktemp("home")
+    ledger = PromotionLedger(connect(f"sqlite:///{home / 'warehouse.db'}"))
+    evidence = Evidence(
+        "manual", "1" * 32, manifest_digest=DIGEST, metrics_after={"accuracy": 0.5, "lost": float("nan")}
+    )
+    ledger.append(PENGUINS.model_name, 1, "ana", REASON, evidence)
+    for version, family, accuracy in ((1, "knn", 0.5), (3, "xgboost", 0.75), (4, "knn", float("nan"))):
+        facts = Facts({"test_accuracy": accuracy, "training_accuracy": 1.0}, {}, {FAMILY: family})
+        ledger.record_manifest(Manifest(PENGUINS.model_name, version, str(version) * 32, {}, facts))
+    ledger.add_verdict(PENGUINS.model_name, 3, "3" * 32, Verdict(False, "no gain"))
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DOSEL_", "MLFLOW_"))}
+    return kept | {"DOSEL_HOME": str(home), "XDG_CONFIG_HOME": str(home), "COLUMNS": "60", "TERM": "xterm-256color"}
+
+
+def piped(environment: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        (*DOSEL, *arguments), env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def on_terminal(environment: dict[str, str], *arguments: str) -> str:
+    """What a command writes to a terminal."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen((*DOSEL, *arguments), env=environment, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        parts = []
+        # Linux reports the end of a terminal as an error.
+        with suppress(OSError):
+            while part := os.read(ours, 65536):
+                parts.append(part)
+        os.close(ours)
+        assert process.wait(60) == 0
+    return b"".join(parts).decode()
+
+
+def test_a_pipe_gets_whole_values_without_colours_below_a_header(environment: dict[str, str]) -> None:
+    result = piped(environment, "history", "penguins")
+    header, line = result.stdout.splitlines()
+    entry = dict(zip(header.split("\t"), line.split("\t"), strict=True))
+    assert entry["manifest_digest"] == DIGEST
+    assert entry["reason"] == REASON.replace("\t", r"\t")
+    assert entry["from_version"] == ""
+    assert "\x1b" not in result.stdout
+    assert result.stderr == ""
+
+
+def test_json_has_the_same_values_and_null_for_what_is_no_number(environment: dict[str, str]) -> None:
+    [line] = piped(environment, "history", "penguins", "--json").stdout.splitlines()
+    entry = json.loads(line)
+    assert (entry["reason"], entry["manifest_digest"]) == (REASON, DIGEST)
+    assert entry["metrics_after"] == {"accuracy": 0.5, "lost": None}
+
+
+def test_a_terminal_gets_a_table_within_its_width(environment: dict[str, str]) -> None:
+    shown = on_terminal(environment, "history", "penguins")
+    assert max(len(re.sub(r"\x1b\[\d*m", "", line)) for line in shown.splitlines()) <= 60
+    assert "since (UTC)" in shown
+    assert "[bold]brackets[/]" in " ".join(shown.split())
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["history penguins", "versions penguins", "events", "batches penguins", "shadow", "use-cases", "status", "open"],
+)
+def test_each_listing_has_a_header_in_a_pipe_even_if_it_is_empty(environment: dict[str, str], command: str) -> None:
+    lines = piped(environment, *command.split()).stdout.splitlines()
+    assert lines
+    assert {line.count("\t") for line in lines} == {lines[0].count("\t")}
+    assert all(name.isidentifier() for name in lines[0].split("\t"))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("use-cases", "check", "batches penguins", "quarantine penguins", "health penguins", "history penguins"),
+        *("versions penguins", "events", "shadow", "verify", "status", "open"),
+    ],
+)
+def test_each_command_that_shows_something_gives_json(environment: dict[str, str], command: str) -> None:
+    result = piped(environment, *command.split(), "--json")
+    assert "Traceback" not in result.stderr
+    for line in result.stdout.splitlines():
+        assert isinstance(json.loads(line), dict)
+
+
+@pytest.mark.parametrize("command", ["history penguins", "history penguins --csv", "check", "verify"])
+def test_a_reader_that_leaves_ends_a_command_quietly(environment: dict[str, str], command: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    result = subprocess.run(
+        (*DOSEL, *command.split()), env=environment, stdout=writing, stderr=subprocess.PIPE, timeout=120, check=False
+    )
+    os.close(writing)
+    assert result.stderr == b""
+    assert result.returncode == output.READER_GONE
+
+
+def test_versions_says_where_each_one_stands_and_which_are_not_known(environment: dict[str, str]) -> None:
+    result = piped(environment, "versions", "penguins", "--json")
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    shown = ("version", "family", "state", "holdout_accuracy", "reason", "run_id")
+    assert [tuple(version[name] for name in shown) for version in found] == [
+        (4, "knn", "not judged", None, "", "4" * 32),
+        (3, "xgboost", "refused", 0.75, "no gain", "3" * 32),
+        (1, "knn", "Production", 0.5, REASON, "1" * 32),
+    ]
+    assert "does not know version 2" in result.stderr
+
+
+def test_a_terminal_gets_the_beginning_of_a_run_id(environment: dict[str, str]) -> None:
+    shown = on_terminal(environment | {"COLUMNS": "140"}, "versions", "penguins")
+    assert "33333333 " in shown
+    assert "3" * 9 not in shown
+
+
+def test_open_prints_the_addresses_and_opens_no_browser_in_a_pipe(environment: dict[str, str], tmp_path: Path) -> None:
+    browser = tmp_path / "browser"
+    browser.write_text(f"#!/bin/sh\necho $1 >> {tmp_path}/opened\n")
+    browser.chmod(0o755)
+    ours = environment | {"DISPLAY": ":0", "BROWSER": f"{browser} %s", "API_PORT": "1234"}
+    assert piped(ours, "open", "api").stdout.splitlines() == ["service\taddress", "api\thttp://127.0.0.1:1234/docs"]
+    assert not (tmp_path / "opened").exists()
+    on_terminal(ours, "open")
+    assert not (tmp_path / "opened").exists()
+    on_terminal(ours, "open", "api")
+    assert (tmp_path / "opened").read_text() == "http://127.0.0.1:1234/docs\n"
+    refused = piped(environment, "open", "nothing")
+    assert refused.returncode == 2
+    assert "airflow" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [("history pen", ["penguins", "penguins_species"]), ("batches cov", ["covertype"]), ("open mi", ["minio"])],
+)
+def test_a_shell_completes_names(environment: dict[str, str], typed: str, completed: list[str]) -> None:
+    asked = {"_DOSEL_COMPLETE": "complete_bash", "COMP_WORDS": f"dosel {typed}", "COMP_CWORD": "2"}
+    dosel = Path(sys.executable).with_name("dosel")
+    result = subprocess.run([dosel], env=environment | asked, capture_output=True, text=True, timeout=60, check=False)
+    assert result.stdout.splitlines() == completed
