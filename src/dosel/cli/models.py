@@ -1,7 +1,7 @@
 """Commands for the promotion ledger, promotions and rollbacks."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 from rich.console import Console
@@ -89,10 +89,58 @@ def versions(name: ModelName, json: output.AsJson = False) -> None:
 
 @commands.command()
 def promote(name: ModelName, version: VersionNumber, reason: Reason) -> None:
-    """Put a version into Production without the gate. Its files must match its manifest."""
+    """Put a version into Production without the gate. Its files must match its manifest.
+
+    If its use case declares that more people must agree, each of them runs this command, with a key of their own.
+    """
+    from dosel.errors import ApprovalsMissing
+
     model, registry = _registry(name)
     with common.logged():
-        _print_change(registry.promote(registry.version(model, version), common.actor(), reason))
+        try:
+            found = registry.version(model, version)
+            _print_change(registry.promote(found, common.actor(), reason, holder=common.holder()))
+        except ApprovalsMissing as waiting:
+            Console().print(escape(str(waiting)), highlight=False, soft_wrap=True)
+
+
+@commands.command()
+def approvals(
+    name: Annotated[str | None, typer.Argument(help="One model or use case; all if left out.")] = None,
+    json: output.AsJson = False,
+) -> None:
+    """Show the promotions that wait for more people; `dosel promote` with the same version agrees."""
+    from dosel.db.engine import connect
+    from dosel.registry.approvals import Approvals
+
+    settings = common.load_settings()
+    book = Approvals(connect(settings.warehouse_url), settings.promote_key_names)
+    waiting = []
+    for model in [of_model(name).model_name] if name else [use_case.model_name for use_case in ALL]:
+        last = _ledger(model)[1].last(model)
+        for request in book.open(model, last.sequence if last else 0):
+            subject = request.subject
+            waiting.append(
+                {
+                    "model": model,
+                    "version": subject.version,
+                    "request": request.number,
+                    "people": request.people,
+                    "agreed": request.holders(book.names),
+                    "expires_at": request.expires_at,
+                    "actor": request.actor,
+                    "reason": request.reason,
+                    "manifest_digest": subject.manifest_digest,
+                }
+            )
+    titles = ("model", "version", "agreed", "of", "until (UTC)", "asked by", "why")
+    output.show(
+        waiting,
+        ("model", "version", "request", "people", "agreed", "expires_at", "actor", "reason", "manifest_digest"),
+        lambda: (output.plain_table(titles, map(_request_cells, waiting)),),
+        as_json=json,
+        empty="no promotion waits for people",
+    )
 
 
 @commands.command()
@@ -171,6 +219,12 @@ def _version_cells(version: "KnownVersion") -> Iterator[str]:
         yield "–" if value is None else f"{value:.4f}"
     yield output.short(version.run_id)
     yield version.state
+
+
+def _request_cells(request: dict[str, Any]) -> tuple[str, ...]:
+    until = f"{request['expires_at']:%Y-%m-%d %H:%M}"
+    version, people, agreed = str(request["version"]), str(request["people"]), ", ".join(request["agreed"]) or "nobody"
+    return request["model"], version, agreed, people, until, request["actor"], request["reason"]
 
 
 def _in_cells(entry: "Promotion") -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """The gate's verdicts on versions, promoted or not, and refusals at registration."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,13 @@ class Verdict:
     passed: bool
     reason: str
     report: Mapping[str, Any] | None = None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the decision and its report without latencies, which differ each time: 64 hexadecimal digits."""
+        report = {name: part for name, part in (self.report or {}).items() if name != "latency_ms"}
+        content = [self.passed, self.reason, report]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def add(connection: Connection, model: str, version: int, run_id: str, verdict: Verdict) -> None:
