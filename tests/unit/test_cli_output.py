@@ -90,7 +90,17 @@ def test_a_terminal_gets_a_table_within_its_width(environment: dict[str, str]) -
 
 @pytest.mark.parametrize(
     "command",
-    ["history penguins", "versions penguins", "events", "batches penguins", "shadow", "use-cases", "status", "open"],
+    [
+        "history penguins",
+        "versions penguins",
+        "approvals",
+        "events",
+        "batches penguins",
+        "shadow",
+        "use-cases",
+        "status",
+        "open",
+    ],
 )
 def test_each_listing_has_a_header_in_a_pipe_even_if_it_is_empty(environment: dict[str, str], command: str) -> None:
     lines = piped(environment, *command.split()).stdout.splitlines()
@@ -103,7 +113,7 @@ def test_each_listing_has_a_header_in_a_pipe_even_if_it_is_empty(environment: di
     "command",
     [
         *("use-cases", "check", "batches penguins", "quarantine penguins", "health penguins", "history penguins"),
-        *("versions penguins", "events", "shadow", "verify", "status", "open"),
+        *("versions penguins", "approvals", "events", "shadow", "verify", "status", "open"),
     ],
 )
 def test_each_command_that_shows_something_gives_json(environment: dict[str, str], command: str) -> None:

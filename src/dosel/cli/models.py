@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from dosel.registry.registry import Registry
 
 commands = typer.Typer()
+SomeModel = Annotated[
+    str | None,
+    typer.Argument(help="One model or its use case; all if left out.", autocompletion=common.model_names),
+]
 VersionNumber = Annotated[int, typer.Argument(help="The version's number.")]
 Reason = Annotated[str, typer.Option(help="Why, for the record.")]
 
@@ -106,7 +110,7 @@ def promote(name: ModelName, version: VersionNumber, reason: Reason) -> None:
 
 @commands.command()
 def approvals(
-    name: Annotated[str | None, typer.Argument(help="One model or use case; all if left out.")] = None,
+    name: SomeModel = None,
     json: output.AsJson = False,
 ) -> None:
     """Show the promotions that wait for more people; `dosel promote` with the same version agrees."""
@@ -158,7 +162,7 @@ def rollback(
 
 
 @commands.command()
-def reconcile(name: Annotated[str | None, typer.Argument(help="One model; all if left out.")] = None) -> None:
+def reconcile(name: SomeModel = None) -> None:
     """Set MLflow's aliases and stage to the ledger; exits 1 if MLflow and the ledger differed."""
     differed = False
     for model in [name] if name else [use_case.model_name for use_case in ALL]:
