@@ -62,13 +62,12 @@ def check(json: output.AsJson = False) -> None:
                 notes.append(f"{comparison.use_case.name}: will be added to its tables: {', '.join(added)}")
     except WarehouseError as error:
         notes.append(f"the tables were not compared: {error}")
-    if DEFAULT is None:
-        notes.append("no use case is the default: POST /predict answers 503")
+    default = [] if DEFAULT else ["no use case is the default: POST /predict answers 503"]
     names = [use_case.name for use_case in ALL]
     if json:
-        output.write_json([{"problems": problems, "notes": notes, "use_cases": names}])
+        output.write_json([{"problems": problems, "notes": notes + default, "use_cases": names}])
     else:
-        lines = (*notes, *problems, f"use cases that run: {', '.join(names) or 'none'}")
+        lines = (*notes, *problems, f"use cases that run: {', '.join(names) or 'none'}", *default)
         output.write("".join(f"{line}\n" for line in lines))
     if problems:
         raise typer.Exit(1)
