@@ -26,6 +26,7 @@ from dosel.monitor.watch import Watch
 from dosel.quality import check
 from dosel.registry.manifests import Manifest
 from dosel.registry.registry import Registry
+from dosel.registry.unseen import rotated
 from dosel.rows import hashing
 from dosel.rows.text import as_text
 from dosel.settings import Settings
@@ -52,13 +53,15 @@ class Pipeline:
 
     def __init__(self, use_case: UseCase, settings: Settings) -> None:
         bound_mlflow_requests()
-        use_case = adapted(use_case, settings)
         engine = connect(settings.warehouse_url)
-        self._use_case = use_case
         self._settings = settings
         self._engine = engine
-        self._batches = BatchStore(engine, use_case)
         self._registry = Registry.opened(settings, engine)
+        use_case = adapted(use_case, settings)
+        # The holdout is that of the declaration until its looks are used up.
+        use_case = rotated(use_case, self._registry.ledger.looks(use_case.model_name))
+        self._use_case = use_case
+        self._batches = BatchStore(engine, use_case)
 
     @property
     def batches(self) -> BatchStore:

@@ -314,9 +314,19 @@ class Registry:
         """The gate's last verdict on a version, by the ledger; None if it was not judged."""
         return self._ledger.verdicts(version.name).get((version.version, version.run_id))
 
-    def add_verdict(self, version: ModelVersion, verdict: Verdict) -> None:
-        """Record the gate's verdict on a version in the ledger."""
-        self._ledger.add_verdict(version.name, version.version, version.run_id, verdict)
+    def add_verdict(self, version: ModelVersion, verdict: Verdict, after: int | None = None) -> None:
+        """Record the gate's verdict on a version in the ledger.
+
+        Args:
+            after: the number of looks at the model's held-out rows on which the verdict rests; by default any.
+
+        Raises:
+            PromotionConflict: the gate has looked at the held-out rows since.
+        """
+        with self._ledger.lock(version.name):
+            if after is not None and len(self._ledger.looks(version.name)) != after:
+                raise PromotionConflict(f"{version.name}: another version was judged meanwhile; judge again")
+            self._ledger.add_verdict(version.name, version.version, version.run_id, verdict)
 
     def tag_run(self, version: ModelVersion, tags: Mapping[str, str]) -> None:
         """Set tags of a version's run; `ModelVersion.tags` has them from then on."""

@@ -6,6 +6,7 @@ the splitmix64 finaliser (Steele, Lea and Flood 2014) over the columns, vectoris
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from dosel.rows.columns import Columns
-from dosel.usecases import Number, UseCase
+from dosel.usecases import Number, Split, UseCase
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -66,6 +67,17 @@ def split_version(use_case: UseCase) -> str:
     split = use_case.split
     features = hashlib.sha256("|".join(use_case.feature_names).encode()).hexdigest()[:8]
     return f"{HASH_VERSION}-{split.salt}-{split.test_share:g}-{features}"
+
+
+def split_of(use_case: UseCase, version: str | None) -> Split | None:
+    """The split of that version; None if the declaration, as it is now, has no such split."""
+    _, _, text = (version or "").partition("-")
+    salt, *others = text.rsplit("-", 2)
+    try:
+        split = Split(salt, float(others[0]))
+    except (IndexError, ValueError):
+        return None
+    return split if split_version(replace(use_case, split=split)) == version else None
 
 
 def is_test(use_case: UseCase, data: pd.DataFrame) -> npt.NDArray[np.bool_]:

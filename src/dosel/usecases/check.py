@@ -252,7 +252,8 @@ def _figures(use_case: UseCase) -> Iterator[str]:
     for field, share in {"split.test_share": use_case.split.test_share, "gate.confidence": gate.confidence}.items():
         if not (_is_finite(share) and 0 < share < 1):
             yield f"{field}: {share!r} is too small or too large; write a number between 0 and 1"
-    for field, count, least in (("folds", use_case.folds, 2), ("gate.resamples", gate.resamples, 1)):
+    counts = {"folds": (use_case.folds, 2), "gate.resamples": (gate.resamples, 1), "gate.looks": (gate.looks, 1)}
+    for field, (count, least) in counts.items():
         if count < least:
             yield f"{field}: {count!r} is too few; write at least {least}"
 

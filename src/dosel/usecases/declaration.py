@@ -158,13 +158,17 @@ class Gate:
     min_gain: float = 0.001
     """The metric must be higher by at least this."""
     tolerance: float = 0.01
-    """The confidence interval of the difference must exclude a loss of more than this."""
+    """The confidence intervals of the differences must exclude a loss of more than this, over all looks at one holdout
+    together: each look gets a share of it."""
     max_class_drop: float = 0.10
     """No class's recall may fall by more than this."""
     floor: float = 0.0
     """The metric must be at least this."""
     confidence: float = 0.95
+    """Of the intervals, over all looks at one holdout together."""
     resamples: int = 1000
+    looks: int = 100
+    """The number of comparisons with the champion that one holdout serves; after that, a new salt chooses another."""
     shadow: Shadow | None = None
     """Without it, a challenger that passes enters Production at once."""
 
