@@ -21,7 +21,7 @@ from app.schemas.history import (
     VersionDetail,
     VersionNumber,
 )
-from app.schemas.models import Version
+from app.schemas.models import HoldoutInfo, Version
 from app.serving.work_queue import WorkQueue
 from dosel.errors import UnknownUseCase
 from dosel.rows.validation import cut
@@ -68,12 +68,14 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
         """With `at`, the last entry names the version that was in Production at that time."""
         from dosel.registry.export import as_csv, moment
 
-        model = of_model(name).model_name
+        use_case = of_model(name)
+        model = use_case.model_name
         try:
             until = None if at is None else moment(at)
         except ValueError as error:
             raise HTTPException(422, f"at: {error}") from None
-        ledger = follower.registry().ledger
+        registry = follower.registry()
+        ledger = registry.ledger
         entries = ledger.history(model, until)
         if format == "csv" or (format is None and CSV in request.headers.get("accept", "")):
             named = {"Content-Disposition": f'attachment; filename="{model}-history.csv"'}
@@ -84,6 +86,7 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
             production=entries[-1].to_version if entries else None,
             entries=[LedgerEntry.of(entry) for entry in entries],
             notes=[NoteInfo.of(note) for note in ledger.notes(model) if until is None or note.at <= until],
+            holdout=HoldoutInfo.of(registry.holdout(use_case)),
         )
 
     @made.get(

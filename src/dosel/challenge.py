@@ -21,7 +21,7 @@ from dosel.registry.store import ModelVersion
 from dosel.registry.trust import check_declaration
 from dosel.registry.unseen import UnseenRows
 from dosel.registry.verdicts import Verdict
-from dosel.rows import frames, hashing
+from dosel.rows import frames, splits
 from dosel.usecases import UseCase
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class Challenge:
         report = judge(
             use_case.gate,
             use_case.target,
-            JudgedRows(truth, hashing.split_version(use_case), look, rows.other_splits),
+            JudgedRows(truth, splits.split_version(use_case), look, rows.other_splits),
             one,
             other[0] if other else None,
             self._seed,

@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 
@@ -26,7 +27,6 @@ from dosel.monitor.watch import Watch
 from dosel.quality import check
 from dosel.registry.manifests import Manifest
 from dosel.registry.registry import Registry
-from dosel.registry.unseen import rotated
 from dosel.rows import hashing
 from dosel.rows.text import as_text
 from dosel.settings import Settings
@@ -58,8 +58,8 @@ class Pipeline:
         self._engine = engine
         self._registry = Registry.opened(settings, engine)
         use_case = adapted(use_case, settings)
-        # The holdout is that of the declaration until its looks are used up.
-        use_case = rotated(use_case, self._registry.ledger.looks(use_case.model_name))
+        # The split is the declared one until the looks at its holdout are used up.
+        use_case = replace(use_case, split=self._registry.holdout(use_case).split)
         self._use_case = use_case
         self._batches = BatchStore(engine, use_case)
 

@@ -47,7 +47,8 @@ def test_promote_and_rollback_appear_in_the_history(dosel: Terminal) -> None:
     )
     assert f"{name}: version 1 is in Production, after version 2" in dosel("rollback", "covertype")
     lines = dosel("history", name).splitlines()
-    assert [line.split()[0] for line in lines] == ["#", "1", "2", "3"]
+    assert [line.split()[0] for line in lines] == ["#", "1", "2", "3", "holdout"]
+    assert lines[4] == "holdout 1: 0 of 100 looks used, 100 left until it is rotated"
     assert "1 → 2" in lines[2]
     assert "command line, ana" in lines[2]
     assert "[it] is better" in lines[2]

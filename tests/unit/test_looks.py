@@ -10,15 +10,17 @@ import pytest
 from dosel.model import tags
 from dosel.registry.looks import PastLook, distinct, holdout, share
 from dosel.registry.store import ModelVersion
-from dosel.registry.unseen import UnseenRows, rotated
-from dosel.rows import hashing
+from dosel.registry.unseen import UnseenRows
+from dosel.rows import hashing, splits
 from dosel.usecases import Gate
 from dosel.usecases.penguins import PENGUINS
 
 LOOKS = 3
 USE_CASE = dataclasses.replace(PENGUINS, gate=Gate(looks=LOOKS))
-NOW = hashing.split_version(USE_CASE)
-NEXT = hashing.split_version(rotated(USE_CASE, [PastLook(n, "run", 1, NOW, 9, 1) for n in range(LOOKS)]))
+NOW = splits.split_version(USE_CASE)
+USED_UP = [PastLook(n, "run", 1, NOW, 100, 1) for n in range(LOOKS)]
+ROTATED = dataclasses.replace(USE_CASE, split=holdout(USE_CASE, USED_UP).split)
+NEXT = splits.split_version(ROTATED)
 
 
 def report(champion: int | None = 1, split: str = NOW, rows: int = 100, last_batch: int = 1) -> dict[str, Any]:
@@ -55,7 +57,7 @@ def test_a_report_from_before_looks_were_counted_is_a_look() -> None:
 
 
 def test_the_holdout_is_rotated_once_its_looks_are_used_up() -> None:
-    past = [PastLook(n, "run", 1, NOW, 100, 1) for n in range(LOOKS)]
+    past = USED_UP
     assert [holdout(USE_CASE, past[:n]).left for n in range(LOOKS)] == [3, 2, 1]
     then = holdout(USE_CASE, past)
     assert (then.epoch, then.looks, then.left, then.split.salt) == (1, 0, 3, "penguins-1.1")
@@ -69,13 +71,13 @@ def test_the_holdout_is_rotated_once_its_looks_are_used_up() -> None:
 def test_the_split_of_a_version_is_found_from_its_text() -> None:
     for salt in ("penguins-1", "a-b-c", "penguins-1.3"):
         split = dataclasses.replace(USE_CASE.split, salt=salt)
-        version = hashing.split_version(dataclasses.replace(USE_CASE, split=split))
-        assert hashing.split_of(USE_CASE, version) == split
+        version = splits.split_version(dataclasses.replace(USE_CASE, split=split))
+        assert splits.split_of(USE_CASE, version) == split
 
 
 @pytest.mark.parametrize("text", [None, "", "h1", "h0-penguins-1-0.3-00000000", NOW.replace("h1", "h0"), f"{NOW}0"])
 def test_an_unknown_split_is_none(text: str | None) -> None:
-    assert hashing.split_of(USE_CASE, text) is None
+    assert splits.split_of(USE_CASE, text) is None
 
 
 RNG = np.random.default_rng(0)
@@ -90,7 +92,6 @@ def clean(batch: int, count: int = 400) -> pd.DataFrame:
 
 
 PARTS = [clean(1), clean(2)]
-ROTATED = rotated(USE_CASE, [PastLook(n, "run", 1, NOW, 9, 1) for n in range(LOOKS)])
 
 
 def version(number: int, split: str, batches: str, keys: Any, attested: bool = True) -> ModelVersion:

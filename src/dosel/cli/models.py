@@ -30,6 +30,7 @@ def history(
 ) -> None:
     """Show the promotion ledger: which version was in Production when, by whom and why."""
     from dosel.registry.export import as_csv, moment
+    from dosel.registry.looks import holdout
 
     model, ledger = _ledger(name)
     try:
@@ -56,6 +57,8 @@ def history(
         if until is not None and note.at > until:
             continue
         Console().print(f"{note.at:%Y-%m-%d %H:%M:%S}  after #{note.sequence}: {escape(note.text)}", style="yellow")
+    if until is None:
+        Console().print(holdout(of_model(name), ledger.looks(model)).describe(), highlight=False, soft_wrap=True)
 
 
 @commands.command()

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dosel.rows import hashing
+from dosel.rows import splits
 from dosel.usecases import Split, UseCase
 
 POWER = 1.5
@@ -123,7 +123,7 @@ def holdout(use_case: UseCase, past: Sequence[PastLook]) -> Holdout:
     declared, epoch, of = use_case.split, 0, use_case.gate.looks
     while True:
         split = replace(declared, salt=f"{declared.salt}.{epoch}") if epoch else declared
-        version = hashing.split_version(replace(use_case, split=split))
+        version = splits.split_version(replace(use_case, split=split))
         if (looks := sum(look.split == version for look in past)) < of:
             return Holdout(epoch, looks, of, split)
         epoch += 1

@@ -16,6 +16,7 @@ from dosel.model import bundle, tags
 from dosel.registry.attested import read_version, with_facts
 from dosel.registry.heads import publish_or_log
 from dosel.registry.ledger import Evidence, Kind, Promotion, PromotionLedger
+from dosel.registry.looks import Holdout, holdout
 from dosel.registry.manifests import Manifest
 from dosel.registry.projection import PRODUCTION, Projection, entered, evidence_of, newest_of, sync_aliases
 from dosel.registry.shadows import Role, Shadow, ShadowEnd
@@ -304,6 +305,10 @@ class Registry:
     def last_promotion(self, name: str) -> Promotion | None:
         """The ledger's last entry: which version is in Production, since when and why; or None."""
         return self._ledger.last(name)
+
+    def holdout(self, use_case: UseCase) -> Holdout:
+        """The holdout that trainings and the gate use now, with the looks at it."""
+        return holdout(use_case, self._ledger.looks(use_case.model_name))
 
     def open_notes(self, name: str) -> list[str]:
         """Problems with Production that were noted since its last change."""

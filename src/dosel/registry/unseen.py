@@ -15,9 +15,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from dosel.model import tags
-from dosel.registry.looks import Look, PastLook, holdout, share
+from dosel.registry.looks import Look, PastLook, share
 from dosel.registry.store import ModelVersion
-from dosel.rows import hashing
+from dosel.rows import hashing, splits
 from dosel.usecases import UseCase
 
 Mask = npt.NDArray[np.bool_]
@@ -44,12 +44,12 @@ class UnseenRows:
     ) -> None:
         self._use_case = use_case
         self._clean_rows = clean_rows
-        self._split = hashing.split_version(use_case)
+        self._split = splits.split_version(use_case)
         self._trained = {
             text: _Trained(replace(use_case, split=split), self._batches_of(version))
             for version in versions
             if (text := version.tags.get(tags.SPLIT_VERSION)) not in (None, self._split)
-            and (split := hashing.split_of(use_case, text)) is not None
+            and (split := splits.split_of(use_case, text)) is not None
         }
 
     @property
@@ -101,7 +101,7 @@ class UnseenRows:
                 yield part[chosen]
 
     def _was_held_out(self, split: str, part: pd.DataFrame) -> Mask:
-        if split == self._split or (then := hashing.split_of(self._use_case, split)) is None:
+        if split == self._split or (then := splits.split_of(self._use_case, split)) is None:
             # Of a split that cannot be computed now, the gate may have looked at any row.
             return np.ones(len(part), dtype=np.bool_)
         return hashing.is_test(replace(self._use_case, split=then), part)
@@ -124,8 +124,3 @@ def _unseen(trained: _Trained, part: pd.DataFrame) -> Mask:
     if trained.batches is None:
         return held_out
     return held_out | ~part["batch_id"].isin(trained.batches).to_numpy()
-
-
-def rotated(use_case: UseCase, past: Sequence[PastLook]) -> UseCase:
-    """The use case with the split that trainings and the gate use after these looks."""
-    return replace(use_case, split=holdout(use_case, past).split)

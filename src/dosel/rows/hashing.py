@@ -6,7 +6,6 @@ the splitmix64 finaliser (Steele, Lea and Flood 2014) over the columns, vectoris
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -14,12 +13,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from dosel.rows.columns import Columns
-from dosel.usecases import Number, Split, UseCase
+from dosel.usecases import Number, UseCase
 
 Hashes = npt.NDArray[np.uint64]
-
-HASH_VERSION = "h1"
-"""Changes if, and only if, the hash of any row changes."""
 
 
 def hashes(data: pd.DataFrame, columns: Iterable[str], salt: str) -> Hashes:
@@ -60,24 +56,6 @@ def feature_keys(use_case: UseCase, columns: Columns) -> npt.NDArray[np.int64]:
 def digest(keys: npt.NDArray[np.int64]) -> str:
     """SHA-256 of a set of row keys, in any order; 64 hexadecimal digits."""
     return hashlib.sha256(np.sort(keys).astype("<i8", copy=False).data).hexdigest()
-
-
-def split_version(use_case: UseCase) -> str:
-    """The version of the split: equal versions put every row on the same side."""
-    split = use_case.split
-    features = hashlib.sha256("|".join(use_case.feature_names).encode()).hexdigest()[:8]
-    return f"{HASH_VERSION}-{split.salt}-{split.test_share:g}-{features}"
-
-
-def split_of(use_case: UseCase, version: str | None) -> Split | None:
-    """The split of that version; None if the declaration, as it is now, has no such split."""
-    _, _, text = (version or "").partition("-")
-    salt, *others = text.rsplit("-", 2)
-    try:
-        split = Split(salt, float(others[0]))
-    except (IndexError, ValueError):
-        return None
-    return split if split_version(replace(use_case, split=split)) == version else None
 
 
 def is_test(use_case: UseCase, data: pd.DataFrame) -> npt.NDArray[np.bool_]:
