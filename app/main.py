@@ -20,6 +20,7 @@ from app.http.middleware import Keys, Middleware, RequestRecord
 from app.http.store_metrics import StoreMetrics
 from app.routes import (
     bulk_predict,
+    cards,
     events,
     explain,
     feedback,
@@ -131,6 +132,7 @@ def build_app(
     app.include_router(explain.router(use_cases, settings))
     app.include_router(models.router(use_cases, default, bool(settings.predict_key_names)))
     app.include_router(registry.router(use_cases))
+    app.include_router(cards.router(use_cases))
     app.include_router(shadow.router(use_cases))
     app.include_router(ingested_batches.router(use_cases, settings))
     app.include_router(health.router(use_cases, settings))

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.installation import say
-from dosel.registry.gate import JudgedRows, ModelEvaluation, judge
+from dosel.registry.evaluations import JudgedRows, ModelEvaluation
+from dosel.registry.gate import judge
 from dosel.registry.looks import Look, share
 from dosel.usecases import Gate, Target
 

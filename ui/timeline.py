@@ -74,6 +74,14 @@ def _entry(client: Client, model: str, entry: dict[str, Any]) -> None:
                     f"Look {look['number']} of {look['of']} at this holdout. Each row was looked at {look['seen']:.1f} "
                     f"times before, so that the look could spend {look['share']:.1%} of the tolerance."
                 )
+        st.download_button(
+            "Model card",
+            lambda: client.card(model, entry["to_version"]),
+            f"{model}-{entry['to_version']}.md",
+            "text/markdown",
+            key=f"card-{model}-{entry['sequence']}",
+            on_click="ignore",
+        )
         # Only after a click, since it takes a call to MLflow.
         if st.button("Show lineage", key=f"lineage-{model}-{entry['sequence']}"):
             _lineage(client, model, entry["to_version"])

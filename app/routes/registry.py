@@ -35,6 +35,18 @@ READ_SECONDS, CHANGE_SECONDS = 10.0, 60.0
 Moment = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 
 
+def use_case_of(use_cases: Sequence[UseCase], name: str) -> UseCase:
+    """The use case of a registered model.
+
+    Raises:
+        UnknownUseCase: none has this model; the message lists the models.
+    """
+    for use_case in use_cases:
+        if use_case.model_name == name:
+            return use_case
+    raise UnknownUseCase(f"no model {cut(name)!r}; there are: {', '.join(u.model_name for u in use_cases)}")
+
+
 def router(use_cases: Sequence[UseCase]) -> APIRouter:
     made = APIRouter(tags=["registry"])
     reads = WorkQueue("reads of the ledger", 4, 28, READ_SECONDS)
@@ -42,10 +54,7 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
     changes = WorkQueue("promotions", 1, 7, CHANGE_SECONDS)
 
     def of_model(name: str) -> UseCase:
-        for use_case in use_cases:
-            if use_case.model_name == name:
-                return use_case
-        raise UnknownUseCase(f"no model {cut(name)!r}; there are: {', '.join(u.model_name for u in use_cases)}")
+        return use_case_of(use_cases, name)
 
     @made.get(
         "/models/{name}/history",

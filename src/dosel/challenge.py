@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from dosel.errors import DeclarationChanged, PromotionConflict
 from dosel.model import tags
 from dosel.registry.attested import gate_metrics
-from dosel.registry.gate import JudgedRows, judge
+from dosel.registry.gate import judge
 from dosel.registry.latch import rolled_back
 from dosel.registry.ledger import Promotion
 from dosel.registry.registry import Registry
@@ -21,7 +21,7 @@ from dosel.registry.store import ModelVersion
 from dosel.registry.trust import check_declaration
 from dosel.registry.unseen import UnseenRows
 from dosel.registry.verdicts import Verdict
-from dosel.rows import frames, splits
+from dosel.rows import frames
 from dosel.usecases import UseCase
 
 if TYPE_CHECKING:
@@ -139,25 +139,19 @@ class Challenge:
         compared = [challenger] if champion is None else [challenger, champion]
         rows = UnseenRows(use_case, self._clean_rows, compared)
         past = self._registry.ledger.looks(challenger.name)
-        truth, look = rows.truth_and_look(challenger, champion, past)
+        judged = rows.judged(challenger, champion, past)
         one, *other = (
             evaluate_version(self._registry, use_case, v, (frames.canonical(use_case, p) for p in rows.parts()))
             for v in compared
         )
-        report = judge(
-            use_case.gate,
-            use_case.target,
-            JudgedRows(truth, splits.split_version(use_case), look, rows.other_splits),
-            one,
-            other[0] if other else None,
-            self._seed,
-        )
+        report = judge(use_case.gate, use_case.target, judged, one, other[0] if other else None, self._seed)
         return report, len(past)
 
     def _publish(self, version: ModelVersion, report: Report) -> Outcome:
         """Write the gate's report to MLflow. The tag comes last, since it marks the version as judged."""
         figures = gate_metrics(Verdict(report.passed, report.reason, report.document()))
         self._registry.store.write_report(version, report.document())
+        self._registry.write_card(self._use_case, version)
         verdict = {tags.GATE_REASON: report.reason, tags.GATE: "passed" if report.passed else "refused"}
         self._registry.note(version, verdict, figures, report.table + self._use_case.caveat)
         log.info("%s version %d: %s", version.name, version.version, report.reason)

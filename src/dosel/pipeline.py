@@ -248,6 +248,8 @@ class Pipeline:
         versions = {}
         for family, of_family in self._registry.store.compared(run_id).items():
             versions[family] = version = self._registry.register(self._use_case, of_family)
+            if tags.GATE not in version.tags:
+                self._registry.write_card(self._use_case, version)
             log.info("run %s is %s version %d (%s)", of_family, version.name, version.version, family)
         # By the ledger: the comparison's own tags can be edited in MLflow.
         best = max(versions, key=lambda family: versions[family].metrics["best_cv_score"])

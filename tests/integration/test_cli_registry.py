@@ -7,11 +7,13 @@ import re
 from datetime import timedelta
 
 import pytest
+from mlflow.artifacts import load_text
 from typer.testing import CliRunner, Result
 
 from dosel.cli import cli, common
 from dosel.errors import ModelNotFound, UnknownUseCase
 from dosel.registry.artifact_roots import ArtifactRoot
+from dosel.registry.store import CARD
 from dosel.usecases import ALL, DEFAULT
 from dosel.usecases.covertype import COVERTYPE
 from tests.integration.worlds import World
@@ -55,6 +57,19 @@ def test_promote_and_rollback_appear_in_the_history(dosel: Terminal) -> None:
     rows = list(csv.DictReader(io.StringIO(dosel("history", name, "--csv"))))
     assert [(row["kind"], row["to_version"]) for row in rows] == [("gate", "1"), ("manual", "2"), ("rollback", "1")]
     assert dosel.world.aliases() == {"production": 1, "previous": 2}
+
+
+def test_the_card_of_the_version_in_production_is_printed(dosel: Terminal) -> None:
+    name = dosel.world.name
+    text = dosel("card", "covertype")
+    assert text.startswith(f"# {name} version 1\n")
+    assert "| accuracy | all |" in text
+    # The same card is with the version's run in MLflow.
+    run = dosel.world.pipeline().registry.version(name, 1).run_id
+    assert load_text(f"{dosel.world.client.get_run(run).info.artifact_uri}/{CARD}") == text
+    assert json.loads(dosel("card", name, "2", "--format", "json"))["version"] == 2
+    bill = json.loads(dosel("card", name, "2", "--format", "cyclonedx"))
+    assert (bill["bomFormat"], bill["components"][0]["version"]) == ("CycloneDX", "2")
 
 
 def test_a_shadow_is_shown_and_stopped(dosel: Terminal) -> None:

@@ -207,6 +207,7 @@ def test_the_run_has_its_lineage_as_tags(whole_search: Run, data: TrainingData) 
         "rows_train": str((~held_out).sum()),
         "rows_test": str(held_out.sum()),
         "cores": "2",
+        "seed": "1",
     }
     assert whole_search.info.status == "FINISHED"
     (dataset,) = whole_search.inputs.dataset_inputs

@@ -9,8 +9,9 @@ import pytest
 from sklearn.metrics import get_scorer
 from sklearn.utils import resample
 
-from dosel.registry.gate import JudgedRows, ModelEvaluation, judge
-from dosel.registry.intervals import METRICS, confusion, difference_interval
+from dosel.registry.evaluations import JudgedRows, ModelEvaluation
+from dosel.registry.gate import judge
+from dosel.registry.intervals import METRICS, confusion, difference_interval, share_interval
 from dosel.registry.looks import Look, share
 from dosel.registry.report import Report
 from dosel.usecases import Gate, Target
@@ -209,3 +210,44 @@ def test_a_version_of_another_split_is_judged_on_rows_that_it_was_not_trained_on
     assert report.passed
     assert "3,000 held-out rows that no model was trained on" in report.rules[2].words
     assert failing(judge(Gate(), TARGET, rows, GOOD, dataclasses.replace(BAD, split="a third"), 0)) == {"split"}
+
+
+def grouped_report(wrong_of_second: float, second: int = 1000, **gate: Any) -> Report:
+    """The report on a version that answers a share of the second group's rows wrongly, and all others correctly."""
+    group = np.where(np.arange(ROWS) < ROWS - second, "first", "second")
+    wrong = (np.arange(ROWS) >= ROWS - second) & (np.random.default_rng(3).random(ROWS) < wrong_of_second)
+    rows = JudgedRows(TRUTH, SPLIT, groups={"group": group})
+    return judge(Gate(**gate), TARGET, rows, evaluation(np.where(wrong, TRUTH % 3 + 1, TRUTH)), None, 0)
+
+
+def test_each_group_has_its_own_figures_in_the_report() -> None:
+    report = grouped_report(0.2)
+    correct, rows = report.groups["group"]["second"]
+    assert report.groups["group"]["first"] == (2000, 2000)
+    assert rows == 1000
+    assert correct / rows == pytest.approx(0.8, abs=0.05)
+    assert Report.read(json.loads(json.dumps(report.document()))).rules == report.rules
+    assert "group gap" not in {rule.name for rule in report.rules}
+
+
+def test_the_largest_gap_between_groups_is_a_rule_if_declared() -> None:
+    assert failing(grouped_report(0.2, max_gap=0.1)) == {"group gap"}
+    assert grouped_report(0.2, max_gap=0.3).passed
+    few = grouped_report(0.2, second=20, max_gap=1.0)
+    assert failing(few) == {"group gap"}
+    assert "at least 30 held-out rows" in few.reason
+
+
+def test_the_intervals_of_a_version_contain_its_metrics() -> None:
+    report = judged(GOOD, BAD)
+    assert report.intervals.keys() == METRICS.keys()
+    for name, (low, high) in report.intervals.items():
+        assert low < report.metrics["challenger"][name] < high
+        assert high - low < 0.08
+
+
+@pytest.mark.parametrize(
+    ("correct", "rows", "expected"), [(0, 10, (0, 0.2775)), (85, 100, (0.7672, 0.9069)), (10, 10, (0.7225, 1))]
+)
+def test_the_interval_of_a_share_is_wilsons(correct: int, rows: int, expected: tuple[float, float]) -> None:
+    assert share_interval(correct, rows, 0.95) == pytest.approx(expected, abs=1e-3)

@@ -135,8 +135,10 @@ def test_a_look_counts_how_often_each_row_was_looked_at() -> None:
     rows = UnseenRows(USE_CASE, lambda: PARTS, [])
     first, second = (int(hashing.is_test(USE_CASE, part).sum()) for part in PARTS)
     past = [PastLook(8, "run 8", 7, NOW, first, 1), PastLook(9, "run 9", 7, NOW, first, 1)]
-    truth, look = rows.truth_and_look(CHALLENGER, OLD, past)
-    assert len(truth) == first + second
+    judged = rows.judged(CHALLENGER, OLD, past)
+    look = judged.look
+    assert look is not None
+    assert len(judged.truth) == first + second
     assert (look.number, look.of, look.last_batch) == (3, LOOKS, 2)
     assert look.seen == pytest.approx(2 * first / (first + second))
     assert look.share == share(LOOKS, look.seen)
@@ -144,14 +146,23 @@ def test_a_look_counts_how_often_each_row_was_looked_at() -> None:
 
 def test_the_same_comparison_again_is_the_same_look() -> None:
     rows = UnseenRows(USE_CASE, lambda: PARTS, [])
-    _, first = rows.truth_and_look(CHALLENGER, OLD, [])
+    first = rows.judged(CHALLENGER, OLD, [])
     mine = PastLook(2, "run 2", 1, NOW, sum(len(part) for part in rows.parts()), 2)
-    _, again = rows.truth_and_look(CHALLENGER, OLD, [mine, PastLook(3, "run 3", 1, NOW, mine.rows, 2)])
-    assert again == first
+    again = rows.judged(CHALLENGER, OLD, [mine, PastLook(3, "run 3", 1, NOW, mine.rows, 2)])
+    assert again.look == first.look
 
 
 def test_the_rotated_holdout_is_fresh_but_for_rows_that_both_splits_hold_out() -> None:
     past = [PastLook(n, f"run {n}", 1, NOW, 240, 2) for n in range(LOOKS)]
-    _, look = UnseenRows(ROTATED, lambda: PARTS, []).truth_and_look(CHALLENGER, CHALLENGER, past)
+    look = UnseenRows(ROTATED, lambda: PARTS, []).judged(CHALLENGER, CHALLENGER, past).look
+    assert look is not None
     assert look.number == 1
     assert look.seen == pytest.approx(LOOKS * USE_CASE.split.test_share, rel=0.25)
+
+
+def test_the_values_of_declared_groups_are_read_with_the_rows() -> None:
+    grouped = dataclasses.replace(USE_CASE, groups=("sex",))
+    part = PARTS[0].assign(sex=PARTS[0]["sex"].where(PARTS[0]["island"] != "Dream", None))
+    judged = UnseenRows(grouped, lambda: [part, PARTS[1]], []).judged(CHALLENGER, None, [])
+    assert set(judged.groups["sex"]) == {"", "female", "male"}
+    assert judged.groups["sex"].shape == judged.truth.shape

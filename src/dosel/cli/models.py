@@ -1,5 +1,7 @@
 """Commands for the promotion ledger, promotions and rollbacks."""
 
+import json
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,6 +17,16 @@ if TYPE_CHECKING:
     from dosel.registry.registry import Registry
 
 commands = typer.Typer()
+
+
+class CardFormat(StrEnum):
+    """Formats of a model card."""
+
+    md = "md"
+    json = "json"
+    cyclonedx = "cyclonedx"
+
+
 ModelName = Annotated[str, typer.Argument(help="Name of the registered model or of its use case.")]
 VersionNumber = Annotated[int, typer.Argument(help="The version's number.")]
 Reason = Annotated[str, typer.Option(help="Why, for the record.")]
@@ -59,6 +71,29 @@ def history(
         Console().print(f"{note.at:%Y-%m-%d %H:%M:%S}  after #{note.sequence}: {escape(note.text)}", style="yellow")
     if until is None:
         Console().print(holdout(of_model(name), ledger.looks(model)).describe(), highlight=False, soft_wrap=True)
+
+
+@commands.command()
+def card(
+    name: ModelName,
+    version: Annotated[
+        int | None, typer.Argument(help="The version's number; by default the one in Production.")
+    ] = None,
+    format: Annotated[CardFormat, typer.Option(help="Markdown, JSON, or a CycloneDX 1.6 ML-BOM.")] = CardFormat.md,
+) -> None:
+    """Print a version's model card: intended use, figures with intervals, limits and lineage."""
+    model, registry = _registry(name)
+    from dosel.errors import ModelNotFound
+    from dosel.registry.card_formats import as_cyclonedx, as_json, as_markdown
+
+    number = version or registry.production_number(model)
+    if number is None:
+        raise ModelNotFound(f"nothing is in Production of {model}; name a version: dosel card {model} 1")
+    found = registry.card(of_model(name), registry.version(model, number))
+    if format is CardFormat.md:
+        typer.echo(as_markdown(found), nl=False)
+    else:
+        typer.echo(json.dumps(as_json(found) if format is CardFormat.json else as_cyclonedx(found), indent=2))
 
 
 @commands.command()

@@ -3,14 +3,15 @@
 Every rule is judged. A rule that cannot be judged fails: the gate fails closed.
 """
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from dosel.registry.intervals import METRICS, Classes, Counts, confusion, difference_interval, recalls
+from dosel.registry.evaluations import JudgedRows, ModelEvaluation
+from dosel.registry.intervals import METRICS, Classes, Counts, confusion, difference_interval, metric_intervals, recalls
 from dosel.registry.looks import Look, share
 from dosel.registry.report import Report, Rule
 from dosel.usecases import Gate, Target
@@ -19,49 +20,11 @@ EXAMPLE_TOLERANCE = 1e-6
 """Largest accepted difference of a probability of the example: serving may compute in float32."""
 
 
+FEWEST_OF_GROUP = 30
+"""Fewest held-out rows of a group's value that the rule on gaps compares; chance decides fewer."""
+
 COMPARISONS = {"gain", "interval"}
 """Rules whose failure message is the difference of the two scores."""
-
-
-@dataclass(frozen=True)
-class ModelEvaluation:
-    """A version, evaluated on the held-out rows.
-
-    Attributes:
-        predicted: class codes, shape (rows,); None if the version could not be loaded or failed.
-        failure: the reason, if `predicted` is None.
-        split: version of the split that the model was trained with.
-        answered: probabilities by class code for the use case's example, computed as serving computes them.
-        recorded: the same, as the training recorded them.
-        latency_ms: median time of a prediction for one row.
-        backend_tags: tags that name the backend, after a parity check on all held-out rows.
-    """
-
-    version: int
-    predicted: Classes | None
-    failure: str = ""
-    split: str | None = None
-    answered: Mapping[int, float] | None = None
-    recorded: Mapping[int, float] | None = None
-    latency_ms: float | None = None
-    backend_tags: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class JudgedRows:
-    """The held-out rows on which versions are judged.
-
-    Attributes:
-        truth: their classes, shape (rows,).
-        split: version of the split that holds them out now.
-        look: the look that this is at the holdout; None means the first one.
-        other_splits: splits of versions that were trained on none of these rows all the same.
-    """
-
-    truth: Classes
-    split: str
-    look: Look | None = None
-    other_splits: Collection[str] = ()
 
 
 def judge(
@@ -96,6 +59,8 @@ def judge(
         challenger.backend_tags,
         judged.look if champion else None,
         judged.recalled(challenger),
+        judged.intervals(challenger),
+        judged.grouped(challenger),
     )
 
 
@@ -139,6 +104,8 @@ class _Rules:
             "interval": self._interval,
             "class recall": self._class_recall,
         }
+        if self.gate.max_gap is not None:
+            rules["group gap"] = self._group_gap
         for name, rule in rules.items():
             try:
                 holds, words, figures = rule()
@@ -162,6 +129,24 @@ class _Rules:
             return {}
         counts = zip(self.codes, np.diagonal(matrix), matrix.sum(axis=1), strict=True)
         return {str(code): (int(correct), int(total)) for code, correct, total in counts}
+
+    def intervals(self, evaluation: ModelEvaluation) -> dict[str, tuple[float, float]]:
+        """The interval of each metric of one version; empty if it could not be scored."""
+        try:
+            return metric_intervals(self.gate, self._matrix(evaluation), self.seed)
+        except (_NotJudgeable, ValueError):
+            return {}
+
+    def grouped(self, evaluation: ModelEvaluation) -> dict[str, dict[str, tuple[int, int]]]:
+        """Correct answers and rows by declared group and value; empty if the version could not be scored."""
+        try:
+            right = self._answers(evaluation) == self.truth
+        except _NotJudgeable:
+            return {}
+        return {
+            name: {str(v): (int(right[values == v].sum()), int((values == v).sum())) for v in np.unique(values)}
+            for name, values in self.rows.groups.items()
+        }
 
     def _serving(self) -> tuple[bool, str, dict[str, Any]]:
         if self.challenger.predicted is None:
@@ -243,6 +228,18 @@ class _Rules:
         if unseen := [label for code, label in self.target.labels.items() if code not in seen]:
             words += f"; no held-out rows of {', '.join(unseen)}"
         return seen[worst] <= self.gate.max_class_drop, words, {"drops": {str(c): d for c, d in seen.items()}}
+
+    def _group_gap(self) -> tuple[bool, str, dict[str, Any]]:
+        limit, gaps = self.gate.max_gap, dict[str, float]()
+        for name, counted in self.grouped(self.challenger).items():
+            shares = [correct / rows for correct, rows in counted.values() if rows >= FEWEST_OF_GROUP]
+            if len(shares) > 1:
+                gaps[name] = max(shares) - min(shares)
+        if not gaps or limit is None:
+            raise _NotJudgeable(f"no group has two values with at least {FEWEST_OF_GROUP} held-out rows each")
+        widest = max(gaps, key=gaps.__getitem__)
+        words = f"largest gap between a group's accuracies: {gaps[widest]:.4f} ({widest}); allowed: at most {limit:.4f}"
+        return gaps[widest] <= limit, words, {"gaps": gaps}
 
     def _no_champion(self) -> tuple[bool, str, dict[str, Any]]:
         return True, "no champion: nothing was in Production", {}

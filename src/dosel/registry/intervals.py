@@ -6,6 +6,7 @@ count of each kind from a multinomial distribution: exact, and as fast for a mil
 """
 
 from collections.abc import Callable, Mapping
+from math import sqrt
 from statistics import NormalDist
 from typing import Any
 
@@ -92,6 +93,23 @@ def difference_interval(
     middle = float(figure(confusion(truth, challenger, codes)) - figure(confusion(truth, champion, codes)))
     wider = NormalDist().inv_cdf(tail * share) / NormalDist().inv_cdf(tail)
     return middle + (float(low) - middle) * wider, middle + (float(high) - middle) * wider
+
+
+def metric_intervals(gate: Gate, matrix: Counts, seed: int) -> dict[str, tuple[float, float]]:
+    """The percentile interval of each metric of one model, by its confusion matrix of shape (codes, codes)."""
+    rows = int(matrix.sum())
+    drawn = np.random.default_rng(seed).multinomial(rows, matrix.ravel() / rows, size=gate.resamples)
+    tail, matrices = (1 - gate.confidence) / 2, drawn.reshape(-1, *matrix.shape)
+    bounds = {name: np.quantile(figure(matrices), [tail, 1 - tail]) for name, figure in METRICS.items()}
+    return {name: (float(low), float(high)) for name, (low, high) in bounds.items()}
+
+
+def share_interval(correct: int, rows: int, confidence: float) -> tuple[float, float]:
+    """The interval of a share of rows (Wilson, Probable inference, JASA 22, 1927); `rows` is not 0."""
+    z, share = NormalDist().inv_cdf((1 + confidence) / 2), correct / rows
+    middle, spread = share + z**2 / (2 * rows), z * sqrt(share * (1 - share) / rows + z**2 / (4 * rows**2))
+    low, high = ((middle + sign * spread) / (1 + z**2 / rows) for sign in (-1, 1))
+    return max(low, 0.0), min(high, 1.0)
 
 
 def _place(classes: Classes, codes: Classes) -> npt.NDArray[np.intp]:

@@ -14,6 +14,8 @@ from dosel.db.engine import connect
 from dosel.errors import ModelNotFound, PromotionConflict, PromotionRefused, UntrustedModel
 from dosel.model import bundle, tags
 from dosel.registry.attested import read_version, with_facts
+from dosel.registry.card import Card, card_of
+from dosel.registry.card_formats import as_markdown
 from dosel.registry.heads import publish_or_log
 from dosel.registry.ledger import Evidence, Kind, Promotion, PromotionLedger
 from dosel.registry.looks import Holdout, holdout
@@ -309,6 +311,14 @@ class Registry:
     def holdout(self, use_case: UseCase) -> Holdout:
         """The holdout that trainings and the gate use now, with the looks at it."""
         return holdout(use_case, self._ledger.looks(use_case.model_name))
+
+    def card(self, use_case: UseCase, version: ModelVersion) -> Card:
+        """The model card of a version, from what the ledger has."""
+        return card_of(use_case, version, self.manifest(version), self.verdict(version))
+
+    def write_card(self, use_case: UseCase, version: ModelVersion) -> None:
+        """Write the model card of a version to its run, for readers of MLflow."""
+        self._store.write_card(version, as_markdown(self.card(use_case, version)))
 
     def open_notes(self, name: str) -> list[str]:
         """Problems with Production that were noted since its last change."""

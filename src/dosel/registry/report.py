@@ -35,6 +35,11 @@ class Report:
     recalled: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """The challenger's held-out rows by class code: how many it answered correctly, and how many there are."""
 
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """The interval of each of the challenger's metrics, with the declared confidence."""
+    groups: Mapping[str, Mapping[str, tuple[int, int]]] = field(default_factory=dict)
+    """By declared group and value: how many of its held-out rows the challenger answered correctly, and how many."""
+
     @property
     def passed(self) -> bool:
         return all(rule.holds for rule in self.rules)

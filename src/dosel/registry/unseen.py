@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from dosel.model import tags
+from dosel.registry.evaluations import JudgedRows
 from dosel.registry.looks import Look, PastLook, share
 from dosel.registry.store import ModelVersion
 from dosel.rows import hashing, splits
@@ -45,48 +46,46 @@ class UnseenRows:
         self._use_case = use_case
         self._clean_rows = clean_rows
         self._split = splits.split_version(use_case)
-        self._trained = {
+        self._trained: dict[str, _Trained] = {
             text: _Trained(replace(use_case, split=split), self._batches_of(version))
             for version in versions
-            if (text := version.tags.get(tags.SPLIT_VERSION)) not in (None, self._split)
+            if (text := version.tags.get(tags.SPLIT_VERSION, self._split)) != self._split
             and (split := splits.split_of(use_case, text)) is not None
         }
-
-    @property
-    def other_splits(self) -> frozenset[str]:
-        """The splits of those versions that were trained with another split and on none of these rows."""
-        return frozenset(text for text in self._trained if text is not None)
 
     def parts(self) -> Iterable[pd.DataFrame]:
         """The rows, part by part; read again each time only if they may outgrow memory."""
         return self._read() if self._use_case.is_partitioned else self._kept
 
-    def truth_and_look(
-        self, challenger: ModelVersion, champion: ModelVersion | None, past: Sequence[PastLook]
-    ) -> tuple[npt.NDArray[np.int64], Look]:
-        """The rows' classes, of shape (rows,), and the look at them that a comparison is.
+    def judged(self, challenger: ModelVersion, champion: ModelVersion | None, past: Sequence[PastLook]) -> JudgedRows:
+        """The rows' classes and groups, and the look at them that a comparison is.
 
         Args:
             past: all looks of the model, oldest first.
         """
+        use_case, seen, last_batch = self._use_case, Counter[PastLook](), 0
         truth: list[npt.NDArray[np.int64]] = [np.zeros(0, np.int64)]
-        seen, last_batch = Counter[PastLook](), 0
+        groups = {name: [np.zeros(0, np.str_)] for name in use_case.groups}
         for part in self.parts():
-            truth.append(part[self._use_case.target.name].to_numpy(dtype=np.int64))
+            truth.append(part[use_case.target.name].to_numpy(dtype=np.int64))
+            for name, values in groups.items():
+                values.append(part[name].fillna("").to_numpy(dtype=np.str_))
             batches = part["batch_id"].to_numpy(dtype=np.int64)
             last_batch = max(last_batch, int(batches.max()))
             held_out = {look.split: self._was_held_out(look.split, part) for look in past}
             for look in past:
-                known = batches <= (last_batch if look.last_batch is None else look.last_batch)
-                seen[look] += int((held_out[look.split] & known).sum())
+                so_far = batches <= (last_batch if look.last_batch is None else look.last_batch)
+                seen[look] += int((held_out[look.split] & so_far).sum())
         classes = np.concatenate(truth)
         rows, number = len(classes), champion.version if champion else 0
         mine = PastLook(challenger.version, challenger.run_id, number, self._split, rows, last_batch)
         # A comparison that is repeated after a kill is the same look.
         before = past[: past.index(mine)] if mine in past else past
         times = sum(seen[look] for look in before) / max(rows, 1)
-        count, of = sum(look.split == self._split for look in before), self._use_case.gate.looks
-        return classes, Look(count + 1, of, times, share(of, times), last_batch)
+        count, of = sum(look.split == self._split for look in before), use_case.gate.looks
+        now = Look(count + 1, of, times, share(of, times), last_batch)
+        known = {name: np.concatenate(values) for name, values in groups.items()}
+        return JudgedRows(classes, self._split, now, frozenset(self._trained), known)
 
     @cached_property
     def _kept(self) -> list[pd.DataFrame]:

@@ -133,6 +133,7 @@ def train(
         tags.ROWS_TRAIN: rows.rows_train,
         tags.ROWS_TEST: rows.rows_test,
         tags.CORES: engine.cores(),
+        tags.SEED: seed,
     }
 
     with mlflow.start_run(run_name=f"{use_case.name} compared") as parent:

@@ -164,6 +164,8 @@ class Gate:
     """No class's recall may fall by more than this."""
     floor: float = 0.0
     """The metric must be at least this."""
+    max_gap: float | None = None
+    """The accuracies of a declared group's values must not lie further apart than this; None means any gap."""
     confidence: float = 0.95
     """Of the intervals, over all looks at one holdout together."""
     resamples: int = 1000
@@ -212,6 +214,8 @@ class UseCase:
     """Whether `POST /predict`, which older clients use, means this use case."""
     max_refused_share: float = 0.05
     """A batch with a larger share of invalid rows is refused as a whole."""
+    groups: tuple[str, ...] = ()
+    """Categories whose values get figures of their own in the gate's report, such as a gender."""
     expose_training_rows: bool = False
     """Whether explanations may contain the values of training rows."""
 
