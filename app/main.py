@@ -19,6 +19,7 @@ from app.http.metrics import Metrics
 from app.http.middleware import Keys, Middleware, RequestRecord
 from app.http.store_metrics import StoreMetrics
 from app.routes import (
+    approvals,
     bulk_predict,
     cards,
     events,
@@ -53,6 +54,8 @@ MLFLOW_DEFAULTS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 
+EXPOSED = ("X-Dosel-Request-ID", "X-Request-ID", "Retry-After")
+"""Headers that scripts of another origin may read: feedback names the first, and 429 and 503 have the last."""
 
 FAMILY_SECONDS = 30.0
 """How long a request waits for a family's version that is loaded for it."""
@@ -131,6 +134,7 @@ def build_app(
     app.include_router(feedback.router(use_cases, settings))
     app.include_router(explain.router(use_cases, settings))
     app.include_router(models.router(use_cases, default, bool(settings.predict_key_names)))
+    app.include_router(approvals.router(use_cases))
     app.include_router(registry.router(use_cases))
     app.include_router(cards.router(use_cases))
     app.include_router(shadow.router(use_cases))
@@ -158,9 +162,7 @@ def stack(
     ]
     if origins := [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]:
         # Outside the keys, since a browser's preflight request has none.
-        middleware.insert(
-            1, ("cors", lambda app: CORSMiddleware(app, origins, allow_methods=["*"], allow_headers=["*"]))
-        )
+        middleware.insert(1, ("cors", lambda app: CORSMiddleware(app, origins, "*", "*", expose_headers=EXPOSED)))
     if proxies:
         middleware.insert(0, ("proxies", lambda app: BehindProxies(app, proxies)))
     return middleware

@@ -16,6 +16,9 @@ FLAGS = (
     *("--http", "app.http.protocol:BoundedHttp"),
     # No route is a WebSocket, and `app.http.clients` decides which proxies are believed.
     *("--ws", "none", "--no-proxy-headers"),
+    # Longer than clients and load balancers keep an idle connection (5 to 60 s): if both ends close at the same moment,
+    # the next request is lost.
+    *("--timeout-keep-alive", "75"),
     # The API writes its own access log, and finishes open requests before it stops.
     *("--no-access-log", "--no-server-header", "--timeout-graceful-shutdown", "30"),
 )

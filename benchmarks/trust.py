@@ -1,4 +1,5 @@
-"""Tampers with the ledgers in random ways and counts what `dosel verify` misses, and times it on 100,000 entries.
+"""Tampers with the ledgers in random ways and counts what `dosel verify` misses; times it on 100,000 entries, and the
+check of a version's signature.
 
     make bench-trust             TAMPERINGS=10000 sets the number of random changes
 
@@ -27,17 +28,21 @@ from benchmarks.installation import say
 from dosel.db import chain
 from dosel.db.engine import connect, transaction
 from dosel.db.tables import CHAIN, CHAIN_HEAD, NOTES
+from dosel.model import signature
+from dosel.model.bundle import SIGNATURE_FILE
 from dosel.registry.heads import Head, sign_head
 from dosel.registry.ledger import Evidence, PromotionLedger
 from dosel.registry.manifests import Manifest
 from dosel.registry.verdicts import Verdict
 from dosel.registry.verification import read_ledgers, verify
-from dosel.signing import PublicKey, SigningKey
+from dosel.settings import Settings
+from dosel.signing import Keys, PublicKey, SigningKey
 from tests.ledgers import drop_triggers
 
 MODELS, VERSIONS = 3, 8
 ENTRIES = 100_000
 VERIFIED_TIMES = 3
+FILES, LOADS = 20, 100
 
 Tampering = Callable[[Engine, random.Random], bool]
 """Changes the database; returns False if the change happened to change nothing."""
@@ -192,6 +197,22 @@ def time_verification() -> dict[str, object]:
     return {"verify_100k_s": round(min(took), 2)}
 
 
+def time_signatures() -> dict[str, object]:
+    """Milliseconds that reading the keys and checking a signature add to a load: the slowest of a hundred."""
+    with tempfile.TemporaryDirectory() as folder:
+        keys, version = Keys(Settings(signing_key=str(Path(folder) / "key.pem"))), Path(folder) / "version"
+        version.mkdir()
+        files = {f"extra_files/{number}.parquet": chain.sha256(number) for number in range(FILES)}
+        (version / SIGNATURE_FILE).write_bytes(signature.sign(keys.signing(), "model", files))
+        took = []
+        for _ in range(LOADS):
+            began = time.perf_counter()
+            signature.check_folder(version, keys.trusted(), "model", files)
+            took.append(1000 * (time.perf_counter() - began))
+    say(f"\na signature checked in {max(took):.1f} ms")
+    return {"load_ms_added": round(max(took), 2)}
+
+
 def _found(engine: Engine, head: Head, keys: Mapping[str, PublicKey]) -> bool:
     try:
         return bool(verify(read_ledgers(engine, [head]), keys).problem)
@@ -213,7 +234,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--tamperings", type=int, default=10_000)
     arguments = parser.parse_args()
-    result = tamper(arguments.tamperings) | time_verification() | looks.simulate()
+    result = tamper(arguments.tamperings) | time_verification() | time_signatures() | looks.simulate()
     say(f"RESULT {json.dumps(result)}")
 
 

@@ -89,9 +89,9 @@ def no_stray_mlruns() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def keys_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Sign the ledgers with a key of the tests instead of the user's own."""
+    """Sign with a key of the tests, the same on all workers, instead of the user's own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("settings")))
+        patch.setenv("XDG_CONFIG_HOME", str(shared_folder(tmp_path_factory) / "settings"))
         yield
 
 

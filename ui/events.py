@@ -13,6 +13,7 @@ SHOWN = 20
 
 ICONS = {
     "promoted": ":material/verified:",
+    "approval wanted": ":material/how_to_vote:",
     "refused": ":material/block:",
     "shadow": ":material/compare:",
     "harmed": ":material/heart_broken:",

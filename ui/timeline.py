@@ -31,6 +31,8 @@ def show(client: Client, use_case: dict[str, Any]) -> None:
         # The message above already has the reason.
         st.caption("The promotion ledger cannot be read now.")
         return
+    for request in _waiting(client, model):
+        _show_request(request)
     entries = history["entries"][::-1]
     if not entries:
         st.caption("Nothing has been in Production yet.")
@@ -52,6 +54,24 @@ def show(client: Client, use_case: dict[str, Any]) -> None:
         f"{model}-history.csv",
         "text/csv",
         on_click="ignore",
+    )
+
+
+def _waiting(client: Client, model: str) -> list[dict[str, Any]]:
+    try:
+        return client.approvals(model)
+    except ServiceError:
+        # The history is there all the same.
+        return []
+
+
+def _show_request(request: dict[str, Any]) -> None:
+    agreed = ", ".join(map(plain, request["approved_by"])) or "nobody"
+    st.info(
+        f"Version **{request['version']}** waits for people until {moment(request['expires_at'])}: {agreed} agreed, of "
+        f"{request['people']}. {plain(request['reason'][:1].upper() + request['reason'][1:])}. To agree, send "
+        f"`POST /models/…/promote` or run `dosel promote` with your own key.",
+        icon=":material/how_to_vote:",
     )
 
 

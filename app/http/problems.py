@@ -64,8 +64,8 @@ WHEN = {
     403: "This installation has no keys for this call.",
     404: "No such use case or model; the answer lists the existing ones.",
     408: "The body did not arrive in time.",
-    409: "The version's files are not those that were registered, there is no version to roll back to, or an answer "
-    "has another truth already.",
+    409: "The version's files are not those that were registered or signed, there is no version to roll back to, or an "
+    "answer has another truth already.",
     413: "The body is too large.",
     415: "The body has a content type that this call does not accept.",
     422: "A field is missing, unknown or invalid; the answer names it, what was expected and what it got.",

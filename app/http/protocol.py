@@ -36,7 +36,7 @@ WRITE_SECONDS = 30.0
 """Longest wait for a client to read the next 48 kB of its answer."""
 
 MOST_CONNECTIONS = 2_000
-"""Most open connections; with more, the server closes the one whose head or body it has waited for longest."""
+"""Most open connections; with more, the server closes the one whose next request it has waited for longest."""
 
 TOO_SLOW = "dosel.too_slow"
 """Key of a scope whose body does not arrive; `app.http.body_limits` answers 408."""
@@ -64,8 +64,8 @@ class BoundedHttp(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > MOST_CONNECTIONS:
-            waiting = [c for c in self.connections if isinstance(c, BoundedHttp) and c._timer]
-            if waiting:
+            known = [c for c in self.connections if isinstance(c, BoundedHttp)]
+            if waiting := [c for c in known if c._timer or c.timeout_keep_alive_task]:
                 min(waiting, key=lambda c: c._since).transport.abort()
         self._start(HEAD_SECONDS)
 
@@ -113,6 +113,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        self._since = time.monotonic()
         if self._in_body and not self.transport.is_closing():
             self._arrived = 0
             self._start(DRAIN_SECONDS)

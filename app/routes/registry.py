@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, HTTPException, Path, Query, Request
-from fastapi.responses import Response
+from fastapi.responses import JSONResponse, Response
 from pydantic import WithJsonSchema
 
 from app.http.problems import documented
+from app.routes.approvals import promoted
 from app.routes.dependencies import FollowerDep, KeyHolder, in_queue
 from app.routes.models import is_entered
 from app.schemas.history import (
+    ApprovalRequest,
     GateInfo,
     History,
     LedgerEntry,
@@ -127,14 +129,20 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
     @made.post(
         "/models/{name}/promote",
         summary="Put a version into Production by hand",
-        responses=documented(400, 401, 403, 404, 408, 409, 413, 422, 503),
+        responses={**documented(400, 401, 403, 404, 408, 409, 413, 422, 503), 202: {"model": ApprovalRequest}},
+        response_model=LedgerEntry,
     )
     @in_queue(changes)
-    def promote(name: str, body: Promote, holder: KeyHolder, follower: FollowerDep) -> LedgerEntry:
-        """The gate does not judge; the version's files must match its manifest."""
+    def promote(name: str, body: Promote, holder: KeyHolder, follower: FollowerDep) -> LedgerEntry | JSONResponse:
+        """The gate does not judge; the version's files must match its manifest.
+
+        If the use case declares that more people must agree, the answer is 202 with the request, and each of them
+        sends the same call with a key of their own.
+        """
         model = of_model(name).model_name
         registry = follower.registry()
-        return LedgerEntry.of(registry.promote(registry.version(model, body.version), f"API key {holder}", body.reason))
+        version = registry.version(model, body.version)
+        return promoted(registry, version, body.reason, holder)
 
     @made.post(
         "/models/{name}/rollback",

@@ -79,7 +79,8 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
         shadowing: Shadowing = request.app.state.shadowing
         slot = shadowing.slot(models[name])
         actor = f"API key {holder}"
-        end = steer(slot.use_case, follower.registry(), shadowing.engine, body.role, action, actor, body.reason)
+        registry, engine = follower.registry(), shadowing.engine
+        end = steer(slot.use_case, registry, engine, body.role, action, actor, body.reason, holder)
         return ShadowEndInfo.of(end)
 
     return made

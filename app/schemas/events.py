@@ -10,7 +10,15 @@ if TYPE_CHECKING:
     from dosel.warehouse.events import StoredEvent
 
 EventKind = Literal[
-    "promoted", "refused", "shadow", "harmed", "batch refused", "task failed", "stale", "audit mismatch"
+    "promoted",
+    "approval wanted",
+    "refused",
+    "shadow",
+    "harmed",
+    "batch refused",
+    "task failed",
+    "stale",
+    "audit mismatch",
 ]
 
 

@@ -1,5 +1,6 @@
 """Bodies of the promotion ledger, promotions and rollbacks."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -9,6 +10,7 @@ from app.schemas.models import HoldoutInfo, Version
 
 if TYPE_CHECKING:
     # Importing these takes seconds, in which the app can already answer /healthz.
+    from dosel.registry.approvals import Request
     from dosel.registry.ledger import Promotion
     from dosel.registry.manifests import Manifest
     from dosel.registry.notes import Note
@@ -117,6 +119,36 @@ class VersionDetail(BaseModel):
     manifest: ManifestInfo | None = Field(description="Null if the version has none: then it is never loaded.")
     gate: GateInfo | None
     in_production: list[LedgerEntry] = Field(description="The ledger's entries that put this version into Production.")
+
+
+class ApprovalRequest(BaseModel):
+    """A promotion that waits for people, each with a key of their own."""
+
+    number: int = Field(description="Counts the model's requests from 1.")
+    version: int
+    kind: Literal["manual", "gate", "shadow"] = Field(description="Who asked: a person, the gate, or live rows.")
+    actor: str
+    reason: str
+    at: datetime
+    expires_at: datetime
+    after: int = Field(description="Sequence of the ledger's last entry; after another one, the request is void.")
+    manifest_digest: str
+    gate_digest: str = Field(description="SHA-256 of the gate's verdict; empty if it did not judge.")
+    people: int = Field(description="How many people must agree.")
+    approved_by: list[str]
+
+    @classmethod
+    def of(cls, request: "Request", names: Mapping[str, str]) -> "ApprovalRequest":
+        values = vars(request.subject) | vars(request)
+        derived = {"after": request.subject.sequence, "people": request.people, "approved_by": request.holders(names)}
+        return cls.model_validate(values | derived)
+
+
+class ApprovalRequests(BaseModel):
+    """The requests that people can still approve, oldest first."""
+
+    model: str
+    requests: list[ApprovalRequest]
 
 
 Reason = Annotated[str, Field(min_length=1, max_length=2000, description="Why, for the record.")]

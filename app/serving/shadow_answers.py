@@ -24,11 +24,11 @@ WAITING = 1_000
 UNWRITTEN = 10_000
 """Answers that may wait to be written while the data store is away; further answers are dropped."""
 
-CHUNK = 2
-"""Rows between two pauses: a request may have to wait for them."""
+BLOCK = 64
+"""Most rows that are answered together, between two pauses: a request may have to wait for them."""
 
-IDLE_SECONDS = 0.02
-"""Pause while no row waits, or while requests need the processor."""
+IDLE_SECONDS = 0.05
+"""Pause while no row waits, or while requests need the processor. The rows of a pause are answered together."""
 
 FLUSH_SECONDS = 0.5
 """How long `flush` waits for rows to be answered."""
@@ -114,27 +114,38 @@ class ShadowAnswers:
             self._drop()
             return IDLE_SECONDS
         began = time.thread_time()
-        for _ in range(CHUNK):
-            if not self._rows:
-                return IDLE_SECONDS
-            self._answer(self._rows.popleft())
+        self._answer(self._block())
         # So that the thread never uses more than its share.
-        return (time.thread_time() - began) * (1 / self._cpu - 1)
+        pause = (time.thread_time() - began) * (1 / self._cpu - 1)
+        return pause if self._rows else max(pause, IDLE_SECONDS)
+
+    def _block(self) -> list[Row]:
+        """Take the first rows that wait, as far as they are for the same shadows."""
+        rows: list[Row] = []
+        while self._rows and len(rows) < BLOCK and (not rows or self._rows[0].slot is rows[0].slot):
+            rows.append(self._rows.popleft())
+        return rows
 
     def _drop(self) -> None:
         while self._rows:
             self._rows.popleft().slot.dropped += 1
 
-    def _answer(self, row: Row) -> None:
-        plan, entry = row.slot.plan, row.entry
-        if plan is None or plan.champion != entry.version.version:
+    def _answer(self, rows: list[Row]) -> None:
+        if not rows or (plan := rows[0].slot.plan) is None:
             # The shadow has ended meanwhile.
             return
+        rows = [row for row in rows if row.entry.version.version == plan.champion]
+        if not rows:
+            return
+        slot = rows[0].slot
+        numbers, codes = [row.entry.numbers for row in rows], [row.entry.codes for row in rows]
         for running in plan.running:
-            found = running.answer(entry.numbers, entry.codes, row.champion_ms)
-            if found is not None:
-                row.slot.answered += 1
-                self._unwritten.offer(_record(running, row, *found))
+            found = running.answer_all(numbers, codes, rows[0].champion_ms)
+            if found is None:
+                continue
+            slot.answered += len(rows)
+            for row, prediction in zip(rows, found[0], strict=True):
+                self._unwritten.offer(_record(running, row, prediction, found[1]))
 
     def _append(self, answers: "list[ShadowAnswer]") -> None:
         if self._store is None:

@@ -14,8 +14,9 @@ import msgspec
 
 from app.serving.loaded_model import LoadedModel
 from dosel.credentials import signing_key
-from dosel.errors import DoselError, NotExplainable
+from dosel.errors import DoselError, NotExplainable, UntrustedModel
 from dosel.settings import Settings
+from dosel.signing import Keys
 from dosel.usecases import UseCase
 
 if TYPE_CHECKING:
@@ -39,12 +40,13 @@ class VersionLoader:
         registry = hashlib.sha256(settings.tracking_uri.encode()).hexdigest()[:12]
         self._folder = settings.home / "serving" / registry
         self._settings = settings
+        self._keys = Keys(settings)
 
     def load(self, registry: "Registry", use_case: UseCase, slot: str, number: int) -> LoadedModel:
         """A version, verified against the ledger's manifest.
 
         Raises:
-            UntrustedModel: its files are not those that were registered.
+            UntrustedModel: its files are not those that were registered, or no trusted key signed them.
             DeclarationChanged: it was trained for columns of another meaning.
             RegistryError: MLflow cannot be reached, or has no such version.
         """
@@ -86,8 +88,15 @@ class VersionLoader:
     def _from_cache(
         self, use_case: UseCase, slot: str, manifest: "Manifest", version: "ModelVersion"
     ) -> LoadedModel | None:
+        from dosel.registry.trust import check_signature
+
         folder = self._cache.files(slot, manifest.version, manifest.files)
         if folder is None:
+            return None
+        try:
+            check_signature(folder, self._keys, manifest)
+        except UntrustedModel as error:
+            log.warning("the copy in the cache is not used: %s", error)
             return None
         return _loaded(use_case, folder, version, manifest, self._reference_reader(slot, manifest))
 

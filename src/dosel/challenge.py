@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from dosel.errors import DeclarationChanged, PromotionConflict
+from dosel.errors import ApprovalsMissing, DeclarationChanged, PromotionConflict
 from dosel.model import tags
 from dosel.registry.attested import gate_metrics
 from dosel.registry.gate import judge
@@ -88,6 +88,9 @@ class Challenge:
                     return self._to_shadow(version, report, now.entry, actor)
                 evidence = self._registry.judged(version, report.document(), "gate")
                 self._registry.promote(version, actor, report.reason, evidence, now.entry.sequence if now.entry else 0)
+            except ApprovalsMissing as waiting:
+                self._publish(version, report)
+                return Outcome(number, False, f"passed the gate; {waiting}")
             except PromotionConflict:
                 log.info("%s: another version was judged or promoted; version %d is judged again", name, number)
                 continue

@@ -123,6 +123,11 @@ class Client:
         """The promotion ledger of a registered model, oldest entry first."""
         return self._repeat("GET", f"/models/{model}/history")
 
+    def approvals(self, model: str) -> list[dict[str, Any]]:
+        """The promotions of a registered model that wait for more people."""
+        found: list[dict[str, Any]] = self._repeat("GET", f"/models/{model}/approvals")["requests"]
+        return found
+
     def history_csv(self, model: str) -> str:
         """The promotion ledger as CSV."""
         return self._answered("GET", f"/models/{model}/history", params={"format": "csv"}).text

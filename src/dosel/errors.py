@@ -94,7 +94,11 @@ class ModelNotFound(RegistryError):
 
 
 class UntrustedModel(RegistryError):
-    """A version has no manifest, or its files differ from it."""
+    """A version has no manifest or signature, or its files differ from them."""
+
+
+class UntrustedKey(UntrustedModel):
+    """A version is signed by a key that is not trusted."""
 
 
 class DeclarationChanged(UntrustedModel):
@@ -103,6 +107,14 @@ class DeclarationChanged(UntrustedModel):
 
 class PromotionRefused(RegistryError):
     """A rollback has no version to return to."""
+
+
+class ApprovalsMissing(PromotionRefused):
+    """A promotion waits for more people. `number` is that of the model's request."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.number = number
 
 
 class ServiceError(DoselError):

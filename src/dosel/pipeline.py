@@ -220,7 +220,12 @@ class Pipeline:
         verdict = ledger.verdicts(best.model).get((best.version, best.run_id))
         # A version that passed and is in no entry was not promoted yet: the task was killed in between, or it waits
         # for the end of another version's shadow.
-        waits = any(shadow.role == "challenger" for shadow in ledger.open_shadows(best.model))
+        # Or for people, who have a request.
+        last, approvals = ledger.last(best.model), self._registry.approvals
+        waits = any(shadow.role == "challenger" for shadow in ledger.open_shadows(best.model)) or any(
+            request.subject.version == best.version
+            for request in approvals.open(best.model, last.sequence if last else 0)
+        )
         return verdict is None or (verdict.passed and not waits)
 
     def train(self, on_candidate: CandidateCallback | None = None) -> str:

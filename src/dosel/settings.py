@@ -82,16 +82,19 @@ class Settings(BaseSettings):
     """Seconds between two checks of which version is in Production."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 1_000_000
     """Largest request body that the API accepts, in bytes."""
-    signing_key: str = ""
-    """File of the Ed25519 key that signs the heads of the ledgers; empty means `dosel/signing-key.pem` in the user's
-    folder of settings, which is created at the first start. `none` signs nothing in this process."""
+    signing_key: str = Field("", repr=False)
+    """File of the Ed25519 key that signs versions and the heads of the ledgers, or the key itself as PEM; empty means
+    `dosel/signing-key.pem` in the user's folder of settings, which is created at the first start. `none` signs nothing
+    in this process."""
     trusted_keys: str = ""
-    """File of the public keys whose signatures are believed; empty means that of `DOSEL_SIGNING_KEY`."""
+    """File of the public keys whose signatures are believed, created if it is missing; empty means those of
+    `DOSEL_SIGNING_KEY`."""
     heads: str = ""
     """Folder of the signed heads of the ledgers, best on another machine's disk; empty means the bucket `heads` of the
     data lake."""
     promote_keys: str = Field("", repr=False)
-    """Keys for promotions and rollbacks over HTTP, as `name:key,name:key`; empty allows none."""
+    """Keys of the people who may promote and roll back, over HTTP and on the command line, as `name:key,name:key`;
+    empty allows none over HTTP."""
     max_batch_bytes: Annotated[int, Field(ge=1024)] = 200_000_000
     """Largest CSV of a bulk prediction, in bytes; it is on disk while it is processed."""
     max_json_batch_bytes: Annotated[int, Field(ge=1024)] = 20_000_000
@@ -115,7 +118,8 @@ class Settings(BaseSettings):
     """Secret that signs the versions on the API's own disk; empty means a key in `DOSEL_HOME`, created at the first
     start."""
     api_key: str = Field("", repr=False)
-    """Key that the client sends, for the page, `dosel` and scripts; empty sends none."""
+    """Your own key, which the client sends, for the page, `dosel` and scripts, and with which the command line
+    promotes; empty sends none."""
     rate_limit: Annotated[float, Field(ge=0)] = 0
     """Requests per second allowed for each key, or each address without a key; 0 means no limit."""
     trusted_proxies: str = ""

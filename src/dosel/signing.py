@@ -1,7 +1,9 @@
-"""Ed25519 keys: the one that signs what the ledgers said, and the ones whose signatures are believed.
+"""The keys that sign heads of the ledgers and versions, and those whose signatures are believed.
 
-The signing key lies outside `DOSEL_HOME`, so that who can write to the data that it signs cannot sign. Keys that are
-believed are public: their file has the key in use and those before it. A key that was stolen is taken out of the file.
+The signing key lies outside `DOSEL_HOME`, so that who can write to the data that it signs cannot sign. Heads are signed
+with it (Ed25519), versions with a key derived from it (ECDSA P-256), since the format of their signatures has no
+Ed25519. Keys that are believed are public: their file has the keys in use and those before them. A key that was stolen
+is taken out of the file.
 """
 
 import hashlib
@@ -10,15 +12,56 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import TypeGuard
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from dosel.errors import SettingsError
 from dosel.settings import Settings
 
-_END = b"-----END PUBLIC KEY-----"
+_BEGIN, _END = b"-----BEGIN PUBLIC KEY-----", b"-----END PUBLIC KEY-----"
+
+_P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+
+
+class PublicKey:
+    """A key that checks signatures: Ed25519 for heads, ECDSA P-256 for versions."""
+
+    def __init__(self, public: Ed25519PublicKey | ec.EllipticCurvePublicKey) -> None:
+        self._public = public
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The first 16 hexadecimal digits of a SHA-256: of an Ed25519 key's bytes, or of a P-256 key as PEM."""
+        if isinstance(self._public, Ed25519PublicKey):
+            raw = self._public.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+            return hashlib.sha256(raw).hexdigest()[:16]
+        return self.hint[:16]
+
+    @cached_property
+    def hint(self) -> str:
+        """SHA-256 of the key as PEM, by which a version's signature names it."""
+        return hashlib.sha256(self.pem()).hexdigest()
+
+    def pem(self) -> bytes:
+        """The key as a file's content."""
+        form = serialization.PublicFormat.SubjectPublicKeyInfo
+        return self._public.public_bytes(serialization.Encoding.PEM, form)
+
+    def signed(self, message: bytes, signature: bytes) -> bool:
+        """Whether the signature is this key's, for this message."""
+        try:
+            if isinstance(self._public, Ed25519PublicKey):
+                self._public.verify(signature, message)
+            else:
+                self._public.verify(signature, message, ec.ECDSA(hashes.SHA256()))
+        except InvalidSignature:
+            return False
+        return True
 
 
 class SigningKey:
@@ -28,38 +71,60 @@ class SigningKey:
         self._private = private
 
     @cached_property
-    def public(self) -> "PublicKey":
+    def public(self) -> PublicKey:
         return PublicKey(self._private.public_key())
 
-    def sign(self, message: bytes) -> str:
-        """The signature, as 128 hexadecimal digits."""
-        return self._private.sign(message).hex()
+    @cached_property
+    def public_of_versions(self) -> PublicKey:
+        return PublicKey(self._of_versions.public_key())
 
+    @property
+    def both(self) -> Mapping[str, PublicKey]:
+        """The two public keys, by fingerprint."""
+        return {key.fingerprint: key for key in (self.public, self.public_of_versions)}
 
-class PublicKey:
-    """A key that checks signatures."""
+    def sign(self, message: bytes) -> bytes:
+        """The signature of a head: 64 bytes."""
+        return self._private.sign(message)
 
-    def __init__(self, public: Ed25519PublicKey) -> None:
-        self._public = public
+    def sign_version(self, message: bytes) -> bytes:
+        """The signature of a version, as DER."""
+        return self._of_versions.sign(message, ec.ECDSA(hashes.SHA256()))
 
     @cached_property
-    def fingerprint(self) -> str:
-        """The first 16 hexadecimal digits of the SHA-256 of the key's bytes."""
-        raw = self._public.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
-        return hashlib.sha256(raw).hexdigest()[:16]
+    def _of_versions(self) -> ec.EllipticCurvePrivateKey:
+        """Derived as in FIPS 186-5, A.2.1: from more random bits than the key has, modulo the curve's order."""
+        form, none = serialization.PrivateFormat.Raw, serialization.NoEncryption()
+        secret = self._private.private_bytes(serialization.Encoding.Raw, form, none)
+        bits = HKDF(hashes.SHA256(), 48, salt=None, info=b"dosel versions 1").derive(secret)
+        number = int.from_bytes(bits, "big") % (_P256_ORDER - 1) + 1
+        return ec.derive_private_key(number, ec.SECP256R1())
 
-    def pem(self) -> bytes:
-        """The key as a file's content."""
-        form = serialization.PublicFormat.SubjectPublicKeyInfo
-        return self._public.public_bytes(serialization.Encoding.PEM, form)
 
-    def signed(self, message: bytes, signature: str) -> bool:
-        """Whether the signature is this key's, for this message."""
-        try:
-            self._public.verify(bytes.fromhex(signature), message)
-        except (InvalidSignature, ValueError):
-            return False
-        return True
+class Keys:
+    """The keys of a process. They are read each time, so that a revoked key is refused at once.
+
+    Args:
+        settings: those that name the keys; by default those of the environment.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self._settings = settings
+
+    def trusted(self) -> Mapping[str, PublicKey]:
+        """As `trusted_keys`."""
+        return trusted_keys(self._settings or Settings())
+
+    def signing(self) -> SigningKey:
+        """The key that signs.
+
+        Raises:
+            SettingsError: this process has none, or it cannot be used.
+        """
+        key = signing_key(self._settings or Settings())
+        if key is None:
+            raise SettingsError("this process has no signing key (DOSEL_SIGNING_KEY=none), so it cannot sign a version")
+        return key
 
 
 def signing_key(settings: Settings) -> SigningKey | None:
@@ -70,30 +135,39 @@ def signing_key(settings: Settings) -> SigningKey | None:
     """
     if settings.signing_key == "none":
         return None
-    file = key_file(settings)
+    place, content = "DOSEL_SIGNING_KEY", settings.signing_key.encode()
     try:
-        if not file.exists():
-            _create(file)
-        if file.stat().st_mode & 0o077:
-            raise SettingsError(f"DOSEL_SIGNING_KEY: other users may read {file}; run `chmod 600 {file}`")
-        private = serialization.load_pem_private_key(file.read_bytes(), None)
+        if not settings.signing_key.startswith("-----BEGIN"):
+            file = key_file(settings)
+            place = f"DOSEL_SIGNING_KEY: {file}"
+            if not file.exists():
+                _create(file)
+            if file.stat().st_mode & 0o077:
+                raise SettingsError(f"DOSEL_SIGNING_KEY: other users may read {file}; run `chmod 600 {file}`")
+            content = file.read_bytes()
+        private = serialization.load_pem_private_key(content, None)
     except (OSError, ValueError, TypeError) as error:
-        raise SettingsError(f"DOSEL_SIGNING_KEY: {file} cannot be used ({error})") from error
+        raise SettingsError(f"{place} cannot be used ({error})") from error
     if not isinstance(private, Ed25519PrivateKey):
-        raise SettingsError(f"DOSEL_SIGNING_KEY: {file} is no Ed25519 key")
+        raise SettingsError(f"{place} is no Ed25519 key")
     return SigningKey(private)
 
 
 def trusted_keys(settings: Settings) -> Mapping[str, PublicKey]:
     """The keys whose signatures are believed, by fingerprint: those of the setting's file, or this process's own.
 
+    A file that is missing is created by the process that signs, with its own keys.
+
     Raises:
         SettingsError: a file is missing, or is not a list of keys.
     """
-    if settings.trusted_keys:
-        return read_keys(Path(settings.trusted_keys).expanduser())
-    own = signing_key(settings)
-    return {own.public.fingerprint: own.public} if own else {}
+    if not settings.trusted_keys:
+        own = signing_key(settings)
+        return own.both if own else {}
+    file = Path(settings.trusted_keys).expanduser()
+    if not file.exists() and (own := signing_key(settings)):
+        _write_public(file, own)
+    return read_keys(file)
 
 
 def read_keys(file: Path) -> Mapping[str, PublicKey]:
@@ -103,13 +177,13 @@ def read_keys(file: Path) -> Mapping[str, PublicKey]:
         SettingsError: the file cannot be read, or has something else.
     """
     try:
-        blocks = [block + _END for block in file.read_bytes().split(_END)[:-1]]
+        blocks = [block[block.index(_BEGIN) :] + _END for block in file.read_bytes().split(_END)[:-1]]
         keys = [serialization.load_pem_public_key(block) for block in blocks]
     except (OSError, ValueError) as error:
         raise SettingsError(f"{file} is not a file of public keys ({error})") from error
-    if not keys or not all(isinstance(key, Ed25519PublicKey) for key in keys):
-        raise SettingsError(f"{file} is not a file of public Ed25519 keys")
-    found = [PublicKey(key) for key in keys if isinstance(key, Ed25519PublicKey)]
+    found = [PublicKey(key) for key in keys if isinstance(key, Ed25519PublicKey) or _is_p256(key)]
+    if not keys or len(found) < len(keys):
+        raise SettingsError(f"{file} is not a file of public Ed25519 and P-256 keys")
     return {key.fingerprint: key for key in found}
 
 
@@ -133,4 +207,19 @@ def _create(file: Path) -> None:
             os.link(half.name, file)
         except FileExistsError:
             return
-    file.with_suffix(".pub").write_bytes(SigningKey(private).public.pem())
+    _write_public(file.with_suffix(".pub"), SigningKey(private))
+
+
+def _write_public(file: Path, key: SigningKey) -> None:
+    """Write a file of public keys that every user may read."""
+    half = file.with_name(f".half-{os.getpid()}-{file.name}")
+    try:
+        half.write_bytes(b"".join(public.pem() for public in key.both.values()))
+        half.chmod(0o644)
+        half.replace(file)
+    except OSError as error:
+        raise SettingsError(f"the public keys cannot be written to {file} ({error})") from error
+
+
+def _is_p256(key: object) -> TypeGuard[ec.EllipticCurvePublicKey]:
+    return isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1)

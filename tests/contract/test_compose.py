@@ -68,7 +68,7 @@ def test_compose_files_have_no_duplicate_keys(file: str) -> None:
 
 def test_the_api_keeps_its_home_in_a_volume() -> None:
     home = SERVICES["fast_api"]["environment"]["DOSEL_HOME"]
-    assert [volume.partition(":")[2] for volume in SERVICES["fast_api"]["volumes"]] == [home]
+    assert [volume.partition(":")[2] for volume in SERVICES["fast_api"]["volumes"]] == [home, "/opt/trusted:ro"]
     assert f"RUN install -d -o dosel {home}\n" in (ROOT / "app" / "Dockerfile").read_text()
 
 

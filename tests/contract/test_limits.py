@@ -194,10 +194,19 @@ def test_a_response_that_the_client_does_not_read_is_aborted(monkeypatch: pytest
         assert ended.wait(10)
 
 
-def test_beyond_the_connection_limit_the_longest_waiting_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("answered", [False, True])
+def test_beyond_the_connection_limit_the_longest_waiting_connection_is_closed(
+    answered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(protocol, "MOST_CONNECTIONS", 2)
     with listening() as address:
-        idle = [socket.create_connection(address) for _ in range(3)]
+        idle = []
+        for _ in range(3):
+            idle.append(socket.create_connection(address))
+            if answered and len(idle) < 3:
+                idle[-1].sendall(GET + b"\r\n")
+                while not idle[-1].recv(10_000).endswith(b"]]"):
+                    pass
         assert received(idle[0]) == b""
         for connection in idle[1:]:
             connection.sendall(GET + b"Connection: close\r\n\r\n")

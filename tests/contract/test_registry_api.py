@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,6 +17,7 @@ from dosel.db.engine import connect
 from dosel.model import tags
 from dosel.registry.verdicts import Verdict
 from dosel.rows import splits
+from dosel.usecases import Approval
 from dosel.usecases.covertype import COVERTYPE
 from tests.contract.conftest import Installation
 from tests.ledgers import drop_triggers
@@ -183,6 +185,55 @@ def test_a_refused_promotion_or_rollback_gets_the_reason(
     response = refusing_api.post(path, headers=KEY, json=body)
     assert response.status_code == status
     assert message in response.json()["detail"]
+
+
+@pytest.fixture
+def two_people(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Covertype declares that two people must agree."""
+    monkeypatch.setattr("dosel.registry.approvals.ALL", (replace(COVERTYPE, approval=Approval(people=2)),))
+
+
+def test_a_promotion_waits_for_a_second_key(api: TestClient, two_people: None) -> None:
+    body = {"version": 2, "reason": "better"}
+    for _ in range(2):
+        response = api.post(f"/models/{NAME}/promote", headers=KEY, json=body)
+        assert response.status_code == 202
+        assert (response.json()["approved_by"], response.json()["people"]) == (["ana"], 2)
+    assert answering(api) == 1
+    [waiting] = api.get(f"/models/{NAME}/approvals").json()["requests"]
+    assert waiting == response.json()
+    assert (waiting["version"], waiting["kind"], waiting["after"], waiting["actor"]) == (2, "manual", 1, "API key ana")
+    response = api.post(f"/models/{NAME}/promote", headers={"X-API-Key": "b" * 20}, json=body | {"reason": "I agree"})
+    assert response.status_code == 200
+    entry = response.json()
+    assert (entry["to_version"], entry["actor"], entry["reason"]) == (2, "API keys ana, ben", "better")
+    assert api.get(f"/models/{NAME}/approvals").json()["requests"] == []
+    assert answering(api) == 2
+
+
+def test_a_rollback_needs_one_key_and_voids_requests(api: TestClient, here: Installation, two_people: None) -> None:
+    for key in ("k", "b"):
+        api.post(f"/models/{NAME}/promote", headers={"X-API-Key": key * 20}, json={"version": 2, "reason": "better"})
+    entry = api.post(f"/models/{NAME}/rollback", headers=KEY, json={}).raise_for_status().json()
+    assert (entry["to_version"], entry["actor"]) == (1, "API key ana")
+    # Ben's approval was for the entry that is past.
+    response = api.post(f"/models/{NAME}/promote", headers=KEY, json={"version": 2, "reason": "again"})
+    assert response.status_code == 202
+    assert response.json()["approved_by"] == ["ana"]
+
+
+def test_the_approvals_of_an_unknown_model_are_not_found(api: TestClient) -> None:
+    assert api.get("/models/nobody/approvals").status_code == 404
+    assert api.get(f"/models/{NAME}/approvals").json() == {"model": NAME, "requests": []}
+
+
+def test_an_alias_moved_in_mlflow_is_not_followed_where_people_must_agree(
+    api: TestClient, here: Installation, two_people: None
+) -> None:
+    here.registry.add_verdict(here.registry.version(NAME, 2), Verdict(True, "better", {}))
+    MlflowClient(here.store).set_registered_model_alias(NAME, "production", "2")
+    assert answering(api) == 1
+    assert "needs the approval of people" in api.get(HISTORY).json()["notes"][-1]["text"]
 
 
 def test_history_with_at_shows_the_version_in_production_then(api: TestClient, here: Installation) -> None:

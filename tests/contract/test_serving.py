@@ -272,6 +272,8 @@ def test_only_configured_origins_are_allowed(installed: Installation) -> None:
         for origin, let_in in (("http://page.test", True), ("http://elsewhere.test", False)):
             headers = client.get("/", headers={"Origin": origin}).headers
             assert (headers.get("access-control-allow-origin") == origin) == let_in
+            # A page gives feedback by the request id.
+            assert "X-Dosel-Request-ID" in headers["access-control-expose-headers"]
 
 
 def test_each_request_is_logged_as_a_line_of_json(api: TestClient, capsys: pytest.CaptureFixture[str]) -> None:

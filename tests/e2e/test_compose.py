@@ -62,6 +62,7 @@ VOLUMES = (
     "postgres",
     "serving",
     "signing-key",
+    "trusted-keys",
     "valkey",
 )
 FIRST_PREDICTION_SECONDS = 900

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -11,10 +12,10 @@ from mlflow.artifacts import load_text
 from typer.testing import CliRunner, Result
 
 from dosel.cli import cli, common
-from dosel.errors import ModelNotFound, UnknownUseCase
+from dosel.errors import ModelNotFound, PromotionRefused, SettingsError, UnknownUseCase
 from dosel.registry.artifact_roots import ArtifactRoot
 from dosel.registry.store import CARD
-from dosel.usecases import ALL, DEFAULT
+from dosel.usecases import ALL, DEFAULT, Approval
 from dosel.usecases.covertype import COVERTYPE
 from tests.integration.worlds import World
 
@@ -70,6 +71,64 @@ def test_the_card_of_the_version_in_production_is_printed(dosel: Terminal) -> No
     assert json.loads(dosel("card", name, "2", "--format", "json"))["version"] == 2
     bill = json.loads(dosel("card", name, "2", "--format", "cyclonedx"))
     assert (bill["bomFormat"], bill["components"][0]["version"]) == ("CycloneDX", "2")
+
+
+def declare_keys(dosel: Terminal, monkeypatch: pytest.MonkeyPatch, mine: str) -> None:
+    """Declare keys of ana and ben, and use one of them."""
+    keys = {"promote_keys": f"ana:{'a' * 20},ben:{'b' * 20}", "api_key": mine}
+    settings = dosel.world.settings.model_copy(update=keys)
+    monkeypatch.setattr(common, "load_settings", lambda: settings)
+
+
+def test_the_actor_is_the_keys_name_where_keys_are_declared(dosel: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = dosel.world.name
+    for wrong in ("", "x" * 20):
+        declare_keys(dosel, monkeypatch, wrong)
+        for command in (("promote", name, "2", "--reason", "x"), ("rollback", name), ("train", "covertype")):
+            with pytest.raises(SettingsError, match="DOSEL_API_KEY: expected a key of DOSEL_PROMOTE_KEYS"):
+                dosel(*command)
+    declare_keys(dosel, monkeypatch, "b" * 20)
+    dosel("promote", name, "2", "--reason", "better")
+    entry = dosel.world.pipeline().registry.last_promotion(name)
+    assert entry is not None
+    assert entry.actor == "API key ben"
+
+
+def test_a_promotion_waits_for_a_second_person(dosel: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = dosel.world.name
+    monkeypatch.setattr("dosel.registry.approvals.ALL", (replace(COVERTYPE, approval=Approval(people=2)),))
+    monkeypatch.setattr("dosel.cli.models.ALL", (COVERTYPE,))
+    with pytest.raises(PromotionRefused, match="needs 2 people with keys of DOSEL_PROMOTE_KEYS"):
+        dosel("promote", name, "2", "--reason", "alone")
+    assert dosel("approvals") == "no promotion waits for people\n"
+    declare_keys(dosel, monkeypatch, "a" * 20)
+    for _ in range(2):
+        assert "version 2 waits for 1 more person (so far: ana)" in dosel("promote", name, "2", "--reason", "better")
+    assert f"{name} version 2: ana of 2 agreed" in dosel("approvals", "covertype")
+    declare_keys(dosel, monkeypatch, "b" * 20)
+    assert f"{name}: version 2 is in Production" in dosel("promote", name, "2", "--reason", "I agree")
+    assert dosel("approvals") == "no promotion waits for people\n"
+    assert "API keys ana, ben" in dosel("history", name)
+
+
+def test_what_the_gate_lets_pass_may_need_one_person(dosel: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = dosel.world
+    rules = Approval(people=2, automatic=1)
+    monkeypatch.setattr("dosel.registry.approvals.ALL", (replace(COVERTYPE, approval=rules),))
+    pipeline = world.pipeline("good")
+    for _ in range(2):
+        outcome = pipeline.challenge(2, "the DAG")
+        assert not outcome.promoted
+        assert "passed the gate" in outcome.reason
+        assert "version 2 waits for 1 more person, until" in outcome.reason
+    assert not pipeline.training_due()
+    declare_keys(dosel, monkeypatch, "a" * 20)
+    dosel("promote", world.name, "2", "--reason", "looks right")
+    entry = pipeline.registry.last_promotion(world.name)
+    assert entry is not None
+    assert (entry.evidence.kind, entry.evidence.request, entry.actor) == ("gate", 1, "the DAG, approved by ana")
+    assert entry.evidence.gate is not None
+    assert len(pipeline.registry.approvals.of_model(world.name)) == 1
 
 
 def test_a_shadow_is_shown_and_stopped(dosel: Terminal) -> None:

@@ -368,7 +368,7 @@ class Killed(BaseException):
 
 
 READS = frozenset(
-    {"alias", "check", "families", "files", "history", "is_attested", "is_registered", "last", "lock"}
+    {"alias", "check", "families", "files", "history", "is_attested", "is_registered", "keys", "last", "lock"}
 ) | {
     *("manifest", "manifests", "attested", "notes", "of_family", "projected", "referenced_runs", "run_of", "staged"),
     *("verdicts", "version", "versions"),

@@ -240,7 +240,7 @@ def test_a_signing_key_readable_by_other_users_is_refused(tmp_path: Path) -> Non
     assert first is not None
     assert again is not None
     assert first.public.fingerprint == again.public.fingerprint
-    assert read_keys(tmp_path / "key.pub").keys() == {first.public.fingerprint}
+    assert read_keys(tmp_path / "key.pub").keys() == first.both.keys()
     (tmp_path / "key.pem").chmod(0o644)
     with pytest.raises(SettingsError, match="chmod 600"):
         signing_key(settings)

@@ -14,6 +14,7 @@ import pytest
 from dosel.usecases import (
     ALL,
     REFUSED,
+    Approval,
     Bins,
     Category,
     Choice,
@@ -147,6 +148,11 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
         target(bins=Bins(0, 1, (0.3, 0.6))),
         "target 'kind': bins: 2 limits make 3 classes, and labels has 2; write a label for each",
     ),
+    # Approvals.
+    ({"approval": Approval(people=0)}, "approval.people: 0 is too few; write at least 1"),
+    ({"approval": Approval(people=2, automatic=3)}, "approval.automatic: 3 is no number from 0 to that of people"),
+    ({"approval": Approval(hours=0)}, "approval.hours: 0 is too short or too long; write up to 720"),
+    ({"approval": Approval(hours=float("inf"))}, "approval.hours: inf is too short or too long"),
     # Missing marks.
     ({"missing": ("0",)}, "missing: '0' is a valid size; remove the mark, or narrow the feature's bounds"),
     ({"missing": ("RED",)}, "missing: 'RED' is a choice of colour; remove the mark or the choice"),

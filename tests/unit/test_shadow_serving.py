@@ -5,6 +5,8 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from app.serving import shadow_answers
@@ -13,7 +15,7 @@ from app.serving.shadow_answers import ShadowAnswers
 from app.serving.shadow_limits import FLOOR_MS, SLOW, WINDOW_SECONDS, BusyThread, LatencyLimit
 from app.serving.shadow_slot import Canary, Plan, RunningShadow, ShadowSlot
 from dosel.errors import WarehouseError
-from dosel.model.predictor import Prediction
+from dosel.model.predictor import Prediction, Scores
 from dosel.usecases import Shadow as Declared
 from dosel.usecases.covertype import COVERTYPE
 
@@ -23,6 +25,12 @@ NUMBER, CATEGORY = COVERTYPE.numbers[0], COVERTYPE.categories[0]
 class Predictor:
     def one(self, *_: Any) -> Prediction:
         return Prediction(1, "x", {"x": 1.0})
+
+    def scores(self, numbers: npt.NDArray[np.float64], codes: npt.NDArray[np.intp]) -> Scores:
+        return Scores(np.zeros(len(numbers), np.intp), np.ones((len(codes), 1)))
+
+    def at(self, scores: Scores, place: int) -> Prediction:
+        return Prediction(place, "x", {"x": 1.0})
 
 
 def model(version: int) -> Any:
@@ -184,6 +192,31 @@ def test_each_shadow_answers_the_champions_row(answers: ShadowAnswers, store: St
     assert [(a.number, a.request_id, a.champion_latency) for a in store.kept] == [(1, "a", 0.5), (2, "a", 0.5)]
 
 
+def test_rows_for_the_same_shadows_are_answered_together(answers: ShadowAnswers, store: Store) -> None:
+    covertype, other = slot(shadow(1)), slot(shadow(2))
+    for mine, names in ((covertype, "abc"), (other, "d"), (covertype, "e")):
+        for name in names:
+            answers.offer(mine, entry(name), None)
+    answers._work()
+    answers.flush()
+    # The first is answered by itself, which measures its latency; `at` numbers the others from 0.
+    assert [(a.request_id, a.answered) for a in store.kept] == [("a", 1), ("b", 0), ("c", 1)]
+    assert len({a.latency for a in store.kept}) == 1
+    assert (answers.waiting, covertype.answered) == (2, 3)
+
+
+def test_a_version_that_fails_on_later_rows_stops_answering(answers: ShadowAnswers, store: Store) -> None:
+    faulty = shadow()
+    broken: Any = SimpleNamespace(one=Predictor().one, scores=lambda *_: 1 / 0)
+    faulty.loaded = SimpleNamespace(version=faulty.loaded.version, predictor=broken)  # type: ignore[assignment]
+    mine = slot(faulty)
+    for name in "ab":
+        answers.offer(mine, entry(name), None)
+    answers._work()
+    answers.flush()
+    assert (faulty.fault, store.kept) == ("it could not answer a row (ZeroDivisionError)", [])
+
+
 def test_a_full_queue_drops_further_rows(answers: ShadowAnswers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shadow_answers, "WAITING", 2)
     mine = slot(shadow())
@@ -208,7 +241,8 @@ def test_waiting_rows_are_dropped_while_requests_need_the_processor(answers: Sha
 
 def test_the_thread_pauses_to_stay_within_its_share_of_the_processor(answers: ShadowAnswers) -> None:
     mine = slot(shadow())
-    for i in range(shadow_answers.CHUNK):
+    # One row is left, for which the thread works on after its pause.
+    for i in range(shadow_answers.BLOCK + 1):
         answers.offer(mine, entry(str(i)), None)
     began = time.thread_time()
     pause = answers._work()

@@ -33,8 +33,28 @@ def load_settings() -> "Settings":
 
 
 def actor() -> str:
-    """The actor for the ledger."""
-    return f"command line, {getpass.getuser()}"
+    """The actor for the ledger: the name of a key if keys are declared, and otherwise that of the login."""
+    name = holder()
+    return f"API key {name}" if name else f"command line, {getpass.getuser()}"
+
+
+def holder() -> str | None:
+    """The name of the key in DOSEL_API_KEY; None if the installation declares no keys.
+
+    Raises:
+        SettingsError: it declares keys, and this is none of them.
+    """
+    from dosel.errors import SettingsError
+
+    settings = load_settings()
+    if not settings.promote_key_names:
+        return None
+    name = settings.promote_key_names.get(settings.api_key)
+    if name is None:
+        raise SettingsError(
+            "DOSEL_API_KEY: expected a key of DOSEL_PROMOTE_KEYS, since keys are declared; set it to your own key"
+        )
+    return name
 
 
 @contextmanager

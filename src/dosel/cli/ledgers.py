@@ -24,7 +24,7 @@ def verify(
         Path | None, typer.Option("--heads", help="A folder of signed heads that somebody kept; they must fit, too.")
     ] = None,
 ) -> None:
-    """Check every entry of the ledgers; exits 1 and names the first one that is wrong."""
+    """Check every entry of the ledgers and every signature; exits 1 and names the first one that is wrong."""
     from dosel.registry import verification
     from dosel.registry.heads import Heads
     from dosel.signing import read_keys, trusted_keys
@@ -47,6 +47,9 @@ def verify(
         raise typer.Exit(1)
     removed = f", {found.removed:,} removals by `dosel reset`" if found.removed else ""
     console.print(f"{found.entries:,} entries are right: {found.rows:,} rows of the ledgers{removed}")
+    console.print(f"{found.signed_versions:,} versions have a signature of a trusted key")
+    for sentence in found.untrusted:
+        console.print(f"[yellow]{escape(sentence)}[/]")
     if found.last_signed == found.entries:
         console.print(f"{found.heads:,} signed heads, the last one of the last entry")
     elif found.heads:
@@ -56,6 +59,42 @@ def verify(
         )
     else:
         console.print("[yellow]no signed head: nothing outside the data store vouches for the entries[/]")
+
+
+@commands.command()
+def sign(name: Annotated[str | None, typer.Argument(help="One model or use case; all if left out.")] = None) -> None:
+    """Sign versions from before versions were signed, or whose key is no longer trusted; run it after an update.
+
+    The ledgers must be right, and a version's files must match its manifest.
+    """
+    from dosel.db.engine import connect
+    from dosel.errors import DoselError
+    from dosel.pipeline import bound_mlflow_requests
+    from dosel.registry import verification
+    from dosel.registry.heads import Heads
+    from dosel.registry.registry import Registry
+    from dosel.signing import trusted_keys
+    from dosel.usecases import ALL, of_model
+
+    settings = common.load_settings()
+    bound_mlflow_requests()
+    engine = connect(settings.warehouse_url)
+    ledgers = verification.read_ledgers(engine, Heads.opened(settings).all())
+    if problem := verification.verify(ledgers, trusted_keys(settings)).problem:
+        raise DoselError(f"nothing is signed, since the ledgers are wrong: {problem}")
+    registry = Registry.opened(settings, engine)
+    for model in [of_model(name).model_name] if name else [use_case.model_name for use_case in ALL]:
+        for version in registry.versions(model):
+            if registry.manifest(version) is None:
+                continue
+            try:
+                signed = registry.sign(version)
+            except DoselError as error:
+                typer.echo(f"not signed: {error}", err=True)
+            else:
+                if signed:
+                    registry.ledger.note(model, f"{common.actor()} signed the files of version {version.version}")
+                typer.echo(f"{model} version {version.version}: {'signed' if signed else 'was signed before'}")
 
 
 @commands.command()

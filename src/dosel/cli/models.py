@@ -98,10 +98,43 @@ def card(
 
 @commands.command()
 def promote(name: ModelName, version: VersionNumber, reason: Reason) -> None:
-    """Put a version into Production without the gate. Its files must match its manifest."""
+    """Put a version into Production without the gate. Its files must match its manifest.
+
+    If its use case declares that more people must agree, each of them runs this command, with a key of their own.
+    """
+    from dosel.errors import ApprovalsMissing
+
     model, registry = _registry(name)
     with common.logged():
-        _print_change(registry.promote(registry.version(model, version), common.actor(), reason))
+        try:
+            found = registry.version(model, version)
+            _print_change(registry.promote(found, common.actor(), reason, holder=common.holder()))
+        except ApprovalsMissing as waiting:
+            Console().print(escape(str(waiting)), highlight=False, soft_wrap=True)
+
+
+@commands.command()
+def approvals(
+    name: Annotated[str | None, typer.Argument(help="One model or use case; all if left out.")] = None,
+) -> None:
+    """Show the promotions that wait for more people; `dosel promote` with the same version agrees."""
+    from dosel.db.engine import connect
+    from dosel.registry.approvals import Approvals
+
+    settings, console = common.load_settings(), Console(soft_wrap=True, highlight=False)
+    book = Approvals(connect(settings.warehouse_url), settings.promote_key_names)
+    found = 0
+    for model in [of_model(name).model_name] if name else [use_case.model_name for use_case in ALL]:
+        last = _ledger(model)[1].last(model)
+        for request in book.open(model, last.sequence if last else 0):
+            found += 1
+            agreed = ", ".join(request.holders(book.names)) or "nobody"
+            console.print(
+                f"{model} version {request.subject.version}: {agreed} of {request.people} agreed, until "
+                f"{request.expires_at:%Y-%m-%d %H:%M} UTC ({escape(request.reason)}; asked by {escape(request.actor)})"
+            )
+    if not found:
+        console.print("no promotion waits for people")
 
 
 @commands.command()

@@ -128,12 +128,13 @@ def train(name: common.UseCaseName) -> None:
     """Train on the clean rows, register the models and send the best one to the gate."""
     from dosel.terminal import Searching
 
-    pipeline = _pipeline(name)
+    # Before the training, since a missing key is an error.
+    pipeline, actor = _pipeline(name), common.actor()
     console = Console()
     with Searching(console) as searching:
         run_id = pipeline.train(searching.scored)
         searching.say("registering and judging")
-        outcome = pipeline.challenge(pipeline.register(run_id), common.actor())
+        outcome = pipeline.challenge(pipeline.register(run_id), actor)
     verdict = "in Production" if outcome.promoted else "not promoted"
     Console().print(f"version {outcome.version} {verdict}: {outcome.reason}")
 

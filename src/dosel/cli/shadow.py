@@ -88,7 +88,7 @@ def _steer(name: str, action: "Action", reason: str, control: bool) -> None:
     registry = Registry.opened(settings, engine)
     with common.logged():
         role: Role = "control" if control else "challenger"
-        how = steer(use_case, registry, engine, role, action, common.actor(), reason)
+        how = steer(use_case, registry, engine, role, action, common.actor(), reason, common.holder())
     now = registry.last_promotion(use_case.model_name)
     in_production = f"version {now.to_version} is in Production" if now else "nothing is in Production"
     typer.echo(f"{name}: the shadow of the {role} has ended: {how.outcome}; {in_production}")

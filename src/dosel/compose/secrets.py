@@ -8,7 +8,7 @@ from dosel.compose.docker import REMOVE
 from dosel.credentials import CREDENTIALS
 from dosel.errors import StartupError
 
-WITHOUT = frozenset({"airflow-logs", "data-api", "serving", "signing-key"})
+WITHOUT = frozenset({"airflow-logs", "data-api", "serving", "signing-key", "trusted-keys"})
 """Volumes that contain no password of the platform."""
 
 

@@ -11,9 +11,11 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, RowMapping, Table, and_, insert, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Table, and_, insert, inspect, select, update
 
 from dosel.db.tables import (
+    APPROVAL_REQUESTS,
+    APPROVALS,
     BATCHES,
     CHAIN,
     CHAIN_HEAD,
@@ -35,7 +37,11 @@ REMOVABLE = (BATCHES, REFUSED_BATCHES)
 """`dosel reset` removes their rows, with an entry for each."""
 
 SEALED: Mapping[str, Table] = {
-    table.name: table for table in (PROMOTIONS, NOTES, MANIFESTS, VERDICTS, SHADOWS, SHADOW_ENDS, *REMOVABLE)
+    table.name: table
+    for table in (
+        *(PROMOTIONS, NOTES, MANIFESTS, VERDICTS, SHADOWS, SHADOW_ENDS, APPROVAL_REQUESTS, APPROVALS),
+        *REMOVABLE,
+    )
 }
 """The tables whose rows have entries, by name."""
 
@@ -79,6 +85,16 @@ def seal(connection: Connection, table: Table, key: Sequence[Any]) -> None:
     _append(connection, "added", table, connection.execute(select(table).where(_is(table, key))).mappings())
 
 
+def sealed(connection: Connection, table: Table, condition: ColumnElement[bool]) -> list[RowMapping]:
+    """The rows of a sealed table that are as their entries say, in the order of their keys."""
+    rows = connection.execute(select(table).where(condition).order_by(*table.primary_key)).mappings().all()
+    if not rows:
+        return []
+    entries = [Entry(*e) for e in connection.execute(select(CHAIN).where(CHAIN.c.table_name == table.name))]
+    digests = {entry.row_key: entry.digest for entry in entries if entry.hash == entry.expected_hash()}
+    return [row for row in rows if digests.get(row_key(table, row)) == sha256(content(row))]
+
+
 def remove(connection: Connection, table: Table, condition: ColumnElement[bool]) -> None:
     """Append an entry for each row that is about to be deleted in this transaction."""
     assert table in REMOVABLE
@@ -86,11 +102,17 @@ def remove(connection: Connection, table: Table, condition: ColumnElement[bool])
 
 
 def seal_all(connection: Connection) -> None:
-    """Start the chain, with an entry for each row that there is."""
+    """Start the chain, with an entry for each row that there is.
+
+    Tables and columns that a later migration adds are left out.
+    """
     connection.execute(insert(CHAIN_HEAD).values(id=1, sequence=0, hash=START))
+    there = inspect(connection)
     for table in SEALED.values():
-        rows = connection.execute(select(table).order_by(*table.primary_key)).mappings()
-        _append(connection, "added", table, rows)
+        if there.has_table(table.name):
+            columns = [table.c[column["name"]] for column in there.get_columns(table.name)]
+            rows = connection.execute(select(*columns).order_by(*table.primary_key)).mappings()
+            _append(connection, "added", table, rows)
 
 
 def content(row: RowMapping) -> dict[str, str | int]:

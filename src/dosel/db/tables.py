@@ -113,8 +113,45 @@ PROMOTIONS = _fixed(
     Column("gate", LONG_TEXT),
     # What live rows showed, as JSON; empty if no shadow decided.
     Column("live", LONG_TEXT),
+    # Number of the request that people approved; empty if none was needed.
+    Column("request", Integer),
     UniqueConstraint("model", "sequence"),
 )
+
+APPROVAL_REQUESTS = _fixed(
+    "approval_requests",
+    Column("id", AUTO_ID, primary_key=True, autoincrement=True),
+    Column("model", String(128), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("run_id", String(64), nullable=False),
+    Column("manifest_digest", String(64), nullable=False),
+    Column("gate_digest", String(64), nullable=False),
+    Column("sequence", Integer, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("at", MOMENT, nullable=False),
+    Column("expires_at", MOMENT, nullable=False),
+    Column("actor", String(255), nullable=False),
+    Column("reason", Text, nullable=False),
+    UniqueConstraint("model", "number"),
+)
+"""Promotions that wait, or waited, for people; `number` counts a model's from 1 (`dosel.registry.approvals`).
+
+`sequence` is the ledger's last entry when the request was made; `gate_digest` is empty for a version without a verdict.
+"""
+
+APPROVALS = _fixed(
+    "approvals",
+    Column("id", AUTO_ID, primary_key=True, autoincrement=True),
+    Column("model", String(128), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("holder", String(255), nullable=False),
+    Column("at", MOMENT, nullable=False),
+    Column("mac", String(64), nullable=False),
+    UniqueConstraint("model", "number", "holder"),
+    UniqueConstraint("model", "number", "mac"),
+)
+"""Approvals of a request; `mac` authenticates the request with the holder's key."""
 
 PROJECTIONS = _fixed(
     "projections", Column("model", String(128), primary_key=True), Column("sequence", Integer, nullable=False)
@@ -133,6 +170,8 @@ MANIFESTS = _fixed(
     # Empty in manifests that no training process recorded.
     Column("facts", LONG_TEXT),
     Column("family", String(64)),
+    # Empty in manifests from before versions were signed.
+    Column("signature", LONG_TEXT),
     UniqueConstraint("model", "version", "run_id"),
 )
 """The digests of each version's files; version 0 is what a training process recorded, before there is a version."""

@@ -6,6 +6,7 @@
     serving/classifier.onnx         the classifier as ONNX, if it passed the parity check
     serving/form.json               which backend answers and why
     MLmodel, conda.yaml, …          what MLflow adds
+    model.sig                       the signature of all other files (`dosel.model.signature`)
 
 Reading runs no code from the files. A skops file names the types it is made of, and only those on `TRUSTED_TYPES` are
 built. MLflow takes its list of trusted types from the very model it reads; that list is ignored here.
@@ -50,6 +51,7 @@ REFERENCE_FILE = "reference.parquet"
 HELD_OUT_FILE = "held_out.parquet"
 BACKEND_FOLDER = "serving"
 ONNX_FILE = "classifier.onnx"
+SIGNATURE_FILE = "model.sig"
 BACKEND_FILE = "form.json"
 
 _ESTIMATOR_FILE = "model.skops"
@@ -148,8 +150,8 @@ def _read_extra(folder: Path, name: str) -> bytes | None:
 
 
 def hash_files(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file below a folder, by its path there."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    """SHA-256 of each file below a folder, by its path there; of all but the folder's signature."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / SIGNATURE_FILE)
     return {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
 
 

@@ -36,5 +36,5 @@ class TrainingLedger(Protocol):
     def is_attested(self, model: str, run_id: str) -> bool:
         """Whether a run's files were recorded, and not refused at registration."""
 
-    def attest(self, model: str, run_id: str, files: Mapping[str, str], facts: Facts) -> None:
-        """Record the SHA-256 of each file that a run is about to upload, and the facts."""
+    def attest(self, model: str, run_id: str, files: Mapping[str, str], facts: Facts) -> bytes:
+        """Record the SHA-256 of each file that a run is about to upload, and the facts; return the files' signature."""

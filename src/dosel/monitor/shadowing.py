@@ -10,7 +10,7 @@ from typing import Literal
 
 from sqlalchemy import Engine
 
-from dosel.errors import ModelNotFound, PromotionConflict, PromotionRefused, UntrustedModel
+from dosel.errors import ApprovalsMissing, ModelNotFound, PromotionConflict, PromotionRefused, UntrustedModel
 from dosel.monitor.pairs import PairStore
 from dosel.monitor.shadow_state import ShadowState, compare, expired, is_canary, state_of
 from dosel.registry.latch import SHADOW, rolled_back
@@ -56,11 +56,22 @@ def decide(use_case: UseCase, registry: Registry, engine: Engine) -> list[Shadow
 
 
 def steer(
-    use_case: UseCase, registry: Registry, engine: Engine, role: Role, action: Action, actor: str, reason: str
+    use_case: UseCase,
+    registry: Registry,
+    engine: Engine,
+    role: Role,
+    action: Action,
+    actor: str,
+    reason: str,
+    holder: str | None = None,
 ) -> ShadowEnd:
     """End a shadow by a person's decision, with the evidence so far.
 
+    Args:
+        holder: the key's holder who decides; None without keys.
+
     Raises:
+        ApprovalsMissing: the use case declares that more people must agree to a promotion.
         PromotionRefused: no version has this role now.
         PromotionConflict: Production changed, or the shadow ended, at this moment.
         UntrustedModel: the version's files are not those that were registered.
@@ -72,7 +83,7 @@ def steer(
     evidence = state_of(use_case, shadow, engine).evidence()
     if action == "promote":
         how = ShadowEnd("promoted" if role == "challenger" else "rolled back", actor, reason, evidence)
-        _move(registry, shadow, how, "manual")
+        _move(registry, shadow, how, "manual", holder)
         return how
     how = ShadowEnd("stopped" if action == "stop" else "refused", actor, reason, evidence)
     if not registry.end_shadow(shadow, how):
@@ -145,13 +156,18 @@ def _act(registry: Registry, shadow: Shadow, how: ShadowEnd) -> bool:
         _move(registry, shadow, how, "shadow")
     except PromotionConflict:
         return False
+    except ApprovalsMissing as waiting:
+        log.info("%s version %d in shadow: %s; %s", shadow.model, shadow.version, how.reason, waiting)
+        return False
     except (ModelNotFound, UntrustedModel, PromotionRefused) as error:
         stopped = ShadowEnd("stopped", SHADOW, f"{how.reason}, and cannot enter Production: {error}", how.evidence)
         return registry.end_shadow(shadow, stopped)
     return True
 
 
-def _move(registry: Registry, shadow: Shadow, how: ShadowEnd, kind: Literal["shadow", "manual"]) -> None:
+def _move(
+    registry: Registry, shadow: Shadow, how: ShadowEnd, kind: Literal["shadow", "manual"], holder: str | None = None
+) -> None:
     if shadow.role == "control":
         registry.roll_back(shadow.model, how.actor, how.reason, shadow.version, shadow.sequence, (shadow, how))
         return
@@ -159,4 +175,4 @@ def _move(registry: Registry, shadow: Shadow, how: ShadowEnd, kind: Literal["sha
     if version.run_id != shadow.run_id:
         raise UntrustedModel(f"MLflow's version {shadow.version} is another one than the one in shadow")
     evidence = registry.judged(version, shadow.gate or {}, kind)
-    registry.promote(version, how.actor, how.reason, evidence, shadow.sequence, (shadow, how))
+    registry.promote(version, how.actor, how.reason, evidence, shadow.sequence, (shadow, how), holder)

@@ -10,6 +10,7 @@ from dosel.warehouse import events
 from dosel.warehouse.events import Event
 
 if TYPE_CHECKING:
+    from dosel.registry.approvals import Request
     from dosel.registry.ledger import Promotion
     from dosel.registry.shadows import Shadow, ShadowEnd
     from dosel.registry.verdicts import Verdict
@@ -36,6 +37,23 @@ def announce_promotion(connection: Connection, entry: "Promotion") -> None:
         command=f"dosel rollback {name}" if entry.from_version else f"dosel history {name}",
         place=_version_page(entry.model, entry.to_version),
         since=entry.at,
+    )
+    events.add(connection, event)
+
+
+def announce_request(connection: Connection, request: "Request") -> None:
+    """Write the event of a promotion that waits for people, in the transaction of its request."""
+    subject, name = request.subject, _use_case(request.subject.model)
+    event = Event(
+        incident=f"approval {subject.model} {request.number}",
+        use_case=name,
+        kind="approval wanted",
+        what=f"{name}: version {subject.version} waits for {request.people} people until "
+        f"{request.expires_at:%Y-%m-%d %H:%M} UTC",
+        evidence=f"{request.reason} (by {request.actor})",
+        command=f'dosel promote {name} {subject.version} --reason "…"',
+        place=_version_page(subject.model, subject.version),
+        since=request.at,
     )
     events.add(connection, event)
 

@@ -44,7 +44,11 @@ class Head:
     def is_signed(self, keys: Mapping[str, PublicKey]) -> bool:
         """Whether one of these keys, by fingerprint, signed it."""
         key = keys.get(self.key)
-        return key is not None and key.signed(self.message(), self.signature)
+        try:
+            return key is not None and key.signed(self.message(), bytes.fromhex(self.signature))
+        except ValueError:
+            # Not hexadecimal.
+            return False
 
     def document(self) -> dict[str, str | int]:
         return asdict(self)
@@ -105,7 +109,7 @@ def sign_head(engine: Engine, key: SigningKey) -> Head | None:
     if last is None:
         return None
     head = Head(last.sequence, last.hash, f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", key.public.fingerprint)
-    return replace(head, signature=key.sign(head.message()))
+    return replace(head, signature=key.sign(head.message()).hex())
 
 
 def publish(engine: Engine, settings: Settings) -> Head | None:

@@ -15,6 +15,7 @@ from dosel.db.engine import reading, transaction
 from dosel.db.migrations import migrate
 from dosel.db.tables import PROJECTIONS, PROMOTIONS
 from dosel.errors import PromotionConflict
+from dosel.model import signature
 from dosel.model.facts import Facts
 from dosel.registry import manifests, notes, orphans, shadows, verdicts
 from dosel.registry.announcements import announce_promotion, announce_shadow, announce_shadow_end
@@ -23,6 +24,7 @@ from dosel.registry.manifests import TRAINED, Manifest
 from dosel.registry.notes import Note
 from dosel.registry.shadows import Shadow, ShadowEnd
 from dosel.registry.verdicts import Verdict
+from dosel.signing import Keys
 
 Kind = Literal["gate", "shadow", "manual", "rollback", "followed"]
 """Cause of a change: the gate, a challenger's shadow, a person, a rollback, or an alias that was moved in MLflow and
@@ -39,7 +41,8 @@ class Evidence:
     """The facts behind a promotion.
 
     `gate` is the gate's report, as in `gate.json`; None if the gate did not judge. `live` is what live rows showed of
-    champion and challenger; None if no shadow decided.
+    champion and challenger; None if no shadow decided. `request` is the number of the request that people approved;
+    None if none was needed.
     """
 
     kind: Kind = "manual"
@@ -50,6 +53,7 @@ class Evidence:
     metrics_after: Mapping[str, float] = field(default_factory=dict)
     gate: Mapping[str, Any] | None = None
     live: Mapping[str, Any] | None = None
+    request: int | None = None
 
 
 @dataclass(frozen=True)
@@ -67,11 +71,17 @@ class Promotion:
 
 
 class PromotionLedger:
-    """Adds and reads entries. Each entry's `from_version` is the `to_version` of the entry before."""
+    """Adds and reads entries. Each entry's `from_version` is the `to_version` of the entry before.
 
-    def __init__(self, engine: Engine) -> None:
+    Args:
+        keys: by default those of the environment.
+    """
+
+    def __init__(self, engine: Engine, keys: Keys | None = None) -> None:
         self._engine = engine
         self._migrated = False
+        self.keys = keys or Keys()
+        """The keys that sign versions, and those whose signatures are believed."""
 
     def lock(self, model: str) -> AbstractContextManager[locks.ModelLock]:
         """The lock of a model, for changes of Production in the ledger and in MLflow."""
@@ -168,9 +178,18 @@ class PromotionLedger:
         with self._reading() as connection:
             return manifests.families(connection, model)
 
-    def attest(self, model: str, run_id: str, files: Mapping[str, str], facts: Facts) -> None:
-        """Record the files and facts of a model that its training process has written, before it uploads them."""
-        self.record_manifest(Manifest(model, TRAINED, run_id, files, facts))
+    def attest(self, model: str, run_id: str, files: Mapping[str, str], facts: Facts) -> bytes:
+        """Record and sign the files of a model that its training process has written, before it uploads them.
+
+        Returns:
+            The signature: the content of `model.sig`.
+
+        Raises:
+            SettingsError: this process has no signing key, or it cannot be used.
+        """
+        signed = signature.sign(self.keys.signing(), model, files)
+        self.record_manifest(Manifest(model, TRAINED, run_id, files, facts, signature=signed.decode()))
+        return signed
 
     def attested(self, model: str, run_id: str) -> Manifest | None:
         """What the training process recorded of a run's model; None if none did."""
@@ -264,7 +283,7 @@ class PromotionLedger:
     ) -> Promotion:
         with self._transaction() as connection:
             last = _last(connection, model)
-            if last is not None and _same(last, to_version, evidence.to_run):
+            if last is not None and is_same(last, to_version, evidence.to_run):
                 return last
             sequence = last.sequence if last else 0
             if after is not None and sequence != after:
@@ -298,6 +317,7 @@ class PromotionLedger:
                 "metrics_after": json.dumps(dict(evidence.metrics_after)),
                 "gate": json.dumps(evidence.gate) if evidence.gate is not None else None,
                 "live": json.dumps(evidence.live) if evidence.live is not None else None,
+                "request": evidence.request,
             }
             if ends is not None and not shadows.end(connection, *ends):
                 raise PromotionConflict(f"{model}: the shadow {ends[0].number} has ended; read the ledger again")
@@ -306,6 +326,10 @@ class PromotionLedger:
             assert entry is not None
             announce_promotion(connection, entry)
             return entry
+
+    @property
+    def engine(self) -> Engine:
+        return self._engine
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
@@ -326,7 +350,7 @@ class PromotionLedger:
             self._migrated = True
 
 
-def _same(last: Promotion, to_version: int, run_id: str | None) -> bool:
+def is_same(last: Promotion, to_version: int, run_id: str | None) -> bool:
     """Whether an entry names this very version: another MLflow numbers its versions from 1 again."""
     known = last.evidence.to_run
     return last.to_version == to_version and (known is None or run_id is None or known == run_id)
@@ -354,6 +378,7 @@ def _promotion(row: RowMapping) -> Promotion:
         metrics_after=json.loads(row["metrics_after"] or "{}"),
         gate=json.loads(row["gate"]) if row["gate"] else None,
         live=json.loads(row["live"]) if row["live"] else None,
+        request=row["request"],
     )
     values = {f.name: row[f.name] for f in fields(Promotion) if f.name != "evidence"}
     return Promotion(**values | {"at": row["at"].replace(tzinfo=UTC), "evidence": evidence})

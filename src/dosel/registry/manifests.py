@@ -31,6 +31,7 @@ class Manifest:
 
     Attributes:
         facts: what the training process recorded; None if none did: a person vouched, or an older dosel registered it.
+        signature: of the files, as in `model.sig`; None if an older dosel recorded the manifest.
     """
 
     model: str
@@ -39,6 +40,7 @@ class Manifest:
     files: Mapping[str, str]
     facts: Facts | None = None
     at: datetime | None = None
+    signature: str | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -88,6 +90,7 @@ def add(connection: Connection, manifest: Manifest) -> None:
         "files": json.dumps(dict(manifest.files), sort_keys=True),
         "facts": json.dumps(asdict(manifest.facts), sort_keys=True) if manifest.facts else None,
         "family": manifest.family,
+        "signature": manifest.signature,
     }
     chain.add(connection, MANIFESTS, values)
 
@@ -101,5 +104,6 @@ def _intact(row: RowMapping) -> Manifest | None:
     """The manifest of a row; None if it does not match its own digest."""
     facts = Facts(**json.loads(row["facts"])) if row["facts"] else None
     at = row["at"].replace(tzinfo=UTC)
-    manifest = Manifest(row["model"], row["version"], row["run_id"], json.loads(row["files"]), facts, at)
+    files, signature = json.loads(row["files"]), row["signature"]
+    manifest = Manifest(row["model"], row["version"], row["run_id"], files, facts, at, signature)
     return manifest if manifest.digest == row["digest"] else None

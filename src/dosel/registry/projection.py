@@ -11,6 +11,7 @@ from math import isnan
 from dosel.db.locks import ModelLock
 from dosel.errors import ModelNotFound, UntrustedModel
 from dosel.model import tags
+from dosel.registry.approvals import needed
 from dosel.registry.attested import read_version
 from dosel.registry.ledger import Evidence, Kind, Promotion, PromotionLedger
 from dosel.registry.store import ARCHIVED, STAGE, ModelVersion, Store
@@ -109,6 +110,8 @@ def _followed(
 ) -> Promotion:
     version = read_version(store, ledger, name, found)
     check_promotable(store, ledger, version)
+    if needed(name, "manual"):
+        raise UntrustedModel(f"{name} needs the approval of people, which an alias does not have")
     if not _was_let_in(ledger, version):
         raise UntrustedModel(
             f"neither the gate nor a person let version {found} into Production; "

@@ -13,19 +13,21 @@ from sqlalchemy import Engine
 from dosel.db.engine import connect
 from dosel.errors import ModelNotFound, PromotionConflict, PromotionRefused, UntrustedModel
 from dosel.model import bundle, tags
+from dosel.registry.approvals import Approvals, Request, Subject
 from dosel.registry.attested import read_version, with_facts
 from dosel.registry.card import Card, card_of
 from dosel.registry.card_formats import as_markdown
 from dosel.registry.heads import publish_or_log
-from dosel.registry.ledger import Evidence, Kind, Promotion, PromotionLedger
+from dosel.registry.ledger import Evidence, Kind, Promotion, PromotionLedger, is_same
 from dosel.registry.looks import Holdout, holdout
 from dosel.registry.manifests import Manifest
 from dosel.registry.projection import PRODUCTION, Projection, entered, evidence_of, newest_of, sync_aliases
 from dosel.registry.shadows import Role, Shadow, ShadowEnd
 from dosel.registry.store import ModelVersion, Store
-from dosel.registry.trust import admit, check_promotable, trusted_files, vouch
+from dosel.registry.trust import admit, check_promotable, sign, trusted_files, vouch
 from dosel.registry.verdicts import Verdict
 from dosel.settings import Settings
+from dosel.signing import Keys
 from dosel.usecases import UseCase
 
 log = logging.getLogger(__name__)
@@ -40,12 +42,21 @@ class Registry:
 
     Every call may raise RegistryError (MLflow cannot be reached, or refused) and WarehouseError (the data store
     cannot be reached, or refused).
+
+    Args:
+        on_promotion: called after each promotion.
+        key_names: the names of the people who may agree to promotions, by key.
     """
 
     def __init__(
-        self, tracking_uri: str, ledger: PromotionLedger, on_promotion: Callable[[], None] = lambda: None
+        self,
+        tracking_uri: str,
+        ledger: PromotionLedger,
+        on_promotion: Callable[[], None] = lambda: None,
+        key_names: Mapping[str, str] | None = None,
     ) -> None:
         self._ledger = ledger
+        self.approvals = Approvals(ledger.engine, key_names or {})
         self._store = Store(tracking_uri)
         self._on_promotion = on_promotion
         self.on_entry: Callable[[], None] = lambda: None
@@ -59,7 +70,8 @@ class Registry:
             engine: the data store, if the caller has connected to it.
         """
         engine = engine or connect(settings.warehouse_url)
-        return cls(settings.tracking_uri, PromotionLedger(engine), lambda: publish_or_log(engine, settings))
+        ledger = PromotionLedger(engine, Keys(settings))
+        return cls(settings.tracking_uri, ledger, lambda: publish_or_log(engine, settings), settings.promote_key_names)
 
     @property
     def ledger(self) -> PromotionLedger:
@@ -89,8 +101,12 @@ class Registry:
         return with_facts(version, manifest, self._ledger.verdicts(version.name))
 
     def record_manifest(self, version: ModelVersion) -> Manifest:
-        """Record the manifest of a version's files as they are now; one that is recorded already stays."""
+        """Record and sign the manifest of a version's files as they are now; one that is recorded already stays."""
         return vouch(self._store, self._ledger, version)
+
+    def sign(self, version: ModelVersion) -> bool:
+        """Sign a version that no trusted key has signed (see `trust.sign`)."""
+        return sign(self._store, self._ledger, version)
 
     def manifest(self, version: ModelVersion) -> Manifest | None:
         return self._ledger.manifest(version.name, version.version, version.run_id)
@@ -170,10 +186,12 @@ class Registry:
         evidence: Evidence | None = None,
         after: int | None = None,
         ends: tuple[Shadow, ShadowEnd] | None = None,
+        holder: str | None = None,
     ) -> Promotion:
         """Put a version into Production: first the ledger, then MLflow. A second call changes nothing.
 
         Args:
+            holder: the key's holder who asks for it, which is an approval, too; None for a process.
             evidence: the figures of the decision; by default the version's own, as for a decision by hand.
             after: sequence of the ledger's entry on which the decision rests; by default the last one.
             ends: the shadow that ends with it, and how; its evidence becomes the entry's `live`.
@@ -181,6 +199,7 @@ class Registry:
         Raises:
             UntrustedModel: its files are not those that were registered, or its columns had another meaning.
             PromotionConflict: Production changed after the entry `after`.
+            ApprovalsMissing: the use case declares that more people must agree.
         """
         self.check(version)
         name = version.name
@@ -188,11 +207,43 @@ class Registry:
             # First finish an interrupted promotion, and record a move that was made in MLflow.
             before = sync_aliases(lock, self._store, self._ledger, name)
             evidence = evidence or evidence_of(self._ledger, version, before.version, "manual")
+            sequence = before.entry.sequence if before.entry else 0
+            is_there = before.entry is not None and is_same(before.entry, version.version, version.run_id)
+            if not is_there and after in (None, sequence):
+                subject, after = self._subject(version, sequence, evidence.kind), sequence
+                request = self.approvals.admit(subject, actor, reason, holder)
+                if request is not None:
+                    evidence = self._approved(version, evidence, request)
+                    actor, reason = self._agreed(request), request.reason
             entry = self._ledger.append(name, version.version, actor, reason, _with_live(evidence, ends), after, ends)
             self.on_entry()
             sync_aliases(lock, self._store, self._ledger, name)
         self._on_promotion()
         return entry
+
+    def _subject(self, version: ModelVersion, sequence: int, kind: Kind) -> Subject:
+        manifest, verdict = self.manifest(version), self.verdict(version)
+        return Subject(
+            version.name,
+            version.version,
+            version.run_id,
+            manifest.digest if manifest else "",
+            verdict.digest if verdict else "",
+            sequence,
+            kind,
+        )
+
+    def _approved(self, version: ModelVersion, evidence: Evidence, request: Request) -> Evidence:
+        """The evidence of a promotion that people agreed to; if the gate had asked them, it has the gate's report."""
+        verdict = self.verdict(version)
+        if request.subject.kind == "gate" and evidence.kind == "manual" and verdict is not None:
+            evidence = self.judged(version, verdict.report or {}, "gate")
+        return replace(evidence, request=request.number)
+
+    def _agreed(self, request: Request) -> str:
+        """Who agreed to a promotion, for the ledger."""
+        agreed = ", ".join(request.holders(self.approvals.names))
+        return f"API keys {agreed}" if request.subject.kind == "manual" else f"{request.actor}, approved by {agreed}"
 
     def judged(self, version: ModelVersion, report: Mapping[str, Any], kind: Kind) -> Evidence:
         """The evidence of a promotion that follows from the gate's report, as in `gate.json`."""

@@ -16,6 +16,7 @@ from mlflow.entities import Run, RunData, ViewType
 from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from dosel.errors import ModelNotFound, RegistryError
@@ -159,6 +160,14 @@ class Store:
                 uri = self.client.get_model_version_download_uri(version.name, str(version.version))
                 path = download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=self.uri)
             yield Path(path)
+
+    def add_file(self, version: ModelVersion, name: str, content: bytes) -> None:
+        """Add a file to a version's files, or replace it."""
+        with tempfile.TemporaryDirectory(prefix="dosel-model-") as folder, self.translated_errors():
+            file = Path(folder) / name
+            file.write_bytes(content)
+            uri = self.client.get_model_version_download_uri(version.name, str(version.version))
+            get_artifact_repository(uri, tracking_uri=self.uri).log_artifact(str(file))
 
     def tag(self, version: ModelVersion, tags: Mapping[str, str]) -> None:
         """Set tags of a version, for readers of MLflow."""

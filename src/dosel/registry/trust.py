@@ -1,4 +1,4 @@
-"""Verifies a version's files against the manifest in the ledger, before a model is read from them."""
+"""Verifies a version's files against the manifest in the ledger and their signature, before a model is read."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from dosel.errors import DeclarationChanged, UntrustedModel
-from dosel.model import bundle, tags
+from dosel.model import bundle, signature, tags
 from dosel.model.fingerprint import declaration, declaration_changes, digest
 from dosel.registry.ledger import PromotionLedger
 from dosel.registry.manifests import Manifest
 from dosel.registry.store import ModelVersion, Store
 from dosel.registry.verdicts import Verdict
+from dosel.signing import Keys
 from dosel.usecases import ALL, UseCase
 
 
@@ -24,7 +25,7 @@ def admit(store: Store, ledger: PromotionLedger, version: ModelVersion) -> Manif
     manifest = ledger.manifest(version.name, version.version, version.run_id)
     if manifest is None:
         trained = ledger.attested(version.name, version.run_id)
-        if reason := _refusal(store, version, trained):
+        if reason := _refusal(store, ledger.keys, version, trained):
             text = f"{version.name} version {version.version} is refused at registration: {reason}"
             ledger.add_verdict(version.name, version.version, version.run_id, Verdict(False, reason))
             ledger.note(version.name, text)
@@ -37,34 +38,83 @@ def admit(store: Store, ledger: PromotionLedger, version: ModelVersion) -> Manif
 
 
 def vouch(store: Store, ledger: PromotionLedger, version: ModelVersion) -> Manifest:
-    """Record the manifest of a version's files as they are now; a manifest that is recorded already stays."""
+    """Record and sign the manifest of a version's files as they are now; a manifest that is recorded already stays.
+
+    Raises:
+        SettingsError: this process has no signing key.
+    """
     manifest = ledger.manifest(version.name, version.version, version.run_id)
     if manifest is None:
         with store.files(version) as folder:
             files = bundle.hash_files(folder)
-        manifest = ledger.record_manifest(Manifest(version.name, version.version, version.run_id, files))
+        signed = signature.sign(ledger.keys.signing(), version.name, files).decode()
+        made = Manifest(version.name, version.version, version.run_id, files, signature=signed)
+        manifest = ledger.record_manifest(made)
+        sign(store, ledger, version)
     store.tag(version, {tags.MANIFEST: manifest.digest})
     return manifest
 
 
-@contextmanager
-def trusted_files(store: Store, ledger: PromotionLedger, version: ModelVersion) -> Iterator[Path]:
-    """A copy of a version's files, verified against its manifest.
+def sign(store: Store, ledger: PromotionLedger, version: ModelVersion) -> bool:
+    """Sign a version's files if they match its manifest and no trusted key has signed them; return whether it did.
 
     Raises:
+        SettingsError: this process has no signing key.
         UntrustedModel: the version has no manifest, or its files differ from it.
     """
-    named = f"{version.name} version {version.version}"
+    manifest = _manifest(ledger, version)
+    with store.files(version) as folder:
+        _check_files(folder, manifest)
+        try:
+            signature.check_folder(folder, ledger.keys.trusted(), manifest.model, manifest.files)
+        except UntrustedModel:
+            signed = signature.sign(ledger.keys.signing(), manifest.model, manifest.files)
+            store.add_file(version, bundle.SIGNATURE_FILE, signed)
+            return True
+    return False
+
+
+@contextmanager
+def trusted_files(store: Store, ledger: PromotionLedger, version: ModelVersion) -> Iterator[Path]:
+    """A copy of a version's files, verified against its manifest and its signature.
+
+    Raises:
+        UntrustedModel: the version has no manifest, its files differ from it, or no trusted key signed them.
+    """
+    manifest = _manifest(ledger, version)
+    with store.files(version) as folder:
+        _check_files(folder, manifest)
+        check_signature(folder, ledger.keys, manifest)
+        yield folder
+
+
+def check_signature(folder: Path, keys: Keys, manifest: Manifest) -> None:
+    """Check that a trusted key signed the files of a folder, which match the manifest.
+
+    Raises:
+        UntrustedModel: none did.
+    """
+    try:
+        signature.check_folder(folder, keys.trusted(), manifest.model, manifest.files)
+    except UntrustedModel as error:
+        raise UntrustedModel(f"{manifest.model} version {manifest.version}: {error}") from error
+
+
+def _manifest(ledger: PromotionLedger, version: ModelVersion) -> Manifest:
     manifest = ledger.manifest(version.name, version.version, version.run_id)
     if manifest is None:
         raise UntrustedModel(
-            f"{named} has no manifest in the ledger: dosel did not register it. If its files are right, "
-            f"`dosel vouch {version.name} {version.version} --reason …` records one"
+            f"{version.name} version {version.version} has no manifest in the ledger: dosel did not register it. If "
+            f"its files are right, `dosel vouch {version.name} {version.version} --reason …` records one"
         )
-    with store.files(version) as folder:
-        if difference := bundle.differences(manifest.files, bundle.hash_files(folder)):
-            raise UntrustedModel(f"{named}: its files are not those that were registered: {difference}")
-        yield folder
+    return manifest
+
+
+def _check_files(folder: Path, manifest: Manifest) -> None:
+    if difference := bundle.differences(manifest.files, bundle.hash_files(folder)):
+        raise UntrustedModel(
+            f"{manifest.model} version {manifest.version}: its files are not those that were registered: {difference}"
+        )
 
 
 def check_declaration(use_case: UseCase, manifest: Manifest) -> None:
@@ -100,7 +150,7 @@ def check_promotable(store: Store, ledger: PromotionLedger, version: ModelVersio
         check_declaration(use_case, manifest)
 
 
-def _refusal(store: Store, version: ModelVersion, trained: Manifest | None) -> str:
+def _refusal(store: Store, keys: Keys, version: ModelVersion, trained: Manifest | None) -> str:
     """Why the files in the artifact store are not what a training process wrote; empty if they are."""
     if trained is None or trained.facts is None:
         return f"no training process recorded the files of run {version.run_id or 'without an id'}"
@@ -109,6 +159,7 @@ def _refusal(store: Store, version: ModelVersion, trained: Manifest | None) -> s
         if difference:
             return f"the artifact store does not hold the files that the training wrote: {difference}"
         try:
+            signature.check_folder(folder, keys.trusted(), version.name, trained.files)
             found = digest(bundle.read_estimator(folder))
         except UntrustedModel as error:
             return str(error)

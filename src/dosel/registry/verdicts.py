@@ -1,8 +1,9 @@
 """The gate's verdicts on versions, promoted or not, and refusals at registration."""
 
+import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +21,11 @@ class Verdict:
     passed: bool
     reason: str
     report: Mapping[str, Any] | None = None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the decision and its report: 64 hexadecimal digits."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
 def add(connection: Connection, model: str, version: int, run_id: str, verdict: Verdict) -> None:

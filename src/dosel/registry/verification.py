@@ -1,4 +1,4 @@
-"""Walks the ledgers' hash chain, and names the first entry that is wrong."""
+"""Walks the ledgers' hash chain and the versions' signatures, and names the first entry that is wrong."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,9 +11,11 @@ from sqlalchemy import Connection, Engine, select
 from dosel.db.chain import REMOVABLE, SEALED, START, Entry, content, row_key, sha256
 from dosel.db.engine import reading
 from dosel.db.migrations import migrate
-from dosel.db.tables import CHAIN
-from dosel.errors import DoselError
+from dosel.db.tables import CHAIN, MANIFESTS
+from dosel.errors import DoselError, UntrustedKey, UntrustedModel
+from dosel.model import signature
 from dosel.registry.heads import Head, read_head
+from dosel.registry.manifests import TRAINED
 from dosel.signing import PublicKey
 
 FORMAT = "dosel ledgers 1"
@@ -24,7 +26,10 @@ Contents = dict[tuple[str, str], Mapping[str, str | int]]
 
 @dataclass(frozen=True)
 class Verified:
-    """What was walked. `problem` is a sentence about the first entry that is wrong; "" if all are right."""
+    """What was walked. `problem` is a sentence about the first entry that is wrong; "" if all are right.
+
+    `untrusted` has sentences about versions whose key is not trusted, or no longer.
+    """
 
     entries: int
     rows: int
@@ -32,6 +37,8 @@ class Verified:
     heads: int
     last_signed: int
     problem: str = ""
+    signed_versions: int = 0
+    untrusted: Sequence[str] = ()
 
 
 class Ledgers(NamedTuple):
@@ -67,8 +74,18 @@ def verify(ledgers: Ledgers, keys: Mapping[str, PublicKey]) -> Verified:
     if not problem and len(signed) < len(ledgers.heads):
         wrong = next(head for head in ledgers.heads if not head.is_signed(keys))
         problem = f"the head of entry {wrong.sequence} is not signed by a trusted key (its key is {wrong.key or '?'})"
-    removed = sum(entry.kind == "removed" for entry in ledgers.entries)
-    return Verified(len(ledgers.entries), len(ledgers.rows), removed, len(signed), last_signed, problem)
+    signatures = [check for key, row in ledgers.rows.items() if (check := _signature(key, row, keys))]
+    problem = problem or next((check.problem for check in signatures if check.problem), "")
+    return Verified(
+        entries=len(ledgers.entries),
+        rows=len(ledgers.rows),
+        removed=sum(entry.kind == "removed" for entry in ledgers.entries),
+        heads=len(signed),
+        last_signed=last_signed,
+        problem=problem,
+        signed_versions=sum(not check.problem and not check.untrusted for check in signatures),
+        untrusted=[check.untrusted for check in signatures if check.untrusted],
+    )
 
 
 def export(ledgers: Ledgers) -> Iterator[str]:
@@ -137,6 +154,30 @@ def _problems(ledgers: Ledgers, there: dict[tuple[str, str], Entry], heads: Sequ
         )
     for place in ledgers.rows.keys() - there.keys():
         yield f"the row {_named(place)} has no entry in the chain: dosel did not write it"
+
+
+class _Signature(NamedTuple):
+    """What is wrong with a version's signature; both are "" if a trusted key signed it."""
+
+    problem: str = ""
+    untrusted: str = ""
+
+
+def _signature(
+    place: tuple[str, str], row: Mapping[str, str | int], keys: Mapping[str, PublicKey]
+) -> _Signature | None:
+    """Check the signature in a version's manifest; None if the row has none."""
+    if place[0] != MANIFESTS.name or row.get("version") == TRAINED or "signature" not in row:
+        return None
+    named = f"{row.get('model')} version {row.get('version')}"
+    try:
+        files = json.loads(str(row["files"]))
+        signature.check(str(row["signature"]).encode(), keys, str(row["model"]), files)
+    except UntrustedKey as error:
+        return _Signature(untrusted=f"{named}: {error}")
+    except (UntrustedModel, ValueError, KeyError, AttributeError) as error:
+        return _Signature(problem=f"the manifest of {named}: {error}")
+    return _Signature()
 
 
 def _wrong_link(entry: Entry, number: int, previous: str) -> Iterator[str]:

@@ -197,9 +197,9 @@ def log_model(
     extra_files: Sequence[Path] = (),
     metrics: Sequence[Metric] = (),
 ) -> None:
-    """Write the model and its backend to local files, record their digests in the ledger, then upload them.
+    """Write the model and its backend to local files, record their digests in the ledger, sign and upload them.
 
-    The order is what makes the digests trustworthy: nobody else has seen the files when they are hashed.
+    The order is what makes digests and signature trustworthy: nobody else has seen the files when they are hashed.
 
     Args:
         metrics: the run's metrics as they were logged, which become the model's, too.
@@ -225,7 +225,8 @@ def log_model(
             extra_files=[str(file) for file in extra_files] or None,
         )
         _write_backend(use_case, model, folder)
-        ledger.attest(use_case.model_name, run_id, bundle.hash_files(folder), facts)
+        signed = ledger.attest(use_case.model_name, run_id, bundle.hash_files(folder), facts)
+        (folder / bundle.SIGNATURE_FILE).write_bytes(signed)
         client.log_model_artifacts(logged.model_id, str(folder))
     client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from dosel.errors import UnknownUseCase
 from dosel.usecases.declaration import SURPLUS as SURPLUS
+from dosel.usecases.declaration import Approval as Approval
 from dosel.usecases.declaration import DataApiRows as DataApiRows
 from dosel.usecases.declaration import Family as Family
 from dosel.usecases.declaration import Gate as Gate

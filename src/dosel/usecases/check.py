@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass
 from itertools import pairwise
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from dosel.usecases.declaration import RESERVED_COLUMNS, Family, HarmAction, Monitor, Range, UseCase
+from dosel.usecases.declaration import RESERVED_COLUMNS, Approval, Family, HarmAction, Monitor, Range, UseCase
 from dosel.usecases.features import Bins, Category, Number, Target, as_number, plain_name
 
 MYSQL_NAME = 64
@@ -17,6 +17,7 @@ MODEL_NAME_LENGTH = 128
 
 MAX_SHADOW_DAYS = 90
 """The prediction log keeps answers that long by default."""
+MAX_APPROVAL_HOURS = 24 * 30
 VALUE_LENGTH = 64
 """Characters of a category's value in the clean table."""
 
@@ -38,6 +39,7 @@ def problems(use_case: UseCase) -> list[str]:
         *_groups(use_case),
         *_monitor(use_case.monitor),
         *_shadow(use_case),
+        *_approval(use_case.approval),
         *_unknown_options(use_case, ""),
     ]
 
@@ -310,6 +312,15 @@ def _shadow(use_case: UseCase) -> Iterator[str]:
         yield f"{field}: a canary needs both share and sticky_by; write both, or neither"
     if shadow.sticky_by and shadow.sticky_by not in use_case.feature_names:
         yield f"{field}.sticky_by: {shadow.sticky_by!r} is no feature; write one of {', '.join(use_case.feature_names)}"
+
+
+def _approval(approval: Approval) -> Iterator[str]:
+    if approval.people < 1:
+        yield f"approval.people: {approval.people!r} is too few; write at least 1"
+    if not 0 <= approval.automatic <= approval.people:
+        yield f"approval.automatic: {approval.automatic!r} is no number from 0 to that of people; write such a number"
+    if not (_is_finite(approval.hours) and 0 < approval.hours <= MAX_APPROVAL_HOURS):
+        yield f"approval.hours: {approval.hours!r} is too short or too long; write up to {MAX_APPROVAL_HOURS}"
 
 
 def _unknown_options(declared: Any, path: str) -> Iterator[str]:

@@ -187,6 +187,21 @@ class Monitor:
 
 
 @dataclass(frozen=True)
+class Approval:
+    """How many people, each with a key of `DOSEL_PROMOTE_KEYS`, must agree before a version enters Production.
+
+    A rollback, to a version that was there before, needs one of them at most.
+    """
+
+    people: int = 1
+    """For a promotion by hand. With 1, nobody else has to agree."""
+    automatic: int = 0
+    """For a version that the gate lets pass, or that live rows prove better. With 0, it enters Production at once."""
+    hours: float = 24.0
+    """A request expires after that time."""
+
+
+@dataclass(frozen=True)
 class UseCase:
     """One declaration: features in the order of the source's columns, the target last."""
 
@@ -201,6 +216,7 @@ class UseCase:
     split: Split
     gate: Gate = field(default_factory=Gate)
     monitor: Monitor = field(default_factory=Monitor)
+    approval: Approval = field(default_factory=Approval)
     folds: int = 3
     rows: RowsFrom = field(default_factory=DataApiRows)
     missing: tuple[str, ...] = ()

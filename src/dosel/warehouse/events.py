@@ -14,7 +14,17 @@ from dosel.db.engine import reading, transaction
 from dosel.db.migrations import migrate
 from dosel.db.tables import DELIVERIES, EVENTS
 
-Kind = Literal["promoted", "refused", "shadow", "harmed", "batch refused", "task failed", "stale", "audit mismatch"]
+Kind = Literal[
+    "promoted",
+    "approval wanted",
+    "refused",
+    "shadow",
+    "harmed",
+    "batch refused",
+    "task failed",
+    "stale",
+    "audit mismatch",
+]
 
 URGENT: frozenset[Kind] = frozenset({"harmed", "task failed"})
 """Kinds whose messages wait for no quiet hours and no digest."""

@@ -22,8 +22,8 @@ class ShadowAnswer(NamedTuple):
     """The answer of a model's shadow `number` to row `row_no`, from 1, of a request.
 
     `at` is seconds since 1970. `probabilities` are each class's by label, as JSON, and `answered` is the code of the
-    class. `latency` and the champion's are milliseconds of processor time; the champion's is None for rows of a bulk
-    request.
+    class. `latency` and the champion's are milliseconds of processor time for one row: `latency` is measured on one of
+    the rows that were answered together, and the champion's is None for rows of a bulk request.
     """
 
     model: str

@@ -1,0 +1,56 @@
+"""Promotions that wait for more people: shown, and answered with 202."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+
+from app.http.problems import documented
+from app.routes.dependencies import FollowerDep, in_queue
+from app.schemas.history import ApprovalRequest, ApprovalRequests, LedgerEntry
+from app.serving.work_queue import WorkQueue
+from dosel.errors import ApprovalsMissing, UnknownUseCase
+from dosel.rows.validation import cut
+from dosel.usecases import UseCase
+
+if TYPE_CHECKING:
+    # Importing these takes seconds, in which the app can already answer /healthz.
+    from dosel.registry.registry import Registry
+    from dosel.registry.store import ModelVersion
+
+READ_SECONDS = 10.0
+"""How long a request waits for a read of the requests."""
+
+
+def router(use_cases: Sequence[UseCase]) -> APIRouter:
+    made = APIRouter(tags=["registry"])
+    reads = WorkQueue("reads of the approvals", 1, 7, READ_SECONDS)
+    models = {use_case.model_name for use_case in use_cases}
+
+    @made.get(
+        "/models/{name}/approvals",
+        summary="Promotions that wait for more people",
+        responses=documented(404, 503),
+    )
+    @in_queue(reads)
+    def show_approvals(name: str, follower: FollowerDep) -> ApprovalRequests:
+        """To agree, send `POST /models/{name}/promote` with the same version and a key of your own."""
+        if name not in models:
+            raise UnknownUseCase(f"no model {cut(name)!r}; there are: {', '.join(sorted(models))}")
+        registry = follower.registry()
+        last, names = registry.last_promotion(name), registry.approvals.names
+        waiting = registry.approvals.open(name, last.sequence if last else 0)
+        return ApprovalRequests(model=name, requests=[ApprovalRequest.of(request, names) for request in waiting])
+
+    return made
+
+
+def promoted(registry: "Registry", version: "ModelVersion", reason: str, holder: str) -> LedgerEntry | JSONResponse:
+    """Promote a version by hand; if more people must agree, answer 202 with the request."""
+    try:
+        return LedgerEntry.of(registry.promote(version, f"API key {holder}", reason, holder=holder))
+    except ApprovalsMissing as missing:
+        found = next(r for r in registry.approvals.of_model(version.name) if r.number == missing.number)
+        shown = ApprovalRequest.of(found, registry.approvals.names)
+        return JSONResponse(shown.model_dump(mode="json"), 202)
