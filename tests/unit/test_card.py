@@ -7,15 +7,18 @@ from typing import Any
 
 import jsonschema
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dosel.model import tags
 from dosel.model.facts import Facts
 from dosel.model.fingerprint import declaration
+from dosel.model.signature import sign
 from dosel.registry.card import Card, Figure, card_of
 from dosel.registry.card_formats import as_cyclonedx, as_json, as_markdown, escaped
 from dosel.registry.manifests import Manifest
 from dosel.registry.store import ModelVersion
 from dosel.registry.verdicts import Verdict
+from dosel.signing import SigningKey
 from dosel.usecases import UseCase
 from dosel.usecases.employees import EMPLOYEES
 
@@ -128,6 +131,14 @@ def test_the_lineage_leads_to_run_rows_code_and_files() -> None:
     lineage = card().lineage
     assert lineage.items() >= {"MLflow run": RUN, "batches": "1, 2", "seed": "7", "parameters": "n_neighbors=5"}.items()
     assert lineage["manifest (SHA-256)"] == MANIFEST.digest
+    assert "signed by the key" not in lineage
+
+
+def test_the_lineage_names_the_key_that_signed_the_files() -> None:
+    key = SigningKey(Ed25519PrivateKey.generate())
+    signed = dataclasses.replace(MANIFEST, signature=sign(key, MANIFEST.model, MANIFEST.files).decode())
+    lineage = card_of(EMPLOYEES, VERSION, signed, None).lineage
+    assert lineage["signed by the key"] == key.public_of_versions.fingerprint
 
 
 HOSTILE = "see [here](http://evil.test) <script>alert(1)</script> | ![x](y)\n# heading"

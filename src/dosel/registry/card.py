@@ -241,6 +241,8 @@ def _limits_of(figure: Figure) -> Iterator[str]:
 
 
 def _lineage(version: "ModelVersion", manifest: "Manifest | None") -> dict[str, str]:
+    from dosel.model.signature import key_of
+
     known: dict[str, str | None] = {"MLflow run": version.run_id}
     if version.attested:
         names = {
@@ -257,5 +259,7 @@ def _lineage(version: "ModelVersion", manifest: "Manifest | None") -> dict[str, 
         known["batches"] = ", ".join(map(str, json.loads(version.tags.get(tags.BATCH_IDS, "[]"))))
         best = {name.removeprefix("best_"): v for name, v in version.params.items() if name.startswith("best_")}
         known["parameters"] = ", ".join(f"{name}={value}" for name, value in sorted(best.items()))
-    known["manifest (SHA-256)"] = manifest.digest if manifest else None
+    if manifest is not None:
+        known["manifest (SHA-256)"] = manifest.digest
+        known["signed by the key"] = key_of(manifest.signature or "")
     return {name: value for name, value in known.items() if value}
