@@ -21,10 +21,10 @@ from dosel.db.tables import MANIFESTS
 from dosel.errors import PromotionConflict, PromotionRefused, UntrustedModel
 from dosel.model.bundle import hash_files
 from dosel.model.facts import Facts
-from dosel.registry.gate import Report
 from dosel.registry.ledger import Evidence, Promotion, PromotionLedger
 from dosel.registry.manifests import Manifest
 from dosel.registry.registry import Registry
+from dosel.registry.report import Report
 from dosel.registry.store import ModelVersion
 from dosel.registry.verdicts import Verdict
 from dosel.usecases.covertype import COVERTYPE
@@ -465,7 +465,7 @@ class TestConflicts:
         judge = Challenge._judge
         champions = []
 
-        def slowly(self: Challenge, challenger: ModelVersion, champion: ModelVersion) -> Report:
+        def slowly(self: Challenge, challenger: ModelVersion, champion: ModelVersion) -> tuple[Report, int]:
             report = judge(self, challenger, champion)
             champions.append(champion.version)
             if len(champions) == 1:

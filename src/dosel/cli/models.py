@@ -1,6 +1,8 @@
 """Commands for the promotion ledger, promotions and rollbacks."""
 
 from collections.abc import Iterator
+from enum import StrEnum
+from json import dumps
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
@@ -17,6 +19,16 @@ if TYPE_CHECKING:
     from dosel.registry.registry import Registry
 
 commands = typer.Typer()
+
+
+class CardFormat(StrEnum):
+    """Formats of a model card."""
+
+    md = "md"
+    json = "json"
+    cyclonedx = "cyclonedx"
+
+
 VersionNumber = Annotated[int, typer.Argument(help="The version's number.")]
 Reason = Annotated[str, typer.Option(help="Why, for the record.")]
 
@@ -32,6 +44,7 @@ def history(
 ) -> None:
     """Show the promotion ledger: which version was in Production when, by whom and why."""
     from dosel.registry.export import as_csv, moment
+    from dosel.registry.looks import holdout
 
     model, ledger = _ledger(name)
     try:
@@ -52,6 +65,8 @@ def history(
     for note in ledger.notes(model) if entries else ():
         if until is None or note.at <= until:
             output.note(f"{note.at:%Y-%m-%d %H:%M:%S}  after #{note.sequence}: {note.text}")
+    if until is None:
+        output.note(holdout(of_model(name), ledger.looks(model)).describe())
 
 
 @commands.command()
@@ -85,6 +100,30 @@ def versions(name: ModelName, json: output.AsJson = False) -> None:
     if unknown := sorted(set(range(1, max(known, default=0))) - known):
         listed = ", ".join(map(str, unknown))
         output.note(f"the data store does not know version {listed}: it was deleted, or registered without dosel")
+
+
+@commands.command()
+def card(
+    name: ModelName,
+    version: Annotated[
+        int | None, typer.Argument(help="The version's number; by default the one in Production.")
+    ] = None,
+    format: Annotated[CardFormat, typer.Option(help="Markdown, JSON, or a CycloneDX 1.6 ML-BOM.")] = CardFormat.md,
+) -> None:
+    """Print a version's model card: intended use, figures with intervals, limits and lineage."""
+    model, registry = _registry(name)
+    from dosel.errors import ModelNotFound
+    from dosel.registry.card_formats import as_cyclonedx, as_json, as_markdown
+
+    number = version or registry.production_number(model)
+    if number is None:
+        raise ModelNotFound(f"nothing is in Production of {model}; name a version: dosel card {model} 1")
+    found = registry.card(of_model(name), registry.version(model, number))
+    if format is CardFormat.md:
+        output.write(as_markdown(found))
+        return
+    document = as_json(found) if format is CardFormat.json else as_cyclonedx(found)
+    output.write(dumps(document, indent=2) + "\n")
 
 
 @commands.command()
