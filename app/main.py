@@ -21,6 +21,7 @@ from app.http.store_metrics import StoreMetrics
 from app.routes import (
     approvals,
     bulk_predict,
+    cards,
     events,
     explain,
     feedback,
@@ -135,6 +136,7 @@ def build_app(
     app.include_router(models.router(use_cases, default, bool(settings.predict_key_names)))
     app.include_router(approvals.router(use_cases))
     app.include_router(registry.router(use_cases))
+    app.include_router(cards.router(use_cases))
     app.include_router(shadow.router(use_cases))
     app.include_router(ingested_batches.router(use_cases, settings))
     app.include_router(health.router(use_cases, settings))

@@ -3,6 +3,8 @@ check of a version's signature.
 
     make bench-trust             TAMPERINGS=10000 sets the number of random changes
 
+It also lets a hundred challengers look at the same held-out rows (`benchmarks.looks`).
+
 The tampering is that of a database owner without the signing key and without access to the signed heads.
 """
 
@@ -21,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine, create_engine, delete, insert, select, update
 from sqlalchemy.pool import StaticPool
 
+from benchmarks import looks
 from benchmarks.installation import say
 from dosel.db import chain
 from dosel.db.engine import connect, transaction
@@ -231,7 +234,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--tamperings", type=int, default=10_000)
     arguments = parser.parse_args()
-    result = tamper(arguments.tamperings) | time_verification() | time_signatures()
+    result = tamper(arguments.tamperings) | time_verification() | time_signatures() | looks.simulate()
     say(f"RESULT {json.dumps(result)}")
 
 

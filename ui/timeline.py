@@ -37,6 +37,11 @@ def show(client: Client, use_case: dict[str, Any]) -> None:
     if not entries:
         st.caption("Nothing has been in Production yet.")
         return
+    holdout = history["holdout"]
+    st.caption(
+        f"The gate has compared versions {holdout['looks']} times on this holdout. After {holdout['left']} more "
+        "comparisons, another part of the rows becomes the holdout."
+    )
     for note in history["notes"][::-1][:3]:
         st.warning(f"{moment(note['at'])}: {plain(note['text'])}", icon=":material/report:")
     for entry in entries[:SHOWN]:
@@ -84,6 +89,19 @@ def _entry(client: Client, model: str, entry: dict[str, Any]) -> None:
                     for rule in entry["gate"]["rules"]
                 ]
             )
+            if look := entry["gate"]["look"]:
+                st.caption(
+                    f"Look {look['number']} of {look['of']} at this holdout. Each row was looked at {look['seen']:.1f} "
+                    f"times before, so that the look could spend {look['share']:.1%} of the tolerance."
+                )
+        st.download_button(
+            "Model card",
+            lambda: client.card(model, entry["to_version"]),
+            f"{model}-{entry['to_version']}.md",
+            "text/markdown",
+            key=f"card-{model}-{entry['sequence']}",
+            on_click="ignore",
+        )
         # Only after a click, since it takes a call to MLflow.
         if st.button("Show lineage", key=f"lineage-{model}-{entry['sequence']}"):
             _lineage(client, model, entry["to_version"])

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 
 from app.http.problems import documented
 from app.routes.dependencies import FollowerDep, in_queue
-from app.schemas.models import Loaded, Model, ModelInfo, ModelNames, Models, Version
+from app.schemas.models import HoldoutInfo, Loaded, Model, ModelInfo, ModelNames, Models, Version
 from app.schemas.use_cases import UseCaseInfo, UseCases
 from app.serving.follower import ModelFollower
 from app.serving.loaded_model import LoadedModel
@@ -68,13 +68,14 @@ def router(use_cases: Sequence[UseCase], default: UseCase | None, needs_key: boo
         elif model:
             follower.check_model(asked, cut(model))
         loaded = follower.in_production(asked)
-        production, read_at, since = loaded.version, loaded.loaded_at, None
+        production, read_at, since, looks = loaded.version, loaded.loaded_at, None, None
         try:
             registry = follower.registry()
             production = registry.production(asked.model_name) or production
             read_at = datetime.now(UTC)
             entry = registry.last_promotion(asked.model_name)
             since = entry.at if entry and entry.to_version == production.version else None
+            looks = HoldoutInfo.of(registry.holdout(asked))
         except (RegistryError, WarehouseError):
             # The answer is then what was read when the model was loaded.
             pass
@@ -85,6 +86,7 @@ def router(use_cases: Sequence[UseCase], default: UseCase | None, needs_key: boo
             since=since,
             family=Version.of(newest, in_production=newest.version == production.version) if newest else None,
             loaded=_describe(follower, asked, loaded),
+            holdout=looks,
             read_at=read_at,
         )
 

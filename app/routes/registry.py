@@ -23,7 +23,7 @@ from app.schemas.history import (
     VersionDetail,
     VersionNumber,
 )
-from app.schemas.models import Version
+from app.schemas.models import HoldoutInfo, Version
 from app.serving.work_queue import WorkQueue
 from dosel.errors import UnknownUseCase
 from dosel.rows.validation import cut
@@ -37,6 +37,18 @@ READ_SECONDS, CHANGE_SECONDS = 10.0, 60.0
 Moment = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 
 
+def use_case_of(use_cases: Sequence[UseCase], name: str) -> UseCase:
+    """The use case of a registered model.
+
+    Raises:
+        UnknownUseCase: none has this model; the message lists the models.
+    """
+    for use_case in use_cases:
+        if use_case.model_name == name:
+            return use_case
+    raise UnknownUseCase(f"no model {cut(name)!r}; there are: {', '.join(u.model_name for u in use_cases)}")
+
+
 def router(use_cases: Sequence[UseCase]) -> APIRouter:
     made = APIRouter(tags=["registry"])
     reads = WorkQueue("reads of the ledger", 4, 28, READ_SECONDS)
@@ -44,10 +56,7 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
     changes = WorkQueue("promotions", 1, 7, CHANGE_SECONDS)
 
     def of_model(name: str) -> UseCase:
-        for use_case in use_cases:
-            if use_case.model_name == name:
-                return use_case
-        raise UnknownUseCase(f"no model {cut(name)!r}; there are: {', '.join(u.model_name for u in use_cases)}")
+        return use_case_of(use_cases, name)
 
     @made.get(
         "/models/{name}/history",
@@ -70,12 +79,14 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
         """With `at`, the last entry names the version that was in Production at that time."""
         from dosel.registry.export import as_csv, moment
 
-        model = of_model(name).model_name
+        use_case = of_model(name)
+        model = use_case.model_name
         try:
             until = None if at is None else moment(at)
         except ValueError as error:
             raise HTTPException(422, f"at: {error}") from None
-        ledger = follower.registry().ledger
+        registry = follower.registry()
+        ledger = registry.ledger
         entries = ledger.history(model, until)
         if format == "csv" or (format is None and CSV in request.headers.get("accept", "")):
             named = {"Content-Disposition": f'attachment; filename="{model}-history.csv"'}
@@ -86,6 +97,7 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
             production=entries[-1].to_version if entries else None,
             entries=[LedgerEntry.of(entry) for entry in entries],
             notes=[NoteInfo.of(note) for note in ledger.notes(model) if until is None or note.at <= until],
+            holdout=HoldoutInfo.of(registry.holdout(use_case)),
         )
 
     @made.get(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.schemas.models import Version
+from app.schemas.models import HoldoutInfo, Version
 
 if TYPE_CHECKING:
     # Importing these takes seconds, in which the app can already answer /healthz.
@@ -25,6 +25,15 @@ class RuleInfo(BaseModel):
     figures: dict[str, Any]
 
 
+class LookInfo(BaseModel):
+    """Which look at the holdout a comparison was."""
+
+    number: int = Field(description="Counts the looks at the holdout of one split, from 1.")
+    of: int = Field(description="Looks after which the holdout is rotated.")
+    seen: float = Field(description="How often a held-out row was looked at before, on average.")
+    share: float = Field(description="Share of the error probability and tolerance that this look could spend.")
+
+
 class GateInfo(BaseModel):
     """The gate's report."""
 
@@ -33,6 +42,7 @@ class GateInfo(BaseModel):
     champion: int | None = Field(description="The champion's version; null if nothing was in Production.")
     rows: int = Field(description="Number of held-out rows that both were scored on.")
     split: str = Field(description="Version of the split.")
+    look: LookInfo | None = Field(None, description="Null if nothing was compared, or looks were not counted yet.")
     rules: list[RuleInfo]
     metrics: dict[str, dict[str, float]] = Field(description="Metrics of the challenger and of Production.")
     latency_ms: dict[str, float] = Field(description="Median time for one row; not judged.")
@@ -85,6 +95,7 @@ class History(BaseModel):
     production: int | None = Field(description="The version in Production at that time.")
     entries: list[LedgerEntry]
     notes: list[NoteInfo]
+    holdout: HoldoutInfo = Field(description="The holdout now.")
 
 
 class ManifestInfo(BaseModel):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, Field
 
 if TYPE_CHECKING:
+    from dosel.registry.looks import Holdout
     from dosel.registry.store import ModelVersion
 
 
@@ -111,6 +112,18 @@ class ModelNames(BaseModel):
     modelos: list[str] = Field(description="Names for the field `model` of `POST /predict`.")
 
 
+class HoldoutInfo(BaseModel):
+    """How often the gate has compared versions on the holdout, and how often it still may."""
+
+    epoch: int = Field(description="How often the holdout was rotated.")
+    looks: int = Field(description="Comparisons on this holdout.")
+    left: int = Field(description="Comparisons that are left until the holdout is rotated.")
+
+    @classmethod
+    def of(cls, holdout: "Holdout") -> "HoldoutInfo":
+        return cls(epoch=holdout.epoch, looks=holdout.looks, left=holdout.left)
+
+
 class ModelInfo(BaseModel):
     """The version in Production and the loaded version; they differ only in the seconds after a promotion."""
 
@@ -124,4 +137,5 @@ class ModelInfo(BaseModel):
         description="The newest version of the family that `model` names; null without such a name."
     )
     loaded: Loaded
+    holdout: HoldoutInfo | None = Field(description="Null if the ledger cannot be read.")
     read_at: datetime = Field(description="When `production` was read; earlier than now if MLflow cannot be reached.")

@@ -4,33 +4,31 @@ Killed anywhere and called again, it gives the same result.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cached_property
 from typing import TYPE_CHECKING
-
-import numpy as np
-import numpy.typing as npt
 
 from dosel.errors import ApprovalsMissing, DeclarationChanged, PromotionConflict
 from dosel.model import tags
 from dosel.registry.attested import gate_metrics
-from dosel.registry.gate import Report, judge
+from dosel.registry.gate import judge
 from dosel.registry.latch import rolled_back
 from dosel.registry.ledger import Promotion
 from dosel.registry.registry import Registry
+from dosel.registry.report import Report
 from dosel.registry.store import ModelVersion
 from dosel.registry.trust import check_declaration
+from dosel.registry.unseen import UnseenRows
 from dosel.registry.verdicts import Verdict
-from dosel.rows import frames, hashing
+from dosel.rows import frames
 from dosel.usecases import UseCase
 
 if TYPE_CHECKING:
     import pandas as pd
 
 GATE_ATTEMPTS = 3
-"""Attempts at the gate when Production changes during the evaluation."""
+"""Attempts at the gate when Production changes, or another version is judged, during the evaluation."""
 
 log = logging.getLogger(__name__)
 
@@ -78,13 +76,13 @@ class Challenge:
             now = self._registry.reconcile(name)
             if now.entry is not None and now.version is not None and now.version.version == number:
                 return self._already_promoted(version, now.entry)
-            report = self._judge(version, now.version)
-            # Before the promotion, since serving reads the backend from the verdict when it loads the version.
-            self._registry.add_verdict(version, Verdict(report.passed, report.reason, report.document()))
-            self._registry.tag_run(version, report.backend_tags)
-            if not report.passed:
-                return self._publish(version, report)
+            report, looks = self._judge(version, now.version)
             try:
+                # Before the promotion, since serving reads the backend from the verdict when it loads the version.
+                self._registry.add_verdict(version, Verdict(report.passed, report.reason, report.document()), looks)
+                self._registry.tag_run(version, report.backend_tags)
+                if not report.passed:
+                    return self._publish(version, report)
                 if now.entry is not None and now.version is not None and self._use_case.gate.shadow is not None:
                     self._publish(version, report)
                     return self._to_shadow(version, report, now.entry, actor)
@@ -94,11 +92,12 @@ class Challenge:
                 self._publish(version, report)
                 return Outcome(number, False, f"passed the gate; {waiting}")
             except PromotionConflict:
-                log.info("%s: Production changed; version %d goes through the gate again", name, number)
+                log.info("%s: another version was judged or promoted; version %d is judged again", name, number)
                 continue
             return self._publish(version, report)
         raise PromotionConflict(
-            f"{name}: Production changed {GATE_ATTEMPTS} times while version {number} was judged; try again"
+            f"{name}: other versions were judged or promoted {GATE_ATTEMPTS} times while version {number} was judged; "
+            "try again"
         )
 
     def _to_shadow(self, version: ModelVersion, report: Report, champion: Promotion, actor: str) -> Outcome:
@@ -128,7 +127,8 @@ class Challenge:
         self._registry.note(version, {tags.GATE: "passed", tags.GATE_REASON: entry.reason}, {}, entry.reason)
         return Outcome(version.version, True, entry.reason)
 
-    def _judge(self, challenger: ModelVersion, champion: ModelVersion | None) -> Report:
+    def _judge(self, challenger: ModelVersion, champion: ModelVersion | None) -> tuple[Report, int]:
+        """The gate's report, and the number of looks on which it rests."""
         from dosel.registry.scoring import evaluate_version
 
         use_case = self._use_case
@@ -139,42 +139,22 @@ class Challenge:
                 # The API no longer serves this version, so there is nothing to compare with.
                 log.warning("there is no champion: %s", error)
                 champion = None
-        truth: list[npt.NDArray[np.int64]] = [np.zeros(0, np.int64)]
-        truth += [rows[use_case.target.name].to_numpy(dtype=np.int64) for rows in self._held_out()]
-        sides = [
-            evaluate_version(self._registry, use_case, v, (frames.canonical(use_case, p) for p in self._held_out()))
-            if v
-            else None
-            for v in (challenger, champion)
-        ]
-        assert sides[0] is not None
-        return judge(
-            use_case.gate,
-            use_case.target,
-            np.concatenate(truth),
-            hashing.split_version(use_case),
-            sides[0],
-            sides[1],
-            self._seed,
+        compared = [challenger] if champion is None else [challenger, champion]
+        rows = UnseenRows(use_case, self._clean_rows, compared)
+        past = self._registry.ledger.looks(challenger.name)
+        judged = rows.judged(challenger, champion, past)
+        one, *other = (
+            evaluate_version(self._registry, use_case, v, (frames.canonical(use_case, p) for p in rows.parts()))
+            for v in compared
         )
-
-    def _held_out(self) -> "Iterable[pd.DataFrame]":
-        """The held-out rows, part by part; read again each time only if they may outgrow memory."""
-        return self._read_held_out() if self._use_case.is_partitioned else self._kept_held_out
-
-    @cached_property
-    def _kept_held_out(self) -> "list[pd.DataFrame]":
-        return list(self._read_held_out())
-
-    def _read_held_out(self) -> "Iterator[pd.DataFrame]":
-        for rows in self._clean_rows():
-            if (held_out := hashing.is_test(self._use_case, rows)).any():
-                yield rows[held_out]
+        report = judge(use_case.gate, use_case.target, judged, one, other[0] if other else None, self._seed)
+        return report, len(past)
 
     def _publish(self, version: ModelVersion, report: Report) -> Outcome:
         """Write the gate's report to MLflow. The tag comes last, since it marks the version as judged."""
         figures = gate_metrics(Verdict(report.passed, report.reason, report.document()))
         self._registry.store.write_report(version, report.document())
+        self._registry.write_card(self._use_case, version)
         verdict = {tags.GATE_REASON: report.reason, tags.GATE: "passed" if report.passed else "refused"}
         self._registry.note(version, verdict, figures, report.table + self._use_case.caveat)
         log.info("%s version %d: %s", version.name, version.version, report.reason)

@@ -187,6 +187,11 @@ class Client:
         """The promotion ledger as CSV."""
         return self._answered("GET", f"/models/{model}/history", params={"format": "csv"}).text
 
+    def card(self, model: str, number: int) -> str:
+        """A version's model card as Markdown."""
+        path = f"/models/{model}/versions/{number}/card"
+        return self._answered("GET", path, params={"format": "md"}).text
+
     def version(self, model: str, number: int) -> dict[str, Any]:
         """A version and its lineage."""
         return self._repeat("GET", f"/models/{model}/versions/{number}")

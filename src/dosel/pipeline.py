@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 
@@ -52,13 +53,15 @@ class Pipeline:
 
     def __init__(self, use_case: UseCase, settings: Settings) -> None:
         bound_mlflow_requests()
-        use_case = adapted(use_case, settings)
         engine = connect(settings.warehouse_url)
-        self._use_case = use_case
         self._settings = settings
         self._engine = engine
-        self._batches = BatchStore(engine, use_case)
         self._registry = Registry.opened(settings, engine)
+        use_case = adapted(use_case, settings)
+        # The split is the declared one until the looks at its holdout are used up.
+        use_case = replace(use_case, split=self._registry.holdout(use_case).split)
+        self._use_case = use_case
+        self._batches = BatchStore(engine, use_case)
 
     @property
     def batches(self) -> BatchStore:
@@ -250,6 +253,8 @@ class Pipeline:
         versions = {}
         for family, of_family in self._registry.store.compared(run_id).items():
             versions[family] = version = self._registry.register(self._use_case, of_family)
+            if tags.GATE not in version.tags:
+                self._registry.write_card(self._use_case, version)
             log.info("run %s is %s version %d (%s)", of_family, version.name, version.version, family)
         # By the ledger: the comparison's own tags can be edited in MLflow.
         best = max(versions, key=lambda family: versions[family].metrics["best_cv_score"])

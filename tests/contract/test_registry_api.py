@@ -16,6 +16,7 @@ from app.main import create_app
 from dosel.db.engine import connect
 from dosel.model import tags
 from dosel.registry.verdicts import Verdict
+from dosel.rows import splits
 from dosel.usecases import Approval
 from dosel.usecases.covertype import COVERTYPE
 from tests.contract.conftest import Installation
@@ -277,3 +278,48 @@ def test_a_version_shows_its_whole_lineage(api: TestClient, here: Installation) 
     assert api.get(f"/models/{NAME}/versions/2").json()["in_production"] == []
     assert api.get(f"/models/{NAME}/versions/9").status_code == 404
     assert api.get(f"/models/{NAME}/versions/zero").status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind"),
+    [
+        ({}, "application/json"),
+        ({"params": {"format": "md"}}, "text/markdown; charset=utf-8"),
+        ({"headers": {"Accept": "text/markdown"}}, "text/markdown; charset=utf-8"),
+        ({"params": {"format": "cyclonedx"}}, "application/vnd.cyclonedx+json"),
+        ({"headers": {"Accept": "application/vnd.cyclonedx+json"}}, "application/vnd.cyclonedx+json"),
+        ({"headers": {"Accept": "text/markdown"}, "params": {"format": "json"}}, "application/json"),
+    ],
+)
+def test_a_versions_card_is_available_in_each_format(api: TestClient, asked: dict[str, Any], kind: str) -> None:
+    response = api.get(f"/models/{NAME}/versions/1/card", **asked).raise_for_status()
+    assert response.headers["content-type"] == kind
+    assert NAME in response.text
+
+
+def test_a_card_shows_the_ledgers_figures_and_none_that_were_edited_in_mlflow(
+    api: TestClient, here: Installation
+) -> None:
+    MlflowClient(here.store).log_metric(here.good[0], "test_accuracy", 0.9999)
+    card = api.get(f"/models/{NAME}/versions/1/card").raise_for_status().json()
+    assert (card["model"], card["version"], card["gate"]) == (NAME, 1, None)
+    assert card["lineage"]["MLflow run"] == here.good[0]
+    assert card["files"].keys() >= {"model.skops"}
+    assert 0.9999 not in [figure["value"] for figure in card["figures"]]
+    assert api.get(f"/models/{NAME}/versions/99/card").status_code == 404
+    assert api.get("/models/nobody/versions/1/card").status_code == 404
+    assert api.get(f"/models/{NAME}/versions/1/card?format=pdf").status_code == 422
+
+
+def test_the_looks_at_the_holdout_that_are_left_are_shown(api: TestClient, here: Installation) -> None:
+    figures = {"accuracy": 0.8}
+    report = {
+        "champion": 1,
+        "metrics": {"challenger": figures, "production": figures},
+        "split": splits.split_version(COVERTYPE),
+        "rows": 100,
+    }
+    here.registry.add_verdict(here.registry.version(NAME, 2), Verdict(False, "not better", report))
+    expected = {"epoch": 0, "looks": 1, "left": 99}
+    assert api.get(HISTORY).json()["holdout"] == expected
+    assert api.get("/model-info").json()["holdout"] == expected

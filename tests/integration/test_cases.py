@@ -119,6 +119,9 @@ def test_every_family_of_employees_answers_rows_with_missing_values(settings: Se
     run_id = pipeline.train()
     number = pipeline.register(run_id)
     assert pipeline.challenge(number, "a test").promoted
+    card = pipeline.registry.card(employees, pipeline.registry.version(employees.model_name, number))
+    of_groups = {figure.slice for figure in card.figures if figure.slice.startswith("gender")}
+    assert of_groups == {"gender: Female", "gender: Male"}
     client = MlflowClient(settings.tracking_uri)
     for family, of in json.loads(client.get_run(run_id).data.tags[tags.FAMILIES]).items():
         run = client.get_run(of)

@@ -8,11 +8,13 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from mlflow.artifacts import load_text
 from typer.testing import CliRunner, Result
 
 from dosel.cli import cli, common, output
 from dosel.errors import ModelNotFound, PromotionRefused, SettingsError, UnknownUseCase
 from dosel.registry.artifact_roots import ArtifactRoot
+from dosel.registry.store import CARD
 from dosel.usecases import ALL, DEFAULT, Approval
 from dosel.usecases.covertype import COVERTYPE
 from tests.integration.worlds import World
@@ -47,12 +49,27 @@ def test_promote_and_rollback_appear_in_the_history(dosel: Terminal) -> None:
         "promote", name, "2", "--reason", "[it] is better"
     )
     assert f"{name}: version 1 is in Production, after version 2" in dosel("rollback", "covertype")
-    _, _, second, _ = (line.split("\t") for line in dosel("history", name).splitlines())
+    *lines, looks = dosel("history", name).splitlines()
+    assert looks == "holdout 1: 0 of 100 looks used, 100 left until it is rotated"
+    second = lines[2].split("\t")
     assert second[0] == "2"
     assert second[2:7] == ["1", "2", "manual", "command line, ana", "[it] is better"]
     rows = list(csv.DictReader(io.StringIO(dosel("history", name, "--csv"))))
     assert [(row["kind"], row["to_version"]) for row in rows] == [("gate", "1"), ("manual", "2"), ("rollback", "1")]
     assert dosel.world.aliases() == {"production": 1, "previous": 2}
+
+
+def test_the_card_of_the_version_in_production_is_printed(dosel: Terminal) -> None:
+    name = dosel.world.name
+    text = dosel("card", "covertype")
+    assert text.startswith(f"# {name} version 1\n")
+    assert "| accuracy | all |" in text
+    # The same card is with the version's run in MLflow.
+    run = dosel.world.pipeline().registry.version(name, 1).run_id
+    assert load_text(f"{dosel.world.client.get_run(run).info.artifact_uri}/{CARD}") == text
+    assert json.loads(dosel("card", name, "2", "--format", "json"))["version"] == 2
+    bill = json.loads(dosel("card", name, "2", "--format", "cyclonedx"))
+    assert (bill["bomFormat"], bill["components"][0]["version"]) == ("CycloneDX", "2")
 
 
 def declare_keys(dosel: Terminal, monkeypatch: pytest.MonkeyPatch, mine: str) -> None:

@@ -21,10 +21,10 @@ from dosel.db.tables import MANIFESTS
 from dosel.errors import PromotionConflict, PromotionRefused, UntrustedModel
 from dosel.model.bundle import hash_files
 from dosel.model.facts import Facts
-from dosel.registry.gate import Report
 from dosel.registry.ledger import Evidence, Promotion, PromotionLedger
 from dosel.registry.manifests import Manifest
 from dosel.registry.registry import Registry
+from dosel.registry.report import Report
 from dosel.registry.store import ModelVersion
 from dosel.registry.verdicts import Verdict
 from dosel.usecases.covertype import COVERTYPE
@@ -455,6 +455,27 @@ class TestConflicts:
             registry.promote(registry.version(three.name, 3), "me", "why", after=1)
         assert moves(three) == [1, 2]
 
+    def test_the_gate_runs_again_when_another_version_was_judged_during_evaluation(
+        self, three: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Otherwise two comparisons would spend the budget of one look."""
+        world, registry, judge, numbers = three, registry_of(three), Challenge._judge, list[int]()
+
+        def slowly(self: Challenge, challenger: ModelVersion, champion: ModelVersion) -> tuple[Report, int]:
+            report, looks = judge(self, challenger, champion)
+            assert report.look is not None
+            numbers.append(report.look.number)
+            if len(numbers) == 1:
+                other = Verdict(False, "not better", report.document() | {"rows": report.rows + 1})
+                registry.add_verdict(registry.version(world.name, 1), other)
+            return report, looks
+
+        monkeypatch.setattr(Challenge, "_judge", slowly)
+        before = registry.holdout(COVERTYPE).looks
+        world.pipeline("good").challenge(3, "the DAG")
+        assert numbers == [before + 1, before + 2]
+        assert registry.holdout(COVERTYPE).looks == before + 2
+
     def test_the_gate_runs_again_when_production_changed_during_evaluation(
         self, three: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -465,7 +486,7 @@ class TestConflicts:
         judge = Challenge._judge
         champions = []
 
-        def slowly(self: Challenge, challenger: ModelVersion, champion: ModelVersion) -> Report:
+        def slowly(self: Challenge, challenger: ModelVersion, champion: ModelVersion) -> tuple[Report, int]:
             report = judge(self, challenger, champion)
             champions.append(champion.version)
             if len(champions) == 1:

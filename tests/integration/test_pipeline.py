@@ -12,13 +12,13 @@ from dosel.errors import ModelNotFound, QualityError, SourceError, SourceUnavail
 from dosel.model import tags
 from dosel.pipeline import Pipeline
 from dosel.registry.ledger import PromotionLedger
-from dosel.rows import frames, hashing
+from dosel.rows import frames, hashing, splits
 from dosel.settings import Settings
 from dosel.sources import DataApi
-from dosel.usecases import Gate
+from dosel.usecases import Gate, Split
 from dosel.usecases.covertype import COVERTYPE
 from dosel.warehouse.records import BatchRecord
-from tests.integration.worlds import FAMILIES, Deliveries, World, batch
+from tests.integration.worlds import FAMILIES, LENIENT, Deliveries, World, batch
 
 Received = Callable[..., list[list[str]]]
 
@@ -210,6 +210,32 @@ class TestChallenge:
         outcome = world.pipeline().challenge(next_one, "me")
         assert not outcome.promoted
         assert world.aliases() == {"production": best, "previous": 1}
+
+    def test_after_its_looks_the_holdout_is_rotated_and_the_champion_stays_comparable(self, world: World) -> None:
+        world.enter("poor")
+        once = dataclasses.replace(FAMILIES["good"], gate=dataclasses.replace(LENIENT, looks=1))
+        assert Pipeline(once, world.settings).challenge(world.register("good"), "me").promoted
+        pipeline = Pipeline(once, world.settings)
+        assert pipeline.training_due()
+        number = pipeline.register(pipeline.train())
+        registry = pipeline.registry
+        new, old = (registry.version(world.name, n).tags[tags.SPLIT_VERSION] for n in (number, 2))
+        assert (splits.split_of(once, new), splits.split_of(once, old)) == (
+            Split("covertype-1.1", 0.3),
+            Split("covertype-1", 0.3),
+        )
+        pipeline.challenge(number, "me")
+        verdict = registry.verdict(registry.version(world.name, number))
+        assert verdict is not None
+        assert verdict.report is not None
+        rules = {rule["name"]: rule for rule in verdict.report["rules"]}
+        clean = pipeline.batches.clean()
+        both = hashing.is_test(COVERTYPE, clean) & hashing.is_test(
+            dataclasses.replace(COVERTYPE, split=Split("covertype-1.1", 0.3)), clean
+        )
+        assert verdict.report["rows"] == both.sum() > 0
+        assert rules["split"]["holds"]
+        assert (verdict.report["look"]["number"], verdict.report["look"]["seen"]) == (1, 1.0)
 
     def test_an_unknown_version_cannot_challenge(self, world: World) -> None:
         world.register("fair")

@@ -25,7 +25,7 @@ from dosel.model import bundle, tags
 from dosel.model.fingerprint import code_version, digest
 from dosel.quality import check
 from dosel.registry.ledger import PromotionLedger
-from dosel.rows import frames, hashing
+from dosel.rows import frames, hashing, splits
 from dosel.training import search
 from dosel.training.fan_out import Threads
 from dosel.training.preprocessing import pipeline
@@ -203,10 +203,11 @@ def test_the_run_has_its_lineage_as_tags(whole_search: Run, data: TrainingData) 
         "code_version": code_version(),
         "data_digest": data.digest,
         "batch_ids": "[1, 2]",
-        "split_version": hashing.split_version(COVERTYPE),
+        "split_version": splits.split_version(COVERTYPE),
         "rows_train": str((~held_out).sum()),
         "rows_test": str(held_out.sum()),
         "cores": "2",
+        "seed": "1",
     }
     assert whole_search.info.status == "FINISHED"
     (dataset,) = whole_search.inputs.dataset_inputs

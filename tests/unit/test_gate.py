@@ -9,8 +9,11 @@ import pytest
 from sklearn.metrics import get_scorer
 from sklearn.utils import resample
 
-from dosel.registry.gate import ModelEvaluation, Report, judge
-from dosel.registry.intervals import METRICS, confusion, difference_interval
+from dosel.registry.evaluations import JudgedRows, ModelEvaluation
+from dosel.registry.gate import judge
+from dosel.registry.intervals import METRICS, confusion, difference_interval, share_interval
+from dosel.registry.looks import Look, share
+from dosel.registry.report import Report
 from dosel.usecases import Gate, Target
 
 TARGET = Target("kind", "Kind", {1: "One", 2: "Two", 3: "Three"})
@@ -35,7 +38,7 @@ def evaluation(predicted: Any, version: int = 2, **changed: Any) -> ModelEvaluat
 
 
 def judged(challenger: ModelEvaluation, champion: ModelEvaluation | None, **gate: Any) -> Report:
-    return judge(Gate(**gate), TARGET, TRUTH, SPLIT, challenger, champion, seed=0)
+    return judge(Gate(**gate), TARGET, JudgedRows(TRUTH, SPLIT), challenger, champion, seed=0)
 
 
 def failing(report: Report) -> set[str]:
@@ -110,7 +113,7 @@ def test_a_gain_within_chance_passes_only_within_the_tolerance() -> None:
     better, worse = sorted((one, other), key=lambda p: -(p == truth).mean())
     for tolerance, passes in ((0.0, False), (0.5, True)):
         gate = Gate(tolerance=tolerance, max_class_drop=1)
-        report = judge(gate, TARGET, truth, SPLIT, evaluation(better), evaluation(worse), seed=0)
+        report = judge(gate, TARGET, JudgedRows(truth, SPLIT), evaluation(better), evaluation(worse), seed=0)
         assert failing(report) == (set() if passes else {"interval"})
 
 
@@ -118,20 +121,22 @@ def test_a_gain_of_exactly_min_gain_passes() -> None:
     truth = np.array([1, 2] * 50)
     wrong = np.where(np.arange(100) < 25, 3, truth)
     worse = np.where(np.arange(100) < 50, 3, truth)
-    report = judge(Gate(min_gain=0.25, max_class_drop=1), TARGET, truth, SPLIT, evaluation(wrong), evaluation(worse), 0)
+    report = judge(
+        Gate(min_gain=0.25, max_class_drop=1), TARGET, JudgedRows(truth, SPLIT), evaluation(wrong), evaluation(worse), 0
+    )
     assert "gain" not in failing(report)
 
 
 def test_without_held_out_rows_no_version_passes() -> None:
     nothing = np.array([], dtype=np.int64)
-    report = judge(Gate(), TARGET, nothing, SPLIT, evaluation(nothing), evaluation(nothing), 0)
+    report = judge(Gate(), TARGET, JudgedRows(nothing, SPLIT), evaluation(nothing), evaluation(nothing), 0)
     assert failing(report) >= {"floor", "baseline", "gain", "interval", "class recall"}
 
 
 def test_a_class_without_held_out_rows_is_named_and_does_not_block() -> None:
     some = TRUTH != 3
     challenger, champion = (evaluation(predictions(share)[some]) for share in (0.9, 0.7))
-    report = judge(Gate(), TARGET, TRUTH[some], SPLIT, challenger, champion, 0)
+    report = judge(Gate(), TARGET, JudgedRows(TRUTH[some], SPLIT), challenger, champion, 0)
     assert report.passed
     assert "no held-out rows of Three" in next(r.words for r in report.rules if r.name == "class recall")
 
@@ -163,7 +168,7 @@ def test_metrics_equal_those_of_scikit_learn(metric: Any, classes: tuple[int, ..
 @pytest.mark.parametrize("metric", METRICS)
 def test_the_interval_equals_that_of_a_bootstrap_over_rows(metric: Any) -> None:
     one, other, truth = predictions(0.9)[:400], predictions(0.8, seed=2)[:400], TRUTH[:400]
-    low, high = difference_interval(metric, truth, one, other, CODES, 0.95, 4000, seed=0)
+    low, high = difference_interval(Gate(metric, resamples=4000), truth, one, other, CODES, seed=0)
     figure = METRICS[metric]
     drawn = []
     for seed in range(1000):
@@ -171,4 +176,78 @@ def test_the_interval_equals_that_of_a_bootstrap_over_rows(metric: Any) -> None:
         drawn.append(figure(confusion(t, a, CODES)) - figure(confusion(t, b, CODES)))
     assert (low, high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.012)
     assert low < high
-    assert (low, high) == difference_interval(metric, truth, one, other, CODES, 0.95, 4000, seed=0)
+    assert (low, high) == difference_interval(Gate(metric, resamples=4000), truth, one, other, CODES, seed=0)
+
+
+def test_the_interval_of_a_later_look_is_wider_around_the_same_difference() -> None:
+    one, other = predictions(0.9), predictions(0.8, seed=2)
+    gate, difference = Gate(), (one == TRUTH).mean() - (other == TRUTH).mean()
+    low, high = difference_interval(gate, TRUTH, one, other, CODES, 0)
+    wider_low, wider_high = difference_interval(gate, TRUTH, one, other, CODES, 0, share=0.01)
+    # The quantiles of the normal distribution at 0.00025 and 0.025.
+    ratio = 3.4808 / 1.9600
+    assert wider_low == pytest.approx(difference + (low - difference) * ratio, abs=1e-5)
+    assert wider_high == pytest.approx(difference + (high - difference) * ratio, abs=1e-5)
+
+
+def test_a_gain_that_passes_at_the_first_look_can_be_chance_at_a_later_one() -> None:
+    one, other = evaluation(predictions(0.81, seed=3)), evaluation(predictions(0.79, seed=4))
+    gate = Gate(tolerance=0.01)
+    first, late = (
+        judge(gate, TARGET, JudgedRows(TRUTH, SPLIT, Look(n, 100, n - 1.0, share(100, n - 1.0))), one, other, 0)
+        for n in (1, 30)
+    )
+    assert (failing(first), failing(late)) == (set(), {"interval"})
+    assert first.look is not None
+    assert first.look.left == 99
+    assert "at look 30 of 100" in next(rule.words for rule in late.rules if rule.name == "interval")
+
+
+def test_a_version_of_another_split_is_judged_on_rows_that_it_was_not_trained_on() -> None:
+    rows = JudgedRows(TRUTH, SPLIT, other_splits={"another"})
+    champion = dataclasses.replace(BAD, split="another")
+    report = judge(Gate(), TARGET, rows, GOOD, champion, 0)
+    assert report.passed
+    assert "3,000 held-out rows that no model was trained on" in report.rules[2].words
+    assert failing(judge(Gate(), TARGET, rows, GOOD, dataclasses.replace(BAD, split="a third"), 0)) == {"split"}
+
+
+def grouped_report(wrong_of_second: float, second: int = 1000, **gate: Any) -> Report:
+    """The report on a version that answers a share of the second group's rows wrongly, and all others correctly."""
+    group = np.where(np.arange(ROWS) < ROWS - second, "first", "second")
+    wrong = (np.arange(ROWS) >= ROWS - second) & (np.random.default_rng(3).random(ROWS) < wrong_of_second)
+    rows = JudgedRows(TRUTH, SPLIT, groups={"group": group})
+    return judge(Gate(**gate), TARGET, rows, evaluation(np.where(wrong, TRUTH % 3 + 1, TRUTH)), None, 0)
+
+
+def test_each_group_has_its_own_figures_in_the_report() -> None:
+    report = grouped_report(0.2)
+    correct, rows = report.groups["group"]["second"]
+    assert report.groups["group"]["first"] == (2000, 2000)
+    assert rows == 1000
+    assert correct / rows == pytest.approx(0.8, abs=0.05)
+    assert Report.read(json.loads(json.dumps(report.document()))).rules == report.rules
+    assert "group gap" not in {rule.name for rule in report.rules}
+
+
+def test_the_largest_gap_between_groups_is_a_rule_if_declared() -> None:
+    assert failing(grouped_report(0.2, max_gap=0.1)) == {"group gap"}
+    assert grouped_report(0.2, max_gap=0.3).passed
+    few = grouped_report(0.2, second=20, max_gap=1.0)
+    assert failing(few) == {"group gap"}
+    assert "at least 30 held-out rows" in few.reason
+
+
+def test_the_intervals_of_a_version_contain_its_metrics() -> None:
+    report = judged(GOOD, BAD)
+    assert report.intervals.keys() == METRICS.keys()
+    for name, (low, high) in report.intervals.items():
+        assert low < report.metrics["challenger"][name] < high
+        assert high - low < 0.08
+
+
+@pytest.mark.parametrize(
+    ("correct", "rows", "expected"), [(0, 10, (0, 0.2775)), (85, 100, (0.7672, 0.9069)), (10, 10, (0.7225, 1))]
+)
+def test_the_interval_of_a_share_is_wilsons(correct: int, rows: int, expected: tuple[float, float]) -> None:
+    assert share_interval(correct, rows, 0.95) == pytest.approx(expected, abs=1e-3)

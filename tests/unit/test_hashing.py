@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from dosel.quality import check
-from dosel.rows import frames, hashing
+from dosel.rows import frames, hashing, splits
 from dosel.usecases import Split, UseCase
 from dosel.usecases.covertype import COVERTYPE
 
@@ -34,13 +34,13 @@ def test_the_hash_of_a_known_row_never_changes() -> None:
     known = frames.frame(
         COVERTYPE, [EXAMPLE, EXAMPLE | {"Elevation": 3000, "Wilderness_Area": "Rawah", "Soil_Type": "C7745"}]
     )
-    assert hashing.HASH_VERSION == "h1"
+    assert splits.HASH_VERSION == "h1"
     drawn = hashing.hashes(known, COVERTYPE.feature_names, COVERTYPE.split.salt)
     assert [hex(h) for h in drawn] == ["0x41f9bb2c86c3db5e", "0xab5827105d18df"]
     keys = hashing.row_keys(COVERTYPE, known.assign(Cover_Type=[3, 1]))
     assert keys.tolist() == [-3778406519964603098, 3787571995568180651]
     assert hashing.digest(keys[:1]) == "ee941a82cbf18f9188ecbd2bd54287c12ca450a7eb0a402e311bb79ff7ecf8e7"
-    assert hashing.split_version(COVERTYPE) == "h1-covertype-1-0.3-387eca12"
+    assert splits.split_version(COVERTYPE) == "h1-covertype-1-0.3-387eca12"
 
 
 def test_the_hashes_of_known_values_never_change() -> None:
@@ -147,12 +147,12 @@ def test_a_larger_share_only_adds_rows_to_the_holdout(received: Received) -> Non
     ids=["salt", "share", "fewer features", "order of features"],
 )
 def test_the_split_version_changes_with_the_split_rule(other: UseCase) -> None:
-    assert hashing.split_version(other) != hashing.split_version(COVERTYPE)
+    assert splits.split_version(other) != splits.split_version(COVERTYPE)
 
 
 def test_the_split_version_stays_while_the_split_rule_stays() -> None:
     other = dataclasses.replace(COVERTYPE, folds=5, families=(), split=Split("covertype-1", 0.3))
-    assert hashing.split_version(other) == hashing.split_version(COVERTYPE)
+    assert splits.split_version(other) == splits.split_version(COVERTYPE)
 
 
 def test_duplicates_have_equal_features_and_class() -> None:

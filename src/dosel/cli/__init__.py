@@ -8,12 +8,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from dosel import __version__
-from dosel.cli import answers, cluster, events, init, ledgers, models, platform, predict, rows, shadow
+from dosel.cli import answers, cluster, events, init, ledgers, models, platform, predict, rows, shadow, versions
 from dosel.compose.commands import jobs
 from dosel.errors import DoselError
 
 cli = typer.Typer(no_args_is_help=True, help="A model registry platform.")
-for part in (platform, init, rows, predict, answers, models, ledgers, events):
+for part in (platform, init, rows, predict, answers, models, versions, ledgers, events):
     cli.add_typer(part.commands)
 cli.add_typer(shadow.commands)
 cli.add_typer(cluster.commands, name="cluster")

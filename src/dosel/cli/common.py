@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dosel.usecases import ALL
+from dosel.usecases import ALL, of_model
 
 if TYPE_CHECKING:
     # `dosel --help` needs no settings, and importing them takes longer than the rest.
+    from dosel.registry.ledger import PromotionLedger
     from dosel.settings import Settings
 
 
@@ -47,6 +48,14 @@ def load_settings() -> "Settings":
     # Before anything imports mlflow, which would note this machine in the user's home.
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     return Settings.load()
+
+
+def promotion_ledger(name: str) -> "tuple[str, PromotionLedger]":
+    """The registered model's name and the ledger alone, which needs no MLflow."""
+    from dosel.db.engine import connect
+    from dosel.registry.ledger import PromotionLedger
+
+    return of_model(name).model_name, PromotionLedger(connect(load_settings().warehouse_url))
 
 
 def actor() -> str:

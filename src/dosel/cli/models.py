@@ -1,7 +1,8 @@
 """Commands for the promotion ledger, promotions and rollbacks."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from enum import StrEnum
+from json import dumps
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -9,11 +10,10 @@ from rich.markup import escape
 
 from dosel.cli import common, output
 from dosel.cli.common import ModelName
-from dosel.usecases import ALL, Metric, of_model
+from dosel.usecases import ALL, of_model
 
 if TYPE_CHECKING:
-    from dosel.registry.ledger import Promotion, PromotionLedger
-    from dosel.registry.listing import KnownVersion
+    from dosel.registry.ledger import Promotion
     from dosel.registry.registry import Registry
 
 commands = typer.Typer()
@@ -21,6 +21,16 @@ SomeModel = Annotated[
     str | None,
     typer.Argument(help="One model or its use case; all if left out.", autocompletion=common.model_names),
 ]
+
+
+class CardFormat(StrEnum):
+    """Formats of a model card."""
+
+    md = "md"
+    json = "json"
+    cyclonedx = "cyclonedx"
+
+
 VersionNumber = Annotated[int, typer.Argument(help="The version's number.")]
 Reason = Annotated[str, typer.Option(help="Why, for the record.")]
 
@@ -36,8 +46,9 @@ def history(
 ) -> None:
     """Show the promotion ledger: which version was in Production when, by whom and why."""
     from dosel.registry.export import as_csv, moment
+    from dosel.registry.looks import holdout
 
-    model, ledger = _ledger(name)
+    model, ledger = common.promotion_ledger(name)
     try:
         until = moment(at) if at else None
     except ValueError as error:
@@ -56,39 +67,32 @@ def history(
     for note in ledger.notes(model) if entries else ():
         if until is None or note.at <= until:
             output.note(f"{note.at:%Y-%m-%d %H:%M:%S}  after #{note.sequence}: {note.text}")
+    if until is None:
+        output.note(holdout(of_model(name), ledger.looks(model)).describe())
 
 
 @commands.command()
-def versions(name: ModelName, json: output.AsJson = False) -> None:
-    """List a model's versions, newest first: family, figures on held-out rows, and where each one stands."""
-    from dosel.registry.listing import known_versions
+def card(
+    name: ModelName,
+    version: Annotated[
+        int | None, typer.Argument(help="The version's number; by default the one in Production.")
+    ] = None,
+    format: Annotated[CardFormat, typer.Option(help="Markdown, JSON, or a CycloneDX 1.6 ML-BOM.")] = CardFormat.md,
+) -> None:
+    """Print a version's model card: intended use, figures with intervals, limits and lineage."""
+    model, registry = _registry(name)
+    from dosel.errors import ModelNotFound
+    from dosel.registry.card_formats import as_cyclonedx, as_json, as_markdown
 
-    model, ledger = _ledger(name)
-    found = known_versions(ledger, model)
-    figures = get_args(Metric)
-    output.show(
-        [vars(v) | {f"holdout_{metric}": v.holdout.get(metric) for metric in figures} for v in found],
-        ("version", "at", "family", "state", *(f"holdout_{metric}" for metric in figures), "reason", "run_id"),
-        lambda: (
-            output.plain_table(
-                (
-                    "version",
-                    "registered (UTC)",
-                    "family",
-                    *(metric.replace("_", " ") for metric in figures),
-                    "run",
-                    "state",
-                ),
-                (tuple(_version_cells(version)) for version in found),
-            ),
-        ),
-        as_json=json,
-        empty=f"no version of {model} is registered yet",
-    )
-    known = {version.version for version in found}
-    if unknown := sorted(set(range(1, max(known, default=0))) - known):
-        listed = ", ".join(map(str, unknown))
-        output.note(f"the data store does not know version {listed}: it was deleted, or registered without dosel")
+    number = version or registry.production_number(model)
+    if number is None:
+        raise ModelNotFound(f"nothing is in Production of {model}; name a version: dosel card {model} 1")
+    found = registry.card(of_model(name), registry.version(model, number))
+    if format is CardFormat.md:
+        output.write(as_markdown(found))
+        return
+    document = as_json(found) if format is CardFormat.json else as_cyclonedx(found)
+    output.write(dumps(document, indent=2) + "\n")
 
 
 @commands.command()
@@ -121,7 +125,7 @@ def approvals(
     book = Approvals(connect(settings.warehouse_url), settings.promote_key_names)
     waiting = []
     for model in [of_model(name).model_name] if name else [use_case.model_name for use_case in ALL]:
-        last = _ledger(model)[1].last(model)
+        last = common.promotion_ledger(model)[1].last(model)
         for request in book.open(model, last.sequence if last else 0):
             subject = request.subject
             waiting.append(
@@ -214,17 +218,6 @@ def gc(
     )
 
 
-def _version_cells(version: "KnownVersion") -> Iterator[str]:
-    yield str(version.version)
-    yield f"{version.at:%Y-%m-%d %H:%M:%S}" if version.at else "–"
-    yield version.family or "–"
-    for metric in get_args(Metric):
-        value = version.holdout.get(metric)
-        yield "–" if value is None else f"{value:.4f}"
-    yield output.short(version.run_id)
-    yield version.state
-
-
 def _request_cells(request: dict[str, Any]) -> tuple[str, ...]:
     until = f"{request['expires_at']:%Y-%m-%d %H:%M}"
     version, people, agreed = str(request["version"]), str(request["people"]), ", ".join(request["agreed"]) or "nobody"
@@ -234,14 +227,6 @@ def _request_cells(request: dict[str, Any]) -> tuple[str, ...]:
 def _in_cells(entry: "Promotion") -> tuple[str, ...]:
     moved = f"{entry.from_version or '–'} → {entry.to_version}"
     return str(entry.sequence), f"{entry.at:%Y-%m-%d %H:%M:%S}", moved, entry.actor, entry.reason
-
-
-def _ledger(name: str) -> "tuple[str, PromotionLedger]":
-    """The registered model's name and the ledger alone, which needs no MLflow."""
-    from dosel.db.engine import connect
-    from dosel.registry.ledger import PromotionLedger
-
-    return of_model(name).model_name, PromotionLedger(connect(common.load_settings().warehouse_url))
 
 
 def _registry(name: str) -> "tuple[str, Registry]":

@@ -119,6 +119,14 @@ def check(content: bytes, keys: Mapping[str, PublicKey], model: str, files: Mapp
     _check_statement(statement, model, files)
 
 
+def key_of(content: str | bytes) -> str:
+    """The fingerprint of the key that a signature names, valid or not; "" if the signature cannot be read."""
+    try:
+        return msgspec.json.decode(content, type=_Bundle).verification_material.public_key.hint[:16]
+    except msgspec.DecodeError:
+        return ""
+
+
 def check_folder(folder: Path, keys: Mapping[str, PublicKey], model: str, files: Mapping[str, str]) -> None:
     """As `check`, with the signature in a version's folder."""
     file = folder / bundle.SIGNATURE_FILE

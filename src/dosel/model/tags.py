@@ -19,6 +19,7 @@ SPLIT_VERSION = "dosel.split_version"
 ROWS_TRAIN = "dosel.rows_train"
 ROWS_TEST = "dosel.rows_test"
 CORES = "dosel.cores"
+SEED = "dosel.seed"
 
 TRAINING_KEY = "dosel.training_key"
 """Digest of everything that decides a training's result: equal keys, equal result."""

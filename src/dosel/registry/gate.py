@@ -4,99 +4,33 @@ Every rule is judged. A rule that cannot be judged fails: the gate fails closed.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from dosel.registry.intervals import METRICS, Classes, Counts, confusion, difference_interval, recalls
+from dosel.registry.evaluations import JudgedRows, ModelEvaluation
+from dosel.registry.intervals import METRICS, Classes, Counts, confusion, difference_interval, metric_intervals, recalls
+from dosel.registry.looks import Look, share
+from dosel.registry.report import Report, Rule
 from dosel.usecases import Gate, Target
 
 EXAMPLE_TOLERANCE = 1e-6
 """Largest accepted difference of a probability of the example: serving may compute in float32."""
 
 
+FEWEST_OF_GROUP = 30
+"""Fewest held-out rows of a group's value that the rule on gaps compares; chance decides fewer."""
+
 COMPARISONS = {"gain", "interval"}
 """Rules whose failure message is the difference of the two scores."""
-
-
-@dataclass(frozen=True)
-class ModelEvaluation:
-    """A version, evaluated on the held-out rows.
-
-    Attributes:
-        predicted: class codes, shape (rows,); None if the version could not be loaded or failed.
-        failure: the reason, if `predicted` is None.
-        split: version of the split that the model was trained with.
-        answered: probabilities by class code for the use case's example, computed as serving computes them.
-        recorded: the same, as the training recorded them.
-        latency_ms: median time of a prediction for one row.
-        backend_tags: tags that name the backend, after a parity check on all held-out rows.
-    """
-
-    version: int
-    predicted: Classes | None
-    failure: str = ""
-    split: str | None = None
-    answered: Mapping[int, float] | None = None
-    recorded: Mapping[int, float] | None = None
-    latency_ms: float | None = None
-    backend_tags: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One rule of the gate: whether it holds, and the figures in words and as numbers."""
-
-    name: str
-    holds: bool
-    words: str
-    figures: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Report:
-    """The gate's decision: `passed` if every rule holds."""
-
-    rules: tuple[Rule, ...]
-    reason: str
-    challenger: int
-    champion: int | None
-    rows: int
-    split: str
-    metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    latency_ms: Mapping[str, float] = field(default_factory=dict)
-    backend_tags: Mapping[str, str] = field(default_factory=dict)
-    recalled: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    """The challenger's held-out rows by class code: how many it answered correctly, and how many there are."""
-
-    @property
-    def passed(self) -> bool:
-        return all(rule.holds for rule in self.rules)
-
-    def document(self) -> dict[str, Any]:
-        """The report as JSON values, for `gate.json` and the ledger."""
-        return {"passed": self.passed} | asdict(self)
-
-    @classmethod
-    def read(cls, document: Mapping[str, Any]) -> "Report":
-        known = {name: value for name, value in document.items() if name in cls.__dataclass_fields__}
-        return cls(**known | {"rules": tuple(Rule(**rule) for rule in document["rules"])})
-
-    @property
-    def table(self) -> str:
-        """The verdict and the rules as a Markdown table."""
-        verdict = "Passed the gate" if self.passed else "Candidate, not promoted"
-        lines = [f"| {rule.name} | {'holds' if rule.holds else '**fails**'} | {rule.words} |" for rule in self.rules]
-        return "\n".join([f"{verdict}: {self.reason}.", "", "| rule | verdict | figures |", "|---|---|---|", *lines])
 
 
 def judge(
     gate: Gate,
     target: Target,
-    truth: Classes,
-    split: str,
+    rows: JudgedRows,
     challenger: ModelEvaluation,
     champion: ModelEvaluation | None,
     seed: int,
@@ -104,28 +38,29 @@ def judge(
     """Judge every rule.
 
     Args:
-        truth: classes of the held-out rows, shape (rows,).
-        split: version of the split that holds these rows out now.
         champion: the version in Production, or None.
     """
-    judged = _Rules(gate, target, truth, split, challenger, champion, seed)
-    rules = tuple(judged.judge())
+    judged = _Rules(gate, target, rows, challenger, champion, seed)
+    verdicts = tuple(judged.judge())
     metrics = {"challenger": judged.metrics(challenger)}
     latency = {"challenger": challenger.latency_ms}
     if champion is not None:
         metrics["production"] = judged.metrics(champion)
         latency["production"] = champion.latency_ms
     return Report(
-        rules,
-        _reason(gate, rules, metrics, len(truth)),
+        verdicts,
+        _reason(gate, verdicts, metrics, len(rows.truth)),
         challenger.version,
         champion.version if champion else None,
-        len(truth),
-        split,
+        len(rows.truth),
+        rows.split,
         {side: figures for side, figures in metrics.items() if figures},
         {side: milliseconds for side, milliseconds in latency.items() if milliseconds is not None},
         challenger.backend_tags,
+        judged.look if champion else None,
         judged.recalled(challenger),
+        judged.intervals(challenger),
+        judged.grouped(challenger),
     )
 
 
@@ -139,11 +74,19 @@ class _Rules:
 
     gate: Gate
     target: Target
-    truth: Classes
-    split: str
+    rows: JudgedRows
     challenger: ModelEvaluation
     champion: ModelEvaluation | None
     seed: int
+
+    @property
+    def truth(self) -> Classes:
+        return self.rows.truth
+
+    @property
+    def look(self) -> Look:
+        looks = self.gate.looks
+        return self.rows.look or Look(1, looks, 0.0, share(looks, 0.0))
 
     @cached_property
     def codes(self) -> Classes:
@@ -161,6 +104,8 @@ class _Rules:
             "interval": self._interval,
             "class recall": self._class_recall,
         }
+        if self.gate.max_gap is not None:
+            rules["group gap"] = self._group_gap
         for name, rule in rules.items():
             try:
                 holds, words, figures = rule()
@@ -185,6 +130,24 @@ class _Rules:
         counts = zip(self.codes, np.diagonal(matrix), matrix.sum(axis=1), strict=True)
         return {str(code): (int(correct), int(total)) for code, correct, total in counts}
 
+    def intervals(self, evaluation: ModelEvaluation) -> dict[str, tuple[float, float]]:
+        """The interval of each metric of one version; empty if it could not be scored."""
+        try:
+            return metric_intervals(self.gate, self._matrix(evaluation), self.seed)
+        except (_NotJudgeable, ValueError):
+            return {}
+
+    def grouped(self, evaluation: ModelEvaluation) -> dict[str, dict[str, tuple[int, int]]]:
+        """Correct answers and rows by declared group and value; empty if the version could not be scored."""
+        try:
+            right = self._answers(evaluation) == self.truth
+        except _NotJudgeable:
+            return {}
+        return {
+            name: {str(v): (int(right[values == v].sum()), int((values == v).sum())) for v in np.unique(values)}
+            for name, values in self.rows.groups.items()
+        }
+
     def _serving(self) -> tuple[bool, str, dict[str, Any]]:
         if self.challenger.predicted is None:
             return False, self.challenger.failure, {}
@@ -204,11 +167,14 @@ class _Rules:
         return alike and furthest <= EXAMPLE_TOLERANCE, words, {"furthest": furthest}
 
     def _same_split(self) -> tuple[bool, str, dict[str, Any]]:
-        splits = {"now": self.split, "challenger": self.challenger.split}
+        splits = {"now": self.rows.split, "challenger": self.challenger.split}
         if self.champion is not None:
             splits["production"] = self.champion.split
-        if set(splits.values()) == {self.split}:
-            return True, f"all use the split {self.split}: no model was trained on these rows", splits
+        if set(splits.values()) == {self.rows.split}:
+            return True, f"all use the split {self.rows.split}: no model was trained on these rows", splits
+        if set(splits.values()) <= {self.rows.split, *self.rows.other_splits}:
+            words = f"the splits differ; these are the {len(self.truth):,} held-out rows that no model was trained on"
+            return True, words, splits
         words = ", ".join(f"{side} {split or 'unknown'}" for side, split in splits.items())
         return False, f"the splits differ ({words}): a model may have been trained on these rows", splits
 
@@ -237,16 +203,15 @@ class _Rules:
     def _interval(self) -> tuple[bool, str, dict[str, Any]]:
         if self.champion is None:
             return self._no_champion()
-        gate = self.gate
+        gate, spent = self.gate, self.look.share
         one, other = self._answers(self.challenger), self._answers(self.champion)
-        low, high = difference_interval(
-            gate.metric, self.truth, one, other, self.codes, gate.confidence, gate.resamples, self.seed
-        )
+        low, high = difference_interval(gate, self.truth, one, other, self.codes, self.seed, spent)
+        confidence, tolerance = 1 - (1 - gate.confidence) * spent, gate.tolerance * spent
         words = (
-            f"{gate.confidence:.0%} interval of the difference: {low:+.4f} to {high:+.4f}; "
-            f"required: at least {-gate.tolerance:+.4f}"
+            f"{confidence:.4%} interval of the difference: {low:+.4f} to {high:+.4f}; "
+            f"required: at least {-tolerance:+.4f} at look {self.look.number} of {self.look.of}"
         )
-        return low >= -gate.tolerance, words, {"low": low, "high": high, "tolerance": gate.tolerance}
+        return low >= -tolerance, words, {"low": low, "high": high, "tolerance": tolerance, "confidence": confidence}
 
     def _class_recall(self) -> tuple[bool, str, dict[str, Any]]:
         if self.champion is None:
@@ -263,6 +228,18 @@ class _Rules:
         if unseen := [label for code, label in self.target.labels.items() if code not in seen]:
             words += f"; no held-out rows of {', '.join(unseen)}"
         return seen[worst] <= self.gate.max_class_drop, words, {"drops": {str(c): d for c, d in seen.items()}}
+
+    def _group_gap(self) -> tuple[bool, str, dict[str, Any]]:
+        limit, gaps = self.gate.max_gap, dict[str, float]()
+        for name, counted in self.grouped(self.challenger).items():
+            shares = [correct / rows for correct, rows in counted.values() if rows >= FEWEST_OF_GROUP]
+            if len(shares) > 1:
+                gaps[name] = max(shares) - min(shares)
+        if not gaps or limit is None:
+            raise _NotJudgeable(f"no group has two values with at least {FEWEST_OF_GROUP} held-out rows each")
+        widest = max(gaps, key=gaps.__getitem__)
+        words = f"largest gap between a group's accuracies: {gaps[widest]:.4f} ({widest}); allowed: at most {limit:.4f}"
+        return gaps[widest] <= limit, words, {"gaps": gaps}
 
     def _no_champion(self) -> tuple[bool, str, dict[str, Any]]:
         return True, "no champion: nothing was in Production", {}

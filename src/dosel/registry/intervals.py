@@ -6,12 +6,14 @@ count of each kind from a multinomial distribution: exact, and as fast for a mil
 """
 
 from collections.abc import Callable, Mapping
+from math import sqrt
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from dosel.usecases import Metric
+from dosel.usecases import Gate, Metric
 
 Classes = npt.NDArray[np.int64]
 Counts = npt.NDArray[np.int64]
@@ -61,29 +63,53 @@ METRICS: Mapping[Metric, Callable[[Counts], Any]] = {
 
 
 def difference_interval(
-    metric: Metric,
+    gate: Gate,
     truth: Classes,
     challenger: Classes,
     champion: Classes,
     codes: Classes,
-    confidence: float,
-    resamples: int,
     seed: int,
+    share: float = 1.0,
 ) -> tuple[float, float]:
-    """The interval of the metric's difference, challenger minus champion; the class arrays have shape (rows,)."""
+    """The interval of the metric's difference, challenger minus champion; the class arrays have shape (rows,).
+
+    Args:
+        gate: declares the metric, the confidence and the number of resamples.
+        share: the share of the error probability (1 - confidence) that the interval may spend. The percentile interval
+            is then widened as a normal interval would be: resamples are too few for quantiles so far out.
+    """
     size = len(codes)
     true, one, other = (_place(classes, codes) for classes in (truth, challenger, champion))
     kinds, counts = np.unique((true * size + one) * size + other, return_counts=True)
-    drawn = np.random.default_rng(seed).multinomial(len(truth), counts / counts.sum(), size=resamples)
-    figure = METRICS[metric]
+    drawn = np.random.default_rng(seed).multinomial(len(truth), counts / counts.sum(), size=gate.resamples)
+    figure = METRICS[gate.metric]
     scores = []
     for cells in ((kinds // size**2) * size + (kinds // size) % size, (kinds // size**2) * size + kinds % size):
-        matrices = np.zeros((resamples, size * size), dtype=np.int64)
+        matrices = np.zeros((gate.resamples, size * size), dtype=np.int64)
         np.add.at(matrices.T, cells, drawn.T)
-        scores.append(figure(matrices.reshape(resamples, size, size)))
-    tail = (1 - confidence) / 2
+        scores.append(figure(matrices.reshape(gate.resamples, size, size)))
+    tail = (1 - gate.confidence) / 2
     low, high = np.quantile(scores[0] - scores[1], [tail, 1 - tail])
-    return float(low), float(high)
+    middle = float(figure(confusion(truth, challenger, codes)) - figure(confusion(truth, champion, codes)))
+    wider = NormalDist().inv_cdf(tail * share) / NormalDist().inv_cdf(tail)
+    return middle + (float(low) - middle) * wider, middle + (float(high) - middle) * wider
+
+
+def metric_intervals(gate: Gate, matrix: Counts, seed: int) -> dict[str, tuple[float, float]]:
+    """The percentile interval of each metric of one model, by its confusion matrix of shape (codes, codes)."""
+    rows = int(matrix.sum())
+    drawn = np.random.default_rng(seed).multinomial(rows, matrix.ravel() / rows, size=gate.resamples)
+    tail, matrices = (1 - gate.confidence) / 2, drawn.reshape(-1, *matrix.shape)
+    bounds = {name: np.quantile(figure(matrices), [tail, 1 - tail]) for name, figure in METRICS.items()}
+    return {name: (float(low), float(high)) for name, (low, high) in bounds.items()}
+
+
+def share_interval(correct: int, rows: int, confidence: float) -> tuple[float, float]:
+    """The interval of a share of rows (Wilson, Probable inference, JASA 22, 1927); `rows` is not 0."""
+    z, share = NormalDist().inv_cdf((1 + confidence) / 2), correct / rows
+    middle, spread = share + z**2 / (2 * rows), z * sqrt(share * (1 - share) / rows + z**2 / (4 * rows**2))
+    low, high = ((middle + sign * spread) / (1 + z**2 / rows) for sign in (-1, 1))
+    return max(low, 0.0), min(high, 1.0)
 
 
 def _place(classes: Classes, codes: Classes) -> npt.NDArray[np.intp]:

@@ -19,6 +19,7 @@ from dosel.model import signature
 from dosel.model.facts import Facts
 from dosel.registry import manifests, notes, orphans, shadows, verdicts
 from dosel.registry.announcements import announce_promotion, announce_shadow, announce_shadow_end
+from dosel.registry.looks import PastLook, distinct
 from dosel.registry.manifests import TRAINED, Manifest
 from dosel.registry.notes import Note
 from dosel.registry.shadows import Shadow, ShadowEnd
@@ -216,6 +217,11 @@ class PromotionLedger:
                 if entry.evidence.kind == "gate"
             }
             return entered | verdicts.last(connection, model)
+
+    def looks(self, model: str) -> list[PastLook]:
+        """The gate's comparisons of a model's versions, oldest first."""
+        with self._reading() as connection:
+            return distinct(verdicts.reports(connection, model))
 
     def orphans_since(self, folders: Collection[str]) -> dict[str, datetime]:
         """When each of these folders was first listed as an orphan; all other folders are forgotten."""

@@ -15,8 +15,11 @@ from dosel.errors import ModelNotFound, PromotionConflict, PromotionRefused, Unt
 from dosel.model import bundle, tags
 from dosel.registry.approvals import Approvals, Request, Subject
 from dosel.registry.attested import read_version, with_facts
+from dosel.registry.card import Card, card_of
+from dosel.registry.card_formats import as_markdown
 from dosel.registry.heads import publish_or_log
 from dosel.registry.ledger import Evidence, Kind, Promotion, PromotionLedger, is_same
+from dosel.registry.looks import Holdout, holdout
 from dosel.registry.manifests import Manifest
 from dosel.registry.projection import PRODUCTION, Projection, entered, evidence_of, newest_of, sync_aliases
 from dosel.registry.shadows import Role, Shadow, ShadowEnd
@@ -356,6 +359,18 @@ class Registry:
         """The ledger's last entry: which version is in Production, since when and why; or None."""
         return self._ledger.last(name)
 
+    def holdout(self, use_case: UseCase) -> Holdout:
+        """The holdout that trainings and the gate use now, with the looks at it."""
+        return holdout(use_case, self._ledger.looks(use_case.model_name))
+
+    def card(self, use_case: UseCase, version: ModelVersion) -> Card:
+        """The model card of a version, from what the ledger has."""
+        return card_of(use_case, version, self.manifest(version), self.verdict(version))
+
+    def write_card(self, use_case: UseCase, version: ModelVersion) -> None:
+        """Write the model card of a version to its run, for readers of MLflow."""
+        self._store.write_card(version, as_markdown(self.card(use_case, version)))
+
     def open_notes(self, name: str) -> list[str]:
         """Problems with Production that were noted since its last change."""
         last = self._ledger.last(name)
@@ -365,9 +380,19 @@ class Registry:
         """The gate's last verdict on a version, by the ledger; None if it was not judged."""
         return self._ledger.verdicts(version.name).get((version.version, version.run_id))
 
-    def add_verdict(self, version: ModelVersion, verdict: Verdict) -> None:
-        """Record the gate's verdict on a version in the ledger."""
-        self._ledger.add_verdict(version.name, version.version, version.run_id, verdict)
+    def add_verdict(self, version: ModelVersion, verdict: Verdict, after: int | None = None) -> None:
+        """Record the gate's verdict on a version in the ledger.
+
+        Args:
+            after: the number of looks at the model's held-out rows on which the verdict rests; by default any.
+
+        Raises:
+            PromotionConflict: the gate has looked at the held-out rows since.
+        """
+        with self._ledger.lock(version.name):
+            if after is not None and len(self._ledger.looks(version.name)) != after:
+                raise PromotionConflict(f"{version.name}: another version was judged meanwhile; judge again")
+            self._ledger.add_verdict(version.name, version.version, version.run_id, verdict)
 
     def tag_run(self, version: ModelVersion, tags: Mapping[str, str]) -> None:
         """Set tags of a version's run; `ModelVersion.tags` has them from then on."""

@@ -13,7 +13,7 @@ from dosel.model import bundle, tags
 from dosel.model.parity import ParityResult
 from dosel.model.predictor import Predictor
 from dosel.registry.attested import read_json
-from dosel.registry.gate import ModelEvaluation
+from dosel.registry.evaluations import ModelEvaluation
 from dosel.registry.registry import Registry
 from dosel.registry.store import ModelVersion
 from dosel.usecases import UseCase

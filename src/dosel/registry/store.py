@@ -28,6 +28,9 @@ ARCHIVED = "Archived"
 REPORT = "gate.json"
 """Artifact of a run: the gate's report on its version."""
 
+CARD = "model_card.md"
+"""Artifact of a run: the model card of its version."""
+
 
 @dataclass(frozen=True)
 class ModelVersion:
@@ -197,6 +200,11 @@ class Store:
         with self.translated_errors():
             if self._run(version.run_id):
                 self.client.log_dict(version.run_id, dict(report), REPORT)
+
+    def write_card(self, version: ModelVersion, text: str) -> None:
+        with self.translated_errors():
+            if self._run(version.run_id):
+                self.client.log_text(version.run_id, text, CARD)
 
     def referenced(self) -> tuple[set[str], set[str]]:
         """The runs and the logged models that any registered version references."""

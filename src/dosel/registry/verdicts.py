@@ -60,6 +60,13 @@ def last(connection: Connection, model: str, version: int | None = None) -> dict
     }
 
 
+def reports(connection: Connection, model: str) -> list[tuple[int, str, Mapping[str, Any]]]:
+    """Version, run and report of each of the gate's verdicts on a model's versions, oldest first."""
+    mine = (VERDICTS.c.model == model) & VERDICTS.c.report.is_not(None)
+    rows = connection.execute(select(VERDICTS).where(mine).order_by(VERDICTS.c.id))
+    return [(row.version, row.run_id, json.loads(row.report)) for row in rows]
+
+
 def is_refused_run(connection: Connection, model: str, run_id: str) -> bool:
     """Whether registration refused a run's files."""
     mine = (VERDICTS.c.model == model) & (VERDICTS.c.run_id == run_id) & VERDICTS.c.report.is_(None)

@@ -17,9 +17,6 @@ from dosel.usecases import Number, UseCase
 
 Hashes = npt.NDArray[np.uint64]
 
-HASH_VERSION = "h1"
-"""Changes if, and only if, the hash of any row changes."""
-
 
 def hashes(data: pd.DataFrame, columns: Iterable[str], salt: str) -> Hashes:
     """A 64-bit hash of each row over the given columns, in that order; 2544 and 2544.0 are the same value.
@@ -59,13 +56,6 @@ def feature_keys(use_case: UseCase, columns: Columns) -> npt.NDArray[np.int64]:
 def digest(keys: npt.NDArray[np.int64]) -> str:
     """SHA-256 of a set of row keys, in any order; 64 hexadecimal digits."""
     return hashlib.sha256(np.sort(keys).astype("<i8", copy=False).data).hexdigest()
-
-
-def split_version(use_case: UseCase) -> str:
-    """The version of the split: equal versions put every row on the same side."""
-    split = use_case.split
-    features = hashlib.sha256("|".join(use_case.feature_names).encode()).hexdigest()[:8]
-    return f"{HASH_VERSION}-{split.salt}-{split.test_share:g}-{features}"
 
 
 def is_test(use_case: UseCase, data: pd.DataFrame) -> npt.NDArray[np.bool_]:

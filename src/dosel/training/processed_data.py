@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 import dosel
 from dosel.model import tags
 from dosel.model.fingerprint import code_version
-from dosel.rows import frames, hashing
+from dosel.rows import frames, hashing, splits
 from dosel.sources.lake import PROCESSED, Lake
 from dosel.training import tracking
 from dosel.training.preprocessing import ONE_HOT, pipeline
@@ -73,7 +73,7 @@ def process(
                 tags.CODE_VERSION: code_version(),
                 tags.DATA_DIGEST: data.digest,
                 tags.BATCH_IDS: list(data.batch_ids),
-                tags.SPLIT_VERSION: hashing.split_version(use_case),
+                tags.SPLIT_VERSION: splits.split_version(use_case),
             },
         )
         mlflow.log_params({**source, **_params(use_case)})
@@ -103,7 +103,7 @@ def _key(use_case: UseCase, data: TrainingData, counts: Mapping[str, int]) -> st
         use_case.name,
         data.digest,
         sorted(counts.items()),
-        hashing.split_version(use_case),
+        splits.split_version(use_case),
         use_case.preprocessing,
         [(number.name, number.scaling) for number in use_case.numbers],
     )
@@ -127,7 +127,7 @@ def _params(use_case: UseCase) -> dict[str, Any]:
         "encoder": ONE_HOT,
         "missing_tokens": json.dumps(use_case.missing),
         "test_share": use_case.split.test_share,
-        "split": hashing.split_version(use_case),
+        "split": splits.split_version(use_case),
         "classes": json.dumps(dict(use_case.target.labels)),
     }
     for scaling in ("standard", "minmax"):

@@ -21,7 +21,7 @@ import dosel
 from dosel.model import tags
 from dosel.model.facts import Facts, TrainingLedger
 from dosel.model.fingerprint import code_version, declaration, digest
-from dosel.rows import frames, hashing
+from dosel.rows import frames, hashing, splits
 from dosel.training import search_log, tracking
 from dosel.training.candidates import CandidateCallback, ScoredCandidate, plain
 from dosel.training.comparison import COUNTS, compare
@@ -71,7 +71,7 @@ def family_key(use_case: UseCase, family: Family, data_digest: str, seed: int) -
         dosel.__version__,
         use_case.name,
         data_digest,
-        hashing.split_version(use_case),
+        splits.split_version(use_case),
         use_case.folds,
         use_case.gate.metric,
         use_case.preprocessing,
@@ -129,10 +129,11 @@ def train(
         tags.CODE_VERSION: code_version(),
         tags.DATA_DIGEST: data.digest,
         tags.BATCH_IDS: list(data.batch_ids),
-        tags.SPLIT_VERSION: hashing.split_version(use_case),
+        tags.SPLIT_VERSION: splits.split_version(use_case),
         tags.ROWS_TRAIN: rows.rows_train,
         tags.ROWS_TEST: rows.rows_test,
         tags.CORES: engine.cores(),
+        tags.SEED: seed,
     }
 
     with mlflow.start_run(run_name=f"{use_case.name} compared") as parent:

@@ -36,6 +36,7 @@ def problems(use_case: UseCase) -> list[str]:
         *_missing_marks(use_case),
         *_families(use_case),
         *_figures(use_case),
+        *_groups(use_case),
         *_monitor(use_case.monitor),
         *_shadow(use_case),
         *_approval(use_case.approval),
@@ -254,9 +255,28 @@ def _figures(use_case: UseCase) -> Iterator[str]:
     for field, share in {"split.test_share": use_case.split.test_share, "gate.confidence": gate.confidence}.items():
         if not (_is_finite(share) and 0 < share < 1):
             yield f"{field}: {share!r} is too small or too large; write a number between 0 and 1"
-    for field, count, least in (("folds", use_case.folds, 2), ("gate.resamples", gate.resamples, 1)):
+    counts = {"folds": (use_case.folds, 2), "gate.resamples": (gate.resamples, 1), "gate.looks": (gate.looks, 1)}
+    for field, (count, least) in counts.items():
         if count < least:
             yield f"{field}: {count!r} is too few; write at least {least}"
+
+
+def _groups(use_case: UseCase) -> Iterator[str]:
+    known = [category.name for category in use_case.categories]
+    if not isinstance(use_case.groups, tuple):
+        yield f"groups: {use_case.groups!r} is no tuple; write ({use_case.groups!r},)"
+        return
+    for name in dict.fromkeys(use_case.groups):
+        if name not in known:
+            yield f"groups: {name!r} is no Category; write some of {', '.join(known) or 'none, since there are none'}"
+        elif use_case.groups.count(name) > 1:
+            yield f"groups: {name!r} is there twice; write it once"
+    if (gap := use_case.gate.max_gap) is None:
+        return
+    if not (_is_finite(gap) and 0 <= gap <= 1):
+        yield f"gate.max_gap: {gap!r} is no share; write a number from 0 to 1, or None"
+    if not use_case.groups:
+        yield "gate.max_gap: no groups are declared; write groups=(…), or leave max_gap out"
 
 
 def _monitor(monitor: Monitor) -> Iterator[str]:

@@ -166,13 +166,19 @@ class Gate:
     min_gain: float = 0.001
     """The metric must be higher by at least this."""
     tolerance: float = 0.01
-    """The confidence interval of the difference must exclude a loss of more than this."""
+    """The confidence intervals of the differences must exclude a loss of more than this, over all looks at one holdout
+    together: each look gets a share of it."""
     max_class_drop: float = 0.10
     """No class's recall may fall by more than this."""
     floor: float = 0.0
     """The metric must be at least this."""
+    max_gap: float | None = None
+    """The accuracies of a declared group's values must not lie further apart than this; None means any gap."""
     confidence: float = 0.95
+    """Of the intervals, over all looks at one holdout together."""
     resamples: int = 1000
+    looks: int = 100
+    """The number of comparisons with the champion that one holdout serves; after that, a new salt chooses another."""
     shadow: Shadow | None = None
     """Without it, a challenger that passes enters Production at once."""
 
@@ -232,6 +238,8 @@ class UseCase:
     """Whether `POST /predict`, which older clients use, means this use case."""
     max_refused_share: float = 0.05
     """A batch with a larger share of invalid rows is refused as a whole."""
+    groups: tuple[str, ...] = ()
+    """Categories whose values get figures of their own in the gate's report, such as a gender."""
     expose_training_rows: bool = False
     """Whether explanations may contain the values of training rows."""
 

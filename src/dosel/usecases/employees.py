@@ -127,5 +127,6 @@ EMPLOYEES = UseCase(
         ),
     ),
     split=Split(salt="employees-1"),
+    groups=("gender",),
     gate=Gate("f1_macro", min_gain=0.001, tolerance=0.01, max_class_drop=0.05, floor=0.70),
 )
