@@ -319,6 +319,7 @@ def test_the_looks_at_the_holdout_that_are_left_are_shown(api: TestClient, here:
         "split": splits.split_version(COVERTYPE),
         "rows": 100,
     }
+    assert answering(api) == 1
     here.registry.add_verdict(here.registry.version(NAME, 2), Verdict(False, "not better", report))
     expected = {"epoch": 0, "looks": 1, "left": 99}
     assert api.get(HISTORY).json()["holdout"] == expected
