@@ -51,8 +51,10 @@ def _lines(draft: Draft, name: str) -> Iterator[str]:
     yield from _target(draft)
     yield f"    experiment={_text(f'{name}_training_experiment')},"
     yield f"    model_name={_text(f'{name}_{target.name.lower()}')},"
-    encoding = "" if profile.encoding == encodings.UTF_8 else f", encoding={_text(profile.encoding)}"
-    yield f"    rows=FileRows({_text(str(profile.path.resolve()))}{encoding}),"
+    arguments = [_text(str(profile.path.resolve()))]
+    if profile.encoding != encodings.UTF_8:
+        arguments.append(f"encoding={_text(profile.encoding)}")
+    yield from _call(4, "rows=FileRows", arguments, "")
     if draft.missing:
         yield f"    missing={_tuple(draft.missing)},  {GUESSED}: the marks in the file"
     if (share := _refused_share(draft)) > 0.05:
@@ -135,7 +137,9 @@ def _call(indent: int, name: str, arguments: Sequence[str], comment: str) -> Ite
         return
     yield f"{' ' * indent}{name}("
     for argument in arguments:
-        yield f"{' ' * (indent + 4)}{argument},"
+        line = f"{' ' * (indent + 4)}{argument},"
+        # A path may be longer than any line.
+        yield line if len(line) <= WIDTH else f"{line}  # noqa: E501"
     yield f"{' ' * indent}),{comment}"
 
 
