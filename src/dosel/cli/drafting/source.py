@@ -137,9 +137,7 @@ def _call(indent: int, name: str, arguments: Sequence[str], comment: str) -> Ite
         return
     yield f"{' ' * indent}{name}("
     for argument in arguments:
-        line = f"{' ' * (indent + 4)}{argument},"
-        # A path may be longer than any line.
-        yield line if len(line) <= WIDTH else f"{line}  # noqa: E501"
+        yield f"{' ' * (indent + 4)}{argument},"
     yield f"{' ' * indent}),{comment}"
 
 
