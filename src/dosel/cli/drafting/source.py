@@ -137,7 +137,9 @@ def _call(indent: int, name: str, arguments: Sequence[str], comment: str) -> Ite
         return
     yield f"{' ' * indent}{name}("
     for argument in arguments:
-        yield f"{' ' * (indent + 4)}{argument},"
+        line = f"{' ' * (indent + 4)}{argument},"
+        # The path of a file may be longer than any line; ruff forgives that if it has no blank.
+        yield f"{line}  # noqa: E501" if len(line) > WIDTH and " " in argument else line
     yield f"{' ' * indent}),{comment}"
 
 
