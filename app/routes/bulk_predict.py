@@ -121,7 +121,9 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, uploads: Places
                     file = Path(spool.name)
                     try:
                         if kind == JSON:
-                            write_json(json_reader.rows(file.read_bytes()), served, out, sample)
+                            with file.open("rb") as body:
+                                rows = json_reader.rows(body)
+                            write_json(rows, served, out, sample)
                         else:
                             write_csv(csv_reader.blocks(file), served, out, sample)
                     except DoselError as error:
