@@ -1,5 +1,6 @@
 """Bulk requests: rows as JSON or CSV, answered in the same format and order."""
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from app.schemas.rows import row_model
 from app.serving.batch_answers import BatchSample, write_csv, write_json
 from app.serving.loaded_model import STALE, LoadedModel
 from app.serving.memory import release_memory
+from app.serving.pace import Pace
 from app.serving.places import Places
 from app.serving.prediction_log import LogEntry, ids_of
 from app.serving.work_queue import WorkQueue
@@ -30,14 +32,17 @@ from dosel.rows.validation import MESSAGES, InvalidRows, cut
 from dosel.settings import Settings
 from dosel.usecases import UseCase
 
-AT_ONCE = 2
-"""Bulk requests that are processed at once."""
+AT_ONCE = max(1, min(2, (os.cpu_count() or 1) // 2))
+"""Bulk requests that are processed at once: on two cores, one is left for single rows."""
 
 WAITING = 16
 """Bulk requests that may wait for processing; further requests get a 503."""
 
 UPLOADS = 32
 """Bulk requests whose body is on disk or being received; further requests get a 503."""
+
+BYTES_PER_SECOND = 64e6
+"""Most bytes of bulk requests that are received in a second: a few times as many as are processed."""
 
 IN_MEMORY_BYTES = 4_000_000
 """A larger answer is on disk until it is sent."""
@@ -65,8 +70,9 @@ def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
         responses=documented(400, 401, 404, 408, 413, 415, 429, 503) | {422: {"model": BatchProblem}},
     )
     queue, uploads = WorkQueue("bulk requests", AT_ONCE, WAITING), Places("the upload queue", UPLOADS)
+    pace = Pace(BYTES_PER_SECOND)
     for use_case in use_cases:
-        _add(made, use_case, queue, uploads, settings.logged_batch_rows)
+        _add(made, use_case, queue, uploads, pace, settings.logged_batch_rows)
 
     @made.post("/predict/{use_case}/batch", include_in_schema=False)
     async def unknown(use_case: str, follower: FollowerDep) -> None:
@@ -79,7 +85,7 @@ def _path(use_case: UseCase) -> str:
     return f"/predict/{use_case.name}/batch"
 
 
-def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, uploads: Places, logged_rows: int) -> None:
+def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, uploads: Places, pace: Pace, logged_rows: int) -> None:
     Row = row_model(use_case)
     json_reader, csv_reader = JsonReader(use_case), CsvReader(use_case)
     header = ",".join(use_case.feature_names)
@@ -115,7 +121,7 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, uploads: Places
         uploads.take(client)
         try:
             with NamedTemporaryFile(prefix="dosel-batch-") as spool:
-                await _receive(request, spool)
+                await _receive(request, spool, pace)
 
                 def work() -> None:
                     file = Path(spool.name)
@@ -159,10 +165,11 @@ def _log(
             state.shadowing.offer(slot, entry)
 
 
-async def _receive(request: Request, spool: IO[bytes]) -> None:
+async def _receive(request: Request, spool: IO[bytes], pace: Pace) -> None:
     """Write the body to a file."""
     async for chunk in request.stream():
         spool.write(chunk)
+        await pace.take(len(chunk))
     spool.flush()
 
 
