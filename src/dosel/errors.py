@@ -117,6 +117,10 @@ class ApprovalsMissing(PromotionRefused):
         self.number = number
 
 
+class ReproductionError(DoselError):
+    """A version cannot be trained again."""
+
+
 class ServiceError(DoselError):
     """The prediction API did not answer as documented."""
 

@@ -293,6 +293,7 @@ class Pipeline:
             table=clean.drop(columns=["batch_id", "row_key"]),
             keys=clean["row_key"].to_numpy(dtype=np.int64),
             batch_ids=tuple(int(i) for i in clean["batch_id"].unique()),
+            lake=open_lake(self._settings),
         )
 
 

@@ -3,6 +3,7 @@
     model.skops                     the fitted pipeline
     extra_files/reference.parquet   the training rows, for explanations (`dosel.model.reference`)
     extra_files/held_out.parquet    its probabilities on held-out rows (`dosel.model.held_out`)
+    extra_files/source.zip          the source that trained it, and the lock of its libraries (`dosel.model.source`)
     serving/classifier.onnx         the classifier as ONNX, if it passed the parity check
     serving/form.json               which backend answers and why
     MLmodel, conda.yaml, …          what MLflow adds

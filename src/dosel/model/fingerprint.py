@@ -24,9 +24,14 @@ from dosel.usecases import Category, Feature, UseCase
 def code_version() -> str:
     """dosel's version and a digest of its source, declarations included."""
     root, state = Path(dosel.__file__).parent, hashlib.sha256()
-    for file in sorted(root.rglob("*.py")):
+    for file in source_files():
         state.update(f"{file.relative_to(root).as_posix()}\n".encode() + file.read_bytes())
     return f"{dosel.__version__}+{state.hexdigest()[:12]}"
+
+
+def source_files() -> list[Path]:
+    """The files of dosel's source, sorted."""
+    return sorted(Path(dosel.__file__).parent.rglob("*.py"))
 
 
 def declaration(use_case: UseCase) -> dict[str, dict[str, Any]]:

@@ -257,6 +257,8 @@ def _lineage(version: "ModelVersion", manifest: "Manifest | None") -> dict[str, 
             "rows (SHA-256)": tags.DATA_DIGEST,
             "seed": tags.SEED,
             "code": tags.CODE_VERSION,
+            "commit": tags.COMMIT,
+            "lock (SHA-256)": tags.LOCK,
             "model (SHA-256)": tags.MODEL_DIGEST,
         }
         known |= {name: version.tags.get(tag) for name, tag in names.items()}

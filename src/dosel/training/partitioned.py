@@ -248,6 +248,10 @@ class PartitionedRows:
     def on_held_out_rows(self, model: Any) -> Evaluation:
         return evaluate_counts(self.work.use_case.target, self.trainer.confusion(self.work, model, TEST))
 
+    @property
+    def kept(self) -> Sequence[str]:
+        return self.work.partitions.keys
+
     def write(self, model: Any, folder: Path) -> list[Path]:
         training = sample(self._read(), False, self.rows_train, reference.MOST_ROWS)
         test = sample(self._read(), True, self.rows_test, held_out.MOST_ROWS)

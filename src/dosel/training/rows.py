@@ -1,6 +1,8 @@
 """The rows of a training: in memory, or in partitions (`dosel.training.partitioned`)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +14,8 @@ from mlflow.data.pandas_dataset import PandasDataset
 from dosel.errors import TrainingError
 from dosel.model import held_out, reference
 from dosel.rows import frames, hashing
-from dosel.training import search_log, tracking
+from dosel.sources.lake import Lake
+from dosel.training import search_log, stored_rows, tracking
 from dosel.training.evaluation import Evaluation, confusion_counts, evaluate
 from dosel.training.fan_out import Engine
 from dosel.training.search import AnySearch, search_of
@@ -45,6 +48,10 @@ class Rows(Protocol):
     def on_held_out_rows(self, model: Any) -> Evaluation:
         """The evaluation of a model on the held-out rows."""
 
+    @property
+    def kept(self) -> Sequence[str]:
+        """The keys of the training rows in the lake's bucket `training-rows`; none if `write` writes all of them."""
+
     def write(self, model: Any, folder: Path) -> list[Path]:
         """Write training rows for explanations, and answers on held-out rows, to files in `folder`."""
 
@@ -76,6 +83,7 @@ class RowsInMemory:
     classes: Any
     test_features: pd.DataFrame
     test_classes: Any
+    lake: Lake | None = None
 
     @property
     def rows_train(self) -> int:
@@ -86,7 +94,7 @@ class RowsInMemory:
         return len(self.test_classes)
 
     @classmethod
-    def of(cls, use_case: UseCase, table: pd.DataFrame, data_digest: str) -> "RowsInMemory":
+    def of(cls, use_case: UseCase, table: pd.DataFrame, data_digest: str, lake: Lake | None = None) -> "RowsInMemory":
         """Split clean rows.
 
         Raises:
@@ -95,7 +103,8 @@ class RowsInMemory:
         is_test = hashing.is_test(use_case, table)
         features = frames.canonical(use_case, table)
         classes = table[use_case.target.name].to_numpy(dtype=np.int64)
-        made = cls(use_case, data_digest, features[~is_test], classes[~is_test], features[is_test], classes[is_test])
+        parts = features[~is_test], classes[~is_test], features[is_test], classes[is_test]
+        made = cls(use_case, data_digest, *parts, lake)
         made._check()
         return made
 
@@ -114,6 +123,12 @@ class RowsInMemory:
 
     def on_held_out_rows(self, model: Any) -> Evaluation:
         return evaluate(self.use_case.target, self.test_classes, model.predict(self.test_features))
+
+    @cached_property
+    def kept(self) -> Sequence[str]:
+        if self.rows_train <= reference.MOST_ROWS or self.lake is None:
+            return ()
+        return (stored_rows.store(self.lake, self.use_case.name, self.features, self.classes).key,)
 
     def write(self, model: Any, folder: Path) -> list[Path]:
         return [

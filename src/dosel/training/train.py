@@ -18,10 +18,11 @@ from mlflow.entities import Metric, Run
 from mlflow.utils.time import get_current_time_millis
 
 import dosel
-from dosel.model import tags
+from dosel.model import source, tags
 from dosel.model.facts import Facts, TrainingLedger
 from dosel.model.fingerprint import code_version, declaration, digest
 from dosel.rows import frames, hashing, splits
+from dosel.sources.lake import Lake
 from dosel.training import search_log, tracking
 from dosel.training.candidates import CandidateCallback, ScoredCandidate, plain
 from dosel.training.comparison import COUNTS, compare
@@ -41,11 +42,13 @@ class TrainingData:
     Attributes:
         table: the features in canonical types, and the target.
         keys: each row's key, shape (rows,).
+        lake: where training rows are kept that are too many for a version's own file; None keeps none.
     """
 
     table: pd.DataFrame
     keys: Any
     batch_ids: tuple[int, ...]
+    lake: Lake | None = None
 
     @property
     def digest(self) -> str:
@@ -57,7 +60,7 @@ class TrainingData:
         Raises:
             TrainingError: they cannot give a meaningful model.
         """
-        return RowsInMemory.of(use_case, self.table, self.digest)
+        return RowsInMemory.of(use_case, self.table, self.digest, self.lake)
 
 
 def training_key(use_case: UseCase, data_digest: str, seed: int) -> str:
@@ -127,6 +130,7 @@ def train(
         tags.TRAINING_KEY: key,
         tags.USE_CASE: use_case.name,
         tags.CODE_VERSION: code_version(),
+        **source.origin(),
         tags.DATA_DIGEST: data.digest,
         tags.BATCH_IDS: list(data.batch_ids),
         tags.SPLIT_VERSION: splits.split_version(use_case),
@@ -224,11 +228,13 @@ def _search_family(
         facts = Facts(
             {metric.key: metric.value for metric in metrics},
             {**params, **found.params},
-            tracking.as_texts({**origin, **own}),
+            # The keys are not among the run's own tags, whose length MLflow limits.
+            tracking.as_texts({**origin, **own, **({tags.ROWS: list(rows.kept)} if rows.kept else {})}),
             declaration(use_case),
         )
         with TemporaryDirectory(prefix="dosel-reference-") as folder:
-            tracking.log_model(use_case, run, model, facts, ledger, rows.write(model, Path(folder)), metrics)
+            files = rows.write(model, Path(folder)) + source.write(Path(folder))
+            tracking.log_model(use_case, run, model, facts, ledger, files, metrics)
     accuracy = evaluation.metrics["accuracy"]
     log.info("best %s: %s, test accuracy %.4f", family, plain(search.best_params_), accuracy)
 
