@@ -4,6 +4,7 @@ Screenshots are kept in `test-output/`; look at them after a change to the page.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,13 +16,15 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from dosel.embedded.preflight import free_ports
 from dosel.pipeline import Pipeline
 from dosel.settings import Settings
 from dosel.usecases import Number
 from dosel.usecases.covertype import COVERTYPE
+from dosel.usecases.penguins import PENGUINS
+from scripts import screenshots
 from tests.e2e.conftest import ROOT, Installation
 from tests.e2e.relay import relay
 from tests.integration.worlds import Deliveries, batch
@@ -29,16 +32,6 @@ from tests.integration.worlds import Deliveries, batch
 pytestmark = pytest.mark.e2e
 
 OUTPUT = ROOT / "test-output"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 START_SECONDS = 60
 LOOK_MS = 30_000
 """The time in which an element must appear, on a machine that runs the whole platform, too."""
@@ -48,15 +41,10 @@ expect.set_options(timeout=LOOK_MS)
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        message = "no Chromium on PATH (Debian: apt-get install chromium)"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    if screenshots.CHROMIUM is None and not os.environ.get("CI"):
+        pytest.skip("no Chromium on PATH (Debian: apt-get install chromium)")
+    with screenshots.browser() as launched:
         yield launched
-        launched.close()
 
 
 @contextmanager
@@ -115,9 +103,9 @@ def streamlit(api_url: str, user_home: Path) -> Iterator[str]:
 
 
 @contextmanager
-def opened(browser: Browser, url: str, width: int = 1280, height: int = 1500) -> Iterator[Page]:
+def opened(browser: Browser, url: str, width: int = 1280, height: int = 1500, **look: Any) -> Iterator[Page]:
     """Open a page in a new session of the browser."""
-    page = browser.new_page(viewport={"width": width, "height": height})
+    page = browser.new_page(viewport={"width": width, "height": height}, **look)
     try:
         page.goto(url)
         yield page
@@ -143,15 +131,31 @@ def fill_in_and_send(page: Page) -> None:
     last = COVERTYPE.categories[-1]
     title = next(choice.title for choice in last.choices if choice.value == last.example)
     expect(page.get_by_role("combobox", name=last.title)).to_have_value(title)
-    page.get_by_role("button", name="Predict").click()
+    screenshots.settle(page)
+    predict(page)
 
 
-@pytest.mark.parametrize("width", [400, 1600])
+def predict(page: Page) -> None:
+    page.get_by_role("button", name="Predict", exact=True).click()
+
+
+def view(page: Page, name: str) -> None:
+    """Open another view by the navigation."""
+    page.get_by_role("navigation").get_by_role("link", name=name, exact=True).click()
+    expect(page).to_have_title(re.compile(name))
+    screenshots.settle(page)
+
+
+def answered(page: Page) -> Locator:
+    return page.get_by_text(f"by {COVERTYPE.model_name} version 1").first
+
+
+@pytest.mark.parametrize("width", [390, 1600])
 def test_a_row_sent_with_the_form_gets_a_prediction_and_an_explanation(
     browser: Browser, running: tuple[Installation, str], width: int
 ) -> None:
     platform, _ = running
-    height = 4400 if width == 400 else 2400
+    height = 4400 if width == 390 else 2400
     with opened(browser, platform.url("STREAMLIT_PORT"), width, height) as page:
         expect(page.get_by_role("heading", name=COVERTYPE.title)).to_be_visible()
         expect(page.get_by_text("In Production", exact=True)).to_be_visible()
@@ -190,10 +194,154 @@ def test_the_form_has_every_field_with_its_help_and_no_presets(
 def test_each_empty_field_is_marked(browser: Browser, running: tuple[Installation, str]) -> None:
     platform, _ = running
     with opened(browser, platform.url("STREAMLIT_PORT")) as page:
-        page.get_by_role("button", name="Predict").click()
+        predict(page)
         expect(page.get_by_text("No prediction")).to_be_visible()
         expect(page.get_by_text(", got nothing")).to_have_count(len(COVERTYPE.features))
         keep(page, "page-still-empty")
+
+
+def test_views_use_cases_and_reloads_keep_the_form_and_the_answer(
+    browser: Browser, running: tuple[Installation, str]
+) -> None:
+    platform, _ = running
+    number = COVERTYPE.numbers[0]
+    with opened(browser, platform.url("STREAMLIT_PORT")) as page:
+
+        def everything_is_there() -> None:
+            expect(page.get_by_role("heading", name=COVERTYPE.title)).to_be_visible()
+            expect(field_of(page, number)).to_have_value(f"{number.example:g}")
+            expect(answered(page)).to_be_visible()
+            expect(page.get_by_text("which gave the answer")).to_be_visible()
+
+        fill_in_and_send(page)
+        everything_is_there()
+        view(page, "History")
+        page.get_by_text("promoted by the gate").first.click()
+        view(page, "Predict")
+        everything_is_there()
+        # A second click on what is selected already.
+        page.get_by_role("radio", name=COVERTYPE.name).click()
+        view(page, "Predict")
+        everything_is_there()
+        page.get_by_role("radio", name=PENGUINS.name).click()
+        expect(page.get_by_role("heading", name=PENGUINS.title)).to_be_visible()
+        view(page, "Models")
+        assert page.url.endswith(f"/models?use_case={PENGUINS.name}")
+        page.reload()
+        expect(page.get_by_role("heading", name=PENGUINS.title)).to_be_visible()
+        expect(page.get_by_role("heading", name="Versions")).to_be_visible()
+
+
+def test_going_back_and_reloading_keep_the_form_and_the_answer(
+    browser: Browser, running: tuple[Installation, str]
+) -> None:
+    platform, _ = running
+    number = COVERTYPE.numbers[0]
+    with opened(browser, platform.url("STREAMLIT_PORT")) as page:
+        fill_in_and_send(page)
+        expect(answered(page)).to_be_visible()
+        view(page, "Health")
+        page.go_back()
+        expect(answered(page)).to_be_visible()
+        expect(field_of(page, number)).to_have_value(f"{number.example:g}")
+        page.reload()
+        expect(answered(page)).to_be_visible()
+        expect(field_of(page, number)).to_have_value(f"{number.example:g}")
+
+
+def test_a_changed_field_greys_the_answer_until_the_next_one(
+    browser: Browser, running: tuple[Installation, str]
+) -> None:
+    platform, _ = running
+    number = COVERTYPE.numbers[0]
+    with opened(browser, platform.url("STREAMLIT_PORT")) as page:
+        fill_in_and_send(page)
+        expect(page.get_by_text("which gave the answer")).to_be_visible()
+        field_of(page, number).fill(f"{number.example + 100:g}")
+        field_of(page, number).press("Tab")
+        expect(page.get_by_text("The form has changed since.")).to_be_visible()
+        expect(page.locator(".st-key-old-answer")).to_have_css("opacity", "0.4")
+        keep(page, "page-old-answer")
+        predict(page)
+        expect(page.get_by_text("The form has changed since.")).to_have_count(0)
+        expect(answered(page)).to_be_visible()
+
+
+def test_the_answer_is_on_the_screen_of_a_phone(browser: Browser, running: tuple[Installation, str]) -> None:
+    platform, _ = running
+    with opened(browser, platform.url("STREAMLIT_PORT"), 390, 844) as page:
+        fill_in_and_send(page)
+        expect(answered(page)).to_be_in_viewport()
+        keep(page, "page-phone-answer")
+
+
+@pytest.mark.parametrize(("scheme", "background"), [("light", "rgb(255, 255, 255)"), ("dark", "rgb(17, 23, 18)")])
+def test_light_and_dark_follow_the_browser(
+    browser: Browser, running: tuple[Installation, str], scheme: str, background: str
+) -> None:
+    platform, _ = running
+    with opened(browser, platform.url("STREAMLIT_PORT"), color_scheme=scheme) as page:
+        expect(page.get_by_test_id("stApp")).to_have_css("background-color", background)
+
+
+def test_links_lead_to_the_run_the_dag_and_the_call(browser: Browser, running: tuple[Installation, str]) -> None:
+    platform, _ = running
+    with opened(browser, platform.url("STREAMLIT_PORT")) as page:
+        found = {
+            name: page.get_by_role("link", name=name).get_attribute("href") or ""
+            for name in ("Its run in MLflow", "Trainings in Airflow", "Predictions over HTTP")
+        }
+        assert re.search(r"/#/runs/[0-9a-f]{32}\?workflowType=machine_learning$", found["Its run in MLflow"])
+        assert found["Trainings in Airflow"].endswith(f"/dags/{COVERTYPE.name}_train")
+        page.goto(found["Predictions over HTTP"])
+        expect(page.locator(f"#operations-predict-predict_{COVERTYPE.name}")).to_have_class(re.compile("is-open"))
+
+
+MODEL, CASE = f"/models/{COVERTYPE.model_name}", f"/use-cases/{COVERTYPE.name}"
+
+CALLS = {
+    "Many rows": set[str](),
+    "Models": {"GET /models"},
+    "Health": {f"GET {CASE}/health"},
+    "Challenger": {f"GET {CASE}/shadow"},
+    "Data": {f"GET {CASE}/batches"},
+    "History": {f"GET {MODEL}/history", f"GET {MODEL}/approvals", "GET /events"},
+}
+"""What each view asks the API, beside the use cases."""
+
+
+def test_each_view_asks_the_api_once_for_what_it_shows(
+    browser: Browser, running: tuple[Installation, str], tmp_path: Path
+) -> None:
+    platform, _ = running
+    [port] = free_ports(1)
+    with (
+        relay(port, int(platform.environment["API_PORT"])) as requests,
+        page_of(browser, f"http://127.0.0.1:{port}", tmp_path) as page,
+    ):
+        fill_in_and_send(page)
+        expect(page.get_by_text("which gave the answer")).to_be_visible()
+        screenshots.settle(page)
+        assert sorted(set(requests)) == [
+            "GET /model-info",
+            "GET /use-cases",
+            f"POST /explain/{COVERTYPE.name}",
+            f"POST /predict/{COVERTYPE.name}",
+        ]
+        for name, calls in CALLS.items():
+            requests.clear()
+            view(page, name)
+            # The quarantine is asked for if there are refused rows.
+            asked = set(requests) - {"GET /use-cases", f"GET {CASE}/quarantine"}
+            assert (name, asked) == (name, calls)
+            assert len(requests) == len(set(requests))
+        requests.clear()
+        view(page, "Predict")
+        expect(answered(page)).to_be_visible()
+        assert not [request for request in requests if request.startswith("POST")]
+
+
+NUMBER = COVERTYPE.numbers[2]
 
 
 NUMBER = COVERTYPE.numbers[2]
@@ -209,7 +357,7 @@ def test_a_refused_value_is_marked_with_the_apis_message(
         field = field_of(page, NUMBER)
         expect(field).to_have_value(f"{NUMBER.example:g}")
         field.fill(f"{value:g}")
-        page.get_by_role("button", name="Predict").click()
+        predict(page)
         message = page.get_by_text(f"expected {NUMBER.describe_expected()}, got {value:g}")
         expect(message).to_be_visible()
         expect(page.get_by_text("No prediction")).to_be_visible()
@@ -217,7 +365,7 @@ def test_a_refused_value_is_marked_with_the_apis_message(
         # The example replaces the invalid value.
         page.get_by_role("button", name="Fill in a real example").click()
         expect(field).to_have_value(f"{NUMBER.example:g}")
-        page.get_by_role("button", name="Predict").click()
+        predict(page)
         expect(message).to_have_count(0)
         expect(page.get_by_text(f"by {COVERTYPE.model_name} version 1").first).to_be_visible()
 
@@ -235,8 +383,7 @@ def test_the_page_shows_an_unreachable_api_and_recovers(
             page.get_by_role("button", name="Try again").click()
             fill_in_and_send(page)
             expect(page.get_by_text(f"by {COVERTYPE.model_name} version 1").first).to_be_visible()
-        page.get_by_role("button", name="Predict").click()
-        expect(page.get_by_text("No answer, for the reason above.")).to_be_visible()
+        predict(page)
         expect(page.get_by_text("The prediction API cannot be reached.")).to_have_count(1)
         expect(page.get_by_text(f"by {COVERTYPE.model_name}")).to_have_count(0)
         expect(page.get_by_test_id("stException")).to_have_count(0)
@@ -269,12 +416,8 @@ def test_the_page_shows_why_an_api_has_no_model(browser: Browser, without_model:
         keep(page, "page-not-ready")
 
 
-def test_the_page_shows_batches_and_quarantine_on_request(browser: Browser, without_model: str) -> None:
-    with opened(browser, without_model, height=2200) as page:
-        asked = page.get_by_text("Batches and quarantine")
-        expect(asked).to_be_visible()
-        expect(page.get_by_text("Quarantine", exact=True)).to_have_count(0)
-        asked.click()
+def test_the_page_shows_batches_and_quarantine(browser: Browser, without_model: str) -> None:
+    with opened(browser, f"{without_model}/data", height=2200) as page:
         for title, count in {"Batches": 1, "Rows received": 42, "Clean": 40, "Refused": 1, "Duplicates": 1}.items():
             metric = page.get_by_test_id("stMetric").filter(has=page.get_by_text(title, exact=True))
             expect(metric.get_by_test_id("stMetricValue")).to_have_text(str(count))
@@ -287,11 +430,11 @@ def test_the_page_shows_batches_and_quarantine_on_request(browser: Browser, with
 
 def test_the_history_shows_the_gates_table_and_the_lineage(browser: Browser, running: tuple[Installation, str]) -> None:
     platform, _ = running
-    with opened(browser, platform.url("STREAMLIT_PORT"), height=2000) as page:
+    with opened(browser, f"{platform.url('STREAMLIT_PORT')}/history", height=2000) as page:
         page.get_by_text("promoted by the gate").first.click()
         for rule in ("floor", "interval", "class recall"):
             expect(page.get_by_role("cell", name=rule, exact=True)).to_be_visible()
-        page.get_by_role("button", name="Show lineage").click()
+        page.get_by_text("Show lineage").click()
         expect(page.get_by_text("Files (SHA-256)")).to_be_visible()
         expect(page.get_by_role("button", name="The whole ledger as CSV")).to_be_visible()
         keep(page, "page-history")
