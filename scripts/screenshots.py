@@ -18,7 +18,6 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from dosel.cli.common import load_settings
 from dosel.client import Client
 from dosel.embedded.services import ROOT
-from ui.page import VIEWS
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = [
@@ -45,6 +44,9 @@ LOOKS: dict[str, tuple[int, int, Literal["light", "dark"]]] = {
 
 
 def main(arguments: Sequence[str]) -> None:
+    # Here, since the tests of the page, which share the browser, need nothing of Streamlit.
+    from ui.page import VIEWS
+
     settings = load_settings()
     with Client(settings.api_url) as client:
         names = [use_case["name"] for use_case in client.use_cases()]

@@ -33,14 +33,16 @@ SCROLL = """
 class Asked:
     """A row that was sent, with what the API answered: an answer or a problem.
 
-    `explanation` is what the API said to the question why, once it was asked: an explanation or an error.
+    `explanation` is what the API said to the question why, once it was asked: an explanation or an error. `what_if` has
+    the answers along the values of a field, by field.
     """
 
     row: dict[str, Any]
     model: str
     answer: dict[str, Any] | None = None
     problem: ServiceError | None = None
-    explanation: dict[str, Any] | ServiceError | None = field(default=None)
+    explanation: dict[str, Any] | ServiceError | None = None
+    what_if: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     def is_about(self, typed: Typed) -> bool:
         return self.row == typed.row and self.model == typed.model

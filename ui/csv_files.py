@@ -101,7 +101,8 @@ def beside(upload: Upload, header: Header, answer: IO[bytes], model: str, versio
     Args:
         answer: the API's answer, a CSV with a row for each row of the upload.
     """
-    given = _read(upload.path.open("rb"), header.delimiter, list(header.names), header.size)
+    with upload.path.open("rb") as opened:
+        given = _read(opened, header.delimiter, list(header.names), header.size)
     answer.seek(0)
     names = next(csv.reader(io.StringIO(answer.readline().decode()), delimiter=header.delimiter))
     answered = _read(answer, header.delimiter, names, answer.tell())

@@ -6,6 +6,7 @@ import streamlit as st
 
 from dosel.errors import ServiceError
 from ui import errors, events
+from ui.lineage import facts_of
 from ui.text import moment, plain
 from ui.view import View
 
@@ -111,16 +112,4 @@ def _lineage(view: View, number: int) -> None:
     except ServiceError as error:
         st.caption(f"The lineage cannot be read now: {plain(str(error))}.")
         return
-    version, manifest = detail["version"], detail["manifest"]
-    lineage = version["lineage"]
-    batches = ", ".join(map(str, lineage["batch_ids"])) or "unknown"
-    facts = {
-        "MLflow run": version["run_id"],
-        "Rows (SHA-256)": lineage["data_digest"],
-        "Batches": batches,
-        "Rows trained on, held out": f"{lineage['rows_train']}, {lineage['rows_test']}",
-        "Split": lineage["split_version"],
-        "Code": lineage["code_version"],
-        "Files (SHA-256)": manifest["digest"] if manifest else "no manifest",
-    }
-    st.markdown("\n".join(f"- {name}: `{value or 'unknown'}`" for name, value in facts.items()))
+    st.markdown("\n".join(f"- {name}: `{value}`" for name, value in facts_of(detail).items()))

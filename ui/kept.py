@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 COOKIE = "dosel-reader"
-MOST_READERS = 500
+MOST_READERS = 200
 """Readers that the page remembers; of more, those who came first are forgotten."""
 
 Kept = dict[str, dict[str, Any]]

@@ -110,16 +110,17 @@ def _show_refused(view: View, upload: Upload, problem: ApiProblem) -> None:
     for error in problem.errors:
         by_row.setdefault(error["row"], []).append(error)
     values = upload.rows(header, by_row.keys())
+    more = ", perhaps more" if len(by_row) >= SHOWN else ""
     st.warning(
-        f"**Nothing was predicted**, because of the {len(by_row):,} rows below"
-        f"{' and perhaps more' if len(by_row) >= SHOWN else ''}. Correct the marked cells and drop the file again.",
+        f"**Nothing was predicted**. Invalid rows: {len(by_row):,}{more}. Correct the marked cells and drop the file "
+        "again.",
         icon=":material/front_hand:",
     )
     table = pd.DataFrame(
         [
             [
                 number,
-                "; ".join(error["message"] for error in found),
+                "; ".join(map(_what, found)),
                 *_as_wide(values.get(number, []), len(header.names)),
             ]
             for number, found in by_row.items()
@@ -134,6 +135,11 @@ def _show_refused(view: View, upload: Upload, problem: ApiProblem) -> None:
     st.dataframe(
         table.style.apply(lambda _: marks, axis=None), width="stretch", hide_index=True, key=f"refused-{view.name}"
     )
+
+
+def _what(error: dict[str, Any]) -> str:
+    where = f"{error['field']}: " if error["field"] else ""
+    return f"{where}expected {error['expected']}, got {error['got']}"
 
 
 def _as_wide(values: list[str], width: int) -> list[str]:

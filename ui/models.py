@@ -1,18 +1,20 @@
-"""The registered versions of the use case's model."""
+"""The view of the registered versions: their list, their figures over time, and two of them side by side."""
 
 from typing import Any
 
+import altair as alt
 import pandas as pd
 import streamlit as st
 
 from dosel.errors import ServiceError
-from ui import errors
+from ui import comparison, errors
+from ui.explain import CLASSES
 from ui.production import SCORES
 from ui.view import View
 
 
 def show(view: View) -> None:
-    """Show the versions, newest first."""
+    """Show the versions, newest first; two of them are compared on request."""
     st.subheader("Versions")
     try:
         models = view.api.read(view.api.client.models)
@@ -24,6 +26,9 @@ def show(view: View) -> None:
         st.caption("No version is registered yet.")
         return
     _list(view, versions)
+    if len(versions) > 1:
+        _show_course(view, versions)
+        comparison.show(view, versions)
 
 
 def _list(view: View, versions: list[dict[str, Any]]) -> None:
@@ -51,3 +56,35 @@ def _list(view: View, versions: list[dict[str, Any]]) -> None:
         },
     )
     st.caption("Figures on the rows that were held out from each version's own training.")
+
+
+def _show_course(view: View, versions: list[dict[str, Any]]) -> None:
+    """Draw a figure of all versions by the time of their registration."""
+    known = {name: words for name, words in SCORES.items() if any(name in version["metrics"] for version in versions)}
+    if not known:
+        return
+    st.subheader("Versions over time")
+    name = st.selectbox("Figure", list(known), format_func=lambda name: known[name][0], label_visibility="collapsed")
+    data = pd.DataFrame(
+        {
+            "registered": pd.to_datetime(version["created_at"]),
+            "version": version["version"],
+            "family": version["lineage"]["family"] or "unknown",
+            "state": "in Production" if version["in_production"] else "not in Production",
+            "figure": version["metrics"].get(name),
+        }
+        for version in versions
+    )
+    base = alt.Chart(data).encode(
+        x=alt.X("version:Q", title="Version", axis=alt.Axis(format="d", tickMinStep=1)),
+        y=alt.Y("figure:Q", title=known[name][0], axis=alt.Axis(format="%"), scale=alt.Scale(zero=False)),
+        color=alt.Color("family:N", title=None, scale=alt.Scale(range=CLASSES), legend=alt.Legend(orient="bottom")),
+        tooltip=[
+            *(alt.Tooltip(f"{part}:N") for part in ("version", "family", "state")),
+            alt.Tooltip("registered:T", format="%d %B %Y, %H:%M"),
+            alt.Tooltip("figure:Q", format=".2%"),
+        ],
+    )
+    points = base.mark_point(filled=True, size=90, opacity=1).encode(shape=alt.Shape("state:N", title=None))
+    chart = alt.layer(base.mark_line(opacity=0.6), points).properties(height=260)
+    st.altair_chart(chart, width="stretch", key=f"course-of-versions-{view.name}")

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from ui import answer, explain, form, production
+from ui import answer, explain, form, production, what_if
 from ui.view import View
 
 
@@ -18,3 +18,4 @@ def show(view: View) -> None:
     if shown is not None:
         asked, above = shown
         explain.show(view, asked, above, is_old=not asked.is_about(typed))
+        what_if.show(view, asked)

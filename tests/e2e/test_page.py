@@ -4,150 +4,23 @@ Screenshots are kept in `test-output/`; look at them after a change to the page.
 """
 
 import os
-import re
 import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, expect
 
 from dosel.embedded.preflight import free_ports
 from dosel.pipeline import Pipeline
 from dosel.settings import Settings
-from dosel.usecases import Number
 from dosel.usecases.covertype import COVERTYPE
-from dosel.usecases.penguins import PENGUINS
-from scripts import screenshots
-from tests.e2e.conftest import ROOT, Installation
+from tests.e2e.browsing import api, field_of, fill_in_and_send, keep, opened, page_of, predict, streamlit
+from tests.e2e.conftest import Installation
 from tests.e2e.relay import relay
 from tests.integration.worlds import Deliveries, batch
 
 pytestmark = pytest.mark.e2e
-
-OUTPUT = ROOT / "test-output"
-START_SECONDS = 60
-LOOK_MS = 30_000
-"""The time in which an element must appear, on a machine that runs the whole platform, too."""
-
-expect.set_options(timeout=LOOK_MS)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if screenshots.CHROMIUM is None and not os.environ.get("CI"):
-        pytest.skip("no Chromium on PATH (Debian: apt-get install chromium)")
-    with screenshots.browser() as launched:
-        yield launched
-
-
-@contextmanager
-def served(command: list[str], health: str, environment: dict[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a process until the end of the block, and wait until `health` answers."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", *command],
-        cwd=ROOT,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_until(lambda: _answers(health))
-        yield process
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=2).status_code < httpx.codes.INTERNAL_SERVER_ERROR
-    except httpx.TransportError:
-        return False
-
-
-def api(port: int, environment: dict[str, str]) -> Any:
-    command = ["app.server", "app.main:create_app", "--host", "127.0.0.1", "--port", str(port)]
-    return served(command, f"http://127.0.0.1:{port}/healthz", environment)
-
-
-@contextmanager
-def page_of(browser: Browser, api_url: str, user_home: Path) -> Iterator[Page]:
-    """Serve the page of an API with a new Streamlit, and open it in the browser."""
-    with streamlit(api_url, user_home) as url, opened(browser, url) as page:
-        yield page
-
-
-@contextmanager
-def streamlit(api_url: str, user_home: Path) -> Iterator[str]:
-    """The address of a Streamlit that serves the page of an API."""
-    [port] = free_ports(1)
-    command = ["streamlit", "run", "streamlit_app.py", "--server.address", "127.0.0.1", "--server.port", str(port)]
-    environment = os.environ | {"DOSEL_API_URL": api_url, "HOME": str(user_home)}
-    with served(command, f"http://127.0.0.1:{port}/_stcore/health", environment):
-        yield f"http://127.0.0.1:{port}"
-
-
-@contextmanager
-def opened(browser: Browser, url: str, width: int = 1280, height: int = 1500, **look: Any) -> Iterator[Page]:
-    """Open a page in a new session of the browser."""
-    page = browser.new_page(viewport={"width": width, "height": height}, **look)
-    try:
-        page.goto(url)
-        yield page
-        # Streamlit shows an exception in the page, beside the other elements.
-        expect(page.get_by_test_id("stException")).to_have_count(0)
-    finally:
-        page.close()
-
-
-def keep(page: Page, name: str) -> None:
-    OUTPUT.mkdir(exist_ok=True)
-    page.screenshot(path=OUTPUT / f"{name}.png")
-
-
-def field_of(page: Page, number: Number) -> Locator:
-    return page.get_by_role("spinbutton", name=number.title)
-
-
-def fill_in_and_send(page: Page) -> None:
-    page.get_by_role("button", name="Fill in a real example").click()
-    expect(field_of(page, COVERTYPE.numbers[0])).to_have_value(f"{COVERTYPE.numbers[0].example:g}")
-    # The fields are filled one after the other, and a click before the last one would send it empty.
-    last = COVERTYPE.categories[-1]
-    title = next(choice.title for choice in last.choices if choice.value == last.example)
-    expect(page.get_by_role("combobox", name=last.title)).to_have_value(title)
-    screenshots.settle(page)
-    predict(page)
-
-
-def predict(page: Page) -> None:
-    page.get_by_role("button", name="Predict", exact=True).click()
-
-
-def view(page: Page, name: str) -> None:
-    """Open another view by the navigation."""
-    page.get_by_role("navigation").get_by_role("link", name=name, exact=True).click()
-    expect(page).to_have_title(re.compile(name))
-    screenshots.settle(page)
-
-
-def answered(page: Page) -> Locator:
-    return page.get_by_text(f"by {COVERTYPE.model_name} version 1").first
 
 
 @pytest.mark.parametrize("width", [390, 1600])
@@ -198,150 +71,6 @@ def test_each_empty_field_is_marked(browser: Browser, running: tuple[Installatio
         expect(page.get_by_text("No prediction")).to_be_visible()
         expect(page.get_by_text(", got nothing")).to_have_count(len(COVERTYPE.features))
         keep(page, "page-still-empty")
-
-
-def test_views_use_cases_and_reloads_keep_the_form_and_the_answer(
-    browser: Browser, running: tuple[Installation, str]
-) -> None:
-    platform, _ = running
-    number = COVERTYPE.numbers[0]
-    with opened(browser, platform.url("STREAMLIT_PORT")) as page:
-
-        def everything_is_there() -> None:
-            expect(page.get_by_role("heading", name=COVERTYPE.title)).to_be_visible()
-            expect(field_of(page, number)).to_have_value(f"{number.example:g}")
-            expect(answered(page)).to_be_visible()
-            expect(page.get_by_text("which gave the answer")).to_be_visible()
-
-        fill_in_and_send(page)
-        everything_is_there()
-        view(page, "History")
-        page.get_by_text("promoted by the gate").first.click()
-        view(page, "Predict")
-        everything_is_there()
-        # A second click on what is selected already.
-        page.get_by_role("radio", name=COVERTYPE.name).click()
-        view(page, "Predict")
-        everything_is_there()
-        page.get_by_role("radio", name=PENGUINS.name).click()
-        expect(page.get_by_role("heading", name=PENGUINS.title)).to_be_visible()
-        view(page, "Models")
-        assert page.url.endswith(f"/models?use_case={PENGUINS.name}")
-        page.reload()
-        expect(page.get_by_role("heading", name=PENGUINS.title)).to_be_visible()
-        expect(page.get_by_role("heading", name="Versions")).to_be_visible()
-
-
-def test_going_back_and_reloading_keep_the_form_and_the_answer(
-    browser: Browser, running: tuple[Installation, str]
-) -> None:
-    platform, _ = running
-    number = COVERTYPE.numbers[0]
-    with opened(browser, platform.url("STREAMLIT_PORT")) as page:
-        fill_in_and_send(page)
-        expect(answered(page)).to_be_visible()
-        view(page, "Health")
-        page.go_back()
-        expect(answered(page)).to_be_visible()
-        expect(field_of(page, number)).to_have_value(f"{number.example:g}")
-        page.reload()
-        expect(answered(page)).to_be_visible()
-        expect(field_of(page, number)).to_have_value(f"{number.example:g}")
-
-
-def test_a_changed_field_greys_the_answer_until_the_next_one(
-    browser: Browser, running: tuple[Installation, str]
-) -> None:
-    platform, _ = running
-    number = COVERTYPE.numbers[0]
-    with opened(browser, platform.url("STREAMLIT_PORT")) as page:
-        fill_in_and_send(page)
-        expect(page.get_by_text("which gave the answer")).to_be_visible()
-        field_of(page, number).fill(f"{number.example + 100:g}")
-        field_of(page, number).press("Tab")
-        expect(page.get_by_text("The form has changed since.")).to_be_visible()
-        expect(page.locator(".st-key-old-answer")).to_have_css("opacity", "0.4")
-        keep(page, "page-old-answer")
-        predict(page)
-        expect(page.get_by_text("The form has changed since.")).to_have_count(0)
-        expect(answered(page)).to_be_visible()
-
-
-def test_the_answer_is_on_the_screen_of_a_phone(browser: Browser, running: tuple[Installation, str]) -> None:
-    platform, _ = running
-    with opened(browser, platform.url("STREAMLIT_PORT"), 390, 844) as page:
-        fill_in_and_send(page)
-        expect(answered(page)).to_be_in_viewport()
-        keep(page, "page-phone-answer")
-
-
-@pytest.mark.parametrize(("scheme", "background"), [("light", "rgb(255, 255, 255)"), ("dark", "rgb(17, 23, 18)")])
-def test_light_and_dark_follow_the_browser(
-    browser: Browser, running: tuple[Installation, str], scheme: str, background: str
-) -> None:
-    platform, _ = running
-    with opened(browser, platform.url("STREAMLIT_PORT"), color_scheme=scheme) as page:
-        expect(page.get_by_test_id("stApp")).to_have_css("background-color", background)
-
-
-def test_links_lead_to_the_run_the_dag_and_the_call(browser: Browser, running: tuple[Installation, str]) -> None:
-    platform, _ = running
-    with opened(browser, platform.url("STREAMLIT_PORT")) as page:
-        found = {
-            name: page.get_by_role("link", name=name).get_attribute("href") or ""
-            for name in ("Its run in MLflow", "Trainings in Airflow", "Predictions over HTTP")
-        }
-        assert re.search(r"/#/runs/[0-9a-f]{32}\?workflowType=machine_learning$", found["Its run in MLflow"])
-        assert found["Trainings in Airflow"].endswith(f"/dags/{COVERTYPE.name}_train")
-        page.goto(found["Predictions over HTTP"])
-        expect(page.locator(f"#operations-predict-predict_{COVERTYPE.name}")).to_have_class(re.compile("is-open"))
-
-
-MODEL, CASE = f"/models/{COVERTYPE.model_name}", f"/use-cases/{COVERTYPE.name}"
-
-CALLS = {
-    "Many rows": set[str](),
-    "Models": {"GET /models"},
-    "Health": {f"GET {CASE}/health"},
-    "Challenger": {f"GET {CASE}/shadow"},
-    "Data": {f"GET {CASE}/batches"},
-    "History": {f"GET {MODEL}/history", f"GET {MODEL}/approvals", "GET /events"},
-}
-"""What each view asks the API, beside the use cases."""
-
-
-def test_each_view_asks_the_api_once_for_what_it_shows(
-    browser: Browser, running: tuple[Installation, str], tmp_path: Path
-) -> None:
-    platform, _ = running
-    [port] = free_ports(1)
-    with (
-        relay(port, int(platform.environment["API_PORT"])) as requests,
-        page_of(browser, f"http://127.0.0.1:{port}", tmp_path) as page,
-    ):
-        fill_in_and_send(page)
-        expect(page.get_by_text("which gave the answer")).to_be_visible()
-        screenshots.settle(page)
-        assert sorted(set(requests)) == [
-            "GET /model-info",
-            "GET /use-cases",
-            f"POST /explain/{COVERTYPE.name}",
-            f"POST /predict/{COVERTYPE.name}",
-        ]
-        for name, calls in CALLS.items():
-            requests.clear()
-            view(page, name)
-            # The quarantine is asked for if there are refused rows.
-            asked = set(requests) - {"GET /use-cases", f"GET {CASE}/quarantine"}
-            assert (name, asked) == (name, calls)
-            assert len(requests) == len(set(requests))
-        requests.clear()
-        view(page, "Predict")
-        expect(answered(page)).to_be_visible()
-        assert not [request for request in requests if request.startswith("POST")]
-
-
-NUMBER = COVERTYPE.numbers[2]
 
 
 NUMBER = COVERTYPE.numbers[2]

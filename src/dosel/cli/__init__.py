@@ -8,12 +8,25 @@ from rich.console import Console
 from rich.markup import escape
 
 from dosel import __version__
-from dosel.cli import answers, cluster, events, init, ledgers, models, platform, predict, rows, shadow, versions
+from dosel.cli import (
+    answers,
+    cluster,
+    compare,
+    events,
+    init,
+    ledgers,
+    models,
+    platform,
+    predict,
+    rows,
+    shadow,
+    versions,
+)
 from dosel.compose.commands import jobs
 from dosel.errors import DoselError
 
 cli = typer.Typer(no_args_is_help=True, help="A model registry platform.")
-for part in (platform, init, rows, predict, answers, models, versions, ledgers, events):
+for part in (platform, init, rows, predict, answers, models, versions, compare, ledgers, events):
     cli.add_typer(part.commands)
 cli.add_typer(shadow.commands)
 cli.add_typer(cluster.commands, name="cluster")
