@@ -22,6 +22,7 @@ from app.routes import (
     approvals,
     bulk_predict,
     cards,
+    comparisons,
     events,
     explain,
     feedback,
@@ -34,6 +35,7 @@ from app.routes import (
     shadow,
 )
 from app.serving.follower import ModelFollower
+from app.serving.named_versions import NamedVersions
 from app.serving.prediction_log import PredictionLog
 from app.serving.shadowing import Shadowing
 from app.serving.work_queue import SharedCalls
@@ -125,6 +127,7 @@ def build_app(
     app.state.promote_key_names = settings.promote_key_names
     app.state.record = record
     app.state.shadowing = shadowing
+    app.state.named_versions = NamedVersions(settings, follower)
     app.state.family_loads = SharedCalls("loads of a family", FAMILY_SECONDS)
     app.state.metrics = metrics
     app.add_middleware(FormsAsJson)
@@ -137,6 +140,7 @@ def build_app(
     app.include_router(approvals.router(use_cases))
     app.include_router(registry.router(use_cases))
     app.include_router(cards.router(use_cases))
+    app.include_router(comparisons.router(use_cases, settings))
     app.include_router(shadow.router(use_cases))
     app.include_router(ingested_batches.router(use_cases, settings))
     app.include_router(health.router(use_cases, settings))

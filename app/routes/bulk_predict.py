@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import NamedTemporaryFile, SpooledTemporaryFile
-from typing import IO
+from typing import IO, Annotated
 
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Scope
 
@@ -15,7 +15,7 @@ from app.http.clients import client_of
 from app.http.problems import BatchProblem, ProblemResponse, documented
 from app.http.validation_errors import RowError
 from app.routes.dependencies import FollowerDep
-from app.routes.predict import ModelQuery, asked_for, content_type
+from app.routes.predict import ModelQuery, VersionQuery, asked_for, content_type
 from app.schemas.answers import BatchAnswer
 from app.schemas.rows import row_model
 from app.serving.batch_answers import BatchSample, write_csv, write_json
@@ -48,6 +48,11 @@ IN_MEMORY_BYTES = 4_000_000
 """A larger answer is on disk until it is sent."""
 
 JSON, CSV = "application/json", "text/csv"
+
+LogQuery = Annotated[
+    bool,
+    Query(description="False keeps the rows out of the prediction log: nobody observed them, as in a what-if."),
+]
 
 
 def limits(settings: Settings, use_cases: Sequence[UseCase]) -> Callable[[Scope], tuple[int, bool]]:
@@ -103,7 +108,13 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, uploads: Places
         responses={200: {"content": {CSV: {"schema": {"type": "string"}}}}},
         openapi_extra={"requestBody": {"required": True, "content": body}},
     )
-    async def predict_batch(request: Request, follower: FollowerDep, model: ModelQuery = None) -> Response:
+    async def predict_batch(
+        request: Request,
+        follower: FollowerDep,
+        model: ModelQuery = None,
+        version: VersionQuery = None,
+        log: LogQuery = True,
+    ) -> Response:
         """A JSON list of rows, or CSV with a header; answered in the same format and order.
 
         If any row is invalid, nothing is predicted and the first 100 invalid rows are returned.
@@ -112,9 +123,9 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, uploads: Places
         kind = content_type(declared) if declared else JSON
         if kind not in (JSON, CSV):
             raise HTTPException(415, f"the Content-Type is {cut(declared)}; send {JSON} or {CSV}")
-        served, stale = await asked_for(request.scope, follower, use_case, model)
+        served, stale = await asked_for(request.scope, follower, use_case, model, version=version)
         began, out = time.time(), SpooledTemporaryFile[bytes](IN_MEMORY_BYTES)
-        sample = BatchSample(logged_rows)
+        sample = BatchSample(logged_rows if log else 0)
         client = client_of(request.scope)
         # Refuse before the upload if the queue is full. The request takes its place once the body has arrived.
         queue.check(client)

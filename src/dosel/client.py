@@ -28,6 +28,10 @@ BULK_SECONDS = 600.0
 """Seconds in which the API must begin to answer a bulk prediction: all rows are predicted before that."""
 
 
+COMPARISON_SECONDS = 150.0
+"""Seconds in which the API must answer a comparison: it loads two models and reads the held-out rows."""
+
+
 @dataclass(frozen=True)
 class BulkAnswer:
     """The answer to a CSV: a CSV in the same order, which arrives piece by piece. `size` is its length in bytes."""
@@ -84,13 +88,31 @@ class Client:
     def close(self) -> None:
         self._http.close()
 
-    def predict(self, use_case: str, row: Mapping[str, Any], model: str | None = None) -> dict[str, Any]:
+    def predict(
+        self, use_case: str, row: Mapping[str, Any], model: str | None = None, version: int | None = None
+    ) -> dict[str, Any]:
         """The answer for one row, by `model` (default: the version in Production). Not repeated on errors.
+
+        `version` names a registered version by its number instead.
 
         Its `request_id` is what `feedback` takes.
         """
-        response = self._asked_about(f"/predict/{use_case}", row, {"model": model})
+        response = self._asked_about(f"/predict/{use_case}", row, {"model": model, "version": version})
         return self._json(response) | {"request_id": response.headers.get("X-Dosel-Request-ID", "")}
+
+    def what_if(
+        self, use_case: str, rows: Iterable[Mapping[str, Any]], model: str | None = None, version: int | None = None
+    ) -> list[dict[str, Any]]:
+        """The answers for rows that nobody observed, which the prediction log does not keep. Not repeated on errors."""
+        response = self._answered(
+            "POST",
+            f"/predict/{use_case}/batch",
+            content=json.dumps([dict(row) for row in rows]),
+            headers={"Content-Type": "application/json"},
+            params={"log": False} | {n: v for n, v in (("model", model), ("version", version)) if v},
+        )
+        found: list[dict[str, Any]] = self._json(response)["predictions"]
+        return found
 
     @contextmanager
     def predict_csv(
@@ -191,6 +213,11 @@ class Client:
         """A version's model card as Markdown."""
         path = f"/models/{model}/versions/{number}/card"
         return self._answered("GET", path, params={"format": "md"}).text
+
+    def compare(self, model: str, a: int, b: int) -> dict[str, Any]:
+        """Two versions side by side, on the held-out rows that neither was trained on."""
+        params, timeout = {"a": a, "b": b}, httpx.Timeout(self._http.timeout.connect, read=COMPARISON_SECONDS)
+        return self._repeat("GET", f"/models/{model}/compare", params=params, timeout=timeout)
 
     def version(self, model: str, number: int) -> dict[str, Any]:
         """A version and its lineage."""
