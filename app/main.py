@@ -7,16 +7,18 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from app.http import problems
 from app.http.body_limits import FormsAsJson, RequestLimits
 from app.http.clients import BehindProxies
 from app.http.docs import Api, add_docs_page
+from app.http.examples import add_examples
 from app.http.logs import AccessLog, write_json
 from app.http.metrics import Metrics
 from app.http.middleware import Keys, Middleware, RequestRecord
+from app.http.parameters import check_parameters
 from app.http.store_metrics import StoreMetrics
 from app.routes import (
     approvals,
@@ -120,6 +122,8 @@ def build_app(
     app = Api(
         [layer for _, layer in middleware],
         predict.routes(use_cases, default, follower, record, shadowing),
+        lambda document: add_examples(document, use_cases, default),
+        dependencies=[Depends(check_parameters)],
         lifespan=lifespan,
         strict_content_type=False,
     )
