@@ -299,7 +299,7 @@ def test_examples_are_of_the_use_case_itself(api: TestClient, use_case: UseCase)
         ("POST", "/predict?modle=x", 'modle: expected no query parameter of this name (did you mean model?), got "x"'),
         ("POST", "/predict/covertype/batch?versoin=1", "(did you mean version?)"),
         ("GET", "/model-info?usecase=penguins", "(did you mean use_case?)"),
-        ("GET", "/models?page=2", 'page: expected no query parameter of this name, got 2'),
+        ("GET", "/models?page=2", "page: expected no query parameter of this name, got 2"),
         ("GET", "/events?q=x", "(there are: use_case, before, limit)"),
     ],
 )
