@@ -20,6 +20,7 @@ from dosel.errors import (
     NotExplainable,
     PromotionRefused,
     RegistryError,
+    SettingsError,
     TruthConflict,
     UnknownAnswers,
     UnknownUseCase,
@@ -41,6 +42,7 @@ STATUS: tuple[tuple[type[DoselError], HTTPStatus], ...] = (
     (UnknownAnswers, HTTPStatus.NOT_FOUND),
     (TruthConflict, HTTPStatus.CONFLICT),
     (RegistryError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (SettingsError, HTTPStatus.SERVICE_UNAVAILABLE),
     (WarehouseError, HTTPStatus.SERVICE_UNAVAILABLE),
 )
 """The HTTP status of each exception of the domain; the first match counts."""

@@ -86,6 +86,9 @@ class Settings(BaseSettings):
     """File of the Ed25519 key that signs versions and the heads of the ledgers, or the key itself as PEM; empty means
     `dosel/signing-key.pem` in the user's folder of settings, which is created at the first start. `none` signs nothing
     in this process."""
+    entry_key: str = ""
+    """File of a key with which a process without a signing key signs its entries of the ledgers, such as promotions by
+    the API. In Compose, the pipeline makes it; elsewhere, `dosel entry-key` does."""
     trusted_keys: str = ""
     """File of the public keys whose signatures are believed, created if it is missing; empty means those of
     `DOSEL_SIGNING_KEY`."""

@@ -69,7 +69,16 @@ def test_compose_files_have_no_duplicate_keys(file: str) -> None:
 def test_the_api_keeps_its_home_in_a_volume() -> None:
     home = SERVICES["fast_api"]["environment"]["DOSEL_HOME"]
     assert [volume.partition(":")[2] for volume in SERVICES["fast_api"]["volumes"]] == [home, "/opt/trusted:ro"]
-    assert f"RUN install -d -o dosel {home}\n" in (ROOT / "app" / "Dockerfile").read_text()
+    assert f"RUN install -d -o dosel {home} /opt/trusted\n" in (ROOT / "app" / "Dockerfile").read_text()
+    # Whichever container is created first gives the volume its owner.
+    assert "install -d -o dosel /opt/trusted\n" in (ROOT / "airflow" / "Dockerfile").read_text()
+
+
+def test_the_api_signs_its_entries_with_a_key_that_airflow_makes() -> None:
+    api, airflow = SERVICES["fast_api"]["environment"], SERVICES["airflow-init"]["environment"]
+    assert api["DOSEL_SIGNING_KEY"] == "none"
+    assert api["DOSEL_ENTRY_KEY"] == airflow["DOSEL_ENTRY_KEY"]
+    assert api["DOSEL_ENTRY_KEY"].startswith("/opt/trusted/")
 
 
 @pytest.mark.parametrize("name", LASTING)

@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from dosel.cli import common, output
 from dosel.cli.common import ModelName
-from dosel.usecases import ALL, of_model
+from dosel.usecases import ALL, adapted, of_model
 
 if TYPE_CHECKING:
     from dosel.registry.ledger import Promotion
@@ -102,12 +102,14 @@ def promote(name: ModelName, version: VersionNumber, reason: Reason) -> None:
     If its use case declares that more people must agree, each of them runs this command, with a key of their own.
     """
     from dosel.errors import ApprovalsMissing
+    from dosel.monitor import shadowing
 
     model, registry = _registry(name)
+    use_case = adapted(of_model(name), common.load_settings())
     with common.logged():
         try:
-            found = registry.version(model, version)
-            _print_change(registry.promote(found, common.actor(), reason, holder=common.holder()))
+            found, engine = registry.version(model, version), registry.ledger.engine
+            _print_change(shadowing.promote(use_case, registry, engine, found, common.actor(), reason, common.holder()))
         except ApprovalsMissing as waiting:
             Console().print(escape(str(waiting)), highlight=False, soft_wrap=True)
 

@@ -75,11 +75,15 @@ def prepare_storage() -> None:
 
 @jobs.command("prepare-airflow")
 def prepare_airflow() -> None:
-    """Migrate Airflow's database and set the size of the pool for trainings."""
+    """Migrate Airflow's database, set the size of the pool for trainings, and make the API's entry key."""
     from dosel.embedded.services import preparation
+    from dosel.sealing import write_entry_key
     from dosel.settings import Settings
 
-    for arguments in preparation(Settings.load()):
+    settings = Settings.load()
+    if settings.entry_key:
+        write_entry_key(settings)
+    for arguments in preparation(settings):
         if code := subprocess.run([sys.executable, *arguments], check=False).returncode:
             raise StartupError(f"{' '.join(arguments[1:])} failed (exit code {code}): see above")
 

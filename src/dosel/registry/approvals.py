@@ -2,7 +2,8 @@
 
 An approval is for a request, and a request is for one version with its files and verdict, as the next entry of the
 promotion ledger: after any other entry it is void. Each approval carries a code (HMAC-SHA256) that only the key's
-holder and the processes that know the keys can compute, and both rows have entries in the hash chain. So a row that was
+holder and the processes that know the keys can compute. A request is signed by the process that wrote it, since a
+request of the gate may need fewer people than one by hand. Both rows have entries in the hash chain. So a row that was
 edited or inserted in the data store does not count.
 """
 
@@ -19,7 +20,9 @@ from dosel.db.engine import reading, transaction
 from dosel.db.migrations import migrate
 from dosel.db.tables import APPROVAL_REQUESTS, APPROVALS
 from dosel.errors import ApprovalsMissing, PromotionRefused
+from dosel.registry import seals
 from dosel.registry.announcements import announce_request
+from dosel.signing import Keys
 from dosel.usecases import ALL, Approval
 
 
@@ -107,11 +110,13 @@ class Approvals:
 
     Args:
         names: the holders' names by key, as in `DOSEL_PROMOTE_KEYS`.
+        keys: those that sign requests; by default those of the environment.
     """
 
-    def __init__(self, engine: Engine, names: Mapping[str, str]) -> None:
+    def __init__(self, engine: Engine, names: Mapping[str, str], keys: Keys | None = None) -> None:
         self._engine = engine
         self.names = names
+        self._keys = keys or Keys()
 
     def admit(self, subject: Subject, actor: str, reason: str, holder: str | None) -> Request | None:
         """Check that enough people agreed to a promotion; the caller holds the model's lock.
@@ -149,10 +154,10 @@ class Approvals:
         return request
 
     def of_model(self, model: str) -> list[Request]:
-        """All requests of a model with their approvals, oldest first, without rows that the chain does not have."""
+        """All signed requests of a model with their approvals, oldest first, without rows that the chain lacks."""
         migrate(self._engine)
         with reading(self._engine) as connection:
-            return _requests(connection, model)
+            return _requests(connection, model, self._keys)
 
     def open(self, model: str, sequence: int) -> list[Request]:
         """The requests that people can still approve.
@@ -186,8 +191,8 @@ class Approvals:
                 "actor": actor[:255],
                 "reason": reason,
             }
-            chain.add(connection, APPROVAL_REQUESTS, values)
-            request = _requests(connection, subject.model)[-1]
+            seals.add(connection, APPROVAL_REQUESTS, values, self._keys.settings)
+            request = _requests(connection, subject.model, self._keys)[-1]
             announce_request(connection, request)
             return request
 
@@ -227,7 +232,7 @@ def person(name: str) -> str:
     return "".join(name.split()).casefold()
 
 
-def _requests(connection: Connection, model: str) -> list[Request]:
+def _requests(connection: Connection, model: str, keys: Keys) -> list[Request]:
     approvals: dict[int, list[Given]] = {}
     for row in chain.sealed(connection, APPROVALS, APPROVALS.c.model == model):
         given = Given(row["holder"], row["at"].replace(tzinfo=UTC), row["mac"])
@@ -242,5 +247,10 @@ def _requests(connection: Connection, model: str) -> list[Request]:
             row["reason"],
             tuple(approvals.get(row["number"], ())),
         )
-        for row in chain.sealed(connection, APPROVAL_REQUESTS, APPROVAL_REQUESTS.c.model == model)
+        for row in seals.proven(
+            connection,
+            APPROVAL_REQUESTS,
+            chain.sealed(connection, APPROVAL_REQUESTS, APPROVAL_REQUESTS.c.model == model),
+            keys,
+        )
     ]
