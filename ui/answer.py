@@ -20,11 +20,17 @@ CHOSEN, OTHER = "#4a9a5c", "#8fa596"
 
 SCROLL = """
 <script>
-  // On a narrow screen the answer is below the form.
-  const answer = document.querySelector(".st-key-answer");
-  const top = answer ? answer.getBoundingClientRect().top : 0;
-  if (top < 0 || top > window.innerHeight / 2) answer.scrollIntoView({behavior: "smooth"});
-  // %d
+  // On a narrow screen the answer is below the form. While the page draws the rest, the answer may move again.
+  const show = () => {
+    const answer = document.querySelector(".st-key-answer");
+    const top = answer ? answer.getBoundingClientRect().top : 0;
+    if (top < 0 || top > window.innerHeight / 2) answer.scrollIntoView();
+  };
+  const timer = setInterval(show, 200);
+  const stop = () => clearInterval(timer);
+  setTimeout(stop, 2000);
+  for (const moved of ["wheel", "touchstart", "keydown"]) window.addEventListener(moved, stop, {once: true});
+  show();  // %d
 </script>
 """
 

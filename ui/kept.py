@@ -16,24 +16,26 @@ MOST_READERS = 200
 Kept = dict[str, dict[str, Any]]
 
 
+def recognise() -> None:
+    """Find out who the reader is; `kept` needs it."""
+    script = ""
+    if "kept" not in st.session_state:
+        readers, token = _readers(), st.context.cookies.get(COOKIE, "")
+        if token not in readers:
+            token = secrets.token_urlsafe()
+            script = f"document.cookie = '{COOKIE}={token}; path=/; SameSite=Strict'"
+            readers[token] = {}
+            while len(readers) > MOST_READERS:
+                readers.popitem(last=False)
+        st.session_state.kept = readers[token]
+    # In every run, since an element that goes would move all others to new places, where they begin empty.
+    st.html(f"<script>{script}</script>", unsafe_allow_javascript=True)
+
+
 def kept(what: str) -> dict[str, Any]:
     """What is kept of this kind, by use case."""
-    if "kept" not in st.session_state:
-        st.session_state.kept = _of_reader()
     found: dict[str, Any] = st.session_state.kept.setdefault(what, {})
     return found
-
-
-def _of_reader() -> Kept:
-    readers, token = _readers(), st.context.cookies.get(COOKIE, "")
-    if token not in readers:
-        token = secrets.token_urlsafe()
-        cookie = f"{COOKIE}={token}; path=/; SameSite=Strict"
-        st.html(f"<script>document.cookie = {cookie!r}</script>", unsafe_allow_javascript=True)
-        readers[token] = {}
-        while len(readers) > MOST_READERS:
-            readers.popitem(last=False)
-    return readers[token]
 
 
 @st.cache_resource(show_spinner=False)

@@ -9,6 +9,7 @@ import streamlit as st
 from dosel.errors import ServiceError
 from dosel.settings import Settings
 from ui import challenger, data, errors, health, history, many_rows, models, predict
+from ui.kept import recognise
 from ui.view import Api, View
 
 VIEWS: dict[str, tuple[str, str, Callable[[View], None]]] = {
@@ -39,6 +40,7 @@ def show() -> None:
     """Show the page; Streamlit runs it at each click."""
     st.set_page_config(page_icon="🌲", layout="wide")
     st.html(STYLE)
+    recognise()
     view = _chosen(Settings.load())
     pages = [
         st.Page(partial(_show, content, view), title=title, icon=icon, url_path=path, default=path == "predict")

@@ -15,6 +15,7 @@ from dosel.embedded.preflight import free_ports
 from dosel.pipeline import Pipeline
 from dosel.settings import Settings
 from dosel.usecases.covertype import COVERTYPE
+from scripts import screenshots
 from tests.e2e.browsing import api, field_of, fill_in_and_send, keep, opened, page_of, predict, streamlit
 from tests.e2e.conftest import Installation
 from tests.e2e.relay import relay
@@ -85,6 +86,7 @@ def test_a_refused_value_is_marked_with_the_apis_message(
         page.get_by_role("button", name="Fill in a real example").click()
         field = field_of(page, NUMBER)
         expect(field).to_have_value(f"{NUMBER.example:g}")
+        screenshots.settle(page)
         field.fill(f"{value:g}")
         predict(page)
         message = page.get_by_text(f"expected {NUMBER.describe_expected()}, got {value:g}")
@@ -94,6 +96,7 @@ def test_a_refused_value_is_marked_with_the_apis_message(
         # The example replaces the invalid value.
         page.get_by_role("button", name="Fill in a real example").click()
         expect(field).to_have_value(f"{NUMBER.example:g}")
+        screenshots.settle(page)
         predict(page)
         expect(message).to_have_count(0)
         expect(page.get_by_text(f"by {COVERTYPE.model_name} version 1").first).to_be_visible()

@@ -50,7 +50,7 @@ def test_views_use_cases_and_reloads_keep_the_form_and_the_answer(
         assert page.url.endswith(f"/models?use_case={PENGUINS.name}")
         page.reload()
         expect(page.get_by_role("heading", name=PENGUINS.title)).to_be_visible()
-        expect(page.get_by_role("heading", name="Versions")).to_be_visible()
+        expect(page.get_by_role("heading", name="Versions", exact=True)).to_be_visible()
 
 
 def test_going_back_and_reloading_keep_the_form_and_the_answer(
