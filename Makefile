@@ -162,6 +162,10 @@ fuzz: setup ## test the API and the readers with 10,000 random requests (CASES=â
 attack: setup ## attack the API, and measure the effect on another client (a few minutes; CASES=â€¦ names some)
 	@.venv/bin/python -m tests.attack $(CASES)
 
+.PHONY: screenshots
+screenshots: setup ## take pictures of every view of the running page, and the one in README.md, in test-output/views/
+	@.venv/bin/python -m scripts.screenshots --readme
+
 .PHONY: docs
 docs: setup ## write the generated parts of README.md and docs/, then build the site in site/
 	@.venv/bin/python scripts/generated_docs.py

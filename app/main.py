@@ -7,21 +7,24 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from app.http import problems
 from app.http.body_limits import FormsAsJson, RequestLimits
 from app.http.clients import BehindProxies
 from app.http.docs import Api, add_docs_page
+from app.http.examples import add_examples
 from app.http.logs import AccessLog, write_json
 from app.http.metrics import Metrics
 from app.http.middleware import Keys, Middleware, RequestRecord
+from app.http.parameters import check_parameters
 from app.http.store_metrics import StoreMetrics
 from app.routes import (
     approvals,
     bulk_predict,
     cards,
+    comparisons,
     events,
     explain,
     feedback,
@@ -34,6 +37,7 @@ from app.routes import (
     shadow,
 )
 from app.serving.follower import ModelFollower
+from app.serving.named_versions import NamedVersions
 from app.serving.prediction_log import PredictionLog
 from app.serving.shadowing import Shadowing
 from app.serving.work_queue import SharedCalls
@@ -118,6 +122,8 @@ def build_app(
     app = Api(
         [layer for _, layer in middleware],
         predict.routes(use_cases, default, follower, record, shadowing),
+        lambda document: add_examples(document, use_cases, default),
+        dependencies=[Depends(check_parameters)],
         lifespan=lifespan,
         strict_content_type=False,
     )
@@ -125,6 +131,7 @@ def build_app(
     app.state.promote_key_names = settings.promote_key_names
     app.state.record = record
     app.state.shadowing = shadowing
+    app.state.named_versions = NamedVersions(settings, follower)
     app.state.family_loads = SharedCalls("loads of a family", FAMILY_SECONDS)
     app.state.metrics = metrics
     app.add_middleware(FormsAsJson)
@@ -137,6 +144,7 @@ def build_app(
     app.include_router(approvals.router(use_cases))
     app.include_router(registry.router(use_cases))
     app.include_router(cards.router(use_cases))
+    app.include_router(comparisons.router(use_cases, settings))
     app.include_router(shadow.router(use_cases))
     app.include_router(ingested_batches.router(use_cases, settings))
     app.include_router(health.router(use_cases, settings))

@@ -27,21 +27,22 @@ Rows = list[list[str]]
 SETTINGS = ("DOSEL_", "MLFLOW_", "AIRFLOW", "DATA_API_", "API_PORT", "STREAMLIT_", "MIN_UPDATE_TIME")
 
 
-FIRST = ("platform", "servers", "files")
+FIRST = ("platform", "trained models on servers", "servers")
 """The longest groups of tests. They start first, so that short ones fill the workers' last minutes."""
 
+ON_PLATFORM = ("test_page", "test_up", "test_views")
 ON_SERVERS = ("test_mlflow_server", "test_mysql_differences", "test_services")
+WITH_MODELS = ("test_attested", "test_cases", "test_events", "test_gc", "test_moving", "test_registry")
+"""Modules whose tests on servers share trained models, which take long to prepare."""
 
 
 def group(nodeid: str) -> str:
     """The group of a test: tests of one group run in one worker, since they share a platform, servers or models."""
     module = Path(nodeid.partition("::")[0])
-    if module.stem in ("test_page", "test_up"):
+    if module.stem in ON_PLATFORM:
         return "platform"
     if module.stem in ON_SERVERS or "[servers" in nodeid:
-        return "servers"
-    if "[files" in nodeid:
-        return "files"
+        return "trained models on servers" if module.stem in WITH_MODELS else "servers"
     return str(module)
 
 
@@ -59,8 +60,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """The number of cores plus one, since the tests of the platform mostly wait."""
-    return (os.cpu_count() or 1) + 1
+    """The number of cores plus two, since the tests of the platform and of servers mostly wait."""
+    return (os.cpu_count() or 1) + 2
 
 
 def pytest_sessionstart() -> None:

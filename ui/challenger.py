@@ -6,10 +6,11 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dosel.client import Client
 from dosel.errors import ServiceError
 from dosel.wording import duration
+from ui import errors
 from ui.text import plain
+from ui.view import View
 
 ROLES = {
     "challenger": "wants Production",
@@ -17,15 +18,21 @@ ROLES = {
 }
 
 
-def show(client: Client, use_case: dict[str, Any]) -> None:
-    """Show each version in shadow; nothing while there is none."""
+def show(view: View) -> None:
+    """Show each version in shadow."""
     try:
-        shadows = client.shadows(use_case["name"])
-    except ServiceError:
-        # The message above already has the reason.
+        shadows = view.api.read(view.api.client.shadows, view.name)
+    except ServiceError as error:
+        errors.show(error, "challenger")
         return
+    if not shadows:
+        st.subheader("Challenger")
+        st.caption(
+            "No version is in shadow. A version that passes the gate answers live rows in shadow first if the use case "
+            "declares a shadow, or if `DOSEL_SHADOW` is set."
+        )
     for shadow in shadows:
-        _show(use_case, shadow)
+        _show(view.use_case, shadow)
 
 
 def _show(use_case: dict[str, Any], shadow: dict[str, Any]) -> None:
@@ -38,17 +45,18 @@ def _show(use_case: dict[str, Any], shadow: dict[str, Any]) -> None:
     )
     if shadow["waiting_for"]:
         st.warning(f"It does not answer now: {plain(shadow['waiting_for'])}.", icon=":material/hourglass_top:")
-    columns = st.columns(4)
-    columns[0].metric(
-        f"Version {version} correct", _rate(evidence["shadow"]), help="Share of the labelled live rows, both versions."
-    )
-    columns[1].metric(f"Version {champion} correct", _rate(evidence["champion"]))
-    columns[2].metric("Labelled rows", f"{evidence['labels']:,}", help="Rows whose true class is known.")
-    columns[3].metric(
-        "Evidence",
-        f"{evidence['e_value']:.2g} of {evidence['e_needed']:.0f}",
-        help="The e-value that the version in shadow is better: valid at every look, proof at the second figure.",
-    )
+    with st.container(horizontal=True, gap="large"):
+        figures = {
+            f"Version {version} correct": (_rate(evidence["shadow"]), "Share of the labelled live rows."),
+            f"Version {champion} correct": (_rate(evidence["champion"]), "Share of the labelled live rows."),
+            "Labelled rows": (f"{evidence['labels']:,}", "Rows whose true class is known."),
+            "Evidence": (
+                f"{evidence['e_value']:.2g} of {evidence['e_needed']:.0f}",
+                "The e-value that the version in shadow is better: valid at every look, proof at the second figure.",
+            ),
+        }
+        for title, (figure, help_) in figures.items():
+            st.metric(title, figure, help=help_, width="content")
     st.caption(_traffic(shadow))
     if evidence["only_shadow"] is not None:
         with st.expander("Both versions on the same labelled rows"):

@@ -6,8 +6,8 @@ from dosel.client import ApiProblem
 from dosel.errors import ServiceError
 
 
-def show(error: ServiceError, place: str) -> None:
-    """Show an error of the API. `place` is unique on the page."""
+def show(error: ServiceError, place: str) -> bool:
+    """Show an error of the API; return whether the reader wants to try again. `place` is unique on the page."""
     match error:
         case ApiProblem(status=503):
             st.info(
@@ -24,4 +24,4 @@ def show(error: ServiceError, place: str) -> None:
                 icon=":material/power_off:",
             )
     # Any click runs the page again.
-    st.button("Try again", key=f"again-{place}")
+    return st.button("Try again", key=f"again-{place}")

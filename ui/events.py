@@ -1,12 +1,11 @@
 """The events of a use case: what happened that a person should know."""
 
-from typing import Any
-
 import streamlit as st
 
-from dosel.client import Client
 from dosel.errors import ServiceError
+from ui import errors
 from ui.text import moment, plain
+from ui.view import View
 
 SHOWN = 20
 """Most events on the page; `dosel events` has more."""
@@ -25,16 +24,13 @@ ICONS = {
 """The icon of each kind."""
 
 
-def show(client: Client, use_case: dict[str, Any]) -> None:
-    """Show a section that is closed at first and fetches its data when it is opened."""
-    name = use_case["name"]
-    if not st.toggle("Events", key=f"events-{name}"):
-        return
+def show(view: View) -> None:
+    """Show the newest events."""
+    st.subheader("Events")
     try:
-        events = client.events(name, SHOWN)
-    except ServiceError:
-        # The message at the top of the page already has the reason.
-        st.caption("The events cannot be read now.")
+        events = view.api.read(view.api.client.events, view.name, SHOWN)
+    except ServiceError as error:
+        errors.show(error, "events")
         return
     if not events:
         st.caption("Nothing has happened yet.")

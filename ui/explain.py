@@ -5,31 +5,64 @@ from typing import Any
 import altair as alt
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
-from dosel.client import ApiProblem, Client
+from dosel.client import ApiProblem
 from dosel.errors import ServiceError
 from ui import errors
-from ui.form import Sent
+from ui.answer import Asked
+from ui.text import plain
+from ui.view import View
 
-FOR, AGAINST = "#2f6b3a", "#b3623b"
+FOR, AGAINST = "#4a9a5c", "#c9743f"
+LINE = "#8a8a8a"
+"""The colour of thin lines, visible in both themes."""
+
+CLASSES = ("#4c78a8", "#f58518", "#54a24b", "#e45756", "#b279a2", "#9d755d", "#72b7b2", "#eeca3b", "#ff9da6", "#8a8a8a")
+"""Colours of classes: those of the theme are too alike."""
+
 HEIGHT = 420
 CONFLICT = 409
 """Status if the version has no training rows, or another version has been loaded since the answer."""
 
 
-def show(client: Client, use_case: dict[str, Any], sent: Sent, answer: dict[str, Any]) -> None:
-    """Show the explanation by the version that gave the answer."""
+def show(view: View, asked: Asked, above: DeltaGenerator, is_old: bool) -> None:
+    """Show the explanation by the version that gave the answer; the API is asked once for each answer.
+
+    Args:
+        above: a place above the answer, for what is unlike the training rows.
+    """
     st.subheader("Why this answer")
-    version = answer["model"]["version"]
+    if asked.explanation is None:
+        asked.explanation = _explain(view, asked)
+    if isinstance(asked.explanation, ServiceError):
+        _show_error(view, asked, asked.explanation)
+        return
+    if warnings := asked.explanation["warnings"]:
+        lines = "\n".join(f"- {plain(_sentence(warning['message']))}" for warning in warnings)
+        above.warning(f"**Unlike the training rows:**\n{lines}", icon=":material/warning:")
+    with st.container(key="old-explanation" if is_old else "new-explanation"):
+        _show(view.use_case, asked.explanation)
+
+
+def _explain(view: View, asked: Asked) -> dict[str, Any] | ServiceError:
+    assert asked.answer is not None
     try:
         with st.spinner("explaining"):
-            found = client.explain(use_case["name"], sent.row, sent.model, version)
+            return view.api.client.explain(view.name, asked.row, asked.model, asked.answer["model"]["version"])
     except ServiceError as error:
-        if isinstance(error, ApiProblem) and error.status == CONFLICT:
-            st.info(f"**No explanation.** {error.detail[:1].upper()}{error.detail[1:]}.", icon=":material/info:")
-        else:
-            errors.show(error, "explain")
-        return
+        return error
+
+
+def _show_error(view: View, asked: Asked, error: ServiceError) -> None:
+    if isinstance(error, ApiProblem) and error.status == CONFLICT:
+        st.info(f"**No explanation.** {_sentence(error.detail)}.", icon=":material/info:")
+    elif errors.show(error, "explain"):
+        asked.explanation = _explain(view, asked)
+        st.rerun()
+
+
+def _show(use_case: dict[str, Any], found: dict[str, Any]) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         _contributions(use_case, found["contributions"])
@@ -55,43 +88,33 @@ def _contributions(use_case: dict[str, Any], parts: dict[str, Any]) -> None:
         }
         for c in parts["features"]
     )
-    number_format = "+.1%" if parts["unit"] == "probability" else "+.2f"
-    title = "Probability" if parts["unit"] == "probability" else "Log-odds"
     place = alt.Y("value:N", sort=None, title=None, axis=alt.Axis(labelLimit=170))
     bars = (
         alt.Chart(data)
         .mark_bar(cornerRadiusEnd=2)
         .encode(
-            x=alt.X(
-                "contribution:Q", axis=alt.Axis(format=number_format.replace(".1", ".0"), title=title, tickCount=4)
-            ),
+            x=alt.X("contribution:Q", axis=alt.Axis(format="+.0%", title="Probability", tickCount=4)),
             y=place,
             color=alt.condition(alt.datum["contribution"] > 0, alt.value(FOR), alt.value(AGAINST)),
             tooltip=[
                 alt.Tooltip("value:N", title="Value"),
-                alt.Tooltip("contribution:Q", title="Contribution", format=number_format),
+                alt.Tooltip("contribution:Q", title="Contribution", format="+.1%"),
             ],
         )
     )
     layers = [bars]
     if not parts["exact"]:
-        layers.append(alt.Chart(data).mark_rule().encode(x="low:Q", x2="high:Q", y=place))
+        layers.append(alt.Chart(data).mark_rule(color=LINE).encode(x="low:Q", x2="high:Q", y=place))
     st.altair_chart(alt.layer(*layers).properties(height=HEIGHT), width="stretch")
     st.caption(_caption(parts))
 
 
 def _caption(parts: dict[str, Any]) -> str:
     """How to read the contributions, and how exact they are."""
-    if parts["unit"] == "probability":
-        sums = (
-            f"The mean probability of {parts['label']} over training rows is {parts['base']:.0%}; for this row it is "
-            f"{parts['output']:.0%}."
-        )
-    else:
-        sums = (
-            f"The model's mean score for {parts['label']} (log-odds) over training rows is {parts['base']:.2f}; for "
-            f"this row it is {parts['output']:.2f}."
-        )
+    sums = (
+        f"The mean probability of {parts['label']} over training rows is {parts['base']:.1%}. The parts add up to the "
+        f"{parts['output']:.1%} of this row."
+    )
     if parts["exact"]:
         return f"{sums} Exact values, by {parts['method']}."
     return (
@@ -108,12 +131,12 @@ def _picture(use_case: dict[str, Any], found: dict[str, Any]) -> None:
     colour = alt.Color(
         "label:N",
         title=None,
-        scale=alt.Scale(domain=classes, scheme="tableau10"),
+        scale=alt.Scale(domain=classes, range=CLASSES),
         legend=alt.Legend(orient="bottom", columns=2, labelLimit=130, symbolOpacity=1, symbolStrokeWidth=0),
     )
     x, y = alt.X("x:Q", title=first), alt.Y("y:Q", title=second)
     sample = alt.Chart(pd.DataFrame(projection["sample"])).mark_circle(size=28, opacity=0.45)
-    near = alt.Chart(pd.DataFrame(found["neighbours"])).mark_circle(size=110, stroke="black", strokeWidth=2, opacity=1)
+    near = alt.Chart(pd.DataFrame(found["neighbours"])).mark_circle(size=110, stroke=LINE, strokeWidth=2, opacity=1)
     itself = alt.Chart(pd.DataFrame([projection["row"]])).mark_point(
         shape="cross", size=260, filled=True, color="black", stroke="white", strokeWidth=1.5
     )
@@ -147,6 +170,10 @@ def _near_classes(classes: list[dict[str, Any]]) -> None:
     for near in classes:
         st.markdown(f"{near['label']}: about {near['share']:.0%}")
     st.caption("This use case does not expose its training rows: no values, no distances, no picture.")
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _format(feature: dict[str, Any], value: Any) -> str:

@@ -7,10 +7,12 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from dosel.client import ApiProblem, Client
+from dosel.client import ApiProblem
 from dosel.errors import ServiceError
 from dosel.wording import NEEDS_LABELS, NO_CONTEXT, duration
+from ui import errors
 from ui.text import plain
+from ui.view import View
 
 STATES = {
     "unknown": (":material/hourglass_empty:", "gray", "too few labels to say"),
@@ -22,16 +24,18 @@ STATES = {
 NOT_FOUND = 404
 
 
-def show(client: Client, use_case: dict[str, Any]) -> None:
-    """Show the state, the accuracy over time and each metric; nothing while nothing is in Production."""
+def show(view: View) -> None:
+    """Show the state, the accuracy over time and each metric."""
+    use_case = view.use_case
+    st.subheader("Health of the version in Production")
     try:
-        health = client.health(use_case["name"])
+        health = view.api.read(view.api.client.health, view.name)
     except ServiceError as error:
-        if not (isinstance(error, ApiProblem) and error.status == NOT_FOUND):
-            # The message above already has the reason.
-            st.caption("The health of the version in Production cannot be read now.")
+        if isinstance(error, ApiProblem) and error.status == NOT_FOUND:
+            st.caption("Nothing has been in Production yet.")
+        else:
+            errors.show(error, "health")
         return
-    st.subheader("Health")
     icon, colour, words = STATES[health["state"]]
     labels = f"{health['labels']:,} labelled live rows"
     st.markdown(f":{colour}-badge[{icon} {words}] &nbsp; version {health['version']} on {labels}")

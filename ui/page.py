@@ -1,40 +1,71 @@
-"""The whole page: the use case, the version in Production, the form and the answer."""
+"""The page's frame: the use case, the key, and the navigation between the views."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import streamlit as st
 
-from dosel.client import Client
 from dosel.errors import ServiceError
 from dosel.settings import Settings
-from ui import answer, batches, challenger, errors, events, explain, form, health, production, timeline
+from ui import challenger, data, errors, health, history, many_rows, models, predict
+from ui.kept import recognise
+from ui.view import Api, View
 
-TIMEOUT_SECONDS = 10
+VIEWS: dict[str, tuple[str, str, Callable[[View], None]]] = {
+    "predict": ("Predict", ":material/psychology:", predict.show),
+    "many-rows": ("Many rows", ":material/table_rows:", many_rows.show),
+    "models": ("Models", ":material/model_training:", models.show),
+    "health": ("Health", ":material/monitor_heart:", health.show),
+    "challenger": ("Challenger", ":material/compare:", challenger.show),
+    "data": ("Data", ":material/database:", data.show),
+    "history": ("History", ":material/history:", history.show),
+}
+"""Title, icon and content of each view, by its path in the address."""
 
 STYLE = """
 <style>
-  .block-container { max-width: 72rem; padding-top: 3rem; padding-bottom: 4rem; }
-  @media (max-width: 640px) { .block-container { padding-left: 1rem; padding-right: 1rem; } }
+  .block-container { max-width: 72rem; padding-top: 4.5rem; padding-bottom: 4rem; }
+  .st-key-answer { scroll-margin-top: 4.5rem; }
+  .st-key-old-answer, .st-key-old-explanation { opacity: 0.4; }
+  @media (max-width: 640px) {
+    .block-container { padding-left: 1rem; padding-right: 1rem; }
+    h1 { font-size: 1.75rem !important; }
+  }
 </style>
 """
 
 
 def show() -> None:
     """Show the page; Streamlit runs it at each click."""
-    st.set_page_config(page_title="dosel", page_icon="🌲", layout="wide")
+    st.set_page_config(page_icon="🌲", layout="wide")
     st.html(STYLE)
-    # The reader's own key: with one of the page's, everybody who opens the page would have it.
-    key = st.session_state.get("key", "")
-    client = Client(Settings.load().api_url, timeout=TIMEOUT_SECONDS, attempts=1, key=key)
+    recognise()
+    view = _chosen(Settings.load())
+    pages = [
+        st.Page(partial(_show, content, view), title=title, icon=icon, url_path=path, default=path == "predict")
+        for path, (title, icon, content) in VIEWS.items()
+    ]
+    st.navigation(pages, position="top").run()
+
+
+def _show(content: Callable[[View], None], view: View | None) -> None:
+    if view is not None:
+        content(view)
+
+
+def _chosen(settings: Settings) -> View | None:
+    """The selected use case; None, after a message, while the API has never answered."""
+    api = Api(settings.api_url, st.session_state.get("key", ""))
     try:
-        st.session_state.described = client.described()
+        st.session_state.described = api.read(api.client.described)
     except ServiceError as error:
         if "described" not in st.session_state:
             st.title("dosel")
             errors.show(error, "page")
-            return
-        # The API has stopped: the form keeps its values, and the sections below show the error.
-    use_case = _chosen(st.session_state.described["use_cases"])
+            return None
+        # The API has stopped: the form keeps its values, and the views show the error.
+    use_case = _pick(st.session_state.described["use_cases"])
     if st.session_state.described["needs_key"]:
         st.text_input(
             "Key",
@@ -43,42 +74,23 @@ def show() -> None:
             placeholder="this installation asks for a key",
             help="The page sends the key with each request and forgets it when it is closed.",
         )
-    st.caption("dosel · predictions by the model in Production")
     st.title(use_case["title"])
-    st.markdown(use_case["summary"])
-    available = production.show(client, use_case)
-    st.divider()
-    left, right = st.columns([3, 2], gap="large")
-    with left:
-        sent = form.show(use_case)
-    with right:
-        answered = answer.show(client, use_case, sent, available)
-    if sent and answered:
-        st.divider()
-        explain.show(client, use_case, sent, answered)
-    st.divider()
-    health.show(client, use_case)
-    challenger.show(client, use_case)
-    st.divider()
-    timeline.show(client, use_case)
-    st.divider()
-    events.show(client, use_case)
-    st.divider()
-    batches.show(client, use_case)
+    return View(api, use_case, settings)
 
 
-def _chosen(use_cases: list[dict[str, Any]]) -> dict[str, Any]:
-    """The selected use case."""
+def _pick(use_cases: list[dict[str, Any]]) -> dict[str, Any]:
+    """The use case that the address names, or else the default."""
     by_name = {use_case["name"]: use_case for use_case in use_cases}
     default = next((u["name"] for u in use_cases if u["default"]), use_cases[0]["name"])
     if len(by_name) == 1:
         return by_name[default]
-    names = list(by_name)
     picked = st.segmented_control(
         "Use case",
-        names,
+        list(by_name),
         default=default,
-        format_func=lambda name: by_name[name]["title"],
+        required=True,
+        key="use_case",
+        bind="query-params",
         label_visibility="collapsed",
     )
     return by_name[picked or default]

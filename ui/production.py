@@ -5,10 +5,10 @@ from typing import Any
 
 import streamlit as st
 
-from dosel.client import Client
 from dosel.errors import ServiceError
 from ui import errors
 from ui.text import plain
+from ui.view import View
 
 SCORES = {
     "test_accuracy": ("Accuracy", "Share of held-out rows that the model predicts correctly."),
@@ -17,10 +17,10 @@ SCORES = {
 }
 
 
-def show(client: Client, use_case: dict[str, Any]) -> bool:
+def show(view: View) -> bool:
     """Show the version, or the error; return whether the version could be shown."""
     try:
-        info = client.model_info(use_case["name"])
+        info = view.api.read(view.api.client.model_info, view.name)
     except ServiceError as error:
         errors.show(error, "production")
         return False
@@ -30,13 +30,17 @@ def show(client: Client, use_case: dict[str, Any]) -> bool:
             f"**In Production** &nbsp; `{info['name']}` &nbsp; **version {version['version']}** &nbsp; {_since(info)}"
         )
         known = {name: words for name, words in SCORES.items() if name in version["metrics"]}
-        columns = st.columns(len(known) + 1)
-        for column, (name, (title, help_)) in zip(columns, known.items(), strict=False):
-            column.metric(title, f"{version['metrics'][name]:.1%}", help=help_)
-        rows = version["lineage"]["rows_train"]
-        columns[-1].metric("Trained on", f"{rows:,} rows" if rows else "unknown")
+        with st.container(horizontal=True, gap="large"):
+            for name, (title, help_) in known.items():
+                st.metric(title, f"{version['metrics'][name]:.1%}", help=help_, width="content")
+            rows = version["lineage"]["rows_train"]
+            st.metric("Trained on", f"{rows:,} rows" if rows else "unknown", width="content")
         if reason := version["gate"]["reason"]:
             st.caption(f"Reason of the promotion: {plain(reason)}.")
+        st.caption(
+            f"[Its run in MLflow]({view.run_address(version['run_id'])}) · "
+            f"[Trainings in Airflow]({view.dag_address('train')}) · [Predictions over HTTP]({view.call_address()})"
+        )
     return True
 
 

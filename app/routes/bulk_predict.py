@@ -1,12 +1,13 @@
 """Bulk requests: rows as JSON or CSV, answered in the same format and order."""
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import NamedTemporaryFile, SpooledTemporaryFile
-from typing import IO
+from typing import IO, Annotated
 
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Scope
 
@@ -14,12 +15,13 @@ from app.http.clients import client_of
 from app.http.problems import BatchProblem, ProblemResponse, documented
 from app.http.validation_errors import RowError
 from app.routes.dependencies import FollowerDep
-from app.routes.predict import ModelQuery, asked_for, content_type
+from app.routes.predict import ModelQuery, VersionQuery, asked_for, content_type
 from app.schemas.answers import BatchAnswer
 from app.schemas.rows import row_model
 from app.serving.batch_answers import BatchSample, write_csv, write_json
 from app.serving.loaded_model import STALE, LoadedModel
 from app.serving.memory import release_memory
+from app.serving.pace import Pace
 from app.serving.places import Places
 from app.serving.prediction_log import LogEntry, ids_of
 from app.serving.work_queue import WorkQueue
@@ -30,8 +32,8 @@ from dosel.rows.validation import MESSAGES, InvalidRows, cut
 from dosel.settings import Settings
 from dosel.usecases import UseCase
 
-AT_ONCE = 2
-"""Bulk requests that are processed at once."""
+AT_ONCE = max(1, min(2, (os.cpu_count() or 1) // 2))
+"""Bulk requests that are processed at once: on two cores, one is left for single rows."""
 
 WAITING = 16
 """Bulk requests that may wait for processing; further requests get a 503."""
@@ -39,10 +41,18 @@ WAITING = 16
 UPLOADS = 32
 """Bulk requests whose body is on disk or being received; further requests get a 503."""
 
+BYTES_PER_SECOND = 64e6
+"""Most bytes of bulk requests that are received in a second: a few times as many as are processed."""
+
 IN_MEMORY_BYTES = 4_000_000
 """A larger answer is on disk until it is sent."""
 
 JSON, CSV = "application/json", "text/csv"
+
+LogQuery = Annotated[
+    bool,
+    Query(description="False keeps the rows out of the prediction log: nobody observed them, as in a what-if."),
+]
 
 
 def limits(settings: Settings, use_cases: Sequence[UseCase]) -> Callable[[Scope], tuple[int, bool]]:
@@ -65,8 +75,9 @@ def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
         responses=documented(400, 401, 404, 408, 413, 415, 429, 503) | {422: {"model": BatchProblem}},
     )
     queue, uploads = WorkQueue("bulk requests", AT_ONCE, WAITING), Places("the upload queue", UPLOADS)
+    pace = Pace(BYTES_PER_SECOND)
     for use_case in use_cases:
-        _add(made, use_case, queue, uploads, settings.logged_batch_rows)
+        _add(made, use_case, queue, uploads, pace, settings.logged_batch_rows)
 
     @made.post("/predict/{use_case}/batch", include_in_schema=False)
     async def unknown(use_case: str, follower: FollowerDep) -> None:
@@ -79,7 +90,7 @@ def _path(use_case: UseCase) -> str:
     return f"/predict/{use_case.name}/batch"
 
 
-def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, uploads: Places, logged_rows: int) -> None:
+def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, uploads: Places, pace: Pace, logged_rows: int) -> None:
     Row = row_model(use_case)
     json_reader, csv_reader = JsonReader(use_case), CsvReader(use_case)
     header = ",".join(use_case.feature_names)
@@ -97,7 +108,13 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, uploads: Places
         responses={200: {"content": {CSV: {"schema": {"type": "string"}}}}},
         openapi_extra={"requestBody": {"required": True, "content": body}},
     )
-    async def predict_batch(request: Request, follower: FollowerDep, model: ModelQuery = None) -> Response:
+    async def predict_batch(
+        request: Request,
+        follower: FollowerDep,
+        model: ModelQuery = None,
+        version: VersionQuery = None,
+        log: LogQuery = True,
+    ) -> Response:
         """A JSON list of rows, or CSV with a header; answered in the same format and order.
 
         If any row is invalid, nothing is predicted and the first 100 invalid rows are returned.
@@ -106,22 +123,24 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, uploads: Places
         kind = content_type(declared) if declared else JSON
         if kind not in (JSON, CSV):
             raise HTTPException(415, f"the Content-Type is {cut(declared)}; send {JSON} or {CSV}")
-        served, stale = await asked_for(request.scope, follower, use_case, model)
+        served, stale = await asked_for(request.scope, follower, use_case, model, version=version)
         began, out = time.time(), SpooledTemporaryFile[bytes](IN_MEMORY_BYTES)
-        sample = BatchSample(logged_rows)
+        sample = BatchSample(logged_rows if log else 0)
         client = client_of(request.scope)
         # Refuse before the upload if the queue is full. The request takes its place once the body has arrived.
         queue.check(client)
         uploads.take(client)
         try:
             with NamedTemporaryFile(prefix="dosel-batch-") as spool:
-                await _receive(request, spool)
+                await _receive(request, spool, pace)
 
                 def work() -> None:
                     file = Path(spool.name)
                     try:
                         if kind == JSON:
-                            write_json(json_reader.rows(file.read_bytes()), served, out, sample)
+                            with file.open("rb") as body:
+                                rows = json_reader.rows(body)
+                            write_json(rows, served, out, sample)
                         else:
                             write_csv(csv_reader.blocks(file), served, out, sample)
                     except DoselError as error:
@@ -157,10 +176,11 @@ def _log(
             state.shadowing.offer(slot, entry)
 
 
-async def _receive(request: Request, spool: IO[bytes]) -> None:
+async def _receive(request: Request, spool: IO[bytes], pace: Pace) -> None:
     """Write the body to a file."""
     async for chunk in request.stream():
         spool.write(chunk)
+        await pace.take(len(chunk))
     spool.flush()
 
 

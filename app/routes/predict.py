@@ -13,20 +13,26 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from app.http.body_limits import FORM
+from app.http.clients import client_of
+from app.http.parameters import refuse_unknown
 from app.http.problems import documented, error_response
 from app.routes.dependencies import FollowerDep
 from app.schemas.answers import Answer
 from app.schemas.rows import request_model, row_model
 from app.serving.follower import ModelFollower
 from app.serving.loaded_model import STALE, LoadedModel
+from app.serving.named_versions import NamedVersions
 from app.serving.prediction_log import LogEntry, PredictionLog, ids_of
 from app.serving.shadowing import Shadowing
 from app.serving.work_queue import SharedCalls
 from dosel.rows.json import JsonReader
-from dosel.rows.validation import cut
+from dosel.rows.validation import InvalidRows, InvalidValue, cut
 from dosel.usecases import UseCase
 
 DEFAULT_PATH = "/predict"
+
+PARAMETERS = ("model", "version")
+"""The query parameters of a call for one row."""
 
 RESPONSES = documented(400, 401, 404, 408, 413, 415, 422, 429, 503)
 
@@ -35,6 +41,18 @@ ModelQuery = Annotated[
     Query(
         description="A family of the use case, for its newest version; or the registered model, for the version in "
         "Production, which is the default. `GET /use-cases` lists the families."
+    ),
+]
+
+MOST_VERSION = 2**31 - 1
+
+VersionQuery = Annotated[
+    int | None,
+    Query(
+        ge=1,
+        le=MOST_VERSION,
+        description="The number of a registered version, whether or not it is in Production; it comes before `model`. "
+        "The first call loads it.",
     ),
 ]
 
@@ -81,8 +99,13 @@ class PredictRow:
         check_is_json(scope)
         body = await _body(receive)
         numbers, codes, named = self._reader.row(body, self._with_model)
-        asked = QueryParams(scope["query_string"]).get("model") if scope["query_string"] else None
-        loaded, stale = await asked_for(scope, self._follower, use_case, named, asked)
+        asked = _NOTHING_ASKED
+        if scope["query_string"]:
+            asked = QueryParams(scope["query_string"])
+            refuse_unknown(asked.multi_items(), PARAMETERS)
+        loaded, stale = await asked_for(
+            scope, self._follower, use_case, named, asked.get("model"), version=number_of(asked.get("version"))
+        )
         plan = self._slot.plan
         if plan is None or loaded is not self._follower.loaded(use_case):
             prediction, took = loaded.predictor.one(numbers, codes), None
@@ -159,21 +182,37 @@ def _documented(use_case: UseCase, with_model: bool) -> Callable[..., Answer]:
     """A function with the signature that OpenAPI documents."""
     Body: Any = request_model(use_case) if with_model else row_model(use_case)
 
-    def document(row: Body, model: ModelQuery = None) -> Answer:
+    def document(row: Body, model: ModelQuery = None, version: VersionQuery = None) -> Answer:
         raise NotImplementedError("PredictRow answers")
 
     return document
 
 
+_NOTHING_ASKED = QueryParams()
+
+
+def number_of(version: str | None) -> int | None:
+    """The number of a version in a query.
+
+    Raises:
+        InvalidRows: it is no number of a version.
+    """
+    if version is None:
+        return None
+    if not (version.isascii() and version.isdigit() and 1 <= int(version[:11]) <= MOST_VERSION):
+        raise InvalidRows([InvalidValue("version", f"a whole number from 1 to {MOST_VERSION}", cut(version))])
+    return int(version)
+
+
 async def asked_for(
-    scope: Scope, follower: ModelFollower, use_case: UseCase, *models: str | None
+    scope: Scope, follower: ModelFollower, use_case: UseCase, *models: str | None, version: int | None = None
 ) -> tuple[LoadedModel, bool]:
-    """The model that a request names, and whether it may be stale.
+    """The model that a request names, and whether it may be stale. A version comes before a model.
 
     Raises:
         ModelNotFound: a name is neither the use case's registered model nor one of its families.
         NotReady: nothing of it is loaded.
-        TooLate: loading a family takes too long.
+        TooLate: loading a family or a version takes too long.
     """
     families = []
     for model in filter(None, models):
@@ -181,6 +220,9 @@ async def asked_for(
             families.append(model)
         else:
             follower.check_model(use_case, cut(model))
+    if version is not None:
+        versions: NamedVersions = scope["app"].state.named_versions
+        return await versions.get(use_case, version, client_of(scope)), False
     if not families:
         return follower.in_production(use_case), follower.stale(use_case)
     family = families[-1]

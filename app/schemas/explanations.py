@@ -58,24 +58,32 @@ class Contribution(BaseModel):
 
 
 class Contributions(BaseModel):
-    """Contributions to the predicted class, the largest first; with `base` they add up to `output`."""
+    """Contributions to the predicted class's probability, the largest first; with `base` they add up to `output`."""
 
     label: str = Field(description="The predicted class.")
     method: str = Field(description="The method of computation.", examples=["TreeSHAP"])
     exact: bool = Field(description="False for an approximation within a time budget.")
-    unit: Literal["probability", "log-odds"] = Field(
-        description="What adds up: the class's probability, or the score from which the model computes it."
-    )
-    base: float = Field(description="The model's mean output over training rows.")
-    output: float = Field(description="The model's output for the row.")
+    unit: Literal["probability"] = Field("probability", description="What adds up: the class's probability.")
+    base: float = Field(description="The class's mean probability over training rows.")
+    output: float = Field(description="The class's probability for the row, as the answer has it.")
     draws: int | None = Field(description="Number of random orders in an approximation; null if exact.")
     seconds: float = Field(description="Duration of the computation.")
     features: list[Contribution]
 
 
+class UnusualInfo(BaseModel):
+    """What is unlike the training rows."""
+
+    feature: str | None = Field(description="Name of the feature; null if the whole row is meant.")
+    message: str = Field(examples=["Sleep 1 h: training rows have 3.7 to 9 h"])
+
+
 class Explanation(RowAnswer):
     """The explanation of an answer."""
 
+    warnings: list[UnusualInfo] = Field(
+        description="Values outside those of the training rows, and whether the row is far from them."
+    )
     contributions: Contributions | None = Field(description="Null if the request disabled them.")
     model: ModelReference
 
@@ -122,6 +130,7 @@ def explained(
         {
             **asdict(found.prediction),
             **shown,
+            "warnings": found.warnings,
             "contributions": found.contributions
             and _contributions(use_case, found.contributions, row, found.prediction.label),
             "model": version,

@@ -10,9 +10,13 @@ Value = Annotated[int | float, WithJsonSchema({"type": "number"})]
 """A number that keeps its type: integers stay integers."""
 
 
+ALIASES = "Other names of its column in a CSV."
+
+
 class NumberInfo(BaseModel):
     kind: Literal["number"] = "number"
     name: str
+    aliases: list[str] = Field(description=ALIASES)
     title: str
     unit: str = Field(description="Empty for a number without a unit.")
     low: Value = Field(validation_alias="minimum", description="Smallest valid value.")
@@ -32,6 +36,7 @@ class ChoiceInfo(BaseModel):
 class CategoryInfo(BaseModel):
     kind: Literal["category"] = "category"
     name: str
+    aliases: list[str] = Field(description=ALIASES)
     title: str
     choices: list[ChoiceInfo]
     optional: bool = Field(description="True if the value may be missing: null or left out.")

@@ -8,14 +8,19 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from csv import reader
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import islice
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from dosel.errors import ServiceError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ATTEMPTS = 4
 MAX_WAIT_SECONDS = 4
@@ -26,6 +31,10 @@ FEEDBACK_ROWS = 5_000
 
 BULK_SECONDS = 600.0
 """Seconds in which the API must begin to answer a bulk prediction: all rows are predicted before that."""
+
+
+COMPARISON_SECONDS = 150.0
+"""Seconds in which the API must answer a comparison: it loads two models and reads the held-out rows."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +93,31 @@ class Client:
     def close(self) -> None:
         self._http.close()
 
-    def predict(self, use_case: str, row: Mapping[str, Any], model: str | None = None) -> dict[str, Any]:
+    def predict(
+        self, use_case: str, row: Mapping[str, Any], model: str | None = None, version: int | None = None
+    ) -> dict[str, Any]:
         """The answer for one row, by `model` (default: the version in Production). Not repeated on errors.
+
+        `version` names a registered version by its number instead.
 
         Its `request_id` is what `feedback` takes.
         """
-        response = self._asked_about(f"/predict/{use_case}", row, {"model": model})
+        response = self._asked_about(f"/predict/{use_case}", row, {"model": model, "version": version})
         return self._json(response) | {"request_id": response.headers.get("X-Dosel-Request-ID", "")}
+
+    def what_if(
+        self, use_case: str, rows: Iterable[Mapping[str, Any]], model: str | None = None, version: int | None = None
+    ) -> list[dict[str, Any]]:
+        """The answers for rows that nobody observed, which the prediction log does not keep. Not repeated on errors."""
+        response = self._answered(
+            "POST",
+            f"/predict/{use_case}/batch",
+            content=json.dumps([dict(row) for row in rows]),
+            headers={"Content-Type": "application/json"},
+            params={"log": False} | {n: v for n, v in (("model", model), ("version", version)) if v},
+        )
+        found: list[dict[str, Any]] = self._json(response)["predictions"]
+        return found
 
     @contextmanager
     def predict_csv(
@@ -129,6 +156,33 @@ class Client:
                 )
             finally:
                 response.close()
+
+    def predict_frame(self, use_case: str, rows: "pd.DataFrame", model: str | None = None) -> "pd.DataFrame":
+        """The rows with their answers: `prediction`, `label` and each class's probability, in columns after their own.
+
+        The frame's `attrs` have `model`, `version` and the `request_id` that `feedback` takes, with `row` from 1.
+
+        Args:
+            rows: the use case's columns, by their names or aliases, and any others.
+            model: as in `predict`.
+
+        Raises:
+            ApiProblem: refused; `errors` has an entry for each invalid value, with its row from 1 as `row`.
+        """
+        # Imported here: other calls need neither pandas nor the second that its import takes.
+        import pandas as pd
+
+        content = rows.to_csv(index=False).encode()
+        with self.predict_csv(use_case, [content], len(content), model) as answer:
+            csv = b"".join(answer.pieces)
+        columns = next(reader([csv.partition(b"\n")[0].decode().strip()]))
+        # Columns of `rows` that the use case does not have come first; one of them may be named like an answer's.
+        first = len(columns) - 1 - columns[::-1].index("prediction")
+        found = pd.read_csv(BytesIO(csv), header=0, names=range(len(columns)), usecols=range(first, len(columns)))
+        found.columns, found.index = pd.Index(columns[first:]), rows.index
+        joined = pd.concat([rows, found], axis="columns")
+        joined.attrs |= {"model": answer.model, "version": answer.version, "request_id": answer.request_id}
+        return joined
 
     def feedback(self, use_case: str, truths: Iterable[Mapping[str, Any]]) -> dict[str, int]:
         """Give the truth about answers; return how many were accepted, known before, and so on.
@@ -191,6 +245,11 @@ class Client:
         """A version's model card as Markdown."""
         path = f"/models/{model}/versions/{number}/card"
         return self._answered("GET", path, params={"format": "md"}).text
+
+    def compare(self, model: str, a: int, b: int) -> dict[str, Any]:
+        """Two versions side by side, on the held-out rows that neither was trained on."""
+        params, timeout = {"a": a, "b": b}, httpx.Timeout(self._http.timeout.connect, read=COMPARISON_SECONDS)
+        return self._repeat("GET", f"/models/{model}/compare", params=params, timeout=timeout)
 
     def version(self, model: str, number: int) -> dict[str, Any]:
         """A version and its lineage."""

@@ -27,6 +27,7 @@ from dosel.monitor.watch import Watch
 from dosel.quality import check
 from dosel.registry.manifests import Manifest
 from dosel.registry.registry import Registry
+from dosel.registry.side_by_side import Comparison, compare
 from dosel.rows import hashing
 from dosel.rows.text import as_text
 from dosel.settings import Settings
@@ -287,6 +288,11 @@ class Pipeline:
             decide(self._use_case, self._registry, self._engine)
             return outcome
 
+    def compare(self, a: int, b: int) -> Comparison:
+        """Two versions side by side, on the held-out rows that neither was trained on; as `side_by_side.compare`."""
+        rows = self._batches.clean_by_batch
+        return compare(self._registry, self._use_case, rows, (a, b), self._settings.seed)
+
     def _training_data(self) -> TrainingData:
         clean = self._batches.clean()
         return TrainingData(
@@ -309,3 +315,5 @@ def bound_mlflow_requests() -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # It would write a line for each call into the logs of Airflow's tasks.
+    logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -160,9 +160,11 @@ class Settings(BaseSettings):
     page_url: str = ""
     """The page's address for people, in messages; empty means localhost, at `STREAMLIT_PORT`."""
     mlflow_url: str = ""
-    """MLflow's address for people, in messages; empty means localhost, at `MLFLOW_PORT`."""
+    """MLflow's address for people, in messages and on the page; empty means localhost, at `MLFLOW_PORT`."""
     airflow_url: str = ""
-    """Airflow's address for people, in messages; empty means localhost, at `AIRFLOW_PORT`."""
+    """Airflow's address for people, in messages and on the page; empty means localhost, at `AIRFLOW_PORT`."""
+    docs_url: str = ""
+    """Address of the API's documentation for people; empty means localhost, at `API_PORT`."""
     seed: int = 42
     """Seed of folds, forests and samples."""
     jobs: int = -1
@@ -258,6 +260,7 @@ class Settings(BaseSettings):
             "page_url": self.page_url or f"http://localhost:{self.streamlit_port}",
             "mlflow_url": self.mlflow_url or f"http://localhost:{self.mlflow_port}",
             "airflow_url": self.airflow_url or f"http://localhost:{self.airflow_port}",
+            "docs_url": self.docs_url or f"http://localhost:{self.api_port}/docs",
         }
         # The model is frozen, so its own validator writes to the dictionary.
         self.__dict__.update(derived)

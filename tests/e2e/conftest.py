@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 
 from dosel.embedded.preflight import free_ports
+from scripts import screenshots
 
 ROOT = Path(__file__).resolve().parents[2]
 PORTS = ("AIRFLOW_PORT", "MLFLOW_PORT", "API_PORT", "DATA_API_PORT", "STREAMLIT_PORT")
@@ -90,3 +92,11 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Installa
         yield made, result.stdout
     finally:
         made.make("down")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if screenshots.CHROMIUM is None and not os.environ.get("CI"):
+        pytest.skip("no Chromium on PATH (Debian: apt-get install chromium)")
+    with screenshots.browser() as launched:
+        yield launched

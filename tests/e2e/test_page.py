@@ -5,153 +5,31 @@ Screenshots are kept in `test-output/`; look at them after a change to the page.
 
 import os
 import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
 from dosel.embedded.preflight import free_ports
 from dosel.pipeline import Pipeline
 from dosel.settings import Settings
-from dosel.usecases import Number
 from dosel.usecases.covertype import COVERTYPE
-from tests.e2e.conftest import ROOT, Installation
+from scripts import screenshots
+from tests.e2e.browsing import api, field_of, fill_in_and_send, keep, opened, page_of, predict, streamlit
+from tests.e2e.conftest import Installation
 from tests.e2e.relay import relay
 from tests.integration.worlds import Deliveries, batch
 
 pytestmark = pytest.mark.e2e
 
-OUTPUT = ROOT / "test-output"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-START_SECONDS = 60
-LOOK_MS = 30_000
-"""The time in which an element must appear, on a machine that runs the whole platform, too."""
 
-expect.set_options(timeout=LOOK_MS)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        message = "no Chromium on PATH (Debian: apt-get install chromium)"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield launched
-        launched.close()
-
-
-@contextmanager
-def served(command: list[str], health: str, environment: dict[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a process until the end of the block, and wait until `health` answers."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", *command],
-        cwd=ROOT,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_until(lambda: _answers(health))
-        yield process
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=2).status_code < httpx.codes.INTERNAL_SERVER_ERROR
-    except httpx.TransportError:
-        return False
-
-
-def api(port: int, environment: dict[str, str]) -> Any:
-    command = ["app.server", "app.main:create_app", "--host", "127.0.0.1", "--port", str(port)]
-    return served(command, f"http://127.0.0.1:{port}/healthz", environment)
-
-
-@contextmanager
-def page_of(browser: Browser, api_url: str, user_home: Path) -> Iterator[Page]:
-    """Serve the page of an API with a new Streamlit, and open it in the browser."""
-    with streamlit(api_url, user_home) as url, opened(browser, url) as page:
-        yield page
-
-
-@contextmanager
-def streamlit(api_url: str, user_home: Path) -> Iterator[str]:
-    """The address of a Streamlit that serves the page of an API."""
-    [port] = free_ports(1)
-    command = ["streamlit", "run", "streamlit_app.py", "--server.address", "127.0.0.1", "--server.port", str(port)]
-    environment = os.environ | {"DOSEL_API_URL": api_url, "HOME": str(user_home)}
-    with served(command, f"http://127.0.0.1:{port}/_stcore/health", environment):
-        yield f"http://127.0.0.1:{port}"
-
-
-@contextmanager
-def opened(browser: Browser, url: str, width: int = 1280, height: int = 1500) -> Iterator[Page]:
-    """Open a page in a new session of the browser."""
-    page = browser.new_page(viewport={"width": width, "height": height})
-    try:
-        page.goto(url)
-        yield page
-        # Streamlit shows an exception in the page, beside the other elements.
-        expect(page.get_by_test_id("stException")).to_have_count(0)
-    finally:
-        page.close()
-
-
-def keep(page: Page, name: str) -> None:
-    OUTPUT.mkdir(exist_ok=True)
-    page.screenshot(path=OUTPUT / f"{name}.png")
-
-
-def field_of(page: Page, number: Number) -> Locator:
-    return page.get_by_role("spinbutton", name=number.title)
-
-
-def fill_in_and_send(page: Page) -> None:
-    page.get_by_role("button", name="Fill in a real example").click()
-    expect(field_of(page, COVERTYPE.numbers[0])).to_have_value(f"{COVERTYPE.numbers[0].example:g}")
-    # The fields are filled one after the other, and a click before the last one would send it empty.
-    last = COVERTYPE.categories[-1]
-    title = next(choice.title for choice in last.choices if choice.value == last.example)
-    expect(page.get_by_role("combobox", name=last.title)).to_have_value(title)
-    page.get_by_role("button", name="Predict").click()
-
-
-@pytest.mark.parametrize("width", [400, 1600])
+@pytest.mark.parametrize("width", [390, 1600])
 def test_a_row_sent_with_the_form_gets_a_prediction_and_an_explanation(
     browser: Browser, running: tuple[Installation, str], width: int
 ) -> None:
     platform, _ = running
-    height = 4400 if width == 400 else 2400
+    height = 4400 if width == 390 else 2400
     with opened(browser, platform.url("STREAMLIT_PORT"), width, height) as page:
         expect(page.get_by_role("heading", name=COVERTYPE.title)).to_be_visible()
         expect(page.get_by_text("In Production", exact=True)).to_be_visible()
@@ -190,7 +68,7 @@ def test_the_form_has_every_field_with_its_help_and_no_presets(
 def test_each_empty_field_is_marked(browser: Browser, running: tuple[Installation, str]) -> None:
     platform, _ = running
     with opened(browser, platform.url("STREAMLIT_PORT")) as page:
-        page.get_by_role("button", name="Predict").click()
+        predict(page)
         expect(page.get_by_text("No prediction")).to_be_visible()
         expect(page.get_by_text(", got nothing")).to_have_count(len(COVERTYPE.features))
         keep(page, "page-still-empty")
@@ -208,8 +86,9 @@ def test_a_refused_value_is_marked_with_the_apis_message(
         page.get_by_role("button", name="Fill in a real example").click()
         field = field_of(page, NUMBER)
         expect(field).to_have_value(f"{NUMBER.example:g}")
+        screenshots.settle(page)
         field.fill(f"{value:g}")
-        page.get_by_role("button", name="Predict").click()
+        predict(page)
         message = page.get_by_text(f"expected {NUMBER.describe_expected()}, got {value:g}")
         expect(message).to_be_visible()
         expect(page.get_by_text("No prediction")).to_be_visible()
@@ -217,7 +96,8 @@ def test_a_refused_value_is_marked_with_the_apis_message(
         # The example replaces the invalid value.
         page.get_by_role("button", name="Fill in a real example").click()
         expect(field).to_have_value(f"{NUMBER.example:g}")
-        page.get_by_role("button", name="Predict").click()
+        screenshots.settle(page)
+        predict(page)
         expect(message).to_have_count(0)
         expect(page.get_by_text(f"by {COVERTYPE.model_name} version 1").first).to_be_visible()
 
@@ -235,8 +115,7 @@ def test_the_page_shows_an_unreachable_api_and_recovers(
             page.get_by_role("button", name="Try again").click()
             fill_in_and_send(page)
             expect(page.get_by_text(f"by {COVERTYPE.model_name} version 1").first).to_be_visible()
-        page.get_by_role("button", name="Predict").click()
-        expect(page.get_by_text("No answer, for the reason above.")).to_be_visible()
+        predict(page)
         expect(page.get_by_text("The prediction API cannot be reached.")).to_have_count(1)
         expect(page.get_by_text(f"by {COVERTYPE.model_name}")).to_have_count(0)
         expect(page.get_by_test_id("stException")).to_have_count(0)
@@ -269,12 +148,8 @@ def test_the_page_shows_why_an_api_has_no_model(browser: Browser, without_model:
         keep(page, "page-not-ready")
 
 
-def test_the_page_shows_batches_and_quarantine_on_request(browser: Browser, without_model: str) -> None:
-    with opened(browser, without_model, height=2200) as page:
-        asked = page.get_by_text("Batches and quarantine")
-        expect(asked).to_be_visible()
-        expect(page.get_by_text("Quarantine", exact=True)).to_have_count(0)
-        asked.click()
+def test_the_page_shows_batches_and_quarantine(browser: Browser, without_model: str) -> None:
+    with opened(browser, f"{without_model}/data", height=2200) as page:
         for title, count in {"Batches": 1, "Rows received": 42, "Clean": 40, "Refused": 1, "Duplicates": 1}.items():
             metric = page.get_by_test_id("stMetric").filter(has=page.get_by_text(title, exact=True))
             expect(metric.get_by_test_id("stMetricValue")).to_have_text(str(count))
@@ -287,11 +162,11 @@ def test_the_page_shows_batches_and_quarantine_on_request(browser: Browser, with
 
 def test_the_history_shows_the_gates_table_and_the_lineage(browser: Browser, running: tuple[Installation, str]) -> None:
     platform, _ = running
-    with opened(browser, platform.url("STREAMLIT_PORT"), height=2000) as page:
+    with opened(browser, f"{platform.url('STREAMLIT_PORT')}/history", height=2000) as page:
         page.get_by_text("promoted by the gate").first.click()
         for rule in ("floor", "interval", "class recall"):
             expect(page.get_by_role("cell", name=rule, exact=True)).to_be_visible()
-        page.get_by_role("button", name="Show lineage").click()
+        page.get_by_text("Show lineage").click()
         expect(page.get_by_text("Files (SHA-256)")).to_be_visible()
         expect(page.get_by_role("button", name="The whole ledger as CSV")).to_be_visible()
         keep(page, "page-history")

@@ -157,12 +157,12 @@ def test_open_prints_the_addresses_and_opens_no_browser_in_a_pipe(environment: d
     browser.write_text(f"#!/bin/sh\necho $1 >> {tmp_path}/opened\n")
     browser.chmod(0o755)
     ours = environment | {"DISPLAY": ":0", "BROWSER": f"{browser} %s", "API_PORT": "1234"}
-    assert piped(ours, "open", "api").stdout.splitlines() == ["service\taddress", "api\thttp://127.0.0.1:1234/docs"]
+    assert piped(ours, "open", "api").stdout.splitlines() == ["service\taddress", "api\thttp://localhost:1234/docs"]
     assert not (tmp_path / "opened").exists()
     on_terminal(ours, "open")
     assert not (tmp_path / "opened").exists()
     on_terminal(ours, "open", "api")
-    assert (tmp_path / "opened").read_text() == "http://127.0.0.1:1234/docs\n"
+    assert (tmp_path / "opened").read_text() == "http://localhost:1234/docs\n"
     refused = piped(environment, "open", "nothing")
     assert refused.returncode == 2
     assert "airflow" in refused.stderr

@@ -9,15 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from lightgbm import LGBMClassifier
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.decomposition import PCA
 from sklearn.ensemble import ExtraTreesClassifier, GradientBoostingClassifier, RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from sklearn.pipeline import Pipeline
 from sklearn.tree import DecisionTreeClassifier
-from xgboost import XGBClassifier
 
 from dosel.errors import NotExplainable
 from dosel.explain import Contributions, Explainer, Explanation, lightgbm_forests
@@ -27,8 +24,8 @@ from dosel.model import reference
 from dosel.model.predictor import Predictor
 from dosel.rows import frames
 from dosel.training.preprocessing import pipeline
+from dosel.usecases import ALL, Family, UseCase
 from dosel.usecases.covertype import COVERTYPE
-from dosel.usecases.penguins import PENGUINS
 from tests.unit.test_predictor import Own, given, table
 
 BUDGET = 0.1
@@ -73,62 +70,58 @@ def space_of(features: pd.DataFrame) -> Any:
 
 
 EXACT = {
-    "forest": (RandomForestClassifier(10, max_depth=6, random_state=0), "TreeSHAP"),
-    "weighted forest": (
-        RandomForestClassifier(10, max_depth=6, class_weight="balanced_subsample", random_state=0),
-        "TreeSHAP",
-    ),
-    "extra trees": (ExtraTreesClassifier(10, random_state=0), "TreeSHAP"),
-    "tree": (DecisionTreeClassifier(random_state=0), "TreeSHAP"),
-    "boosted": (LGBMClassifier(n_estimators=5, verbose=-1), "TreeSHAP (LightGBM's own)"),
-    "linear": (LogisticRegression(max_iter=300), "linear SHAP"),
+    "forest": RandomForestClassifier(10, max_depth=6, random_state=0),
+    "weighted forest": RandomForestClassifier(10, max_depth=6, class_weight="balanced_subsample", random_state=0),
+    "extra trees": ExtraTreesClassifier(10, random_state=0),
+    "tree": DecisionTreeClassifier(random_state=0),
 }
 
 
-@pytest.mark.parametrize("name", EXACT)
-def test_exact_contributions_sum_to_the_models_output(name: str, tmp_path: Path) -> None:
-    classifier, method = EXACT[name]
-    found = explained(explainer(classifier, tmp_path))
+def check_sum(found: Explanation) -> None:
+    """The parts of an explanation add up to the probability that the answer shows."""
     parts = found.contributions
     assert parts
-    assert (parts.exact, parts.method, parts.draws) == (True, method, None)
-    assert parts.base + sum(c.contribution for c in parts.features) == pytest.approx(parts.output)
-    if parts.unit == "probability":
-        assert parts.output == pytest.approx(found.prediction.probabilities[found.prediction.label], abs=1e-6)
+    shown = found.prediction.probabilities[found.prediction.label]
+    assert parts.base + sum(c.contribution for c in parts.features) == pytest.approx(shown, abs=1e-5)
+    assert parts.output == pytest.approx(shown, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_exact_contributions_add_up_to_the_probability(name: str, tmp_path: Path) -> None:
+    found = explained(explainer(EXACT[name], tmp_path))
+    check_sum(found)
+    parts = found.contributions
+    assert parts
+    assert (parts.exact, parts.method, parts.draws) == (True, "TreeSHAP", None)
     assert {c.feature for c in parts.features} == set(COVERTYPE.feature_names)
     sizes = [abs(c.contribution) for c in parts.features]
     assert sizes == sorted(sizes, reverse=True)
 
 
-def test_xgboost_contributions_are_exact(tmp_path: Path) -> None:
-    """XGBoost counts classes from 0, so that the test needs a declaration of its own."""
+def random_rows(use_case: UseCase, count: int) -> pd.DataFrame:
     rng = np.random.default_rng(0)
-    columns: dict[str, Any] = {n.name: rng.uniform(n.minimum, n.maximum, 200).round() for n in PENGUINS.numbers}
-    columns |= {c.name: rng.choice(c.values, 200) for c in PENGUINS.categories}
-    features = frames.canonical(PENGUINS, pd.DataFrame(columns))
-    species = np.arange(200) % 3
-    model = pipeline(PENGUINS, XGBClassifier(n_estimators=5, max_depth=2)).fit(features, species)
-    content = reference.write(PENGUINS, features, species, tmp_path).read_bytes()
-    parts = Explainer(Predictor(PENGUINS, model), content).explain(PENGUINS.example, 5, BUDGET).contributions
-    assert parts
-    assert (parts.exact, parts.method, parts.unit) == (True, "TreeSHAP (XGBoost's own)", "log-odds")
-    assert parts.base + sum(c.contribution for c in parts.features) == pytest.approx(parts.output)
+    columns: dict[str, Any] = {
+        n.name: rng.uniform(n.minimum, n.maximum, count).round(0 if n.integer else 1) for n in use_case.numbers
+    }
+    columns |= {c.name: rng.choice(c.values, count) for c in use_case.categories}
+    return frames.canonical(use_case, pd.DataFrame(columns))
 
 
-@pytest.mark.parametrize("kind", [LGBMClassifier, LogisticRegression])
-def test_contributions_of_two_classes_have_opposite_signs(kind: Any, tmp_path: Path) -> None:
-    quiet = {"verbose": -1} if kind is LGBMClassifier else {}
-    features = table(ROWS, seed=1)
-    two = 1 + (features["Elevation"].to_numpy() > 2900)
-    content = reference.write(COVERTYPE, features, two, tmp_path).read_bytes()
-    model = pipeline(COVERTYPE, kind(**quiet)).fit(features, two)
-    made = Explainer(Predictor(COVERTYPE, model), content)
-    for elevation in (2000, 3800):
-        found = made.explain(COVERTYPE.example | {"Elevation": elevation}, 1, BUDGET)
-        probability = found.prediction.probabilities[found.prediction.label]
-        assert found.contributions
-        assert found.contributions.exact
-        assert 1 / (1 + np.exp(-found.contributions.output)) == pytest.approx(probability, abs=1e-5)
+@pytest.mark.parametrize(
+    ("use_case", "family"),
+    [(use_case, family) for use_case in ALL for family in use_case.families],
+    ids=lambda part: part.name,
+)
+@pytest.mark.parametrize("classes", [2, None], ids=["two classes", "all classes"])
+def test_contributions_add_up_to_the_shown_probability_for_every_declared_family(
+    use_case: UseCase, family: Family, classes: int | None, tmp_path: Path
+) -> None:
+    features = random_rows(use_case, 300)
+    codes = np.array(list(use_case.target.labels)[:classes])
+    truth = codes[np.arange(len(features)) % len(codes)]
+    model = pipeline(use_case, family.build(0)).fit(features, truth)
+    content = reference.write(use_case, features, truth, tmp_path).read_bytes()
+    check_sum(Explainer(Predictor(use_case, model), content).explain(use_case.example, 5, BUDGET))
 
 
 @pytest.mark.parametrize(
@@ -140,11 +133,10 @@ def test_sampled_contributions_are_marked_and_sum_to_the_output(classifier: Any,
     found = explained(explainer(classifier, tmp_path))
     parts = found.contributions
     assert parts
-    assert (parts.exact, parts.unit) == (False, "probability")
+    assert not parts.exact
     assert parts.draws
     assert all(c.error is not None and c.error >= 0 for c in parts.features)
-    assert parts.base + sum(c.contribution for c in parts.features) == pytest.approx(parts.output)
-    assert parts.output == pytest.approx(found.prediction.probabilities[found.prediction.label], abs=1e-6)
+    check_sum(found)
 
 
 def shapley(value: Any, players: int) -> list[float]:
@@ -326,6 +318,57 @@ def test_training_rows_are_shown_only_if_the_declaration_allows(tmp_path: Path) 
     found = explained(Explainer(Predictor(closed, model), content))
     assert len(found.neighbours) == 5
     assert found.rows == ()
+
+
+def warned(made: Explainer, **values: Any) -> dict[str | None, str]:
+    found = made.explain(COVERTYPE.example | values, 5, None).warnings
+    return {warning.feature: warning.message for warning in found}
+
+
+@pytest.fixture(scope="module")
+def narrow() -> pd.DataFrame:
+    """Rows near the example: elevations from 2500 to 2699, and one soil type less than declared."""
+    rng = np.random.default_rng(0)
+    rows = frames.canonical(COVERTYPE, pd.DataFrame([COVERTYPE.example] * ROWS))
+    rows["Elevation"] = np.tile(np.arange(2500.0, 2700.0), ROWS // 200)
+    rows["Slope"] = rng.integers(0, 40, ROWS).astype(float)
+    rows["Soil_Type"] = np.where(np.arange(ROWS) % 2, COVERTYPE.example["Soil_Type"], "C2702")
+    return rows
+
+
+@pytest.mark.parametrize("is_open", [True, False], ids=["open", "closed"])
+def test_values_outside_the_training_rows_and_far_rows_are_named(
+    is_open: bool, narrow: pd.DataFrame, tmp_path: Path
+) -> None:
+    use_case = replace(COVERTYPE, expose_training_rows=is_open)
+    truth = 1 + np.arange(ROWS) % 2
+    model = pipeline(use_case, DecisionTreeClassifier(random_state=0)).fit(narrow, truth)
+    content = reference.write(use_case, narrow, truth, tmp_path).read_bytes()
+    made = Explainer(Predictor(use_case, model), content)
+    assert warned(made, Elevation=2600, Slope=5) == {}
+    bounds = "training rows have 2500 to 2699 m" if is_open else "95% of the training rows have 2500 to 2700 m"
+    found = warned(made, Elevation=3500, Soil_Type="C8776")
+    assert found["Elevation"] == f"Elevation 3500 m: {bounds}"
+    assert "training row has this value" in found["Soil_Type"]
+    assert ("at distance" if is_open else "as a whole") in found[None]
+
+
+def test_no_warning_of_a_closed_use_case_depends_on_one_row(narrow: pd.DataFrame, tmp_path: Path) -> None:
+    """Who asks often enough finds every bound: one unusual row must not move any of them."""
+    closed = replace(COVERTYPE, expose_training_rows=False)
+    truth = 1 + np.arange(ROWS) % 2
+    model = pipeline(closed, DecisionTreeClassifier(random_state=0)).fit(narrow, truth)
+    with_one = narrow.copy()
+    with_one.loc[7, "Elevation"], with_one.loc[7, "Soil_Type"] = 3871.0, "C8776"
+    found = []
+    for number, rows in enumerate((narrow, with_one)):
+        (tmp_path / str(number)).mkdir()
+        content = reference.write(closed, rows, truth, tmp_path / str(number)).read_bytes()
+        made = Explainer(Predictor(closed, model), content)
+        asked = ({"Elevation": elevation} for elevation in (2400, 2490, 2710, 2800, 3871))
+        found.append([warned(made, **values).get("Elevation") for values in asked])
+        found[-1].append(warned(made, Soil_Type="C8776").get("Soil_Type"))
+    assert found[0] == found[1]
 
 
 def test_reference_rows_are_unchanged_after_writing_and_reading(tmp_path: Path) -> None:

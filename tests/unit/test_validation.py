@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def by_json(row: dict[str, Any], _: Path) -> Verdict:
 
 def by_json_list(row: dict[str, Any], _: Path) -> Verdict:
     try:
-        return accepted(JsonReader(USE_CASE).rows(json.dumps([row]).encode()))
+        return accepted(JsonReader(USE_CASE).rows(BytesIO(json.dumps([row]).encode())))
     except InvalidRows as error:
         return [], str(error).replace("row 1: ", "")
 
@@ -208,7 +209,7 @@ def test_a_value_that_is_no_row_gets_one_error(row: Any) -> None:
 def test_the_first_hundred_invalid_rows_are_listed_with_all_their_errors() -> None:
     rows = [USE_CASE.example | ({"slope": 91, "share": 9} if i % 2 else {}) for i in range(400)]
     with pytest.raises(InvalidRows) as refused:
-        JsonReader(USE_CASE).rows(json.dumps(rows).encode())
+        JsonReader(USE_CASE).rows(BytesIO(json.dumps(rows).encode()))
     errors = refused.value.errors
     assert [error.row for error in errors[::2]] == list(range(2, 202, 2))
     assert errors[1].message == f"row 2: share: {SHARE}, got 9"

@@ -11,6 +11,7 @@ from dosel import __version__
 from dosel.cli import (
     answers,
     cluster,
+    compare,
     events,
     init,
     ledgers,
@@ -26,7 +27,7 @@ from dosel.compose.commands import jobs
 from dosel.errors import DoselError
 
 cli = typer.Typer(no_args_is_help=True, help="A model registry platform.")
-for part in (platform, init, rows, predict, answers, models, versions, ledgers, reproduce, events):
+for part in (platform, init, rows, predict, answers, models, versions, compare, ledgers, reproduce, events):
     cli.add_typer(part.commands)
 cli.add_typer(shadow.commands)
 cli.add_typer(cluster.commands, name="cluster")

@@ -84,7 +84,7 @@ def _addresses(settings: "Settings") -> dict[str, str]:
     """The addresses for people, by service; MinIO's only where one is used."""
     found = {
         "page": settings.page_url,
-        "api": f"{settings.api_url.rstrip('/')}/docs",
+        "api": settings.docs_url,
         "mlflow": settings.mlflow_url,
         "airflow": settings.airflow_url,
     }

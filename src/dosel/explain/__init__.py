@@ -7,5 +7,16 @@ training rows that it needs.
 from dosel.explain.contributions import Contribution, Contributions
 from dosel.explain.explainer import Explainer, Explanation
 from dosel.explain.space import Neighbour, Point, PrincipalComponents
+from dosel.explain.unusual import Unusual
 
-__all__ = ["Contribution", "Contributions", "Explainer", "Explanation", "Neighbour", "Point", "PrincipalComponents"]
+__all__ = [
+    "Contribution",
+    "Contributions",
+    "Explainer",
+    "Explanation",
+    "Neighbour",
+    "Point",
+    "PrincipalComponents",
+    "Unusual",
+    "Warning",
+]

@@ -7,7 +7,7 @@ from time import perf_counter
 import numpy as np
 
 from dosel.explain.columns import NO_FEATURE, owners
-from dosel.explain.exact import Exact, Unit, exact
+from dosel.explain.exact import Exact, exact
 from dosel.explain.sampling import sampled
 from dosel.model.predictor import Backend, Predictor
 from dosel.model.reference import Reference
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Contribution:
-    """A feature's contribution, in `Contributions.unit`. `error` is its standard error; None if it is exact."""
+    """A feature's part of the probability. `error` is its standard error; None if it is exact."""
 
     feature: str
     contribution: float
@@ -38,17 +38,16 @@ class Contribution:
 
 @dataclass(frozen=True)
 class Contributions:
-    """Contributions, the largest first; with `base` they add up to `output`.
+    """Contributions, the largest first; with `base` they add up to `output`, the probability of the explained class.
 
     Attributes:
-        base: the model's mean output over training rows.
+        base: the class's mean probability over training rows.
         seconds: time that the explanation took.
         draws: number of sampled orders; None if the contributions are exact.
     """
 
     method: str
     exact: bool
-    unit: Unit
     base: float
     output: float
     features: tuple[Contribution, ...]
@@ -67,7 +66,7 @@ class Contributor:
         self._exact: Exact | None = None
         self._owners = owners(predictor)
         if self._owners is not None:
-            self._exact = exact(predictor.model[-1], predictor.encoded(self._background))
+            self._exact = exact(predictor.model[-1])
         self._backend = self._faster()
 
     def explain(self, row: Floats, encoded: Floats, chosen: int, budget: float) -> Contributions:
@@ -98,16 +97,14 @@ class Contributor:
         values = np.zeros(len(self._names))
         owned = self._owners != NO_FEATURE
         np.add.at(values, self._owners[owned], columns.values[owned])
-        return self._made(self._exact.method, self._exact.unit, columns.base, values, None, None)
+        return self._made(self._exact.method, columns.base, values, None, None)
 
     def _drawn(self, row: Floats, chosen: int, budget: float) -> Contributions:
         def output(rows: Floats) -> Floats:
             return self._predictor.probabilities(rows, self._backend)[:, chosen]
 
         found = sampled(output, row[0], self._background, budget)
-        return self._made(
-            "sampled Shapley values", "probability", found.base, found.values, found.errors, 2 * found.pairs
-        )
+        return self._made("sampled Shapley values", found.base, found.values, found.errors, 2 * found.pairs)
 
     def _faster(self) -> Backend:
         """The backend that predicts many rows faster: for nearest neighbours, scikit-learn is far faster than ONNX."""
@@ -119,13 +116,11 @@ class Contributor:
         return min(BACKENDS, key=lambda backend: seconds[backend])
 
     def _made(
-        self, method: str, unit: Unit, base: float, values: Floats, errors: Floats | None, draws: int | None
+        self, method: str, base: float, values: Floats, errors: Floats | None, draws: int | None
     ) -> Contributions:
         by_size = np.argsort(-np.abs(values), kind="stable")
         features = tuple(
             Contribution(self._names[i], float(values[i]), None if errors is None else float(errors[i]))
             for i in by_size
         )
-        return Contributions(
-            method, errors is None, unit, base, base + float(values.sum()), features, draws, seconds=0.0
-        )
+        return Contributions(method, errors is None, base, base + float(values.sum()), features, draws, seconds=0.0)

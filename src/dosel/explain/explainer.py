@@ -6,6 +6,7 @@ from typing import Any
 
 from dosel.explain.contributions import Contributions, Contributor
 from dosel.explain.space import Neighbour, PrincipalComponents, Space
+from dosel.explain.unusual import Training, Unusual
 from dosel.model.predictor import Prediction, Predictor
 from dosel.model.reference import read
 
@@ -19,6 +20,7 @@ class Explanation:
     rows: tuple[dict[str, Any], ...]
     projection: PrincipalComponents
     contributions: Contributions | None
+    warnings: tuple[Unusual, ...]
 
 
 class Explainer:
@@ -36,6 +38,7 @@ class Explainer:
         self._exposes_rows = predictor.use_case.expose_training_rows
         self._reference = read(predictor.use_case, content)
         self._space = Space(predictor.encoded, self._reference)
+        self._training = Training(predictor.use_case, self._reference, self._space)
         self._contributor = Contributor(predictor, self._reference)
 
     def explain(self, row: Mapping[str, Any], neighbours: int, budget: float | None) -> Explanation:
@@ -54,4 +57,6 @@ class Explainer:
         if budget is not None:
             chosen = self._predictor.classes.index(prediction.prediction)
             contributions = self._contributor.explain(numbers, encoded, chosen, budget)
-        return Explanation(prediction, nearest, tuple(values), self._space.projection(encoded), contributions)
+        warnings = self._training.warnings(row, encoded, nearest[0].distance)
+        projection = self._space.projection(encoded)
+        return Explanation(prediction, nearest, tuple(values), projection, contributions, warnings)

@@ -1,6 +1,6 @@
 """Approximate Shapley values of any model, sampled within a time budget, with standard errors.
 
-Starting from a random training row, features take the explained row's values one after the other in a random order; the
+Starting from a training row, features take the explained row's values one after the other in a random order; the
 change at each step is a sample of that feature's contribution (Štrumbelj and Kononenko 2014). Every order is also used
 backwards, from the same training row, which halves much of the variance (Mitchell, Cooper, Frank and Holmes 2022).
 """
@@ -49,10 +49,13 @@ def sampled(output: Callable[[Floats], Floats], row: Floats, background: Floats,
     draws: list[Floats] = []
     bases: list[Floats] = []
     began = perf_counter()
+    # Each row comes as often as the others: then the base is nearly their mean, however few orders there are.
+    shuffled = rng.permutation(background)
     pairs, size = 0, _FIRST
     while pairs < MOST_PAIRS:
         size = min(size, MOST_PAIRS - pairs)
-        drawn, base = _pairs(output, row, target, background[rng.integers(len(background), size=size)], rng)
+        over = shuffled[np.arange(pairs, pairs + size) % len(shuffled)]
+        drawn, base = _pairs(output, row, target, over, rng)
         draws.append(drawn)
         bases.append(base)
         pairs += size

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,9 @@ PICTURED = 50_000
 
 DECIMALS = 4
 """Decimals of a coordinate."""
+
+MEASURED = 200
+"""Number of training rows whose distance to their nearest other row is measured."""
 
 PIECE = 50_000
 """Rows that are encoded together."""
@@ -73,8 +77,9 @@ class Space:
         self._norms: Singles = np.einsum("ij,ij->i", self._rows, self._rows)
         rng = np.random.default_rng(0)
         pictured = _drawn(rng, len(reference), PICTURED)
-        self._pca = PCA(min(2, self._rows.shape[1]), svd_solver="covariance_eigh")
+        self._pca = PCA(svd_solver="covariance_eigh")
         self._pca.fit(self._rows[pictured].astype(np.float64))
+        self._pictured = pictured
         self._sample = self._points(_drawn(rng, len(reference), SHOWN))
 
     def nearest(self, encoded: Floats, count: int) -> tuple[Neighbour, ...]:
@@ -99,10 +104,46 @@ class Space:
             Neighbour(int(near[i]), float(distances[i]), point) for i, point in zip(order, points, strict=True)
         )
 
+    @cached_property
+    def usual_distance(self) -> float:
+        """The distance within which 99 % of a sample of the rows have another row."""
+        drawn = _drawn(np.random.default_rng(0), len(self._rows), MEASURED)
+        found = []
+        for place in drawn:
+            squared = self._norms + self._norms[place] - 2 * (self._rows @ self._rows[place])
+            squared[place] = np.inf
+            found.append(max(float(squared.min()), 0.0))
+        return float(np.sqrt(np.quantile(found, 0.99)))
+
+    def is_outlier(self, encoded: Floats, fewest: int) -> bool:
+        """Whether a row of shape (1, width) is farther from the middle than all but 0.1 % of the rows.
+
+        The distance is Mahalanobis': in units of the rows' spread, in all directions in which they spread at all.
+
+        Args:
+            fewest: number of rows that are left out, at least, so that no single one decides.
+        """
+        return bool(self._spreads(encoded)[0] > self._farthest(fewest))
+
+    def _farthest(self, fewest: int) -> float:
+        left_out = max(fewest, round(0.001 * len(self._all_spreads)))
+        return float(self._all_spreads[-left_out - 1]) if left_out < len(self._all_spreads) else np.inf
+
+    @cached_property
+    def _all_spreads(self) -> Floats:
+        """The squared Mahalanobis distances of the pictured rows, sorted."""
+        return np.sort(self._spreads(self._rows[self._pictured].astype(np.float64)))
+
+    def _spreads(self, encoded: Floats) -> Floats:
+        variances = self._pca.explained_variance_
+        spread = variances > 1e-9 * variances.sum()
+        found: Floats = (self._pca.transform(encoded)[:, spread] ** 2 / variances[spread]).sum(axis=1)
+        return found
+
     def projection(self, encoded: Floats) -> PrincipalComponents:
         """The principal components of one row of shape (1, width)."""
         [row] = self._projected(encoded)
-        shares = [*self._pca.explained_variance_ratio_.tolist(), 0.0]
+        shares = [*self._pca.explained_variance_ratio_[:2].tolist(), 0.0]
         return PrincipalComponents((row[0], row[1]), (shares[0], shares[1]), self._sample)
 
     def _points(self, places: npt.NDArray[np.intp]) -> tuple[Point, ...]:
@@ -111,7 +152,7 @@ class Space:
         return tuple(Point(x, y, code) for (x, y), code in zip(projected, codes, strict=True))
 
     def _projected(self, encoded: Floats) -> list[list[float]]:
-        found = self._pca.transform(encoded)
+        found = self._pca.transform(encoded)[:, :2]
         # A single column has one component.
         both = np.column_stack([found, np.zeros((len(found), 2 - found.shape[1]))])
         listed: list[list[float]] = both.round(DECIMALS).tolist()

@@ -5,24 +5,24 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dosel.client import Client
 from dosel.errors import ServiceError
 from ui import errors
+from ui.view import View
 
 SHOWN = 200
 
 
-def show(client: Client, use_case: dict[str, Any]) -> None:
-    """Show a section that is closed at first and fetches its data when it is opened."""
-    name = use_case["name"]
-    if not st.toggle("Batches and quarantine", key=f"incoming-{name}"):
-        return
+def show(view: View) -> None:
+    """Show the totals, the batches and the refused rows."""
+    name, client = view.name, view.api.client
+    st.subheader("Batches")
     try:
-        ledger = client.batches(name)
-        refused = client.quarantine(name, SHOWN) if ledger["rows_refused"] else []
+        ledger = view.api.read(client.batches, name)
+        refused = view.api.read(client.quarantine, name, SHOWN) if ledger["rows_refused"] else []
     except ServiceError as error:
-        errors.show(error, "incoming")
+        errors.show(error, "data")
         return
+    st.caption(f"[Ingest in Airflow]({view.dag_address('ingest')})")
     totals = {
         "Batches": ledger["count"],
         "Rows received": ledger["rows_received"],
@@ -30,8 +30,9 @@ def show(client: Client, use_case: dict[str, Any]) -> None:
         "Refused": ledger["rows_refused"],
         "Duplicates": ledger["rows_duplicate"],
     }
-    for column, (title, count) in zip(st.columns(len(totals)), totals.items(), strict=True):
-        column.metric(title, f"{count:,}")
+    with st.container(horizontal=True, gap="large"):
+        for title, count in totals.items():
+            st.metric(title, f"{count:,}", width="content")
     percent = st.column_config.NumberColumn(format="percent")
     shares = {"refused_share": percent, "duplicate_share": percent}
     if ledger["batches"]:
@@ -43,7 +44,7 @@ def show(client: Client, use_case: dict[str, Any]) -> None:
         refusals = _table(ledger["refused"]).drop(columns="first_reasons")
         refusals["first_reasons"] = ["; ".join(batch["first_reasons"]) for batch in ledger["refused"]]
         st.dataframe(refusals, width="stretch", hide_index=True, key=f"refused-{name}", column_config=shares)
-    st.markdown("**Quarantine**")
+    st.subheader("Quarantine")
     if not refused:
         st.caption("No row was refused.")
         return

@@ -4,9 +4,11 @@ from typing import Any
 
 import streamlit as st
 
-from dosel.client import Client
 from dosel.errors import ServiceError
+from ui import errors, events
+from ui.lineage import facts_of
 from ui.text import moment, plain
+from ui.view import View
 
 SHOWN = 20
 """Most entries on the page; the CSV has all of them."""
@@ -21,17 +23,21 @@ KINDS = {
 """Icon and words for each kind of entry."""
 
 
-def show(client: Client, use_case: dict[str, Any]) -> None:
-    """Show the timeline, newest entry first."""
+def show(view: View) -> None:
+    """Show the ledger, newest entry first, and the events."""
+    _show_ledger(view)
+    events.show(view)
+
+
+def _show_ledger(view: View) -> None:
     st.subheader("History of Production")
-    model = use_case["model_name"]
+    client, model = view.api.client, view.model
     try:
-        history = client.history(model)
-    except ServiceError:
-        # The message above already has the reason.
-        st.caption("The promotion ledger cannot be read now.")
+        history, waiting = view.api.read(client.history, model), view.api.read(client.approvals, model)
+    except ServiceError as error:
+        errors.show(error, "history")
         return
-    for request in _waiting(client, model):
+    for request in waiting:
         _show_request(request)
     entries = history["entries"][::-1]
     if not entries:
@@ -39,13 +45,13 @@ def show(client: Client, use_case: dict[str, Any]) -> None:
         return
     holdout = history["holdout"]
     st.caption(
-        f"The gate has compared versions {holdout['looks']} times on this holdout. After {holdout['left']} more "
+        f"Comparisons of versions by the gate on this holdout: {holdout['looks']}. After {holdout['left']} more "
         "comparisons, another part of the rows becomes the holdout."
     )
     for note in history["notes"][::-1][:3]:
         st.warning(f"{moment(note['at'])}: {plain(note['text'])}", icon=":material/report:")
     for entry in entries[:SHOWN]:
-        _entry(client, model, entry)
+        _entry(view, entry)
     if len(entries) > SHOWN:
         st.caption(f"The newest {SHOWN} of {len(entries)} entries.")
     st.download_button(
@@ -55,14 +61,6 @@ def show(client: Client, use_case: dict[str, Any]) -> None:
         "text/csv",
         on_click="ignore",
     )
-
-
-def _waiting(client: Client, model: str) -> list[dict[str, Any]]:
-    try:
-        return client.approvals(model)
-    except ServiceError:
-        # The history is there all the same.
-        return []
 
 
 def _show_request(request: dict[str, Any]) -> None:
@@ -75,7 +73,8 @@ def _show_request(request: dict[str, Any]) -> None:
     )
 
 
-def _entry(client: Client, model: str, entry: dict[str, Any]) -> None:
+def _entry(view: View, entry: dict[str, Any]) -> None:
+    client, model = view.api.client, view.model
     before = f"after version {entry['from_version']}" if entry["from_version"] else "the first one"
     icon, words = KINDS[entry["kind"]]
     title = f"**Version {entry['to_version']}**, {before} · {moment(entry['at'])} · {words}"
@@ -103,26 +102,14 @@ def _entry(client: Client, model: str, entry: dict[str, Any]) -> None:
             on_click="ignore",
         )
         # Only after a click, since it takes a call to MLflow.
-        if st.button("Show lineage", key=f"lineage-{model}-{entry['sequence']}"):
-            _lineage(client, model, entry["to_version"])
+        if st.toggle("Show lineage", key=f"lineage-{model}-{entry['sequence']}"):
+            _lineage(view, entry["to_version"])
 
 
-def _lineage(client: Client, model: str, number: int) -> None:
+def _lineage(view: View, number: int) -> None:
     try:
-        detail = client.version(model, number)
+        detail = view.api.read(view.api.client.version, view.model, number)
     except ServiceError as error:
         st.caption(f"The lineage cannot be read now: {plain(str(error))}.")
         return
-    version, manifest = detail["version"], detail["manifest"]
-    lineage = version["lineage"]
-    batches = ", ".join(map(str, lineage["batch_ids"])) or "unknown"
-    facts = {
-        "MLflow run": version["run_id"],
-        "Rows (SHA-256)": lineage["data_digest"],
-        "Batches": batches,
-        "Rows trained on, held out": f"{lineage['rows_train']}, {lineage['rows_test']}",
-        "Split": lineage["split_version"],
-        "Code": lineage["code_version"],
-        "Files (SHA-256)": manifest["digest"] if manifest else "no manifest",
-    }
-    st.markdown("\n".join(f"- {name}: `{value or 'unknown'}`" for name, value in facts.items()))
+    st.markdown("\n".join(f"- {name}: `{value}`" for name, value in facts_of(detail).items()))

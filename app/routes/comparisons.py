@@ -1,0 +1,53 @@
+"""Comparisons of versions: calls that load two models and read the held-out rows, one at a time."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from app.http.problems import documented
+from app.routes.dependencies import FollowerDep, in_queue
+from app.routes.registry import use_case_of
+from app.schemas.comparison import ComparisonInfo
+from app.schemas.history import VersionNumber
+from app.serving.memory import release_memory
+from app.serving.work_queue import WorkQueue
+from dosel.settings import Settings
+from dosel.usecases import UseCase
+
+SECONDS = 120.0
+"""How long a request waits for its comparison."""
+
+
+def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
+    made = APIRouter(tags=["registry"])
+    comparisons = WorkQueue("comparisons", 1, 3, SECONDS)
+
+    @made.get(
+        "/models/{name}/compare",
+        summary="Two versions side by side, on the held-out rows that neither was trained on",
+        responses=documented(404, 409, 422, 503),
+    )
+    @in_queue(comparisons)
+    def compare_versions(
+        name: str,
+        a: Annotated[VersionNumber, Query(description="The number of a version.")],
+        b: Annotated[VersionNumber, Query(description="The number of another one.")],
+        follower: FollowerDep,
+    ) -> ComparisonInfo:
+        """Nothing is recorded, and the gate's looks at the held-out rows stay as they are."""
+        from dosel.db.engine import connect
+        from dosel.registry.side_by_side import compare
+        from dosel.warehouse.batches import BatchStore
+
+        use_case, registry = use_case_of(use_cases, name), follower.registry()
+        use_case = replace(use_case, split=registry.holdout(use_case).split)
+        rows = BatchStore(connect(settings.warehouse_url), use_case).clean_by_batch
+        try:
+            found = compare(registry, use_case, rows, (a, b), settings.seed)
+            return ComparisonInfo.model_validate(found, from_attributes=True)
+        finally:
+            release_memory()
+
+    return made

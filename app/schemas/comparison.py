@@ -1,0 +1,55 @@
+"""The body of a comparison of two versions."""
+
+from pydantic import BaseModel, Field
+
+from app.schemas.history import RuleInfo
+
+
+class ShareInfo(BaseModel):
+    """A figure, 0 to 1, or a difference of two."""
+
+    value: float
+    low: float | None = Field(description="The lower end of its interval; null if it has none.")
+    high: float | None
+
+
+class ComparedFigureInfo(BaseModel):
+    """A figure of both versions on the same rows."""
+
+    name: str = Field(examples=["recall"])
+    slice: str = Field(description="Of which rows; empty for all.", examples=["class Aspen"])
+    rows: int
+    a: ShareInfo
+    b: ShareInfo
+    difference: ShareInfo = Field(description="Version b minus version a.")
+
+
+class AnsweredInfo(BaseModel):
+    """How many rows of a class the versions answered with these classes."""
+
+    truth: str
+    a: str
+    b: str
+    rows: int
+
+
+class ComparisonInfo(BaseModel):
+    """Two versions side by side, on the held-out rows that neither was trained on."""
+
+    model: str
+    a: int = Field(description="A version.")
+    b: int = Field(description="Another one.")
+    rows: int = Field(description="Number of held-out rows.")
+    confidence: float = Field(description="Of the intervals.")
+    figures: list[ComparedFigureInfo] = Field(
+        description="Overall figures, and the recall of each class; few rows are left out if they are not exposed."
+    )
+    both: int = Field(description="Rows that both answered correctly.")
+    only_a: int
+    only_b: int
+    neither: int
+    answers: list[AnsweredInfo] | None = Field(
+        description="Each combination of true class and both answers, most frequent first: both confusion "
+        "matrices, and where they differ. Null if the use case does not expose its rows."
+    )
+    rules: list[RuleInfo] = Field(description="The gate's rules, as if version b wanted the place of version a.")
