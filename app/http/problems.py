@@ -63,7 +63,7 @@ PROBLEM_SCHEMA = "#/components/schemas/Problem"
 WHEN = {
     400: "The body cannot be read.",
     401: "A key is required in the header X-API-Key.",
-    403: "This installation has no keys for this call.",
+    403: "This installation has no keys for this call, or the role of the key does not allow it.",
     404: "No such use case or model; the answer lists the existing ones.",
     408: "The body did not arrive in time.",
     409: "The version's files are not those that were registered or signed, there is no version to roll back to, or an "

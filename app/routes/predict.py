@@ -34,7 +34,7 @@ DEFAULT_PATH = "/predict"
 PARAMETERS = ("model", "version")
 """The query parameters of a call for one row."""
 
-RESPONSES = documented(400, 401, 404, 408, 413, 415, 422, 429, 503)
+RESPONSES = documented(400, 401, 403, 404, 408, 413, 415, 422, 429, 503)
 
 ModelQuery = Annotated[
     str | None,

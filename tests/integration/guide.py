@@ -69,10 +69,12 @@ def page(shown: dict) -> None:  # type: ignore[type-arg]
     """Streamlit runs the source of this function as a script, without the module's imports."""
     import streamlit as st
 
-    from ui import form
+    from ui import form, kept
 
-    if sent := form.show(shown):
-        st.json(sent.row)
+    kept.recognise()
+    typed = form.show(shown)
+    if typed.sent:
+        st.json(typed.row)
 
 
 def fill_in(shown: dict[str, Any]) -> None:

@@ -84,7 +84,7 @@ def test_the_actor_is_the_keys_name_where_keys_are_declared(dosel: Terminal, mon
     for wrong in ("", "x" * 20):
         declare_keys(dosel, monkeypatch, wrong)
         for command in (("promote", name, "2", "--reason", "x"), ("rollback", name), ("train", "covertype")):
-            with pytest.raises(SettingsError, match="DOSEL_API_KEY: expected a key of DOSEL_PROMOTE_KEYS"):
+            with pytest.raises(SettingsError, match="DOSEL_API_KEY: expected a key with the role promoter"):
                 dosel(*command)
     declare_keys(dosel, monkeypatch, "b" * 20)
     dosel("promote", name, "2", "--reason", "better")
@@ -97,7 +97,7 @@ def test_a_promotion_waits_for_a_second_person(dosel: Terminal, monkeypatch: pyt
     name = dosel.world.name
     monkeypatch.setattr("dosel.registry.approvals.ALL", (replace(COVERTYPE, approval=Approval(people=2)),))
     monkeypatch.setattr("dosel.cli.models.ALL", (COVERTYPE,))
-    with pytest.raises(PromotionRefused, match="needs 2 people with keys of DOSEL_PROMOTE_KEYS"):
+    with pytest.raises(PromotionRefused, match="needs 2 people with keys of the role promoter"):
         dosel("promote", name, "2", "--reason", "alone")
     assert "no promotion waits for people" in dosel("approvals")
     declare_keys(dosel, monkeypatch, "a" * 20)

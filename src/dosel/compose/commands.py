@@ -88,13 +88,16 @@ def prepare_airflow() -> None:
             raise StartupError(f"{' '.join(arguments[1:])} failed (exit code {code}): see above")
 
 
-@jobs.command("airflow-password")
-def airflow_password() -> None:
-    """Write the administrator's password to the file that Airflow's api-server reads."""
-    from dosel.embedded.services import write_airflow_password
+@jobs.command("airflow-api-server")
+def airflow_api_server() -> None:
+    """Become Airflow's api-server, whose users are the administrator and the holders of keys."""
+    from dosel.embedded.services import airflow_users, write_airflow_passwords
     from dosel.settings import Settings
 
-    write_airflow_password(Settings.load())
+    settings = Settings.load()
+    write_airflow_passwords(settings)
+    environment = os.environ | {"AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": airflow_users(settings)}
+    os.execvpe("airflow", ["airflow", "api-server"], environment)
 
 
 def _set(name: str) -> str:

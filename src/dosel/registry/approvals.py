@@ -109,7 +109,7 @@ class Approvals:
     """Requests and approvals.
 
     Args:
-        names: the holders' names by key, as in `DOSEL_PROMOTE_KEYS`.
+        names: the holders' names by key, as in `Settings.promote_key_names`.
         keys: those that sign requests; by default those of the environment.
     """
 
@@ -136,8 +136,8 @@ class Approvals:
         key = next((key for key, name in self.names.items() if name == holder), None)
         if key is None and subject.kind == "manual":
             raise PromotionRefused(
-                f"{subject.model}: a promotion by hand needs {needed(subject.model, 'manual')} people with keys of "
-                "DOSEL_PROMOTE_KEYS. Send a key, or set DOSEL_API_KEY for the command line"
+                f"{subject.model}: a promotion by hand needs {needed(subject.model, 'manual')} people with keys "
+                "of the role promoter (DOSEL_KEYS). Send a key, or set DOSEL_API_KEY for the command line"
             )
         request = self._open(subject) or self._start(subject, actor, reason)
         if key is not None and holder is not None:
