@@ -187,18 +187,30 @@ class ModelFollower:
         while not self._stopped.is_set():
             self._woken.clear()
             with self._polling:
+                sequences = self._sequences()
                 for slot in [*self._slots.values(), *self._families.values()]:
-                    self._poll(slot)
+                    self._poll(slot, sequences.get(slot.use_case.model_name))
             self._woken.wait(self._settings.poll_seconds)
 
-    def _poll(self, slot: Slot) -> None:
-        """Load the version in Production if it changed; after any failure the loaded model keeps answering."""
+    def _sequences(self) -> dict[str, int]:
+        """The sequence of each model's last entry; empty if the ledger cannot be read, which each poll then notes."""
+        try:
+            return self.registry().ledger.sequences([use_case.model_name for use_case in self.use_cases])
+        except Exception:  # noqa: BLE001  the registry can fail in any way; this thread must live on
+            return {}
+
+    def _poll(self, slot: Slot, sequence: int | None = None) -> None:
+        """Load the version in Production if it changed; after any failure the loaded model keeps answering.
+
+        Args:
+            sequence: that of the ledger's last entry, if it was just read.
+        """
         name = slot.use_case.model_name
         number: int | None = None
         try:
             registry = self.registry()
             self._check(slot)
-            if not slot.family and self._unchanged(slot, registry):
+            if not slot.family and self._unchanged(slot, registry, sequence):
                 return
             if not slot.family and time.monotonic() >= slot.reconcile_at:
                 slot.reconcile_at = time.monotonic() + RECONCILE_SECONDS
@@ -223,11 +235,12 @@ class ModelFollower:
             reason = str(error) if isinstance(error, DoselError) else f"{type(error).__name__}: {error}"
             self._note(slot, f"{number} {type(error).__name__}", f"{what}: {reason}", failed=True)
 
-    def _unchanged(self, slot: Slot, registry: "Registry") -> bool:
+    def _unchanged(self, slot: Slot, registry: "Registry", sequence: int | None) -> bool:
         """Whether MLflow was asked a moment ago, and the ledger has no entry since; if not, the caller asks now."""
         # Read before MLflow is asked: an entry that comes in between is seen by the next poll.
-        entry = registry.last_promotion(slot.use_case.model_name)
-        sequence = entry.sequence if entry else -1
+        if sequence is None:
+            name = slot.use_case.model_name
+            sequence = registry.ledger.sequences([name])[name]
         if not slot.stale and sequence == slot.sequence and time.monotonic() < slot.ask_at:
             return True
         if sequence != slot.sequence:
