@@ -2,10 +2,12 @@
 aliases, tags and the cache of a real installation. Each change is undone before the next one.
 """
 
+import json
 import random
 import shutil
 import sqlite3
 import tempfile
+from base64 import b64decode
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -145,8 +147,8 @@ def change_run(here: Installation, chance: random.Random) -> Check:
     runs[number][part] = runs[1 - number][part]
     _set_runs(here, [tuple(row) for row in runs])
     changed = int(runs[number][3])
-    # MLflow does not use the second address of the files here.
-    return lambda: here.is_refused(changed) or (part == 2 and here.is_unchanged())
+    # Of the two addresses of the files, MLflow reads one: the other changes nothing.
+    return lambda: here.is_refused(changed) or (part > 0 and here.is_unchanged())
 
 
 def move_alias(here: Installation, chance: random.Random) -> Check:
@@ -247,7 +249,23 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _flip(file: Path, chance: random.Random) -> None:
-    """Change one byte of a file, or write one to an empty file."""
-    content = bytearray(file.read_bytes() or b"\0")
-    content[chance.randrange(len(content))] ^= chance.randrange(1, 256)
-    file.write_bytes(content)
+    """Change one byte of a file, or write one to an empty file; another spelling of the same signature is no change."""
+    content = file.read_bytes()
+    while True:
+        changed = bytearray(content or b"\0")
+        changed[chance.randrange(len(changed))] ^= chance.randrange(1, 256)
+        if file.name != bundle.SIGNATURE_FILE or _meaning(bytes(changed)) != _meaning(content):
+            file.write_bytes(changed)
+            return
+
+
+def _meaning(content: bytes) -> object:
+    """What a signature says: its key, its statement and its bytes; None if it cannot be read."""
+    try:
+        known = json.loads(content)
+        envelope = known["dsseEnvelope"]
+        signed = b64decode(envelope["payload"]), b64decode(envelope["signatures"][0]["sig"])
+        hint = known["verificationMaterial"]["publicKey"]["hint"]
+        return known["mediaType"], hint, envelope["payloadType"], signed
+    except (ValueError, KeyError, TypeError, IndexError):
+        return None

@@ -65,13 +65,10 @@ def write(folder: Path) -> list[Path]:
 
 
 def origin() -> dict[str, object]:
-    """The tags of a run that say what it runs on."""
+    """The tags of a run that say what it runs on; what is not known is left out."""
     lock = _lock()
-    return {
-        tags.COMMIT: str(commit()),
-        tags.LOCK: hashlib.sha256(lock).hexdigest() if lock else "",
-        tags.LIBRARIES: libraries(),
-    }
+    known = {tags.COMMIT: str(commit()), tags.LOCK: hashlib.sha256(lock).hexdigest() if lock else ""}
+    return {tags.LIBRARIES: libraries(), **{tag: value for tag, value in known.items() if value}}
 
 
 def libraries() -> dict[str, str]:
