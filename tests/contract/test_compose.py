@@ -160,7 +160,8 @@ def test_defaults_in_compose_equal_those_of_the_code_and_the_env_file() -> None:
 
 def test_every_setting_is_passed_to_the_service_that_reads_it() -> None:
     embedded = re.compile(r".*_PORT|DOSEL_HOME|DOSEL_PATIENCE|DOSEL_S3_ENDPOINT")
-    passed = SERVICES["fast_api"]["environment"].keys() | SERVICES["airflow-worker"]["environment"].keys()
+    readers = ("fast_api", "airflow-worker", "streamlit")
+    passed = {name for reader in readers for name in SERVICES[reader]["environment"]}
     asked = {str(field.validation_alias) for field in Settings.model_fields.values()}
     assert {name for name in asked - passed if not embedded.fullmatch(name)} == set()
     assert SERVICES["data-api"]["environment"].keys() == {name.upper() for name in DataApiSettings.model_fields}
