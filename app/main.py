@@ -7,16 +7,18 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from app.http import problems
 from app.http.body_limits import FormsAsJson, RequestLimits
 from app.http.clients import BehindProxies
 from app.http.docs import Api, add_docs_page
+from app.http.examples import add_examples
 from app.http.logs import AccessLog, write_json
 from app.http.metrics import Metrics
 from app.http.middleware import Keys, Middleware, RequestRecord
+from app.http.parameters import check_parameters
 from app.http.store_metrics import StoreMetrics
 from app.routes import (
     approvals,
@@ -68,7 +70,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if settings is None:
         try:
             settings = Settings.load()
-            _ = settings.promote_key_names, settings.predict_key_names
+            _ = settings.key_holders
         except SettingsError as error:
             raise SystemExit(f"prediction API: {error}") from None
         write_json()
@@ -120,6 +122,8 @@ def build_app(
     app = Api(
         [layer for _, layer in middleware],
         predict.routes(use_cases, default, follower, record, shadowing),
+        lambda document: add_examples(document, use_cases, default),
+        dependencies=[Depends(check_parameters)],
         lifespan=lifespan,
         strict_content_type=False,
     )
@@ -155,13 +159,13 @@ def stack(
 ) -> list[tuple[str, Middleware]]:
     """The middleware outside FastAPI, by name, outermost first."""
     # Read here, so that an invalid setting stops the start and not the first request.
-    predict_key_names, proxies = settings.predict_key_names, settings.proxy_networks
+    readers, scorers, proxies = settings.read_key_names, settings.predict_key_names, settings.proxy_networks
     largest = bulk_predict.limits(settings, use_cases)
     closed = tuple(f"/use-cases/{use_case.name}/" for use_case in use_cases if not use_case.expose_training_rows)
     closed += ("/events",) if closed else ()
     middleware: list[tuple[str, Middleware]] = [
         ("ids, logs, metrics and headers", lambda app: RequestRecord(app, access_log, metrics)),
-        ("keys and rates", lambda app: Keys(app, predict_key_names, settings.rate_limit, closed)),
+        ("keys and rates", lambda app: Keys(app, readers, scorers, settings.rate_limit, closed)),
         ("limits", lambda app: RequestLimits(app, settings, largest, metrics.shed)),
     ]
     if origins := [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]:

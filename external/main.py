@@ -12,6 +12,7 @@ from typing import Any
 
 from fastapi import FastAPI, HTTPException
 from fastapi.responses import JSONResponse, Response
+from fastapi_offline import FastAPIOffline
 
 from external.columns import as_words
 from external.data import DataSet, load
@@ -55,7 +56,8 @@ def build_app(settings: Settings, state: State, data: DataSet) -> FastAPI:
         yield
         state.close()
 
-    app = FastAPI(title="Data API", lifespan=lifespan)
+    # Its documentation needs no internet.
+    app = FastAPIOffline(title="Data API", redoc_url=None, lifespan=lifespan)
     first_class = FIRST_CLASS[settings.data_api_classes]
     drift = settings.drift
 

@@ -1,6 +1,6 @@
 """The OpenAPI document and the page that shows it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +46,18 @@ class Api(FastAPI):
     Args:
         middleware: middleware outside FastAPI's own, outermost first.
         direct: routes of `POST` that come before FastAPI's own middleware and routing, which take longer than a model.
+        add_examples: adds examples to the OpenAPI document.
     """
 
-    def __init__(self, middleware: Sequence[Middleware] = (), direct: Sequence[Route] = (), **kwargs: Any) -> None:
+    def __init__(
+        self,
+        middleware: Sequence[Middleware] = (),
+        direct: Sequence[Route] = (),
+        add_examples: Callable[[dict[str, Any]], None] = lambda _: None,
+        **kwargs: Any,
+    ) -> None:
         self._middleware = middleware
+        self._add_examples = add_examples
         self._direct = {route.path: route for route in direct}
         super().__init__(
             title="dosel",
@@ -81,6 +89,7 @@ class Api(FastAPI):
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
             self.openapi_schema = as_problems(super().openapi())
+            self._add_examples(self.openapi_schema)
         return self.openapi_schema
 
 

@@ -91,23 +91,33 @@ class Keys:
     """Requires a key for the protected paths, if there are keys, and limits each caller to `per_second` requests.
 
     Args:
-        keys: names by key.
+        readers: names by key; these keys open the closed paths.
+        scorers: names by key, of those among them that open `PROTECTED`, too.
         closed: prefixes of the paths that need a key beside `PROTECTED`.
     """
 
-    def __init__(self, app: ASGIApp, keys: Mapping[str, str], per_second: float, closed: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        readers: Mapping[str, str],
+        scorers: Mapping[str, str],
+        per_second: float,
+        closed: tuple[str, ...] = (),
+    ) -> None:
         self._app = app
-        self._keys = keys
+        self._keys = readers
+        self._scorers = scorers
         self._per_second = per_second
         self._buckets = TokenBuckets(per_second, max(1.0, per_second))
-        self._protected = PROTECTED + closed
+        self._closed = PROTECTED + closed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in ALWAYS_ANSWERED or not (self._keys or self._per_second):
             await self._app(scope, receive, send)
             return
-        asks = bool(self._keys) and scope["path"].startswith(self._protected)
-        name = scope[KEY_HOLDER] = holder_of(self._keys, _header(scope, b"x-api-key") or b"")
+        asks = bool(self._keys) and scope["path"].startswith(self._closed)
+        key = _header(scope, b"x-api-key") or b""
+        name = scope[KEY_HOLDER] = holder_of(self._keys, key)
         # A caller with a wrong key counts against the bucket of its address.
         wait = self._buckets.take(client_of(scope)) if self._per_second else 0.0
         if wait:
@@ -118,6 +128,11 @@ class Keys:
         if asks and name is None:
             detail = "a key is required in the header X-API-Key"
             response = problem_response(scope, 401, detail, {"WWW-Authenticate": "Key"})
+            await response(scope, receive, send)
+            return
+        if asks and scope["path"].startswith(PROTECTED) and holder_of(self._scorers, key) is None:
+            detail = f"{name} may only read; this call needs a key with the role scorer"
+            response = problem_response(scope, 403, detail)
             await response(scope, receive, send)
             return
         await self._app(scope, receive, send)

@@ -20,6 +20,7 @@ from dosel.errors import (
     NotExplainable,
     PromotionRefused,
     RegistryError,
+    SettingsError,
     TruthConflict,
     UnknownAnswers,
     UnknownUseCase,
@@ -41,6 +42,7 @@ STATUS: tuple[tuple[type[DoselError], HTTPStatus], ...] = (
     (UnknownAnswers, HTTPStatus.NOT_FOUND),
     (TruthConflict, HTTPStatus.CONFLICT),
     (RegistryError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (SettingsError, HTTPStatus.SERVICE_UNAVAILABLE),
     (WarehouseError, HTTPStatus.SERVICE_UNAVAILABLE),
 )
 """The HTTP status of each exception of the domain; the first match counts."""
@@ -61,14 +63,15 @@ PROBLEM_SCHEMA = "#/components/schemas/Problem"
 WHEN = {
     400: "The body cannot be read.",
     401: "A key is required in the header X-API-Key.",
-    403: "This installation has no keys for this call.",
+    403: "This installation has no keys for this call, or the role of the key does not allow it.",
     404: "No such use case or model; the answer lists the existing ones.",
     408: "The body did not arrive in time.",
     409: "The version's files are not those that were registered or signed, there is no version to roll back to, or an "
     "answer has another truth already.",
     413: "The body is too large.",
     415: "The body has a content type that this call does not accept.",
-    422: "A field is missing, unknown or invalid; the answer names it, what was expected and what it got.",
+    422: "A field or a query parameter is missing, unknown or invalid; the answer names it, what was expected and what "
+    "it got.",
     429: "Too many requests per second from this caller; `Retry-After` says how long to wait.",
     503: "No model answers yet, MLflow cannot be reached, or a queue is full; the answer says which.",
 }
@@ -134,22 +137,16 @@ def as_problems(document: dict[str, Any]) -> dict[str, Any]:
     """Document errors as problem documents, and remove FastAPI's own error schemas."""
     for path, operation in [(path, o) for path, asked in document["paths"].items() for o in asked.values()]:
         if path not in ALWAYS_ANSWERED:
-            # The middleware can answer these to every request.
-            for status in (429, 503):
-                operation["responses"].setdefault(
-                    str(status),
-                    {
-                        "description": WHEN[status],
-                        "content": {"application/json": {"schema": {"$ref": PROBLEM_SCHEMA}}},
-                    },
-                )
-        for status, response in list(operation["responses"].items()):
-            if int(status) < HTTPStatus.BAD_REQUEST:
-                continue
-            schema = response["content"]["application/json"]["schema"]
-            if schema["$ref"].endswith("/HTTPValidationError"):
-                del operation["responses"][status]
-            else:
+            # The middleware and `check_parameters` can answer these to every request.
+            for status in (422, 429, 503):
+                content = {"application/json": {"schema": {"$ref": PROBLEM_SCHEMA}}}
+                ours = {"description": WHEN[status], "content": content}
+                found = operation["responses"].setdefault(str(status), ours)
+                if found["content"]["application/json"]["schema"]["$ref"].endswith("/HTTPValidationError"):
+                    operation["responses"][str(status)] = ours
+        for status, response in operation["responses"].items():
+            if int(status) >= HTTPStatus.BAD_REQUEST:
+                schema = response["content"]["application/json"]["schema"]
                 response["content"] = {MEDIA_TYPE: {"schema": schema} | _example(int(status), path)}
     for unused in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(unused, None)

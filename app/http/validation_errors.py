@@ -27,7 +27,7 @@ class FieldError(BaseModel):
 class RowError(FieldError):
     """One invalid field of one row of a bulk request."""
 
-    row: int | None = Field(description="The row, counted from 1; null if the body as a whole is meant.")
+    row: int | None = Field(None, description="The row, counted from 1; null if the body or the query is meant.")
 
 
 def of_parameters(errors: Sequence[Mapping[str, Any]]) -> list[InvalidValue]:

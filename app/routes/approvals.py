@@ -8,16 +8,15 @@ from fastapi.responses import JSONResponse
 
 from app.http.problems import documented
 from app.routes.dependencies import FollowerDep, in_queue
-from app.schemas.history import ApprovalRequest, ApprovalRequests, LedgerEntry
+from app.schemas.history import ApprovalRequest, ApprovalRequests
 from app.serving.work_queue import WorkQueue
 from dosel.errors import ApprovalsMissing, UnknownUseCase
 from dosel.rows.validation import cut
 from dosel.usecases import UseCase
 
 if TYPE_CHECKING:
-    # Importing these takes seconds, in which the app can already answer /healthz.
+    # Importing it takes seconds, in which the app can already answer /healthz.
     from dosel.registry.registry import Registry
-    from dosel.registry.store import ModelVersion
 
 READ_SECONDS = 10.0
 """How long a request waits for a read of the requests."""
@@ -40,17 +39,13 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
             raise UnknownUseCase(f"no model {cut(name)!r}; there are: {', '.join(sorted(models))}")
         registry = follower.registry()
         last, names = registry.last_promotion(name), registry.approvals.names
-        waiting = registry.approvals.open(name, last.sequence if last else 0)
-        return ApprovalRequests(model=name, requests=[ApprovalRequest.of(request, names) for request in waiting])
+        found = registry.approvals.open(name, last.sequence if last else 0)
+        return ApprovalRequests(model=name, requests=[ApprovalRequest.of(request, names) for request in found])
 
     return made
 
 
-def promoted(registry: "Registry", version: "ModelVersion", reason: str, holder: str) -> LedgerEntry | JSONResponse:
-    """Promote a version by hand; if more people must agree, answer 202 with the request."""
-    try:
-        return LedgerEntry.of(registry.promote(version, f"API key {holder}", reason, holder=holder))
-    except ApprovalsMissing as missing:
-        found = next(r for r in registry.approvals.of_model(version.name) if r.number == missing.number)
-        shown = ApprovalRequest.of(found, registry.approvals.names)
-        return JSONResponse(shown.model_dump(mode="json"), 202)
+def waiting(registry: "Registry", model: str, missing: ApprovalsMissing) -> JSONResponse:
+    """The answer 202, with the request that waits for more people."""
+    found = next(request for request in registry.approvals.of_model(model) if request.number == missing.number)
+    return JSONResponse(ApprovalRequest.of(found, registry.approvals.names).model_dump(mode="json"), 202)

@@ -72,7 +72,7 @@ def limits(settings: Settings, use_cases: Sequence[UseCase]) -> Callable[[Scope]
 def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
     made = APIRouter(
         tags=["predict"],
-        responses=documented(400, 401, 404, 408, 413, 415, 429, 503) | {422: {"model": BatchProblem}},
+        responses=documented(400, 401, 403, 404, 408, 413, 415, 429, 503) | {422: {"model": BatchProblem}},
     )
     queue, uploads = WorkQueue("bulk requests", AT_ONCE, WAITING), Places("the upload queue", UPLOADS)
     pace = Pace(BYTES_PER_SECOND)

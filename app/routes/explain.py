@@ -31,7 +31,7 @@ WAITING = 16
 BURST = 30.0
 """Explanations that a client may ask for at once, of a use case that does not expose its training rows."""
 
-RESPONSES = documented(400, 401, 404, 408, 413, 415, 422, 429, 503) | {
+RESPONSES = documented(400, 401, 403, 404, 408, 413, 415, 422, 429, 503) | {
     409: {
         "model": Problem,
         "description": "The loaded version has no training rows, or is not the requested version.",

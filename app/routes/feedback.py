@@ -36,7 +36,7 @@ SECONDS = 30.0
 def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
     made = APIRouter(
         tags=["feedback"],
-        responses=documented(400, 401, 404, 408, 409, 413, 415, 429, 503) | {422: {"model": BatchProblem}},
+        responses=documented(400, 401, 403, 404, 408, 409, 413, 415, 429, 503) | {422: {"model": BatchProblem}},
     )
     queue = WorkQueue("feedback", 2, 30, SECONDS)
     for use_case in use_cases:

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.http.body_limits import FORM
 from app.http.clients import client_of
+from app.http.parameters import refuse_unknown
 from app.http.problems import documented, error_response
 from app.routes.dependencies import FollowerDep
 from app.schemas.answers import Answer
@@ -30,7 +31,10 @@ from dosel.usecases import UseCase
 
 DEFAULT_PATH = "/predict"
 
-RESPONSES = documented(400, 401, 404, 408, 413, 415, 422, 429, 503)
+PARAMETERS = ("model", "version")
+"""The query parameters of a call for one row."""
+
+RESPONSES = documented(400, 401, 403, 404, 408, 413, 415, 422, 429, 503)
 
 ModelQuery = Annotated[
     str | None,
@@ -95,7 +99,10 @@ class PredictRow:
         check_is_json(scope)
         body = await _body(receive)
         numbers, codes, named = self._reader.row(body, self._with_model)
-        asked = QueryParams(scope["query_string"]) if scope["query_string"] else _NOTHING_ASKED
+        asked = _NOTHING_ASKED
+        if scope["query_string"]:
+            asked = QueryParams(scope["query_string"])
+            refuse_unknown(asked.multi_items(), PARAMETERS)
         loaded, stale = await asked_for(
             scope, self._follower, use_case, named, asked.get("model"), version=number_of(asked.get("version"))
         )

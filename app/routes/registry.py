@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import WithJsonSchema
 
 from app.http.problems import documented
-from app.routes.approvals import promoted
+from app.routes.approvals import waiting
 from app.routes.dependencies import FollowerDep, KeyHolder, in_queue
 from app.routes.models import is_entered
 from app.schemas.history import (
@@ -25,7 +25,7 @@ from app.schemas.history import (
 )
 from app.schemas.models import HoldoutInfo, Version
 from app.serving.work_queue import WorkQueue
-from dosel.errors import UnknownUseCase
+from dosel.errors import ApprovalsMissing, UnknownUseCase
 from dosel.rows.validation import cut
 from dosel.usecases import UseCase
 
@@ -139,10 +139,15 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
         If the use case declares that more people must agree, the answer is 202 with the request, and each of them
         sends the same call with a key of their own.
         """
-        model = of_model(name).model_name
-        registry = follower.registry()
-        version = registry.version(model, body.version)
-        return promoted(registry, version, body.reason, holder)
+        from dosel.monitor import shadowing
+
+        use_case, registry = of_model(name), follower.registry()
+        version, actor = registry.version(use_case.model_name, body.version), f"API key {holder}"
+        try:
+            entry = shadowing.promote(use_case, registry, registry.ledger.engine, version, actor, body.reason, holder)
+        except ApprovalsMissing as missing:
+            return waiting(registry, version.name, missing)
+        return LedgerEntry.of(entry)
 
     @made.post(
         "/models/{name}/rollback",

@@ -21,7 +21,7 @@ class MetricsText(Response):
 
 def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
     made = APIRouter(tags=["service"])
-    keys = settings.predict_key_names
+    keys = settings.read_key_names
     closed = [use_case.name for use_case in use_cases if not use_case.expose_training_rows]
 
     @made.get("/", summary="A greeting, with the path of the documentation")

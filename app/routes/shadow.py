@@ -4,13 +4,16 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Request
+from fastapi.responses import JSONResponse
 
 from app.http.problems import documented
+from app.routes.approvals import waiting
 from app.routes.dependencies import FollowerDep, KeyHolder, in_queue
+from app.schemas.history import ApprovalRequest
 from app.schemas.shadow import ShadowEndInfo, ShadowInfo, Shadows, SteerShadow
 from app.serving.shadowing import Shadowing
 from app.serving.work_queue import WorkQueue
-from dosel.errors import UnknownUseCase
+from dosel.errors import ApprovalsMissing, UnknownUseCase
 from dosel.rows.validation import cut
 from dosel.usecases import UseCase
 
@@ -65,13 +68,17 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
     @made.post(
         "/models/{name}/shadow/{action}",
         summary="End a shadow by hand",
-        responses=documented(400, 401, 403, 404, 408, 409, 413, 422, 503),
+        responses={**documented(400, 401, 403, 404, 408, 409, 413, 422, 503), 202: {"model": ApprovalRequest}},
+        response_model=ShadowEndInfo,
     )
     @in_queue(changes)
     def steer_shadow(
         name: str, action: Action, body: SteerShadow, holder: KeyHolder, request: Request, follower: FollowerDep
-    ) -> ShadowEndInfo:
-        """The ledger gets the evidence so far."""
+    ) -> ShadowEndInfo | JSONResponse:
+        """The ledger gets the evidence so far.
+
+        If the use case declares that more people must agree to a promotion, the answer is 202 with the request.
+        """
         from dosel.monitor.shadowing import steer
 
         if name not in models:
@@ -80,7 +87,10 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
         slot = shadowing.slot(models[name])
         actor = f"API key {holder}"
         registry, engine = follower.registry(), shadowing.engine
-        end = steer(slot.use_case, registry, engine, body.role, action, actor, body.reason, holder)
+        try:
+            end = steer(slot.use_case, registry, engine, body.role, action, actor, body.reason, holder)
+        except ApprovalsMissing as missing:
+            return waiting(registry, name, missing)
         return ShadowEndInfo.of(end)
 
     return made

@@ -2,13 +2,11 @@
 
 from pydantic import BaseModel, Field
 
-from dosel.usecases import ALL
-
 
 class ModelReference(BaseModel):
     """Which model answered."""
 
-    name: str = Field(description="The registered model.", examples=[use_case.model_name for use_case in ALL[:1]])
+    name: str = Field(description="The registered model.")
     version: int = Field(description="The model's version.", examples=[3])
     run_id: str = Field(description="The MLflow run that trained it.", examples=["0f9a4c1de0b94c6c8d3b7a52f1e6c0aa"])
 
@@ -17,10 +15,9 @@ class RowAnswer(BaseModel):
     """The answer for one row of a batch."""
 
     prediction: int = Field(description="Code of the most probable class.", examples=[2])
-    label: str = Field(description="Name of that class.", examples=["Lodgepole Pine"])
+    label: str = Field(description="Name of that class.")
     probabilities: dict[str, float] = Field(
-        description="Probability of each class that the model knows; they add up to 1.",
-        examples=[{"Spruce/Fir": 0.2, "Lodgepole Pine": 0.8}],
+        description="Probability of each class that the model knows; they add up to 1."
     )
 
 

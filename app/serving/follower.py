@@ -11,7 +11,7 @@ from app.serving.memory import collect_garbage
 from app.serving.slot import Slot
 from app.serving.stale_events import StaleEvents
 from app.serving.version_loader import VersionLoader
-from dosel.errors import DoselError, ModelNotFound, UnknownUseCase
+from dosel.errors import DoselError, ModelNotFound, UnknownUseCase, UntrustedModel
 from dosel.settings import Settings
 from dosel.usecases import UseCase
 
@@ -209,6 +209,7 @@ class ModelFollower:
                 dags = f"the DAGs {slot.use_case.name}_ingest and {slot.use_case.name}_train bring one there"
                 self._note(slot, "empty", f"a version of {name} {wanted}: {dags}", failed=False)
             elif slot.loaded is not None and slot.loaded.version.version == number and self._confirm(slot):
+                slot.followed = max(slot.followed or 0, slot.sequence)
                 self._note(slot, "", "", failed=False)
             elif number != slot.failing or time.monotonic() >= slot.retry_at:
                 self._swap(slot, number)
@@ -226,8 +227,18 @@ class ModelFollower:
     def _unchanged(self, slot: Slot, registry: "Registry") -> bool:
         """Whether MLflow was asked a moment ago, and the ledger has no entry since; if not, the caller asks now."""
         # Read before MLflow is asked: an entry that comes in between is seen by the next poll.
-        entry = registry.last_promotion(slot.use_case.model_name)
+        name = slot.use_case.model_name
+        entry = registry.last_promotion(name)
         sequence = entry.sequence if entry else -1
+        if slot.followed is None:
+            slot.followed = self._loader.last_entry(slot.cache_name)
+        # Entries of an older dosel, which nobody has signed yet, are there: reconciling says what to do.
+        if max(sequence, 0) < slot.followed and (entry is not None or not registry.ledger.unsigned(name)):
+            raise UntrustedModel(
+                f"the ledger of {name} ends at entry {max(sequence, 0)}, and this API has followed "
+                f"entry {slot.followed}: entries or their signatures were removed, or the data store was restored. If "
+                f"you restored it, delete {self._settings.home / 'serving'} and start the API again"
+            )
         if not slot.stale and sequence == slot.sequence and time.monotonic() < slot.ask_at:
             return True
         if sequence != slot.sequence:
@@ -259,7 +270,8 @@ class ModelFollower:
         slot.loaded = new
         slot.swaps += 1
         collect_garbage()
-        self._loader.set_last(slot.cache_name, number)
+        slot.followed = max(slot.followed or 0, slot.sequence)
+        self._loader.set_last(slot.cache_name, number, slot.followed)
         what = f"{new.version.name} version {number}" + (f", {slot.family}," if slot.family else "")
         log.info("%s: %s answers with %s", slot.use_case.name, what, new.predictor.backend)
 
@@ -297,6 +309,9 @@ class ModelFollower:
             return
         version = slot.loaded.version
         manifest = self.registry().manifest(version)
+        if manifest is None and self.registry().last_promotion(version.name) is None:
+            # Nothing is signed, as after an upgrade: that is no reason to stop answering.
+            return
         slot.checked = manifest is not None and manifest.digest == slot.loaded.manifest
         if not slot.checked:
             log.warning(

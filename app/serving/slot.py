@@ -17,6 +17,8 @@ class Slot:
         checked: the ledger has confirmed the manifest of `loaded`.
         confirmed: MLflow has confirmed the run of `loaded`, too.
         sequence: the ledger's entry that the last complete poll confirmed; -1 before the first.
+        followed: the last entry that this machine has followed, also before a restart, since a ledger never ends
+            earlier; None before the first poll has read it.
         ask_at: when MLflow is asked again even if the ledger has no new entry.
         reconcile_at: when MLflow is compared with the ledger the next time.
         waiting_for: what keeps the slot from following Production; "" while it does.
@@ -33,6 +35,7 @@ class Slot:
     checked: bool = False
     confirmed: bool = False
     sequence: int = -1
+    followed: int | None = None
     ask_at: float = 0.0
     reconcile_at: float = 0.0
     swaps: int = 0

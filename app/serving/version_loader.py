@@ -81,9 +81,13 @@ class VersionLoader:
         version, manifest = _parse(record)
         return self._from_cache(use_case, slot, manifest, version)
 
-    def set_last(self, slot: str, number: int) -> None:
-        """Remember which version is in Production, for the next start."""
-        self._cache.set_last(slot, number)
+    def last_entry(self, slot: str) -> int:
+        """The last entry of the ledger that this machine followed; 0 if none is known."""
+        return self._cache.last_entry(slot)
+
+    def set_last(self, slot: str, number: int, entry: int = 0) -> None:
+        """Remember which version is in Production, and by which entry of the ledger, for the next start."""
+        self._cache.set_last(slot, number, entry)
 
     def _from_cache(
         self, use_case: UseCase, slot: str, manifest: "Manifest", version: "ModelVersion"

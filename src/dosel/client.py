@@ -8,14 +8,19 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from csv import reader
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import islice
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from dosel.errors import ServiceError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ATTEMPTS = 4
 MAX_WAIT_SECONDS = 4
@@ -151,6 +156,33 @@ class Client:
                 )
             finally:
                 response.close()
+
+    def predict_frame(self, use_case: str, rows: "pd.DataFrame", model: str | None = None) -> "pd.DataFrame":
+        """The rows with their answers: `prediction`, `label` and each class's probability, in columns after their own.
+
+        The frame's `attrs` have `model`, `version` and the `request_id` that `feedback` takes, with `row` from 1.
+
+        Args:
+            rows: the use case's columns, by their names or aliases, and any others.
+            model: as in `predict`.
+
+        Raises:
+            ApiProblem: refused; `errors` has an entry for each invalid value, with its row from 1 as `row`.
+        """
+        # Imported here: other calls need neither pandas nor the second that its import takes.
+        import pandas as pd
+
+        content = rows.to_csv(index=False).encode()
+        with self.predict_csv(use_case, [content], len(content), model) as answer:
+            csv = b"".join(answer.pieces)
+        columns = next(reader([csv.partition(b"\n")[0].decode().strip()]))
+        # Columns of `rows` that the use case does not have come first; one of them may be named like an answer's.
+        first = len(columns) - 1 - columns[::-1].index("prediction")
+        found = pd.read_csv(BytesIO(csv), header=0, names=range(len(columns)), usecols=range(first, len(columns)))
+        found.columns, found.index = pd.Index(columns[first:]), rows.index
+        joined = pd.concat([rows, found], axis="columns")
+        joined.attrs |= {"model": answer.model, "version": answer.version, "request_id": answer.request_id}
+        return joined
 
     def feedback(self, use_case: str, truths: Iterable[Mapping[str, Any]]) -> dict[str, int]:
         """Give the truth about answers; return how many were accepted, known before, and so on.

@@ -315,3 +315,5 @@ def bound_mlflow_requests() -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # It would write a line for each call into the logs of Airflow's tasks.
+    logging.getLogger("httpx").setLevel(logging.WARNING)

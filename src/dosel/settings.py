@@ -15,11 +15,10 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from dosel import credentials
 from dosel.errors import SettingsError
+from dosel.roles import Holder, Role, holders, named
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
-
-SHORTEST_KEY = 16
 
 ARTIFACT_BUCKET = "mlflows3"
 """The bucket of MLflow's artifacts."""
@@ -86,12 +85,19 @@ class Settings(BaseSettings):
     """File of the Ed25519 key that signs versions and the heads of the ledgers, or the key itself as PEM; empty means
     `dosel/signing-key.pem` in the user's folder of settings, which is created at the first start. `none` signs nothing
     in this process."""
+    entry_key: str = ""
+    """File of a key with which a process without a signing key signs its entries of the ledgers, such as promotions by
+    the API. In Compose, the pipeline makes it; elsewhere, `dosel entry-key` does."""
     trusted_keys: str = ""
     """File of the public keys whose signatures are believed, created if it is missing; empty means those of
     `DOSEL_SIGNING_KEY`."""
     heads: str = ""
     """Folder of the signed heads of the ledgers, best on another machine's disk; empty means the bucket `heads` of the
     data lake."""
+    keys: str = Field("", repr=False)
+    """Keys of people and programs, as `name:role:key,name:role:key`. A `reader` may look at everything, a `scorer` also
+    predict, a `promoter` also change Production, an `admin` also administer Airflow, whose users have the same names
+    and keys. As soon as there is a reader or a scorer, predictions need a key."""
     promote_keys: str = Field("", repr=False)
     """Keys of the people who may promote and roll back, over HTTP and on the command line, as `name:key,name:key`;
     empty allows none over HTTP."""
@@ -175,23 +181,52 @@ class Settings(BaseSettings):
     """Number of trainings that run at the same time in the whole installation."""
 
     @property
+    def key_holders(self) -> tuple[Holder, ...]:
+        """The holders of keys, of all three settings.
+
+        Raises:
+            SettingsError: a setting has another form, or a key is too short or not unique.
+        """
+        found = (
+            *holders("DOSEL_KEYS", self.keys),
+            *holders("DOSEL_PREDICT_KEYS", self.predict_keys, Role.scorer),
+            *holders("DOSEL_PROMOTE_KEYS", self.promote_keys, Role.promoter),
+        )
+        roles: dict[str, Role] = {}
+        for holder in found:
+            # The older settings may give a person both rights with one key.
+            roles[holder.key] = max(holder.role, roles.get(holder.key, holder.role))
+        return tuple(Holder(h.name, roles[h.key], h.key) for h in {h.key: h for h in found}.values())
+
+    @property
     def promote_key_names(self) -> dict[str, str]:
         """The key holders who may change Production over HTTP: names by key.
 
         Raises:
-            SettingsError: the setting has another form, or a key is too short.
+            SettingsError: as `key_holders`.
         """
-        return _named_keys("DOSEL_PROMOTE_KEYS", self.promote_keys)
+        return named(self.key_holders, Role.promoter)
 
     @property
     def predict_key_names(self) -> dict[str, str]:
-        """The key holders who may predict, promoters included: names by key. Empty means everybody.
+        """The key holders who may predict: names by key. Empty means everybody.
 
         Raises:
-            SettingsError: as `promote_key_names`.
+            SettingsError: as `key_holders`.
         """
-        keys = _named_keys("DOSEL_PREDICT_KEYS", self.predict_keys)
-        return keys | self.promote_key_names if keys else {}
+        return named(self.key_holders, Role.scorer) if self.read_key_names else {}
+
+    @property
+    def read_key_names(self) -> dict[str, str]:
+        """The key holders who may read what is closed: names by key. Empty means everybody.
+
+        As long as there are only keys for promotions, reading and predicting need none.
+
+        Raises:
+            SettingsError: as `key_holders`.
+        """
+        found = self.key_holders
+        return named(found, Role.reader) if any(holder.role <= Role.scorer for holder in found) else {}
 
     @property
     def proxy_networks(self) -> list[IPv4Network | IPv6Network]:
@@ -300,16 +335,3 @@ class Settings(BaseSettings):
 def _listed(text: str) -> list[str]:
     """The parts of a text that are separated by commas, without blanks and empty parts."""
     return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _named_keys(variable: str, text: str) -> dict[str, str]:
-    names: dict[str, str] = {}
-    for pair in _listed(text):
-        name, _, key = pair.partition(":")
-        if not name or len(key) < SHORTEST_KEY or key in names:
-            # Without the value, which may be most of a key.
-            raise SettingsError(
-                f"{variable}: expected name:key,name:key, with different keys of at least {SHORTEST_KEY} characters"
-            )
-        names[key] = name
-    return names

@@ -1,9 +1,9 @@
 """The keys that sign heads of the ledgers and versions, and those whose signatures are believed.
 
-The signing key lies outside `DOSEL_HOME`, so that who can write to the data that it signs cannot sign. Heads are signed
-with it (Ed25519), versions with a key derived from it (ECDSA P-256), since the format of their signatures has no
-Ed25519. Keys that are believed are public: their file has the keys in use and those before them. A key that was stolen
-is taken out of the file.
+The signing key lies outside `DOSEL_HOME`, so that who can write to the data that it signs cannot sign. Heads and
+entries of the ledgers are signed with it (Ed25519), versions with a key derived from it (ECDSA P-256), since the format
+of their signatures has no Ed25519. Keys that are believed are public: their file has the keys in use and those before
+them. A key that was stolen is taken out of the file.
 """
 
 import hashlib
@@ -33,6 +33,12 @@ class PublicKey:
 
     def __init__(self, public: Ed25519PublicKey | ec.EllipticCurvePublicKey) -> None:
         self._public = public
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PublicKey) and self.hint == other.hint
+
+    def __hash__(self) -> int:
+        return hash(self.hint)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -84,7 +90,7 @@ class SigningKey:
         return {key.fingerprint: key for key in (self.public, self.public_of_versions)}
 
     def sign(self, message: bytes) -> bytes:
-        """The signature of a head: 64 bytes."""
+        """The signature of a head or an entry: 64 bytes."""
         return self._private.sign(message)
 
     def sign_version(self, message: bytes) -> bytes:
@@ -111,9 +117,13 @@ class Keys:
     def __init__(self, settings: Settings | None = None) -> None:
         self._settings = settings
 
+    @property
+    def settings(self) -> Settings:
+        return self._settings or Settings()
+
     def trusted(self) -> Mapping[str, PublicKey]:
         """As `trusted_keys`."""
-        return trusted_keys(self._settings or Settings())
+        return trusted_keys(self.settings)
 
     def signing(self) -> SigningKey:
         """The key that signs.
@@ -121,7 +131,7 @@ class Keys:
         Raises:
             SettingsError: this process has none, or it cannot be used.
         """
-        key = signing_key(self._settings or Settings())
+        key = signing_key(self.settings)
         if key is None:
             raise SettingsError("this process has no signing key (DOSEL_SIGNING_KEY=none), so it cannot sign a version")
         return key

@@ -276,6 +276,46 @@ def test_every_operation_is_described_and_every_error_is_a_problem_document(api:
 
 
 @pytest.mark.parametrize("use_case", ALL, ids=lambda u: u.name)
+def test_examples_are_of_the_use_case_itself(api: TestClient, use_case: UseCase) -> None:
+    document = api.get("/openapi.json").json()
+    first = use_case.features[0].name
+    for path in (f"/predict/{use_case.name}", f"/predict/{use_case.name}/batch", f"/explain/{use_case.name}"):
+        responses = document["paths"][path]["post"]["responses"]
+        for status, kind in (("200", "application/json"), ("422", PROBLEM)):
+            content = responses[status]["content"][kind]
+            jsonschema.validate(content["example"], content["schema"] | {"components": document["components"]})
+        answer = responses["200"]["content"]["application/json"]["example"]
+        assert answer["model"]["name"] == use_case.model_name
+        assert {p["label"] for p in answer.get("predictions", [answer])} <= set(use_case.target.labels.values())
+        refusal = responses["422"]["content"][PROBLEM]["example"]
+        sent: Any = use_case.example | {first: "?"}
+        actual = api.post(path, json=[sent] if path.endswith("batch") else sent).json()
+        assert refusal == actual
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "expected"),
+    [
+        ("POST", "/predict?modle=x", 'modle: expected no query parameter of this name (did you mean model?), got "x"'),
+        ("POST", "/predict/covertype/batch?versoin=1", "(did you mean version?)"),
+        ("GET", "/model-info?usecase=penguins", "(did you mean use_case?)"),
+        ("GET", "/models?page=2", "page: expected no query parameter of this name, got 2"),
+        ("GET", "/events?q=x", "(there are: use_case, before, limit)"),
+    ],
+)
+def test_an_unknown_query_parameter_is_refused(api: TestClient, method: str, path: str, expected: str) -> None:
+    example = COVERTYPE.example
+    body: Any = None if method == "GET" else [example] if "batch" in path else example
+    response = api.request(method, path, json=body)
+    assert response.status_code == 422
+    assert expected in response.json()["detail"]
+
+
+def test_health_checks_may_add_any_parameter(api: TestClient) -> None:
+    assert api.get("/healthz?nocache=17").is_success
+
+
+@pytest.mark.parametrize("use_case", ALL, ids=lambda u: u.name)
 def test_a_family_can_be_selected_by_name(api: TestClient, use_case: UseCase) -> None:
     first, *rest = (family.name for family in use_case.families)
     path = f"/predict/{use_case.name}"

@@ -69,7 +69,16 @@ def test_compose_files_have_no_duplicate_keys(file: str) -> None:
 def test_the_api_keeps_its_home_in_a_volume() -> None:
     home = SERVICES["fast_api"]["environment"]["DOSEL_HOME"]
     assert [volume.partition(":")[2] for volume in SERVICES["fast_api"]["volumes"]] == [home, "/opt/trusted:ro"]
-    assert f"RUN install -d -o dosel {home}\n" in (ROOT / "app" / "Dockerfile").read_text()
+    assert f"RUN install -d -o dosel {home} /opt/trusted\n" in (ROOT / "app" / "Dockerfile").read_text()
+    # Whichever container is created first gives the volume its owner.
+    assert "install -d -o dosel /opt/trusted\n" in (ROOT / "airflow" / "Dockerfile").read_text()
+
+
+def test_the_api_signs_its_entries_with_a_key_that_airflow_makes() -> None:
+    api, airflow = SERVICES["fast_api"]["environment"], SERVICES["airflow-init"]["environment"]
+    assert api["DOSEL_SIGNING_KEY"] == "none"
+    assert api["DOSEL_ENTRY_KEY"] == airflow["DOSEL_ENTRY_KEY"]
+    assert api["DOSEL_ENTRY_KEY"].startswith("/opt/trusted/")
 
 
 @pytest.mark.parametrize("name", LASTING)
@@ -161,7 +170,7 @@ def test_defaults_in_compose_equal_those_of_the_code_and_the_env_file() -> None:
 def test_every_setting_is_passed_to_the_service_that_reads_it() -> None:
     embedded = re.compile(r".*_PORT|DOSEL_HOME|DOSEL_PATIENCE|DOSEL_S3_ENDPOINT")
     readers = ("fast_api", "airflow-worker", "streamlit")
-    passed = {name for reader in readers for name in SERVICES[reader]["environment"]}
+    passed = {name for service in readers for name in SERVICES[service]["environment"]}
     asked = {str(field.validation_alias) for field in Settings.model_fields.values()}
     assert {name for name in asked - passed if not embedded.fullmatch(name)} == set()
     assert SERVICES["data-api"]["environment"].keys() == {name.upper() for name in DataApiSettings.model_fields}

@@ -407,6 +407,24 @@ def test_with_predict_keys_a_prediction_needs_a_key(installed: Installation) -> 
         assert client.get("/models").is_success
 
 
+def test_each_role_opens_what_it_may(installed: Installation) -> None:
+    keys = {name: {"X-API-Key": f"{name}-{KEY}"} for name in ("reader", "scorer", "promoter")}
+    written = ",".join(f"{name}:{name}:{header['X-API-Key']}" for name, header in keys.items())
+    closed, change = "/use-cases/employees/batches", "/models/modelo_covertype_vf/rollback"
+    with serving(installed.settings.model_copy(update={"keys": written})) as client:
+        wait_until(lambda: client.get("/readyz").is_success)
+        assert client.get(closed).status_code == 401
+        for name, header in keys.items():
+            assert client.get(closed, headers=header).status_code in (200, 404)
+            answered = client.post("/predict", json=EXAMPLE, headers=header)
+            assert answered.status_code == (403 if name == "reader" else 200)
+            if name == "reader":
+                assert "reader may only read" in answered.json()["detail"]
+            changed = client.post(change, json={"reason": "a try"}, headers=header)
+            # There is no version to roll back to.
+            assert changed.status_code == (409 if name == "promoter" else 403)
+
+
 @pytest.mark.parametrize("keys", ["page", "page:short", ":" + KEY])
 def test_invalid_keys_stop_the_start_with_one_line(installed: Installation, keys: str) -> None:
     with pytest.raises(SystemExit, match="DOSEL_PREDICT_KEYS"):

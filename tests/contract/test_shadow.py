@@ -23,8 +23,8 @@ from dosel.db.tables import ANSWERS, SHADOW_ANSWERS
 from dosel.errors import UntrustedModel
 from dosel.registry.shadows import Shadow, ShadowEnd
 from dosel.rows import frames
+from dosel.usecases import Approval, UseCase
 from dosel.usecases import Shadow as Declared
-from dosel.usecases import UseCase
 from dosel.usecases.covertype import COVERTYPE
 from tests.contract.conftest import Installation
 from tests.contract.test_api import EXAMPLE, NAME, running, serving, wait_until
@@ -304,6 +304,20 @@ SHOW = f"/use-cases/{COVERTYPE.name}/shadow"
 STOP = f"/models/{NAME}/shadow/stop"
 
 
+def test_a_promotion_by_hand_that_waits_for_a_second_person_is_accepted(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dosel.registry.approvals.ALL", (replace(COVERTYPE, approval=Approval(people=2)),))
+    shadow = served.start()
+    body = {"reason": "looks better"}
+    response = served.client.post(f"/models/{NAME}/shadow/promote", headers=KEY, json=body)
+    assert response.status_code == 202, response.text
+    assert (response.json()["version"], response.json()["approved_by"]) == (2, ["ana"])
+    assert served.here.registry.ledger.open_shadows(NAME)[0].number == shadow.number
+    served.client.post(STOP, headers=KEY, json=body).raise_for_status()
+    assert served.end(shadow).outcome == "stopped"
+
+
 def figures(served: Served, *names: str) -> list[float]:
     return [figure(served.client, name) for name in names]
 
@@ -408,4 +422,4 @@ def test_shadows_cannot_be_stopped_over_http_without_promote_keys(install: Insta
     with serving(install().settings) as client:
         response = client.post(STOP, headers=KEY, json={"reason": "x"})
         assert response.status_code == 403
-        assert "DOSEL_PROMOTE_KEYS" in response.json()["detail"]
+        assert "DOSEL_KEYS has no promoter" in response.json()["detail"]

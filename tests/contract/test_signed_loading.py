@@ -69,8 +69,13 @@ def test_a_version_of_a_revoked_key_is_loaded_neither_from_the_cache_nor_from_ml
     (tmp_path / "trusted.pem").write_bytes(b"".join(key.pem() for key in new.both.values()))
     settings = here.settings.model_copy(update={"trusted_keys": str(tmp_path / "trusted.pem")})
     assert last_known(settings) is None
-    with pytest.raises(UntrustedModel, match=r"signed by the key .* which is not trusted") as refused:
+    with pytest.raises(UntrustedModel, match="no manifest in the ledger that a trusted key signed"):
         VersionLoader(settings).load(Registry.opened(settings), COVERTYPE, SLOT, 1)
+    # Somebody signs the ledger's entries with the new key, and not the files.
+    registry = Registry.opened(settings.model_copy(update={"signing_key": str(tmp_path / "new.pem")}))
+    registry.ledger.sign_older(every=True)
+    with pytest.raises(UntrustedModel, match=r"signed by the key .* which is not trusted") as refused:
+        VersionLoader(settings).load(registry, COVERTYPE, SLOT, 1)
     assert isinstance(refused.value.__cause__, UntrustedKey)
 
 

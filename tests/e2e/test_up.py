@@ -1,8 +1,11 @@
 """`make up`: Airflow pulls batches, MLflow records runs, a model enters Production and the API answers."""
 
+import json
 import os
 import re
 import socket
+import subprocess
+import sys
 from math import prod
 from typing import Any
 
@@ -17,8 +20,9 @@ from dosel.model import tags
 from dosel.registry.ledger import PromotionLedger
 from dosel.usecases import ALL, DEFAULT, Family, Range, UseCase
 from dosel.usecases.covertype import COVERTYPE
+from dosel.usecases.penguins import PENGUINS
 from dosel.warehouse.batches import BatchStore
-from tests.e2e.conftest import PORTS, TRIALS, Installation
+from tests.e2e.conftest import PORTS, ROOT, TRIALS, Installation
 
 pytestmark = pytest.mark.e2e
 
@@ -151,6 +155,25 @@ def test_the_warehouse_accounts_for_every_row(running: Running, use_case: UseCas
         assert sum(r.rows_received for r in records) == 4000
     name = use_case.model_name
     assert [entry.to_version for entry in PromotionLedger(engine).history(name)] == [answering(output)[name]]
+
+
+def test_each_cell_of_the_notebook_runs(running: Running) -> None:
+    here, _ = running
+    cells = json.loads((ROOT / "docs" / "notebook.ipynb").read_text())["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    asked = "\nprint(len(parts), len(answers), refused[0]['field'], batches['rows_clean'])"
+    ran = subprocess.run(
+        [sys.executable, "-c", code + asked],
+        env=here.environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    features, rows, field, clean = ran.stdout.split()
+    assert (int(features), int(rows), field) == (len(PENGUINS.features), 5, PENGUINS.numbers[0].name)
+    assert int(clean) > 0
 
 
 def test_a_second_start_keeps_the_running_services(running: Running) -> None:

@@ -27,7 +27,7 @@ def replace_downloads(monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], 
         change(Path(path))
         return path
 
-    monkeypatch.setattr("dosel.registry.store.download_artifacts", download)
+    monkeypatch.setattr("dosel.registry.mlflow_library.download_artifacts", download)
 
 
 @pytest.mark.parametrize(

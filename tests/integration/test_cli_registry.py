@@ -84,7 +84,7 @@ def test_the_actor_is_the_keys_name_where_keys_are_declared(dosel: Terminal, mon
     for wrong in ("", "x" * 20):
         declare_keys(dosel, monkeypatch, wrong)
         for command in (("promote", name, "2", "--reason", "x"), ("rollback", name), ("train", "covertype")):
-            with pytest.raises(SettingsError, match="DOSEL_API_KEY: expected a key of DOSEL_PROMOTE_KEYS"):
+            with pytest.raises(SettingsError, match="DOSEL_API_KEY: expected a key with the role promoter"):
                 dosel(*command)
     declare_keys(dosel, monkeypatch, "b" * 20)
     dosel("promote", name, "2", "--reason", "better")
@@ -97,7 +97,7 @@ def test_a_promotion_waits_for_a_second_person(dosel: Terminal, monkeypatch: pyt
     name = dosel.world.name
     monkeypatch.setattr("dosel.registry.approvals.ALL", (replace(COVERTYPE, approval=Approval(people=2)),))
     monkeypatch.setattr("dosel.cli.models.ALL", (COVERTYPE,))
-    with pytest.raises(PromotionRefused, match="needs 2 people with keys of DOSEL_PROMOTE_KEYS"):
+    with pytest.raises(PromotionRefused, match="needs 2 people with keys of the role promoter"):
         dosel("promote", name, "2", "--reason", "alone")
     assert "no promotion waits for people" in dosel("approvals")
     declare_keys(dosel, monkeypatch, "a" * 20)
@@ -156,15 +156,16 @@ def test_a_shadow_is_shown_and_stopped(dosel: Terminal, monkeypatch: pytest.Monk
 
 def test_reconcile_prints_the_differences(dosel: Terminal) -> None:
     world = dosel.world
-    others = [f"{use_case.model_name}: nothing is in Production" for use_case in ALL if use_case is not DEFAULT]
-    lines = dosel("reconcile").splitlines()
-    assert sorted(lines) == sorted([f"{world.name}: version 1 is in Production", *others])
+    others = [f"{use_case.model_name}\t\t[]" for use_case in ALL if use_case is not DEFAULT]
+    header, *lines = dosel("reconcile").splitlines()
+    assert header == "model\tversion\tnotes"
+    assert sorted(lines) == sorted([f"{world.name}\t1\t[]", *others])
     source = str(world.client.get_model_version(world.name, "1").source)
     world.client.create_model_version(world.name, source, world.runs["fair"])
     world.client.set_registered_model_alias(world.name, "production", "3")
-    output = dosel("reconcile", world.name, code=1)
-    assert "moved to version 3 outside dosel and is put back" in output
-    assert "version 1 is in Production" in output
+    record = json.loads(dosel("reconcile", world.name, "--json", code=1))
+    assert "moved to version 3 outside dosel and is put back" in " ".join(record["notes"])
+    assert (record["model"], record["version"]) == (world.name, 1)
     assert "put back" in dosel("history", world.name)
     before = world.pipeline().registry.ledger.history(world.name)[-1].at.isoformat()
     assert "put back" not in dosel("history", world.name, "--at", before)
@@ -174,13 +175,16 @@ def test_reconcile_prints_the_differences(dosel: Terminal) -> None:
 
 
 def test_gc_deletes_only_with_the_delete_option(dosel: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "0 runs, 0 models and 0 folders" in dosel("gc", "--days", "0")
+    counts = json.loads(dosel("gc", "--days", "0", "--json"))
+    assert counts == {"deleted": False, "runs": 0, "models": 0, "orphans": 0, "waiting": 0, "kept": counts["kept"]}
     experiment = dosel.world.client.get_experiment_by_name(COVERTYPE.experiment)
     assert experiment
     root = ArtifactRoot(experiment.artifact_location.rpartition("/")[0])
     monkeypatch.setattr("dosel.registry.artifact_roots.artifact_roots", lambda _: (root,))
-    assert re.search(r"0 runs, 0 models and \d+ folders without a run would be deleted", dosel("gc"))
-    assert "4 runs, 1 models" in dosel("gc", "--days", "0")
+    counts = json.loads(dosel("gc", "--json"))
+    assert (counts["deleted"], counts["runs"], counts["models"]) == (False, 0, 0)
+    counts = json.loads(dosel("gc", "--days", "0", "--json"))
+    assert (counts["deleted"], counts["runs"], counts["models"]) == (False, 4, 1)
 
 
 def test_an_unknown_model_or_version_is_named(dosel: Terminal) -> None:

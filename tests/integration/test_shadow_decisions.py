@@ -12,13 +12,14 @@ from dosel.db.engine import connect, transaction
 from dosel.db.tables import SHADOWS
 from dosel.errors import PromotionRefused
 from dosel.monitor.shadow_state import states
-from dosel.monitor.shadowing import Action, _decision, decide, steer
+from dosel.monitor.shadowing import Action, _decision, decide, promote, steer
 from dosel.pipeline import Pipeline
 from dosel.quality import check
 from dosel.registry.registry import Registry
 from dosel.registry.shadows import ShadowEnd
 from dosel.rows import frames
-from dosel.usecases import Monitor, Shadow, UseCase
+from dosel.usecases import Approval, Monitor, Shadow, UseCase
+from dosel.usecases.covertype import COVERTYPE
 from dosel.warehouse.events import EventStore
 from tests.integration.test_watch import with_wrong_labels
 from tests.integration.worlds import FAMILIES, Deliveries, World, batch
@@ -118,6 +119,31 @@ def test_a_better_challenger_is_promoted_with_evidence_and_the_champion_becomes_
     assert life.alias("production") == 2
 
 
+def test_a_challenger_proven_better_waits_for_a_person_and_keeps_its_evidence(
+    life: Life, received: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = Approval(people=2, automatic=1)
+    monkeypatch.setattr("dosel.registry.approvals.ALL", (dataclasses.replace(COVERTYPE, approval=rules),))
+    life.world.settings = life.world.settings.model_copy(update={"promote_keys": f"ana:{'a' * 20}"})
+    life.label(received(400, seed=51))
+    assert life.production == 1
+    registry = life.registry
+    [request] = registry.approvals.open(life.name, 1)
+    assert (request.subject.kind, request.subject.version, request.people) == ("shadow", 2, 1)
+    # Nobody is asked twice.
+    assert life.decide() == []
+    assert len(registry.approvals.of_model(life.name)) == 1
+    version = registry.version(life.name, 2)
+    entry = promote(declared("good"), registry, life.engine, version, "API key ana", "looks right", "ana")
+    assert (entry.evidence.kind, entry.evidence.request, entry.actor) == ("shadow", 1, "shadow, approved by ana")
+    assert entry.reason.startswith("proven better by ")
+    assert entry.evidence.live is not None
+    assert entry.evidence.live["labels"] >= 50
+    assert entry.evidence.gate is not None
+    assert life.ends()[0] == ("challenger", "promoted", 2)
+    assert life.production == 2
+
+
 def test_a_worse_challenger_is_refused(life: Life, received: Rows) -> None:
     """The labels agree with the poor version only."""
     poor = life.registry.load(life.registry.version(life.name, 1))
@@ -145,6 +171,7 @@ def test_without_a_decision_by_the_deadline_the_champion_stays(life: Life, recei
     with transaction(life.engine) as connection:
         drop_triggers(connection)
         connection.execute(update(SHADOWS).values(ends_at=past))
+    life.registry.ledger.sign_older(every=True)
     [how] = life.decide()
     assert how.outcome == "undecided"
     assert "missing: 30 more labelled rows" in how.reason

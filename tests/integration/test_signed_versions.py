@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 from mlflow.artifacts import download_artifacts
-from sqlalchemy import text
+from sqlalchemy import delete, text
 from typer.testing import CliRunner
 
 from dosel.cli import cli, common
-from dosel.db.engine import connect
+from dosel.db import chain
+from dosel.db.engine import connect, transaction
+from dosel.db.tables import CHAIN, CHAIN_HEAD, SEALS
 from dosel.errors import UntrustedModel
 from dosel.model import bundle, signature, tags
 from dosel.registry.manifests import TRAINED, Manifest
@@ -122,7 +124,7 @@ class TestOlderVersions:
 
     @pytest.fixture
     def older(self, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[World, ModelVersion, Path]:
-        """A version with a manifest and without a signature."""
+        """A version with a manifest; neither its files nor the manifest has a signature."""
         world.register("fair")
         folder = files_of(world, 1, tmp_path / "copy")
         (folder / "model.sig").unlink()
@@ -131,7 +133,13 @@ class TestOlderVersions:
         settings = world.settings.model_copy(update={"signing_key": str(tmp_path / "key.pem")})
         monkeypatch.setattr(common, "load_settings", lambda: settings)
         world.settings = settings
-        return world, forge(world, folder), folder
+        version = forge(world, folder)
+        with transaction(connect(settings.warehouse_url)) as connection:
+            drop_triggers(connection)
+            for table in (SEALS, CHAIN, CHAIN_HEAD):
+                connection.execute(delete(table))
+            chain.seal_all(connection)
+        return world, version, folder
 
     def run(self, *arguments: str, code: int = 0) -> str:
         result = CliRunner(env={"COLUMNS": "200"}).invoke(cli, arguments)
@@ -140,7 +148,7 @@ class TestOlderVersions:
 
     def test_are_refused_until_dosel_sign_has_signed_them(self, older: tuple[World, ModelVersion, Path]) -> None:
         world, version, _ = older
-        with pytest.raises(UntrustedModel, match=r"there is no signature.*run `dosel sign`"):
+        with pytest.raises(UntrustedModel, match="has no manifest in the ledger"):
             world.pipeline().registry.load(version)
         assert f"{world.name} version 2: signed" in self.run("sign", world.name)
         world.pipeline().registry.load(version)
@@ -170,7 +178,9 @@ class TestOlderVersions:
         world, version, _ = older
         self.run("sign")
         (tmp_path / "key.pem").rename(tmp_path / "stolen.pem")
-        with pytest.raises(UntrustedModel, match="signed by the key"):
+        with pytest.raises(UntrustedModel, match="has no manifest"):
             world.pipeline().registry.load(version)
-        assert "version 2: signed" in self.run("sign")
+        shown = self.run("sign")
+        assert f"manifests 5 of {world.name} (version 2): signed" in shown
+        assert f"{world.name} version 2: signed" in shown
         world.pipeline().registry.load(version)

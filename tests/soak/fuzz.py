@@ -64,7 +64,7 @@ def put_into_production(here: Installation) -> None:
 def fuzz(here: Installation, cases: int) -> int:
     """Run the cases; return an exit code."""
     with uvicorn(here, "tests.soak.fuzz:create_app", "/readyz", DOSEL_PROMOTE_KEYS=f"fuzz:{KEY}") as (url, _, _):
-        calls = sum(len(methods) for methods in httpx.get(f"{url}/openapi.json").json()["paths"].values())
+        calls = sum(len(methods) for methods in httpx.get(f"{url}/openapi.json", timeout=60).json()["paths"].values())
         schemathesis = Path(sys.executable).with_name("schemathesis")
         command = [
             *(

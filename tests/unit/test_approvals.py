@@ -95,7 +95,7 @@ def test_no_request_is_made_where_none_is_declared(book: Approvals, monkeypatch:
 
 @pytest.mark.parametrize("holder", [None, "dora"])
 def test_nobody_without_a_known_key_can_ask(book: Approvals, holder: str | None) -> None:
-    with pytest.raises(PromotionRefused, match="needs 2 people with keys of DOSEL_PROMOTE_KEYS"):
+    with pytest.raises(PromotionRefused, match="needs 2 people with keys of the role promoter"):
         book.admit(SUBJECT, "somebody", "why", holder)
     assert book.of_model(SUBJECT.model) == []
 

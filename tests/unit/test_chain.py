@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from dosel.db import chain
 from dosel.db.engine import connect, transaction
-from dosel.db.tables import BATCHES, CHAIN, CHAIN_HEAD, NOTES, PROMOTIONS
+from dosel.db.tables import BATCHES, CHAIN, CHAIN_HEAD, NOTES, PROMOTIONS, SEALS
 from dosel.errors import SettingsError
 from dosel.monitor.ledger_watch import verify_ledgers
 from dosel.registry import verification
@@ -34,7 +34,7 @@ MODEL = "a_model"
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Engine:
-    """A data store with five promotions, each with a note."""
+    """A data store with five promotions, each with a signature and a note: entries 1 to 3 for the first one."""
     engine = connect(f"sqlite:///{tmp_path / 'warehouse.db'}")
     ledger = PromotionLedger(engine)
     for version in range(1, 6):
@@ -68,19 +68,20 @@ def test_verify_accepts_ledgers_that_only_dosel_wrote(engine: Engine, key: Signi
     head = sign_head(engine, key)
     assert head is not None
     found = verify(read_ledgers(engine, [head]), trusted(key))
-    assert (found.entries, found.rows, found.heads, found.last_signed, found.problem) == (10, 10, 1, 10, "")
+    assert (found.entries, found.rows, found.heads, found.last_signed, found.problem) == (15, 15, 1, 15, "")
 
 
 @pytest.mark.parametrize(
     ("statement", "named"),
     [
-        (update(PROMOTIONS).where(PROMOTIONS.c.sequence == 2).values(actor="nobody"), "entry 3"),
-        (update(PROMOTIONS).where(PROMOTIONS.c.sequence == 2).values(data_digest="0"), "entry 3"),
-        (delete(NOTES).where(NOTES.c.text.startswith("note 2")), "entry 4"),
+        (update(PROMOTIONS).where(PROMOTIONS.c.sequence == 2).values(actor="nobody"), "entry 4"),
+        (update(PROMOTIONS).where(PROMOTIONS.c.sequence == 2).values(data_digest="0"), "entry 4"),
+        (delete(NOTES).where(NOTES.c.text.startswith("note 2")), "entry 6"),
         (insert(NOTES).values(model=MODEL, sequence=5, at=datetime(2026, 1, 1), text="new"), "has no entry"),
         (update(CHAIN).where(CHAIN.c.sequence == 7).values(digest="0" * 64), "entry 7"),
         (delete(CHAIN).where(CHAIN.c.sequence == 7), "entry 7"),
-        (update(NOTES).where(NOTES.c.id == 2).values(id=20), "entry 4"),
+        (delete(SEALS).where(SEALS.c.id == 2), "entry 5"),
+        (update(NOTES).where(NOTES.c.id == 2).values(id=20), "entry 6"),
     ],
 )
 def test_verify_names_a_change_made_in_the_database(
@@ -102,17 +103,17 @@ def test_a_recomputed_chain_differs_from_the_signed_head(engine: Engine, key: Si
     with transaction(engine) as connection:
         chain.seal_all(connection)
     assert problem(engine, key) == ""
-    assert problem(engine, key, head).startswith("entry 10: it is not the entry whose hash was signed")
+    assert problem(engine, key, head).startswith("entry 15: it is not the entry whose hash was signed")
 
 
 def test_a_truncated_chain_is_shorter_than_the_signed_head(engine: Engine, key: SigningKey) -> None:
     head = sign_head(engine, key)
     assert head is not None
     execute_as_owner(
-        engine, delete(NOTES).where(NOTES.c.text.startswith("note 5")), delete(CHAIN).where(CHAIN.c.sequence == 10)
+        engine, delete(NOTES).where(NOTES.c.text.startswith("note 5")), delete(CHAIN).where(CHAIN.c.sequence == 15)
     )
     assert problem(engine, key) == ""
-    assert problem(engine, key, head).startswith("entry 10: it is missing")
+    assert problem(engine, key, head).startswith("entry 15: it is missing")
 
 
 def test_a_head_signed_by_an_untrusted_key_is_refused(engine: Engine, key: SigningKey) -> None:
@@ -144,11 +145,11 @@ def test_reset_records_the_batch_lines_that_it_removes(engine: Engine, key: Sign
             chain.add(connection, BATCHES, line)
         clear(engine, PENGUINS)
     found = verify(read_ledgers(engine, ()), trusted(key))
-    assert (found.problem, found.removed, found.entries) == ("", 2, 14)
+    assert (found.problem, found.removed, found.entries) == ("", 2, 19)
     with transaction(engine) as connection:
         chain.add(connection, BATCHES, line)
     execute_as_owner(engine, delete(BATCHES))
-    assert problem(engine, key) == "entry 15: the row 1 of batches was deleted"
+    assert problem(engine, key) == "entry 20: the row 1 of batches was deleted"
 
 
 def test_verify_refuses_a_removal_entry_for_any_other_table(engine: Engine, key: SigningKey) -> None:
@@ -156,14 +157,14 @@ def test_verify_refuses_a_removal_entry_for_any_other_table(engine: Engine, key:
         row = connection.execute(select(NOTES).where(NOTES.c.id == 1)).mappings().one()
         last = chain.Entry(*connection.execute(select(CHAIN).order_by(CHAIN.c.sequence.desc())).first())  # type: ignore[misc]
         digest = chain.sha256(chain.content(row))
-        entry = chain.Entry(11, "removed", "promotion_notes", "[1]", digest, last.hash, "")
+        entry = chain.Entry(16, "removed", "promotion_notes", "[1]", digest, last.hash, "")
         connection.execute(insert(CHAIN).values(entry._replace(hash=entry.expected_hash())._asdict()))
 
     execute_as_owner(engine)
     with transaction(engine) as connection:
         forge(connection)
         connection.execute(delete(NOTES).where(NOTES.c.id == 1))
-    assert problem(engine, key) == "entry 11: dosel never removes a row such as 1 of promotion_notes"
+    assert problem(engine, key) == "entry 16: dosel never removes a row such as 1 of promotion_notes"
 
 
 def test_an_export_can_be_verified_with_the_public_key_alone(engine: Engine, key: SigningKey, tmp_path: Path) -> None:
@@ -216,19 +217,15 @@ def test_canonical_json_follows_rfc_8785(value: Any) -> None:
 
 
 def test_the_hourly_check_signs_a_valid_chain_and_reports_a_broken_one(engine: Engine, tmp_path: Path) -> None:
-    settings = Settings(
-        warehouse_url=str(engine.url),
-        heads=str(tmp_path / "kept"),
-        signing_key=str(tmp_path / "elsewhere" / "key.pem"),
-    )
-    assert verify_ledgers(settings).problem == ""
+    settings = Settings(warehouse_url=str(engine.url), heads=str(tmp_path / "kept"))
+    assert verify_ledgers(settings).first_problem == ""
     [head] = Heads.in_folder(tmp_path / "kept").all()
-    assert head.sequence == 10
+    assert head.sequence == 15
     execute_as_owner(engine, update(PROMOTIONS).where(PROMOTIONS.c.sequence == 2).values(actor="nobody"))
     for _ in range(2):
-        assert "entry 3" in verify_ledgers(settings).problem
+        assert "entry 4" in verify_ledgers(settings).problem
     [event] = [event for event in EventStore(engine).newest(20) if event.kind == "audit mismatch"]
-    assert "entry 3" in event.evidence
+    assert "entry 4" in event.evidence
     assert event.command == "dosel verify"
     assert len(Heads.in_folder(tmp_path / "kept").all()) == 1
 

@@ -5,8 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+import pandas as pd
 import pytest
 
+import dosel
 from dosel.client import ApiProblem, Client
 from dosel.errors import ServiceError
 
@@ -135,3 +137,25 @@ def test_feedback_is_sent_in_bounded_requests_and_retried(monkeypatch: pytest.Mo
     assert client(script).feedback("covertype", rows) == {"accepted": 3, "already_known": 0}
     assert [json.loads(request.content) for request in script.requests] == [rows[:2], rows[:2], rows[2:4], rows[4:]]
     assert {request.url.path for request in script.requests} == {"/feedback/covertype"}
+
+
+def test_a_frame_comes_back_with_its_own_columns_as_they_were() -> None:
+    csv = "id,prediction,prediction,label,Adelie,Gentoo\n007,x,0,Adelie,0.9,0.1\n008,y,2,Gentoo,0.2,0.8\n"
+    headers = {"X-Model": "penguins_species", "X-Model-Version": "3", "X-Dosel-Request-ID": "r-1"}
+    script = Script(httpx.Response(200, text=csv, headers=headers))
+    rows = pd.DataFrame({"id": ["007", "008"], "mass": [1.5, 2.0], "prediction": ["x", "y"]}, index=[10, 20])
+    found = client(script).predict_frame("penguins", rows)
+    assert script.requests[0].content.decode() == "id,mass,prediction\n007,1.5,x\n008,2.0,y\n"
+    assert found.iloc[:, :3].equals(rows)
+    answers = found.iloc[:, 3:]
+    assert list(answers.columns) == ["prediction", "label", "Adelie", "Gentoo"]
+    assert answers.to_numpy().tolist() == [[0, "Adelie", 0.9, 0.1], [2, "Gentoo", 0.2, 0.8]]
+    assert found.attrs == {"model": "penguins_species", "version": 3, "request_id": "r-1"}
+
+
+def test_open_asks_the_api_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOSEL_API_URL", URL)
+    monkeypatch.setenv("DOSEL_API_KEY", "ours")
+    with dosel.open() as opened, dosel.open("http://other.test", key="theirs") as other:
+        assert (str(opened._http.base_url), opened._http.headers["X-API-Key"]) == (URL, "ours")
+        assert (str(other._http.base_url), other._http.headers["X-API-Key"]) == ("http://other.test", "theirs")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dosel.embedded.services import ROOT, environment, is_local, make_bucket, services, write_airflow_password
+from dosel.embedded.services import ROOT, environment, is_local, make_bucket, services, write_airflow_passwords
 from dosel.errors import StartupError
 from dosel.settings import Settings
 
@@ -124,11 +124,21 @@ def test_the_password_file_is_readable_by_the_owner_only(settings: Settings) -> 
     file = settings.home / "airflow" / "passwords.json"
     file.parent.mkdir(parents=True)
     file.touch(mode=0o644)
-    write_airflow_password(Settings(home=settings.home, airflow_user="me", airflow_password="secret"))
+    write_airflow_passwords(Settings(home=settings.home, airflow_user="me", airflow_password="secret"))
     assert json.loads(file.read_text()) == {"me": "secret"}
     assert mode(file) == 0o600
     given = environment(settings, {})
     assert given["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"] == str(file)
+
+
+def test_key_holders_are_users_of_airflow_with_the_role_of_their_key(settings: Settings) -> None:
+    keys = {"eve": "e" * 16, "ana": "a" * 16}
+    written = Settings(home=settings.home, keys=f"eve:reader:{keys['eve']},ana:promoter:{keys['ana']}")
+    given = environment(written, {})
+    assert given["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"] == "eve:viewer,ana:user,admin:admin"
+    (settings.home / "airflow").mkdir(parents=True, exist_ok=True)
+    write_airflow_passwords(written)
+    assert json.loads((settings.home / "airflow" / "passwords.json").read_text()) == keys | {"admin": "admin"}
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from dosel.errors import SettingsError
+from dosel.roles import Role
 from dosel.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("bare_environment")
@@ -116,6 +117,37 @@ ANA, BEN = "a" * 16, "b" * 16
 )
 def test_keys_are_parsed_with_their_names(written: str, read: dict[str, str], bare_environment: None) -> None:
     assert Settings(promote_keys=written).promote_key_names == read
+
+
+def test_each_role_may_do_what_those_before_it_may(bare_environment: None) -> None:
+    names = ("eve", "page", "ana", "root")
+    keys = {name: f"{name}-" + "k" * 16 for name in names}
+    written = ",".join(f"{name}:{role.name}:{keys[name]}" for name, role in zip(names, Role, strict=True))
+    settings = Settings(keys=written)
+    allowed = settings.read_key_names, settings.predict_key_names, settings.promote_key_names
+    assert [list(found.values()) for found in allowed] == [list(names), list(names[1:]), list(names[2:])]
+
+
+def test_with_keys_for_promotions_alone_everybody_predicts(bare_environment: None) -> None:
+    settings = Settings(keys=f"ana:promoter:{ANA}")
+    assert (settings.read_key_names, settings.predict_key_names) == ({}, {})
+    assert settings.promote_key_names == {ANA: "ana"}
+
+
+def test_the_older_settings_name_scorers_and_promoters(bare_environment: None) -> None:
+    settings = Settings(predict_keys=f"both:{ANA},ben:{BEN}", promote_keys=f"both:{ANA}", keys=f"eve:reader:{'e' * 16}")
+    assert set(settings.read_key_names.values()) == {"both", "ben", "eve"}
+    assert set(settings.predict_key_names.values()) == {"both", "ben"}
+    assert settings.promote_key_names == {ANA: "both"}
+
+
+@pytest.mark.parametrize("written", [f"ana:{ANA}", f"ana:boss:{ANA}", "ana:reader:short", f":reader:{ANA}"])
+def test_malformed_roles_are_refused_with_the_known_ones(written: str, bare_environment: None) -> None:
+    with pytest.raises(
+        SettingsError, match=r"DOSEL_KEYS: expected name:role:key.* reader, scorer, promoter, admin"
+    ) as no:
+        _ = Settings(keys=written).key_holders
+    assert ANA not in str(no.value)
 
 
 @pytest.mark.parametrize("written", [ANA, f":{ANA}", "ana:short", f"ana:{ANA},ben:{ANA}"])

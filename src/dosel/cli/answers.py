@@ -19,7 +19,7 @@ def feedback(
     use_case: Annotated[
         str, typer.Option(help="Name of the use case.", autocompletion=common.use_case_names)
     ] = DEFAULT.name if DEFAULT else "",
-    key: Annotated[str, typer.Option(help="Key of the API; by default one of `DOSEL_PREDICT_KEYS`.")] = "",
+    key: Annotated[str, typer.Option(help="Key of the API; by default that of a scorer of this installation.")] = "",
 ) -> None:
     """Give the truth about answers, by the columns request_id, row and truth; giving it again changes nothing."""
     settings = common.load_settings()

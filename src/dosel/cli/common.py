@@ -78,7 +78,7 @@ def holder() -> str | None:
     name = settings.promote_key_names.get(settings.api_key)
     if name is None:
         raise SettingsError(
-            "DOSEL_API_KEY: expected a key of DOSEL_PROMOTE_KEYS, since keys are declared; set it to your own key"
+            "DOSEL_API_KEY: expected a key with the role promoter, since keys are declared; set it to your own key"
         )
     return name
 

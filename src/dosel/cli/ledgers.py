@@ -43,10 +43,14 @@ def verify(
     found = verification.verify(ledgers, keys)
     if json:
         output.write_json((found,))
-        raise typer.Exit(1 if found.problem else 0)
+        raise typer.Exit(1 if found.first_problem else 0)
     console = output.console()
     if found.problem:
         console.print(f"[red bold]wrong:[/] {escape(found.problem)}")
+        raise typer.Exit(1)
+    for sentence in found.unsigned:
+        console.print(f"[red bold]wrong:[/] {escape(sentence)}")
+    if found.unsigned:
         raise typer.Exit(1)
     removed = f", {found.removed:,} removals by `dosel reset`" if found.removed else ""
     console.print(f"{found.entries:,} entries are right: {found.rows:,} rows of the ledgers{removed}")
@@ -65,8 +69,16 @@ def verify(
 
 
 @commands.command()
-def sign(name: Annotated[str | None, typer.Argument(help="One model or use case; all if left out.")] = None) -> None:
-    """Sign versions from before versions were signed, or whose key is no longer trusted; run it after an update.
+def sign(
+    name: Annotated[str | None, typer.Argument(help="One model or use case; all if left out.")] = None,
+    entries: Annotated[
+        bool,
+        typer.Option(
+            "--entries", help="Also sign entries that came after the first signed one; look at each of them before."
+        ),
+    ] = False,
+) -> None:
+    """Sign versions and entries of an older dosel, or whose key is no longer trusted; run it after an update.
 
     The ledgers must be right, and a version's files must match its manifest.
     """
@@ -86,6 +98,15 @@ def sign(name: Annotated[str | None, typer.Argument(help="One model or use case;
     if problem := verification.verify(ledgers, trusted_keys(settings)).problem:
         raise DoselError(f"nothing is signed, since the ledgers are wrong: {problem}")
     registry = Registry.opened(settings, engine)
+    signed_rows, left = registry.ledger.sign_older(entries)
+    for row in signed_rows:
+        typer.echo(f"{row}: signed")
+    for row in left:
+        typer.echo(
+            f"not signed: {row} came after signed entries, so no older dosel wrote it. If you know that it is right, "
+            "for example since you revoked its key, run `dosel sign --entries`",
+            err=True,
+        )
     for model in [of_model(name).model_name] if name else [use_case.model_name for use_case in ALL]:
         for version in registry.versions(model):
             if registry.manifest(version) is None:
@@ -118,6 +139,15 @@ def export(file: Annotated[Path, typer.Argument(help="The file to write.")]) -> 
         "of `dosel public-key`",
         err=True,
     )
+
+
+@commands.command("entry-key")
+def entry_key() -> None:
+    """Print a new key for DOSEL_ENTRY_KEY, with which a process without the signing key adds entries to the ledgers."""
+    from dosel.sealing import EntryKey
+    from dosel.signing import Keys
+
+    output.write(EntryKey.made_by(Keys(common.load_settings()).signing()).document() + "\n")
 
 
 @commands.command("public-key")

@@ -1,5 +1,7 @@
 """Commands for the promotion ledger, promotions and rollbacks."""
 
+from collections.abc import Iterator
+from dataclasses import asdict
 from enum import StrEnum
 from json import dumps
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +12,7 @@ from rich.markup import escape
 
 from dosel.cli import common, output
 from dosel.cli.common import ModelName
-from dosel.usecases import ALL, of_model
+from dosel.usecases import ALL, adapted, of_model
 
 if TYPE_CHECKING:
     from dosel.registry.ledger import Promotion
@@ -102,12 +104,14 @@ def promote(name: ModelName, version: VersionNumber, reason: Reason) -> None:
     If its use case declares that more people must agree, each of them runs this command, with a key of their own.
     """
     from dosel.errors import ApprovalsMissing
+    from dosel.monitor import shadowing
 
     model, registry = _registry(name)
+    use_case = adapted(of_model(name), common.load_settings())
     with common.logged():
         try:
-            found = registry.version(model, version)
-            _print_change(registry.promote(found, common.actor(), reason, holder=common.holder()))
+            found, engine = registry.version(model, version), registry.ledger.engine
+            _print_change(shadowing.promote(use_case, registry, engine, found, common.actor(), reason, common.holder()))
         except ApprovalsMissing as waiting:
             Console().print(escape(str(waiting)), highlight=False, soft_wrap=True)
 
@@ -166,18 +170,23 @@ def rollback(
 
 
 @commands.command()
-def reconcile(name: SomeModel = None) -> None:
+def reconcile(name: SomeModel = None, json: output.AsJson = False) -> None:
     """Set MLflow's aliases and stage to the ledger; exits 1 if MLflow and the ledger differed."""
-    differed = False
+    records: list[dict[str, Any]] = []
     for model in [name] if name else [use_case.model_name for use_case in ALL]:
         found, registry = _registry(model)
         projection = registry.reconcile(found)
-        for note in projection.notes:
-            Console().print(f"[yellow]![/] {escape(note)}", highlight=False, soft_wrap=True)
-        now = f"version {projection.version.version}" if projection.version else "nothing"
-        Console().print(f"{found}: {now} is in Production", highlight=False)
-        differed = differed or bool(projection.notes)
-    if differed:
+        number = projection.version.version if projection.version else None
+        records.append({"model": found, "version": number, "notes": list(projection.notes)})
+
+    def table() -> Iterator[str]:
+        for record in records:
+            yield from (f"[yellow]![/] {escape(note)}" for note in record["notes"])
+            now = f"version {record['version']}" if record["version"] else "nothing"
+            yield f"{record['model']}: {now} is in Production"
+
+    output.show(records, ("model", "version", "notes"), table, as_json=json)
+    if any(record["notes"] for record in records):
         raise typer.Exit(1)
 
 
@@ -198,6 +207,7 @@ def gc(
     delete: Annotated[
         bool, typer.Option("--delete", help="Delete; without this option the command only lists.")
     ] = False,
+    json: output.AsJson = False,
 ) -> None:
     """List runs and artifacts that no registered version needs, and delete them if --delete is given."""
     settings = common.load_settings()
@@ -208,14 +218,17 @@ def gc(
     with common.logged():
         experiments = [use_case.experiment for use_case in ALL]
         found = collect(registry, experiments, artifact_roots(settings), days, delete)
-    done = "deleted" if delete else "would be deleted (delete them with --delete)"
-    waiting = f"; {found.waiting} more folders stay until they have been listed for six hours" if found.waiting else ""
-    Console().print(
-        f"{found.runs} runs, {found.models} models and {found.orphans} folders without a run {done}; "
-        f"{found.kept} runs stay{waiting}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    record = {"deleted": delete} | asdict(found)
+
+    def table() -> Iterator[str]:
+        done = "deleted" if delete else "would be deleted (delete them with --delete)"
+        waiting = f"; {found.waiting} more folders stay until they have been listed for six hours" * bool(found.waiting)
+        yield (
+            f"{found.runs} runs, {found.models} models and {found.orphans} folders without a run {done}; "
+            f"{found.kept} runs stay{waiting}"
+        )
+
+    output.show([record], tuple(record), table, as_json=json)
 
 
 def _request_cells(request: dict[str, Any]) -> tuple[str, ...]:

@@ -78,6 +78,7 @@ def promote(name: UseCaseName, reason: Reason, control: Control = False) -> None
 def _steer(name: str, action: "Action", reason: str, control: bool) -> None:
     settings = common.load_settings()
     from dosel.db.engine import connect
+    from dosel.errors import ApprovalsMissing
     from dosel.monitor.shadowing import steer
     from dosel.pipeline import bound_mlflow_requests
     from dosel.registry.registry import Registry
@@ -85,9 +86,13 @@ def _steer(name: str, action: "Action", reason: str, control: bool) -> None:
     bound_mlflow_requests()
     use_case, engine = adapted(named(name), settings), connect(settings.warehouse_url)
     registry = Registry.opened(settings, engine)
-    with common.logged():
-        role: Role = "control" if control else "challenger"
-        how = steer(use_case, registry, engine, role, action, common.actor(), reason, common.holder())
+    role: Role = "control" if control else "challenger"
+    try:
+        with common.logged():
+            how = steer(use_case, registry, engine, role, action, common.actor(), reason, common.holder())
+    except ApprovalsMissing as waiting:
+        typer.echo(str(waiting))
+        return
     now = registry.last_promotion(use_case.model_name)
     in_production = f"version {now.to_version} is in Production" if now else "nothing is in Production"
     typer.echo(f"{name}: the shadow of the {role} has ended: {how.outcome}; {in_production}")

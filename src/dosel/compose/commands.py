@@ -75,22 +75,29 @@ def prepare_storage() -> None:
 
 @jobs.command("prepare-airflow")
 def prepare_airflow() -> None:
-    """Migrate Airflow's database and set the size of the pool for trainings."""
+    """Migrate Airflow's database, set the size of the pool for trainings, and make the API's entry key."""
     from dosel.embedded.services import preparation
+    from dosel.sealing import write_entry_key
     from dosel.settings import Settings
 
-    for arguments in preparation(Settings.load()):
+    settings = Settings.load()
+    if settings.entry_key:
+        write_entry_key(settings)
+    for arguments in preparation(settings):
         if code := subprocess.run([sys.executable, *arguments], check=False).returncode:
             raise StartupError(f"{' '.join(arguments[1:])} failed (exit code {code}): see above")
 
 
-@jobs.command("airflow-password")
-def airflow_password() -> None:
-    """Write the administrator's password to the file that Airflow's api-server reads."""
-    from dosel.embedded.services import write_airflow_password
+@jobs.command("airflow-api-server")
+def airflow_api_server() -> None:
+    """Become Airflow's api-server, whose users are the administrator and the holders of keys."""
+    from dosel.embedded.services import airflow_users, write_airflow_passwords
     from dosel.settings import Settings
 
-    write_airflow_password(Settings.load())
+    settings = Settings.load()
+    write_airflow_passwords(settings)
+    environment = os.environ | {"AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": airflow_users(settings)}
+    os.execvpe("airflow", ["airflow", "api-server"], environment)
 
 
 def _set(name: str) -> str:

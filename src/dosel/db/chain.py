@@ -23,6 +23,7 @@ from dosel.db.tables import (
     NOTES,
     PROMOTIONS,
     REFUSED_BATCHES,
+    SEALS,
     SHADOW_ENDS,
     SHADOWS,
     VERDICTS,
@@ -39,7 +40,7 @@ REMOVABLE = (BATCHES, REFUSED_BATCHES)
 SEALED: Mapping[str, Table] = {
     table.name: table
     for table in (
-        *(PROMOTIONS, NOTES, MANIFESTS, VERDICTS, SHADOWS, SHADOW_ENDS, APPROVAL_REQUESTS, APPROVALS),
+        *(PROMOTIONS, NOTES, MANIFESTS, VERDICTS, SHADOWS, SHADOW_ENDS, APPROVAL_REQUESTS, APPROVALS, SEALS),
         *REMOVABLE,
     )
 }
@@ -47,6 +48,17 @@ SEALED: Mapping[str, Table] = {
 
 
 _encoded = msgspec.json.Encoder(order="sorted").encode
+
+
+class _Hashed(msgspec.Struct):
+    """What the hash of an entry covers. The fields are sorted, as RFC 8785 wants them; this is faster than sorting."""
+
+    digest: str
+    kind: Kind
+    previous: str
+    row_key: str
+    sequence: int
+    table_name: str
 
 
 class Entry(NamedTuple):
@@ -62,7 +74,8 @@ class Entry(NamedTuple):
 
     def expected_hash(self) -> str:
         """SHA-256 of the entry without its hash."""
-        return sha256(dict(zip(self._fields[:-1], self[:-1], strict=True)))
+        sequence, kind, table_name, key, digest, previous, _ = self
+        return hashlib.sha256(_encoded(_Hashed(digest, kind, previous, key, sequence, table_name))).hexdigest()
 
 
 def add(connection: Connection, table: Table, values: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -120,7 +133,16 @@ def content(row: RowMapping) -> dict[str, str | int]:
 
     Empty values are left out, so that a new column that may be empty leaves the digests of older rows as they are.
     """
-    return {name: _value(value) for name, value in row.items() if value is not None}
+    return content_of(row.keys(), row.values())
+
+
+def content_of(names: Iterable[str], values: Iterable[Any]) -> dict[str, str | int]:
+    """As `content`, of a row's values in the order of the columns' names."""
+    return {
+        name: value if type(value) is str or type(value) is int else _value(value)
+        for name, value in zip(names, values, strict=True)
+        if value is not None
+    }
 
 
 def row_key(table: Table, row: RowMapping) -> str:

@@ -365,6 +365,16 @@ DELIVERIES = _fixed(
 """The attempts to deliver an event to a target; none yet, no row."""
 
 
+SEALS = _fixed(
+    "ledger_seals",
+    Column("id", AUTO_ID, primary_key=True, autoincrement=True),
+    Column("table_name", String(64), nullable=False),
+    Column("row_key", String(255), nullable=False),
+    Column("seal", String(512), nullable=False),
+    Index("ix_ledger_seals_table_name_row_key", "table_name", "row_key"),
+)
+"""Signatures of rows of the ledgers (`dosel.registry.seals`)."""
+
 CHAIN = _fixed(
     "ledger_chain",
     Column("sequence", BigInteger, primary_key=True, autoincrement=False),

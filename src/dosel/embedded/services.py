@@ -166,7 +166,7 @@ def environment(settings: Settings, caller: dict[str, str]) -> dict[str, str]:
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__PARALLELISM": "4",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(airflow / "passwords.json"),
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{settings.airflow_user}:admin",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": airflow_users(settings),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{airflow / 'airflow.db'}",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
@@ -179,9 +179,16 @@ def environment(settings: Settings, caller: dict[str, str]) -> dict[str, str]:
     return defaults | caller | ours
 
 
-def write_airflow_password(settings: Settings) -> None:
-    """Write the administrator's password to the file that Airflow's simple auth manager reads."""
-    passwords = {settings.airflow_user: settings.airflow_password}
+def airflow_users(settings: Settings) -> str:
+    """The administrator and all key holders with their roles, as Airflow's simple auth manager reads them."""
+    roles = {holder.name: holder.role.in_airflow for holder in settings.key_holders} | {settings.airflow_user: "admin"}
+    return ",".join(f"{name}:{role}" for name, role in roles.items())
+
+
+def write_airflow_passwords(settings: Settings) -> None:
+    """Write the administrator's password and the holders' keys to the file that Airflow's simple auth manager reads."""
+    passwords = {holder.name: holder.key for holder in settings.key_holders}
+    passwords |= {settings.airflow_user: settings.airflow_password}
     write_private(settings.home / "airflow" / "passwords.json", json.dumps(passwords))
 
 

@@ -28,7 +28,7 @@ from dosel.embedded.services import (
     make_bucket,
     preparation,
     services,
-    write_airflow_password,
+    write_airflow_passwords,
 )
 from dosel.errors import ServiceError, StartupError
 from dosel.settings import Settings
@@ -223,7 +223,7 @@ class Platform:
         if not missing:
             self._console.print("everything is already running")
             return
-        write_airflow_password(self._settings)
+        write_airflow_passwords(self._settings)
         env = environment(self._settings, self._caller)
         (self._settings.home / "mlflow").mkdir(parents=True, exist_ok=True)
         make_bucket(self._settings)

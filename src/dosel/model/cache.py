@@ -94,19 +94,28 @@ class ModelCache:
 
     def last(self, name: str) -> int | None:
         """The version that was last seen in Production; None if none was, or the record is not signed."""
-        content = self._read(self._home(name) / _LAST, name, _LAST)
-        return int(content) if content is not None else None
+        seen = self._last(name)
+        return seen[0] if seen else None
 
-    def set_last(self, name: str, number: int) -> None:
-        """Remember which version is in Production."""
-        if self.last(name) == number:
+    def last_entry(self, name: str) -> int:
+        """The ledger's entry that put it there; 0 if it is not known."""
+        seen = self._last(name)
+        return seen[-1] if len(seen) > 1 else 0
+
+    def set_last(self, name: str, number: int, entry: int = 0) -> None:
+        """Remember which version is in Production, and by which entry of the ledger."""
+        if self._last(name) == [number, entry]:
             return
         home = self._home(name)
         try:
             home.mkdir(parents=True, exist_ok=True)
-            self._replace(home / _LAST, self._signed(str(number).encode(), name, _LAST))
+            self._replace(home / _LAST, self._signed(f"{number} {entry}".encode(), name, _LAST))
         except OSError:
             log.warning("the cache could not record that %s version %d is in Production", name, number, exc_info=True)
+
+    def _last(self, name: str) -> list[int]:
+        # An older dosel wrote the version alone.
+        return [int(part) for part in (self._read(self._home(name) / _LAST, name, _LAST) or b"").split()]
 
     def _signed(self, content: bytes, *names: str) -> bytes:
         """The content after its signature, which also covers where the content belongs."""

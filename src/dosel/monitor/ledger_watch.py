@@ -24,9 +24,9 @@ def verify_ledgers(settings: Settings) -> Verified:
     """
     engine = connect(settings.warehouse_url)
     found = verify(read_ledgers(engine, Heads.opened(settings).all()), trusted_keys(settings))
-    if found.problem:
-        log.error("the ledgers are wrong: %s", found.problem)
-        if EventStore(engine).add(ledger_mismatch(found.problem)):
+    if problem := found.first_problem:
+        log.error("the ledgers are wrong: %s", problem)
+        if EventStore(engine).add(ledger_mismatch(problem)):
             try_to_deliver(engine, settings)
         return found
     head = publish(engine, settings)

@@ -14,8 +14,10 @@ from dosel.errors import ApprovalsMissing, ModelNotFound, PromotionConflict, Pro
 from dosel.monitor.pairs import PairStore
 from dosel.monitor.shadow_state import ShadowState, compare, expired, is_canary, state_of
 from dosel.registry.latch import SHADOW, rolled_back
+from dosel.registry.ledger import Promotion
 from dosel.registry.registry import Registry
 from dosel.registry.shadows import Outcome, Role, Shadow, ShadowEnd
+from dosel.registry.store import ModelVersion
 from dosel.usecases import UseCase
 
 Action = Literal["stop", "promote", "refuse"]
@@ -89,6 +91,34 @@ def steer(
     if not registry.end_shadow(shadow, how):
         raise PromotionConflict(f"{model}: the shadow of version {shadow.version} has just ended")
     return how
+
+
+def promote(
+    use_case: UseCase,
+    registry: Registry,
+    engine: Engine,
+    version: ModelVersion,
+    actor: str,
+    reason: str,
+    holder: str | None,
+) -> Promotion:
+    """Put a version into Production as a person asks for it.
+
+    If people are asked because live rows proved the version better, its shadow ends with what they showed.
+
+    Raises:
+        As `Registry.promote`.
+    """
+    name, last = version.name, registry.last_promotion(version.name)
+    waits = any(
+        (request.subject.kind, request.subject.version) == ("shadow", version.version)
+        for request in registry.approvals.open(name, last.sequence if last else 0)
+    )
+    shadow = next((s for s in registry.ledger.open_shadows(name) if waits and s.version == version.version), None)
+    if shadow is None:
+        return registry.promote(version, actor, reason, holder=holder)
+    how = ShadowEnd("promoted", actor, reason, state_of(use_case, shadow, engine).evidence())
+    return _move(registry, shadow, how, "shadow", holder)
 
 
 def _end_superseded(registry: Registry, model: str) -> None:
@@ -167,12 +197,11 @@ def _act(registry: Registry, shadow: Shadow, how: ShadowEnd) -> bool:
 
 def _move(
     registry: Registry, shadow: Shadow, how: ShadowEnd, kind: Literal["shadow", "manual"], holder: str | None = None
-) -> None:
+) -> Promotion:
     if shadow.role == "control":
-        registry.roll_back(shadow.model, how.actor, how.reason, shadow.version, shadow.sequence, (shadow, how))
-        return
+        return registry.roll_back(shadow.model, how.actor, how.reason, shadow.version, shadow.sequence, (shadow, how))
     version = registry.version(shadow.model, shadow.version)
     if version.run_id != shadow.run_id:
         raise UntrustedModel(f"MLflow's version {shadow.version} is another one than the one in shadow")
     evidence = registry.judged(version, shadow.gate or {}, kind)
-    registry.promote(version, how.actor, how.reason, evidence, shadow.sequence, (shadow, how), holder)
+    return registry.promote(version, how.actor, how.reason, evidence, shadow.sequence, (shadow, how), holder)

@@ -2,7 +2,8 @@
 
 An approval is for a request, and a request is for one version with its files and verdict, as the next entry of the
 promotion ledger: after any other entry it is void. Each approval carries a code (HMAC-SHA256) that only the key's
-holder and the processes that know the keys can compute, and both rows have entries in the hash chain. So a row that was
+holder and the processes that know the keys can compute. A request is signed by the process that wrote it, since a
+request of the gate may need fewer people than one by hand. Both rows have entries in the hash chain. So a row that was
 edited or inserted in the data store does not count.
 """
 
@@ -19,7 +20,9 @@ from dosel.db.engine import reading, transaction
 from dosel.db.migrations import migrate
 from dosel.db.tables import APPROVAL_REQUESTS, APPROVALS
 from dosel.errors import ApprovalsMissing, PromotionRefused
+from dosel.registry import seals
 from dosel.registry.announcements import announce_request
+from dosel.signing import Keys
 from dosel.usecases import ALL, Approval
 
 
@@ -106,12 +109,14 @@ class Approvals:
     """Requests and approvals.
 
     Args:
-        names: the holders' names by key, as in `DOSEL_PROMOTE_KEYS`.
+        names: the holders' names by key, as in `Settings.promote_key_names`.
+        keys: those that sign requests; by default those of the environment.
     """
 
-    def __init__(self, engine: Engine, names: Mapping[str, str]) -> None:
+    def __init__(self, engine: Engine, names: Mapping[str, str], keys: Keys | None = None) -> None:
         self._engine = engine
         self.names = names
+        self._keys = keys or Keys()
 
     def admit(self, subject: Subject, actor: str, reason: str, holder: str | None) -> Request | None:
         """Check that enough people agreed to a promotion; the caller holds the model's lock.
@@ -131,8 +136,8 @@ class Approvals:
         key = next((key for key, name in self.names.items() if name == holder), None)
         if key is None and subject.kind == "manual":
             raise PromotionRefused(
-                f"{subject.model}: a promotion by hand needs {needed(subject.model, 'manual')} people with keys of "
-                "DOSEL_PROMOTE_KEYS. Send a key, or set DOSEL_API_KEY for the command line"
+                f"{subject.model}: a promotion by hand needs {needed(subject.model, 'manual')} people with keys "
+                "of the role promoter (DOSEL_KEYS). Send a key, or set DOSEL_API_KEY for the command line"
             )
         request = self._open(subject) or self._start(subject, actor, reason)
         if key is not None and holder is not None:
@@ -149,10 +154,10 @@ class Approvals:
         return request
 
     def of_model(self, model: str) -> list[Request]:
-        """All requests of a model with their approvals, oldest first, without rows that the chain does not have."""
+        """All signed requests of a model with their approvals, oldest first, without rows that the chain lacks."""
         migrate(self._engine)
         with reading(self._engine) as connection:
-            return _requests(connection, model)
+            return _requests(connection, model, self._keys)
 
     def open(self, model: str, sequence: int) -> list[Request]:
         """The requests that people can still approve.
@@ -186,8 +191,8 @@ class Approvals:
                 "actor": actor[:255],
                 "reason": reason,
             }
-            chain.add(connection, APPROVAL_REQUESTS, values)
-            request = _requests(connection, subject.model)[-1]
+            seals.add(connection, APPROVAL_REQUESTS, values, self._keys.settings)
+            request = _requests(connection, subject.model, self._keys)[-1]
             announce_request(connection, request)
             return request
 
@@ -227,7 +232,7 @@ def person(name: str) -> str:
     return "".join(name.split()).casefold()
 
 
-def _requests(connection: Connection, model: str) -> list[Request]:
+def _requests(connection: Connection, model: str, keys: Keys) -> list[Request]:
     approvals: dict[int, list[Given]] = {}
     for row in chain.sealed(connection, APPROVALS, APPROVALS.c.model == model):
         given = Given(row["holder"], row["at"].replace(tzinfo=UTC), row["mac"])
@@ -242,5 +247,10 @@ def _requests(connection: Connection, model: str) -> list[Request]:
             row["reason"],
             tuple(approvals.get(row["number"], ())),
         )
-        for row in chain.sealed(connection, APPROVAL_REQUESTS, APPROVAL_REQUESTS.c.model == model)
+        for row in seals.proven(
+            connection,
+            APPROVAL_REQUESTS,
+            chain.sealed(connection, APPROVAL_REQUESTS, APPROVAL_REQUESTS.c.model == model),
+            keys,
+        )
     ]

@@ -21,6 +21,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from dosel.model.tags import is_run_id
 from dosel.registry.artifact_roots import ArtifactRoot
+from dosel.registry.mlflow_library import translated
 from dosel.registry.registry import Registry
 
 DAY_MS = 24 * 3600 * 1000
@@ -73,9 +74,10 @@ def collect(
         WarehouseError: the data store cannot be reached, or refused.
     """
     store = registry.store
-    with store.translated_errors():
-        found = [store.client.get_experiment_by_name(name) for name in experiments]
-        sweeps = [_Sweep(registry, e, days) for e in found if e is not None and _is_ours(e, roots)]
+    client = MlflowClient(store.uri)
+    with store.translated_errors(), translated():
+        found = [client.get_experiment_by_name(name) for name in experiments]
+        sweeps = [_Sweep(registry, client, e, days) for e in found if e is not None and _is_ours(e, roots)]
         models = [item for sweep in sweeps for item in sweep.models()]
         runs = [item for sweep in sweeps for item in sweep.runs()]
         folders = [folder for sweep in sweeps for folder in sweep.orphans() if _may_delete(folder, roots)]
@@ -84,7 +86,7 @@ def collect(
         for item in (*models, *runs, *orphans):
             log.info("%s %s", "deleting" if delete else "would delete", item.what)
             if delete and _may_delete(item.folder, roots):
-                _delete(registry, item)
+                _delete(registry, client, item)
         kept = sum(len(sweep.kept_runs) for sweep in sweeps)
         return Collected(len(runs), len(models), len(orphans), len(folders) - len(orphans), kept)
 
@@ -104,24 +106,24 @@ def _may_delete(folder: str, roots: Sequence[ArtifactRoot]) -> bool:
     return any(root.holds(folder) for root in roots)
 
 
-def _delete(registry: Registry, item: Item) -> None:
+def _delete(registry: Registry, client: MlflowClient, item: Item) -> None:
     """Delete the artifacts, then the run or model, unless its run was registered since the listing."""
     store = registry.store
     if item.run_id and store.is_registered(item.run_id):
         return
     get_artifact_repository(item.folder, tracking_uri=store.uri).delete_artifacts()
     if item.model_id:
-        store.client.delete_logged_model(item.model_id)
-    elif item.run_id and store.client.get_run(item.run_id).info.lifecycle_stage != "deleted":
-        store.client.delete_run(item.run_id)
+        client.delete_logged_model(item.model_id)
+    elif item.run_id and client.get_run(item.run_id).info.lifecycle_stage != "deleted":
+        client.delete_run(item.run_id)
 
 
 class _Sweep:
     """The listing of one experiment."""
 
-    def __init__(self, registry: Registry, experiment: Experiment, days: int) -> None:
+    def __init__(self, registry: Registry, client: MlflowClient, experiment: Experiment, days: int) -> None:
         self._registry = registry
-        self._client: MlflowClient = registry.store.client
+        self._client = client
         self._uri = registry.store.uri
         self._experiment = experiment
         self._root = experiment.artifact_location.rstrip("/")

@@ -1,7 +1,10 @@
-"""The promotion ledger: which version was in Production when, by whom and why. Entries are only added."""
+"""The promotion ledger: which version was in Production when, by whom and why. Entries are only added.
+
+Each entry is signed (`dosel.registry.seals`); one without the signature of a trusted key is passed over.
+"""
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
@@ -10,14 +13,14 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Engine, RowMapping, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from dosel.db import chain, locks
+from dosel.db import locks
 from dosel.db.engine import reading, transaction
 from dosel.db.migrations import migrate
 from dosel.db.tables import PROJECTIONS, PROMOTIONS
 from dosel.errors import PromotionConflict
 from dosel.model import signature
 from dosel.model.facts import Facts
-from dosel.registry import manifests, notes, orphans, shadows, verdicts
+from dosel.registry import manifests, notes, orphans, seals, shadows, verdicts
 from dosel.registry.announcements import announce_promotion, announce_shadow, announce_shadow_end
 from dosel.registry.looks import PastLook, distinct
 from dosel.registry.manifests import TRAINED, Manifest
@@ -117,13 +120,28 @@ class PromotionLedger:
         raise PromotionConflict(f"{model}: other processes changed Production {ATTEMPTS} times in a row; try again")
 
     def last(self, model: str) -> Promotion | None:
+        """The last signed entry, which names the version in Production; None without one."""
         with self._reading() as connection:
-            return _last(connection, model)
+            return self._last(connection, model)
+
+    def unsigned(self, model: str) -> list[int]:
+        """The sequences of the entries after the last signed one: somebody else than dosel wrote them, or an older
+        dosel did, before entries were signed."""
+        with self._reading() as connection:
+            last = self._last(connection, model)
+            mine = (PROMOTIONS.c.model == model) & (PROMOTIONS.c.sequence > (last.sequence if last else 0))
+            return list(connection.scalars(select(PROMOTIONS.c.sequence).where(mine).order_by(PROMOTIONS.c.sequence)))
+
+    def sign_older(self, every: bool) -> tuple[list[str], list[str]]:
+        """Sign entries that have no signature of a trusted key (see `seals.sign_older`)."""
+        with self._transaction() as connection:
+            return seals.sign_older(connection, self.keys, every)
 
     def history(self, model: str, until: datetime | None = None) -> list[Promotion]:
-        """A model's entries up to a time, oldest first; the last one names the version in Production then."""
+        """A model's signed entries up to a time, oldest first; the last one names the version in Production then."""
         with self._reading() as connection:
-            entries = _history(connection, model)
+            rows = seals.proven(connection, PROMOTIONS, _rows(connection, model), self.keys)
+        entries = [_promotion(row) for row in rows]
         if until is None:
             return entries
         now = datetime.now(UTC)
@@ -134,7 +152,7 @@ class PromotionLedger:
     def start_shadow(self, shadow: Shadow) -> None:
         """Record the start of a shadow. The caller holds the model's lock."""
         with self._transaction() as connection:
-            shadows.add(connection, shadow)
+            shadows.add(connection, shadow, self.keys.settings)
             announce_shadow(connection, shadow)
 
     def end_shadow(self, shadow: Shadow, how: ShadowEnd) -> bool:
@@ -152,26 +170,28 @@ class PromotionLedger:
             return shadows.of_model(connection, model)
 
     def open_shadows(self, model: str) -> list[Shadow]:
-        """The shadows without a decision; each ends when Production changes."""
+        """The signed shadows without a decision; each ends when Production changes."""
         with self._reading() as connection:
-            last = _last(connection, model)
             running = [shadow for shadow in shadows.of_model(connection, model) if shadow.end is None]
-        return [shadow for shadow in running if last is not None and shadow.sequence == last.sequence]
+            if not running:
+                return []
+            last, signed = self._last(connection, model), shadows.signed(connection, model, self.keys)
+        return [s for s in running if last is not None and s.sequence == last.sequence and s.number in signed]
 
     def manifest(self, model: str, version: int, run_id: str) -> Manifest | None:
         """The digests of a version's files; None if dosel did not register it."""
         with self._reading() as connection:
-            return manifests.find(connection, model, version, run_id)
+            return manifests.find(connection, model, version, run_id, self.keys)
 
     def manifests(self, model: str) -> list[Manifest]:
         """All manifests of a model's versions, the last recorded one first."""
         with self._reading() as connection:
-            return manifests.registered(connection, model)
+            return manifests.registered(connection, model, self.keys)
 
     def of_family(self, model: str, family: str) -> list[tuple[int, str]]:
         """Versions of a family and their runs, the last registered one first."""
         with self._reading() as connection:
-            return manifests.of_family(connection, model, family)
+            return manifests.of_family(connection, model, family, self.keys)
 
     def families(self, model: str) -> set[str]:
         """The families that have a version, by the manifests of their trainings."""
@@ -198,14 +218,18 @@ class PromotionLedger:
     def is_attested(self, model: str, run_id: str) -> bool:
         """Whether a training process recorded a run's model, and registration has not refused its files."""
         with self._reading() as connection:
-            return manifests.find(connection, model, TRAINED, run_id) is not None and not verdicts.is_refused_run(
-                connection, model, run_id
-            )
+            recorded = manifests.find(connection, model, TRAINED, run_id, self.keys)
+            return recorded is not None and not verdicts.is_refused_run(connection, model, run_id)
 
     def add_verdict(self, model: str, version: int, run_id: str, verdict: Verdict) -> None:
         """Record a verdict on a version, unless its last one is the same."""
         with self._transaction() as connection:
-            verdicts.add(connection, model, version, run_id, verdict)
+            verdicts.add(connection, model, version, run_id, verdict, self.keys.settings)
+
+    def passed(self, model: str, version: int, run_id: str) -> bool:
+        """Whether the gate let a version pass, by a verdict that a trusted key signed."""
+        with self._reading() as connection:
+            return verdicts.is_passed(connection, model, version, run_id, self.keys)
 
     def verdicts(self, model: str) -> dict[tuple[int, str], Verdict]:
         """The last verdict on each version that has one, by version and run."""
@@ -213,7 +237,7 @@ class PromotionLedger:
             # Promotions from before verdicts were recorded have the gate's report.
             entered = {
                 (entry.to_version, entry.evidence.to_run or ""): Verdict(True, entry.reason, entry.evidence.gate)
-                for entry in _history(connection, model)
+                for entry in map(_promotion, _rows(connection, model))
                 if entry.evidence.kind == "gate"
             }
             return entered | verdicts.last(connection, model)
@@ -233,10 +257,10 @@ class PromotionLedger:
         key = (manifest.model, manifest.version, manifest.run_id)
         try:
             with self._transaction() as connection:
-                if manifests.find(connection, *key) is None:
-                    manifests.add(connection, manifest)
+                if manifests.find(connection, *key, self.keys) is None:
+                    manifests.add(connection, manifest, self.keys.settings)
         except IntegrityError:
-            # Another process recorded it at the same time, or the recorded one does not match its own digest.
+            # Another process recorded it at the same time, or the recorded one is not signed.
             pass
         return self.manifest(*key) or manifest
 
@@ -263,7 +287,7 @@ class PromotionLedger:
     def note(self, model: str, text: str) -> bool:
         """Add a note, unless the last one has the same text after the same entry; return whether it was added."""
         with self._transaction() as connection:
-            last = _last(connection, model)
+            last = self._last(connection, model)
             return notes.add(connection, model, last.sequence if last else 0, text)
 
     def notes(self, model: str) -> list[Note]:
@@ -282,7 +306,7 @@ class PromotionLedger:
         ends: tuple[Shadow, ShadowEnd] | None,
     ) -> Promotion:
         with self._transaction() as connection:
-            last = _last(connection, model)
+            last = self._last(connection, model)
             if last is not None and is_same(last, to_version, evidence.to_run):
                 return last
             sequence = last.sequence if last else 0
@@ -290,7 +314,7 @@ class PromotionLedger:
                 raise PromotionConflict(
                     f"{model}: Production changed during the decision; read the ledger and decide again"
                 )
-            now = datetime.now(UTC)
+            newest, now = _newest(connection, model), datetime.now(UTC)
             if last is not None and last.at > now + CLOCK_TOLERANCE:
                 # The entry before cannot lie ahead: that clock was fast, or this one is slow.
                 jump = f"{(last.at - now).total_seconds():,.0f} s"
@@ -298,12 +322,13 @@ class PromotionLedger:
                     connection,
                     model,
                     last.sequence,
-                    f"the clock jumped: entry {last.sequence} is dated {jump} after the clock of entry {sequence + 1}, "
+                    f"the clock jumped: entry {last.sequence} is dated {jump} after the clock of the next entry, "
                     f"which was {now:%Y-%m-%d %H:%M:%S} UTC and gets the same date; the sequence is the order",
                 )
             values = {
                 "model": model,
-                "sequence": sequence + 1,
+                # After the unsigned ones, too.
+                "sequence": (newest["sequence"] if newest else 0) + 1,
                 "from_version": last.to_version if last else None,
                 "to_version": to_version,
                 "at": (max(now, last.at) if last else now).replace(tzinfo=None),
@@ -321,11 +346,19 @@ class PromotionLedger:
             }
             if ends is not None and not shadows.end(connection, *ends):
                 raise PromotionConflict(f"{model}: the shadow {ends[0].number} has ended; read the ledger again")
-            chain.add(connection, PROMOTIONS, values)
-            entry = _last(connection, model)
+            seals.add(connection, PROMOTIONS, values, self.keys.settings)
+            entry = self._last(connection, model)
             assert entry is not None
             announce_promotion(connection, entry)
             return entry
+
+    def _last(self, connection: Connection, model: str) -> Promotion | None:
+        """The last signed entry; usually the last one of all, without reading the others."""
+        newest = _newest(connection, model)
+        if newest is None or seals.proven(connection, PROMOTIONS, [newest], self.keys):
+            return _promotion(newest) if newest else None
+        signed = seals.proven(connection, PROMOTIONS, _rows(connection, model), self.keys)
+        return _promotion(signed[-1]) if signed else None
 
     @property
     def engine(self) -> Engine:
@@ -356,15 +389,16 @@ def is_same(last: Promotion, to_version: int, run_id: str | None) -> bool:
     return last.to_version == to_version and (known is None or run_id is None or known == run_id)
 
 
-def _history(connection: Connection, model: str) -> list[Promotion]:
+def _rows(connection: Connection, model: str) -> Sequence[RowMapping]:
+    """A model's entries, signed or not, oldest first."""
     query = select(PROMOTIONS).where(PROMOTIONS.c.model == model).order_by(PROMOTIONS.c.sequence)
-    return [_promotion(row) for row in connection.execute(query).mappings()]
+    return connection.execute(query).mappings().all()
 
 
-def _last(connection: Connection, model: str) -> Promotion | None:
+def _newest(connection: Connection, model: str) -> RowMapping | None:
+    """A model's last entry, signed or not."""
     query = select(PROMOTIONS).where(PROMOTIONS.c.model == model).order_by(PROMOTIONS.c.sequence.desc()).limit(1)
-    row = connection.execute(query).mappings().first()
-    return _promotion(row) if row else None
+    return connection.execute(query).mappings().first()
 
 
 def _promotion(row: RowMapping) -> Promotion:

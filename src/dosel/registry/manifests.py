@@ -12,12 +12,14 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, select
 
-from dosel.db import chain
 from dosel.db.tables import MANIFESTS
 from dosel.model import tags
 from dosel.model.facts import Facts
+from dosel.registry import seals
+from dosel.settings import Settings
+from dosel.signing import Keys
 
 TRAINED = 0
 """The version of a manifest that is not registered yet."""
@@ -54,24 +56,20 @@ class Manifest:
         return self.facts.tags.get(tags.FAMILY) if self.facts else None
 
 
-def find(connection: Connection, model: str, version: int, run_id: str) -> Manifest | None:
+def find(connection: Connection, model: str, version: int, run_id: str, keys: Keys) -> Manifest | None:
     mine = (MANIFESTS.c.model == model) & (MANIFESTS.c.version == version) & (MANIFESTS.c.run_id == run_id)
-    row = connection.execute(select(MANIFESTS).where(mine)).mappings().first()
-    return _intact(row) if row else None
+    return next(iter(_signed(connection, mine, keys)), None)
 
 
-def registered(connection: Connection, model: str) -> list[Manifest]:
+def registered(connection: Connection, model: str, keys: Keys) -> list[Manifest]:
     """All manifests of a model's versions, the last recorded one first."""
-    mine = (MANIFESTS.c.model == model) & (MANIFESTS.c.version != TRAINED)
-    rows = connection.execute(select(MANIFESTS).where(mine).order_by(MANIFESTS.c.id.desc())).mappings()
-    return [manifest for row in rows if (manifest := _intact(row))]
+    return _signed(connection, (MANIFESTS.c.model == model) & (MANIFESTS.c.version != TRAINED), keys)
 
 
-def of_family(connection: Connection, model: str, family: str) -> list[tuple[int, str]]:
+def of_family(connection: Connection, model: str, family: str, keys: Keys) -> list[tuple[int, str]]:
     """Versions and runs of a family, the last registered one first."""
     mine = (MANIFESTS.c.model == model) & (MANIFESTS.c.family == family) & (MANIFESTS.c.version != TRAINED)
-    query = select(MANIFESTS.c.version, MANIFESTS.c.run_id).where(mine).order_by(MANIFESTS.c.id.desc())
-    return [(int(row.version), str(row.run_id)) for row in connection.execute(query)]
+    return [(manifest.version, manifest.run_id) for manifest in _signed(connection, mine, keys)]
 
 
 def families(connection: Connection, model: str) -> set[str]:
@@ -80,7 +78,8 @@ def families(connection: Connection, model: str) -> set[str]:
     return set(connection.scalars(select(MANIFESTS.c.family).where(mine).distinct()))
 
 
-def add(connection: Connection, manifest: Manifest) -> None:
+def add(connection: Connection, manifest: Manifest, settings: Settings) -> None:
+    """Add a signed manifest."""
     values = {
         "model": manifest.model,
         "version": manifest.version,
@@ -92,12 +91,18 @@ def add(connection: Connection, manifest: Manifest) -> None:
         "family": manifest.family,
         "signature": manifest.signature,
     }
-    chain.add(connection, MANIFESTS, values)
+    seals.add(connection, MANIFESTS, values, settings)
 
 
 def run_ids(connection: Connection) -> set[str]:
     """Every run that a version's manifest names."""
     return set(connection.scalars(select(MANIFESTS.c.run_id).where(MANIFESTS.c.version != TRAINED)))
+
+
+def _signed(connection: Connection, mine: ColumnElement[bool], keys: Keys) -> list[Manifest]:
+    """The manifests that a trusted key signed and that match their own digest, the last recorded one first."""
+    rows = connection.execute(select(MANIFESTS).where(mine).order_by(MANIFESTS.c.id.desc())).mappings().all()
+    return [manifest for row in seals.proven(connection, MANIFESTS, rows, keys) if (manifest := _intact(row))]
 
 
 def _intact(row: RowMapping) -> Manifest | None:

@@ -50,8 +50,19 @@ def sync_aliases(lock: ModelLock, store: Store, ledger: PromotionLedger, name: s
     and whose files match its manifest, a new entry records that. From any other version the alias is put back, with a
     note; so are the stage and the families' aliases.
     """
+    last, unsigned = ledger.last(name), ledger.unsigned(name)
+    if last is None and unsigned:
+        raise UntrustedModel(
+            f"{name}: no entry of the promotion ledger has the signature of a trusted key. If an older dosel wrote "
+            "them, run `dosel sign`"
+        )
     notes = _sync_families(lock, store, ledger, name)
-    last = ledger.last(name)
+    if unsigned:
+        listed = ", ".join(map(str, unsigned))
+        notes.append(
+            f"entry {listed} of the promotion ledger has no signature of a trusted key and is not followed: somebody "
+            "who can write to the data store added it (`dosel verify`)"
+        )
     version = entered(store, ledger, last) if last else None
     found = store.alias(name, PRODUCTION)
     # If MLflow has lost the ledger's version, dosel did not set the alias either.
@@ -126,8 +137,7 @@ def _followed(
 
 def _was_let_in(ledger: PromotionLedger, version: ModelVersion) -> bool:
     """Whether a version passed the gate, or was in Production other than by an alias that was moved in MLflow."""
-    verdict = ledger.verdicts(version.name).get((version.version, version.run_id))
-    return (verdict is not None and verdict.passed) or any(
+    return ledger.passed(version.name, version.version, version.run_id) or any(
         (entry.to_version, entry.evidence.to_run) == (version.version, version.run_id)
         and entry.evidence.kind != "followed"
         for entry in ledger.history(version.name)

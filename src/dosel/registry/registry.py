@@ -56,7 +56,7 @@ class Registry:
         key_names: Mapping[str, str] | None = None,
     ) -> None:
         self._ledger = ledger
-        self.approvals = Approvals(ledger.engine, key_names or {})
+        self.approvals = Approvals(ledger.engine, key_names or {}, ledger.keys)
         self._store = Store(tracking_uri)
         self._on_promotion = on_promotion
         self.on_entry: Callable[[], None] = lambda: None

@@ -10,6 +10,9 @@ from sqlalchemy import Connection, Row, select
 
 from dosel.db import chain
 from dosel.db.tables import SHADOW_ENDS, SHADOWS
+from dosel.registry import seals
+from dosel.settings import Settings
+from dosel.signing import Keys
 
 Role = Literal["challenger", "control"]
 """A challenger wants Production; a control was there before, and comes back if it is proven better."""
@@ -60,8 +63,8 @@ class Shadow:
     end: ShadowEnd | None = None
 
 
-def add(connection: Connection, shadow: Shadow) -> None:
-    """Record the start of a shadow.
+def add(connection: Connection, shadow: Shadow, settings: Settings) -> None:
+    """Record and sign the start of a shadow.
 
     Raises:
         IntegrityError: the model has a shadow with this number.
@@ -69,7 +72,7 @@ def add(connection: Connection, shadow: Shadow) -> None:
     values = {column.name: getattr(shadow, column.name) for column in SHADOWS.c if column.name != "id"}
     times = {name: _naive(values[name]) for name in ("at", "ends_at")}
     gate = None if shadow.gate is None else json.dumps(shadow.gate)
-    chain.add(connection, SHADOWS, values | times | {"gate": gate, "actor": shadow.actor[:255]})
+    seals.add(connection, SHADOWS, values | times | {"gate": gate, "actor": shadow.actor[:255]}, settings)
 
 
 def end(connection: Connection, shadow: Shadow, how: ShadowEnd) -> bool:
@@ -98,6 +101,12 @@ def of_model(connection: Connection, model: str) -> list[Shadow]:
     ended = [column.label(f"end_{column.name}") for column in SHADOW_ENDS.c]
     query = select(SHADOWS, *ended).select_from(joined).where(SHADOWS.c.model == model).order_by(SHADOWS.c.number)
     return [_shadow(row) for row in connection.execute(query)]
+
+
+def signed(connection: Connection, model: str, keys: Keys) -> set[int]:
+    """The numbers of a model's shadows whose start a trusted key signed."""
+    rows = connection.execute(select(SHADOWS).where(SHADOWS.c.model == model)).mappings().all()
+    return {row["number"] for row in seals.proven(connection, SHADOWS, rows, keys)}
 
 
 def _shadow(row: Row[Any]) -> Shadow:

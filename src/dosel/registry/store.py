@@ -1,7 +1,7 @@
 """Calls to MLflow's model registry: versions, aliases, stages and files."""
 
+import json
 import tempfile
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,18 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import requests
-from mlflow import MlflowClient
-from mlflow.artifacts import download_artifacts
-from mlflow.entities import Run, RunData, ViewType
-from mlflow.entities.model_registry import ModelVersion as MlflowVersion
-from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
-
 from dosel.errors import ModelNotFound, RegistryError
 from dosel.model.tags import FAMILIES, is_run_id, read_runs
+from dosel.registry import mlflow_calls
+from dosel.registry.mlflow_calls import EXISTS, MISSING, RUN_NOTE, Refused, Run, Unreachable, Version
 
 STAGE = "Production"
 ARCHIVED = "Archived"
@@ -59,27 +51,26 @@ class Store:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        self.client = MlflowClient(uri)
+        self._mlflow = mlflow_calls.connect(uri)
 
     def create_version(self, name: str, description: str, run_id: str) -> ModelVersion:
         """Create a version of the model that a run logged; if there is one, return it."""
         _check_run_id(run_id)
         with self.translated_errors():
-            models = self.client.get_run(run_id).outputs.model_outputs
+            models = self._mlflow.run(run_id).models
             if not models:
                 raise RegistryError(f"run {run_id} logged no model; train again")
-            source = f"models:/{models[0].model_id}"
+            source = f"models:/{models[0]}"
             # Compare the source too: in MLflow's interface, a version may name any run and any files.
-            known = [v for v in self._search(f"name = '{name}' AND run_id = '{run_id}'") if v.source == source]
-            if known:
-                return self._version(name, min(int(v.version) for v in known))
+            found = self._mlflow.search_versions(f"name = '{name}' AND run_id = '{run_id}'")
+            if known := [v.version for v in found if v.source == source]:
+                return self._version(name, min(known))
             try:
-                self.client.create_registered_model(name, description=description)
-            except MlflowException as error:
-                if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+                self._mlflow.create_model(name, description)
+            except Refused as error:
+                if error.code != EXISTS:
                     raise
-            made = self.client.create_model_version(name, source=source, run_id=run_id, model_id=models[0].model_id)
-            return self._version(name, int(made.version))
+            return self._version(name, self._mlflow.create_version(name, source, run_id, models[0]))
 
     def compared(self, run_id: str) -> dict[str, str]:
         """A comparison's runs by family.
@@ -89,7 +80,7 @@ class Store:
         """
         _check_run_id(run_id)
         with self.translated_errors():
-            runs = read_runs(self.client.get_run(run_id).data.tags.get(FAMILIES, ""))
+            runs = read_runs(self._mlflow.run(run_id).tags.get(FAMILIES, ""))
         if not runs:
             raise RegistryError(f"run {run_id} compares no models; train again")
         return runs
@@ -97,15 +88,12 @@ class Store:
     def versions(self, name: str) -> list[ModelVersion]:
         """All versions of a model, newest first; none if it is not registered."""
         with self.translated_errors():
-            found = sorted(self._search(f"name = '{name}'"), key=lambda v: int(v.version), reverse=True)
+            found = sorted(self._mlflow.search_versions(f"name = '{name}'"), key=lambda v: v.version, reverse=True)
             if not found:
                 return []
             # MLflow's search leaves aliases out; the registered model has them.
-            aliases, runs = self.client.get_registered_model(name).aliases, self._runs(v.run_id for v in found)
-            return [
-                _version(v, runs.get(v.run_id), [a for a, n in aliases.items() if int(n) == int(v.version)])
-                for v in found
-            ]
+            aliases, runs = self._mlflow.aliases(name), self._runs(v.run_id for v in found)
+            return [_version(v, runs.get(v.run_id), [a for a, n in aliases.items() if n == v.version]) for v in found]
 
     def version(self, name: str, number: int) -> ModelVersion:
         """One version.
@@ -120,162 +108,121 @@ class Store:
         """The run of a version; None if there is no such version."""
         try:
             with self.translated_errors(missing=f"{name} has no version {number}"):
-                return _run_id(self.client.get_model_version(name, str(number)))
+                return _run_id(self._mlflow.version(name, number))
         except ModelNotFound:
             return None
 
     def alias(self, name: str, alias: str) -> int | None:
         """The number of the version that has an alias; None if no version has it."""
-        try:
-            with self.translated_errors(missing=alias):
-                return int(self.client.get_model_version_by_alias(name, alias).version)
-        except ModelNotFound:
-            return None
+        with self.translated_errors():
+            return self._mlflow.aliased(name, alias)
 
     def set_alias(self, name: str, alias: str, number: int | None) -> None:
         """Set an alias, or remove it if `number` is None."""
         with self.translated_errors():
-            if number is not None:
-                self.client.set_registered_model_alias(name, alias, str(number))
-            else:
-                self.client.delete_registered_model_alias(name, alias)
+            self._mlflow.set_alias(name, alias, number)
 
     def staged(self, name: str) -> set[int]:
         """The versions in the stage Production: usually one, since MLflow moves stages without a lock."""
         with self.translated_errors():
-            return {int(v.version) for v in self._search(f"name = '{name}'") if v.current_stage == STAGE}
+            return {v.version for v in self._mlflow.search_versions(f"name = '{name}'") if v.current_stage == STAGE}
 
     def set_stage(self, name: str, number: int, stage: str) -> None:
-        with self.translated_errors(), warnings.catch_warnings():
-            # Deprecated in favour of aliases; kept for clients that load models:/name/Production.
-            warnings.simplefilter("ignore", FutureWarning)
-            self.client.transition_model_version_stage(name, str(number), stage)
+        with self.translated_errors():
+            self._mlflow.set_stage(name, number, stage)
 
     @contextmanager
     def files(self, version: ModelVersion) -> Iterator[Path]:
         """A copy of a version's files, removed after the block."""
         with tempfile.TemporaryDirectory(prefix="dosel-model-") as folder:
             with self.translated_errors():
-                # By this client: `models:/name/version` would be resolved by the process's default server.
-                uri = self.client.get_model_version_download_uri(version.name, str(version.version))
-                path = download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=self.uri)
-            yield Path(path)
+                path = self._mlflow.download(version.name, version.version, Path(folder))
+            yield path
 
     def add_file(self, version: ModelVersion, name: str, content: bytes) -> None:
         """Add a file to a version's files, or replace it."""
-        with tempfile.TemporaryDirectory(prefix="dosel-model-") as folder, self.translated_errors():
-            file = Path(folder) / name
-            file.write_bytes(content)
-            uri = self.client.get_model_version_download_uri(version.name, str(version.version))
-            get_artifact_repository(uri, tracking_uri=self.uri).log_artifact(str(file))
+        with self.translated_errors():
+            self._mlflow.add_file(version.name, version.version, name, content)
 
     def tag(self, version: ModelVersion, tags: Mapping[str, str]) -> None:
         """Set tags of a version, for readers of MLflow."""
         with self.translated_errors():
             for name, value in tags.items():
-                self.client.set_model_version_tag(version.name, str(version.version), name, value)
+                self._mlflow.tag_version(version.name, version.version, name, value)
 
     def tag_run(self, version: ModelVersion, tags: Mapping[str, str]) -> None:
         """Set tags of a version's run, if it has one."""
         with self.translated_errors():
             for name, value in tags.items() if self._run(version.run_id) else ():
-                self.client.set_tag(version.run_id, name, value)
+                self._mlflow.tag_run(version.run_id, name, value)
 
     def note_run(self, run_id: str, text: str) -> None:
         """Put a text at the end of a run's description, unless it is there."""
         with self.translated_errors():
-            before = self.client.get_run(run_id).data.tags.get(MLFLOW_RUN_NOTE, "")
+            before = self._mlflow.run(run_id).tags.get(RUN_NOTE, "")
             if text not in before:
-                self.client.set_tag(run_id, MLFLOW_RUN_NOTE, f"{before}\n\n{text}".strip())
+                self._mlflow.tag_run(run_id, RUN_NOTE, f"{before}\n\n{text}".strip())
 
     def note(self, version: ModelVersion, tags: Mapping[str, str], metrics: Mapping[str, float], text: str) -> None:
         """Write tags and metrics to a version's run, if it has one, and `text` to the version's description."""
         with self.translated_errors():
-            self.client.update_model_version(version.name, str(version.version), description=text)
+            self._mlflow.describe_version(version.name, version.version, text)
             for name, score in metrics.items() if self._run(version.run_id) else ():
-                self.client.log_metric(version.run_id, name, score)
+                self._mlflow.log_metric(version.run_id, name, score)
         self.tag_run(version, tags)
 
     def write_report(self, version: ModelVersion, report: Mapping[str, Any]) -> None:
-        with self.translated_errors():
-            if self._run(version.run_id):
-                self.client.log_dict(version.run_id, dict(report), REPORT)
+        self._write(version, REPORT, json.dumps(dict(report), indent=2, default=str))
 
     def write_card(self, version: ModelVersion, text: str) -> None:
-        with self.translated_errors():
-            if self._run(version.run_id):
-                self.client.log_text(version.run_id, text, CARD)
+        self._write(version, CARD, text)
 
     def referenced(self) -> tuple[set[str], set[str]]:
         """The runs and the logged models that any registered version references."""
         with self.translated_errors():
-            versions = self._search("")
-        models = {str(v.model_id) for v in versions if v.model_id}
-        models |= {str(v.source).removeprefix("models:/") for v in versions if str(v.source).startswith("models:/")}
-        return {str(v.run_id) for v in versions if v.run_id}, models
+            versions = self._mlflow.search_versions("")
+        models = {v.model_id for v in versions if v.model_id}
+        models |= {v.source.removeprefix("models:/") for v in versions if v.source.startswith("models:/")}
+        return {v.run_id for v in versions if v.run_id}, models
 
     def is_registered(self, run_id: str) -> bool:
         _check_run_id(run_id)
         with self.translated_errors():
-            return bool(self.client.search_model_versions(f"run_id = '{run_id}'", max_results=1))
+            return bool(self._mlflow.search_versions(f"run_id = '{run_id}'", most=1))
 
-    def _search(self, wanted: str) -> list[MlflowVersion]:
-        found: list[MlflowVersion] = []
-        token = None
-        while token != "":
-            page = self.client.search_model_versions(wanted, page_token=token)
-            found += page
-            token = page.token or ""
-        return found
+    def _write(self, version: ModelVersion, name: str, text: str) -> None:
+        with self.translated_errors():
+            if self._run(version.run_id):
+                self._mlflow.write_to_run(version.run_id, name, text)
 
     def _version(self, name: str, number: int) -> ModelVersion:
-        version = self.client.get_model_version(name, str(number))
+        version = self._mlflow.version(name, number)
         return _version(version, self._run(_run_id(version)), version.aliases)
 
     def _run(self, run_id: str) -> Run | None:
         try:
-            return self.client.get_run(run_id) if run_id else None
-        except MlflowException as error:
-            if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            return self._mlflow.run(run_id) if run_id else None
+        except Refused as error:
+            if error.code == MISSING:
                 return None
             raise
 
     def _runs(self, ids: Iterable[str]) -> dict[str, Run]:
         """Runs by id, in one query; a text that is no run's id has none."""
         known = sorted({run_id for run_id in ids if run_id and is_run_id(run_id)})
-        if not known:
-            return {}
-        experiments = [e.experiment_id for e in self.client.search_experiments(view_type=ViewType.ALL)]
-        wanted = ", ".join(f"'{run_id}'" for run_id in known)
-        found: dict[str, Run] = {}
-        token = None
-        while token != "":
-            page = self.client.search_runs(
-                experiments, f"attributes.run_id IN ({wanted})", ViewType.ALL, page_token=token
-            )
-            found |= {run.info.run_id: run for run in page}
-            token = page.token or ""
-        return found
+        return {run.id: run for run in self._mlflow.runs(known)} if known else {}
 
     @contextmanager
     def translated_errors(self, missing: str = "") -> Iterator[None]:
         """Raise MLflow's exceptions as dosel's; `missing` is the message for a 404."""
         try:
             yield
-        except MlflowException as error:
-            if missing and error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+        except Refused as error:
+            if missing and error.code == MISSING:
                 raise ModelNotFound(missing) from error
-            if missing and "alias" in error.message and "not found" in error.message:
-                raise ModelNotFound(missing) from error
-            # MLflow's client wraps most exceptions of requests.
-            if isinstance(error.__context__, requests.RequestException):
-                raise self._unreachable(error.__context__) from error
-            raise RegistryError(f"MLflow at {self.uri} refused: {error.message}") from error
-        except requests.RequestException as error:
-            raise self._unreachable(error) from error
-
-    def _unreachable(self, error: requests.RequestException) -> RegistryError:
-        return RegistryError(f"MLflow at {self.uri} cannot be reached ({error}); is it running?")
+            raise RegistryError(f"MLflow at {self.uri} refused: {error}") from error
+        except Unreachable as error:
+            raise RegistryError(f"MLflow at {self.uri} cannot be reached ({error}); is it running?") from error
 
 
 def _check_run_id(run_id: str) -> None:
@@ -283,21 +230,20 @@ def _check_run_id(run_id: str) -> None:
         raise RegistryError(f"refused: {run_id[:64]!r} is not the id of a run (32 hexadecimal digits)")
 
 
-def _run_id(version: MlflowVersion) -> str:
+def _run_id(version: Version) -> str:
     """The version's run; "" where MLflow has a text that is no run's id."""
-    return version.run_id if version.run_id and is_run_id(version.run_id) else ""
+    return version.run_id if is_run_id(version.run_id) else ""
 
 
-def _version(version: MlflowVersion, run: Run | None, aliases: Iterable[str]) -> ModelVersion:
-    data = run.data if run else RunData()
+def _version(version: Version, run: Run | None, aliases: Iterable[str]) -> ModelVersion:
     return ModelVersion(
         name=version.name,
-        version=int(version.version),
+        version=version.version,
         run_id=_run_id(version),
         created_at=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
         stage=version.current_stage,
         aliases=tuple(sorted(aliases)),
-        metrics=dict(data.metrics),
-        params=dict(data.params),
-        tags={name: value for name, value in data.tags.items() if name.startswith("dosel.")},
+        metrics=dict(run.metrics) if run else {},
+        params=dict(run.params) if run else {},
+        tags={name: value for name, value in run.tags.items() if name.startswith("dosel.")} if run else {},
     )

@@ -104,8 +104,9 @@ def _manifest(ledger: PromotionLedger, version: ModelVersion) -> Manifest:
     manifest = ledger.manifest(version.name, version.version, version.run_id)
     if manifest is None:
         raise UntrustedModel(
-            f"{version.name} version {version.version} has no manifest in the ledger: dosel did not register it. If "
-            f"its files are right, `dosel vouch {version.name} {version.version} --reason …` records one"
+            f"{version.name} version {version.version} has no manifest in the ledger that a trusted key signed: dosel "
+            "did not register it, or an older dosel did (`dosel sign`). If its files are right, `dosel vouch "
+            f"{version.name} {version.version} --reason …` records one"
         )
     return manifest
 

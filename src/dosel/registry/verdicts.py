@@ -9,9 +9,11 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from dosel.db import chain
 from dosel.db.tables import VERDICTS
+from dosel.registry import seals
 from dosel.registry.announcements import announce_refusal
+from dosel.settings import Settings
+from dosel.signing import Keys
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,8 @@ class Verdict:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def add(connection: Connection, model: str, version: int, run_id: str, verdict: Verdict) -> None:
-    """Add a verdict with its event, unless the version's last one is the same."""
+def add(connection: Connection, model: str, version: int, run_id: str, verdict: Verdict, settings: Settings) -> None:
+    """Add a signed verdict with its event, unless the version's last one is the same."""
     if last(connection, model, version).get((version, run_id)) == verdict:
         return
     values = {
@@ -43,7 +45,7 @@ def add(connection: Connection, model: str, version: int, run_id: str, verdict: 
         "reason": verdict.reason,
         "report": json.dumps(verdict.report) if verdict.report is not None else None,
     }
-    key = chain.add(connection, VERDICTS, values)
+    key = seals.add(connection, VERDICTS, values, settings)
     if not verdict.passed:
         announce_refusal(connection, model, version, verdict, int(key[0]))
 
@@ -58,6 +60,14 @@ def last(connection: Connection, model: str, version: int | None = None) -> dict
         (row.version, row.run_id): Verdict(bool(row.passed), row.reason, json.loads(row.report) if row.report else None)
         for row in rows
     }
+
+
+def is_passed(connection: Connection, model: str, version: int, run_id: str, keys: Keys) -> bool:
+    """Whether the gate let a version pass, by its last verdict that a trusted key signed."""
+    mine = (VERDICTS.c.model == model) & (VERDICTS.c.version == version) & (VERDICTS.c.run_id == run_id)
+    rows = connection.execute(select(VERDICTS).where(mine).order_by(VERDICTS.c.id)).mappings().all()
+    signed = seals.proven(connection, VERDICTS, rows, keys)
+    return bool(signed and signed[-1]["passed"])
 
 
 def reports(connection: Connection, model: str) -> list[tuple[int, str, Mapping[str, Any]]]:

@@ -1,19 +1,22 @@
 """Walks the ledgers' hash chain and the versions' signatures, and names the first entry that is wrong."""
 
+import gc
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from sqlalchemy import Connection, Engine, select
 
-from dosel.db.chain import REMOVABLE, SEALED, START, Entry, content, row_key, sha256
+from dosel.db.chain import REMOVABLE, SEALED, START, Entry, canonical, content_of, sha256
 from dosel.db.engine import reading
 from dosel.db.migrations import migrate
-from dosel.db.tables import CHAIN, MANIFESTS
+from dosel.db.tables import CHAIN, MANIFESTS, SEALS
 from dosel.errors import DoselError, UntrustedKey, UntrustedModel
 from dosel.model import signature
+from dosel.registry import seals
 from dosel.registry.heads import Head, read_head
 from dosel.registry.manifests import TRAINED
 from dosel.signing import PublicKey
@@ -28,7 +31,8 @@ Contents = dict[tuple[str, str], Mapping[str, str | int]]
 class Verified:
     """What was walked. `problem` is a sentence about the first entry that is wrong; "" if all are right.
 
-    `untrusted` has sentences about versions whose key is not trusted, or no longer.
+    `untrusted` has sentences about versions whose key is not trusted, or no longer. `unsigned` has one about each row
+    that decides what is served and has no signature of a trusted key.
     """
 
     entries: int
@@ -39,6 +43,12 @@ class Verified:
     problem: str = ""
     signed_versions: int = 0
     untrusted: Sequence[str] = ()
+    unsigned: Sequence[str] = ()
+
+    @property
+    def first_problem(self) -> str:
+        """A sentence about the first thing that is wrong; "" if nothing is."""
+        return self.problem or next(iter(self.unsigned), "")
 
 
 class Ledgers(NamedTuple):
@@ -49,6 +59,19 @@ class Ledgers(NamedTuple):
     heads: Sequence[Head]
 
 
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """No garbage collection: hundreds of thousands of rows that all stay would be looked at again and again."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+@_without_collections()
 def read_ledgers(engine: Engine, heads: Sequence[Head]) -> Ledgers:
     """The chain and the rows as the database has them, in one state.
 
@@ -61,6 +84,7 @@ def read_ledgers(engine: Engine, heads: Sequence[Head]) -> Ledgers:
         return Ledgers(entries, dict(_rows(connection)), heads)
 
 
+@_without_collections()
 def verify(ledgers: Ledgers, keys: Mapping[str, PublicKey]) -> Verified:
     """Check each entry against the one before and against its row, and the chain against the signed heads.
 
@@ -85,6 +109,7 @@ def verify(ledgers: Ledgers, keys: Mapping[str, PublicKey]) -> Verified:
         problem=problem,
         signed_versions=sum(not check.problem and not check.untrusted for check in signatures),
         untrusted=[check.untrusted for check in signatures if check.untrusted],
+        unsigned=list(_unsigned(ledgers.rows, keys)),
     )
 
 
@@ -132,20 +157,24 @@ def _problems(ledgers: Ledgers, there: dict[tuple[str, str], Entry], heads: Sequ
     last_entries = {(entry.table_name, entry.row_key): entry.sequence for entry in ledgers.entries}
     previous = START
     for number, entry in enumerate(ledgers.entries, 1):
-        yield from _wrong_link(entry, number, previous)
-        head = signed.get(entry.sequence)
-        if head is not None and head.hash != entry.hash:
+        sequence, kind, table, key, _, linked, hashed = entry
+        if sequence != number or linked != previous or hashed != entry.expected_hash():
+            yield from _wrong_link(entry, number, previous)
+        head = signed.get(sequence)
+        if head is not None and head.hash != hashed:
             yield f"entry {number}: it is not the entry whose hash was signed at {head.at}"
-        place = entry.table_name, entry.row_key
-        if entry.kind == "removed":
+        place = table, key
+        if kind == "removed":
             yield from _wrong_removal(entry, there.pop(place, None))
         elif place in there:
             yield f"entry {number}: the row {_named(place)} is entered a second time"
         else:
             there[place] = entry
             if last_entries[place] == number:
-                yield from _wrong_row(entry, ledgers.rows.get(place))
-        previous = entry.hash
+                row = ledgers.rows.get(place)
+                if row is None or sha256(row) != entry.digest:
+                    yield _wrong_row(entry, row)
+        previous = hashed
     if signed and max(signed) > len(ledgers.entries):
         head = signed[max(signed)]
         yield (
@@ -180,6 +209,20 @@ def _signature(
     return _Signature()
 
 
+def _unsigned(rows: Contents, keys: Mapping[str, PublicKey]) -> Iterator[str]:
+    """Sentences about rows without the signature of a trusted key."""
+    known: dict[tuple[object, object], list[str]] = {}
+    for (table, _), row in rows.items():
+        if table == SEALS.name:
+            known.setdefault((row.get("table_name"), row.get("row_key")), []).append(str(row.get("seal")))
+    for (table, key), row in rows.items():
+        if table in seals.SIGNED and not seals.is_signed(table, sha256(row), known.get((table, key), ()), keys):
+            yield (
+                f"{seals.describe(table, row)} has no signature of a trusted key: dosel did not write it, or an older "
+                "one did (`dosel sign`)"
+            )
+
+
 def _wrong_link(entry: Entry, number: int, previous: str) -> Iterator[str]:
     if entry.sequence != number:
         yield f"entry {number}: it is missing; the next one is {entry.sequence}"
@@ -189,12 +232,9 @@ def _wrong_link(entry: Entry, number: int, previous: str) -> Iterator[str]:
         yield f"entry {number}: it was changed; its hash is another one"
 
 
-def _wrong_row(entry: Entry, row: Mapping[str, str | int] | None) -> Iterator[str]:
+def _wrong_row(entry: Entry, row: Mapping[str, str | int] | None) -> str:
     place = _named((entry.table_name, entry.row_key))
-    if row is None:
-        yield f"entry {entry.sequence}: the row {place} was deleted"
-    elif sha256(row) != entry.digest:
-        yield f"entry {entry.sequence}: the row {place} was changed"
+    return f"entry {entry.sequence}: the row {place} was {'deleted' if row is None else 'changed'}"
 
 
 def _wrong_removal(entry: Entry, added: Entry | None) -> Iterator[str]:
@@ -207,8 +247,10 @@ def _wrong_removal(entry: Entry, added: Entry | None) -> Iterator[str]:
 
 def _rows(connection: Connection) -> Iterator[tuple[tuple[str, str], Mapping[str, str | int]]]:
     for table in SEALED.values():
-        for row in connection.execute(select(table)).mappings():
-            yield (table.name, row_key(table, row)), content(row)
+        names, keys = [column.name for column in table.c], [column.name for column in table.primary_key]
+        for row in connection.execute(select(table)):
+            found = content_of(names, row)
+            yield (table.name, canonical([found[name] for name in keys]).decode()), found
 
 
 def _named(place: Iterable[str]) -> str:

@@ -196,7 +196,7 @@ class Monitor:
 
 @dataclass(frozen=True)
 class Approval:
-    """How many people, each with a key of `DOSEL_PROMOTE_KEYS`, must agree before a version enters Production.
+    """How many people, each with a key of the role promoter, must agree before a version enters Production.
 
     A rollback, to a version that was there before, needs one of them at most.
     """

@@ -1,0 +1,129 @@
+"""The calls to MLflow that dosel makes, and MLflow's answers.
+
+`connect` gives them over HTTP, without importing MLflow, which takes seconds and 100 MB. MLflow's own client makes them
+where there is no server, or where a server needs more of a client than HTTP.
+"""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+MISSING = "RESOURCE_DOES_NOT_EXIST"
+EXISTS = "RESOURCE_ALREADY_EXISTS"
+
+RUN_NOTE = "mlflow.note.content"
+"""The tag that has a run's description."""
+
+_BEYOND_HTTP = ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4", "MLFLOW_TRACKING_CLIENT_CERT_PATH")
+"""Variables that ask for plug-ins of MLflow's own client."""
+
+
+class Refused(Exception):
+    """MLflow refused a call.
+
+    Attributes:
+        code: MLflow's error code, such as `MISSING`; "" if the answer has none.
+    """
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Unreachable(Exception):
+    """MLflow did not answer; the message says how."""
+
+
+class Run(msgspec.Struct, frozen=True):
+    """A run. `models` are the ids of the models that it logged."""
+
+    id: str
+    metrics: Mapping[str, float]
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    models: tuple[str, ...] = ()
+
+
+class Version(msgspec.Struct, frozen=True):
+    """A version of a registered model, by MLflow's names. A search leaves the aliases out."""
+
+    name: str
+    version: int
+    creation_timestamp: int = 0
+    run_id: str = ""
+    source: str = ""
+    model_id: str = ""
+    current_stage: str = "None"
+    aliases: Sequence[str] = ()
+
+
+class MlflowCalls(Protocol):
+    """MLflow. Each call may raise `Refused` or `Unreachable`; it is refused with `MISSING` for what does not exist."""
+
+    def run(self, run_id: str) -> Run: ...
+
+    def runs(self, run_ids: Sequence[str]) -> list[Run]:
+        """Those of these runs that exist, deleted ones too."""
+
+    def search_versions(self, wanted: str, most: int | None = None) -> list[Version]:
+        """The versions that a filter of MLflow's search matches."""
+
+    def version(self, name: str, number: int) -> Version: ...
+
+    def aliases(self, name: str) -> dict[str, int]:
+        """The aliases of a registered model, with their versions."""
+
+    def aliased(self, name: str, alias: str) -> int | None:
+        """The version that has an alias; None if none has it."""
+
+    def create_model(self, name: str, description: str) -> None:
+        """Register a model; refused with `EXISTS` if it is registered."""
+
+    def create_version(self, name: str, source: str, run_id: str, model_id: str) -> int: ...
+
+    def set_alias(self, name: str, alias: str, number: int | None) -> None:
+        """Set an alias, or remove it if `number` is None."""
+
+    def set_stage(self, name: str, number: int, stage: str) -> None: ...
+
+    def describe_version(self, name: str, number: int, text: str) -> None: ...
+
+    def tag_version(self, name: str, number: int, tag: str, value: str) -> None: ...
+
+    def tag_run(self, run_id: str, tag: str, value: str) -> None: ...
+
+    def log_metric(self, run_id: str, metric: str, value: float) -> None: ...
+
+    def write_to_run(self, run_id: str, name: str, text: str) -> None:
+        """Write a text as an artifact of a run."""
+
+    def download(self, name: str, number: int, folder: Path) -> Path:
+        """Copy a version's files into a folder, and return where they are."""
+
+    def add_file(self, name: str, number: int, file: str, content: bytes) -> None:
+        """Add a file to a version's files, or replace it."""
+
+
+def of_runs(run_ids: Iterable[str]) -> str:
+    """The filter of MLflow's search that matches these runs."""
+    quoted = ", ".join(f"'{run_id}'" for run_id in run_ids)
+    return f"attributes.run_id IN ({quoted})"
+
+
+def is_unknown_alias(message: str) -> bool:
+    """Whether MLflow refused a call since nothing has the alias: it has no error code of its own for that."""
+    return "alias" in message and "not found" in message
+
+
+def connect(uri: str) -> MlflowCalls:
+    """The calls to MLflow at `uri`: a server's address, or whatever else MLflow's own client takes."""
+    if uri.startswith(("http://", "https://")) and not any(os.environ.get(name) for name in _BEYOND_HTTP):
+        from dosel.registry.mlflow_server import MlflowServer
+
+        return MlflowServer(uri)
+    from dosel.registry.mlflow_library import MlflowLibrary
+
+    return MlflowLibrary(uri)

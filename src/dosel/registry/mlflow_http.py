@@ -1,0 +1,229 @@
+"""An MLflow server's answers, and how dosel asks for them: limits, repetitions and errors of a call over HTTP."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import httpx
+import msgspec
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from dosel.registry.mlflow_calls import Refused, Run, Unreachable, Version
+
+API = "api/2.0/mlflow"
+ARTIFACTS = "api/2.0/mlflow-artifacts/artifacts"
+
+TIMEOUT_SECONDS, RETRIES = 30.0, 3
+"""Limits of a call, where the variables of MLflow's own client do not set others."""
+
+MAX_WAIT_SECONDS = 4.0
+
+PLAIN = {"Accept-Encoding": "identity"}
+"""Asks for files as they are: a few kB of a compressed answer could inflate to gigabytes."""
+
+TEMPORARY = frozenset({408, 429, 500, 502, 503, 504})
+"""Statuses after which a call is repeated."""
+
+T = TypeVar("T")
+
+
+class _Temporary(Exception):
+    """The server did not answer, or not now."""
+
+
+class _Named(msgspec.Struct):
+    key: str
+    value: str = ""
+
+
+class _Metric(msgspec.Struct):
+    key: str
+    value: float = 0.0
+
+
+class _Info(msgspec.Struct):
+    run_id: str
+    artifact_uri: str = ""
+
+
+class _Data(msgspec.Struct):
+    metrics: list[_Metric] = []
+    params: list[_Named] = []
+    tags: list[_Named] = []
+
+
+class _Model(msgspec.Struct):
+    model_id: str
+
+
+class _Outputs(msgspec.Struct):
+    model_outputs: list[_Model] = []
+
+
+class WireRun(msgspec.Struct):
+    info: _Info
+    data: _Data = msgspec.field(default_factory=_Data)
+    outputs: _Outputs = msgspec.field(default_factory=_Outputs)
+
+    def read(self) -> Run:
+        """The run without what only the wire has."""
+        data, models = self.data, tuple(model.model_id for model in self.outputs.model_outputs)
+        params, tags = ({entry.key: entry.value for entry in entries} for entries in (data.params, data.tags))
+        return Run(self.info.run_id, {metric.key: metric.value for metric in data.metrics}, params, tags, models)
+
+
+class _Alias(msgspec.Struct):
+    alias: str
+    version: int
+
+
+class _RegisteredModel(msgspec.Struct):
+    aliases: list[_Alias] = []
+
+
+class _Experiment(msgspec.Struct):
+    experiment_id: str
+
+
+class _File(msgspec.Struct):
+    path: str
+    is_dir: bool = False
+
+
+class Answer(msgspec.Struct):
+    """The parts of MLflow's answers that dosel reads; each call gives some of them."""
+
+    run: WireRun | None = None
+    runs: list[WireRun] = []
+    experiments: list[_Experiment] = []
+    model_version: Version | None = None
+    model_versions: list[Version] = []
+    registered_model: _RegisteredModel = msgspec.field(default_factory=_RegisteredModel)
+    artifact_uri: str = ""
+    files: list[_File] = []
+    next_page_token: str = ""
+
+
+class _Error(msgspec.Struct):
+    error_code: str = ""
+    message: str = ""
+
+
+class MlflowHttp:
+    """Calls to MLflow's server at `uri`. Threads may share it.
+
+    Each call may raise `Unreachable` and `Refused`.
+
+    Args:
+        transport: carries the requests; tests replace it.
+    """
+
+    def __init__(self, uri: str, transport: httpx.BaseTransport | None = None) -> None:
+        self._uri = uri.rstrip("/")
+        self._attempts = 1 + int(os.environ.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES") or RETRIES)
+        token = os.environ.get("MLFLOW_TRACKING_TOKEN")
+        user, password = (os.environ.get(f"MLFLOW_TRACKING_{name}") for name in ("USERNAME", "PASSWORD"))
+        insecure = os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1")
+        self._http = httpx.Client(
+            timeout=float(os.environ.get("MLFLOW_HTTP_REQUEST_TIMEOUT") or TIMEOUT_SECONDS),
+            headers={"Authorization": f"Bearer {token}"} if token and not user else None,
+            auth=(user, password or "") if user else None,
+            verify=not insecure and (os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or True),
+            follow_redirects=True,
+            transport=transport,
+        )
+
+    def fetch(self, path: str, file: Path) -> None:
+        """Copy the artifact at a path of the server to a file."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+
+        def fetch() -> None:
+            with self._http.stream("GET", f"{self._uri}/{ARTIFACTS}/{quote(path)}", headers=PLAIN) as response:
+                if not response.is_success:
+                    response.read()
+                _check(response)
+                with file.open("wb") as out:
+                    for part in response.iter_raw():
+                        out.write(part)
+
+        self._repeat(fetch)
+
+    def pages(self, method: str, path: str, asked: Mapping[str, Any]) -> list[Answer]:
+        """The answers to a call that answers page by page."""
+        pages = [self.call(method, path, asked)]
+        while token := pages[-1].next_page_token:
+            pages.append(self.call(method, path, {**asked, "page_token": token}))
+        return pages
+
+    def call(self, method: str, path: str, asked: Mapping[str, Any], attempts: int | None = None) -> Answer:
+        """The answer to a call of the REST API.
+
+        Args:
+            attempts: by default as many as the environment says; 1 for a call that is not safe to repeat.
+        """
+        body = {"params": asked} if method == "GET" else {"json": asked}
+        return self.read(self.send(method, f"{API}/{path}", attempts, **body))
+
+    def send(self, method: str, path: str, attempts: int | None = None, **request: Any) -> bytes:
+        """The content of the answer to any request; `attempts` as in `call`."""
+
+        def send() -> bytes:
+            response = self._http.request(method, f"{self._uri}/{path}", **request)
+            _check(response)
+            return response.content
+
+        return self._repeat(send, attempts)
+
+    def _repeat(self, call: Callable[[], T], attempts: int | None = None) -> T:
+        """Call the server, and retry if it does not answer or not now."""
+        retrying = Retrying(
+            retry=retry_if_exception_type(_Temporary),
+            stop=stop_after_attempt(attempts or self._attempts),
+            wait=wait_random_exponential(multiplier=0.3, max=MAX_WAIT_SECONDS),
+            reraise=True,
+        )
+        try:
+            return retrying(_named_errors(call))
+        except _Temporary as error:
+            raise Unreachable(str(error)) from error.__cause__
+
+    def read(self, content: bytes) -> Answer:
+        """The parts of an answer that dosel reads."""
+        try:
+            # Not strict: MLflow writes some integers as text, and NaN.
+            return msgspec.json.decode(content or b"{}", type=Answer, strict=False)
+        except msgspec.DecodeError as error:
+            raise Refused(f"its answer cannot be read ({error}); is it MLflow?") from error
+
+
+def _named_errors(call: Callable[[], T]) -> Callable[[], T]:
+    def named() -> T:
+        try:
+            return call()
+        except (httpx.RequestError, httpx.InvalidURL) as error:
+            raise _Temporary(f"{type(error).__name__}: {error}") from error
+
+    return named
+
+
+def _check(response: httpx.Response) -> None:
+    """Raise the error of an answer that is none of success."""
+    if response.is_success:
+        return
+    try:
+        error = msgspec.json.decode(response.content, type=_Error)
+        text = f"{error.error_code}: {error.message}"
+    except msgspec.DecodeError:
+        error, text = _Error(), f"{response.status_code} {response.reason_phrase}: {response.text[:300]}"
+    if response.status_code in TEMPORARY:
+        raise _Temporary(f"it answered {response.status_code}, {text}")
+    raise Refused(text, error.error_code)
+
+
+def part_of(part: T | None) -> T:
+    """A part of an answer that the server must have given."""
+    if part is None:
+        raise Refused("its answer lacks what was asked for; is it MLflow?")
+    return part
