@@ -1,13 +1,15 @@
 """The OpenAPI document and the page that shows it."""
 
+import json
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import fastapi_offline
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -64,6 +66,8 @@ class Api(FastAPI):
             version=dosel.__version__,
             description=DESCRIPTION,
             openapi_tags=TAGS,
+            # `add_docs_page` adds these.
+            openapi_url=None,
             docs_url=None,
             redoc_url=None,
             **kwargs,
@@ -94,7 +98,7 @@ class Api(FastAPI):
 
 
 def add_docs_page(app: FastAPI) -> None:
-    """Add `/docs` with a local copy of Swagger UI: it needs no internet and sends nothing to a CDN."""
+    """Add `/openapi.json`, and `/docs` with a local copy of Swagger UI: nothing is asked of a CDN."""
     app.mount(ASSETS_PATH, StaticFiles(directory=Path(fastapi_offline.__file__).parent / "static"))
     page = get_swagger_ui_html(
         openapi_url="/openapi.json",
@@ -104,6 +108,15 @@ def add_docs_page(app: FastAPI) -> None:
         swagger_css_url=f"{ASSETS_PATH}/swagger-ui.css",
         swagger_favicon_url=f"{ASSETS_PATH}/favicon.png",
     )
+
+    @cache
+    def document() -> bytes:
+        return json.dumps(app.openapi()).encode()
+
+    # Not async: making the document takes a second, in which other requests are answered.
+    @app.get("/openapi.json", include_in_schema=False)
+    def openapi() -> Response:
+        return Response(document(), media_type="application/json")
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
