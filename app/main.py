@@ -163,6 +163,8 @@ def stack(
     largest = bulk_predict.limits(settings, use_cases)
     closed = tuple(f"/use-cases/{use_case.name}/" for use_case in use_cases if not use_case.expose_training_rows)
     closed += ("/events",) if closed else ()
+    # A comparison costs seconds of a core.
+    closed += tuple(f"/models/{use_case.model_name}/compare" for use_case in use_cases)
     middleware: list[tuple[str, Middleware]] = [
         ("ids, logs, metrics and headers", lambda app: RequestRecord(app, access_log, metrics)),
         ("keys and rates", lambda app: Keys(app, readers, scorers, settings.rate_limit, closed)),

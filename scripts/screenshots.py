@@ -31,8 +31,8 @@ FLAGS = [
 ]
 FOLDER = ROOT / "test-output" / "views"
 README_PICTURE = ROOT / "docs" / "images" / "page.png"
-COLOURS = 128
-"""Of the pictures, which are small so."""
+COLOURS = 256
+"""Of the picture of README.md, which is small so."""
 
 LOOK_MS = 60_000
 LOOKS: dict[str, tuple[int, int, Literal["light", "dark"]]] = {
@@ -60,14 +60,17 @@ def main(arguments: Sequence[str]) -> None:
                     _open(page, settings.page_url, path, name)
                     if path == "predict":
                         ask(page)
-                    _save(page, FOLDER / f"{name}-{path}-{kind}.png", full_page=True)
+                    _save(page, FOLDER / f"{name}-{path}-{kind}.png")
             page.close()
         if "--readme" in arguments:
             page = opened.new_page(viewport={"width": 1280, "height": 960})
             _open(page, settings.page_url, "predict", names[0])
             ask(page)
             page.evaluate("document.querySelector('[data-testid=stMain]').scrollTo(0, 0)")
-            _save(page, README_PICTURE, full_page=False)
+            page.screenshot(path=README_PICTURE)
+            with Image.open(README_PICTURE) as picture:
+                reduced = picture.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE)
+            reduced.save(README_PICTURE, optimize=True)
     sys.stdout.write(f"the pictures are in {FOLDER.relative_to(ROOT)}/\n")
 
 
@@ -109,20 +112,14 @@ def _open(page: Page, address: str, path: str, use_case: str) -> None:
     settle(page)
 
 
-def _save(page: Page, file: Path, full_page: bool) -> None:
-    if full_page:
-        # The page scrolls within a box: the whole of it is in the picture if the window is as high.
-        size = page.viewport_size
-        assert size is not None
-        height = page.evaluate("document.querySelector('[data-testid=stMainBlockContainer]').scrollHeight")
-        page.set_viewport_size({"width": size["width"], "height": max(size["height"], int(height))})
-        page.screenshot(path=file)
-        page.set_viewport_size(size)
-    else:
-        page.screenshot(path=file)
-    with Image.open(file) as picture:
-        reduced = picture.convert("RGB").quantize(COLOURS)
-    reduced.save(file, optimize=True)
+def _save(page: Page, file: Path) -> None:
+    """Take a picture of the whole page, which scrolls within a box: the window is as high as that for a moment."""
+    size = page.viewport_size
+    assert size is not None
+    height = page.evaluate("document.querySelector('[data-testid=stMainBlockContainer]').scrollHeight")
+    page.set_viewport_size({"width": size["width"], "height": max(size["height"], int(height))})
+    page.screenshot(path=file)
+    page.set_viewport_size(size)
 
 
 if __name__ == "__main__":

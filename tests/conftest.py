@@ -60,8 +60,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """The number of cores plus two, since the tests of the platform and of servers mostly wait."""
-    return (os.cpu_count() or 1) + 2
+    """The number of cores plus one, since the tests of the platform mostly wait."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_sessionstart() -> None:

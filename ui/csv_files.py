@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Iterable, Iterator, Set
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -13,6 +14,7 @@ from pyarrow import csv as arrow_csv
 
 from dosel.rows import encodings
 from dosel.rows.csv import BLOCK_BYTES, MAX_HEADER_BYTES, Header, read_header
+from dosel.rows.validation import UnreadableRows
 
 PIECE_BYTES = 1 << 18
 
@@ -35,12 +37,19 @@ class Upload:
 
     @classmethod
     def of(cls, name: str, content: bytes) -> "Upload":
-        """Convert a file that may be in UTF-16 or in Windows' extension of Latin-1."""
+        """Convert a file that may be in UTF-16 or in Windows' extension of Latin-1.
+
+        Raises:
+            UnreadableRows: it is in another encoding, or no text.
+        """
         with NamedTemporaryFile(prefix="dosel-upload-") as received:
             received.write(content)
             received.flush()
             spool = NamedTemporaryFile(prefix="dosel-utf-8-")  # noqa: SIM115  it lives as long as the upload
-            encodings.write_utf_8(Path(received.name), encodings.guess(Path(received.name)), spool)
+            try:
+                encodings.write_utf_8(Path(received.name), encodings.guess(Path(received.name)), spool)
+            except UnicodeError as error:
+                raise UnreadableRows(f"{name} is not text in UTF-8, UTF-16 or Windows-1252: {error}") from None
         spool.flush()
         return cls(name, Path(spool.name).stat().st_size, spool)
 
@@ -65,7 +74,7 @@ class Upload:
     def rows(self, header: Header, numbers: Set[int]) -> dict[int, list[str]]:
         """The values of the rows with these numbers, from 1; empty lines are no rows."""
         found: dict[int, list[str]] = {}
-        with self.path.open(encoding="utf-8-sig", newline="") as opened:
+        with self.path.open(encoding="utf-8-sig", newline="") as opened, suppress(csv.Error):
             reader, row = csv.reader(opened, delimiter=header.delimiter), -1
             for values in reader:
                 row += bool(values)

@@ -51,17 +51,20 @@ def show(view: View) -> None:
         case (Upload() as upload, ApiProblem() as problem) if any(error.get("row") for error in problem.errors):
             _show_refused(view, upload, problem)
         case (_, ServiceError() as error):
-            errors.show(error, "many-rows")
+            if errors.show(error, "many-rows"):
+                del kept[view.name]
+                st.rerun()
         case (_, DoselError() as error):
             st.error(f"**The file cannot be read.** {error}", icon=":material/block:")
 
 
-def _predict(view: View, name: str, content: bytes) -> Answers | tuple[Upload, DoselError]:
+def _predict(view: View, name: str, content: bytes) -> Answers | tuple[Upload | None, DoselError]:
     """The answers, or what was refused and why."""
-    upload = Upload.of(name, content)
+    upload = None
     columns = [Column(feature["name"], tuple(feature["aliases"])) for feature in view.use_case["features"]]
     bar = st.progress(0.0, "sending")
     try:
+        upload = Upload.of(name, content)
         header = upload.header(columns)
         sent = _counted(upload.pieces(), bar, "sending", upload.size, 0.0)
         with view.api.client.predict_csv(view.name, sent, upload.size) as answer, TemporaryFile() as spool:

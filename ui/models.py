@@ -41,7 +41,7 @@ def _list(view: View, versions: list[dict[str, Any]]) -> None:
             **{title: version["metrics"].get(name) for name, (title, _) in SCORES.items()},
             "held-out rows": version["lineage"]["rows_test"],
             "registered": pd.to_datetime(version["created_at"]),
-            "run": view.run_address(version["run_id"]),
+            "run": view.run_address(version),
         }
         for version in versions
     ]

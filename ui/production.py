@@ -38,7 +38,7 @@ def show(view: View) -> bool:
         if reason := version["gate"]["reason"]:
             st.caption(f"Reason of the promotion: {plain(reason)}.")
         st.caption(
-            f"[Its run in MLflow]({view.run_address(version['run_id'])}) · "
+            f"[Its run in MLflow]({view.run_address(version)}) · "
             f"[Trainings in Airflow]({view.dag_address('train')}) · [Predictions over HTTP]({view.call_address()})"
         )
     return True

@@ -50,9 +50,10 @@ class View:
         """Name of the registered model."""
         return str(self.use_case["model_name"])
 
-    def run_address(self, run_id: str) -> str:
-        """A run in MLflow, in the view for machine learning: by default MLflow opens the one for GenAI."""
-        return f"{self.settings.mlflow_url.rstrip('/')}/#/runs/{run_id}?workflowType=machine_learning"
+    def run_address(self, version: dict[str, Any]) -> str:
+        """A version's run in MLflow, in the view for machine learning: by default MLflow opens the one for GenAI."""
+        run = f"experiments/{version['experiment_id']}/runs/{version['run_id']}"
+        return f"{self.settings.mlflow_url.rstrip('/')}/#/{run}?workflowType=machine_learning"
 
     def dag_address(self, step: str) -> str:
         """A DAG of the use case in Airflow, by what it does: `ingest` or `train`."""

@@ -27,7 +27,7 @@ def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
     @made.get(
         "/models/{name}/compare",
         summary="Two versions side by side, on the held-out rows that neither was trained on",
-        responses=documented(404, 409, 422, 503),
+        responses=documented(401, 404, 409, 422, 503),
     )
     @in_queue(comparisons)
     def compare_versions(
@@ -36,7 +36,7 @@ def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
         b: Annotated[VersionNumber, Query(description="The number of another one.")],
         follower: FollowerDep,
     ) -> ComparisonInfo:
-        """Nothing is recorded, and the gate's looks at the held-out rows stay as they are."""
+        """Takes seconds, and a key if this installation has keys. Nothing is recorded: it is no look of the gate."""
         from dosel.db.engine import connect
         from dosel.registry.side_by_side import compare
         from dosel.warehouse.batches import BatchStore

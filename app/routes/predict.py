@@ -1,5 +1,6 @@
 """One row in, one answer out."""
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from email.message import Message
@@ -23,8 +24,10 @@ from app.serving.follower import ModelFollower
 from app.serving.loaded_model import STALE, LoadedModel
 from app.serving.named_versions import NamedVersions
 from app.serving.prediction_log import LogEntry, PredictionLog, ids_of
+from app.serving.shadow_slot import Plan
 from app.serving.shadowing import Shadowing
 from app.serving.work_queue import SharedCalls
+from dosel.model.predictor import ModelNotRead, Prediction
 from dosel.rows.json import JsonReader
 from dosel.rows.validation import InvalidRows, InvalidValue, cut
 from dosel.usecases import UseCase
@@ -107,10 +110,13 @@ class PredictRow:
             scope, self._follower, use_case, named, asked.get("model"), version=number_of(asked.get("version"))
         )
         plan = self._slot.plan
-        if plan is None or loaded is not self._follower.loaded(use_case):
-            prediction, took = loaded.predictor.one(numbers, codes), None
-        else:
-            loaded, prediction, took = plan.answer(loaded, numbers, codes)
+        if loaded is not self._follower.loaded(use_case):
+            plan = None
+        try:
+            loaded, prediction, took = _predict(plan, loaded, numbers, codes, wait=False)
+        except ModelNotRead:
+            # Reading it takes seconds, once, in which other requests are answered.
+            loaded, prediction, took = await asyncio.to_thread(_predict, plan, loaded, numbers, codes, wait=True)
         answer = msgspec.json.encode(prediction)
         entry = LogEntry(*ids_of(scope), time.time(), use_case, loaded.version, tuple(numbers), tuple(codes), answer)
         self._log.offer(entry)
@@ -118,6 +124,15 @@ class PredictRow:
             self._shadowing.offer(self._slot, entry, took)
         # The object without its closing brace, then which model it was, encoded once a version.
         return b"".join((answer[:-1], loaded.signature)), stale
+
+
+def _predict(
+    plan: Plan | None, loaded: LoadedModel, numbers: Sequence[float], codes: Sequence[int], wait: bool
+) -> tuple[LoadedModel, Prediction, float | None]:
+    """The model that answers, its answer, and the milliseconds of processor time if versions in shadow need them."""
+    if plan is None:
+        return loaded, loaded.predictor.one(numbers, codes, wait), None
+    return plan.answer(loaded, numbers, codes, wait)
 
 
 def routes(

@@ -42,6 +42,7 @@ class Version(BaseModel):
 
     version: int
     run_id: str
+    experiment_id: str = Field(description="The experiment of the run in MLflow; empty if MLflow does not say.")
     created_at: datetime
     in_production: bool
     stage: str = Field(description="MLflow's stage, for older clients.")

@@ -187,18 +187,30 @@ class ModelFollower:
         while not self._stopped.is_set():
             self._woken.clear()
             with self._polling:
+                sequences = self._sequences()
                 for slot in [*self._slots.values(), *self._families.values()]:
-                    self._poll(slot)
+                    self._poll(slot, sequences.get(slot.use_case.model_name))
             self._woken.wait(self._settings.poll_seconds)
 
-    def _poll(self, slot: Slot) -> None:
-        """Load the version in Production if it changed; after any failure the loaded model keeps answering."""
+    def _sequences(self) -> dict[str, int]:
+        """The sequence of each model's last entry; empty if the ledger cannot be read, which each poll then notes."""
+        try:
+            return self.registry().ledger.sequences([use_case.model_name for use_case in self.use_cases])
+        except Exception:  # noqa: BLE001  the registry can fail in any way; this thread must live on
+            return {}
+
+    def _poll(self, slot: Slot, newest: int | None = None) -> None:
+        """Load the version in Production if it changed; after any failure the loaded model keeps answering.
+
+        Args:
+            newest: the sequence of the ledger's last entry, signed or not, if it was just read.
+        """
         name = slot.use_case.model_name
         number: int | None = None
         try:
             registry = self.registry()
             self._check(slot)
-            if not slot.family and self._unchanged(slot, registry):
+            if not slot.family and self._unchanged(slot, registry, newest):
                 return
             if not slot.family and time.monotonic() >= slot.reconcile_at:
                 slot.reconcile_at = time.monotonic() + RECONCILE_SECONDS
@@ -224,10 +236,13 @@ class ModelFollower:
             reason = str(error) if isinstance(error, DoselError) else f"{type(error).__name__}: {error}"
             self._note(slot, f"{number} {type(error).__name__}", f"{what}: {reason}", failed=True)
 
-    def _unchanged(self, slot: Slot, registry: "Registry") -> bool:
+    def _unchanged(self, slot: Slot, registry: "Registry", newest: int | None) -> bool:
         """Whether MLflow was asked a moment ago, and the ledger has no entry since; if not, the caller asks now."""
         # Read before MLflow is asked: an entry that comes in between is seen by the next poll.
         name = slot.use_case.model_name
+        newest = registry.ledger.sequences([name])[name] if newest is None else newest
+        if not slot.stale and newest == slot.newest and time.monotonic() < slot.ask_at:
+            return True
         entry = registry.last_promotion(name)
         sequence = entry.sequence if entry else -1
         if slot.followed is None:
@@ -239,12 +254,11 @@ class ModelFollower:
                 f"entry {slot.followed}: entries or their signatures were removed, or the data store was restored. If "
                 f"you restored it, delete {self._settings.home / 'serving'} and start the API again"
             )
-        if not slot.stale and sequence == slot.sequence and time.monotonic() < slot.ask_at:
-            return True
         if sequence != slot.sequence:
             # The process that wrote the entry holds the model's lock: answering with the version comes first.
             slot.reconcile_at = max(slot.reconcile_at, time.monotonic() + self._settings.poll_seconds)
-        slot.sequence, slot.ask_at = sequence, time.monotonic() + ASK_EVERY * self._settings.poll_seconds
+        slot.newest, slot.sequence = newest, sequence
+        slot.ask_at = time.monotonic() + ASK_EVERY * self._settings.poll_seconds
         return False
 
     def _note(self, slot: Slot, outcome: str, waiting_for: str, failed: bool) -> None:

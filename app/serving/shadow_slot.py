@@ -11,13 +11,13 @@ import numpy as np
 
 from app.serving.loaded_model import LoadedModel
 from app.serving.shadow_limits import LatencyLimit
+from dosel.model.predictor import ModelNotRead, Prediction
 from dosel.rows.columns import UNKNOWN
 from dosel.usecases import Number, UseCase
 from dosel.usecases import Shadow as Declared
 
 if TYPE_CHECKING:
-    # Importing these takes seconds, in which the app can already answer /healthz.
-    from dosel.model.predictor import Prediction
+    # Importing it takes seconds, in which the app can already answer /healthz.
     from dosel.registry.shadows import Shadow
 
 
@@ -32,13 +32,17 @@ class RunningShadow:
     limit: LatencyLimit = field(default_factory=LatencyLimit)
 
     def answer(
-        self, numbers: Sequence[float], codes: Sequence[int], champion_ms: float | None = None
+        self, numbers: Sequence[float], codes: Sequence[int], champion_ms: float | None = None, wait: bool = True
     ) -> "tuple[Prediction, float] | None":
-        """The answer for one row and its milliseconds of processor time; None if the version has a fault."""
+        """The answer for one row and its milliseconds of processor time; None if the version has a fault.
+
+        Raises:
+            ModelNotRead: as `Predictor.one`.
+        """
         if self.fault:
             return None
         began = time.thread_time()
-        found = self._checked(lambda: [self.loaded.predictor.one(numbers, codes)])
+        found = self._checked(lambda: [self.loaded.predictor.one(numbers, codes, wait)])
         # Processor time: a thread of lower priority waits, which says nothing about the version.
         took = (time.thread_time() - began) * 1000
         if found is None:
@@ -74,6 +78,8 @@ class RunningShadow:
         """The predictions; None if the version has a fault."""
         try:
             found = predict()
+        except ModelNotRead:
+            raise
         except Exception as error:  # noqa: BLE001  a model may raise whatever it likes
             # Without the error's message, which may contain the row's values.
             self.fault = f"it could not answer a row ({type(error).__name__})"
@@ -131,16 +137,20 @@ class Plan:
     canary: Canary | None = None
 
     def answer(
-        self, champion: LoadedModel, numbers: Sequence[float], codes: Sequence[int]
+        self, champion: LoadedModel, numbers: Sequence[float], codes: Sequence[int], wait: bool = True
     ) -> "tuple[LoadedModel, Prediction, float]":
-        """The model that answers a row, its answer, and its milliseconds of processor time."""
+        """The model that answers a row, its answer, and its milliseconds of processor time.
+
+        Raises:
+            ModelNotRead: as `Predictor.one`.
+        """
         canary = self.canary
         if canary is not None and champion.version.version == self.champion and canary.takes(numbers, codes):
-            found = canary.running.answer(numbers, codes)
+            found = canary.running.answer(numbers, codes, wait=wait)
             if found is not None:
                 return canary.running.loaded, *found
         began = time.thread_time()
-        prediction = champion.predictor.one(numbers, codes)
+        prediction = champion.predictor.one(numbers, codes, wait)
         return champion, prediction, (time.thread_time() - began) * 1000
 
     def samples(self, version: int, request_id: str, row_no: int) -> bool:

@@ -16,7 +16,8 @@ class Slot:
         stale: the last poll could not confirm that `loaded` is in Production.
         checked: the ledger has confirmed the manifest of `loaded`.
         confirmed: MLflow has confirmed the run of `loaded`, too.
-        sequence: the ledger's entry that the last complete poll confirmed; -1 before the first.
+        newest: the ledger's last entry at the last complete poll, signed or not.
+        sequence: the ledger's signed entry that the last complete poll confirmed; -1 before the first.
         followed: the last entry that this machine has followed, also before a restart, since a ledger never ends
             earlier; None before the first poll has read it.
         ask_at: when MLflow is asked again even if the ledger has no new entry.
@@ -34,6 +35,7 @@ class Slot:
     stale: bool = True
     checked: bool = False
     confirmed: bool = False
+    newest: int = -1
     sequence: int = -1
     followed: int | None = None
     ask_at: float = 0.0

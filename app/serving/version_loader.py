@@ -32,13 +32,16 @@ WARM_UP_ROWS = 50
 log = logging.getLogger("uvicorn.error")
 
 
+def registry_folder(settings: Settings) -> Path:
+    """The folder of the cache. Each registry has its own: version 3 of one is not version 3 of another."""
+    return settings.home / "serving" / hashlib.sha256(settings.tracking_uri.encode()).hexdigest()[:12]
+
+
 class VersionLoader:
     """Makes loaded, warm models. `slot` names what the cache keeps: a model, or one of its families."""
 
     def __init__(self, settings: Settings) -> None:
-        # Version 3 of one registry is not version 3 of another.
-        registry = hashlib.sha256(settings.tracking_uri.encode()).hexdigest()[:12]
-        self._folder = settings.home / "serving" / registry
+        self._folder = registry_folder(settings)
         self._settings = settings
         self._keys = Keys(settings)
 
@@ -134,13 +137,19 @@ def _loaded(
     check_declaration(use_case, manifest)
     if manifest.facts is None:
         log.info("%s version %d is from before declarations were recorded", version.name, version.version)
-    found = bundle.read(folder)
-    reason = found.backend.fallback_reason
+    backend = bundle.read_backend(folder)
+    reason = backend.fallback_reason
     # By the ledger's verdict: `Registry.version` leaves MLflow's own tags of the gate out.
     if version.tags.get(tags.BACKEND) == "scikit-learn":
         # The gate's parity check, on all held-out rows, found a difference that the first check had missed.
         reason = version.tags.get(tags.BACKEND_REASON, "") or reason
-    predictor = Predictor(use_case, found.estimator, found.backend.onnx, reason)
+    digest = manifest.files.get(bundle.ESTIMATOR_FILE)
+    if backend.encoder is not None and backend.onnx is not None and digest is not None and not reason:
+        # Only near ties and explanations need the estimator, and scikit-learn.
+        estimator = bundle.EstimatorFile(folder, digest)
+        predictor = Predictor.stored(use_case, backend.encoder, backend.onnx, estimator.read)
+    else:
+        predictor = Predictor(use_case, bundle.read_estimator(folder), backend.onnx, reason)
     for _ in range(WARM_UP_ROWS):
         predictor.predict([use_case.example])
     return LoadedModel(predictor, version, datetime.now(UTC), manifest.digest, read_reference)

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -35,13 +36,16 @@ from dosel.sources import Batch, Source
 from dosel.sources.lake import open_lake
 from dosel.sources.opened import source_of
 from dosel.sources.table import Table
-from dosel.training.candidates import CandidateCallback
-from dosel.training.engines import engine_of, partitioned_data
-from dosel.training.train import TrainingData, family_key, train
+from dosel.training.keys import family_key
 from dosel.usecases import UseCase, adapted
 from dosel.warehouse.batches import BatchStore
 from dosel.warehouse.events import EventStore
 from dosel.warehouse.records import BatchRecord
+
+if TYPE_CHECKING:
+    # Importing these takes seconds, which the other steps do without.
+    from dosel.training.candidates import CandidateCallback
+    from dosel.training.train import TrainingData
 
 MAX_BATCHES = 1000
 """Most batches of one ingest, in case a source never ends."""
@@ -229,12 +233,15 @@ class Pipeline:
         )
         return verdict is None or (verdict.passed and not waits)
 
-    def train(self, on_candidate: CandidateCallback | None = None) -> str:
+    def train(self, on_candidate: "CandidateCallback | None" = None) -> str:
         """Train on all clean rows and return the id of the run that compares the families.
 
         Args:
             on_candidate: called with each candidate as soon as it is scored.
         """
+        from dosel.training.engines import engine_of, partitioned_data
+        from dosel.training.train import train
+
         use_case, s = self._use_case, self._settings
         ledger = self._registry.ledger
         seed, reason = training_seed(self._engine, use_case, s.seed)
@@ -293,7 +300,9 @@ class Pipeline:
         rows = self._batches.clean_by_batch
         return compare(self._registry, self._use_case, rows, (a, b), self._settings.seed)
 
-    def _training_data(self) -> TrainingData:
+    def _training_data(self) -> "TrainingData":
+        from dosel.training.train import TrainingData
+
         clean = self._batches.clean()
         return TrainingData(
             table=clean.drop(columns=["batch_id", "row_key"]),

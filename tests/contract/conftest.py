@@ -17,6 +17,7 @@ from sklearn.tree import DecisionTreeClassifier
 from app.main import MLFLOW_DEFAULTS
 from dosel.db.engine import connect
 from dosel.model import fingerprint, reference, tags
+from dosel.model.digest import digest
 from dosel.model.facts import Facts
 from dosel.registry.ledger import PromotionLedger
 from dosel.registry.registry import Registry
@@ -144,7 +145,7 @@ def _log(ledger: PromotionLedger, model: Any, *beside: Path, use_case: UseCase =
             tags.DATA_DIGEST: "0" * 64,
             tags.BATCH_IDS: "[1, 2]",
             tags.ROWS_TRAIN: "140",
-            tags.MODEL_DIGEST: fingerprint.digest(model),
+            tags.MODEL_DIGEST: digest(model),
         },
         declaration=fingerprint.declaration(use_case),
     )

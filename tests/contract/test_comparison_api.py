@@ -113,6 +113,13 @@ def test_a_comparison_that_cannot_be_made_is_refused_with_the_reason(
     assert message in response.json()["detail"]
 
 
+def test_a_comparison_needs_a_key_if_there_are_keys(install: Install) -> None:
+    key = "k" * 20
+    with serving(install(in_production=True, predict_keys=f"ana:{key}").settings) as client:
+        assert client.get(PATH, params={"a": 1, "b": 2}).status_code == 401
+        assert client.get(PATH, params={"a": 1, "b": 2}, headers={"X-API-Key": key}).status_code == 404
+
+
 def dosel(here: Installation, *arguments: str) -> str:
     settings = {"DOSEL_HOME": str(here.settings.home), "MLFLOW_TRACKING_URI": here.store}
     settings |= {"DOSEL_WAREHOUSE_URL": here.settings.warehouse_url}

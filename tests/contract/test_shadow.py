@@ -189,7 +189,7 @@ class Faulty:
     def __init__(self, real: Any, crashes: bool) -> None:
         self._real, self._crashes = real, crashes
 
-    def one(self, numbers: Any, codes: Any) -> Any:
+    def one(self, numbers: Any, codes: Any, wait: bool = True) -> Any:
         if self._crashes:
             raise ValueError("a secret value")
         found = self._real.one(numbers, codes)

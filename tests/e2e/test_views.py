@@ -112,8 +112,13 @@ def test_links_lead_to_the_run_the_dag_and_the_call(browser: Browser, running: t
             name: page.get_by_role("link", name=name).get_attribute("href") or ""
             for name in ("Its run in MLflow", "Trainings in Airflow", "Predictions over HTTP")
         }
-        assert re.search(r"/#/runs/[0-9a-f]{32}\?workflowType=machine_learning$", found["Its run in MLflow"])
+        assert re.search(
+            r"/#/experiments/\d+/runs/[0-9a-f]{32}\?workflowType=machine_learning$", found["Its run in MLflow"]
+        )
         assert found["Trainings in Airflow"].endswith(f"/dags/{COVERTYPE.name}_train")
+        page.goto(found["Its run in MLflow"])
+        # What MLflow shows of a run of machine learning, and not of one of GenAI.
+        expect(page.get_by_text("Model metrics", exact=True).first).to_be_visible()
         page.goto(found["Predictions over HTTP"])
         expect(page.locator(f"#operations-predict-predict_{COVERTYPE.name}")).to_have_class(re.compile("is-open"))
 

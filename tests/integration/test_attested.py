@@ -65,7 +65,7 @@ def test_files_replaced_between_training_and_registration_are_refused(
 
 def test_a_model_with_another_digest_than_recorded_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file's digest matches, and the model's digest does not."""
-    monkeypatch.setattr("dosel.registry.trust.digest", lambda _: "f" * 64)
+    monkeypatch.setattr("dosel.model.digest.digest", lambda _: "f" * 64)
     with pytest.raises(UntrustedModel, match="the model's digest is ffff"):
         world.register("fair")
 

@@ -20,7 +20,7 @@ from dosel.cluster import connection, preflight
 from dosel.cluster.connection import Cluster
 from dosel.credentials import new_certificate
 from dosel.errors import ClusterMismatch, ClusterTaskKilled, ClusterUnavailable
-from dosel.model.fingerprint import digest
+from dosel.model.digest import digest
 from dosel.quality import check
 from dosel.rows import frames
 from dosel.settings import Settings

@@ -43,6 +43,14 @@ def test_each_entry_starts_from_the_version_of_the_entry_before(engine: Engine) 
     assert ledger.last("m") == entries[-1]
 
 
+def test_the_sequences_of_several_models_are_read_together(engine: Engine) -> None:
+    ledger = PromotionLedger(engine)
+    for model, version in (("a", 1), ("b", 1), ("a", 2)):
+        ledger.append(model, version, "me", "why")
+    assert ledger.sequences(["a", "b", "empty"]) == {"a": 2, "b": 1, "empty": 0}
+    assert ledger.sequences([]) == {}
+
+
 def test_promoting_the_version_in_production_adds_no_entry(engine: Engine) -> None:
     ledger = PromotionLedger(engine)
     first = ledger.append("m", 1, "me", "why")

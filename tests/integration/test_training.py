@@ -22,14 +22,16 @@ from sklearn.model_selection import ParameterGrid, cross_val_score
 from dosel.db.engine import connect
 from dosel.errors import TrainingError
 from dosel.model import bundle, tags
-from dosel.model.fingerprint import code_version, digest
+from dosel.model.digest import digest
+from dosel.model.fingerprint import code_version
 from dosel.quality import check
 from dosel.registry.ledger import PromotionLedger
 from dosel.rows import frames, hashing, splits
 from dosel.training import search
 from dosel.training.fan_out import Threads
+from dosel.training.keys import family_key, training_key
 from dosel.training.preprocessing import pipeline
-from dosel.training.train import TrainingData, family_key, train, training_key
+from dosel.training.train import TrainingData, train
 from dosel.usecases import Family, Range, UseCase
 from dosel.usecases.covertype import COVERTYPE
 from tests.integration.worlds import FAMILIES, World

@@ -125,8 +125,9 @@ def prepare(addresses: Addresses, folder: Path) -> None:
     from sklearn.tree import DecisionTreeClassifier
 
     from dosel.model import tags
+    from dosel.model.digest import digest
     from dosel.model.facts import Facts
-    from dosel.model.fingerprint import declaration, digest
+    from dosel.model.fingerprint import declaration
     from dosel.rows.frames import frame
     from dosel.training import tracking
     from dosel.training.preprocessing import pipeline

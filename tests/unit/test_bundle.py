@@ -70,6 +70,24 @@ def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
         bundle.read_estimator(tmp_path)
 
 
+def test_an_open_estimator_is_read_after_its_folder_is_gone(tmp_path: Path) -> None:
+    written = folder(tmp_path, RandomForestClassifier(3))
+    kept = bundle.EstimatorFile(written, bundle.hash_files(written)["model.skops"])
+    (written / "model.skops").unlink()
+    assert kept.read().n_estimators == 3
+
+
+def test_an_open_estimator_that_was_changed_is_not_read(tmp_path: Path) -> None:
+    written = folder(tmp_path, RandomForestClassifier(3))
+    kept = bundle.EstimatorFile(written, bundle.hash_files(written)["model.skops"])
+    with (written / "model.skops").open("wb") as file:
+        skops.io.dump(Foreign(), file)
+    BUILT.clear()
+    with pytest.raises(UntrustedModel, match=r"model\.skops was changed on this machine's disk"):
+        kept.read()
+    assert BUILT == []
+
+
 def test_requirements_pin_the_installed_versions() -> None:
     assert f"scikit-learn=={version('scikit-learn')}" in bundle.requirements()
     assert all("==" in requirement for requirement in bundle.requirements())

@@ -13,7 +13,8 @@ import skops.io
 
 import dosel
 from dosel.model import bundle
-from dosel.model.fingerprint import code_version, declaration, declaration_changes, digest
+from dosel.model.digest import digest
+from dosel.model.fingerprint import code_version, declaration, declaration_changes
 from dosel.rows import frames
 from dosel.training.preprocessing import pipeline
 from dosel.usecases import ALL, Family, UseCase

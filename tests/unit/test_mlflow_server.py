@@ -39,7 +39,7 @@ def with_files(listed: dict[str, list[dict[str, Any]]]) -> Answer:
 
 
 def test_files_are_copied_with_their_folders(tmp_path: Path) -> None:
-    listed = {
+    listed: dict[str, list[dict[str, Any]]] = {
         "": [{"path": "MLmodel", "is_dir": False, "file_size": "7"}, {"path": "serving", "is_dir": True}],
         "serving": [{"path": "form.json"}],
     }
@@ -82,13 +82,12 @@ def test_integers_as_text_and_unknown_fields_are_read() -> None:
 
 def test_calls_are_repeated_until_the_server_answers() -> None:
     answers = iter([httpx.Response(503), httpx.Response(429), httpx.Response(200, json={"model_version": {}})])
-    broken = iter([httpx.ConnectError("refused"), httpx.Response(200, json={})])
+    broken = iter([True, False])
 
     def failing(_: httpx.Request) -> httpx.Response:
-        answer = next(broken)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        if next(broken):
+            raise httpx.ConnectError("refused")
+        return httpx.Response(200, json={})
 
     with pytest.raises(Refused, match="cannot be read"):
         server(lambda _: next(answers)).version("vf", 1)

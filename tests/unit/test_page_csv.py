@@ -41,3 +41,9 @@ def test_a_row_is_found_by_its_number_without_empty_lines_and_across_lines() -> 
 def test_a_file_without_the_columns_is_refused_by_their_names() -> None:
     with pytest.raises(DoselError, match="without length"):
         Upload.of("rows.csv", b"island\nDream\n").header(COLUMNS)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfeodd", b"island;length\n\x81;1\n"], ids=["UTF-16", "other"])
+def test_a_file_in_no_known_encoding_is_refused(content: bytes) -> None:
+    with pytest.raises(DoselError, match=r"rows\.csv is not text"):
+        Upload.of("rows.csv", content)

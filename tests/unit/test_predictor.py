@@ -1,6 +1,7 @@
 """The predictor against its pipeline, for every kind of row and both backends."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,10 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
 from dosel.errors import RegistryError
-from dosel.model.encoding import Encoder
+from dosel.model import bundle
+from dosel.model.encoding import Encoder, fitted_steps
 from dosel.model.onnx.classifier import conversions
-from dosel.model.predictor import Predictor
+from dosel.model.predictor import ModelNotRead, Predictor
 from dosel.rows import frames
 from dosel.training.preprocessing import pipeline
 from dosel.usecases.covertype import COVERTYPE
@@ -124,7 +126,7 @@ def test_a_missing_number_is_passed_to_the_model() -> None:
 def test_the_encoding_equals_the_preprocessing_bit_for_bit() -> None:
     model = fitted(CLASSIFIERS["tree"])
     features = table(300, seed=4)
-    encoder = Encoder(COVERTYPE, model[0])
+    encoder = Encoder(COVERTYPE, fitted_steps(COVERTYPE, model[0]))
     encoded = encoder.encode(*numbers_and_codes(features))
     assert np.array_equal(encoded, model[0].transform(features))
     for column in range(encoder.width):
@@ -227,6 +229,32 @@ def test_a_stored_onnx_model_is_used_without_another_parity_check() -> None:
     again = Predictor(COVERTYPE, model, proven.onnx)
     assert (again.backend, again.onnx) == ("onnx", proven.onnx)
     assert again.predict([COVERTYPE.example]) == proven.predict([COVERTYPE.example])
+
+
+def test_only_a_near_tie_reads_the_model(tmp_path: Path) -> None:
+    model, read = fitted(CLASSIFIERS["neighbours"]), []
+    proven = Predictor(COVERTYPE, model)
+    bundle.write_backend(proven, tmp_path)
+    stored = bundle.read_backend(tmp_path)
+    assert stored.encoder is not None
+    assert stored.onnx is not None
+
+    def read_model() -> Any:
+        read.append(1)
+        return model
+
+    predictor = Predictor.stored(COVERTYPE, stored.encoder, stored.onnx, read_model)
+    asked = table(200, seed=2)
+    numbers, codes = (part.tolist() for part in numbers_and_codes(asked))
+    best = np.sort(model.predict_proba(asked), axis=1)
+    tied, clear = (int(np.flatnonzero(found)[0]) for found in (best[:, -1] == best[:, -2], best[:, -1] > best[:, -2]))
+    assert predictor.one(numbers[clear], codes[clear], wait=False) == proven.one(numbers[clear], codes[clear])
+    with pytest.raises(ModelNotRead):
+        predictor.one(numbers[tied], codes[tied], wait=False)
+    assert read == []
+    for wait in (True, False):
+        assert predictor.one(numbers[tied], codes[tied], wait) == proven.one(numbers[tied], codes[tied])
+    assert read == [1]
 
 
 def test_undeclared_classes_are_refused() -> None:

@@ -5,6 +5,7 @@
     extra_files/held_out.parquet    its probabilities on held-out rows (`dosel.model.held_out`)
     extra_files/source.zip          the source that trained it, and the lock of its libraries (`dosel.model.source`)
     serving/classifier.onnx         the classifier as ONNX, if it passed the parity check
+    serving/encoder.json            its classes and its preprocessing as values, so that answers need no scikit-learn
     serving/form.json               which backend answers and why
     MLmodel, conda.yaml, …          what MLflow adds
     model.sig                       the signature of all other files (`dosel.model.signature`)
@@ -15,13 +16,18 @@ built. MLflow takes its list of trusted types from the very model it reads; that
 
 import hashlib
 import json
+import os
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from dosel.errors import UntrustedModel
+from dosel.model.encoding import FittedSteps
 
 if TYPE_CHECKING:
     from dosel.model.predictor import Predictor
@@ -54,19 +60,32 @@ BACKEND_FOLDER = "serving"
 ONNX_FILE = "classifier.onnx"
 SIGNATURE_FILE = "model.sig"
 BACKEND_FILE = "form.json"
+ENCODER_FILE = "encoder.json"
 
-_ESTIMATOR_FILE = "model.skops"
+ESTIMATOR_FILE = "model.skops"
 _EXTRA_FILES = "extra_files"
 """Where MLflow puts files that are logged with a model."""
 _LIBRARIES = ("scikit-learn", "skops", "numpy", "pandas", "scipy", "lightgbm", "xgboost-cpu")
 
 
+class StoredEncoder(msgspec.Struct):
+    """A model's classes, in the order of its probabilities, and its preprocessing."""
+
+    classes: list[int]
+    steps: FittedSteps
+
+
 @dataclass(frozen=True)
 class StoredBackend:
-    """The result of an earlier parity check: the ONNX model, or why scikit-learn answers; empty if none was stored."""
+    """The result of an earlier parity check: the ONNX model, or why scikit-learn answers; empty if none was stored.
+
+    Attributes:
+        encoder: None if scikit-learn's preprocessing is used, or an older dosel wrote the version.
+    """
 
     onnx: bytes | None = None
     fallback_reason: str = ""
+    encoder: StoredEncoder | None = None
 
 
 @dataclass(frozen=True)
@@ -97,15 +116,46 @@ def read_estimator(folder: Path) -> Any:
     Raises:
         UntrustedModel: it is in another format, or contains types that are not on the list.
     """
-    from skops.io import get_untrusted_types, load
-
-    file = folder / _ESTIMATOR_FILE
+    file = folder / ESTIMATOR_FILE
     if not file.is_file():
-        raise UntrustedModel(f"{folder.name} has no {_ESTIMATOR_FILE}: only models in the format {FORMAT} are loaded")
-    unknown = sorted(set(get_untrusted_types(file=file)) - set(TRUSTED_TYPES))
+        raise UntrustedModel(f"{folder.name} has no {ESTIMATOR_FILE}: only models in the format {FORMAT} are loaded")
+    return _parsed(file.read_bytes(), folder.name)
+
+
+def _parsed(content: bytes, name: str) -> Any:
+    from skops.io import get_untrusted_types, loads
+
+    unknown = sorted(set(get_untrusted_types(data=content)) - set(TRUSTED_TYPES))
     if unknown:
-        raise UntrustedModel(f"{folder.name} contains types that are not trusted: {', '.join(unknown)}")
-    return load(file, trusted=list(TRUSTED_TYPES))
+        raise UntrustedModel(f"{name} contains types that are not trusted: {', '.join(unknown)}")
+    return loads(content, trusted=list(TRUSTED_TYPES))
+
+
+class EstimatorFile:
+    """The open file of an estimator, to be read later or never: its folder may be gone by then.
+
+    Args:
+        sha256: the digest of the file, which the caller has verified. It is verified again before the file is read.
+
+    Raises:
+        OSError: there is no such file.
+    """
+
+    def __init__(self, folder: Path, sha256: str) -> None:
+        self._name, self._sha256 = folder.name, sha256
+        self._descriptor = os.open(folder / ESTIMATOR_FILE, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._descriptor)
+
+    def read(self) -> Any:
+        """Read the estimator.
+
+        Raises:
+            UntrustedModel: the file was changed since, or see `read_estimator`.
+        """
+        content = os.pread(self._descriptor, os.fstat(self._descriptor).st_size, 0)
+        if hashlib.sha256(content).hexdigest() != self._sha256:
+            raise UntrustedModel(f"{self._name}: {ESTIMATOR_FILE} was changed on this machine's disk; restart the API")
+        return _parsed(content, self._name)
 
 
 def write_backend(predictor: "Predictor", folder: Path) -> None:
@@ -119,6 +169,12 @@ def write_backend(predictor: "Predictor", folder: Path) -> None:
         "proof": str(predictor.parity or ""),
     }
     (target / BACKEND_FILE).write_text(json.dumps(about, indent=1))
+    if predictor.steps is not None:
+        stored = StoredEncoder(list(predictor.classes), predictor.steps)
+        content = msgspec.json.encode(stored)
+        # JSON has no infinity: a preprocessing with one is read from the estimator.
+        if _read_encoder(content) == stored:
+            (target / ENCODER_FILE).write_bytes(content)
     if predictor.onnx is not None:
         (target / ONNX_FILE).write_bytes(predictor.onnx)
 
@@ -132,7 +188,20 @@ def read_backend(folder: Path) -> StoredBackend:
     if known["made_with"] != _backend_libraries():
         # Another version may compute other numbers, so the parity check has to run again.
         return StoredBackend()
-    return StoredBackend(onnx.read_bytes() if onnx.is_file() else None, known["refused"])
+    encoder = folder / BACKEND_FOLDER / ENCODER_FILE
+    return StoredBackend(
+        onnx.read_bytes() if onnx.is_file() else None,
+        known["refused"],
+        _read_encoder(encoder.read_bytes()) if encoder.is_file() else None,
+    )
+
+
+def _read_encoder(content: bytes) -> StoredEncoder | None:
+    """The stored preprocessing; None if it has another form, as of a later dosel."""
+    try:
+        return msgspec.json.decode(content, type=StoredEncoder)
+    except msgspec.DecodeError:
+        return None
 
 
 def read_reference(folder: Path) -> bytes | None:

@@ -7,16 +7,18 @@ manifest covers it like the others; a version that an older dosel trained has no
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dosel.model.bundle import HELD_OUT_FILE
 from dosel.rows.columns import Floats
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MOST_ROWS = 5_000
 """Most rows in the file; a sample of more held-out rows. More would hardly change an estimate."""
@@ -50,7 +52,7 @@ class HeldOut:
         return cls(np.array(names, np.int64), probabilities, table[TRUTH].to_numpy().astype(np.int64))
 
 
-def write(model: Any, features: pd.DataFrame, classes: npt.NDArray[np.int64], folder: Path) -> Path:
+def write(model: Any, features: "pd.DataFrame", classes: npt.NDArray[np.int64], folder: Path) -> Path:
     """Write a fitted model's answers on held-out rows, or on a sample of them, to a file in `folder`; return the file.
 
     Args:

@@ -1,20 +1,24 @@
 """Answers with a model: by ONNX Runtime if it gives the same answers as scikit-learn, otherwise by scikit-learn."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any, Literal
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from dosel.errors import RegistryError
-from dosel.model.encoding import Encoder, NotEncodable
+from dosel.model.encoding import Encoder, FittedSteps, NotEncodable, fitted_steps
 from dosel.model.onnx.classifier import OnnxClassifier, conversions
 from dosel.model.parity import TOLERANCE, ParityResult, compare, trial_rows
 from dosel.rows.columns import Codes, Columns, Floats
 from dosel.usecases import UseCase
+
+if TYPE_CHECKING:
+    from dosel.model.bundle import StoredEncoder
 
 Backend = Literal["onnx", "scikit-learn"]
 
@@ -22,6 +26,10 @@ DECIMALS = 7
 """Decimals of a probability: what a float32, in which ONNX Runtime computes, can hold."""
 
 log = logging.getLogger(__name__)
+
+
+class ModelNotRead(Exception):
+    """scikit-learn has to decide a row, and its model is not in memory yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +73,33 @@ class Predictor:
     """
 
     def __init__(self, use_case: UseCase, model: Any, onnx: bytes | None = None, fallback_reason: str = "") -> None:
+        self._prepare(use_case, model.classes_, lambda: model)
+        self._choose(onnx, fallback_reason)
+        self._warn()
+
+    @classmethod
+    def stored(
+        cls, use_case: UseCase, encoder: "StoredEncoder", onnx: bytes, read_model: Callable[[], Any]
+    ) -> "Predictor":
+        """A predictor of a model that passed the parity check, without the model.
+
+        Args:
+            read_model: gives the fitted pipeline, once something needs it: a near tie, or an explanation.
+
+        Raises:
+            RegistryError: the model knows a class that the use case does not declare.
+        """
+        made = cls.__new__(cls)
+        made._prepare(use_case, encoder.classes, read_model)
+        made._encoder, made._compiled = Encoder(use_case, encoder.steps), OnnxClassifier(onnx)
+        return made
+
+    def _prepare(self, use_case: UseCase, classes: Iterable[int], read_model: Callable[[], Any]) -> None:
         self.use_case = use_case
-        self._model = model
-        self.classes = tuple(int(code) for code in model.classes_)
+        self._read_model = read_model
+        self._reading = Lock()
+        self._kept: Any = None
+        self.classes = tuple(int(code) for code in classes)
         labels = use_case.target.labels
         if unknown := [code for code in self.classes if code not in labels]:
             raise RegistryError(f"the model answers classes that {use_case.name} does not declare: {unknown}")
@@ -78,8 +110,6 @@ class Predictor:
         """Why scikit-learn answers; "" if ONNX Runtime does."""
         self.parity: ParityResult | None = None
         """The result of the last parity check; None if there was none."""
-        self._choose(onnx, fallback_reason)
-        self._warn()
 
     @property
     def backend(self) -> Backend:
@@ -87,8 +117,16 @@ class Predictor:
 
     @property
     def model(self) -> Any:
-        """The fitted pipeline."""
-        return self._model
+        """The fitted pipeline; the first use may take seconds."""
+        with self._reading:
+            if self._kept is None:
+                self._kept = self._read_model()
+            return self._kept
+
+    @property
+    def steps(self) -> FittedSteps | None:
+        """The preprocessing as values, if it gives the same numbers; otherwise None."""
+        return self._encoder.steps if self._encoder else None
 
     @property
     def onnx(self) -> bytes | None:
@@ -101,8 +139,15 @@ class Predictor:
         scores = self.scores(columns.numbers, columns.codes)
         return [self._prediction(i, row) for i, row in zip(scores.chosen, scores.probabilities.tolist(), strict=True)]
 
-    def one(self, numbers: Sequence[float], codes: Sequence[int]) -> Prediction:
-        """The answer for one row, in microseconds. `numbers` and `codes` are as in `scores`, for one row."""
+    def one(self, numbers: Sequence[float], codes: Sequence[int], wait: bool = True) -> Prediction:
+        """The answer for one row, in microseconds. `numbers` and `codes` are as in `scores`, for one row.
+
+        Args:
+            wait: whether to read the model, which takes seconds, if scikit-learn has to decide.
+
+        Raises:
+            ModelNotRead: the model has to be read, and the caller does not wait.
+        """
         row, known = np.array([numbers], dtype=np.float64), np.array([codes], dtype=np.intp)
         if self._compiled is not None and self._encoder is not None and (self._encoder.fills or isfinite(sum(numbers))):
             found = self._compiled.probabilities(self._encoder.encode(row, known, self._compiled.dtype))[0].tolist()
@@ -110,6 +155,8 @@ class Predictor:
             # On seven numbers Python is faster than numpy; if another class is nearly as probable, `scores` decides.
             if sum(best - p < 2 * TOLERANCE for p in found) == 1:
                 return self._prediction(found.index(best), found)
+        if not wait and self._kept is None:
+            raise ModelNotRead
         scores = self.scores(row, known)
         return self._prediction(int(scores.chosen[0]), scores.probabilities[0].tolist())
 
@@ -153,7 +200,7 @@ class Predictor:
         rows = Columns.of_matrix(self.use_case, matrix)
         if self._encoder is not None:
             return self._encoder.encode(rows.numbers, rows.codes)
-        found: Floats = np.asarray(self._model[:-1].transform(self._frame(rows.numbers, rows.codes)), np.float64)
+        found: Floats = np.asarray(self.model[:-1].transform(self._frame(rows.numbers, rows.codes)), np.float64)
         return found
 
     def _prediction(self, best: int, probabilities: list[float]) -> Prediction:
@@ -173,9 +220,9 @@ class Predictor:
     def _exact(self, numbers: Floats, codes: Codes) -> Floats:
         """scikit-learn's probabilities, of shape (rows, classes)."""
         if self._encoder is not None:
-            found: Floats = self._model[-1].predict_proba(self._encoder.encode(numbers, codes))
+            found: Floats = self.model[-1].predict_proba(self._encoder.encode(numbers, codes))
         else:
-            found = self._model.predict_proba(self._frame(numbers, codes))
+            found = self.model.predict_proba(self._frame(numbers, codes))
         return found
 
     def _frame(self, numbers: Floats, codes: Codes) -> Any:
@@ -203,7 +250,8 @@ class Predictor:
     def _choose(self, onnx: bytes | None, known_reason: str) -> None:
         """Choose ONNX Runtime if the classifier can be converted and passes the parity check, else scikit-learn."""
         try:
-            encoder = Encoder(self.use_case, self._model[:-1][0] if len(self._model) == 2 else self._model[:-1])
+            fitted = self.model[:-1][0] if len(self.model) == 2 else self.model[:-1]
+            encoder = Encoder(self.use_case, fitted_steps(self.use_case, fitted))
         except (NotEncodable, TypeError, AttributeError) as error:
             self.fallback_reason = f"its preprocessing cannot be taken over ({error})"
             return
@@ -214,13 +262,13 @@ class Predictor:
         if onnx is not None:
             self._encoder, self._compiled = encoder, OnnxClassifier(onnx)
             return
-        for convert in conversions(self._model[-1], encoder.width):
+        for convert in conversions(self.model[-1], encoder.width):
             try:
                 candidate = convert()
             except Exception as error:  # noqa: BLE001  converters raise whatever they like; scikit-learn still answers
                 words = (str(error).splitlines() or [type(error).__name__])[0]
                 self.fallback_reason = (
-                    self.fallback_reason or f"{type(self._model[-1]).__name__} cannot be converted ({words})"
+                    self.fallback_reason or f"{type(self.model[-1]).__name__} cannot be converted ({words})"
                 )
                 continue
             self._encoder, self._compiled, self.fallback_reason = encoder, candidate, ""
@@ -236,7 +284,7 @@ class Predictor:
 
     def _encodes(self, encoder: Encoder, numbers: Floats, codes: Codes) -> bool:
         """Use the encoder if it gives the same numbers as the model's preprocessing; return whether it does."""
-        truth, found = self._model[:-1].transform(self._frame(numbers, codes)), encoder.encode(numbers, codes)
+        truth, found = self.model[:-1].transform(self._frame(numbers, codes)), encoder.encode(numbers, codes)
         whole = np.isfinite(numbers).all(axis=1)
         # What an imputer fills in depends, in its last bits, on how many rows it is given at once.
         right = np.array_equal(truth[whole], found[whole]) and np.allclose(truth, found, rtol=1e-9, atol=1e-12)
@@ -247,7 +295,7 @@ class Predictor:
 
     def _compare(self, numbers: Floats, codes: Codes) -> None:
         """Check parity on these rows; if the check fails, scikit-learn answers."""
-        truth = self._model.predict_proba(self._frame(numbers, codes))
+        truth = self.model.predict_proba(self._frame(numbers, codes))
         found = self.scores(numbers, codes)
         self.parity = compare(truth, found.probabilities, found.chosen)
         if not self.parity.holds:

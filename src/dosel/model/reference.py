@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -19,6 +18,9 @@ from dosel.errors import NotExplainable
 from dosel.model.bundle import REFERENCE_FILE
 from dosel.rows.columns import Columns, codes_of
 from dosel.usecases import Number, UseCase
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MOST_ROWS = 500_000
 """Most rows in the file; a sample of more training rows. More would make a person wait for an explanation."""
@@ -53,7 +55,7 @@ class Reference:
         return listed
 
 
-def write(use_case: UseCase, features: pd.DataFrame, classes: npt.NDArray[np.int64], folder: Path) -> Path:
+def write(use_case: UseCase, features: "pd.DataFrame", classes: npt.NDArray[np.int64], folder: Path) -> Path:
     """Write canonical rows and their classes to a file in `folder`, and return the file."""
     if len(features) > MOST_ROWS:
         drawn = np.sort(np.random.default_rng(0).choice(len(features), MOST_ROWS, replace=False))
@@ -63,7 +65,7 @@ def write(use_case: UseCase, features: pd.DataFrame, classes: npt.NDArray[np.int
     return file
 
 
-def typed(use_case: UseCase, features: pd.DataFrame, classes: npt.NDArray[np.int64]) -> pa.Table:
+def typed(use_case: UseCase, features: "pd.DataFrame", classes: npt.NDArray[np.int64]) -> pa.Table:
     """Canonical rows and their classes in Arrow's smallest common types: integers, floats and dictionaries of words."""
     columns: dict[str, pa.Array] = {}
     for feature in use_case.features:

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import brentq
-from scipy.special import betainc, betaln, logsumexp, xlog1py, xlogy
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -57,6 +55,9 @@ def log_evidence_of_harm(promised: Tally, correct: Counts, total: Counts) -> Flo
     Returns:
         Shape (looks,). Harm is proven at error rate alpha where it reaches log(1 / alpha).
     """
+    # scipy is imported by what needs it: without labels, an API process and a command do without it.
+    from scipy.special import betaln, logsumexp
+
     wrong = total - correct
     a, b = promised.correct + _JEFFREYS, promised.total - promised.correct + _JEFFREYS
     unchanged = betaln(a + correct, b + wrong) - betaln(a, b)
@@ -74,6 +75,8 @@ def log_evidence_of_harm(promised: Tally, correct: Counts, total: Counts) -> Flo
 
 def _log_mixture(a: float, b: float, correct: Counts, wrong: Counts, below: float) -> Floats:
     """The logarithm of the likelihood, averaged over rates of the distribution Beta(a, b) up to `below`."""
+    from scipy.special import betainc, betaln
+
     with np.errstate(divide="ignore"):
         part = np.log(betainc(a + correct, b + wrong, below)) - np.log(betainc(a, b, below))
     mixture: Floats = betaln(a + correct, b + wrong) - betaln(a, b) + part
@@ -102,6 +105,9 @@ def confidence_sequence(tally: Tally, alpha: float) -> tuple[float, float]:
     correct, wrong = tally.correct, tally.total - tally.correct
     if not tally.total:
         return 0.0, 1.0
+    from scipy.optimize import brentq
+    from scipy.special import betaln, xlog1py, xlogy
+
     mixture = betaln(1 + correct, 1 + wrong)
 
     def against(rate: float) -> float:
@@ -133,6 +139,8 @@ def log_evidence_of_gain(differences: Differences, margin: float = 0.0) -> Float
 
     Source: Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting" (2024).
     """
+    from scipy.special import logsumexp
+
     bets = _BETS[:, None] / (1 + margin)
     wealth = np.cumsum(np.log1p(bets * (differences - margin)), axis=1)
     evidence: Floats = logsumexp(wealth, axis=0) - np.log(len(_BETS))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Engine, RowMapping, insert, select, update
+from sqlalchemy import Connection, Engine, RowMapping, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from dosel.db import locks
@@ -136,6 +136,13 @@ class PromotionLedger:
         """Sign entries that have no signature of a trusted key (see `seals.sign_older`)."""
         with self._transaction() as connection:
             return seals.sign_older(connection, self.keys, every)
+
+    def sequences(self, models: Collection[str]) -> dict[str, int]:
+        """The sequence of each model's last entry, in one query; 0 for a model without entries."""
+        last = select(PROMOTIONS.c.model, func.max(PROMOTIONS.c.sequence)).group_by(PROMOTIONS.c.model)
+        with self._reading() as connection:
+            found = {str(row[0]): int(row[1]) for row in connection.execute(last.where(PROMOTIONS.c.model.in_(models)))}
+        return dict.fromkeys(models, 0) | found
 
     def history(self, model: str, until: datetime | None = None) -> list[Promotion]:
         """A model's signed entries up to a time, oldest first; the last one names the version in Production then."""

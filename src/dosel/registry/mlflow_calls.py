@@ -38,13 +38,14 @@ class Unreachable(Exception):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """A run. `models` are the ids of the models that it logged."""
+    """A run. `models` are the ids of the models that it logged, `experiment` is the id of its experiment."""
 
     id: str
     metrics: Mapping[str, float]
     params: Mapping[str, str]
     tags: Mapping[str, str]
     models: tuple[str, ...] = ()
+    experiment: str = ""
 
 
 class Version(msgspec.Struct, frozen=True):

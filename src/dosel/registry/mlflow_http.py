@@ -46,6 +46,7 @@ class _Metric(msgspec.Struct):
 class _Info(msgspec.Struct):
     run_id: str
     artifact_uri: str = ""
+    experiment_id: str = ""
 
 
 class _Data(msgspec.Struct):
@@ -71,7 +72,8 @@ class WireRun(msgspec.Struct):
         """The run without what only the wire has."""
         data, models = self.data, tuple(model.model_id for model in self.outputs.model_outputs)
         params, tags = ({entry.key: entry.value for entry in entries} for entries in (data.params, data.tags))
-        return Run(self.info.run_id, {metric.key: metric.value for metric in data.metrics}, params, tags, models)
+        metrics = {metric.key: metric.value for metric in data.metrics}
+        return Run(self.info.run_id, metrics, params, tags, models, self.info.experiment_id)
 
 
 class _Alias(msgspec.Struct):
@@ -102,6 +104,7 @@ class Answer(msgspec.Struct):
     model_versions: list[Version] = []
     registered_model: _RegisteredModel = msgspec.field(default_factory=_RegisteredModel)
     artifact_uri: str = ""
+    experiment_id: str = ""
     files: list[_File] = []
     next_page_token: str = ""
 

@@ -134,7 +134,8 @@ class MlflowLibrary:
 
 def _run(run: MlflowRun) -> Run:
     models = tuple(str(model.model_id) for model in (run.outputs.model_outputs if run.outputs else ()))
-    return Run(run.info.run_id, run.data.metrics, run.data.params, run.data.tags, models)
+    info, data = run.info, run.data
+    return Run(info.run_id, data.metrics, data.params, data.tags, models, info.experiment_id)
 
 
 def _version(version: MlflowVersion) -> Version:

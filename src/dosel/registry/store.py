@@ -32,6 +32,7 @@ class ModelVersion:
         run_id: "" if MLflow names no run, or a text that is no run's id.
         attested: metrics, parameters and tags are the ledger's. Otherwise they are MLflow's, and every user of MLflow
             can edit them.
+        experiment_id: of the run, as MLflow has it; "" if MLflow does not say.
     """
 
     name: str
@@ -44,6 +45,7 @@ class ModelVersion:
     params: Mapping[str, str]
     tags: Mapping[str, str]
     attested: bool = False
+    experiment_id: str = ""
 
 
 class Store:
@@ -246,4 +248,5 @@ def _version(version: Version, run: Run | None, aliases: Iterable[str]) -> Model
         metrics=dict(run.metrics) if run else {},
         params=dict(run.params) if run else {},
         tags={name: value for name, value in run.tags.items() if name.startswith("dosel.")} if run else {},
+        experiment_id=run.experiment if run else "",
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dosel.errors import DeclarationChanged, UntrustedModel
 from dosel.model import bundle, signature, tags
-from dosel.model.fingerprint import declaration, declaration_changes, digest
+from dosel.model.fingerprint import declaration, declaration_changes
 from dosel.registry.ledger import PromotionLedger
 from dosel.registry.manifests import Manifest
 from dosel.registry.store import ModelVersion, Store
@@ -153,6 +153,9 @@ def check_promotable(store: Store, ledger: PromotionLedger, version: ModelVersio
 
 def _refusal(store: Store, keys: Keys, version: ModelVersion, trained: Manifest | None) -> str:
     """Why the files in the artifact store are not what a training process wrote; empty if they are."""
+    # It imports scikit-learn, which checks of a version that is registered do without.
+    from dosel.model.digest import digest
+
     if trained is None or trained.facts is None:
         return f"no training process recorded the files of run {version.run_id or 'without an id'}"
     with store.files(version) as folder:

@@ -91,8 +91,12 @@ class Columns:
 
 def codes_of(category: Category, values: Any) -> Codes:
     """The code of each canonical value, of shape (rows,); `UNKNOWN` for any other text and for None."""
+    if isinstance(values, list):
+        # `pa.array` imports pandas, which takes longer than the rest of an API's start.
+        places = {value: code for code, value in enumerate(category.values)}
+        return np.array([places.get(value, UNKNOWN) for value in values], np.intp)
     if not isinstance(values, pa.Array | pa.ChunkedArray):
         values = pa.array(values, pa.string(), from_pandas=True)
-    places = pc.index_in(values.cast(pa.string()), value_set=pa.array(category.values, pa.string()))
-    codes: Codes = places.fill_null(UNKNOWN).to_numpy(zero_copy_only=False).astype(np.intp)
+    found = pc.index_in(values.cast(pa.string()), value_set=pa.array(category.values, pa.string()))
+    codes: Codes = found.fill_null(UNKNOWN).to_numpy(zero_copy_only=False).astype(np.intp)
     return codes

@@ -7,18 +7,22 @@ the splitmix64 finaliser (Steele, Lea and Flood 2014) over the columns, vectoris
 import hashlib
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from dosel.rows.columns import Columns
 from dosel.usecases import Number, UseCase
 
+if TYPE_CHECKING:
+    # The prediction log hashes rows without it, in processes that are to start fast.
+    import pandas as pd
+
 Hashes = npt.NDArray[np.uint64]
 
 
-def hashes(data: pd.DataFrame, columns: Iterable[str], salt: str) -> Hashes:
+def hashes(data: "pd.DataFrame", columns: Iterable[str], salt: str) -> Hashes:
     """A 64-bit hash of each row over the given columns, in that order; 2544 and 2544.0 are the same value.
 
     Args:
@@ -31,7 +35,7 @@ def hashes(data: pd.DataFrame, columns: Iterable[str], salt: str) -> Hashes:
     return state
 
 
-def row_keys(use_case: UseCase, data: pd.DataFrame) -> npt.NDArray[np.int64]:
+def row_keys(use_case: UseCase, data: "pd.DataFrame") -> npt.NDArray[np.int64]:
     """The row keys: rows with equal features and target have equal keys. Signed, as databases store them.
 
     Two different rows among 581,012 share a key with a probability of 1e-8.
@@ -58,19 +62,21 @@ def digest(keys: npt.NDArray[np.int64]) -> str:
     return hashlib.sha256(np.sort(keys).astype("<i8", copy=False).data).hexdigest()
 
 
-def is_test(use_case: UseCase, data: pd.DataFrame) -> npt.NDArray[np.bool_]:
+def is_test(use_case: UseCase, data: "pd.DataFrame") -> npt.NDArray[np.bool_]:
     """A mask of the held-out rows. A row's features decide, not its class, batch or id."""
     drawn = hashes(data, use_case.feature_names, use_case.split.salt)
     return drawn < np.uint64(use_case.split.test_share * 2**64)
 
 
-def folds(use_case: UseCase, data: pd.DataFrame, count: int) -> npt.NDArray[np.int64]:
+def folds(use_case: UseCase, data: "pd.DataFrame", count: int) -> npt.NDArray[np.int64]:
     """The fold of each row, from 0, of shape (rows,): by its features alone, so that no partition needs another."""
     drawn = hashes(data, use_case.feature_names, f"{use_case.split.salt} folds")
     return (drawn % np.uint64(count)).astype(np.int64)
 
 
-def _column_bits(column: pd.Series) -> Hashes:
+def _column_bits(column: "pd.Series") -> Hashes:
+    import pandas as pd
+
     if pd.api.types.is_numeric_dtype(column):
         return _number_bits(column.to_numpy(dtype=np.float64))
     codes, words = pd.factorize(column.where(column.notna(), ""))

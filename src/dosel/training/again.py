@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dosel.model.fingerprint import code_version, declaration, digest
+from dosel.model.digest import digest
+from dosel.model.fingerprint import code_version, declaration
 from dosel.model.reference import read
 from dosel.model.source import libraries
 from dosel.rows import frames, splits
@@ -19,12 +20,12 @@ from dosel.settings import Settings
 from dosel.sources.lake import open_lake
 from dosel.training.candidates import ScoredCandidate
 from dosel.training.fan_out import Threads
+from dosel.training.keys import family_key
 from dosel.training.partitioned import InProcess, PartitionedData
 from dosel.training.partitions import Partitions
 from dosel.training.search import AnySearch, search_of
 from dosel.training.stored_rows import StoredRows
 from dosel.training.tracking import format_params
-from dosel.training.train import family_key
 from dosel.usecases import Family, UseCase, named
 
 

@@ -1,6 +1,5 @@
 """One training: from clean rows to a finished run that compares each family's best model."""
 
-import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,10 +16,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
 from mlflow.utils.time import get_current_time_millis
 
-import dosel
 from dosel.model import source, tags
+from dosel.model.digest import digest
 from dosel.model.facts import Facts, TrainingLedger
-from dosel.model.fingerprint import code_version, declaration, digest
+from dosel.model.fingerprint import code_version, declaration
 from dosel.rows import frames, hashing, splits
 from dosel.sources.lake import Lake
 from dosel.training import search_log, tracking
@@ -28,9 +27,10 @@ from dosel.training.candidates import CandidateCallback, ScoredCandidate, plain
 from dosel.training.comparison import COUNTS, compare
 from dosel.training.evaluation import confusion_figure
 from dosel.training.fan_out import Engine
+from dosel.training.keys import family_key, training_key
 from dosel.training.rows import Data, Rows, RowsInMemory
 from dosel.training.search import AnySearch
-from dosel.usecases import Family, Range, UseCase
+from dosel.usecases import Family, UseCase
 
 log = logging.getLogger(__name__)
 
@@ -61,30 +61,6 @@ class TrainingData:
             TrainingError: they cannot give a meaningful model.
         """
         return RowsInMemory.of(use_case, self.table, self.digest, self.lake)
-
-
-def training_key(use_case: UseCase, data_digest: str, seed: int) -> str:
-    """A digest of everything that decides a training's result: rows, split, families, seed and dosel's version."""
-    return _digest_of(*(family_key(use_case, family, data_digest, seed) for family in use_case.families))
-
-
-def family_key(use_case: UseCase, family: Family, data_digest: str, seed: int) -> str:
-    """A digest of everything that decides a family's result."""
-    return _digest_of(
-        dosel.__version__,
-        use_case.name,
-        data_digest,
-        splits.split_version(use_case),
-        use_case.folds,
-        use_case.gate.metric,
-        use_case.preprocessing,
-        declaration(use_case),
-        family.name,
-        family.search,
-        *_later_options(family),
-        sorted((name, values if isinstance(values, Range) else tuple(values)) for name, values in family.space.items()),
-        seed,
-    )
 
 
 def train(
@@ -243,10 +219,6 @@ def _draw(client: MlflowClient, run_id: str, use_case: UseCase, confusion: Any, 
     client.log_figure(run_id, confusion_figure(use_case.target, confusion, of), file)
 
 
-def _digest_of(*parts: Any) -> str:
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
-
-
 def _both(first: CandidateCallback, second: CandidateCallback | None) -> CandidateCallback:
     def call_both(candidate: ScoredCandidate) -> None:
         first(candidate)
@@ -254,9 +226,3 @@ def _both(first: CandidateCallback, second: CandidateCallback | None) -> Candida
             second(candidate)
 
     return call_both
-
-
-def _later_options(family: Family) -> tuple[object, ...]:
-    """What newer options add to the family's key: nothing at their defaults, so that older keys stay."""
-    at_once = (family.search.at_once,) if family.search.at_once > 1 else ()
-    return (*at_once, *(("partitioned",) if family.partitioned else ()))
