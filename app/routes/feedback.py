@@ -87,6 +87,8 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, settings: Setti
             from dosel.monitor.feedback_rows import read_csv, read_json
 
             given = (read_json if kind == JSON else read_csv)(use_case.target, received)
+            # The rows of a bulk prediction are written a few at a time: without the rest, they would not be known.
+            request.app.state.record.flush()
             receipt = store().add(given)
             if receipt.accepted:
                 request.app.state.shadowing.judge_soon(use_case)

@@ -48,7 +48,7 @@ def installation(tracking_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     client.set_tag(run_id, "dosel.family", "forest")
     model = client.create_logged_model(experiment, "model", run_id)
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
-    server = MlflowServer("http://mlflow.test", httpx.WSGITransport(mlflow_server.app))
+    server = MlflowServer("http://localhost", httpx.WSGITransport(mlflow_server.app))
     server.create_model(NAME, "trees")
     assert server.create_version(NAME, f"models:/{model.model_id}", run_id, model.model_id) == 1
     return Installation(server, MlflowLibrary(tracking_uri), run_id)

@@ -319,6 +319,8 @@ class TestLostVersions:
             row = f"1, '{world.name}', 1, NULL, {number}, '2099-01-01 00:00:00', 'the DAG', 'accuracy 0.9'"
             connection.execute(text(f"INSERT INTO promotions VALUES ({row})"))
         registry = registry_of(world)
+        assert registry.production_number(world.name) is None
+        registry.ledger.sign_older(every=True)
         assert registry.production_number(world.name) == number
         [entry] = registry.ledger.history(world.name)
         assert entry.evidence == Evidence(kind="gate")
@@ -545,6 +547,7 @@ def test_a_version_of_another_split_is_refused(side: str, world: World, engine: 
     # The split in MLflow's tags has no effect.
     world.client.set_tag(run_id, "dosel.split_version", "h0-of-mlflow")
     _rewrite(engine, run_id, other | {"dosel.split_version": "h0-of-old"})
+    registry_of(world).ledger.sign_older(every=True)
     outcome = world.pipeline().challenge(number, "me")
     assert not outcome.promoted
     assert "split: the splits differ" in outcome.reason
