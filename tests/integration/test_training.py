@@ -13,6 +13,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 from mlflow import MlflowClient
 from mlflow.entities import Run, RunStatus, ViewType
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
@@ -196,6 +197,10 @@ def test_the_run_has_its_lineage_as_tags(whole_search: Run, data: TrainingData) 
     tags = {n.removeprefix("dosel."): v for n, v in whole_search.data.tags.items() if n.startswith("dosel.")}
     assert sum(json.loads(tags.pop("example_answer")).values()) == pytest.approx(1)
     assert len(tags.pop("model_digest")) == 64
+    assert json.loads(tags.pop("libraries"))["scikit-learn"] == sklearn.__version__
+    assert len(tags.pop("lock")) == 64
+    # Only a checkout of git has one.
+    assert tags.pop("commit", "a commit")
     assert tags == {
         "training_key": training_key(COVERTYPE, data.digest, 1),
         "family_key": family_key(COVERTYPE, COVERTYPE.families[0], data.digest, 1),
