@@ -39,7 +39,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         ledger.record_manifest(Manifest(PENGUINS.model_name, version, str(version) * 32, {}, facts))
     ledger.add_verdict(PENGUINS.model_name, 3, "3" * 32, Verdict(False, "no gain"))
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("DOSEL_", "MLFLOW_"))}
-    return kept | {"DOSEL_HOME": str(home), "XDG_CONFIG_HOME": str(home), "COLUMNS": "60", "TERM": "xterm-256color"}
+    return kept | {"DOSEL_HOME": str(home), "COLUMNS": "60", "TERM": "xterm-256color"}
 
 
 def piped(environment: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
