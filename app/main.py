@@ -86,7 +86,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     try:
         use_cases = [adapted(use_case, settings) for use_case in chosen(settings.use_cases)]
         default = next((use_case for use_case in use_cases if use_case.default), None)
-        writer = WritingProcess(use_cases) if alone else None
+        writer = WritingProcess(settings.warehouse_url, use_cases) if alone else None
         return build_app(settings, ModelFollower(settings, use_cases), use_cases, default, writer)
     except (SettingsError, UnknownUseCase) as error:
         raise SystemExit(f"prediction API: {error}") from None

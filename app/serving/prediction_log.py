@@ -1,11 +1,13 @@
 """The prediction log: each answered row, on its way to the data store."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
-
-from starlette.types import Scope
+from typing import TYPE_CHECKING, NamedTuple
 
 from app.serving.write_queue import WriteQueue
+
+if TYPE_CHECKING:
+    # The process that writes the log does without it.
+    from starlette.types import Scope
 
 
 class LogEntry(NamedTuple):
@@ -29,7 +31,7 @@ class LogEntry(NamedTuple):
     rows: int = 1
 
 
-def ids_of(scope: Scope) -> tuple[str, str | None]:
+def ids_of(scope: "Scope") -> tuple[str, str | None]:
     """A request's id, which is the server's own, and what the client calls it."""
     return scope.get("dosel.request_id", ""), scope.get("dosel.trace_id")
 

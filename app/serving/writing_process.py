@@ -12,7 +12,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,7 @@ from app.serving.prediction_log import LogEntry
 from app.serving.write_queue import NotStored
 from dosel.errors import DoselError, WarehouseError
 from dosel.model import fingerprint
-from dosel.settings import Settings
-from dosel.usecases import UseCase, chosen
+from dosel.usecases import ALL, UseCase
 
 if TYPE_CHECKING:
     from dosel.warehouse.shadow_answers import ShadowAnswer
@@ -37,10 +37,17 @@ CALL_SECONDS = 400.0
 
 STOP_SECONDS = 5.0
 
-_DECLARED, _ANSWERS, _IN_SHADOW = b"d", b"a", b"s"
+_ANSWERS, _IN_SHADOW = b"a", b"s"
 _DONE, _TRY_AGAIN, _REFUSED = b"d", b"t", b"r"
 
 _encoded = msgspec.msgpack.Encoder().encode
+
+
+class _Opening(msgspec.Struct, array_like=True):
+    """The first message: the data store, and the digest of what each use case's columns mean, by its name."""
+
+    warehouse_url: str
+    declared: dict[str, str]
 
 
 class WritingProcess:
@@ -50,8 +57,8 @@ class WritingProcess:
     out.
     """
 
-    def __init__(self, use_cases: Sequence[UseCase]) -> None:
-        self._declared = _encoded(_digests(use_cases))
+    def __init__(self, warehouse_url: str, use_cases: Sequence[UseCase]) -> None:
+        self._opening = _encoded(_Opening(warehouse_url, _digests(use_cases)))
         self._lock = threading.Lock()
         self._running: tuple[subprocess.Popen[bytes], Connection] | None = None
 
@@ -85,7 +92,7 @@ class WritingProcess:
                 command = [sys.executable, "-m", __name__, str(theirs.fileno())]
                 process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
             self._running = process, ours
-            answer = _asked(ours, _DECLARED + self._declared)
+            answer = _asked(ours, self._opening)
             if answer != _DONE:
                 self._end()
             _raise(answer)
@@ -120,8 +127,7 @@ def _raise(answer: bytes) -> None:
         raise NotStored(text)
 
 
-def _digests(use_cases: Sequence[UseCase]) -> Mapping[str, str]:
-    """The digest of what the columns of each use case mean, by its name."""
+def _digests(use_cases: Sequence[UseCase]) -> dict[str, str]:
     return {
         use_case.name: hashlib.sha256(_encoded(fingerprint.declaration(use_case))).hexdigest() for use_case in use_cases
     }
@@ -133,29 +139,30 @@ def main(descriptor: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     os.nice(NICENESS)
-    settings = Settings.load()
-    use_cases = chosen(settings.use_cases)
-    writer = DirectWriter(settings.warehouse_url, use_cases)
-    with Connection(int(descriptor)) as connection:
+    with Connection(int(descriptor)) as connection, suppress(EOFError):
+        opening = msgspec.msgpack.decode(connection.recv_bytes(), type=_Opening)
+        connection.send_bytes(_result(_compare, opening.declared))
+        writer = DirectWriter(
+            opening.warehouse_url, [use_case for use_case in ALL if use_case.name in opening.declared]
+        )
         while True:
-            try:
-                message = connection.recv_bytes()
-            except EOFError:
-                return
-            connection.send_bytes(_answer(writer, use_cases, message[:1], message[1:]))
+            message = connection.recv_bytes()
+            connection.send_bytes(_result(_write, writer, message))
 
 
-def _answer(writer: AnswerWriter, use_cases: Sequence[UseCase], kind: bytes, content: bytes) -> bytes:
+def _write(writer: AnswerWriter, message: bytes) -> None:
+    kind, content = message[:1], message[1:]
+    if kind == _ANSWERS:
+        writer.answers(msgspec.msgpack.decode(content, type=list[LogEntry]))
+    else:
+        from dosel.warehouse.shadow_answers import ShadowAnswer
+
+        writer.in_shadow(msgspec.msgpack.decode(content, type=list[ShadowAnswer]))
+
+
+def _result(work: Callable[..., None], *arguments: Any) -> bytes:
     try:
-        match kind:
-            case b"d":
-                _compare(msgspec.msgpack.decode(content, type=dict[str, str]), _digests(use_cases))
-            case b"a":
-                writer.answers(msgspec.msgpack.decode(content, type=list[LogEntry]))
-            case _:
-                from dosel.warehouse.shadow_answers import ShadowAnswer
-
-                writer.in_shadow(msgspec.msgpack.decode(content, type=list[ShadowAnswer]))
+        work(*arguments)
     except DoselError as error:
         return _TRY_AGAIN + str(error).encode()
     except Exception as error:  # noqa: BLE001  a driver may raise whatever it likes
@@ -164,7 +171,9 @@ def _answer(writer: AnswerWriter, use_cases: Sequence[UseCase], kind: bytes, con
     return _DONE
 
 
-def _compare(then: Mapping[str, str], now: Mapping[str, str]) -> None:
+def _compare(then: Mapping[str, str]) -> None:
+    """Check that the declarations are those with which the API started, since entries name no columns."""
+    now = _digests(ALL)
     if changed := sorted(name for name in then if now.get(name) != then[name]):
         raise WarehouseError(
             f"the declaration of {', '.join(changed)} has changed since the API started; restart the API"

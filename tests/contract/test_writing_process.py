@@ -30,14 +30,13 @@ def entry(name: str, answer: bytes = ANSWER) -> LogEntry:
 
 
 @pytest.fixture
-def url(tmp_path: Path, bare_environment: None, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("DOSEL_HOME", str(tmp_path))
+def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'warehouse.db'}"
 
 
 @pytest.fixture
 def writer(url: str) -> Iterator[WritingProcess]:
-    writer = WritingProcess([COVERTYPE])
+    writer = WritingProcess(url, [COVERTYPE])
     yield writer
     writer.close()
 
@@ -80,7 +79,7 @@ def test_an_answer_that_cannot_be_stored_is_refused_without_its_values(writer: W
 def test_rows_are_not_written_under_a_declaration_that_changed(url: str) -> None:
     first, *rest = COVERTYPE.numbers
     changed = replace(COVERTYPE, features=(replace(first, unit="feet"), *rest, *COVERTYPE.categories))
-    writer = WritingProcess([changed])
+    writer = WritingProcess(url, [changed])
     for _ in range(2):
         with pytest.raises(WarehouseError, match="declaration of covertype has changed"):
             writer.answers([entry("r-1")])
@@ -94,7 +93,7 @@ def test_the_process_ends_with_its_parent_and_not_before(signal: str, url: str) 
             sys.executable,
             "-c",
             "import sys; from tests.contract.test_writing_process import *\n"
-            "writer = WritingProcess([COVERTYPE])\n"
+            f"writer = WritingProcess({url!r}, [COVERTYPE])\n"
             "writer.answers([entry('r-1')])\n"
             "print(child().pid, flush=True)\n"
             "sys.stdin.read()",
