@@ -39,7 +39,7 @@ down: ## stop everything that make up started
 	@if [ -x $(DOSEL) ]; then $(DOSEL) down; else echo "nothing was running"; fi
 
 .PHONY: services
-services: setup ## start a MariaDB and a MinIO to use instead of files (DETACH=1 returns at once)
+services: setup ## start a MySQL or MariaDB and a MinIO to use instead of files (DETACH=1 returns at once)
 	@$(DOSEL) services $(if $(filter-out 0,$(DETACH)),--detach)
 
 .PHONY: services-down
@@ -62,7 +62,7 @@ test: setup ## all tests except the soaks, on several workers (WORKERS=… sets 
 	@$(PYTEST) --numprocesses $(or $(WORKERS),auto) --dist loadscope --no-loadscope-reorder
 
 .PHONY: soak-all
-soak-all: setup ## run the tests that make test omits: a tenth of each soak, and tests on MariaDB and MinIO
+soak-all: setup ## run the tests that make test omits: a tenth of each soak, and tests on MySQL and MinIO
 	@$(PYTEST) -m soak
 
 .PHONY: e2e
