@@ -109,7 +109,7 @@ lint: setup ## style, types, import rules, declarations, links and generated par
 	@$(MKDOCS) --site-dir .cache/site
 
 .PHONY: secrets
-secrets: setup ## write .env.secrets: new passwords and keys for the platform in Compose
+secrets: setup ## write .secrets and .env.secrets: new passwords and keys for the platform in Compose
 	@$(DOSEL) compose secrets
 
 .PHONY: backup
@@ -175,6 +175,10 @@ docs: setup ## write the generated parts of README.md and docs/, then build the 
 .PHONY: lock
 lock: setup ## write the lock files from pyproject.toml
 	@.venv/bin/python scripts/lock.py
+
+.PHONY: sbom
+sbom: setup ## write the bill of materials of each image to sbom/, from its lock
+	@.venv/bin/python -m scripts.sbom
 
 .PHONY: setup
 setup:
