@@ -122,8 +122,12 @@ def _all_services(settings: Settings) -> tuple[Service, ...]:
             "AIRFLOW_PORT",
             "/api/v2/monitor/health",
         ),
-        # The api-server reads task logs from the shared folder, so the scheduler need not serve them.
-        Service("airflow-scheduler", "Airflow scheduler", (python, "-m", "airflow", "scheduler", "--skip-serve-logs")),
+        Service(
+            "airflow-scheduler",
+            "Airflow scheduler",
+            # The api-server reads task logs from the shared folder, so the scheduler need not serve them.
+            (python, "-m", "dags.preloaded", "scheduler", "--skip-serve-logs"),
+        ),
         Service("airflow-dag-processor", "Airflow DAG processor", (python, "-m", "airflow", "dag-processor")),
     )
 
@@ -161,10 +165,11 @@ def environment(settings: Settings, caller: dict[str, str]) -> dict[str, str]:
         "AIRFLOW__API_AUTH__JWT_SECRET": keys["jwt"],
         "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://{HOST}:{settings.airflow_port}/execution/",
-        "AIRFLOW__CORE__EXECUTOR": "dags.executor.PreloadedExecutor",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__FERNET_KEY": keys["fernet"],
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__PARALLELISM": "4",
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "dags" / "plugins"),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(airflow / "passwords.json"),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": airflow_users(settings),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{airflow / 'airflow.db'}",

@@ -117,7 +117,7 @@ def _write(lake: Lake, use_case: UseCase, digest: str, part: str, made: pd.DataF
     key = f"{use_case.name}/{digest[:16]}/{part}.parquet"
     lake.put(PROCESSED, key, content.getvalue())
     found = {"address": lake.address(PROCESSED, key), "sha256": hashlib.sha256(content.getvalue()).hexdigest()}
-    log.info("%s rows are at %s (SHA-256 %s)", part, found["address"], found["sha256"])
+    log.info("%s %s rows are at %s (SHA-256 %s)", f"{len(made):,}", part, found["address"], found["sha256"])
     return found
 
 

@@ -27,6 +27,9 @@ from dosel.usecases import UseCase
 
 RANK = "rank_test_score"
 
+PROGRESS_LINES = 3
+"""Lines in the log about a family's search before its last candidate: MLflow has every candidate."""
+
 log = logging.getLogger(__name__)
 
 
@@ -104,16 +107,8 @@ class CandidateRuns:
 
     def __call__(self, scored: ScoredCandidate) -> None:
         self._cpu_seconds += scored.cpu_seconds
-        log.info(
-            "%s %d/%d  %s  score %.4f  (best %.4f)%s",
-            self._family,
-            scored.number,
-            scored.of,
-            format_params(scored.params),
-            scored.score,
-            scored.best,
-            ", pruned" if scored.pruned else "",
-        )
+        if PROGRESS_LINES * scored.done // scored.of > PROGRESS_LINES * (scored.done - 1) // scored.of:
+            log.info("%s: %d of %d candidates, best score %.4f", self._family, scored.done, scored.of, scored.best)
         self._raise_errors()
         self._written.append(self._writer.submit(self._write, scored, get_current_time_millis()))
 

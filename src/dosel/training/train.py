@@ -115,6 +115,8 @@ def train(
         tags.CORES: engine.cores(),
         tags.SEED: seed,
     }
+    held_out, batches = f"{rows.rows_test:,}", len(data.batch_ids)
+    log.info("%s training rows and %s held-out rows of %d batches", f"{rows.rows_train:,}", held_out, batches)
 
     with mlflow.start_run(run_name=f"{use_case.name} compared") as parent:
         tracking.tag(client, parent.info.run_id, origin | {tags.RUN_KIND: tags.COMPARISON})
@@ -140,6 +142,7 @@ def train(
         runs = _side_by_side(engine, at_once, train_family, use_case.families)
         best = compare(client, use_case, parent.info.run_id, runs)
         tracking.tag(client, parent.info.run_id, {tags.FAMILIES: runs, tags.BEST_FAMILY: best})
+        log.info("%s has the best cross-validation score; run %s compares the families", best, parent.info.run_id)
     return str(parent.info.run_id)
 
 
@@ -211,8 +214,15 @@ def _search_family(
         with TemporaryDirectory(prefix="dosel-reference-") as folder:
             files = rows.write(model, Path(folder)) + source.write(Path(folder))
             tracking.log_model(use_case, run, model, facts, ledger, files, metrics)
-    accuracy = evaluation.metrics["accuracy"]
-    log.info("best %s: %s, test accuracy %.4f", family, plain(search.best_params_), accuracy)
+    best, rows_test = tracking.format_params(plain(search.best_params_)), f"{rows.rows_test:,}"
+    log.info(
+        "%s: the best has %s; accuracy %.4f on %s held-out rows; run %s",
+        family,
+        best,
+        evaluation.metrics["accuracy"],
+        rows_test,
+        run_id,
+    )
 
 
 def _draw(client: MlflowClient, run_id: str, use_case: UseCase, confusion: Any, of: str, file: str) -> None:
