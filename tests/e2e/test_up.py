@@ -16,6 +16,7 @@ import pandas as pd
 import psutil
 import pytest
 from mlflow import MlflowClient, pyfunc, set_tracking_uri, sklearn
+from playwright.sync_api import Browser, expect
 
 from dosel.db.engine import connect
 from dosel.model import tags
@@ -119,13 +120,23 @@ def test_mlflow_has_the_searches_with_all_their_candidates(running: Running, use
         return list(client.search_runs([experiment.experiment_id], f"tags.mlflow.parentRunId = '{run_id}'"))
 
     best = client.get_run(client.get_model_version_by_alias(use_case.model_name, "production").run_id)
-    assert best.data.metrics[f"test_{use_case.gate.metric}"] > use_case.gate.floor
+    assert best.data.metrics[f"holdout_{use_case.gate.metric}"] > use_case.gate.floor
     searched = {run.data.tags[tags.FAMILY]: run for run in below(best.data.tags["mlflow.parentRunId"])}
     assert set(searched) == {family.name for family in use_case.families}
     for family in use_case.families:
         tried = [run for run in below(searched[family.name].info.run_id) if tags.CANDIDATE in run.data.tags]
         assert len(tried) == candidates(family)
         assert min(run.data.metrics["rank_test_score"] for run in tried) == 1
+
+
+def test_mlflow_opens_on_the_trainings_of_each_use_case(running: Running, browser: Browser) -> None:
+    addresses = re.findall(r"its trainings: (\S+)", running[1])
+    assert len(addresses) == len(ALL)
+    for address in addresses:
+        with browsing.opened(browser, address) as page:
+            expect(page.get_by_text("best: ").first).to_be_visible()
+            expect(page.get_by_role("button", name="Model training")).to_be_visible()
+            browsing.keep(page, "mlflow")
 
 
 @pytest.fixture

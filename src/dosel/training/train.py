@@ -18,7 +18,7 @@ from mlflow.utils.time import get_current_time_millis
 
 from dosel.model import source, tags
 from dosel.model.digest import digest
-from dosel.model.facts import Facts, TrainingLedger
+from dosel.model.facts import HOLDOUT, Facts, TrainingLedger
 from dosel.model.fingerprint import code_version, declaration
 from dosel.rows import frames, hashing, splits
 from dosel.sources.lake import Lake
@@ -93,7 +93,7 @@ def train(
     """
     mlflow.set_tracking_uri(tracking_uri)
     client = MlflowClient(tracking_uri)
-    experiment_id = mlflow.set_experiment(use_case.experiment).experiment_id
+    experiment_id = tracking.open_experiment(client, use_case)
     key = training_key(use_case, data.digest, seed)
     is_attested = partial(ledger.is_attested, use_case.model_name)
     if done := tracking.finished_run(client, experiment_id, key, is_attested):
@@ -118,7 +118,8 @@ def train(
     held_out, batches = f"{rows.rows_test:,}", len(data.batch_ids)
     log.info("%s training rows and %s held-out rows of %d batches", f"{rows.rows_train:,}", held_out, batches)
 
-    with mlflow.start_run(run_name=f"{use_case.name} compared") as parent:
+    name = tracking.dated(rows.rows_train + rows.rows_test)
+    with mlflow.start_run(run_name=name) as parent:
         tracking.tag(client, parent.info.run_id, origin | {tags.RUN_KIND: tags.COMPARISON})
         dataset = rows.dataset()
         mlflow.log_input(dataset, context="training")
@@ -129,8 +130,8 @@ def train(
                 log.info("run %s already searched %s", done, family.name)
                 return done
             # MLflow keeps the open run by thread, so the parent is named.
-            name, above = f"{use_case.name} {family.name}", str(parent.info.run_id)
-            with mlflow.start_run(run_name=name, nested=True, parent_run_id=above) as run:
+            above = str(parent.info.run_id)
+            with mlflow.start_run(run_name=f"{family.name} · {name}", nested=True, parent_run_id=above) as run:
                 of_family = {tags.FAMILY_KEY: own, tags.FAMILY: family.name, tags.RUN_KIND: tags.OF_FAMILY}
                 tracking.tag(client, run.info.run_id, origin | of_family)
                 mlflow.log_input(dataset, context="training")
@@ -141,6 +142,7 @@ def train(
         at_once = 1 if use_case.is_partitioned else engine.side_by_side
         runs = _side_by_side(engine, at_once, train_family, use_case.families)
         best = compare(client, use_case, parent.info.run_id, runs)
+        client.update_run(parent.info.run_id, name=f"best: {best} · {name}")
         tracking.tag(client, parent.info.run_id, {tags.FAMILIES: runs, tags.BEST_FAMILY: best})
         log.info("%s has the best cross-validation score; run %s compares the families", best, parent.info.run_id)
     return str(parent.info.run_id)
@@ -191,7 +193,7 @@ def _search_family(
         model = search.best_estimator_
         evaluation = rows.on_held_out_rows(model)
         now = get_current_time_millis()
-        metrics = [*found.metrics, *(Metric(f"test_{n}", v, now, 0) for n, v in evaluation.metrics.items())]
+        metrics = [*found.metrics, *(Metric(f"{HOLDOUT}{n}", v, now, 0) for n, v in evaluation.metrics.items())]
         later(partial(client.log_dict, run_id, evaluation.report, "evaluation/per_class_report.json"))
         later(partial(client.log_dict, run_id, {"counts": evaluation.confusion.tolist()}, COUNTS))
         # Drawn in another thread: what follows here mostly waits for MLflow.
