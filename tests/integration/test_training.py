@@ -241,6 +241,8 @@ def test_the_metrics_are_computed_on_held_out_rows(
     right = model.predict(frames.canonical(COVERTYPE, held_out)) == held_out["Cover_Type"]
     metrics = whole_search.data.metrics
     assert metrics["holdout_accuracy"] == right.mean()
+    # MLflow shows them in this order.
+    assert [name.partition("_")[0] for name in metrics] == ["holdout"] * 8 + ["best"] + ["training"] * 7
     figures = {f"holdout_{n}_{a}" for n in ("precision", "recall", "f1") for a in ("macro", "weighted")}
     assert {"holdout_accuracy", "holdout_balanced_accuracy"} | figures <= set(metrics)
     client = MlflowClient(searched_uri)

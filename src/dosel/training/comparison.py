@@ -32,7 +32,7 @@ def compare(client: MlflowClient, use_case: UseCase, run_id: str, runs: Mapping[
         for family, run in finished.items()
     }
     # The winner's metrics have no prefix, so that trainings can be compared over time.
-    mlflow.log_metrics({SCORE: scores[best], **tests[best]})
+    mlflow.log_metrics({**tests[best], SCORE: scores[best]})
     if len(runs) == 1:
         # The family's own run has all there is to log.
         return best

@@ -14,6 +14,7 @@ import mlflow
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from mlflow.utils.time import get_current_time_millis
 
 from dosel.model import source, tags
@@ -193,7 +194,8 @@ def _search_family(
         model = search.best_estimator_
         evaluation = rows.on_held_out_rows(model)
         now = get_current_time_millis()
-        metrics = [*found.metrics, *(Metric(f"{HOLDOUT}{n}", v, now, 0) for n, v in evaluation.metrics.items())]
+        # MLflow shows them in this order: first those by which people compare runs.
+        metrics = [*(Metric(f"{HOLDOUT}{n}", v, now, 0) for n, v in evaluation.metrics.items()), *found.metrics]
         later(partial(client.log_dict, run_id, evaluation.report, "evaluation/per_class_report.json"))
         later(partial(client.log_dict, run_id, {"counts": evaluation.confusion.tolist()}, COUNTS))
         # Drawn in another thread: what follows here mostly waits for MLflow.
@@ -205,7 +207,9 @@ def _search_family(
         [answer] = model.predict_proba(frames.frame(use_case, [use_case.example]))
         known = dict(zip(map(int, model.classes_), map(float, answer), strict=True))
         own = {tags.EXAMPLE_ANSWER: known, tags.MODEL_DIGEST: digest(model)}
-        client.log_batch(run_id, metrics=metrics[len(found.metrics) :], tags=tracking.as_tags(own))
+        best, score = tracking.format_params(plain(search.best_params_)), f"{search.best_score_:.4f}"
+        note = f"The best {family}: {best}; cross-validation {use_case.gate.metric} {score}."
+        client.log_batch(run_id, metrics=metrics, tags=tracking.as_tags({**own, MLFLOW_RUN_NOTE: note}))
         facts = Facts(
             {metric.key: metric.value for metric in metrics},
             {**params, **found.params},
@@ -216,7 +220,7 @@ def _search_family(
         with TemporaryDirectory(prefix="dosel-reference-") as folder:
             files = rows.write(model, Path(folder)) + source.write(Path(folder))
             tracking.log_model(use_case, run, model, facts, ledger, files, metrics)
-    best, rows_test = tracking.format_params(plain(search.best_params_)), f"{rows.rows_test:,}"
+    rows_test = f"{rows.rows_test:,}"
     log.info(
         "%s: the best has %s; accuracy %.4f on %s held-out rows; run %s",
         family,
