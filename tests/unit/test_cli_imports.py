@@ -18,7 +18,7 @@ for words in (
     assert result.exit_code == (words == "status"), (command, result.output, result.exception)
     print(*command, ":", *(name for name in ("mlflow", "sklearn", "pandas", "scipy") if name in sys.modules))
     if command == ["--help"]:
-        print("settings :", *(name for name in ("pydantic", "sqlalchemy") if name in sys.modules))
+        print("settings :", *(name for name in ("pydantic", "sqlalchemy", "rich.markdown") if name in sys.modules))
 """
 
 

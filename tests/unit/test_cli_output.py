@@ -181,3 +181,10 @@ def test_a_shell_completes_names(environment: dict[str, str], typed: str, comple
     dosel = Path(sys.executable).with_name("dosel")
     result = subprocess.run([dosel], env=environment | asked, capture_output=True, text=True, timeout=60, check=False)
     assert result.stdout.splitlines() == completed
+
+
+def test_help_lists_each_command_with_its_whole_sentence(environment: dict[str, str]) -> None:
+    shown = " ".join(piped(environment, "--help").stdout.split())
+    for sentence in ("Start the embedded platform and wait until every use case answers.", "List the use cases."):
+        assert sentence in shown
+    assert "..." not in shown.partition("Commands:")[2]

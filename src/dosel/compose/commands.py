@@ -8,9 +8,6 @@ from typing import Annotated
 
 import typer
 
-from dosel.compose import backup, secrets
-from dosel.compose.docker import project_name
-from dosel.credentials import refuse_forgotten
 from dosel.errors import SettingsError, StartupError
 
 jobs = typer.Typer(no_args_is_help=True, help="Jobs of the platform in Compose.")
@@ -23,6 +20,7 @@ Folder = Annotated[Path, typer.Argument(help="Folder of the backup.")]
 @jobs.command("check-credentials")
 def check_credentials() -> None:
     """Fail if a password or key has its default, in production or although .env.secrets exists."""
+    from dosel.credentials import refuse_forgotten
     from dosel.settings import Settings
 
     refuse_forgotten(os.environ, CHECKOUT_SECRETS)
@@ -32,6 +30,8 @@ def check_credentials() -> None:
 @jobs.command("secrets")
 def make_secrets() -> None:
     """Write new passwords and keys to .env.secrets."""
+    from dosel.compose import secrets
+    from dosel.compose.docker import project_name
     from dosel.embedded.services import ROOT
 
     file = secrets.write(ROOT, project_name(ROOT, os.environ))
@@ -43,6 +43,8 @@ def make_secrets() -> None:
 @jobs.command("backup")
 def back_up(folder: Folder) -> None:
     """Copy all volumes to a folder; the platform must be stopped."""
+    from dosel.compose import backup
+    from dosel.compose.docker import project_name
     from dosel.embedded.services import ROOT
 
     copied = backup.backup(project_name(ROOT, os.environ), folder)
@@ -54,6 +56,8 @@ def back_up(folder: Folder) -> None:
 @jobs.command("restore")
 def restore(folder: Folder) -> None:
     """Create the volumes of a backup; none of them may exist."""
+    from dosel.compose import backup
+    from dosel.compose.docker import project_name
     from dosel.embedded.services import ROOT
 
     made = backup.restore(project_name(ROOT, os.environ), folder)
