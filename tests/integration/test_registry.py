@@ -18,7 +18,7 @@ from dosel.registry.ledger import PromotionLedger
 from dosel.registry.registry import Registry
 from dosel.rows import frames
 from dosel.usecases.covertype import COVERTYPE
-from tests.integration.worlds import World
+from tests.integration.worlds import FAMILIES, World
 
 
 def ledger(world: World) -> PromotionLedger:
@@ -44,7 +44,7 @@ def test_a_run_is_registered_once(world: World) -> None:
         1,
     ]
     assert [v.version for v in world.pipeline().registry.versions(world.name)] == [2, 1]
-    assert world.client.get_registered_model(world.name).description == describe(COVERTYPE)
+    assert world.client.get_registered_model(world.name).description == describe(FAMILIES["fair"])
 
 
 def test_a_changed_declaration_describes_the_registered_model_at_the_next_registration(world: World) -> None:
