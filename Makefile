@@ -76,6 +76,10 @@ soak-registry: setup ## test the registry: 20 processes promote at once, 200 are
 	@.venv/bin/python -m tests.soak.registry $(if $(SHARE),--share $(SHARE)) \
 		$(if $(WAREHOUSE_URL),--warehouse-url "$(WAREHOUSE_URL)")
 
+.PHONY: bench-cli
+bench-cli: setup ## measure commands that only read the ledgers (two minutes)
+	@.venv/bin/python -m benchmarks.cli
+
 .PHONY: bench-ingest
 bench-ingest: setup ## measure the ingest, side by side with the usual ways (needs mariadbd)
 	@.venv/bin/python -m benchmarks.ingest
