@@ -137,6 +137,8 @@ def build_app(
         dependencies=[Depends(check_parameters)],
         lifespan=lifespan,
         strict_content_type=False,
+        # The framework's redirect would name the host that the client sent.
+        redirect_slashes=False,
     )
     app.state.follower = follower
     app.state.record = record
