@@ -14,6 +14,7 @@ import pytest
 from sklearn.dummy import DummyClassifier
 from sklearn.tree import DecisionTreeClassifier
 
+from app.http import metrics
 from app.main import MLFLOW_DEFAULTS
 from dosel.db.engine import connect
 from dosel.model import fingerprint, reference, tags
@@ -61,6 +62,12 @@ class Installation:
         """Put a model of every other use case into Production."""
         for name, run_id in self.others.items():
             self.promote(run_id, named(name))
+
+
+@pytest.fixture(autouse=True)
+def each_scrape_shows_the_present(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turn off that scrapes within a second share a text, in the apps of this process."""
+    monkeypatch.setattr(metrics, "KEPT_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="session")

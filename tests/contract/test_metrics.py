@@ -69,7 +69,6 @@ def no_figures_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Turn caching off: each scrape reads the data store, with a timeout that is enough on a slow machine."""
     monkeypatch.setattr(store_metrics, "FRESH_SECONDS", 0.0)
     monkeypatch.setattr(store_metrics, "SCRAPE_SECONDS", 60.0)
-    monkeypatch.setattr(metrics, "KEPT_SECONDS", 0.0)
 
 
 def scrape(client: httpx.Client, **headers: str) -> dict[str, float]:
