@@ -151,7 +151,7 @@ def tracked(data: TrainingData, uri: str, experiment: str) -> Outcome:
     seconds = perf_counter() - started
     run = MlflowClient(uri).get_run(pipeline.registry.version(use_case.model_name, number).run_id)
     params = {name: int(run.data.params[f"best_{CLASSIFIER}__{name}"]) for name in FOREST.space}
-    return Outcome(seconds, params, run.data.metrics["test_accuracy"])
+    return Outcome(seconds, params, run.data.metrics["holdout_accuracy"])
 
 
 def cost(count: int) -> dict[str, float]:

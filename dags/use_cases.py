@@ -1,16 +1,20 @@
-"""Two DAGs for each use case: `…_ingest` stores new batches, `…_train` starts when the clean rows changed.
+"""Two DAGs for each use case: `…_ingest` stores new batches, `…_train` starts when a training is due.
 
 Three more: `dosel_messages` delivers the messages that the tasks could not, `dosel_retention` deletes old entries of
 the prediction log once a day, and `dosel_ledgers` verifies the ledgers and signs their head once an hour.
 
 This file has only schedules and wiring. Heavy imports are inside the tasks, since Airflow parses this file before each
-task. Tasks pass references to each other: a run's id, a version's number.
+task. Tasks pass references to each other: a run's id, a version's number. A task's docstring is its documentation in
+Airflow.
 """
 
+import logging
+from collections.abc import Callable
 from datetime import timedelta
+from inspect import cleandoc
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import DAG, Asset, dag, get_current_context, task
+from airflow.sdk import DAG, Asset, AssetAlias, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from dosel.settings import Settings
@@ -23,6 +27,8 @@ TRAINING_POOL = "training"
 """Airflow pool with `DOSEL_TRAININGS` slots, set at start: as many trainings at a time in the whole installation."""
 
 MESSAGES_EVERY = timedelta(minutes=5)
+
+log = logging.getLogger("dosel.dags")
 
 
 def report_failure(context: Any) -> None:
@@ -47,27 +53,52 @@ DAG_SETTINGS: dict[str, Any] = {
 """Settings of every DAG: active from the start, one run at a time, with retries."""
 
 
+def documented(**settings: Any) -> Callable[[Callable[..., Any]], Any]:
+    """A task with its docstring as Markdown: with the indentation, its later paragraphs would be code."""
+
+    def make(function: Callable[..., Any]) -> Any:
+        return task(doc_md=cleandoc(function.__doc__ or ""), **settings)(function)
+
+    return make
+
+
+def clean_rows_of(use_case_name: str) -> Asset:
+    """The asset that the training waits for."""
+    return Asset(name=f"{use_case_name}_clean", uri=f"dosel://warehouse/{use_case_name}_clean")
+
+
+def training_due_of(use_case_name: str) -> AssetAlias:
+    """The outlet of the task that updates the asset, or does not: Airflow updates every other outlet by itself."""
+    return AssetAlias(f"{use_case_name}_training_due")
+
+
 def opened(use_case_name: str) -> "Pipeline":
     from dosel.pipeline import Pipeline
 
     return Pipeline(named(use_case_name), Settings.load())
 
 
-@task(execution_timeout=timedelta(minutes=30))
+@documented(execution_timeout=timedelta(minutes=30))
 def pull(use_case_name: str) -> list[int]:
-    """Store the source's new batches and return their ids; skipped if there are none."""
+    """Store the source's new batches and return their ids.
+
+    Each row is checked. One transaction stores a batch: its line in the batch ledger, its clean rows, and its refused
+    rows with the reason. Usually there is no new batch: the source has ended, or its next batch is not due.
+
+    `dosel batches NAME` lists the batches, `dosel quarantine NAME` the refused rows.
+    """
     pipeline = opened(use_case_name)
-    batches = pipeline.ingest(pipeline.source())
-    if not batches:
-        raise AirflowSkipException("no new batch: the source has ended, or its next batch is not due")
-    return [batch.id for batch in batches]
+    return [batch.id for batch in pipeline.ingest(pipeline.source())]
 
 
-@task(execution_timeout=timedelta(minutes=30))
+@documented(execution_timeout=timedelta(minutes=30))
 def score(use_case_name: str) -> list[int]:
-    """Score the version in Production on the new batches before a model trains on them, and test for harm.
+    """Score the version in Production on new labelled rows, before a model trains on them; return the batches' ids.
 
-    Returns the batches' ids.
+    Batches and feedback on answers are labelled rows. If they prove that the version is worse than the gate found, that
+    is an event, and what the use case declares follows: a training, or a rollback. Shadows are judged alike.
+
+    `dosel health NAME` shows the figures, `dosel shadow` the shadows.
     """
     use_case = named(use_case_name)
     from dosel.db.engine import connect
@@ -75,66 +106,100 @@ def score(use_case_name: str) -> list[int]:
 
     # Before the first promotion there is nothing to score, and importing the pipeline takes seconds.
     if PromotionLedger(connect(Settings.load().warehouse_url)).last(use_case.model_name) is None:
+        log.info("nothing is in Production of %s yet, so that nothing is scored", use_case.model_name)
         return []
     return opened(use_case_name).score()
 
 
-@task(execution_timeout=timedelta(minutes=30))
+@documented(execution_timeout=timedelta(minutes=30))
 def process(use_case_name: str) -> str | None:
-    """Write the preprocessed rows to the lake, if declared, and return the MLflow run's id."""
+    """Write the preprocessed rows to the lake, and return the id of the MLflow run that describes them.
+
+    The rows are for people: training preprocesses its rows itself. Rows that were processed before stay as they are.
+    """
     return opened(use_case_name).process()
 
 
-@task(execution_timeout=timedelta(minutes=5))
+@documented(execution_timeout=timedelta(minutes=5))
 def announce(use_case_name: str) -> None:
-    """Update the asset that starts the training, with the reason; skipped if no training is due."""
+    """Start the training if one is due: update the asset that it waits for, with the reason.
+
+    A training is due when no version was trained on all clean rows, when a version that passed the gate was not
+    promoted yet, and after a proven harm, if the use case declares `retrain`.
+    """
     pipeline = opened(use_case_name)
     if not pipeline.training_due():
-        raise AirflowSkipException("a model was already trained on all clean rows")
-    context = get_current_context()
-    for asset in context["task"].outlets:
-        context["outlet_events"][asset].extra = {"reason": pipeline.training_reason()}
+        log.info("no training is due: a version was trained on all clean rows, and the gate has judged it")
+        return
+    reason = pipeline.training_reason()
+    log.info("a training is due: %s", reason)
+    outlet = get_current_context()["outlet_events"][training_due_of(use_case_name)]
+    outlet.add(clean_rows_of(use_case_name), extra={"reason": reason})
 
 
-@task(pool=TRAINING_POOL, execution_timeout=timedelta(hours=12))
+@documented(pool=TRAINING_POOL, execution_timeout=timedelta(hours=12))
 def train(use_case_name: str) -> str:
-    """Search and evaluate; return the MLflow run's id."""
+    """Search each family, evaluate its best model on the held-out rows, and return the id of the MLflow run.
+
+    Parameters and the best family are chosen by cross-validation; the held-out rows decide nothing here. MLflow shows
+    every candidate while the search runs. A training that was killed continues: finished families are not searched
+    again.
+    """
     return opened(use_case_name).train()
 
 
-@task(execution_timeout=timedelta(minutes=10))
+@documented(execution_timeout=timedelta(minutes=10))
 def register(use_case_name: str, mlflow_run: str) -> int:
-    """Register the models; return the challenger's version number."""
+    """Register each family's best model, and return the version number of the best of them, the challenger.
+
+    The files in the artifact store must be those that the training wrote; otherwise the task fails.
+    """
     return opened(use_case_name).register(mlflow_run)
 
 
-@task(execution_timeout=timedelta(minutes=30))
+@documented(execution_timeout=timedelta(minutes=30))
 def challenge(use_case_name: str, version: int) -> bool:
-    """Send the challenger to the gate; return whether it was promoted."""
+    """Send the challenger to the gate, and return whether it was promoted.
+
+    Challenger and version in Production answer the same held-out rows. Every rule of the gate must hold. If the use
+    case declares a shadow, a version that passes answers live rows in shadow first.
+
+    `dosel history NAME` shows the promotions, `dosel compare NAME 1 3` two versions side by side.
+    """
     context = get_current_context()
     actor = f"{context['dag'].dag_id} {context['run_id']}"
     return opened(use_case_name).challenge(version, actor).promoted
 
 
-@task(execution_timeout=timedelta(minutes=5))
-def warm_up(promoted: bool) -> None:
-    """Make the API load the promoted version now instead of at its next poll; skipped unless it entered Production."""
+@documented(execution_timeout=timedelta(minutes=5))
+def warm_up(use_case_name: str, promoted: bool) -> None:
+    """Make the API load the promoted version now instead of at its next poll.
+
+    Skipped if Production has not changed: the gate refused the version, it is in shadow, or it waits for people.
+    """
     if not promoted:
-        raise AirflowSkipException("Production has not changed: the gate refused the version, or it is in shadow")
+        raise AirflowSkipException("Production has not changed")
     from dosel.client import Client
 
     settings = Settings.load()
-    Client(settings.api_url, key=settings.api_key).warm_up()
+    loaded = Client(settings.api_url, key=settings.api_key).warm_up().get(use_case_name)
+    answers = f"version {loaded['version']} of {loaded['model']} ({loaded['form']})" if loaded else "no version"
+    log.info("the API at %s answers %s with %s", settings.api_url, use_case_name, answers)
 
 
-@task(execution_timeout=timedelta(minutes=5))
+@documented(execution_timeout=timedelta(minutes=5))
 def deliver() -> int:
-    """Send the messages that are due; return how many were sent."""
+    """Send the messages that are due, and return how many were sent.
+
+    `dosel events` shows each event, and whether its messages were delivered.
+    """
     from dosel.db.engine import connect
     from dosel.monitor import delivery
 
     settings = Settings.load()
-    return delivery.deliver(connect(settings.warehouse_url), settings).sent
+    delivered = delivery.deliver(connect(settings.warehouse_url), settings)
+    log.info("messages sent: %d; failed requests: %d", delivered.sent, delivered.failed)
+    return delivered.sent
 
 
 @dag(
@@ -150,9 +215,12 @@ def messages() -> None:
     deliver()
 
 
-@task(execution_timeout=timedelta(hours=2))
+@documented(execution_timeout=timedelta(hours=2))
 def prune() -> int:
-    """Delete answers that are older than `DOSEL_PREDICTION_DAYS`, with the feedback on them; return how many."""
+    """Delete answers that are older than `DOSEL_PREDICTION_DAYS`, with the feedback on them; return how many.
+
+    Labelled rows stay, since they hold classes and no features.
+    """
     from dosel.db.engine import connect
     from dosel.warehouse.retention import prune as delete
 
@@ -171,9 +239,12 @@ def retention() -> None:
     prune()
 
 
-@task(execution_timeout=timedelta(minutes=30))
+@documented(execution_timeout=timedelta(minutes=30))
 def verify() -> int:
-    """Check every entry of the ledgers and sign their head; return the number of entries. A wrong one is an event."""
+    """Check every entry of the ledgers, sign their head, and return the number of entries.
+
+    The head is signed outside the database. A wrong entry is an event; `dosel verify` names it.
+    """
     from dosel.monitor.ledger_watch import verify_ledgers
 
     return verify_ledgers(Settings.load()).entries
@@ -192,7 +263,6 @@ def ledgers() -> None:
 
 
 def dags_of(use_case: UseCase, ingest_every: timedelta) -> tuple[DAG, DAG]:
-    clean_rows = Asset(name=f"{use_case.name}_clean", uri=f"dosel://warehouse/{use_case.name}_clean")
     tags = ["dosel", use_case.name]
     dag_settings = DAG_SETTINGS | {
         "default_args": DAG_SETTINGS["default_args"] | {"priority_weight": use_case.priority}
@@ -203,30 +273,30 @@ def dags_of(use_case: UseCase, ingest_every: timedelta) -> tuple[DAG, DAG]:
         schedule=ingest_every,
         tags=tags,
         description=f"Stores new batches of {use_case.title} in the warehouse",
-        doc_md=f"Stores new batches of **{use_case.title}** in the warehouse.",
+        doc_md=f"Stores new batches of **{use_case.title}** in the warehouse, and tests whether the version in "
+        f"Production is still as good as the gate found. If a training is due, it starts `{use_case.name}_train`.",
         **dag_settings,
     )
     def ingest() -> None:
-        announced = announce.override(outlets=[clean_rows], trigger_rule="none_failed")(use_case.name)
-        scored = score.override(trigger_rule="none_failed")(use_case.name)
-        pull(use_case.name) >> scored
+        announced = announce.override(outlets=[training_due_of(use_case.name)])(use_case.name)
+        scored = pull(use_case.name) >> score(use_case.name)
         if use_case.processed:
-            scored >> process.override(trigger_rule="none_failed")(use_case.name) >> announced
+            scored >> process(use_case.name) >> announced
         else:
             scored >> announced
 
     @dag(
         dag_id=f"{use_case.name}_train",
-        schedule=[clean_rows],
+        schedule=[clean_rows_of(use_case.name)],
         tags=tags,
         description=f"Trains models for {use_case.title} and promotes the best one if it passes the gate",
         doc_md=f"Trains models for **{use_case.title}** and promotes the best one if it passes the gate.",
         **dag_settings,
     )
     def training() -> None:
-        # What a task returns reaches the next one as its value; Airflow's types know only the reference.
-        version = register(use_case.name, train(use_case.name))  # type: ignore[arg-type]
-        warm_up(challenge(use_case.name, version))  # type: ignore[arg-type]
+        # What a task returns reaches the next one as its value.
+        version = register(use_case.name, train(use_case.name))
+        warm_up(use_case.name, challenge(use_case.name, version))
 
     return ingest(), training()
 

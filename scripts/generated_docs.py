@@ -83,18 +83,18 @@ def services_table() -> str:
     from dosel.settings import Settings
 
     shows = {
-        "page": ("", "the version in Production, a form for one row, and the answer"),
-        "api": ("/docs", "every call, with the unit, the bounds and an example of each field"),
-        "mlflow": ("", "one experiment for each use case, with its searches, candidates and versions"),
-        "airflow-api-server": ("", "two DAGs for each use case, `…_ingest` and `…_train`; user and password: `admin`"),
-        "data-api": ("/docs", "the outside source of the batches"),
+        "page": "the version in Production, a form for one row, and the answer",
+        "api": "every call, with the unit, the bounds and an example of each field",
+        "mlflow": "one experiment for each use case, with its trainings; click *Model training* at the top left once",
+        "airflow-api-server": "two DAGs for each use case, `…_ingest` and `…_train`; user and password: `admin`",
+        "data-api": "the outside source of the batches",
     }
     # The addresses are those of the default ports, whatever the environment of this process says.
     ports = {field.validation_alias: field.default for field in Settings.model_fields.values()}
     known = {service.name: service for service in services(Settings())}
     rows = (
-        (known[name].title, f"http://localhost:{ports[known[name].port_setting]}{path}", words)
-        for name, (path, words) in shows.items()
+        (known[name].title, f"http://localhost:{ports[known[name].port_setting]}{known[name].path}", words)
+        for name, words in shows.items()
     )
     return table(("service", "address", "what it shows"), rows)
 

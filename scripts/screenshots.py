@@ -1,7 +1,7 @@
-"""Pictures of every view of the running page: light, dark and as wide as a phone.
+"""Pictures of every view of the running page, light, dark and as wide as a phone, and of MLflow and Airflow.
 
 python -m scripts.screenshots               writes them to test-output/views/
-python -m scripts.screenshots --readme      writes the picture of README.md, too
+python -m scripts.screenshots --readme      writes the pictures of README.md, too
 """
 
 import shutil
@@ -15,9 +15,11 @@ from urllib.parse import urlencode
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from dosel.addresses import in_airflow, in_mlflow
 from dosel.cli.common import load_settings
 from dosel.client import Client
 from dosel.embedded.services import ROOT
+from dosel.settings import Settings
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = [
@@ -30,9 +32,10 @@ FLAGS = [
     "--disable-sync",
 ]
 FOLDER = ROOT / "test-output" / "views"
-README_PICTURE = ROOT / "docs" / "images" / "page.png"
+README_PICTURES = ROOT / "docs" / "images"
+README_NAMES = ("page", "mlflow", "airflow")
 COLOURS = 256
-"""Of the picture of README.md, which is small so."""
+"""Of the pictures of README.md, which are small so."""
 
 LOOK_MS = 60_000
 LOOKS: dict[str, tuple[int, int, Literal["light", "dark"]]] = {
@@ -62,15 +65,18 @@ def main(arguments: Sequence[str]) -> None:
                         ask(page)
                     _save(page, FOLDER / f"{name}-{path}-{kind}.png")
             page.close()
-        if "--readme" in arguments:
-            page = opened.new_page(viewport={"width": 1280, "height": 960})
-            _open(page, settings.page_url, "predict", names[0])
-            ask(page)
-            page.evaluate("document.querySelector('[data-testid=stMain]').scrollTo(0, 0)")
-            page.screenshot(path=README_PICTURE)
-            with Image.open(README_PICTURE) as picture:
+        page = opened.new_page(viewport={"width": 1280, "height": 960})
+        _open(page, settings.page_url, "predict", names[0])
+        ask(page)
+        page.evaluate("document.querySelector('[data-testid=stMain]').scrollTo(0, 0)")
+        page.screenshot(path=FOLDER / "page.png")
+        take_services(page, settings, names[0])
+        page.close()
+    if "--readme" in arguments:
+        for name in README_NAMES:
+            with Image.open(FOLDER / f"{name}.png") as picture:
                 reduced = picture.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE)
-            reduced.save(README_PICTURE, optimize=True)
+            reduced.save(README_PICTURES / f"{name}.png", optimize=True)
     sys.stdout.write(f"the pictures are in {FOLDER.relative_to(ROOT)}/\n")
 
 
@@ -94,6 +100,46 @@ def ask(page: Page) -> None:
     page.get_by_role("button", name="Predict", exact=True).click()
     expect(page.get_by_text("which gave the answer")).to_be_visible(timeout=LOOK_MS)
     settle(page)
+
+
+def take_services(page: Page, settings: Settings, use_case: str) -> None:
+    """Take pictures of what MLflow and Airflow show of a use case that is in Production."""
+    page.set_viewport_size({"width": 1280, "height": 720})
+    with Client(settings.api_url) as client:
+        info = client.model_info(use_case)
+    version = info["production"]
+    experiment = f"experiments/{version['experiment_id']}"
+    places = {
+        "mlflow-experiments": ("experiments", "training_experiment"),
+        "mlflow": (f"{experiment}/runs", "best: "),
+        "mlflow-run": (f"{experiment}/runs/{version['run_id']}", "holdout_accuracy"),
+        "mlflow-model": (f"models/{info['name']}", "Version"),
+    }
+    # MLflow's assistant opens at the first visit, over a third of the page.
+    page.add_init_script("localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')")
+    for name, (place, awaited) in places.items():
+        page.goto(in_mlflow(settings, place))
+        expect(page.get_by_text(awaited).first).to_be_visible(timeout=LOOK_MS)
+        if name == "mlflow":
+            _expand_run(page)
+        page.screenshot(path=FOLDER / f"{name}.png")
+    page.goto(settings.airflow_url)
+    page.get_by_label("Username").fill(settings.airflow_user)
+    page.get_by_label("Password").fill(settings.airflow_password)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_text("Triggerer")).to_be_visible(timeout=LOOK_MS)
+    page.screenshot(path=FOLDER / "airflow-home.png")
+    page.goto(in_airflow(settings, f"dags/{use_case}_train"))
+    expect(page.get_by_text("warm_up").first).to_be_visible(timeout=LOOK_MS)
+    page.screenshot(path=FOLDER / "airflow.png")
+
+
+def _expand_run(page: Page) -> None:
+    """Show the families of the newest training in MLflow's list of runs."""
+    page.get_by_role("button", name="Expand").or_(
+        page.locator("[data-testid*=expander], [class*=expander]")
+    ).first.click()
+    expect(page.get_by_text("extra_trees").first).to_be_visible(timeout=LOOK_MS)
 
 
 def settle(page: Page) -> None:

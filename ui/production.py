@@ -11,9 +11,9 @@ from ui.text import plain
 from ui.view import View
 
 SCORES = {
-    "test_accuracy": ("Accuracy", "Share of held-out rows that the model predicts correctly."),
-    "test_balanced_accuracy": ("Balanced accuracy", "Mean recall of the classes: every class has the same weight."),
-    "test_f1_macro": ("F1, macro", "Mean F1 score of the classes: every class has the same weight."),
+    "holdout_accuracy": ("Accuracy", "Share of held-out rows that the model predicts correctly."),
+    "holdout_balanced_accuracy": ("Balanced accuracy", "Mean recall of the classes: every class has the same weight."),
+    "holdout_f1_macro": ("F1, macro", "Mean F1 score of the classes: every class has the same weight."),
 }
 
 

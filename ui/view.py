@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
+from dosel.addresses import in_airflow, run_in_mlflow
 from dosel.client import Client
 from dosel.settings import Settings
 
@@ -51,13 +52,12 @@ class View:
         return str(self.use_case["model_name"])
 
     def run_address(self, version: dict[str, Any]) -> str:
-        """A version's run in MLflow, in the view for machine learning: by default MLflow opens the one for GenAI."""
-        run = f"experiments/{version['experiment_id']}/runs/{version['run_id']}"
-        return f"{self.settings.mlflow_url.rstrip('/')}/#/{run}?workflowType=machine_learning"
+        """A version's run in MLflow."""
+        return run_in_mlflow(self.settings, version["experiment_id"], version["run_id"])
 
     def dag_address(self, step: str) -> str:
         """A DAG of the use case in Airflow, by what it does: `ingest` or `train`."""
-        return f"{self.settings.airflow_url.rstrip('/')}/dags/{self.name}_{step}"
+        return in_airflow(self.settings, f"dags/{self.name}_{step}")
 
     def call_address(self) -> str:
         """The call for predictions in the API's documentation."""

@@ -2,10 +2,13 @@
 
 import json
 import math
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, Field
+
+from dosel.model.facts import BEFORE, HOLDOUT, held_out
 
 if TYPE_CHECKING:
     from dosel.registry.looks import Holdout
@@ -47,7 +50,10 @@ class Version(BaseModel):
     in_production: bool
     stage: str = Field(description="MLflow's stage, for older clients.")
     aliases: list[str]
-    metrics: dict[str, float]
+    metrics: dict[str, float] = Field(
+        description="`holdout_…`: on the held-out rows, also as `test_…` for older clients; `gate_…`: what the gate "
+        "measured."
+    )
     params: dict[str, str]
     gate: Gate
     lineage: Lineage
@@ -73,11 +79,14 @@ def _metrics(version: "ModelVersion") -> dict[str, float]:
     # JSON has no NaN, which a metric of MLflow can be.
     finite = {name: value for name, value in version.metrics.items() if math.isfinite(value)}
     if version.attested:
-        return finite
+        return finite | _for_older_clients(held_out(finite))
     # Of a version from before trainings were recorded, the ledger has what the gate measured on the held-out rows.
-    return {
-        f"test_{name.removeprefix(CHALLENGER)}": value for name, value in finite.items() if name.startswith(CHALLENGER)
-    }
+    measured = {name.removeprefix(CHALLENGER): v for name, v in finite.items() if name.startswith(CHALLENGER)}
+    return {f"{HOLDOUT}{name}": value for name, value in measured.items()} | _for_older_clients(measured)
+
+
+def _for_older_clients(figures: Mapping[str, float]) -> dict[str, float]:
+    return {f"{BEFORE}{name}": value for name, value in figures.items()}
 
 
 class Loaded(BaseModel):

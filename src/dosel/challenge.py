@@ -157,5 +157,9 @@ class Challenge:
         self._registry.write_card(self._use_case, version)
         verdict = {tags.GATE_REASON: report.reason, tags.GATE: "passed" if report.passed else "refused"}
         self._registry.note(version, verdict, figures, report.table + self._use_case.caveat)
+        for rule in report.rules:
+            log.info("rule %s %s: %s", rule.name, "holds" if rule.holds else "fails", rule.words)
+        against = f"version {report.champion}" if report.champion else "no version in Production"
+        log.info("judged on %s held-out rows, against %s", f"{report.rows:,}", against)
         log.info("%s version %d: %s", version.name, version.version, report.reason)
         return Outcome(version.version, report.passed, report.reason)

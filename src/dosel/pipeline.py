@@ -19,12 +19,13 @@ from dosel.errors import AccountingError, QualityError, SourceError
 from dosel.model import tags
 from dosel.monitor.context import try_to_update_context
 from dosel.monitor.delivery import try_to_deliver
-from dosel.monitor.harm import training_seed, watch_for_harm
+from dosel.monitor.harm import describe, training_seed, watch_for_harm
 from dosel.monitor.health import Health, health
 from dosel.monitor.incidents import audit_mismatch
 from dosel.monitor.shadowing import decide
 from dosel.monitor.truths import TruthStore
 from dosel.monitor.watch import Watch
+from dosel.notices import leave_out_notices
 from dosel.quality import check
 from dosel.registry.manifests import Manifest
 from dosel.registry.registry import Registry
@@ -40,7 +41,7 @@ from dosel.training.keys import family_key
 from dosel.usecases import UseCase, adapted
 from dosel.warehouse.batches import BatchStore
 from dosel.warehouse.events import EventStore
-from dosel.warehouse.records import BatchRecord
+from dosel.warehouse.records import BatchRecord, counted, in_words
 
 if TYPE_CHECKING:
     # Importing these takes seconds, which the other steps do without.
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
 MAX_BATCHES = 1000
 """Most batches of one ingest, in case a source never ends."""
 
+LOGGED_BATCHES = 20
+"""Batches of one ingest that have a line in the log; the last line counts all."""
+
 log = logging.getLogger(__name__)
 
 
@@ -58,6 +62,7 @@ class Pipeline:
 
     def __init__(self, use_case: UseCase, settings: Settings) -> None:
         bound_mlflow_requests()
+        leave_out_notices()
         engine = connect(settings.warehouse_url)
         self._settings = settings
         self._engine = engine
@@ -102,6 +107,8 @@ class Pipeline:
         with self._messages():
             while (record := self._pull(source)) is not None:
                 stored.append(record)
+                if len(stored) <= LOGGED_BATCHES:
+                    log.info("batch %d of %s: %s", record.number, record.stream, in_words([record]))
                 if on_batch is not None:
                     on_batch(record)
                 if len(stored) == MAX_BATCHES:
@@ -109,10 +116,12 @@ class Pipeline:
                         f"the source gave {MAX_BATCHES} batches and has not ended; is it the right source?"
                     )
             try:
-                self._batches.audit()
+                records = self._batches.audit()
             except AccountingError as error:
                 EventStore(self._engine).add(audit_mismatch(self._use_case.name, error))
                 raise
+            log.info("new batches: %d; %s", len(stored), in_words(stored))
+            log.info("all batches: %d; %s; the tables hold every one of these rows", len(records), in_words(records))
         return stored
 
     @contextmanager
@@ -147,16 +156,7 @@ class Pipeline:
             )
             self._batches.refuse(batch, checked.refused, reason, text)
             raise QualityError(f"batch {batch.number} of {batch.stream}: {reason}. {first}")
-        record = self._batches.store(batch, checked.accepted, checked.refused, text)
-        if record is not None:
-            log.info(
-                "batch %d of %s: %d rows received, %d clean, %d refused, %d duplicates",
-                record.number,
-                record.stream,
-                record.rows_received,
-                *record.parts,
-            )
-        return record
+        return self._batches.store(batch, checked.accepted, checked.refused, text)
 
     def process(self) -> str | None:
         """Log the preprocessed training and test rows and write them to the lake, if declared; return the run's id."""
@@ -168,17 +168,12 @@ class Pipeline:
         from dosel.training.processed_data import process
 
         records = self._batches.records()
-        counts = {
-            "received": sum(record.rows_received for record in records),
-            "clean": sum(record.rows_clean for record in records),
-            "refused": sum(record.rows_refused for record in records),
-            "duplicate": sum(record.rows_duplicate for record in records),
-        }
         source = self.source()
         params: dict[str, str] = {"source": records[-1].source}
         if isinstance(source, Table):
             params["columns_left_out"] = ", ".join(source.left_out())
-        return process(self._use_case, data, counts, params, open_lake(self._settings), self._settings.tracking_uri)
+        lake, tracking_uri = open_lake(self._settings), self._settings.tracking_uri
+        return process(self._use_case, data, counted(records), params, lake, tracking_uri)
 
     def score(self) -> list[int]:
         """Score the version in Production on new labelled batches, before a model trains on them; test for harm.
@@ -188,8 +183,11 @@ class Pipeline:
         """
         with self._messages():
             scored = Watch(self._use_case, self._registry, self._batches, self._engine).score_batches()
-            watch_for_harm(self._use_case, self._registry, self._engine)
+            found = watch_for_harm(self._use_case, self._registry, self._engine)
+            log.info("%s: %s", self._use_case.model_name, describe(found) if found else "nothing is in Production")
             decide(self._use_case, self._registry, self._engine)
+        for shadow in self._registry.ledger.open_shadows(self._use_case.model_name):
+            log.info("version %d answers in shadow until %s", shadow.version, f"{shadow.ends_at:%Y-%m-%d %H:%M} UTC")
         try_to_update_context(self._use_case, self._registry, self._engine)
         return scored
 
@@ -267,6 +265,8 @@ class Pipeline:
         # By the ledger: the comparison's own tags can be edited in MLflow.
         best = max(versions, key=lambda family: versions[family].metrics["best_cv_score"])
         number, metric = versions[best].version, self._use_case.gate.metric
+        score = versions[best].metrics["best_cv_score"]
+        log.info("version %d (%s) is the challenger: cross-validation %s %.4f", number, best, metric, score)
         for family, version in versions.items():
             if family != best and tags.GATE not in version.tags:
                 score = version.metrics["best_cv_score"]
@@ -324,5 +324,3 @@ def bound_mlflow_requests() -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    # It would write a line for each call into the logs of Airflow's tasks.
-    logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -138,7 +138,7 @@ def fitted(ledger: PromotionLedger, use_case: UseCase) -> str:
 
 def _log(ledger: PromotionLedger, model: Any, *beside: Path, use_case: UseCase = COVERTYPE) -> str:
     facts = Facts(
-        metrics={"test_accuracy": 0.5, "test_undefined": float("nan")},
+        metrics={"holdout_accuracy": 0.5, "holdout_undefined": float("nan")},
         params={"seed": "0"},
         tags={
             tags.FAMILY: use_case.families[0].name,

@@ -166,7 +166,7 @@ def test_models_are_listed_with_metrics_gate_and_lineage(api: TestClient, instal
     [version] = model["versions"]
     assert (version["version"], version["run_id"], version["in_production"]) == (1, installed.good[0], True)
     assert (version["stage"], version["aliases"]) == ("Production", ["production", "random_forest"])
-    assert version["metrics"] == {"test_accuracy": 0.5}
+    assert version["metrics"] == {"holdout_accuracy": 0.5, "test_accuracy": 0.5}
     assert version["params"] == {"seed": "0"}
     # MLflow's tags claim that the version passed the gate; the ledger has no such verdict.
     assert version["gate"] == {"verdict": None, "reason": None}
@@ -185,7 +185,7 @@ def test_listar_modelos_lists_the_names_that_predict_accepts(api: TestClient) ->
 def test_model_info_shows_the_production_and_the_loaded_version(api: TestClient, query: str) -> None:
     info = api.get(f"/model-info{query}").raise_for_status().json()
     assert info["production"]["version"] == info["loaded"]["version"] == 1
-    assert info["production"]["metrics"] == {"test_accuracy": 0.5}
+    assert info["production"]["metrics"] == {"holdout_accuracy": 0.5, "test_accuracy": 0.5}
     assert info["loaded"]["loaded_at"] < info["read_at"]
 
 

@@ -38,6 +38,7 @@ def described(dag):
                 "outlets": [asset.name for asset in task.outlets],
                 "trigger_rule": str(task.trigger_rule.value),
                 "on_failure": [call.__name__ for call in task.on_failure_callback],
+                "doc": task.doc_md,
             }
             for task in dag.tasks
         },
@@ -50,23 +51,56 @@ print(json.dumps({
 }))
 """
 
+READ_HEALTH = """
+import json
+from airflow import plugins_manager
+from airflow.api.common import airflow_health
+from airflow.jobs.triggerer_job_runner import TriggererJobRunner
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+[middleware] = plugins_manager.get_fastapi_plugins()[1]
+application = Starlette()
+application.add_middleware(middleware["middleware"])
+client, shown = TestClient(application), {}
+for status in (None, "healthy", "unhealthy"):
+    for needed in (False, True):
+        airflow_health.get_airflow_health = lambda: {"triggerer": {"status": status}, "scheduler": {"status": "as is"}}
+        TriggererJobRunner.is_needed = lambda: needed
+        answer = client.get("/api/v2/monitor/health").json()
+        assert answer["scheduler"] == {"status": "as is"}
+        shown[f"{status}, {'needed' if needed else 'not needed'}"] = answer["triggerer"]["status"]
+assert client.get("/api/v2/monitor").status_code == 404
+print(json.dumps(shown))
+"""
+
 
 @pytest.fixture(scope="module")
-def read(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The DAGs as a new process parses them, so that imports of earlier tests do not count."""
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     home = tmp_path_factory.mktemp("airflow")
-    environment = os.environ | {
+    return os.environ | {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "dags" / "plugins"),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
         "DOSEL_INGEST_EVERY": "300",
         "DOSEL_NOTIFY_WEBHOOK": "http://127.0.0.1:1/",
     }
-    command = [sys.executable, "-c", READ_DAGS, str(ROOT / "dags")]
+
+
+def printed(script: str, environment: dict[str, str], *arguments: str) -> dict[str, Any]:
+    """The JSON that a script prints last in a process of its own, so that imports of earlier tests do not count."""
+    command = [sys.executable, "-c", script, *arguments]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert result.returncode == 0, result.stderr
     answer: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
     return answer
+
+
+@pytest.fixture(scope="module")
+def read(environment: dict[str, str]) -> dict[str, Any]:
+    """The DAGs as Airflow parses them."""
+    return printed(READ_DAGS, environment, str(ROOT / "dags"))
 
 
 def test_every_use_case_has_two_dags_besides_those_of_the_installation(read: dict[str, Any]) -> None:
@@ -88,6 +122,15 @@ def test_every_task_reports_its_final_failure(read: dict[str, Any]) -> None:
     assert all(task["on_failure"] == ["report_failure"] for task in tasks)
 
 
+def test_every_task_has_a_documentation_that_markdown_shows_as_text(read: dict[str, Any]) -> None:
+    for dag in read["dags"].values():
+        for name, task in dag["tasks"].items():
+            first, _, rest = task["doc"].partition("\n")
+            assert first.endswith("."), name
+            assert rest.startswith("\n"), f"{name}: one sentence is no documentation"
+            assert not any(line.startswith(" ") for line in rest.splitlines()), f"{name}: it would be shown as code"
+
+
 def test_parsing_the_dags_imports_nothing_heavy(read: dict[str, Any]) -> None:
     """Airflow parses the file before each task; heavy imports would make that 6.5 s instead of 0.7 s."""
     assert read["heavy"] == []
@@ -103,9 +146,9 @@ def test_the_ingest_dag_pulls_scores_and_announces_in_order(read: dict[str, Any]
         **between,
         "announce": list(between)[-1:],
     }
-    assert dag["tasks"]["announce"]["outlets"] == [f"{use_case.name}_clean"]
-    # A pull without new batches is skipped; rows that no training used yet are announced all the same.
-    assert {dag["tasks"][name]["trigger_rule"] for name in (*between, "announce")} == {"none_failed"}
+    # An alias: the task decides whether it updates the asset that starts the training, instead of being skipped.
+    assert dag["tasks"]["announce"]["outlets"] == [f"{use_case.name}_training_due"]
+    assert {task["trigger_rule"] for task in dag["tasks"].values()} == {"all_success"}
 
 
 @pytest.mark.parametrize("use_case", ALL, ids=lambda u: u.name)
@@ -126,3 +169,14 @@ def test_dags_are_active_run_one_at_a_time_and_retry(read: dict[str, Any]) -> No
         assert (dag["paused_at_creation"], dag["max_active_runs"], dag["catchup"]) == (False, 1, False)
         for task in dag["tasks"].values():
             assert (task["retries"], task["backoff"], task["limited"]) == (3, True, True)
+
+
+def test_a_triggerer_is_missing_only_if_a_task_waits_for_one(environment: dict[str, str]) -> None:
+    assert printed(READ_HEALTH, environment) == {
+        "None, not needed": "healthy",
+        "None, needed": None,
+        "healthy, not needed": "healthy",
+        "healthy, needed": "healthy",
+        "unhealthy, not needed": "unhealthy",
+        "unhealthy, needed": "unhealthy",
+    }

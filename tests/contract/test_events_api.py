@@ -40,7 +40,7 @@ def test_events_are_listed_newest_first_in_pages(client: TestClient) -> None:
     assert rest["next_before"] is None
     first = body["events"][0]
     assert (first["link"], first["command"], first["delivered"], first["waiting"]) == (
-        "https://mlflow.test/#/models",
+        "https://mlflow.test/#/models?workflowType=machine_learning",
         "dosel x",
         0,
         0,

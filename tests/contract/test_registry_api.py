@@ -127,7 +127,7 @@ def test_a_familys_alias_moved_in_mlflow_is_put_back_and_changes_no_prediction(
 
 def test_metrics_edited_in_mlflow_are_not_shown(api: TestClient, here: Installation) -> None:
     client = MlflowClient(here.store)
-    client.log_metric(here.good[0], "test_accuracy", 0.9999)
+    client.log_metric(here.good[0], "holdout_accuracy", 0.9999)
     for name, edited in (
         (tags.GATE, "passed"),
         (tags.GATE_REASON, "<script>alert(1)</script> [the best](http://evil.test)"),
@@ -141,7 +141,7 @@ def test_metrics_edited_in_mlflow_are_not_shown(api: TestClient, here: Installat
     [listed] = [v for v in api.get("/models").json()["models"][0]["versions"] if v["version"] == 1]
     detail = api.get(f"/models/{NAME}/versions/1").json()["version"]
     for shown in (info, listed, detail):
-        assert shown["metrics"] == {"test_accuracy": 0.5}
+        assert shown["metrics"] == {"holdout_accuracy": 0.5, "test_accuracy": 0.5}
         assert shown["gate"] == {"verdict": None, "reason": None}
         assert (shown["lineage"]["rows_train"], shown["lineage"]["batch_ids"]) == (140, [1, 2])
         assert shown["lineage"]["data_digest"] == "0" * 64
@@ -300,7 +300,7 @@ def test_a_versions_card_is_available_in_each_format(api: TestClient, asked: dic
 def test_a_card_shows_the_ledgers_figures_and_none_that_were_edited_in_mlflow(
     api: TestClient, here: Installation
 ) -> None:
-    MlflowClient(here.store).log_metric(here.good[0], "test_accuracy", 0.9999)
+    MlflowClient(here.store).log_metric(here.good[0], "holdout_accuracy", 0.9999)
     card = api.get(f"/models/{NAME}/versions/1/card").raise_for_status().json()
     assert (card["model"], card["version"], card["gate"]) == (NAME, 1, None)
     assert card["lineage"]["MLflow run"] == here.good[0]

@@ -6,7 +6,9 @@ import re
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,6 +16,7 @@ import pandas as pd
 import psutil
 import pytest
 from mlflow import MlflowClient, pyfunc, set_tracking_uri, sklearn
+from playwright.sync_api import Browser, expect
 
 from dosel.db.engine import connect
 from dosel.model import tags
@@ -22,6 +25,7 @@ from dosel.usecases import ALL, DEFAULT, Family, Range, UseCase
 from dosel.usecases.covertype import COVERTYPE
 from dosel.usecases.penguins import PENGUINS
 from dosel.warehouse.batches import BatchStore
+from tests.e2e import browsing
 from tests.e2e.conftest import PORTS, ROOT, TRIALS, Installation
 
 pytestmark = pytest.mark.e2e
@@ -116,7 +120,7 @@ def test_mlflow_has_the_searches_with_all_their_candidates(running: Running, use
         return list(client.search_runs([experiment.experiment_id], f"tags.mlflow.parentRunId = '{run_id}'"))
 
     best = client.get_run(client.get_model_version_by_alias(use_case.model_name, "production").run_id)
-    assert best.data.metrics[f"test_{use_case.gate.metric}"] > use_case.gate.floor
+    assert best.data.metrics[f"holdout_{use_case.gate.metric}"] > use_case.gate.floor
     searched = {run.data.tags[tags.FAMILY]: run for run in below(best.data.tags["mlflow.parentRunId"])}
     assert set(searched) == {family.name for family in use_case.families}
     for family in use_case.families:
@@ -125,21 +129,96 @@ def test_mlflow_has_the_searches_with_all_their_candidates(running: Running, use
         assert min(run.data.metrics["rank_test_score"] for run in tried) == 1
 
 
-@each_use_case
-def test_airflow_ran_both_dags(running: Running, use_case: UseCase) -> None:
-    platform, _ = running
+def test_mlflow_opens_on_the_trainings_of_each_use_case(running: Running, browser: Browser) -> None:
+    addresses = re.findall(r"its trainings: (\S+)", running[1])
+    assert len(addresses) == len(ALL)
+    for address in addresses:
+        with browsing.opened(browser, address) as page:
+            expect(page.get_by_text("best: ").first).to_be_visible()
+            expect(page.get_by_role("button", name="Model training")).to_be_visible()
+            browsing.keep(page, "mlflow")
+
+
+@pytest.fixture
+def airflow(running: Running) -> Iterator[httpx.Client]:
     login = {"username": "admin", "password": "admin"}
-    with httpx.Client(base_url=platform.url("AIRFLOW_PORT")) as airflow:
-        token = airflow.post("/auth/token", json=login).raise_for_status().json()["access_token"]
-        airflow.headers["Authorization"] = f"Bearer {token}"
+    with httpx.Client(base_url=running[0].url("AIRFLOW_PORT")) as client:
+        token = client.post("/auth/token", json=login).raise_for_status().json()["access_token"]
+        client.headers["Authorization"] = f"Bearer {token}"
+        yield client
 
-        def states(dag: str) -> list[str]:
-            runs = airflow.get(f"/api/v2/dags/{dag}/dagRuns").raise_for_status().json()["dag_runs"]
-            return [run["state"] for run in runs]
 
-        assert states(f"{use_case.name}_ingest")[0] == "success"
-        # The API may have loaded the version before the run's last task, so that the run may still be ending.
-        assert set(states(f"{use_case.name}_train")) <= {"success", "running"}
+@each_use_case
+def test_airflow_ran_both_dags_and_skipped_nothing(airflow: httpx.Client, use_case: UseCase) -> None:
+    def states(dag: str) -> list[str]:
+        runs = airflow.get(f"/api/v2/dags/{dag}/dagRuns").raise_for_status().json()["dag_runs"]
+        return [run["state"] for run in runs]
+
+    assert states(f"{use_case.name}_ingest")[0] == "success"
+    # The API may have loaded the version before the run's last task, so that the run may still be ending.
+    assert set(states(f"{use_case.name}_train")) == {"success"} or states(f"{use_case.name}_train") == ["running"]
+    skipped = airflow.get("/api/v2/dags/~/dagRuns/~/taskInstances", params={"state": "skipped"}).raise_for_status()
+    assert skipped.json()["total_entries"] == 0
+
+
+def test_a_run_that_finds_nothing_new_skips_nothing_and_starts_no_training(
+    running: Running, airflow: httpx.Client
+) -> None:
+    dag, train = f"{PENGUINS.name}_ingest", f"{PENGUINS.name}_train"
+
+    def trainings() -> int:
+        return int(airflow.get(f"/api/v2/dags/{train}/dagRuns").raise_for_status().json()["total_entries"])
+
+    before = trainings()
+    run = airflow.post(f"/api/v2/dags/{dag}/dagRuns", json={"logical_date": None}).raise_for_status().json()
+    address = f"/api/v2/dags/{dag}/dagRuns/{run['dag_run_id']}"
+    browsing.wait_until(lambda: airflow.get(address).json()["state"] in ("success", "failed"))
+    tasks = airflow.get(f"{address}/taskInstances").raise_for_status().json()["task_instances"]
+    assert {task["task_id"]: task["state"] for task in tasks} == dict.fromkeys(("pull", "score", "announce"), "success")
+    assert trainings() == before
+    folder = running[0].home / "airflow" / "logs" / f"dag_id={dag}" / f"run_id={run['dag_run_id']}"
+    said = " ".join(line["event"] for task in tasks for line in log_of(folder, task["task_id"]))
+    for words in ("new batches: 0", "labelled live rows", "no training is due"):
+        assert words in said
+
+
+def test_airflows_page_shows_no_failed_part(airflow: httpx.Client) -> None:
+    parts = airflow.get("/api/v2/monitor/health").raise_for_status().json()
+    assert {name: part["status"] for name, part in parts.items()} == dict.fromkeys(parts, "healthy")
+
+
+def log_of(run: Path, task: str) -> list[dict[str, Any]]:
+    """The lines of a task's last attempt."""
+    [*_, last] = sorted((run / f"task_id={task}").glob("attempt=*.log"))
+    return [json.loads(line) for line in last.read_text().splitlines()]
+
+
+SAYS = {
+    "pull": r"new batches: \d+; [\d,]+ rows received, [\d,]+ clean, [\d,]+ refused",
+    "score": "nothing is in Production",
+    "process": r"[\d,]+ train rows",
+    "announce": "a training is due: new clean rows",
+    "train": r"accuracy [01]\.\d+ on [\d,]+ held-out rows",
+    "register": r"version \d+ \(\w+\) is the challenger: cross-validation \w+ [01]\.\d+",
+    "challenge": r"rule floor holds: .*\d",
+    "warm_up": r"answers \w+ with version \d+",
+}
+"""What each task of a first run says."""
+
+
+def test_each_task_says_what_it_did_in_at_most_60_lines(running: Running) -> None:
+    first: dict[tuple[str, str], Path] = {}
+    logs = (running[0].home / "airflow" / "logs").glob("dag_id=*/run_id=*")
+    for run in sorted(logs, key=lambda folder: folder.stat().st_ctime):
+        for folder in run.glob("task_id=*"):
+            first.setdefault((run.parent.name, folder.name.removeprefix("task_id=")), run)
+    assert {task for _, task in first} >= SAYS.keys()
+    for (dag, task), run in first.items():
+        lines = log_of(run, task)
+        assert len(lines) <= 60, (dag, task, len(lines))
+        noise = [line for line in lines if line["logger"] in ("py.warnings", "task.stderr") or "Deprecat" in str(line)]
+        assert noise == [], (dag, task)
+        assert re.search(SAYS.get(task, ""), "\n".join(line["event"] for line in lines)), (dag, task)
 
 
 @each_use_case

@@ -286,7 +286,8 @@ def test_a_pipeline_step_delivers_its_events(world: World) -> None:
         pipeline = Pipeline(FAMILIES["good"], settings)
         pipeline.challenge(pipeline.register(world.trainings["good"]), "a test")
         [document] = [d for d in received.documents if d["kind"] == "promoted"]
-    assert document["link"] == f"http://localhost:5000/#/models/{world.name}/versions/1"
+    page = f"models/{world.name}/versions/1"
+    assert document["link"] == f"http://localhost:5000/#/{page}?workflowType=machine_learning"
     assert document["what"].startswith("covertype: version 1 is in Production, the first one (the gate promoted it)")
 
 

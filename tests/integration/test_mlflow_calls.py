@@ -113,6 +113,13 @@ def test_files_added_through_the_server_are_downloaded(installation: Installatio
 
 
 @pytest.mark.parametrize("way", ["server", "library"])
+def test_a_registered_model_is_described(way: str, installation: Installation, tracking_uri: str) -> None:
+    calls: MlflowCalls = installation.server if way == "server" else installation.library
+    calls.describe_model(NAME, "ñandú")
+    assert MlflowClient(tracking_uri).get_registered_model(NAME).description == "ñandú"
+
+
+@pytest.mark.parametrize("way", ["server", "library"])
 def test_what_is_missing_or_exists_already_has_mlflows_error_code(way: str, installation: Installation) -> None:
     calls: MlflowCalls = installation.server if way == "server" else installation.library
     for call in (

@@ -71,7 +71,7 @@ def test_a_version_is_trained_and_promoted_on_partitions(
     assert run.data.tags[tags.ROWS_TEST] == str(is_test.sum())
     model = pipeline.registry.load(version)
     right = model.predict(frames.canonical(PARTITIONED, whole)) == whole["Cover_Type"]
-    assert run.data.metrics["test_accuracy"] == pytest.approx(right[is_test].mean())
+    assert run.data.metrics["holdout_accuracy"] == pytest.approx(right[is_test].mean())
     assert run.data.metrics["training_accuracy_score"] == pytest.approx(right[~is_test].mean())
     described = MlflowClient(settings.tracking_uri).get_model_version(PARTITIONED.model_name, str(number)).description
     assert described is not None
@@ -127,7 +127,7 @@ def test_two_workers_train_and_evaluate_on_their_partitions(
     held_out = whole[hashing.is_test(PARTITIONED, whole)]
     model = pipeline.registry.load(version)
     right = model.predict(frames.canonical(PARTITIONED, held_out)) == held_out["Cover_Type"]
-    assert version.metrics["test_accuracy"] == pytest.approx(right.mean())
+    assert version.metrics["holdout_accuracy"] == pytest.approx(right.mean())
     assert right.mean() > 0.8
     declared = LIGHTGBM.build(settings.seed).set_params(num_leaves=7, n_estimators=model[-1].n_estimators)
     assert model[-1].get_params() == declared.get_params()

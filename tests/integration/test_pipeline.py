@@ -171,7 +171,7 @@ class TestChallenge:
             for number in (1, 2)
         )
         metrics = registry.version(world.name, 2).metrics
-        assert metrics["gate_challenger_accuracy"] == challenger == metrics["test_accuracy"]
+        assert metrics["gate_challenger_accuracy"] == challenger == metrics["holdout_accuracy"]
         assert metrics["gate_production_accuracy"] == champion
         assert champion < challenger
 

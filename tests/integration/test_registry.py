@@ -12,12 +12,13 @@ from sklearn.preprocessing import FunctionTransformer
 from dosel.db.engine import connect
 from dosel.errors import ModelNotFound, RegistryError, UntrustedModel
 from dosel.model import bundle, tags
+from dosel.model.description import describe
 from dosel.model.predictor import Predictor
 from dosel.registry.ledger import PromotionLedger
 from dosel.registry.registry import Registry
 from dosel.rows import frames
 from dosel.usecases.covertype import COVERTYPE
-from tests.integration.worlds import World
+from tests.integration.worlds import FAMILIES, World
 
 
 def ledger(world: World) -> PromotionLedger:
@@ -43,7 +44,16 @@ def test_a_run_is_registered_once(world: World) -> None:
         1,
     ]
     assert [v.version for v in world.pipeline().registry.versions(world.name)] == [2, 1]
-    assert world.client.get_registered_model(world.name).description == COVERTYPE.summary
+    assert world.client.get_registered_model(world.name).description == describe(FAMILIES["fair"])
+
+
+def test_a_changed_declaration_describes_the_registered_model_at_the_next_registration(world: World) -> None:
+    world.register("fair")
+    world.client.update_registered_model(world.name, "from before")
+    world.register("good")
+    described = world.client.get_registered_model(world.name).description
+    for part in (COVERTYPE.title, COVERTYPE.summary, *COVERTYPE.target.labels.values()):
+        assert part in described
 
 
 def test_listed_versions_equal_the_versions_read_one_by_one(world: World) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from sklearn.model_selection import ParameterGrid, cross_val_score
 from dosel.db.engine import connect
 from dosel.errors import TrainingError
 from dosel.model import bundle, tags
+from dosel.model.description import describe
 from dosel.model.digest import digest
 from dosel.model.fingerprint import code_version
 from dosel.quality import check
@@ -130,11 +132,21 @@ def test_families_are_compared_by_cross_validation_in_one_run(comparison: Run, s
     assert comparison.data.tags[tags.BEST_FAMILY] == best
     for name, run in of.items():
         assert comparison.data.metrics[f"{name}_best_cv_score"] == scores[name]
-        for figure in ("test_f1_macro", "test_precision_macro", "test_recall_macro"):
+        for figure in ("holdout_f1_macro", "holdout_precision_macro", "holdout_recall_macro"):
             assert comparison.data.metrics[f"{name}_{figure}"] == run.data.metrics[figure]
-    assert comparison.data.metrics["test_accuracy"] == of[best].data.metrics["test_accuracy"]
+    assert comparison.data.metrics["holdout_accuracy"] == of[best].data.metrics["holdout_accuracy"]
     files = {file.path for file in client.list_artifacts(comparison.info.run_id, "comparison")}
     assert files == {"comparison/families.md", *(f"comparison/{name}_confusion_matrix.png" for name in names)}
+
+
+def test_mlflow_opens_on_dated_names_and_a_description_of_the_use_case(
+    comparison: Run, whole_search: Run, searched_uri: str, data: TrainingData
+) -> None:
+    experiment = MlflowClient(searched_uri).get_experiment_by_name(COVERTYPE.experiment)
+    assert experiment.tags["mlflow.note.content"] == describe(COVERTYPE)
+    ends = rf" · {len(data.table)} rows · \d{{4}}-\d\d-\d\d \d\d:\d\d UTC"
+    assert re.fullmatch(f"best: {comparison.data.tags[tags.BEST_FAMILY]}{ends}", comparison.info.run_name)
+    assert re.fullmatch(f"random_forest{ends}", whole_search.info.run_name)
 
 
 def test_the_next_training_reuses_a_finished_family(
@@ -228,14 +240,16 @@ def test_the_metrics_are_computed_on_held_out_rows(
     model = mlflow.sklearn.load_model(f"runs:/{whole_search.info.run_id}/model")
     right = model.predict(frames.canonical(COVERTYPE, held_out)) == held_out["Cover_Type"]
     metrics = whole_search.data.metrics
-    assert metrics["test_accuracy"] == right.mean()
-    figures = {f"test_{n}_{a}" for n in ("precision", "recall", "f1") for a in ("macro", "weighted")}
-    assert {"test_accuracy", "test_balanced_accuracy"} | figures <= set(metrics)
+    assert metrics["holdout_accuracy"] == right.mean()
+    # MLflow shows them in this order.
+    assert [name.partition("_")[0] for name in metrics] == ["holdout"] * 8 + ["best"] + ["training"] * 7
+    figures = {f"holdout_{n}_{a}" for n in ("precision", "recall", "f1") for a in ("macro", "weighted")}
+    assert {"holdout_accuracy", "holdout_balanced_accuracy"} | figures <= set(metrics)
     client = MlflowClient(searched_uri)
     picture = client.download_artifacts(whole_search.info.run_id, "evaluation/confusion_matrix.png", str(tmp_path))
     assert Path(picture).read_bytes().startswith(b"\x89PNG")
     report = client.download_artifacts(whole_search.info.run_id, "evaluation/per_class_report.json", str(tmp_path))
-    assert json.loads(Path(report).read_text())["accuracy"] == metrics["test_accuracy"]
+    assert json.loads(Path(report).read_text())["accuracy"] == metrics["holdout_accuracy"]
 
 
 def test_a_training_logs_one_model_that_is_a_pipeline(whole_search: Run, searched_uri: str) -> None:
@@ -474,5 +488,5 @@ def test_categories_are_encoded_as_declared_even_if_rows_lack_some(data: Trainin
 
 
 def test_the_families_of_the_tests_have_increasing_accuracy(world: World) -> None:
-    scores = [world.client.get_run(world.runs[name]).data.metrics["test_accuracy"] for name in FAMILIES]
+    scores = [world.client.get_run(world.runs[name]).data.metrics["holdout_accuracy"] for name in FAMILIES]
     assert scores == sorted(set(scores))

@@ -24,7 +24,7 @@ from dosel.usecases.employees import EMPLOYEES
 
 RUN = "0" * 32
 FACTS = Facts(
-    metrics={"test_accuracy": 0.9, "test_f1_macro": float("nan")},
+    metrics={"holdout_accuracy": 0.9, "holdout_f1_macro": float("nan")},
     params={"best_n_neighbors": "5", "cv": "3"},
     tags={
         tags.ROWS_TRAIN: "2800",

@@ -35,7 +35,9 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     )
     ledger.append(PENGUINS.model_name, 1, "ana", REASON, evidence)
     for version, family, accuracy in ((1, "knn", 0.5), (3, "xgboost", 0.75), (4, "knn", float("nan"))):
-        facts = Facts({"test_accuracy": accuracy, "training_accuracy": 1.0}, {}, {FAMILY: family})
+        # The first version is from before the figures on held-out rows had their name.
+        name = "test_accuracy" if version == 1 else "holdout_accuracy"
+        facts = Facts({name: accuracy, "training_accuracy": 1.0}, {}, {FAMILY: family})
         ledger.record_manifest(Manifest(PENGUINS.model_name, version, str(version) * 32, {}, facts))
     ledger.add_verdict(PENGUINS.model_name, 3, "3" * 32, Verdict(False, "no gain"))
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("DOSEL_", "MLFLOW_"))}
@@ -158,6 +160,8 @@ def test_open_prints_the_addresses_and_opens_no_browser_in_a_pipe(environment: d
     browser.chmod(0o755)
     ours = environment | {"DISPLAY": ":0", "BROWSER": f"{browser} %s", "API_PORT": "1234"}
     assert piped(ours, "open", "api").stdout.splitlines() == ["service\taddress", "api\thttp://localhost:1234/docs"]
+    [_, mlflow] = piped(ours | {"DOSEL_MLFLOW_URL": "https://mlflow.test/"}, "open", "mlflow").stdout.splitlines()
+    assert mlflow == "mlflow\thttps://mlflow.test/#/experiments?workflowType=machine_learning"
     assert not (tmp_path / "opened").exists()
     on_terminal(ours, "open")
     assert not (tmp_path / "opened").exists()
@@ -177,3 +181,10 @@ def test_a_shell_completes_names(environment: dict[str, str], typed: str, comple
     dosel = Path(sys.executable).with_name("dosel")
     result = subprocess.run([dosel], env=environment | asked, capture_output=True, text=True, timeout=60, check=False)
     assert result.stdout.splitlines() == completed
+
+
+def test_help_lists_each_command_with_its_whole_sentence(environment: dict[str, str]) -> None:
+    shown = " ".join(piped(environment, "--help").stdout.split())
+    for sentence in ("Start the embedded platform and wait until every use case answers.", "List the use cases."):
+        assert sentence in shown
+    assert "..." not in shown.partition("Commands:")[2]

@@ -39,7 +39,7 @@ def test_a_message_has_time_cause_link_and_command() -> None:
     assert messages.title([event]) == "dosel: version 3 is worse"
     assert messages.text([event], SETTINGS).splitlines() == [
         "Since 2026-11-26 03:00:00 UTC. accuracy 0.7.",
-        "Look: https://mlflow.test/#/models/m/versions/3",
+        "Look: https://mlflow.test/#/models/m/versions/3?workflowType=machine_learning",
         "Type: dosel rollback covertype",
     ]
 
@@ -56,7 +56,7 @@ def test_a_message_about_several_events_lists_each() -> None:
     ("place", "address"),
     [
         ("page", "http://localhost:8503"),
-        ("mlflow/#/models/m", "https://mlflow.test/#/models/m"),
+        ("mlflow/#/models/m", "https://mlflow.test/#/models/m?workflowType=machine_learning"),
         ("airflow/dags/x_train/runs/1", "https://airflow.test/dags/x_train/runs/1"),
     ],
 )

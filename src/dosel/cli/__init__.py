@@ -1,11 +1,12 @@
 """`dosel …`, for a person at a terminal."""
 
 import os
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from typer.core import TyperGroup
 
 from dosel import __version__
 from dosel.cli import (
@@ -26,7 +27,23 @@ from dosel.cli import (
 from dosel.compose.commands import jobs
 from dosel.errors import DoselError
 
-cli = typer.Typer(no_args_is_help=True, help="A model registry platform.")
+
+class Commands(TyperGroup):
+    """The list of commands with their whole sentences."""
+
+    def format_commands(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [
+                    (name, (command.help or "").partition("\n\n")[0])
+                    for name in self.list_commands(ctx)
+                    if (command := self.get_command(ctx, name)) is not None and not command.hidden
+                ]
+            )
+
+
+# Plain: what draws boxes around the help takes a third of the time of `dosel --help`.
+cli = typer.Typer(cls=Commands, no_args_is_help=True, rich_markup_mode=None, help="A model registry platform.")
 for part in (platform, init, rows, predict, answers, models, versions, compare, ledgers, reproduce, events):
     cli.add_typer(part.commands)
 cli.add_typer(shadow.commands)

@@ -196,9 +196,8 @@ def vouch(name: ModelName, version: VersionNumber, reason: Reason) -> None:
     model, registry = _registry(name)
     manifest = registry.record_manifest(registry.version(model, version))
     registry.ledger.note(model, f"{common.actor()} vouched for the files of version {version}: {reason}")
-    Console().print(
-        f"{model} version {version}: {len(manifest.files)} files, manifest {manifest.digest}", soft_wrap=True
-    )
+    digest = output.short(manifest.digest)
+    Console().print(f"{model} version {version}: {len(manifest.files)} files, manifest {digest}", soft_wrap=True)
 
 
 @commands.command()

@@ -82,10 +82,12 @@ def open_(
 
 def _addresses(settings: "Settings") -> dict[str, str]:
     """The addresses for people, by service; MinIO's only where one is used."""
+    from dosel.addresses import in_mlflow
+
     found = {
         "page": settings.page_url,
         "api": settings.docs_url,
-        "mlflow": settings.mlflow_url,
+        "mlflow": in_mlflow(settings),
         "airflow": settings.airflow_url,
     }
     return found | ({"minio": settings.s3_endpoint} if settings.s3_endpoint else {})

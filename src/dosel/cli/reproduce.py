@@ -52,6 +52,7 @@ def _print(found: "Reproduction") -> None:
     )
     console.print(f"rows: {escape(found.rows)}")
     console.print(f"source: {escape(found.source)}, run by {escape(found.python)}")
-    console.print(f"model: {found.found}" + ("" if is_equal else f"; registered: {found.expected}"))
+    registered = "" if is_equal else f"; registered: {output.short(found.expected)}"
+    console.print(f"model: {output.short(found.found)}{registered}")
     for place, difference in enumerate(found.differences):
         console.print(f"{'first difference' if place == 0 else 'then'}: {escape(str(difference))}")

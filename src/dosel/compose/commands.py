@@ -8,9 +8,6 @@ from typing import Annotated
 
 import typer
 
-from dosel.compose import backup, secrets
-from dosel.compose.docker import project_name
-from dosel.credentials import refuse_forgotten, refuse_open_mlflow
 from dosel.errors import SettingsError, StartupError
 
 jobs = typer.Typer(no_args_is_help=True, help="Jobs of the platform in Compose.")
@@ -26,6 +23,7 @@ def check_credentials() -> None:
 
     Fail in production if MLflow would be open to the network, too.
     """
+    from dosel.credentials import refuse_forgotten, refuse_open_mlflow
     from dosel.settings import Settings
 
     refuse_forgotten(os.environ, CHECKOUT_SECRETS)
@@ -36,6 +34,8 @@ def check_credentials() -> None:
 @jobs.command("secrets")
 def make_secrets() -> None:
     """Write new passwords and keys to .secrets, and .env.secrets, which names that folder."""
+    from dosel.compose import secrets
+    from dosel.compose.docker import project_name
     from dosel.embedded.services import ROOT
 
     file = secrets.write(ROOT, project_name(ROOT, os.environ))
@@ -47,6 +47,8 @@ def make_secrets() -> None:
 @jobs.command("backup")
 def back_up(folder: Folder) -> None:
     """Copy all volumes to a folder; the platform must be stopped."""
+    from dosel.compose import backup
+    from dosel.compose.docker import project_name
     from dosel.embedded.services import ROOT
 
     copied = backup.backup(project_name(ROOT, os.environ), folder)
@@ -58,6 +60,8 @@ def back_up(folder: Folder) -> None:
 @jobs.command("restore")
 def restore(folder: Folder) -> None:
     """Create the volumes of a backup; none of them may exist."""
+    from dosel.compose import backup
+    from dosel.compose.docker import project_name
     from dosel.embedded.services import ROOT
 
     made = backup.restore(project_name(ROOT, os.environ), folder)

@@ -122,6 +122,15 @@ def insert_text(dialect: Dialect, table: Table, columns: Iterable[str]) -> str:
     return f"INSERT INTO {quote.format_table(table)} ({', '.join(names)}) VALUES ({', '.join(marks)})"
 
 
+def insert_once_text(dialect: Dialect, table: Table, columns: Iterable[str]) -> str:
+    """As `insert_text`, for a table with an `id` and a unique key: a row that is stored already stays as it is.
+
+    After a write whose success was lost on the way, the same rows are written again.
+    """
+    rest = {"sqlite": "ON CONFLICT DO NOTHING", "mysql": "ON DUPLICATE KEY UPDATE id = id"}[dialect.name]
+    return f"{insert_text(dialect, table, columns)} {rest}"
+
+
 def in_words(engine: Engine, error: DBAPIError) -> str:
     """A message that names the data store, the error and a hint."""
     address = engine.url.render_as_string(hide_password=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from dosel.addresses import EXPERIMENTS
 from dosel.errors import StartupError
 from dosel.settings import ARTIFACT_BUCKET, Settings
 
@@ -27,6 +28,7 @@ class Service:
         port_setting: the setting that changes the port.
         health: a path that answers 200 when the service is ready; "" for a service without a port of its own.
         temporary: folder for temporary files, for a service that does not remove them.
+        path: the page that a person opens.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Service:
     port_setting: str = ""
     health: str = ""
     temporary: Path | None = None
+    path: str = ""
 
     @property
     def url(self) -> str:
@@ -44,7 +47,7 @@ class Service:
     @property
     def address(self) -> str:
         """The address for a browser; empty if there is nothing to open."""
-        return f"http://localhost:{self.port}" if self.port else ""
+        return f"http://localhost:{self.port}{self.path}" if self.port else ""
 
 
 def services(settings: Settings) -> tuple[Service, ...]:
@@ -77,6 +80,7 @@ def _all_services(settings: Settings) -> tuple[Service, ...]:
             settings.data_api_port,
             "DATA_API_PORT",
             "/health",
+            path="/docs",
         ),
         Service(
             "mlflow",
@@ -91,6 +95,7 @@ def _all_services(settings: Settings) -> tuple[Service, ...]:
             "/health",
             # MLflow creates a lock file for each database and never removes it.
             temporary=home / "mlflow",
+            path=EXPERIMENTS,
         ),
         Service(
             "api",
@@ -99,6 +104,7 @@ def _all_services(settings: Settings) -> tuple[Service, ...]:
             settings.api_port,
             "API_PORT",
             "/healthz",
+            path="/docs",
         ),
         Service(
             "page",
@@ -122,8 +128,12 @@ def _all_services(settings: Settings) -> tuple[Service, ...]:
             "AIRFLOW_PORT",
             "/api/v2/monitor/health",
         ),
-        # The api-server reads task logs from the shared folder, so the scheduler need not serve them.
-        Service("airflow-scheduler", "Airflow scheduler", (python, "-m", "airflow", "scheduler", "--skip-serve-logs")),
+        Service(
+            "airflow-scheduler",
+            "Airflow scheduler",
+            # The api-server reads task logs from the shared folder, so the scheduler need not serve them.
+            (python, "-m", "dags.preloaded", "scheduler", "--skip-serve-logs"),
+        ),
         Service("airflow-dag-processor", "Airflow DAG processor", (python, "-m", "airflow", "dag-processor")),
     )
 
@@ -161,10 +171,11 @@ def environment(settings: Settings, caller: dict[str, str]) -> dict[str, str]:
         "AIRFLOW__API_AUTH__JWT_SECRET": keys["jwt"],
         "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://{HOST}:{settings.airflow_port}/execution/",
-        "AIRFLOW__CORE__EXECUTOR": "dags.executor.PreloadedExecutor",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__FERNET_KEY": keys["fernet"],
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__PARALLELISM": "4",
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "dags" / "plugins"),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(airflow / "passwords.json"),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": airflow_users(settings),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{airflow / 'airflow.db'}",

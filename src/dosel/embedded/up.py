@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from dosel.addresses import trainings_in_mlflow
 from dosel.client import Client
 from dosel.embedded import preflight, services_command
 from dosel.embedded.airflow_runs import AirflowRuns
@@ -372,8 +373,9 @@ class Platform:
         """Print the addresses, each use case's answer and the times; `first` answered first."""
         settings = self._settings
         table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-        credentials = f"user {settings.airflow_user}, password {settings.airflow_password}"
-        notes = {"Airflow": f"   {credentials}", "Prediction API": "/docs", "Data API": "/docs"}
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        notes = {"Airflow": f"   user {settings.airflow_user}, password {settings.airflow_password}"}
         for service in self._services:
             if service.address:
                 table.add_row(service.title, service.address + notes.get(service.title, ""))
@@ -391,11 +393,22 @@ class Platform:
                 f"(probability {probability:.2f}), by {model['name']} version {model['version']}",
                 highlight=False,
             )
+            if address := self._trainings_of(name):
+                self._console.print(f"  its trainings: {escape(address)}", highlight=False)
         phases = {"services": self._followed - self._began} | first.phases
         times = " · ".join(f"{phase} {seconds:.0f} s" for phase, seconds in phases.items())
         (name, seconds), *others = answered
         later = "".join(f", {other} after {after}" for other, after in others)
         self._console.print(f"[dim]first prediction after {seconds} ({name}: {times}){later}", highlight=False)
+
+    def _trainings_of(self, use_case: str) -> str:
+        """The address of a use case's trainings in MLflow; "" if the API does not name their experiment."""
+        client = Client(self._settings.api_url, timeout=5, attempts=1, key=self._settings.api_key)
+        try:
+            version = client.model_info(use_case)["production"]
+        except ServiceError:
+            return ""
+        return trainings_in_mlflow(self._settings, version["experiment_id"])
 
     def _seconds(self) -> str:
         return f"{time.monotonic() - self._began:.0f} s"

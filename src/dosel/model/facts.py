@@ -6,7 +6,31 @@ them there.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from math import isfinite
 from typing import Any, Protocol
+
+HOLDOUT = "holdout_"
+"""Prefix of a training's metrics on the held-out rows."""
+
+BEFORE = "test_"
+"""The same prefix in trainings by an older dosel."""
+
+
+def current_names(metrics: Mapping[str, float]) -> dict[str, float]:
+    """A training's metrics under the names that trainings give them now."""
+    return {
+        f"{HOLDOUT}{name.removeprefix(BEFORE)}" if name.startswith(BEFORE) else name: value
+        for name, value in metrics.items()
+    }
+
+
+def held_out(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The metrics on the held-out rows without their prefix, those that are finite."""
+    return {
+        name.removeprefix(HOLDOUT): value
+        for name, value in current_names(metrics).items()
+        if name.startswith(HOLDOUT) and isfinite(value)
+    }
 
 
 @dataclass(frozen=True)

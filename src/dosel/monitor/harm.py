@@ -64,6 +64,19 @@ def harm_event(use_case: UseCase, found: Health) -> Event:
     )
 
 
+def describe(found: Health) -> str:
+    """The state of the version in Production, and its accuracy on live and on held-out rows, in words."""
+    accuracy = found.findings[0]
+    held_out = accuracy.promised
+    promised = f"; {held_out.rate:.4f} on {held_out.total:,} held-out rows" if held_out and held_out.total else ""
+    if not accuracy.live.total:
+        return f"version {found.version} in Production has no labelled live rows yet{promised}"
+    return (
+        f"version {found.version} in Production is {found.state}: accuracy {accuracy.live.rate:.4f} "
+        f"({accuracy.low:.4f} to {accuracy.high:.4f}) on {accuracy.live.total:,} labelled live rows{promised}"
+    )
+
+
 def training_seed(engine: Engine, use_case: UseCase, seed: int) -> tuple[int, str]:
     """The seed of the next training, and why it starts: a proven harm, if the use case declares `retrain`, or new rows.
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from dosel.addresses import in_airflow, in_mlflow
 from dosel.settings import Settings
 from dosel.warehouse.events import StoredEvent
 
@@ -10,8 +11,9 @@ from dosel.warehouse.events import StoredEvent
 def link(event: StoredEvent, settings: Settings) -> str:
     """The address of the page to look at."""
     service, _, path = event.place.partition("/")
-    base = {"mlflow": settings.mlflow_url, "airflow": settings.airflow_url}.get(service, settings.page_url)
-    return f"{base.rstrip('/')}/{path}" if path else base
+    if service == "mlflow":
+        return in_mlflow(settings, path.removeprefix("#/"))
+    return in_airflow(settings, path) if service == "airflow" else settings.page_url
 
 
 def body(event: StoredEvent, settings: Settings) -> str:

@@ -63,7 +63,7 @@ class Watch:
         if not due:
             return []
         estimator, in_shadow = self._registry.load(version), self._in_shadow()
-        scored = []
+        scored, right, rows_scored = [], 0, 0
         for record in due:
             rows = self._batches.clean(record.id)
             features = frames.canonical(self._use_case, rows)
@@ -77,7 +77,18 @@ class Watch:
             truths = self._answered(estimator.predict(features), entry, str(record.id), rows)
             if add_batch(self._engine, truths, keys, shadows):
                 scored.append(record.id)
-                log.info("%s version %d was scored on batch %d", name, version.version, record.number)
+                right += int((truths.truth == truths.answered).sum())
+                rows_scored += len(truths.truth)
+        if scored:
+            log.info(
+                "%s version %d answered %s of %s rows of %d new batches correctly (%.4f)",
+                name,
+                version.version,
+                f"{right:,}",
+                f"{rows_scored:,}",
+                len(scored),
+                right / rows_scored,
+            )
         return scored
 
     def _in_shadow(self) -> list[tuple[Shadow, Any, int]]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from dosel.model import tags
+from dosel.model.facts import current_names
 from dosel.registry.ledger import PromotionLedger
 from dosel.registry.manifests import Manifest
 from dosel.registry.store import ModelVersion, Store
@@ -39,7 +40,10 @@ def with_facts(
     )
     return replace(
         version,
-        metrics={**{name: v for name, v in metrics.items() if not name.startswith("gate_")}, **gate_metrics(verdict)},
+        metrics={
+            **{name: v for name, v in current_names(metrics).items() if not name.startswith("gate_")},
+            **gate_metrics(verdict),
+        },
         params=dict(params),
         tags={**{name: text for name, text in known.items() if name not in tags.OF_GATE}, **_gate_tags(verdict)},
         attested=facts is not None,

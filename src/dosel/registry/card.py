@@ -13,6 +13,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from dosel.model import tags
+from dosel.model.facts import HOLDOUT
 from dosel.usecases import DataApiRows, FileRows, GeneratedRows, LakeRows, PackageRows, UseCase
 from dosel.usecases.features import Feature
 
@@ -172,7 +173,7 @@ def _overall(use_case: UseCase, version: "ModelVersion", report: Mapping[str, An
     measured, intervals = report.get("metrics", {}).get("challenger", {}), report.get("intervals", {})
     rows = report.get("rows") if measured else int(version.tags.get(tags.ROWS_TEST, 0)) if version.attested else None
     for metric, name in SCORES.items():
-        value = measured.get(metric, version.metrics.get(f"test_{metric}") if version.attested else None)
+        value = measured.get(metric, version.metrics.get(f"{HOLDOUT}{metric}") if version.attested else None)
         if value is None or not math.isfinite(value):
             continue
         low, high = intervals.get(metric, (None, None))

@@ -1,20 +1,17 @@
 """A model's versions as the data store knows them: reading them needs no MLflow."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from dosel.model.facts import held_out
 from dosel.registry.ledger import PromotionLedger
 from dosel.registry.manifests import Manifest
 from dosel.registry.verdicts import Verdict
 
 State = Literal["Production", "challenger", "control", "was in Production", "passed", "refused", "not judged"]
 """Where a version stands: in Production or in shadow now, in Production before, or by the gate's last verdict."""
-
-HOLDOUT = "test_"
-"""Prefix of the training's figures on the held-out rows."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +61,4 @@ def _judged(verdict: Verdict | None) -> State:
 
 
 def _holdout(manifest: Manifest | None) -> dict[str, float]:
-    metrics = manifest.facts.metrics if manifest and manifest.facts else {}
-    return {
-        name.removeprefix(HOLDOUT): value
-        for name, value in metrics.items()
-        if name.startswith(HOLDOUT) and math.isfinite(value)
-    }
+    return held_out(manifest.facts.metrics) if manifest and manifest.facts else {}

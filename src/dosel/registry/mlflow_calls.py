@@ -83,6 +83,8 @@ class MlflowCalls(Protocol):
     def create_model(self, name: str, description: str) -> None:
         """Register a model; refused with `EXISTS` if it is registered."""
 
+    def describe_model(self, name: str, text: str) -> None: ...
+
     def create_version(self, name: str, source: str, run_id: str, model_id: str) -> int: ...
 
     def set_alias(self, name: str, alias: str, number: int | None) -> None:

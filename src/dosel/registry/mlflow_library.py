@@ -80,6 +80,10 @@ class MlflowLibrary:
         self._client.create_registered_model(name, description=description)
 
     @translated()
+    def describe_model(self, name: str, text: str) -> None:
+        self._client.update_registered_model(name, text)
+
+    @translated()
     def create_version(self, name: str, source: str, run_id: str, model_id: str) -> int:
         return int(self._client.create_model_version(name, source=source, run_id=run_id, model_id=model_id).version)
 

@@ -65,6 +65,9 @@ class MlflowServer:
     def create_model(self, name: str, description: str) -> None:
         self._http.call("POST", "registered-models/create", {"name": name, "description": description})
 
+    def describe_model(self, name: str, text: str) -> None:
+        self._http.call("PATCH", "registered-models/update", {"name": name, "description": text})
+
     def create_version(self, name: str, source: str, run_id: str, model_id: str) -> int:
         asked = {"name": name, "source": source, "run_id": run_id, "model_id": model_id}
         # Once: a second call would create a second version.

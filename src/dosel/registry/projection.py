@@ -6,11 +6,11 @@ model's lock, since MLflow moves aliases and stages without one.
 
 import logging
 from dataclasses import dataclass
-from math import isnan
 
 from dosel.db.locks import ModelLock
 from dosel.errors import ModelNotFound, UntrustedModel
 from dosel.model import tags
+from dosel.model.facts import held_out
 from dosel.registry.approvals import needed
 from dosel.registry.attested import read_version
 from dosel.registry.ledger import Evidence, Kind, Promotion, PromotionLedger
@@ -152,8 +152,8 @@ def evidence_of(ledger: PromotionLedger, version: ModelVersion, before: ModelVer
         to_run=version.run_id,
         data_digest=version.tags.get(tags.DATA_DIGEST),
         manifest_digest=manifest.digest if manifest else None,
-        metrics_before=_test_metrics(before) if before else {},
-        metrics_after=_test_metrics(version),
+        metrics_before=held_out(before.metrics) if before else {},
+        metrics_after=held_out(version.metrics),
     )
 
 
@@ -217,11 +217,3 @@ def _recorded(ledger: PromotionLedger, name: str, projection: Projection) -> Pro
         if ledger.note(name, text):
             log.error("%s: %s", name, text)
     return projection
-
-
-def _test_metrics(version: ModelVersion) -> dict[str, float]:
-    return {
-        metric.removeprefix("test_"): value
-        for metric, value in version.metrics.items()
-        if metric.startswith("test_") and not isnan(value)
-    }

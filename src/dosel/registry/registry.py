@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 from dosel.db.engine import connect
 from dosel.errors import ModelNotFound, PromotionConflict, PromotionRefused, UntrustedModel
 from dosel.model import bundle, tags
+from dosel.model.description import describe
 from dosel.registry.approvals import Approvals, Request, Subject
 from dosel.registry.attested import read_version, with_facts
 from dosel.registry.card import Card, card_of
@@ -89,7 +90,7 @@ class Registry:
         Raises:
             UntrustedModel: the artifact store does not hold the files that the training process recorded.
         """
-        version = self._store.create_version(use_case.model_name, use_case.summary, run_id)
+        version = self._store.create_version(use_case.model_name, describe(use_case), run_id)
         manifest = admit(self._store, self._ledger, version)
         if (family := manifest.family) is not None:
             self._store.tag(version, {tags.FAMILY: family})

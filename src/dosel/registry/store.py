@@ -56,7 +56,11 @@ class Store:
         self._mlflow = mlflow_calls.connect(uri)
 
     def create_version(self, name: str, description: str, run_id: str) -> ModelVersion:
-        """Create a version of the model that a run logged; if there is one, return it."""
+        """Create a version of the model that a run logged; if there is one, return it.
+
+        Args:
+            description: of the registered model.
+        """
         _check_run_id(run_id)
         with self.translated_errors():
             models = self._mlflow.run(run_id).models
@@ -72,6 +76,8 @@ class Store:
             except Refused as error:
                 if error.code != EXISTS:
                     raise
+                # The declaration may have changed since.
+                self._mlflow.describe_model(name, description)
             return self._version(name, self._mlflow.create_version(name, source, run_id, models[0]))
 
     def compared(self, run_id: str) -> dict[str, str]:

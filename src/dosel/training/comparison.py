@@ -7,6 +7,7 @@ import numpy as np
 from mlflow import MlflowClient
 from mlflow.artifacts import load_dict
 
+from dosel.model.facts import HOLDOUT, current_names
 from dosel.training.evaluation import confusion_figure
 from dosel.usecases import UseCase
 
@@ -27,11 +28,11 @@ def compare(client: MlflowClient, use_case: UseCase, run_id: str, runs: Mapping[
     scores = {family: run.data.metrics[SCORE] for family, run in finished.items()}
     best = max(scores, key=scores.__getitem__)
     tests = {
-        family: {name: value for name, value in run.data.metrics.items() if name.startswith("test_")}
+        family: {name: v for name, v in current_names(run.data.metrics).items() if name.startswith(HOLDOUT)}
         for family, run in finished.items()
     }
     # The winner's metrics have no prefix, so that trainings can be compared over time.
-    mlflow.log_metrics({SCORE: scores[best], **tests[best]})
+    mlflow.log_metrics({**tests[best], SCORE: scores[best]})
     if len(runs) == 1:
         # The family's own run has all there is to log.
         return best
@@ -40,10 +41,10 @@ def compare(client: MlflowClient, use_case: UseCase, run_id: str, runs: Mapping[
         counts = load_dict(f"{finished[family].info.artifact_uri}/{COUNTS}")["counts"]
         figure = confusion_figure(use_case.target, np.array(counts), f"{family}, held-out rows")
         mlflow.log_figure(figure, f"comparison/{family}_confusion_matrix.png")
-    columns = ["family", f"folds: {use_case.gate.metric}", *(f"test: {name}" for name in SHOWN), "run"]
+    columns = ["family", f"folds: {use_case.gate.metric}", *(f"holdout: {name}" for name in SHOWN), "run"]
     ordered = sorted(scores, key=scores.__getitem__, reverse=True)
     lines = [
-        [family, f"{scores[family]:.4f}", *(f"{tests[family][f'test_{name}']:.4f}" for name in SHOWN), runs[family]]
+        [family, f"{scores[family]:.4f}", *(f"{tests[family][f'{HOLDOUT}{name}']:.4f}" for name in SHOWN), runs[family]]
         for family in ordered
     ]
     table = [columns, ["---"] * len(columns), *lines]

@@ -51,7 +51,7 @@ def process(
     """
     mlflow.set_tracking_uri(tracking_uri)
     client = MlflowClient(tracking_uri)
-    experiment_id = mlflow.set_experiment(use_case.experiment).experiment_id
+    experiment_id = tracking.open_experiment(client, use_case)
     key = _key(use_case, data, counts)
     wanted = f"tags.`{tags.PROCESSED_KEY}` = '{key}' AND attributes.status = 'FINISHED'"
     done = client.search_runs([experiment_id], wanted, max_results=1)
@@ -62,7 +62,7 @@ def process(
     features = frames.canonical(use_case, data.table)
     classes = data.table[use_case.target.name].to_numpy(dtype=np.int64)
     steps = pipeline(use_case, "passthrough")[:-1].fit(features[~held_out], classes[~held_out])
-    with mlflow.start_run(run_name=f"{use_case.name} etl") as run:
+    with mlflow.start_run(run_name=f"preprocessed · {tracking.dated(len(data.table))}") as run:
         tracking.tag(
             client,
             run.info.run_id,
@@ -117,7 +117,7 @@ def _write(lake: Lake, use_case: UseCase, digest: str, part: str, made: pd.DataF
     key = f"{use_case.name}/{digest[:16]}/{part}.parquet"
     lake.put(PROCESSED, key, content.getvalue())
     found = {"address": lake.address(PROCESSED, key), "sha256": hashlib.sha256(content.getvalue()).hexdigest()}
-    log.info("%s rows are at %s (SHA-256 %s)", part, found["address"], found["sha256"])
+    log.info("%s %s rows are at %s (SHA-256 %s)", f"{len(made):,}", part, found["address"], found["sha256"])
     return found
 
 

@@ -27,7 +27,7 @@ Classes = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Results:
-    """What was logged of a finished search: metrics and parameters."""
+    """A finished search: the metrics, which are to be logged, and the best candidate's parameters, which are."""
 
     metrics: list[Metric]
     params: dict[str, str]
@@ -47,17 +47,17 @@ def results(
     figures: Mapping[str, float],
     write_later: Callable[[Callable[[], object]], None],
 ) -> Results:
-    """Log the best candidate, its metrics on the training rows and `cv_results_`, after the search.
+    """Log the best candidate and `cv_results_`, after the search; give its score and its metrics on the training rows.
 
     Args:
         figures: the metrics on the training rows.
         write_later: calls what uploads a file, in another thread.
     """
     now = get_current_time_millis()
-    figures = {**figures, "best_cv_score": float(search.best_score_)}
+    figures = {"best_cv_score": float(search.best_score_), **figures}
     best = {f"best_{name}": str(value) for name, value in search.best_params_.items()}
     metrics = [Metric(name, value, now, 0) for name, value in figures.items()]
-    client.log_batch(run_id, metrics=metrics, params=[Param(name, value) for name, value in best.items()])
+    client.log_batch(run_id, params=[Param(name, value) for name, value in best.items()])
     table = io.StringIO()
     pd.DataFrame(search.cv_results_).to_csv(table, index=False)
     page = f"<!DOCTYPE html>\n<meta charset='utf-8'>\n{estimator_html_repr(search)}"

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
@@ -14,10 +15,11 @@ from mlflow import MlflowClient
 from mlflow.data.pandas_dataset import PandasDataset
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Param, Run, RunStatus, RunTag
 from mlflow.models import Model, infer_signature
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
 from mlflow.utils.time import get_current_time_millis
 
 from dosel.model import bundle, tags
+from dosel.model.description import describe
 from dosel.model.facts import Facts, TrainingLedger
 from dosel.model.predictor import Predictor
 from dosel.training.candidates import ScoredCandidate
@@ -27,7 +29,26 @@ from dosel.usecases import UseCase
 
 RANK = "rank_test_score"
 
+PROGRESS_LINES = 3
+"""Lines in the log about a family's search before its last candidate: MLflow has every candidate."""
+
 log = logging.getLogger(__name__)
+
+
+def open_experiment(client: MlflowClient, use_case: UseCase) -> str:
+    """Make a use case's experiment the current one, with its description, and return its id."""
+    experiment, text = mlflow.set_experiment(use_case.experiment), describe(use_case)
+    if experiment.tags.get(MLFLOW_RUN_NOTE) != text:
+        client.set_experiment_tag(experiment.experiment_id, MLFLOW_RUN_NOTE, text)
+    return str(experiment.experiment_id)
+
+
+def dated(rows: int) -> str:
+    """How the name of a run on these rows ends: with their number and the time of now.
+
+    What differs most between runs comes first, since MLflow's list shows only the first letters of a name.
+    """
+    return f"{rows:,} rows · {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def finished_run(client: MlflowClient, experiment_id: str, key: str, is_attested: Callable[[str], bool]) -> str | None:
@@ -104,16 +125,8 @@ class CandidateRuns:
 
     def __call__(self, scored: ScoredCandidate) -> None:
         self._cpu_seconds += scored.cpu_seconds
-        log.info(
-            "%s %d/%d  %s  score %.4f  (best %.4f)%s",
-            self._family,
-            scored.number,
-            scored.of,
-            format_params(scored.params),
-            scored.score,
-            scored.best,
-            ", pruned" if scored.pruned else "",
-        )
+        if PROGRESS_LINES * scored.done // scored.of > PROGRESS_LINES * (scored.done - 1) // scored.of:
+            log.info("%s: %d of %d candidates, best score %.4f", self._family, scored.done, scored.of, scored.best)
         self._raise_errors()
         self._written.append(self._writer.submit(self._write, scored, get_current_time_millis()))
 

@@ -14,11 +14,12 @@ import mlflow
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from mlflow.utils.time import get_current_time_millis
 
 from dosel.model import source, tags
 from dosel.model.digest import digest
-from dosel.model.facts import Facts, TrainingLedger
+from dosel.model.facts import HOLDOUT, Facts, TrainingLedger
 from dosel.model.fingerprint import code_version, declaration
 from dosel.rows import frames, hashing, splits
 from dosel.sources.lake import Lake
@@ -93,7 +94,7 @@ def train(
     """
     mlflow.set_tracking_uri(tracking_uri)
     client = MlflowClient(tracking_uri)
-    experiment_id = mlflow.set_experiment(use_case.experiment).experiment_id
+    experiment_id = tracking.open_experiment(client, use_case)
     key = training_key(use_case, data.digest, seed)
     is_attested = partial(ledger.is_attested, use_case.model_name)
     if done := tracking.finished_run(client, experiment_id, key, is_attested):
@@ -115,8 +116,11 @@ def train(
         tags.CORES: engine.cores(),
         tags.SEED: seed,
     }
+    held_out, batches = f"{rows.rows_test:,}", len(data.batch_ids)
+    log.info("%s training rows and %s held-out rows of %d batches", f"{rows.rows_train:,}", held_out, batches)
 
-    with mlflow.start_run(run_name=f"{use_case.name} compared") as parent:
+    name = tracking.dated(rows.rows_train + rows.rows_test)
+    with mlflow.start_run(run_name=name) as parent:
         tracking.tag(client, parent.info.run_id, origin | {tags.RUN_KIND: tags.COMPARISON})
         dataset = rows.dataset()
         mlflow.log_input(dataset, context="training")
@@ -127,8 +131,8 @@ def train(
                 log.info("run %s already searched %s", done, family.name)
                 return done
             # MLflow keeps the open run by thread, so the parent is named.
-            name, above = f"{use_case.name} {family.name}", str(parent.info.run_id)
-            with mlflow.start_run(run_name=name, nested=True, parent_run_id=above) as run:
+            above = str(parent.info.run_id)
+            with mlflow.start_run(run_name=f"{family.name} · {name}", nested=True, parent_run_id=above) as run:
                 of_family = {tags.FAMILY_KEY: own, tags.FAMILY: family.name, tags.RUN_KIND: tags.OF_FAMILY}
                 tracking.tag(client, run.info.run_id, origin | of_family)
                 mlflow.log_input(dataset, context="training")
@@ -139,7 +143,9 @@ def train(
         at_once = 1 if use_case.is_partitioned else engine.side_by_side
         runs = _side_by_side(engine, at_once, train_family, use_case.families)
         best = compare(client, use_case, parent.info.run_id, runs)
+        client.update_run(parent.info.run_id, name=f"best: {best} · {name}")
         tracking.tag(client, parent.info.run_id, {tags.FAMILIES: runs, tags.BEST_FAMILY: best})
+        log.info("%s has the best cross-validation score; run %s compares the families", best, parent.info.run_id)
     return str(parent.info.run_id)
 
 
@@ -188,7 +194,8 @@ def _search_family(
         model = search.best_estimator_
         evaluation = rows.on_held_out_rows(model)
         now = get_current_time_millis()
-        metrics = [*found.metrics, *(Metric(f"test_{n}", v, now, 0) for n, v in evaluation.metrics.items())]
+        # MLflow shows them in this order: first those by which people compare runs.
+        metrics = [*(Metric(f"{HOLDOUT}{n}", v, now, 0) for n, v in evaluation.metrics.items()), *found.metrics]
         later(partial(client.log_dict, run_id, evaluation.report, "evaluation/per_class_report.json"))
         later(partial(client.log_dict, run_id, {"counts": evaluation.confusion.tolist()}, COUNTS))
         # Drawn in another thread: what follows here mostly waits for MLflow.
@@ -200,7 +207,9 @@ def _search_family(
         [answer] = model.predict_proba(frames.frame(use_case, [use_case.example]))
         known = dict(zip(map(int, model.classes_), map(float, answer), strict=True))
         own = {tags.EXAMPLE_ANSWER: known, tags.MODEL_DIGEST: digest(model)}
-        client.log_batch(run_id, metrics=metrics[len(found.metrics) :], tags=tracking.as_tags(own))
+        best, score = tracking.format_params(plain(search.best_params_)), f"{search.best_score_:.4f}"
+        note = f"The best {family}: {best}; cross-validation {use_case.gate.metric} {score}."
+        client.log_batch(run_id, metrics=metrics, tags=tracking.as_tags({**own, MLFLOW_RUN_NOTE: note}))
         facts = Facts(
             {metric.key: metric.value for metric in metrics},
             {**params, **found.params},
@@ -211,8 +220,15 @@ def _search_family(
         with TemporaryDirectory(prefix="dosel-reference-") as folder:
             files = rows.write(model, Path(folder)) + source.write(Path(folder))
             tracking.log_model(use_case, run, model, facts, ledger, files, metrics)
-    accuracy = evaluation.metrics["accuracy"]
-    log.info("best %s: %s, test accuracy %.4f", family, plain(search.best_params_), accuracy)
+    rows_test = f"{rows.rows_test:,}"
+    log.info(
+        "%s: the best has %s; accuracy %.4f on %s held-out rows; run %s",
+        family,
+        best,
+        evaluation.metrics["accuracy"],
+        rows_test,
+        run_id,
+    )
 
 
 def _draw(client: MlflowClient, run_id: str, use_case: UseCase, confusion: Any, of: str, file: str) -> None:

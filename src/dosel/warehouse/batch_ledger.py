@@ -53,19 +53,21 @@ class BatchLedger:
             rows = connection.execute(query).all()
         return [refused_row(self._use_case.columns, tuple(row)) for row in rows]
 
-    def audit(self) -> None:
-        """Compare the numbers of stored rows with the ledger, batch by batch.
+    def audit(self) -> list[BatchRecord]:
+        """Compare the numbers of stored rows with the ledger, batch by batch; return the ledger, oldest batch first.
 
         Raises:
             AccountingError: a batch is incomplete; the message names the batch and the numbers.
         """
         with reading(self._engine) as connection:
-            wrong = deviations(connection, self._tables, self._records(connection))
+            records = self._records(connection)
+            wrong = deviations(connection, self._tables, records)
         if wrong:
             more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
             raise AccountingError(
                 f"{self._use_case.name}: the stored rows differ from the batch ledger. {'; '.join(wrong[:3])}{more}"
             )
+        return records
 
     @property
     def _received(self) -> list[Column[Any]]:

@@ -41,6 +41,22 @@ class BatchRecord:
         return self.rows_clean, self.rows_refused, self.rows_duplicate
 
 
+def counted(records: Sequence[BatchRecord]) -> dict[str, int]:
+    """The rows of batches together: how many were received, and how many of them are what."""
+    return {
+        "received": sum(record.rows_received for record in records),
+        "clean": sum(record.rows_clean for record in records),
+        "refused": sum(record.rows_refused for record in records),
+        "duplicate": sum(record.rows_duplicate for record in records),
+    }
+
+
+def in_words(records: Sequence[BatchRecord]) -> str:
+    """The rows of batches together, as "1,162 rows received, 1,150 clean, 12 refused, 0 duplicate"."""
+    received, *parts = counted(records).items()
+    return ", ".join([f"{received[1]:,} rows received", *(f"{count:,} {name}" for name, count in parts)])
+
+
 @dataclass(frozen=True)
 class RefusedBatch:
     """A batch that was refused as a whole; nothing of it is stored.

@@ -1,5 +1,6 @@
 """Deletes old entries of the prediction log, in chunks, so that no transaction is long."""
 
+import logging
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Engine, Select, Table, delete, select
@@ -9,6 +10,8 @@ from dosel.db.migrations import migrate
 from dosel.db.tables import ANSWERS, FEEDBACK, PREDICTIONS, SHADOW_ANSWERS
 
 CHUNK = 2_000
+
+log = logging.getLogger(__name__)
 
 
 def prune(engine: Engine, days: int) -> int:
@@ -22,7 +25,9 @@ def prune(engine: Engine, days: int) -> int:
     """
     migrate(engine)
     before = datetime.now(UTC).replace(tzinfo=None) - timedelta(days=days)
-    return sum(_prune(engine, table, before) for table in (ANSWERS, PREDICTIONS, SHADOW_ANSWERS))
+    deleted = sum(_prune(engine, table, before) for table in (ANSWERS, PREDICTIONS, SHADOW_ANSWERS))
+    log.info("answers from before %s deleted: %d", f"{before:%Y-%m-%d %H:%M} UTC ({days} days)", deleted)
+    return deleted
 
 
 def _prune(engine: Engine, table: Table, before: datetime) -> int:

@@ -24,7 +24,8 @@ class OnnxClassifier:
 
         options = SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        # It raises its errors, too. A model that it cannot run is no fault, since scikit-learn then answers.
+        options.log_severity_level = 4
         self.onnx = onnx
         self._session = InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
         [given] = self._session.get_inputs()
