@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
 
 from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -36,17 +35,16 @@ from app.routes import (
     service,
     shadow,
 )
+from app.serving.answer_writer import AnswerWriter, DirectWriter
 from app.serving.follower import ModelFollower
 from app.serving.named_versions import NamedVersions
 from app.serving.prediction_log import PredictionLog
 from app.serving.shadowing import Shadowing
 from app.serving.work_queue import SharedCalls
+from app.serving.writing_process import WritingProcess
 from dosel.errors import SettingsError, UnknownUseCase
 from dosel.settings import Settings
 from dosel.usecases import REFUSED, UseCase, adapted, chosen
-
-if TYPE_CHECKING:
-    from dosel.warehouse.predictions import PredictionStore
 
 log = logging.getLogger("uvicorn.error")
 
@@ -66,7 +64,13 @@ FAMILY_SECONDS = 30.0
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The app for these settings, by default those of the environment."""
+    """The app for these settings.
+
+    Args:
+        settings: by default those of the environment, as in a process of its own; a process of the app's writes the
+            prediction log then.
+    """
+    alone = settings is None
     if settings is None:
         try:
             settings = Settings.load()
@@ -82,22 +86,28 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     try:
         use_cases = [adapted(use_case, settings) for use_case in chosen(settings.use_cases)]
         default = next((use_case for use_case in use_cases if use_case.default), None)
-        return build_app(settings, ModelFollower(settings, use_cases), use_cases, default)
+        writer = WritingProcess(settings.warehouse_url, use_cases) if alone else None
+        return build_app(settings, ModelFollower(settings, use_cases), use_cases, default, writer)
     except (SettingsError, UnknownUseCase) as error:
         raise SystemExit(f"prediction API: {error}") from None
 
 
 def build_app(
-    settings: Settings, follower: ModelFollower, use_cases: Sequence[UseCase], default: UseCase | None
+    settings: Settings,
+    follower: ModelFollower,
+    use_cases: Sequence[UseCase],
+    default: UseCase | None,
+    writer: AnswerWriter | None = None,
 ) -> FastAPI:
     """The app with a `ModelFollower`, which it starts and stops.
 
     Args:
         default: the use case of `POST /predict`; without one, that path answers 503.
+        writer: writes the prediction log; by default in a thread of this process.
     """
-
-    record = PredictionLog(settings.prediction_log, lambda: _open_log(settings))
-    shadowing = Shadowing(settings, follower, use_cases)
+    writer = writer or DirectWriter(settings.warehouse_url, use_cases)
+    record = PredictionLog(settings.prediction_log, writer.answers)
+    shadowing = Shadowing(settings, follower, use_cases, writer)
     metrics = Metrics(follower, record, shadowing, StoreMetrics(use_cases, settings))
     access_log = AccessLog()
     middleware = stack(settings, use_cases, metrics, access_log)
@@ -116,6 +126,7 @@ def build_app(
         shadowing.stop()
         follower.stop()
         record.stop()
+        writer.close()
         access_log.flush()
 
     # A body without a content type is read as JSON; another content type gets a 415.
@@ -176,10 +187,3 @@ def stack(
     if proxies:
         middleware.insert(0, ("proxies", lambda app: BehindProxies(app, proxies)))
     return middleware
-
-
-def _open_log(settings: Settings) -> "PredictionStore":
-    from dosel.db.engine import connect
-    from dosel.warehouse.predictions import PredictionStore
-
-    return PredictionStore(connect(settings.warehouse_url))

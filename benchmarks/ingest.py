@@ -21,7 +21,7 @@ from sqlalchemy import Engine, create_engine, text
 from benchmarks.installation import OneByOne, Rows, in_a_process, local_server, peak_mb
 from dosel.db.engine import connect
 from dosel.db.tables import BATCHES, tables_of
-from dosel.embedded.local_servers import MariaDB
+from dosel.embedded.local_databases import MariaDB
 from dosel.pipeline import Pipeline
 from dosel.settings import Settings
 from dosel.usecases.covertype import COVERTYPE

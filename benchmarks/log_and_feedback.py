@@ -14,7 +14,7 @@ from benchmarks.installation import installation, local_server, say
 from benchmarks.serving import uvicorn
 from benchmarks.wrk import Target
 from dosel.db.engine import connect
-from dosel.embedded.local_servers import MariaDB
+from dosel.embedded.local_databases import MariaDB
 from dosel.monitor.feedback import FeedbackStore
 from dosel.monitor.feedback_rows import GivenTruth
 from dosel.registry.ledger import PromotionLedger

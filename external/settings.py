@@ -30,7 +30,7 @@ class Settings(BaseSettings):
     data_api_classes: Coding = "uci"
     """How the data API numbers the classes in its answers: uci is 1-7, course is 0-6."""
     data_api_fetch: Literal["auto", "never"] = "auto"
-    """Whether to try `fetch_covtype` when no CSV is named."""
+    """Whether to download the real rows (those of `fetch_covtype`) when no CSV is named."""
     data_api_fetch_timeout: float = Field(60.0, gt=0, allow_inf_nan=False)
     """Time limit for the whole download, in seconds."""
     data_api_rows: int = Field(116_203, ge=10, le=5_000_000)

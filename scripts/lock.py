@@ -1,9 +1,10 @@
-"""Writes the locks from pyproject.toml: for the runtime, and for the tools and Airflow's image.
+"""Writes the locks from pyproject.toml: for the runtime, for the tools, and for each image.
 
     python scripts/lock.py
 
-`requirements.lock` is complete. The others have its versions, and leave out every package that it pins for the same
-systems.
+`requirements.lock` has everything that runs. `requirements-dev.lock` has its versions, and leaves out every package
+that it pins for the same systems. An image's `requirements.txt` is complete: a part of `requirements.lock` and, for
+Airflow, Celery.
 """
 
 import re
@@ -13,22 +14,24 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNTIME = "requirements.lock"
-ON_TOP = {"dev": "requirements-dev.lock", "celery": "airflow/requirements.txt"}
-"""Each extra of pyproject.toml and its lock."""
+DEV = "requirements-dev.lock"
+IMAGES = {"serving": "app", "page": "ui", "data-api": "external", "tracking": "mlflow", "pipeline": "airflow"}
+"""Each dependency group of pyproject.toml, and the folder of the image that has it."""
 
 COMPILE = (
-    *(sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "--quiet", "--no-header"),
+    *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-header"),
     *("--universal", "--generate-hashes", "--no-emit-index-url", "--no-emit-find-links"),
 )
 
 
 def main() -> None:
-    run("--output-file", RUNTIME)
+    run("pyproject.toml", "--output-file", RUNTIME)
     installed = entries(RUNTIME)
-    for extra, lock in ON_TOP.items():
-        run("--extra", extra, "--constraint", RUNTIME, "--output-file", lock)
-        added = [text for name, text in entries(lock).items() if pins(text) != pins(installed.get(name, ""))]
-        Path(ROOT / lock).write_text("".join(added))
+    run("pyproject.toml", "--extra", "dev", "--constraint", RUNTIME, "--output-file", DEV)
+    added = [text for name, text in entries(DEV).items() if pins(text) != pins(installed.get(name, ""))]
+    Path(ROOT / DEV).write_text("".join(added))
+    for group, folder in IMAGES.items():
+        run("--group", group, "--constraint", RUNTIME, "--output-file", f"{folder}/requirements.txt")
 
 
 def run(*arguments: str) -> None:

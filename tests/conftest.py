@@ -6,6 +6,7 @@ import logging
 import os
 import random
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,8 @@ from sqlalchemy import create_engine
 from xdist.scheduler import LoadScopeScheduling
 
 from dosel.embedded.guard import guarded
-from dosel.embedded.local_servers import LocalServer, MariaDB, Minio
+from dosel.embedded.local_databases import DATABASES, Database, MySQL, database_kind
+from dosel.embedded.local_servers import LocalServer, Minio
 from dosel.errors import ProgramMissing
 from dosel.usecases import Category, Number
 from dosel.usecases.covertype import COVERTYPE
@@ -62,6 +64,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 def pytest_xdist_auto_num_workers() -> int:
     """The number of cores plus one, since the tests of the platform mostly wait."""
     return (os.cpu_count() or 1) + 1
+
+
+def pytest_report_header() -> str:
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            found = _database_kind(Path(folder))(Path(folder), os.environ).version
+    except ProgramMissing as error:
+        found = str(error)
+    return f"database server of the tests: {found}"
 
 
 def pytest_sessionstart() -> None:
@@ -193,20 +204,44 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+STRICT = ("--sql-require-primary-key=ON", "--max-allowed-packet=1M")
+"""What an administrator may have set on a MySQL that dosel shares with others."""
+
+
 @pytest.fixture(scope="session")
-def mariadb(servers: Path) -> Iterator[MariaDB]:
-    """A real MariaDB server; each test creates a schema of its own."""
-    yield from started(MariaDB, servers)
+def database(servers: Path) -> Iterator[Database]:
+    """A real MySQL, or else MariaDB (TEST_DATABASE names one); each test creates a schema of its own."""
+
+    def make(folder: Path) -> Database:
+        kind = _database_kind(folder)
+        return kind(folder, os.environ, lasting=False, options=STRICT if kind is MySQL else ())
+
+    yield from started(make, servers)
+
+
+def _database_kind(folder: Path) -> type[Database]:
+    asked = os.environ.get("TEST_DATABASE")
+    return database_kind(folder, os.environ, [kind for kind in DATABASES if asked in (None, "", kind.name)])
 
 
 @pytest.fixture
-def schema(mariadb: MariaDB) -> Iterator[str]:
-    """The URL of a new schema, whose collation ignores case, as MySQL's default does."""
+def mysql(database: Database) -> MySQL:
+    """The server of the session, for behaviour that only MySQL has."""
+    if not isinstance(database, MySQL):
+        if os.environ.get("CI") and not os.environ.get("TEST_DATABASE"):
+            pytest.fail("no mysqld of MySQL on PATH: .ci/services fetches one")
+        pytest.skip("needs MySQL")
+    return database
+
+
+@pytest.fixture
+def schema(database: Database) -> Iterator[str]:
+    """The URL of a new schema with the server's collation, which ignores case."""
     name = f"test_{uuid4().hex}"
-    server = create_engine(mariadb.url(dialect="mysql+pymysql"))
+    server = create_engine(database.url(dialect="mysql+pymysql"))
     with server.begin() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name} COLLATE utf8mb4_general_ci")
-    yield mariadb.url(name)
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    yield database.url(name)
     with server.begin() as connection:
         connection.exec_driver_sql(f"DROP DATABASE {name}")
     server.dispose()
@@ -215,16 +250,16 @@ def schema(mariadb: MariaDB) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def minio(servers: Path) -> Iterator[Minio]:
     """A real MinIO without buckets."""
-    yield from started(Minio, servers)
+    yield from started(lambda folder: Minio(folder, os.environ, lasting=False), servers)
 
 
 S = TypeVar("S", bound=LocalServer)
 
 
-def started(kind: type[S], folder: Path) -> Iterator[S]:
+def started(kind: Callable[[Path], S], folder: Path) -> Iterator[S]:
     """A server until the session ends; without its program, CI fails, and tests elsewhere are skipped."""
     try:
-        store = kind(folder, os.environ, lasting=False)
+        store = kind(folder)
     except ProgramMissing as error:
         if os.environ.get("CI"):
             pytest.fail(str(error))

@@ -167,10 +167,12 @@ def _log(
     request: Request, use_case: UseCase, served: LoadedModel, is_champion: bool, began: float, sample: BatchSample
 ) -> None:
     """Log the sampled rows, and let the versions in shadow answer them, too, if the champion did."""
-    state, ids = request.app.state, ids_of(request.scope)
+    state, ids, version = request.app.state, ids_of(request.scope), served.version
     slot = state.shadowing.slot(use_case)
     for row_no, numbers, codes, answer in sample.sampled:
-        entry = LogEntry(*ids, began, use_case, served.version, numbers, codes, answer, row_no, sample.rows)
+        entry = LogEntry(
+            *ids, began, use_case.name, version.name, version.version, numbers, codes, answer, row_no, sample.rows
+        )
         state.record.offer(entry)
         if is_champion:
             state.shadowing.offer(slot, entry)

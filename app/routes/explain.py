@@ -52,7 +52,7 @@ VersionQuery = Annotated[
 
 def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
     made = APIRouter(tags=["explain"], responses=RESPONSES)
-    # One at a time: one explanation already uses all cores, which predictions need too.
+    # One at a time: predictions need the other cores.
     queue = WorkQueue("explanations", 1, WAITING)
     closed = TokenBuckets(settings.explain_rate, BURST)
     for use_case in use_cases:

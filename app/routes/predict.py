@@ -118,7 +118,17 @@ class PredictRow:
             # Reading it takes seconds, once, in which other requests are answered.
             loaded, prediction, took = await asyncio.to_thread(_predict, plan, loaded, numbers, codes, wait=True)
         answer = msgspec.json.encode(prediction)
-        entry = LogEntry(*ids_of(scope), time.time(), use_case, loaded.version, tuple(numbers), tuple(codes), answer)
+        version = loaded.version
+        entry = LogEntry(
+            *ids_of(scope),
+            time.time(),
+            use_case.name,
+            version.name,
+            version.version,
+            tuple(numbers),
+            tuple(codes),
+            answer,
+        )
         self._log.offer(entry)
         if took is not None:
             self._shadowing.offer(self._slot, entry, took)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from app.serving.loaded_model import LoadedModel, NotReady
 from app.serving.memory import collect_garbage
+from app.serving.shared_look import Confirmation, SharedLook
 from app.serving.slot import Slot
 from app.serving.stale_events import StaleEvents
 from app.serving.version_loader import VersionLoader
@@ -46,6 +47,7 @@ class ModelFollower:
     ) -> None:
         self._settings = settings
         self._loader = VersionLoader(settings)
+        self._look = SharedLook(settings)
         self._stale = StaleEvents(settings.warehouse_url)
         self._open_registry = open_registry or _open
         self._registry: Registry | None = None
@@ -185,17 +187,24 @@ class ModelFollower:
         for slot in self._slots.values():
             self._load_last_known(slot)
         while not self._stopped.is_set():
+            woken = self._woken.is_set()
             self._woken.clear()
             with self._polling:
-                sequences = self._sequences()
+                # What this process has just written is not in another process's look.
+                sequences = self._sequences(0.0 if woken else self._settings.poll_seconds)
                 for slot in [*self._slots.values(), *self._families.values()]:
                     self._poll(slot, sequences.get(slot.use_case.model_name))
             self._woken.wait(self._settings.poll_seconds)
 
-    def _sequences(self) -> dict[str, int]:
-        """The sequence of each model's last entry; empty if the ledger cannot be read, which each poll then notes."""
+    def _sequences(self, seconds: float) -> dict[str, int]:
+        """The sequence of each model's last entry, at most so many seconds old.
+
+        It is empty if the ledger cannot be read, which each poll then notes.
+        """
+        models = [use_case.model_name for use_case in self.use_cases]
         try:
-            return self.registry().ledger.sequences([use_case.model_name for use_case in self.use_cases])
+            found = self._look.sequences(lambda: self.registry().ledger.sequences(models), seconds)
+            return found if found.keys() >= set(models) else self.registry().ledger.sequences(models)
         except Exception:  # noqa: BLE001  the registry can fail in any way; this thread must live on
             return {}
 
@@ -222,12 +231,13 @@ class ModelFollower:
                 self._note(slot, "empty", f"a version of {name} {wanted}: {dags}", failed=False)
             elif slot.loaded is not None and slot.loaded.version.version == number and self._confirm(slot):
                 slot.followed = max(slot.followed or 0, slot.sequence)
-                self._note(slot, "", "", failed=False)
+                self._agrees(slot)
             elif number != slot.failing or time.monotonic() >= slot.retry_at:
                 self._swap(slot, number)
                 slot.failing, slot.pause = None, 0.0
-                self._note(slot, "", "", failed=False)
+                self._agrees(slot)
         except Exception as error:  # noqa: BLE001  reading a model can fail in any way; this thread must live on
+            self._look.forget(name)
             if number is not None:
                 slot.failing = number
                 slot.pause = min(max(2 * slot.pause, self._settings.poll_seconds), MAX_RELOAD_SECONDS)
@@ -241,7 +251,7 @@ class ModelFollower:
         # Read before MLflow is asked: an entry that comes in between is seen by the next poll.
         name = slot.use_case.model_name
         newest = registry.ledger.sequences([name])[name] if newest is None else newest
-        if not slot.stale and newest == slot.newest and time.monotonic() < slot.ask_at:
+        if not slot.stale and newest == slot.newest and (time.monotonic() < slot.ask_at or self._confirmed(slot)):
             return True
         entry = registry.last_promotion(name)
         sequence = entry.sequence if entry else -1
@@ -260,6 +270,21 @@ class ModelFollower:
         slot.newest, slot.sequence = newest, sequence
         slot.ask_at = time.monotonic() + ASK_EVERY * self._settings.poll_seconds
         return False
+
+    def _confirmed(self, slot: Slot) -> bool:
+        """Whether another process of this machine has asked MLflow a moment ago, and the ledger has no entry since."""
+        seen = self._look.confirmation(slot.use_case.model_name, ASK_EVERY * self._settings.poll_seconds)
+        if seen is None:
+            return False
+        slot.reconcile_at = max(slot.reconcile_at, seen.reconciled + RECONCILE_SECONDS)
+        return seen.newest == slot.newest
+
+    def _agrees(self, slot: Slot) -> None:
+        """Note that the loaded version is the one in Production, by MLflow and the ledger, also for other processes."""
+        self._note(slot, "", "", failed=False)
+        if not slot.family:
+            confirmation = Confirmation(slot.newest, slot.reconcile_at - RECONCILE_SECONDS)
+            self._look.confirm(slot.use_case.model_name, confirmation)
 
     def _note(self, slot: Slot, outcome: str, waiting_for: str, failed: bool) -> None:
         """Record a poll's outcome, and log it if it differs from the last one: polls come every few seconds."""

@@ -16,7 +16,7 @@ from app.serving.write_queue import WriteQueue
 
 if TYPE_CHECKING:
     from dosel.model.predictor import Prediction
-    from dosel.warehouse.shadow_answers import ShadowAnswer, ShadowAnswerStore
+    from dosel.warehouse.shadow_answers import ShadowAnswer
 
 WAITING = 1_000
 """Rows that may wait; further rows are dropped."""
@@ -54,15 +54,13 @@ class ShadowAnswers:
 
     Args:
         cpu: the largest share of one processor core that the thread uses.
-        open_store: connects to the data store; called again until it succeeds.
+        write: stores all answers of a chunk, or none; see `app.serving.answer_writer`.
     """
 
-    def __init__(self, cpu: float, open_store: "Callable[[], ShadowAnswerStore]") -> None:
+    def __init__(self, cpu: float, write: "Callable[[list[ShadowAnswer]], None]") -> None:
         self._cpu = cpu
-        self._open_store = open_store
-        self._store: ShadowAnswerStore | None = None
         self._rows: deque[Row] = deque()
-        self._unwritten: WriteQueue[ShadowAnswer] = WriteQueue("answers in shadow", UNWRITTEN, self._append, _name)
+        self._unwritten: WriteQueue[ShadowAnswer] = WriteQueue("answers in shadow", UNWRITTEN, write, _name)
         self._requests: BusyThread | None = None
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="shadow answers", daemon=True)
@@ -87,7 +85,7 @@ class ShadowAnswers:
     def offer(self, slot: ShadowSlot, entry: LogEntry, champion_ms: float | None) -> None:
         """Have a row answered in shadow, if it is sampled and the champion answered it; never blocks."""
         plan = slot.plan
-        if plan is None or not plan.samples(entry.version.version, entry.request_id, entry.row_no):
+        if plan is None or not plan.samples(entry.version, entry.request_id, entry.row_no):
             return
         if len(self._rows) < WAITING:
             self._rows.append(Row(slot, entry, champion_ms))
@@ -134,7 +132,7 @@ class ShadowAnswers:
         if not rows or (plan := rows[0].slot.plan) is None:
             # The shadow has ended meanwhile.
             return
-        rows = [row for row in rows if row.entry.version.version == plan.champion]
+        rows = [row for row in rows if row.entry.version == plan.champion]
         if not rows:
             return
         slot = rows[0].slot
@@ -146,11 +144,6 @@ class ShadowAnswers:
             slot.answered += len(rows)
             for row, prediction in zip(rows, found[0], strict=True):
                 self._unwritten.offer(_record(running, row, prediction, found[1]))
-
-    def _append(self, answers: "list[ShadowAnswer]") -> None:
-        if self._store is None:
-            self._store = self._open_store()
-        self._store.append(answers)
 
 
 def _record(running: RunningShadow, row: Row, prediction: "Prediction", took: float) -> "ShadowAnswer":

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from app.serving.answer_writer import AnswerWriter
 from app.serving.follower import ModelFollower
 from app.serving.loaded_model import LoadedModel
 from app.serving.prediction_log import LogEntry
@@ -18,18 +19,18 @@ if TYPE_CHECKING:
     # Importing these takes a second, in which the app can already answer /healthz.
     from sqlalchemy import Engine
 
-    from dosel.warehouse.shadow_answers import ShadowAnswerStore
-
 
 class Shadowing:
     """The versions in shadow of all use cases, and the threads that load, ask and judge them."""
 
-    def __init__(self, settings: Settings, follower: ModelFollower, use_cases: Sequence[UseCase]) -> None:
+    def __init__(
+        self, settings: Settings, follower: ModelFollower, use_cases: Sequence[UseCase], writer: AnswerWriter
+    ) -> None:
         self._settings = settings
         self._slots = {use_case.name: ShadowSlot(use_case) for use_case in use_cases}
         declared = {name: slot for name, slot in self._slots.items() if slot.use_case.gate.shadow is not None}
         self._declared = list(declared.values())
-        self._answers = ShadowAnswers(settings.shadow_cpu, self._open_store)
+        self._answers = ShadowAnswers(settings.shadow_cpu, writer.in_shadow)
         self._follower = ShadowFollower(settings, follower, self._declared)
         self._decider = ShadowDecider(
             follower, declared, lambda: self.engine, self._answers.flush, self._follower.poll_soon
@@ -82,8 +83,3 @@ class Shadowing:
         """The loaded version of that number, if it answers in shadow."""
         running = tuple(self._slots[use_case.name].running.values())
         return next((one.loaded for one in running if one.shadow.version == number and not one.fault), None)
-
-    def _open_store(self) -> "ShadowAnswerStore":
-        from dosel.warehouse.shadow_answers import ShadowAnswerStore
-
-        return ShadowAnswerStore(self.engine)

@@ -24,6 +24,10 @@ log = logging.getLogger("uvicorn.error")
 T = TypeVar("T")
 
 
+class NotStored(Exception):
+    """The data store does not accept an entry. The message says why, without the entry's values."""
+
+
 class WriteQueue(Generic[T]):
     """Accepts entries from any thread and writes them from its own. Adding an entry never blocks.
 
@@ -106,8 +110,8 @@ class WriteQueue(Generic[T]):
             if size > 1:
                 self._singly = size
                 return True
-            # Without the error's message, which contains the row's values.
-            name, kind = self._name(chunk[0]), type(error).__name__
+            # Another error's message may contain the row's values.
+            name, kind = self._name(chunk[0]), str(error) if isinstance(error, NotStored) else type(error).__name__
             log.error("an entry of the %s cannot be stored and is dropped: %s (%s)", self._what, name, kind)
             self.dropped += 1
         else:

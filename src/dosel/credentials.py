@@ -1,4 +1,4 @@
-"""Passwords and keys of the full platform: what each gives access to, and its default from `.env`.
+"""Passwords and keys of the full platform: what each gives access to, and its default in `deploy/secrets`.
 
 The defaults are public. They are for a machine that nobody else can reach, and production refuses them.
 """
@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 from dosel.errors import SettingsError
@@ -55,7 +56,10 @@ def new_certificate() -> str:
 
 @dataclass(frozen=True)
 class Credential:
-    """One environment variable. `make` creates a new value. It is checked only if the variable `only_with` is set."""
+    """One file, and the environment variable of its name. `make` creates a new value.
+
+    It is checked only if the variable `only_with` is set.
+    """
 
     name: str
     default: str
@@ -149,8 +153,23 @@ def refuse_forgotten(environment: Mapping[str, str], generated: str) -> None:
     """
     if _known(environment) and os.path.exists(generated):
         raise SettingsError(
-            ".env.secrets exists, but the passwords are the defaults of .env: add --env-file .env.secrets to the "
+            ".env.secrets exists, but the passwords are the public ones: add --env-file .env.secrets to the "
             "command (no password was changed), or move that file away to use the defaults"
+        )
+
+
+def refuse_open_mlflow(environment: Mapping[str, str]) -> None:
+    """Check that production does not publish MLflow, which asks for no password, on every address of the machine.
+
+    Raises:
+        SettingsError: BIND_ADDRESS stands for every address.
+    """
+    address = environment.get("BIND_ADDRESS", "127.0.0.1")
+    if environment.get("DOSEL_ENVIRONMENT") == "production" and ip_address(address).is_unspecified:
+        raise SettingsError(
+            f"DOSEL_ENVIRONMENT=production, but BIND_ADDRESS={address} opens MLflow, which asks for no password, to "
+            "the network: leave it at 127.0.0.1 and put a proxy with a login in front of the services, or name an "
+            "address that only your own machines reach"
         )
 
 

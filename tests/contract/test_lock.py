@@ -10,20 +10,21 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNTIME = "requirements.lock"
-ON_TOP = {"dev": "requirements-dev.lock", "celery": "airflow/requirements.txt"}
-LOCKS = (RUNTIME, *ON_TOP.values())
+DEV = "requirements-dev.lock"
+IMAGES = {"serving": "app", "page": "ui", "data-api": "external", "tracking": "mlflow", "pipeline": "airflow"}
+LOCKS = (RUNTIME, DEV, *(f"{folder}/requirements.txt" for folder in IMAGES.values()))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def asked_for() -> list[tuple[str, Requirement]]:
     """The requirements of pyproject.toml, each with the lock that must pin it."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project, groups = PROJECT["project"], PROJECT["dependency-groups"]
     extras = project["optional-dependencies"]
-    assert extras.keys() == ON_TOP.keys() | {"cluster"}
+    assert extras.keys() == {"dev", "cluster"}
+    assert groups.keys() == IMAGES.keys()
     asked = [(RUNTIME, line) for line in project["dependencies"]]
-    for extra, lock in ON_TOP.items():
-        # Both have the extra `cluster` in them.
-        assert "dosel[cluster]" in extras[extra]
-        asked += [(lock, line) for line in (*extras[extra], *extras["cluster"]) if line != "dosel[cluster]"]
+    asked += [(DEV, line) for line in (*extras["dev"], *extras["cluster"]) if line != "dosel[cluster]"]
+    asked += [(f"{IMAGES[group]}/requirements.txt", line) for group, lines in groups.items() for line in lines]
     return [(lock, Requirement(line)) for lock, line in asked]
 
 
@@ -43,14 +44,32 @@ def test_every_requirement_is_pinned_at_a_version_it_allows(lock: str, requireme
     assert all(requirement.specifier.contains(version) for version in versions)
 
 
-@pytest.mark.parametrize("lock", ON_TOP.values())
-def test_runtime_packages_are_pinned_in_one_lock(lock: str) -> None:
+def test_runtime_packages_are_pinned_in_one_lock() -> None:
     """Another lock repeats a package only at the same version, for systems that `requirements.lock` does not cover."""
-    runs, tools = pinned(RUNTIME), pinned(lock)
+    runs, tools = pinned(RUNTIME), pinned(DEV)
     twice = runs.keys() & tools.keys()
     on_some_systems = re.findall(r"^([A-Za-z0-9._-]+)==\S+ ; ", (ROOT / RUNTIME).read_text(), re.MULTILINE)
     assert twice <= {canonicalize_name(name) for name in on_some_systems}
     assert {name: tools[name] for name in twice} == {name: runs[name] for name in twice}
+
+
+@pytest.mark.parametrize(
+    ("group", "without"),
+    [
+        ("serving", {"apache-airflow-core", "connectorx", "mlflow", "optuna", "streamlit"}),
+        ("page", {"apache-airflow-core", "mlflow", "scikit-learn", "sqlalchemy"}),
+        ("data-api", {"apache-airflow-core", "mlflow", "scikit-learn", "sqlalchemy"}),
+        ("tracking", {"apache-airflow-core", "connectorx", "lightgbm", "streamlit"}),
+        ("pipeline", {"streamlit"}),
+    ],
+)
+def test_an_image_has_a_part_of_what_the_tests_run_on(group: str, without: set[str]) -> None:
+    everything, image = pinned(RUNTIME, DEV), pinned(f"{IMAGES[group]}/requirements.txt")
+    assert image.keys() & without == set()
+    other = {name: versions for name, versions in image.items() if not versions <= everything.get(name, versions)}
+    assert other == {}
+    if group != "pipeline":
+        assert image.keys() <= everything.keys()
 
 
 def test_the_runtime_lock_has_no_test_tools() -> None:

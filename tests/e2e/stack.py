@@ -74,7 +74,8 @@ class Stack:
         )
 
     def setting(self, name: str) -> str:
-        return self.environment.get(name) or str(SETTINGS[name])
+        secret = ROOT / str(SETTINGS["DOSEL_SECRETS"]) / name
+        return self.environment.get(name) or (secret.read_text().strip() if secret.exists() else str(SETTINGS[name]))
 
     def url(self, port: str) -> str:
         return f"http://127.0.0.1:{self.environment[port]}"

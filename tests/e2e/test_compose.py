@@ -7,6 +7,7 @@ since they kill processes of its containers.
 
 import csv
 import io
+import json
 import logging
 import os
 import shutil
@@ -42,7 +43,7 @@ from external.data import load
 from external.main import build_app
 from external.settings import Settings as DataApiSettings
 from external.state import State
-from tests.e2e.stack import EXTERNAL, PLATFORM, PROJECT, ROOT, Stack, have_docker, wait
+from tests.e2e.stack import EXTERNAL, PLATFORM, PROJECT, ROOT, SETTINGS, Stack, docker, have_docker, wait
 
 pytestmark = pytest.mark.compose
 log = logging.getLogger(__name__)
@@ -57,9 +58,11 @@ VOLUMES = (
     "airflow-logs",
     "data-api",
     "minio",
+    "mlflow-scratch",
     "mysql",
     "mysql-data-store",
     "postgres",
+    "scratch",
     "serving",
     "signing-key",
     "trusted-keys",
@@ -83,6 +86,8 @@ def stack() -> Iterator[Stack]:
         "DATA_API_FETCH": "never",
         "DATA_API_ROWS": str(ROWS),
         "MIN_UPDATE_TIME": "0",
+        # The local image of this name, whichever it is.
+        "PYTHON_IMAGE": str(SETTINGS["PYTHON_IMAGE"]).partition("@")[0],
     }
     stack = Stack(environment)
     try:
@@ -222,6 +227,56 @@ def test_every_service_is_healthy_and_answers(stack: Stack) -> None:
         httpx.get(stack.url(port) + path, timeout=20, follow_redirects=True).raise_for_status()
 
 
+def test_running_containers_are_confined_and_show_no_secret(stack: Stack) -> None:
+    public = [credential.default for credential in CREDENTIALS if len(credential.default) > len("admin")]
+    running = [container for container in stack.containers() if container["State"]["Running"]]
+    assert len(running) >= len(PORTS)
+    for container in running:
+        name, host = container["Config"]["Labels"]["com.docker.compose.service"], container["HostConfig"]
+        assert host["ReadonlyRootfs"], name
+        assert host["CapDrop"] == ["ALL"], name
+        assert any(option.startswith("no-new-privileges") for option in host["SecurityOpt"]), name
+        assert 0 < host["PidsLimit"] <= 2000, name
+        assert host["Memory"] > 0, name
+        assert host["Tmpfs"], name
+        assert not host["Privileged"], name
+        assert {mount["Type"] for mount in container["Mounts"] if mount["RW"]} <= {"volume", "tmpfs"}, name
+        heading, *processes = docker("top", container["Id"], "-eo", "pid,uid,args").splitlines()
+        assert heading.split() == ["PID", "UID", "COMMAND"]
+        assert [line for line in processes if line.split()[1] == "0"] == [], name
+        shown = json.dumps(container) + "".join(processes)
+        assert [secret for secret in public if secret in shown] == [], name
+
+
+def reaches(stack: Stack, service: str, host: str, port: int) -> bool:
+    """Whether a container of `service` can open a connection."""
+    code = f"import socket; socket.create_connection(('{host}', {port}), timeout=3)"
+    files = EXTERNAL if service == "data-api" else PLATFORM
+    return stack.try_compose(files, "exec", "-T", service, "python", "-c", code).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("service", "allowed", "closed"),
+    [
+        (
+            "streamlit",
+            [("api", 8989)],
+            [("mysql-data-store", 3306), ("mysql", 3306), ("mlflow", 5000), ("minio", 9000)],
+        ),
+        ("data-api", [("data-api", 8090)], [("mlflow", 5000), ("mysql-data-store", 3306), ("api", 8989)]),
+    ],
+)
+def test_the_page_and_the_data_api_reach_no_store(
+    stack: Stack, service: str, allowed: list[tuple[str, int]], closed: list[tuple[str, int]]
+) -> None:
+    assert [address for address in allowed if not reaches(stack, service, *address)] == []
+    # By name and by address, since a name may be unknown where the address answers.
+    for host, port in closed:
+        container = stack.container("fast_api" if host == "api" else host)
+        places = [host, *(n["IPAddress"] for n in container["NetworkSettings"]["Networks"].values())]
+        assert [place for place in places if reaches(stack, service, place, port)] == []
+
+
 def test_ports_are_published_on_127_0_0_1_only(stack: Stack) -> None:
     published = [
         binding["HostIp"]
@@ -296,7 +351,8 @@ def test_the_training_used_all_cores(stack: Stack, warehouse: Engine) -> None:
 
 def test_airflow_has_its_declared_connections(stack: Stack) -> None:
     shown = stack.compose(
-        PLATFORM, "exec", "-T", "airflow-scheduler", "airflow", "connections", "get", "mysql_default", "-o", "json"
+        *(PLATFORM, "exec", "-T", "airflow-worker", "with-secrets"),
+        *("airflow", "connections", "get", "mysql_default", "-o", "json"),
     )
     for part in ("mysql-data-store", "datadb", "dosel"):
         assert part in shown
@@ -415,6 +471,7 @@ def test_production_refuses_default_passwords(stack: Stack, tmp_path: Path) -> N
         # The refused start left empty volumes, which do not prevent new secrets.
         assert refused.left()["volumes"]
         shutil.copy(ROOT / ".env", tmp_path)
+        shutil.copytree(ROOT / secrets.LAPTOP, tmp_path / secrets.LAPTOP)
         assert secrets.write(tmp_path, refused.project).exists()
     finally:
         refused.compose(PLATFORM, "down", "-v")

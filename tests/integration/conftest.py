@@ -15,7 +15,7 @@ from dosel.settings import Settings
 from dosel.usecases.covertype import COVERTYPE
 from dosel.warehouse.batches import BatchStore
 from dosel.warehouse.records import BatchRecord
-from tests.integration.stores import MariadbAndMinio, MlflowStore, SqliteAndFolder
+from tests.integration.stores import DatabaseAndMinio, MlflowStore, SqliteAndFolder
 from tests.integration.worlds import FAMILIES, Deliveries, Trained, World, batch
 
 Received = Callable[..., list[list[str]]]
@@ -31,7 +31,7 @@ WAREHOUSES: dict[str, Make] = {
 
 MLFLOWS: dict[str, Make] = {
     "files": lambda request: SqliteAndFolder(request.getfixturevalue("empty_mlflow")),
-    "servers": lambda request: MariadbAndMinio(request.getfixturevalue("mariadb"), request.getfixturevalue("minio")),
+    "servers": lambda request: DatabaseAndMinio(request.getfixturevalue("database"), request.getfixturevalue("minio")),
 }
 
 
@@ -45,7 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", params=["files", "servers"])
 def kind(request: pytest.FixtureRequest) -> str:
-    """The kind of stores: SQLite and a folder, or MariaDB and MinIO."""
+    """The kind of stores: SQLite and a folder, or a database server and MinIO."""
     return str(request.param)
 
 

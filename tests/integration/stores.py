@@ -12,7 +12,8 @@ import boto3
 from mlflow import MlflowClient
 from sqlalchemy import Connection, create_engine, inspect
 
-from dosel.embedded.local_servers import MariaDB, Minio
+from dosel.embedded.local_databases import Database
+from dosel.embedded.local_servers import Minio
 from dosel.usecases import ALL
 
 BUCKET = "stores"
@@ -69,12 +70,12 @@ def copy_database(file: Path, copy: Path) -> None:
         original.backup(target)
 
 
-class MariadbAndMinio:
+class DatabaseAndMinio:
     """A store in one schema whose rows are replaced, since MLflow needs seconds to create its tables."""
 
-    def __init__(self, mariadb: MariaDB, minio: Minio) -> None:
-        self._uri = mariadb.url("mlflow", "mysql+pymysql")
-        self._engine = create_engine(mariadb.url(dialect="mysql+pymysql"))
+    def __init__(self, database: Database, minio: Minio) -> None:
+        self._uri = database.url("mlflow", "mysql+pymysql")
+        self._engine = create_engine(database.url(dialect="mysql+pymysql"))
         self.environment = minio.settings | {"MLFLOW_S3_ENDPOINT_URL": minio.url}
         s3(minio).create_bucket(Bucket=BUCKET)
         with self._engine.begin() as connection:
@@ -92,8 +93,9 @@ class MariadbAndMinio:
         kept = f"kept_{uuid4().hex}"
         with self._engine.begin() as connection:
             connection.exec_driver_sql(f"CREATE DATABASE {kept}")
-            for table in self._tables:
-                connection.exec_driver_sql(f"CREATE TABLE {kept}.{table} AS SELECT * FROM mlflow.{table}")
+            for table in self._with_rows(connection, "mlflow"):
+                connection.exec_driver_sql(f"CREATE TABLE {kept}.{table} LIKE mlflow.{table}")
+                connection.exec_driver_sql(f"INSERT INTO {kept}.{table} SELECT * FROM mlflow.{table}")
         return kept
 
     def restored(self, kept: str, folder: Path) -> str:
@@ -101,7 +103,7 @@ class MariadbAndMinio:
             connection.exec_driver_sql("SET foreign_key_checks = 0")
             for table in self._with_rows(connection, "mlflow"):
                 connection.exec_driver_sql(f"DELETE FROM mlflow.{table}")
-            for table in self._with_rows(connection, kept):
+            for table in inspect(connection).get_table_names(kept):
                 connection.exec_driver_sql(f"INSERT INTO mlflow.{table} SELECT * FROM {kept}.{table}")
             connection.exec_driver_sql("SET foreign_key_checks = 1")
         return self._uri

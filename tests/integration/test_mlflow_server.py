@@ -1,4 +1,4 @@
-"""The pipeline through an MLflow server, as the platform runs it: rows in MariaDB, artifacts in MinIO."""
+"""The pipeline through an MLflow server, as the platform runs it: rows in MySQL, artifacts in MinIO."""
 
 import os
 import sys

@@ -1,18 +1,24 @@
-"""The differences of MySQL 8.4 from MariaDB that matter, tested on MariaDB.
+"""What a shared server may demand: its collation, logins, TLS, primary keys, small packets, and to be only read.
 
-Its default collation ignores case, as that of the tests' MariaDB, and its accounts log in with
-caching_sha2_password. By default, it refuses LOAD DATA LOCAL, which Compose enables: see test_loading.
+Tests that take `mysql` need MySQL; the others also run on MariaDB. `test_services` restarts a server in the middle of a
+transaction.
 """
 
+import base64
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, inspect, select, text
 
+from dosel.credentials import new_certificate
 from dosel.db.engine import connect, transaction
 from dosel.db.migrations import VERSION_TABLE
 from dosel.db.tables import METADATA, PROMOTIONS
-from dosel.errors import WarehouseError
+from dosel.embedded.local_databases import MySQL
+from dosel.errors import SettingsError, WarehouseError
 from dosel.quality import check
 from dosel.registry.ledger import PromotionLedger
 from dosel.sources import Batch
@@ -32,6 +38,25 @@ def case_insensitive(schema: str) -> Iterator[Engine]:
         assert connection.scalar(text("SELECT COUNT(*) FROM plain WHERE name = 'a'")) == 1
     yield engine
     engine.dispose()
+
+
+def put(engine: Engine, sent: list[list[str]], number: int = 1) -> None:
+    checked = check(COVERTYPE, sent, "uci")
+    assert BatchStore(engine, COVERTYPE).store(Batch("x", "a", "e", number, sent), checked.accepted, checked.refused)
+
+
+@contextmanager
+def variable(server: MySQL, name: str, value: str, after: str) -> Iterator[None]:
+    """Set a variable of the whole server for the block."""
+    engine = connect(server.url())
+    with engine.begin() as connection:
+        connection.execute(text(f"SET GLOBAL {name} = {value}"))
+    try:
+        yield
+    finally:
+        with engine.begin() as connection:
+            connection.execute(text(f"SET GLOBAL {name} = {after}"))
+        engine.dispose()
 
 
 def test_every_text_column_of_dosel_compares_byte_for_byte(case_insensitive: Engine) -> None:
@@ -65,12 +90,71 @@ def test_names_that_differ_only_in_case_are_different(case_insensitive: Engine, 
 def test_other_connections_cannot_send_files(case_insensitive: Engine) -> None:
     with transaction(case_insensitive) as connection:
         assert connection.scalar(text("SELECT @@local_infile")) == 1
-    with pytest.raises(WarehouseError, match="local infile"), transaction(case_insensitive) as connection:
+    refused = pytest.raises(WarehouseError, match=r"local infile|Loading local data is disabled")
+    with refused, transaction(case_insensitive) as connection:
         connection.execute(text("LOAD DATA LOCAL INFILE '/etc/hostname' INTO TABLE plain"))
 
 
-def test_the_password_exchange_of_mysql_8_works() -> None:
-    """For caching_sha2_password, PyMySQL needs a package that it does not require itself."""
-    from pymysql import _auth
+def test_every_test_on_mysql_runs_with_its_own_collation_login_primary_keys_and_small_packets(
+    mysql: MySQL, schema: str
+) -> None:
+    settings = text(
+        "SELECT @@collation_database, @@sql_require_primary_key, @@max_allowed_packet, plugin "
+        "FROM mysql.user WHERE user = 'dosel'"
+    )
+    with transaction(connect(schema)) as connection:
+        found = connection.execute(settings).one()
+    assert tuple(found) == ("utf8mb4_0900_ai_ci", 1, 1 << 20, "caching_sha2_password")
 
-    assert _auth._have_cryptography
+
+def test_a_batch_is_stored_and_read_over_tls(mysql: MySQL, schema: str, received: Received) -> None:
+    engine = connect(f"{schema}?ssl_ca={mysql.folder / 'ca.pem'}&ssl_check_hostname=false")
+    put(engine, received(50))
+    assert len(BatchStore(engine, COVERTYPE).clean()) == 50
+    with transaction(engine) as connection:
+        _, cipher = connection.execute(text("SHOW SESSION STATUS LIKE 'Ssl_cipher'")).one()
+    assert cipher
+    engine.dispose()
+
+
+def test_a_server_with_an_unknown_certificate_is_refused(mysql: MySQL, schema: str, tmp_path: Path) -> None:
+    other = tmp_path / "other.pem"
+    other.write_bytes(base64.urlsafe_b64decode(new_certificate()))
+    for authority, check_name in ((other, "false"), (mysql.folder / "ca.pem", "true")):
+        engine = connect(f"{schema}?ssl_ca={authority}&ssl_check_hostname={check_name}")
+        with pytest.raises(WarehouseError, match=r"CERTIFICATE_VERIFY_FAILED.*is ssl_ca the authority"):
+            BatchStore(engine, COVERTYPE)
+    with pytest.raises(SettingsError, match=r"ssl_ca names /nowhere/ca\.pem, which is not a file"):
+        connect(f"{schema}?ssl_ca=/nowhere/ca.pem")
+
+
+def test_a_value_above_max_allowed_packet_is_named_and_nothing_is_stored(mysql: MySQL, schema: str) -> None:
+    engine = connect(schema)
+    BatchStore(engine, COVERTYPE)
+    long = {"folder": "x" * (1 << 21), "now": datetime.now()}
+    refused = pytest.raises(WarehouseError, match=r"exceed.* max_allowed_packet")
+    with refused, transaction(engine) as connection:
+        connection.execute(text("INSERT INTO orphans VALUES (:folder, :now)"), [long | {"folder": "short"}])
+        connection.execute(text("INSERT INTO orphans VALUES (:folder, :now)"), long)
+    with transaction(engine) as connection:
+        assert connection.scalar(text("SELECT COUNT(*) FROM orphans")) == 0
+
+
+def test_a_read_only_server_is_read_and_refuses_a_batch_with_the_reason(
+    mysql: MySQL, schema: str, received: Received
+) -> None:
+    engine = connect(schema)
+    put(engine, received(3))
+    with variable(mysql, "super_read_only", "ON", "OFF"):
+        assert len(BatchStore(engine, COVERTYPE).records()) == 1
+        with pytest.raises(WarehouseError, match=r"read-only.*does the address name a replica"):
+            put(engine, received(3, seed=2), number=2)
+    # It was turned on with it.
+    with variable(mysql, "read_only", "OFF", "OFF"):
+        put(engine, received(3, seed=2), number=2)
+
+
+def test_an_account_of_the_removed_login_is_explained(mysql: MySQL, schema: str) -> None:
+    engine = connect(schema)
+    with pytest.raises(WarehouseError, match="MySQL 9 has no mysql_native_password"), transaction(engine) as connection:
+        connection.execute(text("CREATE USER 'old'@'127.0.0.1' IDENTIFIED WITH mysql_native_password BY 'x'"))

@@ -2,7 +2,6 @@
 
 import pytest
 from sqlalchemy import Engine, select
-from sqlalchemy.exc import IntegrityError
 
 from dosel.db.tables import ANSWERS
 from dosel.warehouse.predictions import AnswerRecord, PredictionStore
@@ -29,5 +28,9 @@ def test_an_answer_is_stored_unchanged(engine: Engine) -> None:
 def test_a_row_of_a_request_is_stored_once(engine: Engine) -> None:
     store = PredictionStore(engine)
     store.append([ONE])
-    with pytest.raises(IntegrityError):
-        store.append([ONE])
+    store.append([ONE._replace(answered=3), ONE._replace(row_no=2)])
+    with engine.connect() as connection:
+        assert [tuple(row) for row in connection.execute(select(ANSWERS.c.row_no, ANSWERS.c.answered))] == [
+            (1, 2),
+            (2, 2),
+        ]

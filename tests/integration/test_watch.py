@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app.serving.answer_writer import DirectWriter
 from app.serving.prediction_log import LogEntry, PredictionLog
 from dosel.monitor.health import Health
 from dosel.monitor.watch import Watch
 from dosel.pipeline import Pipeline
 from dosel.rows.json import JsonReader
 from dosel.usecases.covertype import COVERTYPE
-from dosel.warehouse.predictions import PredictionStore
 from tests.integration.worlds import Deliveries, World, batch
 
 Received = Callable[..., list[list[str]]]
@@ -148,10 +148,9 @@ def test_a_batch_row_is_the_truth_about_an_earlier_logged_answer(
     rows = received(20, seed=40)
     row = dict(zip(COVERTYPE.feature_names, rows[3], strict=False))
     numbers, codes, _ = JsonReader(COVERTYPE).row(json.dumps(row).encode())
-    version = champion.registry.version(COVERTYPE.model_name, 1)
     answer = b'{"prediction":2,"label":"Lodgepole Pine","probabilities":{"Lodgepole Pine":1.0}}'
-    log = PredictionLog(10, lambda: PredictionStore(champion._engine))
-    log.offer(LogEntry("r-1", None, time.time(), COVERTYPE, version, numbers, codes, answer))
+    log = PredictionLog(10, DirectWriter(world.settings.warehouse_url, [COVERTYPE]).answers)
+    log.offer(LogEntry("r-1", None, time.time(), COVERTYPE.name, COVERTYPE.model_name, 1, numbers, codes, answer))
     assert log.flush()
     champion.ingest(Deliveries(batch(rows, 2)))
     champion.score()

@@ -28,7 +28,7 @@ from sqlalchemy import text
 
 from benchmarks.installation import HOST, free_port, local_server, process
 from dosel.db.engine import connect
-from dosel.embedded.local_servers import MariaDB
+from dosel.embedded.local_databases import MariaDB
 from dosel.embedded.processes import Processes
 from dosel.errors import AccountingError
 from dosel.pipeline import Pipeline

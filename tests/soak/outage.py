@@ -17,7 +17,8 @@ from sqlalchemy import create_engine
 
 from benchmarks.installation import Installation, Servers, installation, local_server, say, wait_until
 from benchmarks.serving import uvicorn
-from dosel.embedded.local_servers import LocalServer, MariaDB, Minio
+from dosel.embedded.local_databases import MariaDB
+from dosel.embedded.local_servers import LocalServer, Minio
 from dosel.embedded.services import make_bucket
 from dosel.settings import ARTIFACT_BUCKET, Settings
 from dosel.usecases.covertype import COVERTYPE

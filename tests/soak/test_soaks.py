@@ -16,7 +16,6 @@ KILLS = 20
 pytestmark = pytest.mark.soak
 
 
-@pytest.mark.usefixtures("mariadb")
 @pytest.mark.timeout(1200)
 def test_kills_leave_every_acknowledged_batch_complete() -> None:
     tally = ingest.soak(KILLS, seed=1)

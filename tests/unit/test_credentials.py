@@ -10,7 +10,7 @@ import pytest
 from dotenv import dotenv_values
 
 from dosel.compose import docker, secrets
-from dosel.credentials import CREDENTIALS, refuse_defaults, refuse_forgotten
+from dosel.credentials import CREDENTIALS, refuse_defaults, refuse_forgotten, refuse_open_mlflow
 from dosel.embedded.services import ROOT
 from dosel.errors import SettingsError, StartupError
 from dosel.settings import Settings
@@ -18,10 +18,11 @@ from dosel.settings import Settings
 DEFAULTS = {credential.name: credential.default for credential in CREDENTIALS}
 
 
-def test_the_env_file_has_exactly_the_refused_defaults() -> None:
+def test_the_public_secrets_are_exactly_the_refused_defaults() -> None:
     settings = dotenv_values(ROOT / ".env")
-    assert {name: settings[name] for name in DEFAULTS} == DEFAULTS
-    assert settings["DOSEL_ENVIRONMENT"] == "laptop"
+    public = {file.name: file.read_text().strip() for file in (ROOT / secrets.LAPTOP).iterdir()}
+    assert {name: value for name, value in public.items() if value or name in DEFAULTS} == DEFAULTS
+    assert (settings["DOSEL_ENVIRONMENT"], settings["DOSEL_SECRETS"]) == ("laptop", f"./{secrets.LAPTOP}")
 
 
 @pytest.mark.parametrize("name", DEFAULTS)
@@ -60,6 +61,16 @@ def test_production_refuses_a_cluster_without_tls(monkeypatch: pytest.MonkeyPatc
         Settings.load()
 
 
+@pytest.mark.parametrize("address", ["0.0.0.0", "::"])
+def test_production_does_not_open_mlflow_to_the_network(address: str) -> None:
+    opened = {"DOSEL_ENVIRONMENT": "production", "BIND_ADDRESS": address}
+    with pytest.raises(SettingsError, match=f"BIND_ADDRESS={address} opens MLflow, which asks for no password"):
+        refuse_open_mlflow(opened)
+    refuse_open_mlflow(opened | {"DOSEL_ENVIRONMENT": "laptop"})
+    for closed in ("127.0.0.1", "10.0.0.1"):
+        refuse_open_mlflow(opened | {"BIND_ADDRESS": closed})
+
+
 def test_unset_passwords_are_not_checked() -> None:
     refuse_defaults({})
 
@@ -86,26 +97,48 @@ def test_generated_credentials_are_random_and_safe_in_a_url() -> None:
 @pytest.fixture
 def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(ROOT / ".env", tmp_path)
+    shutil.copytree(ROOT / secrets.LAPTOP, tmp_path / secrets.LAPTOP)
     with (tmp_path / ".env").open("a") as file:
         file.write("API_PORT=18989\n")
     monkeypatch.setattr(docker, "filled_volumes", lambda _: set())
     return tmp_path
 
 
-def test_the_secrets_file_replaces_every_default_of_the_env_file(installation: Path) -> None:
-    file = secrets.write(installation, "dosel")
+def held(folder: Path) -> dict[str, str]:
+    return {file.name: file.read_text().strip() for file in folder.iterdir()}
+
+
+def test_new_secrets_replace_every_default_in_a_folder_of_the_owner(installation: Path) -> None:
+    file, folder = secrets.write(installation, "dosel"), installation / secrets.FOLDER
     settings, laptop = dotenv_values(file), dotenv_values(installation / ".env")
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert settings.keys() == laptop.keys()
-    assert {name for name in laptop if settings[name] != laptop[name]} == {*DEFAULTS, "DOSEL_ENVIRONMENT"}
-    refuse_defaults({name: value or "" for name, value in settings.items()})
+    assert {name: (laptop[name], settings[name]) for name in laptop if settings[name] != laptop[name]} == {
+        "DOSEL_ENVIRONMENT": ("laptop", "production"),
+        "DOSEL_SECRETS": ("./deploy/secrets", "./.secrets"),
+    }
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (file, folder)] == [0o600, 0o700]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o644}
+    assert held(folder).keys() == held(installation / secrets.LAPTOP).keys()
+    refuse_defaults(held(folder))
 
 
-def test_an_existing_secrets_file_is_not_overwritten(installation: Path) -> None:
-    written = secrets.write(installation, "dosel").read_text()
+def test_existing_secrets_are_not_overwritten(installation: Path) -> None:
+    secrets.write(installation, "dosel")
+    written = held(installation / secrets.FOLDER)
     with pytest.raises(StartupError, match="exists"):
         secrets.write(installation, "dosel")
-    assert (installation / ".env.secrets").read_text() == written
+    assert held(installation / secrets.FOLDER) == written
+
+
+def test_the_passwords_of_an_earlier_secrets_file_are_kept(installation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(docker, "filled_volumes", lambda _: {"postgres"})
+    earlier = "\n".join(
+        ["API_PORT=28989", "DOSEL_ENVIRONMENT=production", *(f"{name}={name}-old" for name in DEFAULTS)]
+    )
+    (installation / ".env.secrets").write_text(earlier + "\n")
+    settings = dotenv_values(secrets.write(installation, "dosel"))
+    assert settings == {"API_PORT": "28989", "DOSEL_ENVIRONMENT": "production", "DOSEL_SECRETS": "./.secrets"}
+    kept = held(installation / secrets.FOLDER)
+    assert {name: kept[name] for name in DEFAULTS} == {name: f"{name}-old" for name in DEFAULTS}
 
 
 def test_secrets_are_not_written_while_volumes_have_other_passwords(
@@ -114,7 +147,7 @@ def test_secrets_are_not_written_while_volumes_have_other_passwords(
     monkeypatch.setattr(docker, "filled_volumes", lambda _: {"postgres", "minio", "data-api"})
     with pytest.raises(StartupError, match="the volumes minio, postgres were created with other passwords"):
         secrets.write(installation, "dosel")
-    assert not (installation / ".env.secrets").exists()
+    assert not (installation / secrets.FOLDER).exists()
 
 
 def test_volumes_are_read_from_docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

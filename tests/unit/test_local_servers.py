@@ -1,4 +1,4 @@
-"""Local MariaDB and MinIO servers: finding their programs, starting, stopping and restarting with the same data."""
+"""Local database and MinIO servers: finding their programs, starting, stopping and restarting with the same data."""
 
 import subprocess
 import sys
@@ -8,8 +8,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dosel.embedded import local_servers
-from dosel.embedded.local_servers import LocalServer, MariaDB, Minio
+from dosel.embedded import local_databases, local_servers
+from dosel.embedded.local_databases import MariaDB, MySQL, database_kind
+from dosel.embedded.local_servers import LocalServer, Minio
 from dosel.embedded.processes import Processes
 from dosel.errors import ProgramMissing, StartupError
 from tests.conftest import until
@@ -45,16 +46,43 @@ def fake(tmp_path: Path) -> Iterator[Fake]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "message"), [(MariaDB, "mariadbd .*apt-get install mariadb-server"), (Minio, "minio .*go install github")]
+    ("kind", "message"),
+    [
+        (MySQL, "mysqld .*brew install mysql"),
+        (MariaDB, "mariadbd .*apt-get install mariadb-server"),
+        (Minio, "minio .*go install github"),
+    ],
 )
 def test_a_missing_program_is_named_with_its_install_command(
     kind: type[LocalServer], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local_servers, "SYSTEM_FOLDERS", ())
+    monkeypatch.setattr(local_databases, "SYSTEM_FOLDERS", ())
     with pytest.raises(ProgramMissing, match=message) as raised:
         kind(tmp_path / "home", {"PATH": str(tmp_path), "HOME": str(tmp_path)})
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "home").exists()
+
+
+def program(folder: Path, name: str, version: str) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/bin/sh\necho '{version}'\n")
+    (folder / name).chmod(0o755)
+
+
+def test_mysql_is_preferred_and_a_home_keeps_the_server_of_its_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_databases, "SYSTEM_FOLDERS", ())
+    caller = {"PATH": str(tmp_path / "bin")}
+    for name in ("mysqld", "mariadbd", "mariadb-install-db"):
+        program(tmp_path / "bin", name, "mysqld  Ver 10.11.14-MariaDB for debian-linux-gnu")
+    assert database_kind(tmp_path / "home", caller) is MariaDB
+    program(tmp_path / "bin", "mysqld", "mysqld  Ver 9.7.4 for Linux on x86_64 (Debian)")
+    assert database_kind(tmp_path / "home", caller) is MySQL
+    (tmp_path / "home" / "mariadb").mkdir()
+    assert database_kind(tmp_path / "home", caller) is MariaDB
+    with pytest.raises(ProgramMissing, match=r"no mysqld of MySQL .*; no mariadbd"):
+        database_kind(tmp_path / "other", {"PATH": ""})
 
 
 def test_minio_is_found_in_gos_bin_folder(tmp_path: Path) -> None:

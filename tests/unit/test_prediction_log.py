@@ -1,25 +1,22 @@
 """The queue of the prediction log: entries that cannot be stored, retries and missing values."""
 
 from collections.abc import Sequence
-from types import SimpleNamespace
-from typing import Any, cast
 
 import pytest
 
-from app.serving import prediction_log, write_queue
+from app.serving import write_queue
+from app.serving.answer_writer import records
 from app.serving.prediction_log import LogEntry, PredictionLog
 from dosel.errors import WarehouseError
 from dosel.usecases.covertype import COVERTYPE
-from dosel.warehouse.predictions import AnswerRecord, PredictionStore
 
 SECRET = 1234.5
 ANSWER = b'{"prediction":2,"label":"x","probabilities":{"x":1.0}}'
-VERSION: Any = SimpleNamespace(name="vf", version=1)
 
 
 def entry(name: str) -> LogEntry:
     numbers = [SECRET] * len(COVERTYPE.numbers)
-    return LogEntry(name, None, 1.0, COVERTYPE, VERSION, numbers, [0, -1], ANSWER)
+    return LogEntry(name, None, 1.0, COVERTYPE.name, "vf", 1, numbers, [0, -1], ANSWER)
 
 
 class Store:
@@ -28,16 +25,16 @@ class Store:
     def __init__(self, bad: set[str]) -> None:
         self.bad, self.kept, self.is_away = bad, list[str](), False
 
-    def append(self, records: Sequence[AnswerRecord]) -> None:
+    def write(self, entries: Sequence[LogEntry]) -> None:
         if self.is_away:
             raise WarehouseError("the data store is away")
-        if any(record.request_id in self.bad for record in records):
-            raise ValueError(f"too long: {records}")
-        self.kept += [record.request_id for record in records]
+        if any(entry.request_id in self.bad for entry in entries):
+            raise ValueError(f"too long: {entries}")
+        self.kept += [entry.request_id for entry in entries]
 
 
 def log_of(store: Store, *names: str) -> PredictionLog:
-    log = PredictionLog(100, lambda: cast(PredictionStore, store))
+    log = PredictionLog(100, store.write)
     for name in names:
         log.offer(entry(name))
     return log
@@ -71,6 +68,6 @@ def test_rows_wait_while_the_data_store_is_down(server_log: pytest.LogCaptureFix
 
 def test_a_missing_value_is_stored_as_null() -> None:
     numbers = [float("nan"), *[1.0] * (len(COVERTYPE.numbers) - 1)]
-    [record] = prediction_log._records([entry("r")._replace(numbers=numbers)])
+    [record] = records({COVERTYPE.name: COVERTYPE}, [entry("r")._replace(numbers=numbers)])
     assert f'"{COVERTYPE.numbers[0].name}":null' in record.features
     assert f'"{COVERTYPE.categories[1].name}":null' in record.features

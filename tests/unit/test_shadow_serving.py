@@ -43,7 +43,7 @@ def shadow(number: int = 1, version: int = 2, role: str = "challenger") -> Runni
 
 
 def entry(name: str, version: int = 1, row_no: int = 1) -> LogEntry:
-    return LogEntry(name, None, 1.0, COVERTYPE, model(version).version, (), (), b"", row_no)
+    return LogEntry(name, None, 1.0, COVERTYPE.name, "vf", version, (), (), b"", row_no)
 
 
 def canary(share: float, feature: str, number: int = 1) -> Canary:
@@ -161,7 +161,7 @@ class Store:
         self.kept: list[Any] = []
         self.is_away = False
 
-    def append(self, answers: Any) -> None:
+    def in_shadow(self, answers: Any) -> None:
         if self.is_away:
             raise WarehouseError("the data store is away")
         self.kept += answers
@@ -175,8 +175,7 @@ def store() -> Store:
 @pytest.fixture
 def answers(store: Store) -> ShadowAnswers:
     """A queue without a thread: the test calls its work."""
-    opened: Any = store
-    return ShadowAnswers(0.25, lambda: opened)
+    return ShadowAnswers(0.25, store.in_shadow)
 
 
 def slot(*running: RunningShadow, sample: float = 1.0) -> ShadowSlot:

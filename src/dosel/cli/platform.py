@@ -127,7 +127,7 @@ def drill(
 
 @commands.command()
 def services(detach: Annotated[bool, typer.Option(help="Return at once; the servers keep running.")] = False) -> None:
-    """Start a local MariaDB and MinIO, and print how to use them."""
+    """Start a local MySQL or MariaDB and a MinIO, and print how to use them."""
     settings = common.load_settings()
     from dosel.embedded import services_command
 
@@ -136,7 +136,7 @@ def services(detach: Annotated[bool, typer.Option(help="Return at once; the serv
 
 @commands.command("services-down")
 def services_down() -> None:
-    """Stop the local MariaDB and MinIO; their data stays."""
+    """Stop the local database server and MinIO; their data stays."""
     settings = common.load_settings()
     from dosel.embedded import services_command
 

@@ -19,23 +19,27 @@ Folder = Annotated[Path, typer.Argument(help="Folder of the backup.")]
 
 @jobs.command("check-credentials")
 def check_credentials() -> None:
-    """Fail if a password or key has its default, in production or although .env.secrets exists."""
-    from dosel.credentials import refuse_forgotten
+    """Fail if a password or key has its default, in production or although .env.secrets exists.
+
+    Fail in production if MLflow would be open to the network, too.
+    """
+    from dosel.credentials import refuse_forgotten, refuse_open_mlflow
     from dosel.settings import Settings
 
     refuse_forgotten(os.environ, CHECKOUT_SECRETS)
+    refuse_open_mlflow(os.environ)
     Settings.load()
 
 
 @jobs.command("secrets")
 def make_secrets() -> None:
-    """Write new passwords and keys to .env.secrets."""
+    """Write new passwords and keys to .secrets, and .env.secrets, which names that folder."""
     from dosel.compose import secrets
     from dosel.compose.docker import project_name
     from dosel.embedded.services import ROOT
 
     file = secrets.write(ROOT, project_name(ROOT, os.environ))
-    typer.echo(f"{file.name} is written. Keep it as safe as the volumes. Start with it:")
+    typer.echo(f"{secrets.FOLDER} and {file.name} are written. Keep them as safe as the volumes. Start with them:")
     for part in ("external", "p2"):
         typer.echo(f"  docker-compose --env-file {file.name} -f docker-compose-{part}.yaml up -d --build")
 
@@ -49,7 +53,7 @@ def back_up(folder: Folder) -> None:
 
     copied = backup.backup(project_name(ROOT, os.environ), folder)
     typer.echo(
-        f"{folder}: {', '.join(copied)}. Back up .env or .env.secrets too: it has the passwords of these volumes."
+        f"{folder}: {', '.join(copied)}. Back up .env.secrets and .secrets too: they have these volumes' passwords."
     )
 
 

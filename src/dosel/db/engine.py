@@ -22,11 +22,23 @@ _HINTS = {
     1040: "it has as many connections as its max_connections allows.",
     1045: "are user and password right?",
     1049: "does the schema exist?",
+    1053: "it is stopping; try again when it runs.",
+    1153: "a value exceeds the server's max_allowed_packet; MySQL's default is 64 MB.",
+    1290: "does the address name a replica, or did somebody set read_only?",
+    1524: "MySQL 9 has no mysql_native_password: ALTER USER … IDENTIFIED WITH caching_sha2_password BY '…'.",
+    1836: "does the address name a replica, or did somebody set read_only?",
     2003: "is it running?",
-    2006: "is it running?",
+    2006: "is it running? If it is, a value may exceed its max_allowed_packet.",
     2013: "is it running?",
+    2026: "ssl_ca is set, but the server has no TLS.",
 }
 """Hints by MySQL's error code."""
+
+_UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
+_TLS_HINT = (
+    "is ssl_ca the authority of the server's certificate, and is the certificate for this host name? For one that "
+    "MySQL made itself, add &ssl_check_hostname=false."
+)
 
 
 def connect(url: str) -> Engine:
@@ -58,6 +70,10 @@ def engine_arguments(url: str) -> tuple[URL, dict[str, Any]]:
         case "sqlite":
             return parsed, {"connect_args": {"timeout": LOCK_SECONDS}}
         case "mysql" | "mariadb":
+            for option in ("ssl_ca", "ssl_cert", "ssl_key"):
+                file = parsed.query.get(option)
+                if isinstance(file, str) and not Path(file).is_file():
+                    raise SettingsError(f"DOSEL_WAREHOUSE_URL: {option} names {file}, which is not a file")
             pool = {"pool_pre_ping": True, "pool_recycle": 1800}
             return parsed.set(drivername="mysql+pymysql"), pool | {"connect_args": connect_arguments()}
         case other:
@@ -106,11 +122,25 @@ def insert_text(dialect: Dialect, table: Table, columns: Iterable[str]) -> str:
     return f"INSERT INTO {quote.format_table(table)} ({', '.join(names)}) VALUES ({', '.join(marks)})"
 
 
+def insert_once_text(dialect: Dialect, table: Table, columns: Iterable[str]) -> str:
+    """As `insert_text`, for a table with an `id` and a unique key: a row that is stored already stays as it is.
+
+    After a write whose success was lost on the way, the same rows are written again.
+    """
+    rest = {"sqlite": "ON CONFLICT DO NOTHING", "mysql": "ON DUPLICATE KEY UPDATE id = id"}[dialect.name]
+    return f"{insert_text(dialect, table, columns)} {rest}"
+
+
 def in_words(engine: Engine, error: DBAPIError) -> str:
     """A message that names the data store, the error and a hint."""
     address = engine.url.render_as_string(hide_password=True)
     code = error.orig.args[0] if error.orig is not None and error.orig.args else None
-    hint = _HINTS.get(code, "") if isinstance(code, int) else "is the disk full, or does another process hold a lock?"
+    if _UNTRUSTED in str(error.orig):
+        hint = _TLS_HINT
+    else:
+        hint = (
+            _HINTS.get(code, "") if isinstance(code, int) else "is the disk full, or does another process hold a lock?"
+        )
     return f"the data store at {address} failed: {error.orig}" + (f"; {hint}" if hint else "")
 
 

@@ -1,8 +1,8 @@
 """Reads many rows of a table as columns."""
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 
-import connectorx
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -29,6 +29,8 @@ def read(engine: Engine, query: Select[*tuple[object, ...]], types: Mapping[str,
         if first.empty or url is None:
             rest = first if first.empty else pd.read_sql(query, connection)
             return _typed(pa.Table.from_pandas(rest, preserve_index=False), types)
+    import connectorx
+
     try:
         table = connectorx.read_sql(url, statement, return_type="arrow", protocol="binary")
     except RuntimeError as error:
@@ -40,11 +42,11 @@ def read(engine: Engine, query: Select[*tuple[object, ...]], types: Mapping[str,
 def _connectorx_url(engine: Engine) -> str | None:
     """The URL for connectorx; None where it cannot be used.
 
-    It cannot be used for a URL with options, which only PyMySQL understands, and for SQLite: connectorx contains its
-    own SQLite, and two copies in one process break each other's file locks and corrupt the database
-    (https://www.sqlite.org/howtocorrupt.html, 2.2.1).
+    The API's image is without its 200 MB. It cannot be used for a URL with options, which only PyMySQL understands, and
+    for SQLite: connectorx contains its own SQLite, and two copies in one process break each other's file locks and
+    corrupt the database (https://www.sqlite.org/howtocorrupt.html, 2.2.1).
     """
-    if engine.dialect.name == "sqlite" or engine.url.query:
+    if engine.dialect.name == "sqlite" or engine.url.query or find_spec("connectorx") is None:
         return None
     return engine.url.set(drivername="mysql").render_as_string(hide_password=False)
 

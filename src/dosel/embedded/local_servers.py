@@ -1,4 +1,4 @@
-"""Local MariaDB and MinIO servers without Docker, for `make services` and the tests.
+"""Local servers without Docker, for `make services` and the tests: what they share, and MinIO.
 
 Each server has its own folder, listens on 127.0.0.1 at a free port chosen when the folder is created, and has one user
 with a random password. Started again, it has the same data at the same address.
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import httpx
-import pymysql
 
 from dosel.embedded.preflight import free_ports, taken
 from dosel.embedded.processes import Processes
@@ -24,12 +23,7 @@ from dosel.embedded.services import HOST, Service, write_private
 from dosel.errors import ProgramMissing, StartupError
 
 USER = "dosel"
-SCHEMA = "datadb"
-SYSTEM_FOLDERS = ("/usr/sbin", "/usr/local/sbin")
-"""Folders of servers on Debian that are not on a user's PATH."""
-
 START_SECONDS = 60
-INSTALL_SECONDS = 120
 LOOK_SECONDS = 2
 POLL_SECONDS = 0.05
 
@@ -129,98 +123,6 @@ class LocalServer(ABC):
         return self._processes.tail(self.name)
 
 
-class MariaDB(LocalServer):
-    """MariaDB with the settings of Compose's MySQL: case-insensitive collation; LOAD DATA LOCAL is enabled."""
-
-    name = "mariadb"
-    title = "MariaDB"
-    ports_needed = 1
-
-    def url(self, schema: str = SCHEMA, dialect: str = "mysql") -> str:
-        """The server's URL, as Compose writes it. SQLAlchemy alone and MLflow need a dialect with a driver."""
-        return f"{dialect}://{USER}:{self.password}@{HOST}:{self.port}/{schema}"
-
-    @property
-    def settings(self) -> dict[str, str]:
-        return {"DOSEL_WAREHOUSE_URL": self.url()}
-
-    @property
-    def address(self) -> str:
-        return f"{HOST}:{self.port}   user {USER}, password {self.password}, schema {SCHEMA}"
-
-    def _find(self) -> None:
-        path = os.pathsep.join([self._caller.get("PATH", os.defpath), *SYSTEM_FOLDERS])
-        server, installer = (shutil.which(name, path=path) for name in ("mariadbd", "mariadb-install-db"))
-        if server is None or installer is None:
-            raise ProgramMissing(
-                "no mariadbd on PATH (Debian: apt-get install mariadb-server; macOS: brew install mariadb)"
-            )
-        self._server, self._installer = server, installer
-
-    def _prepare(self) -> None:
-        write_private(
-            self.home / "mariadb.sql",
-            f"CREATE DATABASE IF NOT EXISTS {SCHEMA};\n"
-            f"CREATE USER IF NOT EXISTS '{USER}'@'{HOST}' IDENTIFIED BY '{self.password}';\n"
-            f"GRANT ALL ON *.* TO '{USER}'@'{HOST}';\n",
-        )
-        if self.folder.exists():
-            return
-        half = self.folder.with_suffix(".half")
-        shutil.rmtree(half, ignore_errors=True)
-        try:
-            subprocess.run(
-                [
-                    *(self._installer, "--no-defaults", f"--datadir={half}", "--skip-test-db", "--skip-name-resolve"),
-                    *("--auth-root-authentication-method=socket", *self._account()),
-                ],
-                env=self._caller,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                check=True,
-                timeout=INSTALL_SECONDS,
-            )
-        except subprocess.CalledProcessError as error:
-            raise StartupError(f"mariadb-install-db failed.\n{error.stdout}{error.stderr}") from error
-        except subprocess.TimeoutExpired as error:
-            raise StartupError(f"mariadb-install-db did not end within {INSTALL_SECONDS} s") from error
-        half.rename(self.folder)
-
-    def _command(self) -> tuple[str, ...]:
-        fast = () if self._lasting else ("--innodb-flush-method=nosync", "--innodb-flush-log-at-trx-commit=0")
-        return (
-            *(self._server, "--no-defaults", f"--datadir={self.folder}", f"--init-file={self.home / 'mariadb.sql'}"),
-            *(f"--bind-address={HOST}", f"--port={self.port}", "--skip-name-resolve"),
-            # Relative to the data folder, since the whole path may exceed the limit for a socket.
-            *("--socket=mariadb.sock", "--pid-file=mariadb.pid"),
-            # Tests start twenty processes, each with a pool of connections.
-            "--max-connections=1000",
-            *("--character-set-server=utf8mb4", "--collation-server=utf8mb4_general_ci", "--local-infile=1"),
-            *self._account(),
-            *fast,
-        )
-
-    def _answers(self) -> bool:
-        try:
-            pymysql.connect(
-                host=HOST,
-                port=self.port,
-                user=USER,
-                password=self.password,
-                database=SCHEMA,
-                connect_timeout=LOOK_SECONDS,
-                read_timeout=LOOK_SECONDS,
-            ).close()
-        except pymysql.err.OperationalError:
-            return False
-        return True
-
-    def _account(self) -> tuple[str, ...]:
-        """mariadbd runs as root, as in a container, only with this flag."""
-        return ("--user=root",) if os.geteuid() == 0 else ()
-
-
 class Minio(LocalServer):
     """An S3 server, with its console."""
 
@@ -278,6 +180,3 @@ class Minio(LocalServer):
             return httpx.get(f"{self.url}/minio/health/ready", timeout=LOOK_SECONDS).is_success
         except httpx.HTTPError:
             return False
-
-
-LOCAL_SERVERS: tuple[type[LocalServer], ...] = (MariaDB, Minio)

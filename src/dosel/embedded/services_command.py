@@ -1,4 +1,4 @@
-"""`make services`: starts a local MariaDB and MinIO and prints how to use them."""
+"""`make services`: starts a local database server and MinIO and prints how to use them."""
 
 import shlex
 import shutil
@@ -10,7 +10,8 @@ from pathlib import Path
 from rich.console import Console
 
 from dosel.embedded.guard import guarded
-from dosel.embedded.local_servers import LOCAL_SERVERS, LocalServer
+from dosel.embedded.local_databases import database_kind
+from dosel.embedded.local_servers import LocalServer, Minio
 from dosel.embedded.processes import GONE, Processes, end_on_signals, ignore_signals
 from dosel.embedded.services import write_private
 from dosel.errors import StartupError
@@ -28,7 +29,7 @@ def up(home: Path, caller: Mapping[str, str], console: Console, detach: bool) ->
         StartupError: one did not start, or ended by itself; then the other is stopped, too.
     """
     place = _folder(home)
-    servers = [kind(place, caller) for kind in LOCAL_SERVERS]
+    servers: list[LocalServer] = [database_kind(place, caller)(place, caller), Minio(place, caller)]
     mine = [server for server in servers if not server.running]
     with ExitStack() as ending:
         if mine and not detach:

@@ -91,15 +91,12 @@ def read_header(columns: Sequence[Named], beginning: bytes) -> Header:
     except UnicodeDecodeError as error:
         raise UnreadableRows(f"not CSV in UTF-8: {error.reason}") from None
     line, end = _first_line(text)
-    delimiter = max(DELIMITERS, key=lambda d: len(_places(columns, _split(line, d))))
-    try:
-        names = _split(line, delimiter, strict=True)
-    except csv.Error as error:
-        raise UnreadableRows(f"not CSV: {error}") from None
     if end == len(text) and len(beginning) >= MAX_HEADER_BYTES:
         raise UnreadableRows(f"not CSV: its first line is longer than {MAX_HEADER_BYTES:,} bytes")
-    if len(names) > len(columns) + MAX_EXTRA_COLUMNS:
-        most = len(columns) + MAX_EXTRA_COLUMNS
+    most = len(columns) + MAX_EXTRA_COLUMNS
+    delimiter = max(DELIMITERS, key=lambda d: len(_places(columns, _split(line, d)[:most])))
+    names = _split(line, delimiter, strict=True)
+    if len(names) > most:
         raise UnreadableRows(f"not CSV of these rows: it has {len(names)} columns, and at most {most} are read")
     places = _places(columns, names)
     missing = [column.name for column in columns if column.name not in places]

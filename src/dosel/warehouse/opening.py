@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Column, Engine, Table
+from sqlalchemy import Column, Engine, Table, inspect
 
 from dosel.db.comparison import compare
 from dosel.db.engine import reading, transaction
@@ -23,8 +23,12 @@ def open_tables(engine: Engine, use_case: UseCase) -> UseCaseTables:
     """
     migrate(engine)
     tables = tables_of(use_case)
-    with transaction(engine) as connection:
-        create(connection, tables.raw, tables.clean, tables.quarantine)
+    with reading(engine) as connection:
+        there = set(inspect(connection).get_table_names())
+    # Asked first, since a server that may only be read refuses the statement for existing tables, too.
+    if missing := [table for table in (tables.raw, tables.clean, tables.quarantine) if table.name not in there]:
+        with transaction(engine) as connection:
+            create(connection, *missing)
     if _added(engine, use_case):
         # It imports pandas, which commands that only read the ledger need not wait for.
         from dosel.warehouse.extending import extend

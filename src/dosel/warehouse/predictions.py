@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Engine
 
-from dosel.db.engine import insert_text, transaction
+from dosel.db.engine import insert_once_text, transaction
 from dosel.db.migrations import migrate
 from dosel.db.tables import ANSWERS
 
@@ -41,7 +41,7 @@ class PredictionStore:
         self._engine = engine
         self._migrated = False
         # As text, once: SQLAlchemy's own way with each row takes longer than the prediction took.
-        self._insert = insert_text(engine.dialect, ANSWERS, AnswerRecord._fields)
+        self._insert = insert_once_text(engine.dialect, ANSWERS, AnswerRecord._fields)
 
     def append(self, records: Sequence[AnswerRecord]) -> None:
         """Stores all of them, or none.

@@ -7,15 +7,12 @@ from typing import NamedTuple
 
 from sqlalchemy import Engine, select
 
-from dosel.db.engine import insert_text, transaction
+from dosel.db.engine import insert_once_text, transaction
 from dosel.db.migrations import migrate
 from dosel.db.tables import ANSWERS, FEEDBACK, SHADOW_ANSWERS
 from dosel.warehouse.predictions import moment
 
 NEWEST = 10_000
-
-_KEEP_THE_FIRST = {"sqlite": "ON CONFLICT DO NOTHING", "mysql": "ON DUPLICATE KEY UPDATE id = id"}
-"""After a write whose success was lost on the way, the same rows are written again."""
 
 
 class ShadowAnswer(NamedTuple):
@@ -44,8 +41,7 @@ class ShadowAnswerStore:
         self._engine = engine
         self._migrated = False
         # As text, as in `PredictionStore`.
-        insert = insert_text(engine.dialect, SHADOW_ANSWERS, ShadowAnswer._fields)
-        self._insert = f"{insert} {_KEEP_THE_FIRST[engine.dialect.name]}"
+        self._insert = insert_once_text(engine.dialect, SHADOW_ANSWERS, ShadowAnswer._fields)
 
     def append(self, answers: Sequence[ShadowAnswer]) -> None:
         """Store all of them, or none. An answer that is stored already stays as it is.

@@ -1,0 +1,144 @@
+"""What one API process of this machine has seen in the registry, for the others.
+
+Ten processes then cost the data store and MLflow about as much as one. Each fact is a small signed file with the time
+at which it was read. A process that finds a fact too old reads it itself, while the others wait for the new one.
+"""
+
+import fcntl
+import hashlib
+import hmac
+import logging
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import msgspec
+
+from dosel.credentials import signing_key
+from dosel.settings import Settings
+
+CLAIM_SECONDS = 2.0
+"""How long others wait for a process that has begun to read a fact; after that they read it, too."""
+
+log = logging.getLogger("uvicorn.error")
+
+
+class Confirmation(msgspec.Struct, frozen=True):
+    """MLflow was asked about a model, and agreed with the ledger.
+
+    Attributes:
+        newest: the ledger's last entry then, signed or not; -1 if this process is to ask again.
+        reconciled: when MLflow was last compared with the ledger.
+    """
+
+    newest: int
+    reconciled: float
+
+
+class _Fact(msgspec.Struct, frozen=True):
+    """A fact that was read `at` a time of the machine's monotonic clock; `claimed` is when a process began to read."""
+
+    at: float
+    claimed: float
+    content: msgspec.Raw
+
+
+class SharedLook:
+    """The facts of one registry and data store, below `DOSEL_HOME`; without a disk, each process reads for itself."""
+
+    def __init__(self, settings: Settings) -> None:
+        addresses = f"{settings.tracking_uri}\n{settings.warehouse_url}".encode()
+        self._folder = settings.home / "looks" / hashlib.sha256(addresses).hexdigest()[:12]
+        try:
+            self._key = signing_key(settings.home, settings.cache_key)
+        except OSError:
+            # On a full disk, say.
+            self._key = secrets.token_bytes()
+
+    def sequences(self, read: Callable[[], dict[str, int]], seconds: float) -> dict[str, int]:
+        """The sequence of each model's last entry, at most so many seconds old; with 0, this process reads it now.
+
+        Raises:
+            Exception: whatever `read` raises.
+        """
+        content, fresh = self._last("sequences", seconds) if seconds else (None, False)
+        if content is not None and fresh:
+            return msgspec.json.decode(content, type=dict[str, int])
+        try:
+            found = read()
+        except Exception:
+            self.forget("sequences")
+            raise
+        self._keep("sequences", msgspec.json.encode(found))
+        return found
+
+    def confirmation(self, model: str, seconds: float) -> Confirmation | None:
+        """The last confirmation; if it is older than so many seconds, one process gets it with -1, or gets None."""
+        content, fresh = self._last(model, seconds)
+        if content is None:
+            return None
+        found = msgspec.json.decode(content, type=Confirmation)
+        return found if fresh else msgspec.structs.replace(found, newest=-1)
+
+    def confirm(self, model: str, confirmation: Confirmation) -> None:
+        """Keep what this process has just seen."""
+        self._keep(model, msgspec.json.encode(confirmation))
+
+    def forget(self, fact: str) -> None:
+        """Let every process read for itself: this one could not."""
+        with suppress(OSError):
+            (self._folder / fact).unlink(missing_ok=True)
+
+    def _last(self, name: str, seconds: float) -> tuple[bytes | None, bool]:
+        """The content of a fact, and whether it is young enough, or another process is about to read it again."""
+        now = time.monotonic()
+        try:
+            with self._locked(name):
+                fact = self._read(name)
+                # After a restart of the machine its clock begins at 0 again.
+                if fact is None or fact.at > now:
+                    return None, False
+                if now - fact.at < seconds or 0 <= now - fact.claimed < CLAIM_SECONDS:
+                    return bytes(fact.content), True
+                self._write(name, _Fact(fact.at, now, fact.content))
+                return bytes(fact.content), False
+        except OSError:
+            log.debug("%s cannot be shared", name, exc_info=True)
+        return None, False
+
+    def _keep(self, name: str, content: bytes) -> None:
+        try:
+            with self._locked(name):
+                self._write(name, _Fact(time.monotonic(), 0.0, msgspec.Raw(content)))
+        except OSError:
+            log.debug("%s cannot be shared", name, exc_info=True)
+
+    def _read(self, name: str) -> _Fact | None:
+        try:
+            signature, _, content = (self._folder / name).read_bytes().partition(b"\n")
+        except FileNotFoundError:
+            return None
+        if not hmac.compare_digest(signature, self._signature(name, content)):
+            return None
+        return msgspec.json.decode(content, type=_Fact)
+
+    def _write(self, name: str, fact: _Fact) -> None:
+        content = msgspec.json.encode(fact)
+        half = self._folder / f".{name}-{os.getpid()}"
+        half.write_bytes(self._signature(name, content) + b"\n" + content)
+        half.replace(self._folder / name)
+
+    def _signature(self, name: str, content: bytes) -> bytes:
+        return (
+            hmac.new(self._key, f"look {self._folder.name} {name}\n".encode() + content, "sha256").hexdigest().encode()
+        )
+
+    @contextmanager
+    def _locked(self, name: str) -> Iterator[None]:
+        """Hold a fact's lock, which no process keeps while it waits for anything else."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / f".{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield

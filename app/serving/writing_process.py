@@ -1,0 +1,184 @@
+"""Writes answers to the data store in a process of its own.
+
+In a thread of the API, the writer would take the interpreter's lock some fifty times a second, and each time a request
+would wait for it: most of the slowest requests were those.
+
+python -m app.serving.writing_process FD     reads calls from the socket FD until its other end is closed
+"""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection, Pipe
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from app.serving.answer_writer import AnswerWriter, DirectWriter
+from app.serving.prediction_log import LogEntry
+from app.serving.write_queue import NotStored
+from dosel.errors import DoselError, WarehouseError
+from dosel.model import fingerprint
+from dosel.usecases import ALL, UseCase
+
+if TYPE_CHECKING:
+    from dosel.warehouse.shadow_answers import ShadowAnswer
+
+NICENESS = 5
+"""How much lower than that of requests the process's priority is."""
+
+CALL_SECONDS = 400.0
+"""How long a call may take: longer than the data store's own limits for a lock and a statement together."""
+
+STOP_SECONDS = 5.0
+
+_ANSWERS, _IN_SHADOW = b"a", b"s"
+_DONE, _TRY_AGAIN, _REFUSED = b"d", b"t", b"r"
+
+_encoded = msgspec.msgpack.Encoder().encode
+
+
+class _Opening(msgspec.Struct, array_like=True):
+    """The first message: the data store, and the digest of what each use case's columns mean, by its name."""
+
+    warehouse_url: str
+    declared: dict[str, str]
+
+
+class WritingProcess:
+    """An `AnswerWriter` whose process starts with the first call, and again after it has died.
+
+    An answer is stored once, also if the process dies after the data store has it: the next call's same answer is left
+    out.
+    """
+
+    def __init__(self, warehouse_url: str, use_cases: Sequence[UseCase]) -> None:
+        self._opening = _encoded(_Opening(warehouse_url, _digests(use_cases)))
+        self._lock = threading.Lock()
+        self._running: tuple[subprocess.Popen[bytes], Connection] | None = None
+
+    def answers(self, entries: list[LogEntry]) -> None:
+        self._call(_ANSWERS, entries)
+
+    def in_shadow(self, answers: "list[ShadowAnswer]") -> None:
+        self._call(_IN_SHADOW, answers)
+
+    def close(self) -> None:
+        """End the process."""
+        with self._lock:
+            self._end()
+
+    def _call(self, kind: bytes, entries: Sequence[Any]) -> None:
+        with self._lock:
+            try:
+                connection = self._connection()
+                answer = _asked(connection, kind + _encoded(entries))
+            except (OSError, EOFError) as error:
+                self._end()
+                raise WarehouseError(
+                    f"the process that writes answers has ended or hangs ({error!r}); another one is started"
+                ) from error
+        _raise(answer)
+
+    def _connection(self) -> Connection:
+        if self._running is None:
+            ours, theirs = Pipe()
+            with theirs:
+                command = [sys.executable, "-m", __name__, str(theirs.fileno())]
+                process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+            self._running = process, ours
+            answer = _asked(ours, self._opening)
+            if answer != _DONE:
+                self._end()
+            _raise(answer)
+            return ours
+        return self._running[1]
+
+    def _end(self) -> None:
+        if self._running is None:
+            return
+        process, connection = self._running
+        self._running = None
+        connection.close()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _asked(connection: Connection, message: bytes) -> bytes:
+    connection.send_bytes(message)
+    if not connection.poll(CALL_SECONDS):
+        raise TimeoutError(f"no answer in {CALL_SECONDS:.0f} s")
+    return connection.recv_bytes()
+
+
+def _raise(answer: bytes) -> None:
+    kind, text = answer[:1], answer[1:].decode()
+    if kind == _TRY_AGAIN:
+        raise WarehouseError(text)
+    if kind == _REFUSED:
+        raise NotStored(text)
+
+
+def _digests(use_cases: Sequence[UseCase]) -> dict[str, str]:
+    return {
+        use_case.name: hashlib.sha256(_encoded(fingerprint.declaration(use_case))).hexdigest() for use_case in use_cases
+    }
+
+
+def main(descriptor: str) -> None:
+    """Answer calls until the API has closed its end."""
+    # Ctrl-C and the end of a container reach the whole group; the API still writes what waits.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    os.nice(NICENESS)
+    with Connection(int(descriptor)) as connection, suppress(EOFError):
+        opening = msgspec.msgpack.decode(connection.recv_bytes(), type=_Opening)
+        connection.send_bytes(_result(_compare, opening.declared))
+        writer = DirectWriter(
+            opening.warehouse_url, [use_case for use_case in ALL if use_case.name in opening.declared]
+        )
+        while True:
+            message = connection.recv_bytes()
+            connection.send_bytes(_result(_write, writer, message))
+
+
+def _write(writer: AnswerWriter, message: bytes) -> None:
+    kind, content = message[:1], message[1:]
+    if kind == _ANSWERS:
+        writer.answers(msgspec.msgpack.decode(content, type=list[LogEntry]))
+    else:
+        from dosel.warehouse.shadow_answers import ShadowAnswer
+
+        writer.in_shadow(msgspec.msgpack.decode(content, type=list[ShadowAnswer]))
+
+
+def _result(work: Callable[..., None], *arguments: Any) -> bytes:
+    try:
+        work(*arguments)
+    except DoselError as error:
+        return _TRY_AGAIN + str(error).encode()
+    except Exception as error:  # noqa: BLE001  a driver may raise whatever it likes
+        # Without the error's message, which may contain a row's values.
+        return _REFUSED + type(error).__name__.encode()
+    return _DONE
+
+
+def _compare(then: Mapping[str, str]) -> None:
+    """Check that the declarations are those with which the API started, since entries name no columns."""
+    now = _digests(ALL)
+    if changed := sorted(name for name in then if now.get(name) != then[name]):
+        raise WarehouseError(
+            f"the declaration of {', '.join(changed)} has changed since the API started; restart the API"
+        )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
