@@ -16,7 +16,7 @@ from app.http.docs import Api, add_docs_page
 from app.http.examples import add_examples
 from app.http.logs import AccessLog, write_json
 from app.http.metrics import Metrics
-from app.http.middleware import Keys, Middleware, RequestRecord
+from app.http.middleware import Keys, Middleware, PromoteKeys, RequestRecord
 from app.http.parameters import check_parameters
 from app.http.store_metrics import StoreMetrics
 from app.routes import (
@@ -137,9 +137,10 @@ def build_app(
         dependencies=[Depends(check_parameters)],
         lifespan=lifespan,
         strict_content_type=False,
+        # The framework's redirect would name the host that the client sent.
+        redirect_slashes=False,
     )
     app.state.follower = follower
-    app.state.promote_key_names = settings.promote_key_names
     app.state.record = record
     app.state.shadowing = shadowing
     app.state.named_versions = NamedVersions(settings, follower)
@@ -170,7 +171,8 @@ def stack(
 ) -> list[tuple[str, Middleware]]:
     """The middleware outside FastAPI, by name, outermost first."""
     # Read here, so that an invalid setting stops the start and not the first request.
-    readers, scorers, proxies = settings.read_key_names, settings.predict_key_names, settings.proxy_networks
+    readers, scorers, promoters = settings.read_key_names, settings.predict_key_names, settings.promote_key_names
+    proxies = settings.proxy_networks
     largest = bulk_predict.limits(settings, use_cases)
     closed = tuple(f"/use-cases/{use_case.name}/" for use_case in use_cases if not use_case.expose_training_rows)
     closed += ("/events",) if closed else ()
@@ -179,6 +181,7 @@ def stack(
     middleware: list[tuple[str, Middleware]] = [
         ("ids, logs, metrics and headers", lambda app: RequestRecord(app, access_log, metrics)),
         ("keys and rates", lambda app: Keys(app, readers, scorers, settings.rate_limit, closed)),
+        ("keys of promoters", lambda app: PromoteKeys(app, promoters)),
         ("limits", lambda app: RequestLimits(app, settings, largest, metrics.shed)),
     ]
     if origins := [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]:

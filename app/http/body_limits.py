@@ -1,6 +1,7 @@
 """Limits on the size of request bodies and on the number of requests in progress."""
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from fastapi import HTTPException
@@ -21,6 +22,15 @@ SMALLEST_LIMIT = 1024
 RECEIVING_BYTES = 64_000_000
 """Memory for all bodies of requests in progress; bodies of bulk requests are on disk instead."""
 
+UPLOAD_BYTES_PER_SECOND = 50_000
+"""Slowest upload of a bulk request, whose place another client's upload could have.
+
+Smaller bodies take no place before they have arrived; `app.http.protocol` bounds their time.
+"""
+
+UPLOAD_SLACK_SECONDS = 10.0
+"""How far an upload may fall behind that rate. Bytes that come sooner do not let it fall behind further."""
+
 WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
 
 FORM = (b"content-type", b"application/x-www-form-urlencoded")
@@ -30,7 +40,7 @@ class RequestLimits:
     """Refuses bodies that are too large, and answers 503 at once while `DOSEL_QUEUE_DEPTH` requests are in progress.
 
     A request counts as in progress once its body is there, so that clients that send none keep no others out. One
-    client gets at most half of the places.
+    client gets at most half of the places that the others leave.
 
     Args:
         largest: the largest body of a request, in bytes, and whether its route writes the body to disk.
@@ -72,7 +82,10 @@ class _Full(HTTPException):
 class _Request:
     """One request's body and place."""
 
-    __slots__ = ("_client", "_held", "_inside", "_limits", "_read", "_receive", "_scope", "_whole")
+    __slots__ = (
+        *("_client", "_held", "_inside", "_limits", "_most", "_on_disk", "_read", "_receive", "_scope", "_slack"),
+        "_whole",
+    )
 
     def __init__(self, limits: RequestLimits, scope: Scope, receive: Receive) -> None:
         self._limits = limits
@@ -81,6 +94,8 @@ class _Request:
         self._client = client_of(scope)
         self._inside = self._whole = False
         self._read = self._held = 0
+        self._most, self._on_disk = limits.largest(scope)
+        self._slack = UPLOAD_SLACK_SECONDS
 
     async def receive(self) -> Message:
         """The next part of the body.
@@ -94,7 +109,7 @@ class _Request:
         if not self._read and (b"expect", b"100-continue") in self._scope["headers"]:
             # Such a client sends no body before this server asks for it.
             self._check_declared()
-        message = await self._receive()
+        message = await (self._receive_upload() if self._on_disk else self._receive())
         size = len(message.get("body", b""))
         if message.get("more_body", False) or self._read or size > SMALLEST_LIMIT or message["type"] != "http.request":
             await self._check_part(message, size)
@@ -127,23 +142,35 @@ class _Request:
         if self._held:
             self._limits.receiving.leave(self._client, self._held)
 
+    async def _receive_upload(self) -> Message:
+        # Only the time spent here counts, which is the client's: the route takes its own between two parts.
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(self._slack):
+                message = await self._receive()
+        except TimeoutError:
+            rate = f"{UPLOAD_BYTES_PER_SECOND:,} bytes/s by more than {UPLOAD_SLACK_SECONDS:g} s"
+            raise HTTPException(408, f"the body did not arrive in time: it fell behind {rate}") from None
+        gained = len(message.get("body", b"")) / UPLOAD_BYTES_PER_SECOND
+        self._slack = min(UPLOAD_SLACK_SECONDS, self._slack - (time.monotonic() - began) + gained)
+        return message
+
     async def _check_part(self, message: Message, size: int) -> None:
         if message["type"] != "http.request":
             raise HTTPException(CLIENT_CLOSED, "the client disconnected before its body had arrived")
         more = message.get("more_body", False)
-        limit, on_disk = self._limits.largest(self._scope)
-        if not self._read and _declared(self._scope) > limit:
+        if not self._read and _declared(self._scope) > self._most:
             if more:
                 await _drain(self._receive)
             self._check_declared()
         self._read += size
-        if self._read > limit:
+        if self._read > self._most:
             if more:
                 await _drain(self._receive)
-            raise _too_large("more", limit)
+            raise _too_large("more", self._most)
         if more and self._scope.get(TOO_SLOW):
             raise HTTPException(408, "the body did not arrive in time")
-        if not on_disk:
+        if not self._on_disk:
             self._hold(size)
 
     def _hold(self, size: int) -> None:
@@ -154,10 +181,9 @@ class _Request:
         self._held += size
 
     def _check_declared(self) -> None:
-        limit, _ = self._limits.largest(self._scope)
         declared = _declared(self._scope)
-        if declared > limit:
-            raise _too_large(f"{declared:,} bytes, more", limit)
+        if declared > self._most:
+            raise _too_large(f"{declared:,} bytes, more", self._most)
 
 
 def _too_large(size: str, limit: int) -> HTTPException:

@@ -11,6 +11,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 KEY_HOLDER = "dosel.key_holder"
 """Key of a scope with the name of the key that came with the request."""
 
+PROMOTER = "dosel.promoter"
+"""Key of a scope with the name of the promoter who sends a request that changes Production."""
+
 
 def client_of(scope: Scope) -> str:
     """The client of a request: the holder of its key, or else its address."""

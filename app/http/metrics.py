@@ -1,6 +1,9 @@
 """`/metrics` for Prometheus: counters of requests, the state of this process, and figures of the data store."""
 
+import asyncio
+import time
 from collections.abc import Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -14,6 +17,9 @@ from app.serving.shadowing import Shadowing
 
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+KEPT_SECONDS = 1.0
+"""How long all scrapes get the same text: anybody may ask for it, and it costs tens of milliseconds."""
 
 
 class Metrics:
@@ -42,6 +48,9 @@ class Metrics:
             self._answer.register(worker_metrics.AllWorkers())
         else:
             self._answer.register(state)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="metrics text")
+        # By the hidden use cases: when its rendering began, and the text.
+        self._texts: dict[frozenset[str], tuple[float, asyncio.Task[bytes]]] = {}
         # A look-up of labels costs more than counting.
         self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
@@ -69,9 +78,20 @@ class Metrics:
         self._batch_rows.inc(count)
 
     async def text(self, hidden: Collection[str] = ()) -> bytes:
-        """All metrics, without the data store's figures about the `hidden` use cases."""
+        """All metrics, without the data store's figures about the `hidden` use cases; at most a second old."""
+        key, now = frozenset(hidden), time.monotonic()
+        began, text = self._texts.get(key, (0.0, None))
+        if text is None or (text.done() and now - began >= KEPT_SECONDS):
+            text = asyncio.create_task(self._rendered(key))
+            self._texts[key] = now, text
+        # A scrape that is given up does not end the rendering for the others.
+        return await asyncio.shield(text)
+
+    async def _rendered(self, hidden: Collection[str]) -> bytes:
         await self._store.refresh()
-        return generate_latest(self._answer) + generate_latest(self._store.shown(hidden))
+        shown = self._store.shown(hidden)
+        render = asyncio.get_running_loop().run_in_executor
+        return await render(self._thread, lambda: generate_latest(self._answer) + generate_latest(shown))
 
 
 class _State(Collector):

@@ -8,16 +8,19 @@ from math import ceil
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.http.clients import KEY_HOLDER, TokenBuckets, client_of, holder_of
+from app.http.clients import KEY_HOLDER, PROMOTER, TokenBuckets, client_of, holder_of
 from app.http.logs import AccessLog
 from app.http.metrics import Metrics
-from app.http.problems import ALWAYS_ANSWERED, problem_response
+from app.http.problems import ALWAYS_ANSWERED, ProblemResponse, problem_response
 
 PROTECTED = ("/predict", "/explain", "/feedback")
 """Prefixes of the paths that need a key, if there are keys."""
 
 Middleware = Callable[[ASGIApp], ASGIApp]
 Headers = list[tuple[bytes, bytes]]
+
+# With `$`, which a last line break does not change, as the framework matches paths.
+_CHANGES = re.compile(r"/models/[^/]+/(promote|rollback|shadow/[^/]+)$")
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
@@ -134,6 +137,47 @@ class Keys:
             await response(scope, receive, send)
             return
         await self._app(scope, receive, send)
+
+
+class PromoteKeys:
+    """Requires the key of a promoter for requests that change Production, before their body is read.
+
+    Args:
+        promoters: names by key.
+    """
+
+    def __init__(self, app: ASGIApp, promoters: Mapping[str, str]) -> None:
+        self._app = app
+        self._promoters = promoters
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if changes_production(scope) and (refused := self._refused(scope)):
+            await refused(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _refused(self, scope: Scope) -> ProblemResponse | None:
+        if not self._promoters:
+            return problem_response(scope, 403, "promotions over HTTP are disabled: DOSEL_KEYS has no promoter")
+        name = scope[PROMOTER] = holder_of(self._promoters, _header(scope, b"x-api-key") or b"")
+        if name is not None:
+            return None
+        if other := scope.get(KEY_HOLDER):
+            detail = f"{other} may not change Production; that needs a key with the role promoter"
+            return problem_response(scope, 403, detail)
+        detail = "a promotion requires a key in the header X-API-Key"
+        return problem_response(scope, 401, detail, {"WWW-Authenticate": "Key"})
+
+
+def changes_production(scope: Scope) -> bool:
+    """Whether a request is one that only a promoter may send."""
+    # Most requests have another path, and need no regular expression to be seen as such.
+    return (
+        scope["type"] == "http"
+        and scope["path"].startswith("/models/")
+        and scope["method"] == "POST"
+        and _CHANGES.match(scope["path"]) is not None
+    )
 
 
 def _header(scope: Scope, name: bytes) -> bytes | None:

@@ -12,6 +12,7 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Scope
 
 from app.http.clients import client_of
+from app.http.middleware import changes_production
 from app.http.problems import BatchProblem, ProblemResponse, documented
 from app.http.validation_errors import RowError
 from app.routes.dependencies import FollowerDep
@@ -44,6 +45,9 @@ UPLOADS = 32
 BYTES_PER_SECOND = 64e6
 """Most bytes of bulk requests that are received in a second: a few times as many as are processed."""
 
+MOST_CHANGE_BYTES = 16_384
+"""Most bytes of the body of a promotion and the like."""
+
 IN_MEMORY_BYTES = 4_000_000
 """A larger answer is on disk until it is sent."""
 
@@ -61,7 +65,8 @@ def limits(settings: Settings, use_cases: Sequence[UseCase]) -> Callable[[Scope]
 
     def limit(scope: Scope) -> tuple[int, bool]:
         if scope["path"] not in paths:
-            return settings.max_body_bytes, False
+            most = settings.max_body_bytes
+            return (min(MOST_CHANGE_BYTES, most) if changes_production(scope) else most), False
         declared = dict(scope["headers"]).get(b"content-type", b"").decode("latin-1")
         is_csv = content_type(declared) == CSV
         return (settings.max_batch_bytes if is_csv else settings.max_json_batch_bytes), True

@@ -5,10 +5,10 @@ from functools import partial, wraps
 from inspect import Parameter, signature
 from typing import Annotated, Any, TypeVar
 
-from fastapi import Depends, HTTPException, Request, Security
+from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader
 
-from app.http.clients import KEY_HOLDER, client_of, holder_of
+from app.http.clients import PROMOTER, client_of
 from app.serving.follower import ModelFollower
 from app.serving.work_queue import WorkQueue
 
@@ -25,18 +25,9 @@ FollowerDep = Annotated[ModelFollower, Depends(_follower)]
 _KEY = APIKeyHeader(name="X-API-Key", auto_error=False, description="A key with the role promoter.")
 
 
-async def _key_holder(request: Request, key: Annotated[str | None, Security(_KEY)]) -> str:
-    """The holder of the request's key, for promotions and rollbacks."""
-    holders: dict[str, str] = request.app.state.promote_key_names
-    if not holders:
-        raise HTTPException(403, "promotions over HTTP are disabled: DOSEL_KEYS has no promoter")
-    # Starlette reads headers as Latin-1.
-    found = holder_of(holders, (key or "").encode("latin-1"))
-    if found is None and (other := request.scope.get(KEY_HOLDER)):
-        raise HTTPException(403, f"{other} may not change Production; that needs a key with the role promoter")
-    if found is None:
-        raise HTTPException(401, "a promotion requires a key in the header X-API-Key", {"WWW-Authenticate": "Key"})
-    return found
+async def _key_holder(request: Request, _: Annotated[str | None, Security(_KEY)]) -> str:
+    """The holder of the request's key, which `app.http.middleware` has checked before the body was read."""
+    return str(request.scope[PROMOTER])
 
 
 KeyHolder = Annotated[str, Depends(_key_holder)]

@@ -1,14 +1,16 @@
-"""The health of the version in Production. Plain `def`, since these calls wait for the data store."""
+"""The health of the version in Production: one thread looks, and callers share a look that waits for the thread."""
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Annotated
 
-from fastapi import APIRouter, HTTPException, Path
+from fastapi import APIRouter, HTTPException, Path, Response
 
 from app.http.problems import documented
 from app.routes.dependencies import FollowerDep
 from app.schemas.health import HealthInfo
+from app.serving.follower import ModelFollower
+from app.serving.work_queue import SharedCalls
 from dosel.errors import UnknownUseCase
 from dosel.rows.validation import cut
 from dosel.settings import Settings
@@ -17,10 +19,14 @@ from dosel.usecases import UseCase
 if TYPE_CHECKING:
     from dosel.monitor.truths import TruthStore
 
+LOOK_SECONDS = 10.0
+"""How long a request waits for a look."""
+
 
 def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
     made = APIRouter(tags=["health"])
     named = {use_case.name: use_case for use_case in use_cases}
+    looks = SharedCalls("looks at the health", LOOK_SECONDS)
 
     @cache
     def truths() -> "TruthStore":
@@ -29,26 +35,32 @@ def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
 
         return TruthStore(connect(settings.warehouse_url))
 
+    def look(use_case: UseCase, follower: ModelFollower) -> bytes:
+        from dosel.monitor.health import health
+
+        found = health(use_case, follower.registry().ledger, truths())
+        if found is None:
+            raise HTTPException(404, f"{use_case.name}: nothing was in Production yet")
+        # As JSON here, so that neither the event loop nor each of the callers writes it.
+        return HealthInfo.model_validate(found).model_dump_json().encode()
+
     @made.get(
         "/use-cases/{name}/health",
         summary="Whether the version in Production is still as good as the gate found",
         responses=documented(404, 503),
+        response_model=HealthInfo,
     )
-    def show_health(
+    async def show_health(
         name: Annotated[str, Path(description="Name of the use case.")], follower: FollowerDep
-    ) -> HealthInfo:
+    ) -> Response:
         """Accuracy and each class's recall on labelled live rows, against the held-out rows of the gate.
 
         You may look at the state and the bounds as often as you like. A false `harmed` has at most the declared
         probability (`alpha`), over all looks, metrics and versions together.
         """
-        from dosel.monitor.health import health
-
         if name not in named:
             raise UnknownUseCase(f"no use case {cut(name)!r}; there are: {', '.join(named)}")
-        found = health(named[name], follower.registry().ledger, truths())
-        if found is None:
-            raise HTTPException(404, f"{name}: nothing was in Production yet")
-        return HealthInfo.model_validate(found)
+        found = await looks.run(name, partial(look, named[name], follower))
+        return Response(found, media_type="application/json")
 
     return made

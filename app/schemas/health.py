@@ -128,4 +128,6 @@ class HealthInfo(_Described):
     findings: list[FindingInfo]
     coverage: CoverageInfo
     context: ContextInfo | None = Field(description="Without labels; null until it was computed.")
-    course: list[PointInfo] = Field(description="The accuracy over time.")
+    course: list[PointInfo] = Field(
+        description="The accuracy over time: at most 500 points at even distances, the newest among them."
+    )

@@ -1,10 +1,13 @@
-"""Bounded places for work, of which one client gets at most half."""
+"""Bounded places for work, of which one client gets at most half of those that the others leave."""
 
 from app.serving.loaded_model import Overloaded
 
 
 class Places:
     """Counts what is in progress, in requests or in bytes, by client. For the event loop's thread only.
+
+    Of 32 places, the first client gets at most 16, a second one then 8, a third one 4: clients that take all they can
+    still leave places for others.
 
     Args:
         what: name of the places, for the error.
@@ -14,7 +17,6 @@ class Places:
     def __init__(self, what: str, total: int) -> None:
         self._what = what
         self._total = total
-        self._per_client = (total + 1) // 2
         self._taken = 0
         self._clients: dict[str, int] = {}
 
@@ -25,10 +27,11 @@ class Places:
         """
         if self._taken + count > self._total:
             raise Overloaded(f"{self._what} is full ({self._total:,}); try again later")
-        if self._clients.get(client, 0) + count > self._per_client:
+        own = self._clients.get(client, 0)
+        most = (self._total - (self._taken - own) + 1) // 2
+        if own + count > most:
             raise Overloaded(
-                f"{self._what} has no more room for one client ({self._per_client:,} of {self._total:,}); "
-                "try again later"
+                f"{self._what} has no more room for one client ({most:,} of {self._total:,}); try again later"
             )
 
     def take(self, client: str, count: int = 1) -> None:

@@ -1,7 +1,9 @@
 """`POST /feedback`: each truth counts once, and a request is stored completely or not at all."""
 
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -9,8 +11,10 @@ from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 
 from app.routes import feedback
+from app.serving.work_queue import SharedCalls
 from dosel.db.engine import connect
 from dosel.db.tables import FEEDBACK, TRUTHS
+from dosel.monitor import health
 from tests.contract.conftest import Installation
 from tests.contract.test_api import EXAMPLE, serving, version_of, wait_until
 from tests.contract.test_serving import Install
@@ -79,6 +83,40 @@ def test_truth_about_the_version_in_production_counts_for_its_health(client: Tes
     assert after["coverage"]["labelled"] == before["coverage"]["labelled"] + 3
     assert after["coverage"]["share"] == after["coverage"]["labelled"] / after["coverage"]["answers"]
     assert 0 <= after["coverage"]["delay_median"] <= after["coverage"]["delay_p90"] < 60
+
+
+def test_forty_looks_at_the_health_share_the_work_of_two(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks, began, released = list[int](), threading.Event(), threading.Event()
+    look = health.health
+
+    def slow(*given: Any) -> Any:
+        looks.append(1)
+        began.set()
+        released.wait(60)
+        return look(*given)
+
+    monkeypatch.setattr(health, "health", slow)
+    asked, entered = SharedCalls.run, list[int]()
+
+    async def counted(*given: Any) -> Any:
+        entered.append(1)
+        return await asked(*given)
+
+    monkeypatch.setattr(SharedCalls, "run", counted)
+    with ThreadPoolExecutor(40) as pool:
+        path = "/use-cases/covertype/health"
+        first = pool.submit(client.get, path)
+        assert began.wait(60)
+        others = [pool.submit(client.get, path) for _ in range(39)]
+        wait_until(lambda: len(entered) == 40)
+        released.set()
+        assert {one.result().status_code for one in (first, *others)} == {200}
+    assert len(looks) == 2
+
+
+def test_the_documentation_says_how_many_points_the_course_has(client: TestClient) -> None:
+    course = client.get("/openapi.json").json()["components"]["schemas"]["HealthInfo"]["properties"]["course"]
+    assert f"at most {health.COURSE_POINTS} points" in course["description"]
 
 
 @pytest.mark.parametrize("truth", [2, "2", 2.0, "Lodgepole Pine", " lodgepole pine "])

@@ -45,9 +45,9 @@ async def lengths(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @contextmanager
-def listening(app: Any = lengths) -> Iterator[tuple[str, int]]:
+def listening(app: Any = lengths, on_disk: bool = False) -> Iterator[tuple[str, int]]:
     """The address of a server with the API's protocol class and limits."""
-    limited = RequestLimits(app, Settings(), lambda _: (MOST_BODY, False), lambda: None)
+    limited = RequestLimits(app, Settings(), lambda _: (MOST_BODY, on_disk), lambda: None)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(uvicorn.Config(limited, http=protocol.BoundedHttp, ws="none", log_level="critical"))
         thread = threading.Thread(target=server.run, args=([listener],))
@@ -178,6 +178,63 @@ def test_a_body_above_the_minimum_rate_is_accepted_for_several_windows(monkeypat
         assert received(connection).startswith(b"HTTP/1.1 200")
 
 
+@pytest.mark.parametrize("part", [b"", b" ", b" " * 1_600], ids=["stalled", "dripping", "too slow"])
+def test_an_upload_below_the_promised_rate_is_refused_within_the_slack(
+    part: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # 11 kB/s against 50 kB/s, a hundred times as fast.
+    monkeypatch.setattr(body_limits, "UPLOAD_BYTES_PER_SECOND", 500_000)
+    monkeypatch.setattr(body_limits, "UPLOAD_SLACK_SECONDS", 0.1)
+    pause = threading.Event()
+    with listening(on_disk=True) as address, socket.create_connection(address) as connection:
+        connection.sendall(POST + b"Connection: close\r\nContent-Length: 90000\r\n\r\n")
+        connection.setblocking(False)
+        found = b""
+        for _ in range(200):
+            try:
+                found = connection.recv(1_000)
+                break
+            except BlockingIOError:
+                connection.send(part)
+                pause.wait(0.015)
+        assert found.startswith(b"HTTP/1.1 408")
+        assert b"fell behind" in found
+
+
+def test_a_fast_begin_does_not_let_an_upload_stall_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_limits, "UPLOAD_BYTES_PER_SECOND", 100)
+    monkeypatch.setattr(body_limits, "UPLOAD_SLACK_SECONDS", 0.1)
+    monkeypatch.setattr(protocol, "DRAIN_SECONDS", 0.1)
+    with listening(on_disk=True) as address:
+        # By its mean rate, this upload could stall for 800 s.
+        answer = answer_to(address, POST + b"Content-Length: 90000\r\n\r\n" + b" " * 80_000)
+        assert answer.startswith(b"HTTP/1.1 408")
+
+
+def test_an_upload_above_the_promised_rate_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_limits, "UPLOAD_BYTES_PER_SECOND", 1_000)
+    monkeypatch.setattr(body_limits, "UPLOAD_SLACK_SECONDS", 0.3)
+    pause = threading.Event()
+    with listening(on_disk=True) as address, socket.create_connection(address) as connection:
+        connection.sendall(POST + b"Connection: close\r\nContent-Length: 90000\r\n\r\n")
+        for _ in range(15):
+            connection.sendall(b" " * 6_000)
+            pause.wait(0.05)
+        assert received(connection).startswith(b"HTTP/1.1 200")
+
+
+def test_time_in_which_the_server_does_not_read_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_limits, "UPLOAD_SLACK_SECONDS", 0.1)
+
+    async def busy(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body"):
+            await asyncio.sleep(0.3)
+        await PlainTextResponse("read")(scope, receive, send)
+
+    limited = RequestLimits(busy, Settings(), lambda _: (MOST_BODY, True), lambda: None)
+    assert asked(limited, [[b" " * 10] * 3], str) == [200]
+
+
 def test_a_response_that_the_client_does_not_read_is_aborted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "WRITE_SECONDS", 0.1)
     ended = threading.Event()
@@ -234,11 +291,23 @@ def test_one_client_gets_at_most_half_of_the_places() -> None:
     places.take("one")
     with pytest.raises(Overloaded, match=r"no more room for one client \(2 of 4\)"):
         places.take("one")
-    places.take("other", 2)
-    with pytest.raises(Overloaded, match="is full"):
-        places.take("third")
-    places.leave("one")
+    places.take("other")
     places.take("third")
+    with pytest.raises(Overloaded, match="is full"):
+        places.take("fourth")
+    places.leave("one")
+    places.take("fourth")
+
+
+def test_clients_that_take_all_they_can_leave_places_for_others() -> None:
+    places = Places("the upload queue", 32)
+    for client, most in (("one", 16), ("two", 8), ("three", 4), ("four", 2), ("five", 1)):
+        places.take(client, most)
+        with pytest.raises(Overloaded):
+            places.take(client)
+    places.take("six")
+    with pytest.raises(Overloaded, match="is full"):
+        places.take("seven")
 
 
 def asked(middleware: Any, bodies: list[list[bytes] | None], clients: Callable[[int], str]) -> list[int]:

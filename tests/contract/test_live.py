@@ -131,6 +131,16 @@ def figure(url: str, name: str, **labels: str) -> list[float]:
     return [sample.value for sample in samples if labels.items() <= sample.labels.items()]
 
 
+def wait_for_new_text(url: str) -> None:
+    """Wait until both workers show metrics as they are now: each shows the same text for a second."""
+
+    def scrapes() -> set[float]:
+        return {sum(figure(url, "dosel_requests_total", route="/metrics")) for _ in range(20)}
+
+    shown = max(scrapes())
+    wait_until(lambda: min(scrapes()) > shown)
+
+
 Workers = tuple[Installation, "subprocess.Popen[bytes]", str]
 
 
@@ -151,10 +161,11 @@ def test_metrics_include_all_workers_also_a_killed_one(two_workers: Workers) -> 
     def versions() -> list[float]:
         return figure(url, "dosel_model_version", use_case=COVERTYPE.name)
 
+    wait_for_new_text(url)
     before = answered()
     seen(url)
-    # Each scrape reaches one of the workers.
-    assert {answered() for _ in range(20)} == {before + 20}
+    # Each scrape reaches one of the workers, which shows a text for a second.
+    wait_until(lambda: {answered() for _ in range(20)} == {before + 20})
     newest = here.registry.ledger.history(COVERTYPE.model_name)[-1].to_version
     wait_until(lambda: versions() == [newest])
     wait_until(lambda: sum(figure(url, "dosel_prediction_log_stored_total")) == before + 20)

@@ -17,8 +17,9 @@ import pytest
 import uvicorn
 import yaml
 from fastapi import FastAPI
+from prometheus_client import generate_latest
 
-from app.http import store_metrics
+from app.http import metrics, store_metrics
 from app.main import create_app
 from dosel.db.engine import connect
 from dosel.errors import WarehouseError
@@ -68,6 +69,7 @@ def no_figures_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Turn caching off: each scrape reads the data store, with a timeout that is enough on a slow machine."""
     monkeypatch.setattr(store_metrics, "FRESH_SECONDS", 0.0)
     monkeypatch.setattr(store_metrics, "SCRAPE_SECONDS", 60.0)
+    monkeypatch.setattr(metrics, "KEPT_SECONDS", 0.0)
 
 
 def scrape(client: httpx.Client, **headers: str) -> dict[str, float]:
@@ -125,6 +127,28 @@ def test_metrics_of_a_closed_use_case_need_a_key(client: httpx.Client) -> None:
     about = {name.partition("{")[0] for name in without if EMPLOYEES.name in name}
     assert about == {name for name in about if name.startswith("dosel_model_")} != set()
     assert LIVE in without
+
+
+def test_scrapes_share_a_rendering_outside_the_event_loop(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scrape(client)
+    threads = list[str]()
+
+    def counted(*given: Any) -> bytes:
+        threads.append(threading.current_thread().name)
+        return generate_latest(*given)
+
+    monkeypatch.setattr(metrics, "generate_latest", counted)
+    monkeypatch.setattr(metrics, "KEPT_SECONDS", 600.0)
+    texts = [client.get("/metrics").text for _ in range(10)]
+    # The first may have been given the text of the scrape before.
+    assert len(set(texts)) == 1
+    assert len(threads) <= 2
+    monkeypatch.setattr(metrics, "KEPT_SECONDS", 0.0)
+    assert client.get("/metrics").text != texts[0]
+    assert threads
+    assert all(name.startswith("metrics text") for name in threads)
 
 
 def test_the_last_values_are_shown_with_their_age_while_the_data_store_is_down(

@@ -157,6 +157,22 @@ def test_promotion_and_rollback_need_a_key(refusing_api: TestClient, move: str, 
     assert len(refusing_api.get(HISTORY).json()["entries"]) == 1
 
 
+CHANGES = [f"/models/{NAME}/{end}" for end in ("promote", "rollback", "shadow/stop", "shadow/promote", "promote%0A")]
+
+
+@pytest.mark.parametrize("path", CHANGES)
+def test_the_body_of_a_change_is_not_read_without_the_key_of_a_promoter(refusing_api: TestClient, path: str) -> None:
+    response = refusing_api.post(path, content=b"{not JSON", headers={"Content-Type": "application/json"})
+    assert response.status_code == 401
+
+
+@pytest.mark.parametrize("path", CHANGES)
+def test_the_body_of_a_change_has_at_most_16_kb(refusing_api: TestClient, path: str) -> None:
+    response = refusing_api.post(path, json={"reason": "x" * 17_000}, headers=KEY)
+    assert response.status_code == 413
+    assert "16,384 bytes" in response.json()["detail"]
+
+
 def test_promotions_over_http_are_forbidden_without_promote_keys(install: Callable[..., Installation]) -> None:
     with TestClient(create_app(install().settings)) as client:
         response = client.post(f"/models/{NAME}/rollback", headers=KEY, json={})

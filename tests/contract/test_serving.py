@@ -257,6 +257,14 @@ def test_a_valid_request_id_of_the_client_is_returned(shared_api: TestClient, gi
     assert len(names) == (1 if kept else 2)
 
 
+@pytest.mark.parametrize("path", ["/predict/", "/use-cases/penguins/health/", "/docs/", "/models//"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_path_with_a_further_slash_is_not_found(shared_api: TestClient, method: str, path: str) -> None:
+    answer = shared_api.request(method, path, headers={"Host": "elsewhere.example"}, follow_redirects=False)
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+    assert "location" not in answer.headers
+
+
 @pytest.mark.parametrize("path", ["/", "/docs", "/nowhere", "/metrics"])
 def test_every_response_has_security_headers(shared_api: TestClient, path: str) -> None:
     headers = shared_api.get(path, headers={"Origin": "http://elsewhere.test"}).headers

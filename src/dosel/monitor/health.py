@@ -7,6 +7,7 @@ case together. The state is derived from the labelled rows in their order, so th
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -33,6 +34,10 @@ ACCURACY_SHARE = 0.9
 
 AS_PROMISED_MARGIN = 0.05
 """A metric is as promised once its lower bound is at most this far below the held-out figure."""
+
+
+COURSE_POINTS = 500
+"""Most points of the course."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,11 @@ class Point:
 
 @dataclass(frozen=True)
 class Health:
-    """The state of one version's time in Production, and the figures behind it."""
+    """The state of one version's time in Production, and the figures behind it.
+
+    Attributes:
+        course: at most `COURSE_POINTS` points at even distances, the newest among them.
+    """
 
     use_case: str
     model: str
@@ -105,7 +114,7 @@ def health(use_case: UseCase, ledger: PromotionLedger, truths: TruthStore) -> He
     labelled = truths.of(entry.model, entry.sequence)
     promised = promised_by(history, ledger.verdicts(entry.model))
     findings, proof = assess(use_case.target, use_case.monitor, promised, labelled, len(history))
-    course = _course(labelled, alpha)
+    parts = _parts(labelled)
     return Health(
         use_case=use_case.name,
         model=entry.model,
@@ -113,10 +122,10 @@ def health(use_case: UseCase, ledger: PromotionLedger, truths: TruthStore) -> He
         sequence=entry.sequence,
         since=entry.at,
         state="harmed" if proof is not None else findings[0].state,
-        labels=sum(len(part.truth) for part in labelled),
+        labels=parts[-1].tally.total if parts else 0,
         findings=findings,
-        harmed_since=None if proof is None else next(point.at for point in course if point.labels >= proof),
-        course=course,
+        harmed_since=None if proof is None else next(part.at for part in parts if part.tally.total >= proof),
+        course=_course(parts, alpha),
         coverage=truths.coverage(use_case.name, entry),
         context=truths.context(use_case, entry),
     )
@@ -195,15 +204,30 @@ def promised_by(
     return None
 
 
-def _course(truths: Sequence[Truths], alpha: float) -> tuple[Point, ...]:
-    correct = labels = 0
-    points = []
-    for part in truths:
-        if not len(part.truth):
-            # Feedback had given the true class of every row of this batch before.
-            continue
-        correct += int((part.truth == part.answered).sum())
-        labels += len(part.truth)
-        low, high = confidence_sequence(Tally(correct, labels), alpha)
-        points.append(Point(part.at, labels, correct / labels, low, high))
-    return tuple(points)
+@dataclass(frozen=True)
+class _Part:
+    """The labelled rows up to the end of one batch or call of feedback."""
+
+    at: datetime
+    tally: Tally
+
+
+def _parts(truths: Sequence[Truths]) -> Sequence[_Part]:
+    # Feedback may have given the true class of every row of a batch before.
+    labelled = [part for part in truths if len(part.truth)]
+    right = np.cumsum([int((part.truth == part.answered).sum()) for part in labelled], dtype=np.int64)
+    total = np.cumsum([len(part.truth) for part in labelled], dtype=np.int64)
+    return [_Part(part.at, Tally(int(c), int(n))) for part, c, n in zip(labelled, right, total, strict=True)]
+
+
+def _course(parts: Sequence[_Part], alpha: float) -> tuple[Point, ...]:
+    step = -(-len(parts) // (COURSE_POINTS - 1)) or 1
+    # Counted from the oldest, so that later looks show the same points again, whose bounds are known.
+    shown = [*parts[:-1:step], *parts[-1:]]
+    return tuple(Point(part.at, part.tally.total, part.tally.rate, *_bounds(part.tally, alpha)) for part in shown)
+
+
+@lru_cache(4_096)
+def _bounds(tally: Tally, alpha: float) -> tuple[float, float]:
+    """The bounds of a point, a tenth of a millisecond each: clients decide how many points there are."""
+    return confidence_sequence(tally, alpha)

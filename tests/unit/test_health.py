@@ -1,0 +1,70 @@
+"""The health of a version with many labelled rows."""
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dosel.monitor import health, sequential
+from dosel.monitor.truths import Truths
+from dosel.usecases.covertype import COVERTYPE
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def looked_at(right: list[bool]) -> health.Health:
+    """The health after calls of feedback with one row each."""
+    entry: Any = SimpleNamespace(model=COVERTYPE.model_name, sequence=1, to_version=1, at=START)
+    entry.evidence = SimpleNamespace(to_run="r", gate={"recalled": {"1": [950, 1000]}})
+    labelled = [
+        Truths(
+            COVERTYPE.name, entry.model, 1, 1, "feedback", str(i), START + timedelta(minutes=i),
+            np.array([1]), np.array([1 if good else 2]),
+        )
+        for i, good in enumerate(right)
+    ]  # fmt: skip
+    ledger: Any = SimpleNamespace(history=lambda _: [entry], verdicts=lambda _: {})
+    truths: Any = SimpleNamespace(of=lambda *_: labelled, coverage=lambda *_: None, context=lambda *_: None)
+    found = health.health(COVERTYPE, ledger, truths)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("calls", [0, 1, 2, 3, 6, 7, 8, 50, 51])
+def test_the_course_has_a_bounded_number_of_points_at_even_distances(
+    calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "COURSE_POINTS", 7)
+    found = looked_at([True] * calls)
+    labels = [point.labels for point in found.course]
+    assert found.labels == calls
+    assert len(labels) <= 7
+    assert labels[-1:] == [calls][: len(labels)]
+    assert len(labels) >= min(calls, 4)
+    assert len(set(np.diff(labels[:-1]))) <= 1
+
+
+def test_the_time_of_proven_harm_is_exact_even_if_its_point_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = looked_at([False] * 60)
+    monkeypatch.setattr(health, "COURSE_POINTS", 3)
+    short = looked_at([False] * 60)
+    assert whole.harmed_since is not None
+    assert short.harmed_since == whole.harmed_since
+    assert short.harmed_since not in [point.at for point in short.course]
+
+
+def test_a_second_look_computes_no_bounds_of_earlier_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at([True, False] * 100)
+    computed = list[int]()
+    bounds = sequential.confidence_sequence
+
+    def counted(tally: Any, alpha: float) -> tuple[float, float]:
+        computed.append(tally.total)
+        return bounds(tally, alpha)
+
+    monkeypatch.setattr(health, "confidence_sequence", counted)
+    looked_at([True, False] * 100)
+    # The metrics' own bounds: one each.
+    assert len(computed) == 1 + len(COVERTYPE.target.labels)
