@@ -37,7 +37,7 @@ ENTRIES = 100
 ROWS = 20
 """Rows of each batch."""
 
-RUNS = 9
+RUNS = 5
 NAME = COVERTYPE.name
 
 DOSEL = tuple(

@@ -204,17 +204,13 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-STRICT = ("--sql-require-primary-key=ON", "--max-allowed-packet=1M")
-"""What an administrator may have set on a MySQL that dosel shares with others."""
-
-
 @pytest.fixture(scope="session")
 def database(servers: Path) -> Iterator[Database]:
     """A real MySQL, or else MariaDB (TEST_DATABASE names one); each test creates a schema of its own."""
 
     def make(folder: Path) -> Database:
         kind = _database_kind(folder)
-        return kind(folder, os.environ, lasting=False, options=STRICT if kind is MySQL else ())
+        return kind(folder, os.environ, lasting=False)
 
     yield from started(make, servers)
 

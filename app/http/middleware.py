@@ -4,7 +4,6 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from itertools import count
 from math import ceil
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -45,7 +44,8 @@ _PAGE_HEADERS = [
 class RequestRecord:
     """Gives each request an id, each answer its headers, and both logs their line: one wrapper of `send` for all.
 
-    The id is the server's own and unique: `X-Dosel-Request-ID` of the answer. The client's own `X-Request-ID` is kept
+    The id is the server's own and unique: `X-Dosel-Request-ID` of the answer. Who knows an answer's id may say what its
+    truth is, so nobody can guess another's. The client's own `X-Request-ID` is kept
     beside it as the trace id, and the answer repeats it. A request whose handler ended without an answer counts as a
     500.
     """
@@ -56,15 +56,13 @@ class RequestRecord:
         self._app = app
         self._log = log
         self._metrics = metrics
-        self._prefix = secrets.token_hex(6).encode()
-        self._numbers = count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = trace_id = b"%b-%x" % (self._prefix, next(self._numbers))
-        scope["dosel.request_id"] = request_id.decode()
+        scope["dosel.request_id"] = own = secrets.token_hex(16)
+        request_id = trace_id = own.encode()
         given = _header(scope, b"x-request-id")
         if given is not None and _REQUEST_ID.fullmatch(given):
             trace_id = given

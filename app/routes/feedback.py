@@ -59,7 +59,7 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, settings: Setti
         engine = connect(settings.warehouse_url)
         return FeedbackStore(engine, use_case, PromotionLedger(engine))
 
-    example = f"request_id,row,truth\n6f1c2a9be0d4-1f,1,{next(iter(use_case.target.labels))}\n"
+    example = f"request_id,row,truth\n6f1c2a9be0d4415f9a7703be7cc1d2f8,1,{next(iter(use_case.target.labels))}\n"
     body = {
         JSON: {"schema": truths_schema(use_case.target)},
         CSV: {"schema": {"type": "string"}, "example": example},

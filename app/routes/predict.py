@@ -224,7 +224,7 @@ def number_of(version: str | None) -> int | None:
     """
     if version is None:
         return None
-    if not (version.isascii() and version.isdigit() and 1 <= int(version[:11]) <= MOST_VERSION):
+    if not (version.isascii() and version.isdigit() and len(version) < 12 and 1 <= int(version) <= MOST_VERSION):
         raise InvalidRows([InvalidValue("version", f"a whole number from 1 to {MOST_VERSION}", cut(version))])
     return int(version)
 

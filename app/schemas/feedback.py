@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dosel.monitor.feedback_rows import MAX_ID, MAX_ROW_NUMBER, MAX_ROWS
+from dosel.monitor.feedback_rows import ID_PATTERN, MAX_ROW_NUMBER, MAX_ROWS
 from dosel.usecases import Target
 
 
@@ -14,10 +14,9 @@ class GivenTruthInfo(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     request_id: str = Field(
-        min_length=1,
-        max_length=MAX_ID,
+        pattern=ID_PATTERN,
         description="The answer's header `X-Dosel-Request-ID`.",
-        examples=["6f1c2a9be0d4-1f"],
+        examples=["6f1c2a9be0d4415f9a7703be7cc1d2f8"],
     )
     row: int = Field(1, ge=1, le=MAX_ROW_NUMBER, description="The row's number in a bulk prediction, from 1.")
     truth: int | str = Field(description="The class: its label, its code as in answers, or as ingest reads it.")

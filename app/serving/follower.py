@@ -175,7 +175,7 @@ class ModelFollower:
         slots = [self._slots[u.name] for u in (use_cases or self.use_cases)]
         with self._polling:
             for slot in slots:
-                slot.retry_at = slot.ask_at = 0.0
+                slot.retry_at, slot.newest = 0.0, -1
                 self._poll(slot)
         for slot in slots:
             if slot.failed:

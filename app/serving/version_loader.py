@@ -14,7 +14,7 @@ import msgspec
 
 from app.serving.loaded_model import LoadedModel
 from dosel.credentials import signing_key
-from dosel.errors import DoselError, NotExplainable, UntrustedModel
+from dosel.errors import DeclarationChanged, DoselError, NotExplainable, UntrustedModel
 from dosel.settings import Settings
 from dosel.signing import Keys
 from dosel.usecases import UseCase
@@ -65,7 +65,7 @@ class VersionLoader:
             assert manifest is not None
             cached = self._cache.add(slot, number, folder, _record(version, manifest))
             # Without a copy in the cache the training rows stay in memory: this folder is gone after the block.
-            content = None if cached else bundle.read_reference(folder)
+            content = None if cached else bundle.read_reference(folder, manifest.files)
             read_reference = self._reference_reader(slot, manifest) if cached else lambda: content
             return _loaded(use_case, folder, version, manifest, read_reference)
 
@@ -102,10 +102,12 @@ class VersionLoader:
             return None
         try:
             check_signature(folder, self._keys, manifest)
+            return _loaded(use_case, folder, version, manifest, self._reference_reader(slot, manifest))
+        except DeclarationChanged:
+            raise
         except UntrustedModel as error:
             log.warning("the copy in the cache is not used: %s", error)
             return None
-        return _loaded(use_case, folder, version, manifest, self._reference_reader(slot, manifest))
 
     def _reference_reader(self, slot: str, manifest: "Manifest") -> Callable[[], bytes | None]:
         return partial(_cached_reference, self._cache, slot, manifest)
@@ -137,7 +139,7 @@ def _loaded(
     check_declaration(use_case, manifest)
     if manifest.facts is None:
         log.info("%s version %d is from before declarations were recorded", version.name, version.version)
-    backend = bundle.read_backend(folder)
+    backend = bundle.read_backend(folder, manifest.files)
     reason = backend.fallback_reason
     # By the ledger's verdict: `Registry.version` leaves MLflow's own tags of the gate out.
     if version.tags.get(tags.BACKEND) == "scikit-learn":
@@ -149,7 +151,7 @@ def _loaded(
         estimator = bundle.EstimatorFile(folder, digest)
         predictor = Predictor.stored(use_case, backend.encoder, backend.onnx, estimator.read)
     else:
-        predictor = Predictor(use_case, bundle.read_estimator(folder), backend.onnx, reason)
+        predictor = Predictor(use_case, bundle.read_estimator(folder, manifest.files), backend.onnx, reason)
     for _ in range(WARM_UP_ROWS):
         predictor.predict([use_case.example])
     return LoadedModel(predictor, version, datetime.now(UTC), manifest.digest, read_reference)
@@ -168,7 +170,7 @@ def _cached_reference(cache: "ModelCache", slot: str, manifest: "Manifest") -> b
             f"the training rows of {manifest.model} version {manifest.version}, which an explanation needs, are "
             "damaged or gone from this machine's disk; restart the API to fetch them again"
         )
-    return read_reference(folder)
+    return read_reference(folder, manifest.files)
 
 
 def _record(version: "ModelVersion", manifest: "Manifest") -> bytes:

@@ -32,6 +32,7 @@ from dosel.registry.registry import Registry
 from dosel.registry.side_by_side import Comparison, compare
 from dosel.rows import hashing
 from dosel.rows.text import as_text
+from dosel.rows.validation import without_values
 from dosel.settings import Settings
 from dosel.sources import Batch, Source
 from dosel.sources.lake import open_lake
@@ -149,7 +150,9 @@ class Pipeline:
         checked = check(self._use_case, batch.rows, batch.coding, text)
         refused, received = len(checked.refused), len(batch.rows)
         if refused > self._use_case.max_refused_share * received:
-            first = "; ".join(f"row {i}: {why}" for i, why in list(checked.refused.items())[:3])
+            # Read by people who may not see the rows.
+            shown = (lambda why: why) if self._use_case.expose_training_rows else without_values
+            first = "; ".join(f"row {i}: {shown(why)}" for i, why in list(checked.refused.items())[:3])
             reason = (
                 f"{refused} of {received} rows are invalid, more than {self._use_case.max_refused_share:.0%}; "
                 "nothing of the batch is stored"

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,6 +26,7 @@ from dosel.registry.ledger import Evidence, Promotion, PromotionLedger
 from dosel.registry.manifests import Manifest
 from dosel.registry.registry import Registry
 from dosel.registry.report import Report
+from dosel.registry.shadows import Shadow, ShadowEnd
 from dosel.registry.store import ModelVersion
 from dosel.registry.verdicts import Verdict
 from dosel.usecases.covertype import COVERTYPE
@@ -197,6 +199,27 @@ class TestForeignAlias:
         registry_of(three).reconcile(three.name)
         assert moves(three) == [1, 2, 1]
         assert_projected(three, 1)
+
+    def test_an_alias_moved_to_a_version_that_was_rolled_back_is_put_back(self, three: World) -> None:
+        registry = registry_of(three)
+        registry.roll_back(three.name, "monitor", "it was harmed")
+        three.client.set_registered_model_alias(three.name, "production", "2")
+        assert registry.production_number(three.name) == 1
+        assert "version 2 was rolled back" in registry.ledger.notes(three.name)[-1].text
+
+    def test_an_alias_moved_to_a_version_that_was_refused_in_shadow_is_put_back(self, three: World) -> None:
+        """It had passed the gate, and a person has decided since."""
+        registry, now = registry_of(three), datetime.now(UTC)
+        record_verdict(three, 3)
+        run_id = registry.version(three.name, 3).run_id
+        shadow = Shadow(
+            three.name, 1, "challenger", 3, run_id, 2, 2, now, now + timedelta(days=1), "the gate", "it passed"
+        )
+        registry.ledger.start_shadow(shadow)
+        registry.ledger.end_shadow(shadow, ShadowEnd("refused", "a person", "worse on live rows"))
+        three.client.set_registered_model_alias(three.name, "production", "3")
+        assert registry.production_number(three.name) == 2
+        assert "version 3 was in shadow" in registry.ledger.notes(three.name)[-1].text
 
     @pytest.mark.parametrize("why", ["unknown", "tampered", "never judged", "refused by the gate"])
     def test_an_alias_moved_to_any_other_version_is_put_back(

@@ -6,7 +6,7 @@ transaction.
 
 import base64
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -95,16 +95,24 @@ def test_other_connections_cannot_send_files(case_insensitive: Engine) -> None:
         connection.execute(text("LOAD DATA LOCAL INFILE '/etc/hostname' INTO TABLE plain"))
 
 
-def test_every_test_on_mysql_runs_with_its_own_collation_login_primary_keys_and_small_packets(
-    mysql: MySQL, schema: str
-) -> None:
+def test_a_strict_server_takes_tables_and_batches(mysql: MySQL, schema: str, received: Received) -> None:
     settings = text(
         "SELECT @@collation_database, @@sql_require_primary_key, @@max_allowed_packet, plugin "
         "FROM mysql.user WHERE user = 'dosel'"
     )
-    with transaction(connect(schema)) as connection:
-        found = connection.execute(settings).one()
+    strict, small = variable(mysql, "sql_require_primary_key", "ON", "OFF"), small_packets(mysql)
+    with strict, small:
+        engine = connect(schema)
+        with transaction(engine) as connection:
+            found = connection.execute(settings).one()
+        put(engine, received(5_000))
+        assert len(BatchStore(engine, COVERTYPE).clean()) > 4_000
+        engine.dispose()
     assert tuple(found) == ("utf8mb4_0900_ai_ci", 1, 1 << 20, "caching_sha2_password")
+
+
+def small_packets(server: MySQL) -> AbstractContextManager[None]:
+    return variable(server, "max_allowed_packet", str(1 << 20), str(1 << 26))
 
 
 def test_a_batch_is_stored_and_read_over_tls(mysql: MySQL, schema: str, received: Received) -> None:
@@ -131,9 +139,10 @@ def test_a_server_with_an_unknown_certificate_is_refused(mysql: MySQL, schema: s
 def test_a_value_above_max_allowed_packet_is_named_and_nothing_is_stored(mysql: MySQL, schema: str) -> None:
     engine = connect(schema)
     BatchStore(engine, COVERTYPE)
+    engine.dispose()
     long = {"folder": "x" * (1 << 21), "now": datetime.now()}
     refused = pytest.raises(WarehouseError, match=r"exceed.* max_allowed_packet")
-    with refused, transaction(engine) as connection:
+    with small_packets(mysql), refused, transaction(engine) as connection:
         connection.execute(text("INSERT INTO orphans VALUES (:folder, :now)"), [long | {"folder": "short"}])
         connection.execute(text("INSERT INTO orphans VALUES (:folder, :now)"), long)
     with transaction(engine) as connection:

@@ -164,6 +164,10 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
         for name in ("production", "previous", "latest", "v1", "v20", "things_model")
     ),
     (family(name="my forest"), "family 'my forest': this cannot be an alias; write a small letter"),
+    (
+        family(space={"weights": ("uniform", "distance")}),
+        "'distance' gives certainty on a training row and less beside",
+    ),
     (family(space={"depth": ()}), "family 'forest': space: depth: the list of values is empty; write at least one"),
     (family(space={"depth": "ab"}), "family 'forest': space: depth: 'ab' is no list of values; write ('ab',)"),
     (family(space={"depth": 3}), "family 'forest': space: depth: 3 is no list of values; write (3,)"),

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dosel.monitor.feedback_rows import MAX_ROWS, class_code, csv_rows, read_json
-from dosel.rows.validation import InvalidRows
+from dosel.rows.validation import MAX_ERRORS, InvalidRows
 from dosel.usecases import ALL, UseCase
 from dosel.usecases.covertype import COVERTYPE
 from dosel.usecases.employees import EMPLOYEES
@@ -37,6 +37,28 @@ def test_a_numeric_target_is_read_as_the_source_sends_it_and_put_into_bins() -> 
 def test_feedback_has_a_maximum_number_of_rows(rows: list[Any]) -> None:
     with pytest.raises(InvalidRows, match=f"{MAX_ROWS:,} rows"):
         read_json(COVERTYPE.target, json.dumps(rows).encode())
+
+
+@pytest.mark.parametrize("request_id", ["", "two words", "\ud800", "x" * 65, "r\n", 7, None])
+def test_what_is_no_request_id_is_refused(request_id: Any) -> None:
+    with pytest.raises(InvalidRows, match="X-Dosel-Request-ID"):
+        read_json(COVERTYPE.target, json.dumps([{"request_id": request_id, "truth": 2}]).encode())
+
+
+def test_a_row_with_many_unknown_fields_is_refused_without_naming_them() -> None:
+    """Each name takes time, and one body has place for 90,000."""
+    row = {"request_id": "r", "truth": 2} | {f"f{i}": 1 for i in range(90_000)}
+    with pytest.raises(InvalidRows) as refused:
+        read_json(COVERTYPE.target, json.dumps([row]).encode())
+    assert [error.got for error in refused.value.errors] == ["an object with 90002 fields"]
+
+
+def test_reading_stops_at_the_hundredth_invalid_row_and_lists_a_thousand_errors() -> None:
+    rows = [{f"f{i}": 1 for i in range(15)}] * MAX_ROWS
+    with pytest.raises(InvalidRows) as refused:
+        read_json(COVERTYPE.target, json.dumps(rows).encode())
+    assert len(refused.value.errors) == MAX_ERRORS
+    assert {error.row for error in refused.value.errors} <= set(range(1, 101))
 
 
 def test_a_feedback_csv_may_have_other_columns_in_any_order() -> None:

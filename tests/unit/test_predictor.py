@@ -1,6 +1,7 @@
 """The predictor against its pipeline, for every kind of row and both backends."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
-from dosel.errors import RegistryError
+from dosel.errors import RegistryError, UntrustedModel
 from dosel.model import bundle
 from dosel.model.encoding import Encoder, fitted_steps
 from dosel.model.onnx.classifier import conversions
@@ -229,6 +230,19 @@ def test_a_stored_onnx_model_is_used_without_another_parity_check() -> None:
     again = Predictor(COVERTYPE, model, proven.onnx)
     assert (again.backend, again.onnx) == ("onnx", proven.onnx)
     assert again.predict([COVERTYPE.example]) == proven.predict([COVERTYPE.example])
+
+
+@pytest.mark.parametrize("name", [bundle.ONNX_FILE, bundle.ENCODER_FILE, bundle.BACKEND_FILE])
+@pytest.mark.parametrize("change", [lambda file: file.write_bytes(b"{}"), Path.unlink], ids=["changed", "removed"])
+def test_a_file_that_changes_after_it_was_verified_is_not_used(
+    name: str, change: Callable[[Path], object], tmp_path: Path
+) -> None:
+    bundle.write_backend(Predictor(COVERTYPE, fitted(CLASSIFIERS["forest"])), tmp_path)
+    digests = bundle.hash_files(tmp_path)
+    assert bundle.read_backend(tmp_path, digests) == bundle.read_backend(tmp_path)
+    change(tmp_path / bundle.BACKEND_FOLDER / name)
+    with pytest.raises(UntrustedModel, match=f"{name} was changed"):
+        bundle.read_backend(tmp_path, digests)
 
 
 def test_only_a_near_tie_reads_the_model(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from dosel.rows.columns import UNKNOWN, Columns, codes_of
 from dosel.rows.csv import CsvReader
 from dosel.rows.json import JsonReader
 from dosel.rows.text import as_text
-from dosel.rows.validation import CategoryCodes, InvalidRows, Validator
+from dosel.rows.validation import CategoryCodes, InvalidRows, InvalidValue, Validator, describe, without_values
 from dosel.usecases import Category, Choice, Number, Target, UseCase, as_number
 from dosel.usecases.penguins import PENGUINS
 
@@ -259,3 +259,14 @@ def test_columns_of_text_are_refused_as_rows_are() -> None:
     received = [[*map(str, USE_CASE.example.values())], ["91", "NA", "7", ""]]
     verdict = Validator(USE_CASE).check(as_text(received, NAMES))
     assert [(feature.name, bad.tolist()) for feature, bad in verdict.refused] == [("slope", [False, True])]
+
+
+@pytest.mark.parametrize(
+    "received", ["ill; Anna: expected in May", 'a " b; Age: expected x', "back\\slash", "17.5", ["x"]]
+)
+def test_messages_are_shown_without_what_was_received(received: Any) -> None:
+    """A received text may look like the next message."""
+    messages = [InvalidValue(name, "a number", describe(received)).message for name in ("Age", "Sleep")]
+    assert without_values("; ".join(messages)) == (
+        "Age: expected a number, got a value that is not shown; Sleep: expected a number, got a value that is not shown"
+    )

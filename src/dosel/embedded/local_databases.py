@@ -23,11 +23,7 @@ VERSION_SECONDS = 20
 
 
 class Database(LocalServer):
-    """A server with the settings of Compose's MySQL: case-insensitive collation; LOAD DATA LOCAL is enabled.
-
-    Args:
-        options: further options of the server's command.
-    """
+    """A server with the settings of Compose's MySQL: case-insensitive collation; LOAD DATA LOCAL is enabled."""
 
     ports_needed = 1
     collation: ClassVar[str]
@@ -36,12 +32,6 @@ class Database(LocalServer):
     root: ClassVar[str]
     """A statement that closes the account without a password, which the server creates with its data."""
     _server: str
-
-    def __init__(
-        self, home: Path, caller: Mapping[str, str], lasting: bool = True, options: Sequence[str] = ()
-    ) -> None:
-        super().__init__(home, caller, lasting)
-        self._options = options
 
     def url(self, schema: str = SCHEMA, dialect: str = "mysql") -> str:
         """The server's URL, as Compose writes it. SQLAlchemy alone and MLflow need a dialect with a driver."""
@@ -104,7 +94,6 @@ class Database(LocalServer):
             *("--character-set-server=utf8mb4", f"--collation-server={self.collation}", "--local-infile=1"),
             *_account(),
             *(() if self._lasting else self.fast),
-            *self._options,
         )
 
     def _answers(self) -> bool:

@@ -46,8 +46,13 @@ class Service:
 
     @property
     def address(self) -> str:
-        """The address for a browser; empty if there is nothing to open."""
-        return f"http://localhost:{self.port}{self.path}" if self.port else ""
+        """The address for people; empty if there is nothing to open."""
+        return f"http://localhost:{self.port}" if self.port else ""
+
+    @property
+    def page(self) -> str:
+        """The address of the page that a person opens; empty if there is none."""
+        return self.address and self.address + self.path
 
 
 def services(settings: Settings) -> tuple[Service, ...]:

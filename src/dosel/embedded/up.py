@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 import httpx
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from dosel.addresses import trainings_in_mlflow
 from dosel.client import Client
@@ -245,7 +244,7 @@ class Platform:
                 for service in list(waiting):
                     if self._healthy(service):
                         waiting.remove(service)
-                        self._console.print(f"[green]✓[/] {service.title:<16} {service.address}  ({self._seconds()})")
+                        self._console.print(f"[green]✓[/] {service.title:<16} {service.page}  ({self._seconds()})")
                 self._check_alive()
                 if time.monotonic() > deadline:
                     late = waiting[0]
@@ -372,19 +371,14 @@ class Platform:
     def _summary(self, first: "Progress", answers: dict[str, dict[str, Any]], answered: list[tuple[str, str]]) -> None:
         """Print the addresses, each use case's answer and the times; `first` answered first."""
         settings = self._settings
-        table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-        table.add_column(no_wrap=True)
-        table.add_column(overflow="fold")
         notes = {"Airflow": f"   user {settings.airflow_user}, password {settings.airflow_password}"}
-        for service in self._services:
-            if service.address:
-                table.add_row(service.title, service.address + notes.get(service.title, ""))
+        addresses = {s.title: s.page + notes.get(s.title, "") for s in self._services if s.page}
         if settings.cluster:
             dashboard = f"dashboard http://{urlsplit(settings.cluster).hostname}:{DASHBOARD_PORT}"
-            table.add_row("Dask", f"{settings.cluster}   {dashboard}")
-        self._console.print()
-        self._console.print(table)
-        self._console.print()
+            addresses["Dask"] = f"{settings.cluster}   {dashboard}"
+        # Whole lines, from which a person copies an address.
+        lines = (f"{title:<16} {escape(address)}" for title, address in addresses.items())
+        self._console.print("\n".join(("", *lines, "")), highlight=False)
         for name, answer in answers.items():
             model = answer["model"]
             probability = answer["probabilities"][answer["label"]]

@@ -110,16 +110,16 @@ def requirements() -> list[str]:
     return [f"{package}=={version(package)}" for package in _LIBRARIES]
 
 
-def read_estimator(folder: Path) -> Any:
-    """Read the estimator.
+def read_estimator(folder: Path, digests: Mapping[str, str] | None = None) -> Any:
+    """Read the estimator. `digests` is as in `read_backend`.
 
     Raises:
-        UntrustedModel: it is in another format, or contains types that are not on the list.
+        UntrustedModel: it is in another format, contains types that are not on the list, or was changed.
     """
-    file = folder / ESTIMATOR_FILE
-    if not file.is_file():
+    content = _content(folder, ESTIMATOR_FILE, digests)
+    if content is None:
         raise UntrustedModel(f"{folder.name} has no {ESTIMATOR_FILE}: only models in the format {FORMAT} are loaded")
-    return _parsed(file.read_bytes(), folder.name)
+    return _parsed(content, folder.name)
 
 
 def _parsed(content: bytes, name: str) -> Any:
@@ -179,21 +179,26 @@ def write_backend(predictor: "Predictor", folder: Path) -> None:
         (target / ONNX_FILE).write_bytes(predictor.onnx)
 
 
-def read_backend(folder: Path) -> StoredBackend:
-    """Read the stored backend; empty if there is none, or if other library versions wrote it."""
-    about, onnx = folder / BACKEND_FOLDER / BACKEND_FILE, folder / BACKEND_FOLDER / ONNX_FILE
-    if not about.is_file():
+def read_backend(folder: Path, digests: Mapping[str, str] | None = None) -> StoredBackend:
+    """Read the stored backend; empty if there is none, or if other library versions wrote it.
+
+    Args:
+        digests: SHA-256 of each file by its path. What is read is compared with it, since a folder that was verified
+            can be changed before it is read.
+
+    Raises:
+        UntrustedModel: a file is not the one with this digest.
+    """
+    about = _content(folder, f"{BACKEND_FOLDER}/{BACKEND_FILE}", digests)
+    if about is None:
         return StoredBackend()
-    known = json.loads(about.read_text())
+    known = json.loads(about)
     if known["made_with"] != _backend_libraries():
         # Another version may compute other numbers, so the parity check has to run again.
         return StoredBackend()
-    encoder = folder / BACKEND_FOLDER / ENCODER_FILE
-    return StoredBackend(
-        onnx.read_bytes() if onnx.is_file() else None,
-        known["refused"],
-        _read_encoder(encoder.read_bytes()) if encoder.is_file() else None,
-    )
+    encoder = _content(folder, f"{BACKEND_FOLDER}/{ENCODER_FILE}", digests)
+    onnx = _content(folder, f"{BACKEND_FOLDER}/{ONNX_FILE}", digests)
+    return StoredBackend(onnx, known["refused"], _read_encoder(encoder) if encoder is not None else None)
 
 
 def _read_encoder(content: bytes) -> StoredEncoder | None:
@@ -204,19 +209,24 @@ def _read_encoder(content: bytes) -> StoredEncoder | None:
         return None
 
 
-def read_reference(folder: Path) -> bytes | None:
-    """Read the file of training rows; None if the version has none."""
-    return _read_extra(folder, REFERENCE_FILE)
+def read_reference(folder: Path, digests: Mapping[str, str] | None = None) -> bytes | None:
+    """Read the file of training rows; None if the version has none. `digests` is as in `read_backend`."""
+    return _content(folder, f"{_EXTRA_FILES}/{REFERENCE_FILE}", digests)
 
 
 def read_held_out(folder: Path) -> bytes | None:
     """Read the file of answers on held-out rows; None if the version has none."""
-    return _read_extra(folder, HELD_OUT_FILE)
+    return _content(folder, f"{_EXTRA_FILES}/{HELD_OUT_FILE}", None)
 
 
-def _read_extra(folder: Path, name: str) -> bytes | None:
-    file = folder / _EXTRA_FILES / name
-    return file.read_bytes() if file.is_file() else None
+def _content(folder: Path, path: str, digests: Mapping[str, str] | None) -> bytes | None:
+    file = folder / path
+    content = file.read_bytes() if file.is_file() else None
+    if digests is None:
+        return content
+    if (hashlib.sha256(content).hexdigest() if content is not None else None) != digests.get(path):
+        raise UntrustedModel(f"{folder.name}: {path} was changed on this machine's disk after it was verified")
+    return content
 
 
 def hash_files(folder: Path) -> dict[str, str]:

@@ -3,12 +3,13 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from dosel.rows.csv import MAX_HEADER_BYTES, read_header
-from dosel.rows.validation import Errors, InvalidRows, InvalidValue, UnreadableRows, describe
+from dosel.rows.validation import MAX_INVALID_ROWS, Errors, InvalidRows, InvalidValue, UnreadableRows, describe
 from dosel.usecases import Target, plain_name
 
 MAX_ROWS = 10_000
@@ -16,8 +17,11 @@ MAX_ROWS = 10_000
 
 MAX_ROW_NUMBER = 2**31 - 1
 
-MAX_ID = 64
-"""Characters of a request id."""
+MAX_FIELDS = 20
+"""Fields of a row that are named if they are unknown; a row with more is refused as a whole."""
+
+ID_PATTERN = "^[!-~]{1,64}$"
+"""What a request id looks like."""
 
 NO_CODING = ""
 """Class codes are those of answers, not a source's numbers."""
@@ -96,6 +100,8 @@ def _judged(target: Target, rows: Sequence[Any]) -> list[GivenTruth]:
             given.append(truth)
         else:
             errors[number] = wrong
+            if len(errors) == MAX_INVALID_ROWS:
+                break
     if errors:
         raise InvalidRows.numbered(errors)
     return given
@@ -103,13 +109,13 @@ def _judged(target: Target, rows: Sequence[Any]) -> list[GivenTruth]:
 
 def _judge(target: Target, row: Any) -> tuple[GivenTruth | None, list[InvalidValue]]:
     fields = (REQUEST_ID, ROW, TRUTH)
-    if not isinstance(row, Mapping):
+    if not isinstance(row, Mapping) or len(row) > MAX_FIELDS:
         return None, [InvalidValue(None, f"an object with the fields {', '.join(fields)}", describe(row))]
     wrong = [
         InvalidValue(str(name)[:100], "no field of this name", describe(row[name])) for name in row.keys() - {*fields}
     ]
     request_id = row.get(REQUEST_ID)
-    if not isinstance(request_id, str) or not 0 < len(request_id) <= MAX_ID:
+    if not isinstance(request_id, str) or not re.fullmatch(ID_PATTERN, request_id):
         wrong.append(InvalidValue(REQUEST_ID, "the X-Dosel-Request-ID of an answer", describe(request_id)))
     row_no = _whole(row.get(ROW))
     if row_no is None:

@@ -121,13 +121,10 @@ def _followed(
 ) -> Promotion:
     version = read_version(store, ledger, name, found)
     check_promotable(store, ledger, version)
-    if needed(name, "manual"):
+    if any(needed(name, kind) for kind in ("manual", "gate", "shadow")):
         raise UntrustedModel(f"{name} needs the approval of people, which an alias does not have")
-    if not _was_let_in(ledger, version):
-        raise UntrustedModel(
-            f"neither the gate nor a person let version {found} into Production; "
-            f"run `dosel promote {name} {found} --reason …` to accept it"
-        )
+    if refusal := _refusal(ledger, version):
+        raise UntrustedModel(f"{refusal}; run `dosel promote {name} {found} --reason …` to accept it")
     evidence = evidence_of(ledger, version, before, "followed")
     reason = "the alias production was moved to it outside dosel"
     entry = ledger.append(name, found, OUTSIDE, reason, evidence, after=last.sequence if last else 0)
@@ -135,13 +132,27 @@ def _followed(
     return entry
 
 
-def _was_let_in(ledger: PromotionLedger, version: ModelVersion) -> bool:
-    """Whether a version passed the gate, or was in Production other than by an alias that was moved in MLflow."""
-    return ledger.passed(version.name, version.version, version.run_id) or any(
-        (entry.to_version, entry.evidence.to_run) == (version.version, version.run_id)
-        and entry.evidence.kind != "followed"
-        for entry in ledger.history(version.name)
-    )
+def _refusal(ledger: PromotionLedger, version: ModelVersion) -> str:
+    """Why an alias that was moved in MLflow is not followed to a version; "" if it is.
+
+    It is followed to a version that was in Production by an entry of another kind and was not rolled back since, and
+    to one that passed the gate and had no more to prove.
+    """
+    number, was_let_in, was_rolled_back = version.version, False, False
+    for entry in ledger.history(version.name):
+        if entry.evidence.kind == "rollback" and entry.from_version == number:
+            was_rolled_back = True
+        if (entry.to_version, entry.evidence.to_run) == (number, version.run_id) and entry.evidence.kind != "followed":
+            was_let_in, was_rolled_back = True, False
+    if was_rolled_back:
+        return f"version {number} was rolled back"
+    if was_let_in:
+        return ""
+    if any((shadow.version, shadow.run_id) == (number, version.run_id) for shadow in ledger.shadows(version.name)):
+        return f"version {number} was in shadow, and did not enter Production from there"
+    if not ledger.passed(version.name, number, version.run_id):
+        return f"neither the gate nor a person let version {number} into Production"
+    return ""
 
 
 def evidence_of(ledger: PromotionLedger, version: ModelVersion, before: ModelVersion | None, kind: Kind) -> Evidence:

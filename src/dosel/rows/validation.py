@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from itertools import islice
 from typing import Any, Self
 
 import numpy as np
@@ -28,11 +29,14 @@ MAX_EXTRA = 100
 MAX_INVALID_ROWS = 100
 """Most invalid rows that an error lists; reading stops after them."""
 
+MAX_ERRORS = 1_000
+"""Most errors that an error lists: a row can have hundreds of its own."""
+
 MESSAGES = 3
 """Errors whose messages `InvalidRows` repeats as its text."""
 
-_GOT = re.compile(r", got .*?(?=; [^;]*: expected |$)", re.DOTALL)
-"""From what was received to the next message; a received text may contain a semicolon itself."""
+_GOT = re.compile(r', got (?:"(?:[^"\\]|\\.)*"|.*?(?=; [^;]*: expected |$))', re.DOTALL)
+"""What was received: a text in quotes, which may itself look like the next message, or all up to the next message."""
 
 Mask = npt.NDArray[np.bool_]
 
@@ -70,9 +74,10 @@ class InvalidRows(DoselError):
 
     @classmethod
     def numbered(cls, errors: Errors) -> Self:
-        """The errors of the first `MAX_INVALID_ROWS` rows, given by the rows' numbers."""
+        """The first `MAX_ERRORS` errors of the first `MAX_INVALID_ROWS` rows, given by the rows' numbers."""
         first = sorted(errors)[:MAX_INVALID_ROWS]
-        return cls([replace(error, row=number) for number in first for error in errors[number]])
+        listed = islice(((number, error) for number in first for error in errors[number]), MAX_ERRORS)
+        return cls([replace(error, row=number) for number, error in listed])
 
 
 class UnreadableRows(DoselError):

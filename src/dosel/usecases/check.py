@@ -201,6 +201,12 @@ def _families(use_case: UseCase) -> Iterator[str]:
             yield f"{field}: this cannot be an alias; write a small letter, then small letters, digits and _"
     for family in use_case.families:
         yield from (f"family {family.name!r}: {problem}" for problem in _search(family))
+        weights = family.space.get("weights", ())
+        if not use_case.expose_training_rows and isinstance(weights, Sequence) and "distance" in weights:
+            yield (
+                f"family {family.name!r}: space: weights: 'distance' gives certainty on a training row and less beside "
+                "it, so that predictions reveal the row; leave it out, or write expose_training_rows=True"
+            )
     if use_case.is_partitioned:
         yield from _partitioned(use_case)
 

@@ -105,7 +105,7 @@ EMPLOYEES = UseCase(
         Family(
             "knn",
             k_neighbours,
-            {"n_neighbors": Range(5, 60, log=True, integer=True), "weights": ("uniform", "distance"), "p": (1, 2)},
+            {"n_neighbors": Range(5, 60, log=True, integer=True), "p": (1, 2)},
             search=Search("optuna"),
         ),
         Family(
