@@ -45,7 +45,7 @@ def test_pull_prints_stores_and_audits_the_batches(
     with server(talk) as (url, _):
         monkeypatch.setenv("DOSEL_DATA_API_URL", url)
         pulled = dosel("pull", COVERTYPE.name)
-        assert "batch 1 of group 6: 44 rows received, 40 clean, 1 refused, 3 duplicates" in pulled
+        assert "batch 1 of group 6: 44 rows received, 40 clean, 1 refused, 3 duplicate" in pulled
         assert "2 new batches, 60 rows kept" in pulled
 
         first, second = map(json.loads, dosel("batches", COVERTYPE.name, "--json").splitlines())
