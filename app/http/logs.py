@@ -13,6 +13,9 @@ from starlette.types import Scope
 FLUSH_SECONDS = 0.2
 MOST_LINES = 1_000
 
+MOST_PATH = 500
+"""Characters of a path in the log; a client may send 32,000."""
+
 _encoded = msgspec.json.Encoder().encode
 
 
@@ -33,7 +36,7 @@ class AccessLog:
             "request_id": scope.get("dosel.request_id"),
             "client": (scope.get("client") or (None,))[0],
             "method": scope["method"],
-            "path": scope["path"],
+            "path": scope["path"][:MOST_PATH],
             "status": status,
             "ms": round(seconds * 1000, 3),
         }

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from app.schemas.models import HoldoutInfo, Version
 
@@ -154,7 +155,14 @@ class ApprovalRequests(BaseModel):
 Reason = Annotated[str, Field(min_length=1, max_length=2000, description="Why, for the record.")]
 
 
-VersionNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
+def _no_truth_value(value: Any) -> Any:
+    if isinstance(value, bool):
+        # Python counts true as 1.
+        raise PydanticCustomError("version_number", "Input should be a valid integer")
+    return value
+
+
+VersionNumber = Annotated[int, BeforeValidator(_no_truth_value), Field(ge=1, le=2**31 - 1)]
 
 
 class Promote(BaseModel):

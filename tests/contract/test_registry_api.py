@@ -189,6 +189,7 @@ def test_promotions_over_http_are_forbidden_without_promote_keys(install: Callab
         (f"/models/{NAME}/promote", {"version": 2, "reason": ""}, 422, "reason: expected"),
         (f"/models/{NAME}/promote", {"version": "two", "reason": "x"}, 422, "version: expected"),
         (f"/models/{NAME}/promote", {"version": 10**30, "reason": "x"}, 422, "version: expected"),
+        (f"/models/{NAME}/promote", {"version": True, "reason": "x"}, 422, "version: expected"),
         (f"/models/{NAME}/rollback", {"to": 10**30}, 422, "to: expected"),
         (f"/models/{NAME}/promote", {"version": 2, "reason": "x", "force": True}, 422, "no field of this name"),
         (f"/models/{NAME}/rollback", {}, 409, "no earlier Production version can be loaded"),
