@@ -45,7 +45,7 @@ class RequestRecord:
     """Gives each request an id, each answer its headers, and both logs their line: one wrapper of `send` for all.
 
     The id is the server's own and unique: `X-Dosel-Request-ID` of the answer. Who knows an answer's id may say what its
-    truth is, so nobody can guess another's. The client's own `X-Request-ID` is kept
+    truth is, so nobody can guess another's; its beginning is the same for all answers of a process. The client's own `X-Request-ID` is kept
     beside it as the trace id, and the answer repeats it. A request whose handler ended without an answer counts as a
     500.
     """
@@ -56,12 +56,13 @@ class RequestRecord:
         self._app = app
         self._log = log
         self._metrics = metrics
+        self._process = secrets.token_hex(4)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        scope["dosel.request_id"] = own = secrets.token_hex(16)
+        scope["dosel.request_id"] = own = f"{self._process}-{secrets.token_hex(16)}"
         request_id = trace_id = own.encode()
         given = _header(scope, b"x-request-id")
         if given is not None and _REQUEST_ID.fullmatch(given):

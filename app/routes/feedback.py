@@ -59,7 +59,9 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, settings: Setti
         engine = connect(settings.warehouse_url)
         return FeedbackStore(engine, use_case, PromotionLedger(engine))
 
-    example = f"request_id,row,truth\n6f1c2a9be0d4415f9a7703be7cc1d2f8,1,{next(iter(use_case.target.labels))}\n"
+    example = (
+        f"request_id,row,truth\n6f1c2a9b-415f9a7703be7cc1d2f8e03b5a6c9d17,1,{next(iter(use_case.target.labels))}\n"
+    )
     body = {
         JSON: {"schema": truths_schema(use_case.target)},
         CSV: {"schema": {"type": "string"}, "example": example},

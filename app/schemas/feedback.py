@@ -16,7 +16,7 @@ class GivenTruthInfo(BaseModel):
     request_id: str = Field(
         pattern=ID_PATTERN,
         description="The answer's header `X-Dosel-Request-ID`.",
-        examples=["6f1c2a9be0d4415f9a7703be7cc1d2f8"],
+        examples=["6f1c2a9b-415f9a7703be7cc1d2f8e03b5a6c9d17"],
     )
     row: int = Field(1, ge=1, le=MAX_ROW_NUMBER, description="The row's number in a bulk prediction, from 1.")
     truth: int | str = Field(description="The class: its label, its code as in answers, or as ingest reads it.")
