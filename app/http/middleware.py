@@ -45,9 +45,9 @@ class RequestRecord:
     """Gives each request an id, each answer its headers, and both logs their line: one wrapper of `send` for all.
 
     The id is the server's own and unique: `X-Dosel-Request-ID` of the answer. Who knows an answer's id may say what its
-    truth is, so nobody can guess another's; its beginning is the same for all answers of a process. The client's own `X-Request-ID` is kept
-    beside it as the trace id, and the answer repeats it. A request whose handler ended without an answer counts as a
-    500.
+    truth is, so nobody can guess another's; its beginning is the same for all answers of a process. The client's own
+    `X-Request-ID` is kept beside it as the trace id, and the answer repeats it. A request whose handler ended without
+    an answer counts as a 500.
     """
 
     METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
