@@ -29,7 +29,7 @@ MAX_EXTRA = 100
 MAX_INVALID_ROWS = 100
 """Most invalid rows that an error lists; reading stops after them."""
 
-MAX_ERRORS = 1_000
+MAX_ERRORS = 2_000
 """Most errors that an error lists: a row can have hundreds of its own."""
 
 MESSAGES = 3
