@@ -162,18 +162,21 @@ def _no_truth_value(value: Any) -> Any:
     return value
 
 
-VersionNumber = Annotated[int, BeforeValidator(_no_truth_value), Field(ge=1, le=2**31 - 1)]
+VersionNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
+
+GivenVersion = Annotated[VersionNumber, BeforeValidator(_no_truth_value)]
+"""A version's number in a JSON body."""
 
 
 class Promote(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    version: VersionNumber = Field(description="The version to put into Production.", examples=[3])
+    version: GivenVersion = Field(description="The version to put into Production.", examples=[3])
     reason: Reason
 
 
 class RollBack(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    to: VersionNumber | None = Field(None, description="A version that was in Production; by default the previous one.")
+    to: GivenVersion | None = Field(None, description="A version that was in Production; by default the previous one.")
     reason: Reason = "rolled back over HTTP"
