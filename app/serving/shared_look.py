@@ -29,7 +29,7 @@ class Confirmation(msgspec.Struct, frozen=True):
     """MLflow was asked about a model, and agreed with the ledger.
 
     Attributes:
-        newest: the ledger's last entry then, signed or not; -1 if this process is to ask again.
+        newest: the ledger's last entry then, signed or not; -1 if the caller is the process that is to ask again.
         reconciled: when MLflow was last compared with the ledger.
     """
 
@@ -75,7 +75,11 @@ class SharedLook:
         return found
 
     def confirmation(self, model: str, seconds: float) -> Confirmation | None:
-        """The last confirmation; if it is older than so many seconds, one process gets it with -1, or gets None."""
+        """The last confirmation; None if there is none.
+
+        If it is older than so many seconds, one of the processes gets it with `newest` -1 and asks MLflow. The others
+        get it as it is until that process has asked.
+        """
         content, fresh = self._last(model, seconds)
         if content is None:
             return None

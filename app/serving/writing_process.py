@@ -69,9 +69,17 @@ class WritingProcess:
         self._call(_IN_SHADOW, answers)
 
     def close(self) -> None:
-        """End the process."""
-        with self._lock:
+        """End the process; kill it if a call hangs, so that the API can stop."""
+        running = self._running
+        if not self._lock.acquire(timeout=STOP_SECONDS):
+            if running is not None:
+                running[0].kill()
+            # The call has failed now, and leaves the lock.
+            self._lock.acquire()
+        try:
             self._end()
+        finally:
+            self._lock.release()
 
     def _call(self, kind: bytes, entries: Sequence[Any]) -> None:
         with self._lock:
