@@ -19,6 +19,7 @@ from app.http.metrics import Metrics
 from app.http.middleware import Keys, Middleware, PromoteKeys, RequestRecord
 from app.http.parameters import check_parameters
 from app.http.store_metrics import StoreMetrics
+from app.http.turns import Turns
 from app.routes import (
     approvals,
     bulk_predict,
@@ -86,7 +87,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     try:
         use_cases = [adapted(use_case, settings) for use_case in chosen(settings.use_cases)]
         default = next((use_case for use_case in use_cases if use_case.default), None)
-        writer = WritingProcess(settings.warehouse_url, use_cases) if alone else None
+        writer = WritingProcess(settings.warehouse_url, settings.prediction_rows, use_cases) if alone else None
         return build_app(settings, ModelFollower(settings, use_cases), use_cases, default, writer)
     except (SettingsError, UnknownUseCase) as error:
         raise SystemExit(f"prediction API: {error}") from None
@@ -105,7 +106,7 @@ def build_app(
         default: the use case of `POST /predict`; without one, that path answers 503.
         writer: writes the prediction log; by default in a thread of this process.
     """
-    writer = writer or DirectWriter(settings.warehouse_url, use_cases)
+    writer = writer or DirectWriter(settings.warehouse_url, settings.prediction_rows, use_cases)
     record = PredictionLog(settings.prediction_log, writer.answers)
     shadowing = Shadowing(settings, follower, use_cases, writer)
     metrics = Metrics(follower, record, shadowing, StoreMetrics(use_cases, settings))
@@ -173,16 +174,16 @@ def stack(
     # Read here, so that an invalid setting stops the start and not the first request.
     readers, scorers, promoters = settings.read_key_names, settings.predict_key_names, settings.promote_key_names
     proxies = settings.proxy_networks
-    largest = bulk_predict.limits(settings, use_cases)
+    largest, turns = bulk_predict.limits(settings, use_cases), Turns()
     closed = tuple(f"/use-cases/{use_case.name}/" for use_case in use_cases if not use_case.expose_training_rows)
     closed += ("/events",) if closed else ()
     # A comparison costs seconds of a core.
     closed += tuple(f"/models/{use_case.model_name}/compare" for use_case in use_cases)
     middleware: list[tuple[str, Middleware]] = [
-        ("ids, logs, metrics and headers", lambda app: RequestRecord(app, access_log, metrics)),
+        ("ids, logs, metrics and headers", lambda app: RequestRecord(app, access_log, metrics, turns)),
         ("keys and rates", lambda app: Keys(app, readers, scorers, settings.rate_limit, closed)),
         ("keys of promoters", lambda app: PromoteKeys(app, promoters)),
-        ("limits", lambda app: RequestLimits(app, settings, largest, metrics.shed)),
+        ("limits", lambda app: RequestLimits(app, settings, largest, metrics.shed, turns)),
     ]
     if origins := [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]:
         # Outside the keys, since a browser's preflight request has none.

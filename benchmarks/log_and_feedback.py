@@ -45,7 +45,7 @@ def _taken_in(url: str) -> float:
     probabilities = json.dumps(dict.fromkeys(COVERTYPE.target.labels.values(), 0.142857))
     now = time.time()
     for start in range(0, ANSWERS, A_CALL):
-        PredictionStore(engine).append(
+        PredictionStore(engine, 10_000_000).append(
             [
                 AnswerRecord(
                     *(f"{place:032d}", 1, 1, None, now, COVERTYPE.name, COVERTYPE.model_name, 1),

@@ -225,7 +225,7 @@ def prune() -> int:
     from dosel.warehouse.retention import prune as delete
 
     settings = Settings.load()
-    return delete(connect(settings.warehouse_url), settings.prediction_days)
+    return delete(connect(settings.warehouse_url), settings.prediction_days, settings.prediction_rows)
 
 
 @dag(

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from dosel.client import ApiProblem
-from dosel.errors import ServiceError
+from dosel.errors import AnswerTimeout, ServiceError
 
 
 def show(error: ServiceError, place: str) -> bool:
@@ -17,6 +17,11 @@ def show(error: ServiceError, place: str) -> bool:
             st.info("**A key is needed.** Enter a valid key at the top of the page.", icon=":material/key:")
         case ApiProblem():
             st.error(f"**The prediction API refused the request.** {error.detail}", icon=":material/block:")
+        case AnswerTimeout():
+            st.error(
+                "**The prediction API takes too long.** Its machine may be busy. Try again in a moment.",
+                icon=":material/hourglass_top:",
+            )
         case _:
             st.error(
                 "**The prediction API cannot be reached.** If it was just started, wait a few seconds. `make status` "

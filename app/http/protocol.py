@@ -18,7 +18,7 @@ MOST_HEAD_BYTES = 1 << 15
 
 MOST_HEADERS = 100
 
-MOST_PIPELINED = 16
+MOST_PIPELINED = 4
 """Most requests that a connection may send before the first one is answered."""
 
 HEAD_SECONDS = 10.0

@@ -2,14 +2,15 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import NamedTemporaryFile, SpooledTemporaryFile
 from typing import IO, Annotated
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
 
 from app.http.clients import client_of
 from app.http.middleware import changes_production
@@ -20,7 +21,7 @@ from app.routes.predict import ModelQuery, VersionQuery, asked_for, content_type
 from app.schemas.answers import BatchAnswer
 from app.schemas.rows import row_model
 from app.serving.batch_answers import BatchSample, write_csv, write_json
-from app.serving.loaded_model import STALE, LoadedModel
+from app.serving.loaded_model import STALE, LoadedModel, Overloaded
 from app.serving.memory import release_memory
 from app.serving.pace import Pace
 from app.serving.places import Places
@@ -51,6 +52,9 @@ MOST_CHANGE_BYTES = 16_384
 IN_MEMORY_BYTES = 4_000_000
 """A larger answer is on disk until it is sent."""
 
+UNREAD = 10
+"""Disk for answers until their clients have read them, in largest bodies; further requests get a 503."""
+
 JSON, CSV = "application/json", "text/csv"
 
 LogQuery = Annotated[
@@ -80,9 +84,10 @@ def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
         responses=documented(400, 401, 403, 404, 408, 413, 415, 429, 503) | {422: {"model": BatchProblem}},
     )
     queue, uploads = WorkQueue("bulk requests", AT_ONCE, WAITING), Places("the upload queue", UPLOADS)
+    unread = Places("the disk for answers that clients have not read", UNREAD * settings.max_batch_bytes)
     pace = Pace(BYTES_PER_SECOND)
     for use_case in use_cases:
-        _add(made, use_case, queue, uploads, pace, settings.logged_batch_rows)
+        _add(made, use_case, queue, uploads, unread, pace, settings.logged_batch_rows)
 
     @made.post("/predict/{use_case}/batch", include_in_schema=False)
     async def unknown(use_case: str, follower: FollowerDep) -> None:
@@ -95,7 +100,15 @@ def _path(use_case: UseCase) -> str:
     return f"/predict/{use_case.name}/batch"
 
 
-def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, uploads: Places, pace: Pace, logged_rows: int) -> None:
+def _add(
+    router: APIRouter,
+    use_case: UseCase,
+    queue: WorkQueue,
+    uploads: Places,
+    unread: Places,
+    pace: Pace,
+    logged_rows: int,
+) -> None:
     Row = row_model(use_case)
     json_reader, csv_reader = JsonReader(use_case), CsvReader(use_case)
     header = ",".join(use_case.feature_names)
@@ -162,7 +175,7 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, uploads: Places
             uploads.leave(client)
         request.app.state.metrics.rows(sample.rows)
         _log(request, use_case, served, served is follower.loaded(use_case), began, sample)
-        response = _sent(out, f"{kind}; charset=utf-8" if kind == CSV else kind, served)
+        response = _sent(out, f"{kind}; charset=utf-8" if kind == CSV else kind, served, unread, client)
         if stale:
             response.headers[STALE] = "true"
         return response
@@ -191,7 +204,9 @@ async def _receive(request: Request, spool: IO[bytes], pace: Pace) -> None:
     spool.flush()
 
 
-def _sent(out: "SpooledTemporaryFile[bytes]", media_type: str, served: LoadedModel) -> Response:
+def _sent(
+    out: "SpooledTemporaryFile[bytes]", media_type: str, served: LoadedModel, unread: Places, client: str
+) -> Response:
     version = served.version
     headers = {"X-Model": version.name, "X-Model-Version": str(version.version)}
     size = out.tell()
@@ -199,13 +214,28 @@ def _sent(out: "SpooledTemporaryFile[bytes]", media_type: str, served: LoadedMod
     if size <= IN_MEMORY_BYTES:
         with out:
             return Response(out.read(), media_type=media_type, headers=headers)
-    return StreamingResponse(_pieces(out), media_type=media_type, headers=headers | {"Content-Length": str(size)})
+    try:
+        unread.take(client, size)
+    except Overloaded:
+        out.close()
+        raise
+    return _FromDisk(out, partial(unread.leave, client, size), media_type, headers | {"Content-Length": str(size)})
 
 
-def _pieces(out: "SpooledTemporaryFile[bytes]") -> Iterator[bytes]:
-    with out:
-        while piece := out.read(1 << 18):
-            yield piece
+class _FromDisk(StreamingResponse):
+    """Sends a file, which is gone afterwards, also if the client is."""
+
+    def __init__(self, out: IO[bytes], done: Callable[[], None], media_type: str, headers: dict[str, str]) -> None:
+        super().__init__(iter(partial(out.read, 1 << 18), b""), media_type=media_type, headers=headers)
+        self._out = out
+        self._done = done
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._out.close()
+            self._done()
 
 
 def refusal(request: Request, bad: InvalidRows) -> ProblemResponse:

@@ -82,9 +82,9 @@ def router(use_cases: Sequence[UseCase], default: UseCase | None, needs_key: boo
         return ModelInfo(
             use_case=asked.name,
             name=asked.model_name,
-            production=Version.of(production, in_production=True),
+            production=Version.of(asked, production, in_production=True),
             since=since,
-            family=Version.of(newest, in_production=newest.version == production.version) if newest else None,
+            family=Version.of(asked, newest, newest.version == production.version) if newest else None,
             loaded=_describe(follower, asked, loaded),
             holdout=looks,
             read_at=read_at,
@@ -114,7 +114,7 @@ def _model(follower: ModelFollower, use_case: UseCase) -> Model:
         name=name,
         use_case=use_case.name,
         loaded=_loaded(follower, use_case),
-        versions=[Version.of(v, in_production=is_entered(entry, v)) for v in registry.versions(name)],
+        versions=[Version.of(use_case, v, is_entered(entry, v)) for v in registry.versions(name)],
         trouble=registry.open_notes(name),
         waiting_for=follower.waiting_for(use_case) or None,
     )

@@ -22,6 +22,7 @@ from app.schemas.history import (
     RollBack,
     VersionDetail,
     VersionNumber,
+    for_export,
 )
 from app.schemas.models import HoldoutInfo, Version
 from app.serving.work_queue import WorkQueue
@@ -90,12 +91,16 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
         entries = ledger.history(model, until)
         if format == "csv" or (format is None and CSV in request.headers.get("accept", "")):
             named = {"Content-Disposition": f'attachment; filename="{model}-history.csv"'}
-            return Response(as_csv(entries), media_type=f"{CSV}; charset=utf-8", headers=named)
+            return Response(
+                as_csv(for_export(use_case, entry) for entry in entries),
+                media_type=f"{CSV}; charset=utf-8",
+                headers=named,
+            )
         return History(
             model=model,
             at=until,
             production=entries[-1].to_version if entries else None,
-            entries=[LedgerEntry.of(entry) for entry in entries],
+            entries=[LedgerEntry.of(use_case, entry) for entry in entries],
             notes=[NoteInfo.of(note) for note in ledger.notes(model) if until is None or note.at <= until],
             holdout=HoldoutInfo.of(registry.holdout(use_case)),
         )
@@ -116,11 +121,11 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
         return VersionDetail(
             model=use_case.model_name,
             use_case=use_case.name,
-            version=Version.of(found, in_production=is_entered(registry.last_promotion(found.name), found)),
+            version=Version.of(use_case, found, is_entered(registry.last_promotion(found.name), found)),
             manifest=ManifestInfo.of(registry.manifest(found)),
-            gate=GateInfo.of(verdict.report if verdict else None),
+            gate=GateInfo.of(use_case, verdict.report if verdict else None),
             in_production=[
-                LedgerEntry.of(entry)
+                LedgerEntry.of(use_case, entry)
                 for entry in registry.ledger.history(use_case.model_name)
                 if entry.to_version == version and entry.evidence.to_run in (None, found.run_id)
             ],
@@ -147,7 +152,7 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
             entry = shadowing.promote(use_case, registry, registry.ledger.engine, version, actor, body.reason, holder)
         except ApprovalsMissing as missing:
             return waiting(registry, version.name, missing)
-        return LedgerEntry.of(entry)
+        return LedgerEntry.of(use_case, entry)
 
     @made.post(
         "/models/{name}/rollback",
@@ -156,7 +161,8 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
     )
     @in_queue(changes)
     def roll_back(name: str, body: RollBack, holder: KeyHolder, follower: FollowerDep) -> LedgerEntry:
-        model = of_model(name).model_name
-        return LedgerEntry.of(follower.registry().roll_back(model, f"API key {holder}", body.reason, body.to))
+        use_case = of_model(name)
+        entry = follower.registry().roll_back(use_case.model_name, f"API key {holder}", body.reason, body.to)
+        return LedgerEntry.of(use_case, entry)
 
     return made

@@ -40,5 +40,7 @@ class ReceiptInfo(BaseModel):
 
     accepted: int = Field(description="Their truth is new and is stored now.")
     already_known: int = Field(description="The same truth was given before.")
-    joined: int = Field(description="The same truth came before, in a labelled batch.")
+    joined: int = Field(
+        description="The same truth came before, in a labelled batch. Where rows are closed, these count as accepted."
+    )
     not_logged: int = Field(description="Rows of a bulk prediction that the prediction log did not keep.")

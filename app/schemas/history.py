@@ -1,13 +1,15 @@
 """Bodies of the promotion ledger, promotions and rollbacks."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from app.schemas.models import HoldoutInfo, Version
+from app.schemas.models import HoldoutInfo, Version, shown
+from dosel.usecases import UseCase
 
 if TYPE_CHECKING:
     # Importing these takes seconds, in which the app can already answer /healthz.
@@ -49,8 +51,11 @@ class GateInfo(BaseModel):
     latency_ms: dict[str, float] = Field(description="Median time for one row; not judged.")
 
     @classmethod
-    def of(cls, report: Any) -> "GateInfo | None":
-        return cls.model_validate(report) if report else None
+    def of(cls, use_case: UseCase, report: Any) -> "GateInfo | None":
+        if not report:
+            return None
+        rules = [rule | {"figures": shown(use_case, rule["figures"])} for rule in report["rules"]]
+        return cls.model_validate(report | {"rules": rules, "metrics": shown(use_case, report["metrics"])})
 
 
 class LedgerEntry(BaseModel):
@@ -71,9 +76,25 @@ class LedgerEntry(BaseModel):
     gate: GateInfo | None
 
     @classmethod
-    def of(cls, entry: "Promotion") -> "LedgerEntry":
-        values = vars(entry) | vars(entry.evidence)
-        return cls.model_validate(values | {"run_id": entry.evidence.to_run, "gate": GateInfo.of(values["gate"])})
+    def of(cls, use_case: UseCase, entry: "Promotion") -> "LedgerEntry":
+        evidence = entry.evidence
+        derived = {
+            "run_id": evidence.to_run,
+            "metrics_before": shown(use_case, evidence.metrics_before),
+            "metrics_after": shown(use_case, evidence.metrics_after),
+            "gate": GateInfo.of(use_case, evidence.gate),
+        }
+        return cls.model_validate(vars(entry) | vars(evidence) | derived)
+
+
+def for_export(use_case: UseCase, entry: "Promotion") -> "Promotion":
+    """The entry for a reader of the API: with the figures that `LedgerEntry` has."""
+    if use_case.expose_training_rows:
+        return entry
+    told = LedgerEntry.of(use_case, entry)
+    gate = told.gate.model_dump() if told.gate else None
+    evidence = replace(entry.evidence, metrics_before=told.metrics_before, metrics_after=told.metrics_after, gate=gate)
+    return replace(entry, evidence=evidence)
 
 
 class NoteInfo(BaseModel):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, Field
 
 from dosel.model.facts import BEFORE, HOLDOUT, held_out
+from dosel.usecases import UseCase
 
 if TYPE_CHECKING:
     from dosel.registry.looks import Holdout
@@ -59,20 +60,32 @@ class Version(BaseModel):
     lineage: Lineage
 
     @classmethod
-    def of(cls, version: "ModelVersion", in_production: bool) -> "Version":
+    def of(cls, use_case: UseCase, version: "ModelVersion", in_production: bool) -> "Version":
         """The version with the ledger's figures; MLflow's own figures, which anybody there can edit, are left out."""
         tags = {name.removeprefix("dosel."): value for name, value in version.tags.items()}
         known = tags if version.attested else {}
         lineage: dict[str, Any] = {name: known.get(name) for name in Lineage.model_fields}
         derived = {
             "in_production": in_production,
-            "metrics": _metrics(version),
+            "metrics": shown(use_case, _metrics(version)),
             "params": version.params if version.attested else {},
             # The gate's tags are always those of the ledger's verdict.
             "gate": Gate(verdict=tags.get("gate"), reason=tags.get("gate_reason")),
             "lineage": lineage | {"batch_ids": json.loads(known.get("batch_ids", "[]"))},
         }
         return cls.model_validate(vars(version) | derived)
+
+
+def shown(use_case: UseCase, figures: Any) -> Any:
+    """Figures on held-out rows, with two decimals if the use case does not expose its rows, as on a model card.
+
+    More decimals would tell how many of a group's few rows are answered rightly.
+    """
+    if use_case.expose_training_rows:
+        return figures
+    if isinstance(figures, Mapping):
+        return {name: shown(use_case, value) for name, value in figures.items()}
+    return round(figures, 2) if isinstance(figures, float) else figures
 
 
 def _metrics(version: "ModelVersion") -> dict[str, float]:

@@ -37,10 +37,11 @@ class AnswerWriter(Protocol):
 
 
 class DirectWriter:
-    """An `AnswerWriter` that writes in the calling thread."""
+    """An `AnswerWriter` that writes in the calling thread, up to `most_rows` rows of the prediction log."""
 
-    def __init__(self, warehouse_url: str, use_cases: Sequence[UseCase]) -> None:
+    def __init__(self, warehouse_url: str, most_rows: int, use_cases: Sequence[UseCase]) -> None:
         self._warehouse_url = warehouse_url
+        self._most_rows = most_rows
         self._use_cases: Mapping[str, UseCase] = {use_case.name: use_case for use_case in use_cases}
 
     def answers(self, entries: list[LogEntry]) -> None:
@@ -63,7 +64,7 @@ class DirectWriter:
     def _predictions(self) -> "PredictionStore":
         from dosel.warehouse.predictions import PredictionStore
 
-        return PredictionStore(self._engine)
+        return PredictionStore(self._engine, self._most_rows)
 
     @cached_property
     def _shadow_answers(self) -> "ShadowAnswerStore":

@@ -89,7 +89,7 @@ def _json_rows(predictor: "Predictor", scores: "Scores") -> bytes:
     heads = [{"prediction": code, "label": name} for code, name in zip(predictor.classes, predictor.names, strict=True)]
     rows = [
         heads[best] | {"probabilities": dict(zip(predictor.names, row, strict=True))}
-        for best, row in zip(scores.chosen.tolist(), scores.rounded.tolist(), strict=True)
+        for best, row in zip(scores.chosen.tolist(), predictor.shown(scores).tolist(), strict=True)
     ]
     return msgspec.json.encode(rows)[1:-1]
 
@@ -100,6 +100,6 @@ def _arrow_rows(predictor: "Predictor", scores: "Scores", extra: Any) -> Any:
         *extra.columns,
         np.array(predictor.classes)[scores.chosen],
         pc.take(pa.array(predictor.names), pa.array(scores.chosen)),
-        *(np.ascontiguousarray(probability) for probability in scores.rounded.T),
+        *(np.ascontiguousarray(probability) for probability in predictor.shown(scores).T),
     ]
     return pa.table(columns, names)

@@ -47,6 +47,7 @@ class _Opening(msgspec.Struct, array_like=True):
     """The first message: the data store, and the digest of what each use case's columns mean, by its name."""
 
     warehouse_url: str
+    most_rows: int
     declared: dict[str, str]
 
 
@@ -57,8 +58,8 @@ class WritingProcess:
     out.
     """
 
-    def __init__(self, warehouse_url: str, use_cases: Sequence[UseCase]) -> None:
-        self._opening = _encoded(_Opening(warehouse_url, _digests(use_cases)))
+    def __init__(self, warehouse_url: str, most_rows: int, use_cases: Sequence[UseCase]) -> None:
+        self._opening = _encoded(_Opening(warehouse_url, most_rows, _digests(use_cases)))
         self._lock = threading.Lock()
         self._running: tuple[subprocess.Popen[bytes], Connection] | None = None
 
@@ -151,7 +152,9 @@ def main(descriptor: str) -> None:
         opening = msgspec.msgpack.decode(connection.recv_bytes(), type=_Opening)
         connection.send_bytes(_result(_compare, opening.declared))
         writer = DirectWriter(
-            opening.warehouse_url, [use_case for use_case in ALL if use_case.name in opening.declared]
+            opening.warehouse_url,
+            opening.most_rows,
+            [use_case for use_case in ALL if use_case.name in opening.declared],
         )
         while True:
             message = connection.recv_bytes()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from dosel.errors import ServiceError
+from dosel.errors import AnswerTimeout, ServiceError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +31,10 @@ FEEDBACK_ROWS = 5_000
 
 BULK_SECONDS = 600.0
 """Seconds in which the API must begin to answer a bulk prediction: all rows are predicted before that."""
+
+
+EXPLANATION_SECONDS = 60.0
+"""Seconds in which the API must explain an answer: the first explanation reads the training rows and libraries."""
 
 
 COMPARISON_SECONDS = 150.0
@@ -208,7 +212,9 @@ class Client:
         self, use_case: str, row: Mapping[str, Any], model: str | None = None, version: int | None = None
     ) -> dict[str, Any]:
         """The explanation of an answer. With `version`, only that version's answer is explained."""
-        return self._json(self._asked_about(f"/explain/{use_case}", row, {"model": model, "version": version}))
+        timeout = httpx.Timeout(self._http.timeout.connect, read=EXPLANATION_SECONDS)
+        params = {"model": model, "version": version}
+        return self._json(self._asked_about(f"/explain/{use_case}", row, params, timeout=timeout))
 
     def use_cases(self) -> list[dict[str, Any]]:
         """The declared use cases, with all that a form needs."""
@@ -294,7 +300,9 @@ class Client:
         )
         return retrying(self._ask, method, path, **request)
 
-    def _asked_about(self, path: str, row: Mapping[str, Any], params: Mapping[str, Any]) -> httpx.Response:
+    def _asked_about(
+        self, path: str, row: Mapping[str, Any], params: Mapping[str, Any], **request: Any
+    ) -> httpx.Response:
         return self._answered(
             "POST",
             path,
@@ -302,6 +310,7 @@ class Client:
             content=json.dumps(dict(row)),
             headers={"Content-Type": "application/json"},
             params={name: value for name, value in params.items() if value},
+            **request,
         )
 
     def _ask(self, method: str, path: str, **request: Any) -> dict[str, Any]:
@@ -328,6 +337,11 @@ class Client:
     def _named_errors(self) -> Iterator[None]:
         try:
             yield
+        except httpx.ReadTimeout as error:
+            seconds = error.request.extensions["timeout"]["read"]
+            raise AnswerTimeout(
+                f"the prediction API at {self._http.base_url} did not answer within {seconds:g} s; try again"
+            ) from error
         except httpx.RequestError as error:
             raise ServiceError(
                 f"the prediction API at {self._http.base_url} cannot be reached ({type(error).__name__}); "

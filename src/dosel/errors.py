@@ -125,6 +125,10 @@ class ServiceError(DoselError):
     """The prediction API did not answer as documented."""
 
 
+class AnswerTimeout(ServiceError):
+    """The prediction API did not answer in time."""
+
+
 class DeliveryError(DoselError):
     """A message could not be delivered."""
 

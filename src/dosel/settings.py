@@ -113,6 +113,9 @@ class Settings(BaseSettings):
     """Most rows of one bulk prediction that the prediction log keeps, at even distances; 0 keeps none."""
     prediction_days: Annotated[int, Field(ge=1)] = 90
     """Days after which answers and the feedback on them are deleted from the prediction log."""
+    prediction_rows: Annotated[int, Field(ge=1_000)] = 20_000_000
+    """Most rows in the prediction log, some 0.7 kB each; what comes beyond that is dropped and counted, until the next
+    deletion leaves the newest nine tenths."""
     shadow_memory_mb: Annotated[float, Field(gt=0)] = 300
     """Most megabytes by which a version in shadow may enlarge an API process; a larger version leaves shadow."""
     shadow_cpu: Annotated[float, Field(gt=0, le=1)] = 0.25

@@ -1,6 +1,7 @@
 """Attacks with request heads and bodies that never end, never arrive, or are not HTTP."""
 
 import contextlib
+import resource
 import socket
 import time
 from collections.abc import Callable
@@ -86,6 +87,22 @@ def pipelined(target: Target) -> Outcome:
             with contextlib.suppress(OSError):
                 connection.sendall((GET + b"\r\n") * 6_000)
             found.answers[status_of(connection, 10)] += 1
+    return found
+
+
+def at_once(target: Target) -> Outcome:
+    """Send valid requests on as many connections as the system allows, several on each before the first answer."""
+    whole = POST + b"Content-Length: %d\r\n\r\n" % len(ROW) + ROW
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    found, open_ones = Outcome(), [connect(target.port) for _ in range(1_500)]
+    for _ in range(4):
+        for connection in open_ones:
+            with contextlib.suppress(OSError):
+                connection.sendall(whole * 4)
+        for connection in open_ones:
+            found.answers[status_of(connection, 30)] += 1
+    for connection in open_ones:
+        connection.close()
     return found
 
 
@@ -213,5 +230,6 @@ ATTACKS = (
     Attack(f"{len(MALFORMED)} requests that are no HTTP", "end the API", malformed),
     Attack("clients that hang up", "count as errors of the API", hang_ups),
     Attack("pipelined requests", "be kept in memory", pipelined),
+    Attack("1,500 connections that predict at once", "hold up another client's request", at_once),
     Attack("answers that nobody reads", "keep out another client's batch", unread_answers),
 )

@@ -68,7 +68,7 @@ def lock_storm(target: Target) -> Outcome:
 def write(url: str, trace: str, end: int) -> None:
     """Write answers and notes until the pipe `end` ends, then print how many answers were stored."""
     engine = connect(url)
-    store, ledger, stored = PredictionStore(engine), PromotionLedger(engine), 0
+    store, ledger, stored = PredictionStore(engine, 10_000_000), PromotionLedger(engine), 0
     while not select.select([end], [], [], 0)[0]:
         ids = (f"{trace}-{number}" for number in range(stored, stored + CHUNK))
         model = COVERTYPE.model_name

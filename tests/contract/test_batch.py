@@ -210,6 +210,22 @@ def test_an_unknown_use_case_or_model_gets_404(api: TestClient) -> None:
     assert api.post(PATH, params={"model": NAME}, json=[]).is_success
 
 
+def test_unread_answers_have_bounded_disk_and_give_it_back(
+    install: Callable[..., Installation], some: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk_predict, "IN_MEMORY_BYTES", 1)
+    here = install(max_batch_bytes=1024, max_json_batch_bytes=500_000)
+    here.promote(here.good[1])
+    with serving(here.settings) as client:
+        wait_until(lambda: client.get("/readyz").is_success)
+        # Together, these are more than a client may leave unread.
+        for _ in range(4):
+            assert len(client.post(PATH, json=some[:10]).raise_for_status().content) > 1_500
+        refused = client.post(PATH, json=some)
+    assert refused.status_code == 503
+    assert "the disk for answers that clients have not read" in refused.json()["detail"]
+
+
 def test_a_refused_body_is_not_referenced_when_memory_is_released(
     api: TestClient, some: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:

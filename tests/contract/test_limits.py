@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from app.http import body_limits, protocol
 from app.http.body_limits import RequestLimits
 from app.http.clients import BehindProxies, client_of
+from app.http.turns import AT_ONCE, Turns
 from app.serving.loaded_model import Overloaded
 from app.serving.places import Places
 from app.serving.work_queue import SharedCalls, TooLate, WorkQueue
@@ -47,7 +48,7 @@ async def lengths(scope: Scope, receive: Receive, send: Send) -> None:
 @contextmanager
 def listening(app: Any = lengths, on_disk: bool = False) -> Iterator[tuple[str, int]]:
     """The address of a server with the API's protocol class and limits."""
-    limited = RequestLimits(app, Settings(), lambda _: (MOST_BODY, on_disk), lambda: None)
+    limited = RequestLimits(app, Settings(), lambda _: (MOST_BODY, on_disk), lambda: None, Turns())
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(uvicorn.Config(limited, http=protocol.BoundedHttp, ws="none", log_level="critical"))
         thread = threading.Thread(target=server.run, args=([listener],))
@@ -231,7 +232,7 @@ def test_time_in_which_the_server_does_not_read_does_not_count(monkeypatch: pyte
             await asyncio.sleep(0.3)
         await PlainTextResponse("read")(scope, receive, send)
 
-    limited = RequestLimits(busy, Settings(), lambda _: (MOST_BODY, True), lambda: None)
+    limited = RequestLimits(busy, Settings(), lambda _: (MOST_BODY, True), lambda: None, Turns())
     assert asked(limited, [[b" " * 10] * 3], str) == [200]
 
 
@@ -350,7 +351,7 @@ def asked(middleware: Any, bodies: list[list[bytes] | None], clients: Callable[[
 
 
 def limits(depth: int, shed: Callable[[], None] = lambda: None) -> RequestLimits:
-    return RequestLimits(lengths, Settings(queue_depth=depth), lambda _: (MOST_BODY, False), shed)
+    return RequestLimits(lengths, Settings(queue_depth=depth), lambda _: (MOST_BODY, False), shed, Turns())
 
 
 def test_requests_beyond_the_queue_depth_get_503_at_once() -> None:
@@ -371,7 +372,8 @@ def test_requests_take_no_place_before_their_body_arrives() -> None:
 
 def test_bodies_of_one_client_fill_at_most_half_of_the_memory_for_bodies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(body_limits, "RECEIVING_BYTES", 0)
-    limited = RequestLimits(lengths, Settings(max_body_bytes=50_000), lambda _: (MOST_BODY, False), lambda: None)
+    settings = Settings(max_body_bytes=50_000)
+    limited = RequestLimits(lengths, settings, lambda _: (MOST_BODY, False), lambda: None, Turns())
     assert asked(limited, [[b" " * 30_000] * 2], str) == [503]
     assert asked(limited, [[b" " * 20_000] * 2], str) == [200]
 
@@ -382,7 +384,33 @@ def test_a_request_of_a_disconnected_client_gets_499() -> None:
             await receive()
         await send({"type": "http.response.start", "status": raised.value.status_code, "headers": []})
 
-    assert asked(RequestLimits(gone, Settings(), lambda _: (1, False), lambda: None), [[]], str) == [499]
+    assert asked(RequestLimits(gone, Settings(), lambda _: (1, False), lambda: None, Turns()), [[]], str) == [499]
+
+
+# Turns.
+
+
+def test_a_client_with_many_requests_lets_others_begin_in_the_same_turn() -> None:
+    """Each goes on in the order in which it came, and none is forgotten."""
+    begun: list[str] = []
+
+    async def step(client: str, turns: Turns) -> None:
+        if (turn := turns.begin(client)) is not None:
+            await turn
+        begun.append(client)
+
+    async def together() -> None:
+        turns = Turns()
+        async with asyncio.TaskGroup() as tasks:
+            for client in ["one"] * (5 * AT_ONCE) + ["other"]:
+                tasks.create_task(step(client, turns))
+            given_up = tasks.create_task(step("one", turns))
+            await asyncio.sleep(0)
+            given_up.cancel()
+
+    asyncio.run(together())
+    assert begun.index("other") == AT_ONCE
+    assert begun.count("one") == 5 * AT_ONCE
 
 
 # Threads.

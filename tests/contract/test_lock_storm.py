@@ -99,7 +99,7 @@ def test_many_concurrent_writers_lose_no_rows(here: Installation, received: Call
     before = len(here.registry.ledger.history(COVERTYPE.model_name))
 
     def log(name: str) -> None:
-        store = PredictionStore(connect(url))
+        store = PredictionStore(connect(url), 10_000_000)
         for chunk in range(chunks):
             ids = (f"{name}-{chunk}-{n}" for n in range(10))
             store.append([AnswerRecord(i, 1, 1, name, 0.0, "storm", "m", 1, "{}", 0, "{}", 1) for i in ids])

@@ -38,7 +38,7 @@ def url(tmp_path: Path) -> str:
 
 @pytest.fixture
 def writer(url: str) -> Iterator[WritingProcess]:
-    writer = WritingProcess(url, [COVERTYPE])
+    writer = WritingProcess(url, 10_000_000, [COVERTYPE])
     yield writer
     writer.close()
 
@@ -81,7 +81,7 @@ def test_an_answer_that_cannot_be_stored_is_refused_without_its_values(writer: W
 def test_rows_are_not_written_under_a_declaration_that_changed(url: str) -> None:
     first, *rest = COVERTYPE.numbers
     changed = replace(COVERTYPE, features=(replace(first, unit="feet"), *rest, *COVERTYPE.categories))
-    writer = WritingProcess(url, [changed])
+    writer = WritingProcess(url, 10_000_000, [changed])
     for _ in range(2):
         with pytest.raises(WarehouseError, match="declaration of covertype has changed"):
             writer.answers([entry("r-1")])
@@ -110,7 +110,7 @@ def test_the_process_ends_with_its_parent_and_not_before(signal: str, url: str) 
             sys.executable,
             "-c",
             "import sys; from tests.contract.test_writing_process import *\n"
-            f"writer = WritingProcess({url!r}, [COVERTYPE])\n"
+            f"writer = WritingProcess({url!r}, 10_000_000, [COVERTYPE])\n"
             "writer.answers([entry('r-1')])\n"
             "print(child().pid, flush=True)\n"
             "sys.stdin.read()",

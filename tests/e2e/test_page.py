@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
+from dosel.client import EXPLANATION_SECONDS
 from dosel.embedded.preflight import free_ports
 from dosel.pipeline import Pipeline
 from dosel.settings import Settings
@@ -39,7 +40,8 @@ def test_a_row_sent_with_the_form_gets_a_prediction_and_an_explanation(
         fill_in_and_send(page)
         expect(page.get_by_text(f"by {COVERTYPE.model_name} version 1").first).to_be_visible()
         # The explanation: the version, the contributions, the picture and the neighbours.
-        expect(page.get_by_text(f"{COVERTYPE.model_name} version 1, which gave the answer")).to_be_visible()
+        explained = page.get_by_text(f"{COVERTYPE.model_name} version 1, which gave the answer")
+        expect(explained).to_be_visible(timeout=EXPLANATION_SECONDS * 1000)
         expect(page.locator("[data-testid='stVegaLiteChart']").nth(2)).to_be_visible()
         expect(page.get_by_text("over training rows is")).to_be_visible()
         expect(page.get_by_text("The cross is the row")).to_be_visible()

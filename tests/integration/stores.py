@@ -14,6 +14,7 @@ from sqlalchemy import Connection, create_engine, inspect
 
 from dosel.embedded.local_databases import Database
 from dosel.embedded.local_servers import Minio
+from dosel.sources.lake import create_bucket
 from dosel.usecases import ALL
 
 BUCKET = "stores"
@@ -77,7 +78,7 @@ class DatabaseAndMinio:
         self._uri = database.url("mlflow", "mysql+pymysql")
         self._engine = create_engine(database.url(dialect="mysql+pymysql"))
         self.environment = minio.settings | {"MLFLOW_S3_ENDPOINT_URL": minio.url}
-        s3(minio).create_bucket(Bucket=BUCKET)
+        create_bucket(s3(minio), BUCKET)
         with self._engine.begin() as connection:
             connection.exec_driver_sql("CREATE DATABASE mlflow")
         MlflowClient(self._uri).search_experiments()

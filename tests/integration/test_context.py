@@ -61,7 +61,7 @@ def answer(champion: Pipeline, received: list[list[str]], higher: float = 0) -> 
         )
         for place, (row, key, given) in enumerate(zip(rows, keys, answers, strict=True))
     ]
-    PredictionStore(champion._engine).append(records)
+    PredictionStore(champion._engine, 10_000_000).append(records)
 
 
 def context_of(champion: Pipeline) -> Context:

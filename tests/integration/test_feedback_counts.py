@@ -1,5 +1,6 @@
 """Truth about logged answers counts once, in both kinds of data store, also after kills."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from sqlalchemy import Engine, func, select
 
 from dosel.db.tables import ANSWERS, FEEDBACK, TRUTHS
-from dosel.errors import TruthConflict, UnknownAnswers
+from dosel.errors import TruthConflict, UnknownAnswers, WarehouseError
 from dosel.monitor import feedback, joining
 from dosel.monitor.feedback import FeedbackStore, Receipt
 from dosel.monitor.feedback_rows import GivenTruth
@@ -40,7 +41,7 @@ def store(engine: Engine, ledger: PromotionLedger) -> FeedbackStore:
 def answered(engine: Engine, *keys: int, name: str = "r", version: int = 1, days_ago: float = 0) -> None:
     """Log a request whose rows have these feature keys, each answered with class 2."""
     at = datetime.now(UTC).timestamp() - days_ago * 86_400
-    PredictionStore(engine).append(
+    PredictionStore(engine, 10_000_000).append(
         [
             AnswerRecord(name, i, len(keys), None, at, COVERTYPE.name, NAME, version, "{}", key, "{}", 2)
             for i, key in enumerate(keys, 1)
@@ -146,6 +147,20 @@ def test_a_batch_row_is_joined_to_answers_by_its_features_and_counts_once(engine
     assert labelled(engine) == [3, 4]
 
 
+@pytest.mark.parametrize("truth", [3, 5])
+def test_feedback_on_a_closed_use_case_does_not_tell_what_a_batch_said(
+    engine: Engine, ledger: PromotionLedger, truth: int
+) -> None:
+    answered(engine, 10, 11)
+    add_batch(engine, batch(3), np.array([10]))
+    store = FeedbackStore(engine, replace(COVERTYPE, expose_training_rows=False), ledger)
+    assert store.add(given(truth, 4)) == Receipt(2, 0, 0, 0)
+    assert labelled(engine) == [3, 4]
+    # What a client said itself is compared, as everywhere.
+    with pytest.raises(TruthConflict):
+        store.add(given(truth, 5))
+
+
 def test_a_batch_row_with_earlier_feedback_counts_once(engine: Engine, store: FeedbackStore) -> None:
     answered(engine, 10, 11)
     store.add(given(3, 4))
@@ -198,6 +213,17 @@ def test_coverage_and_delay_count_the_version_in_production_only(
     assert 0 <= found.delay_median <= found.delay_p90 < 60
 
 
+def test_a_full_log_takes_no_more_answers_until_the_oldest_are_deleted(engine: Engine) -> None:
+    answered(engine, *range(20))
+    full = PredictionStore(engine, 10)
+    record = AnswerRecord("next", 1, 1, None, 0.0, COVERTYPE.name, NAME, 1, "{}", 7, "{}", 2)
+    with pytest.raises(WarehouseError, match="has its 10 rows"):
+        full.append([record])
+    assert prune(engine, 90, 10) == 11
+    full.append([record._replace(at=datetime.now(UTC).timestamp())])
+    assert count(engine, ANSWERS) == 10
+
+
 def test_old_answers_are_deleted_with_their_feedback_and_labelled_rows_stay(
     engine: Engine, store: FeedbackStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,8 +232,8 @@ def test_old_answers_are_deleted_with_their_feedback_and_labelled_rows_stay(
     answered(engine, 7, name="new", days_ago=89)
     store.add([*given(1, 2, name="old"), *given(3, name="new")])
     before = sum(part.truth.size for part in TruthStore(engine).of(NAME, 1))
-    assert prune(engine, 90) == 5
-    assert prune(engine, 90) == 0
+    assert prune(engine, 90, 10_000_000) == 5
+    assert prune(engine, 90, 10_000_000) == 0
     assert (count(engine, ANSWERS), count(engine, FEEDBACK)) == (1, 1)
     assert sum(part.truth.size for part in TruthStore(engine).of(NAME, 1)) == before
     with pytest.raises(UnknownAnswers):

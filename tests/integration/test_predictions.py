@@ -14,7 +14,7 @@ ONE = AnswerRecord("r-1", 1, 1, None, 1_700_000_000.25, "covertype", "vf", 3, FE
 
 def test_an_answer_is_stored_unchanged(engine: Engine) -> None:
     rows = [ONE._replace(request_id="r-2", row_no=row, rows=7, trace_id="theirs", at=1.5) for row in (1, 5)]
-    store = PredictionStore(engine)
+    store = PredictionStore(engine, 10_000_000)
     store.append([ONE, rows[0]])
     store.append([rows[1]])
     with engine.connect() as connection:
@@ -26,7 +26,7 @@ def test_an_answer_is_stored_unchanged(engine: Engine) -> None:
 
 
 def test_a_row_of_a_request_is_stored_once(engine: Engine) -> None:
-    store = PredictionStore(engine)
+    store = PredictionStore(engine, 10_000_000)
     store.append([ONE])
     store.append([ONE._replace(answered=3), ONE._replace(row_no=2)])
     with engine.connect() as connection:

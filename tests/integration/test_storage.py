@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 from dosel.compose.storage import User, prepare
 from dosel.embedded.local_servers import Minio
 from dosel.errors import StartupError
+from dosel.sources.lake import create_bucket
 
 Client = Callable[[str, str], Any]
 
@@ -66,7 +67,7 @@ def test_each_user_can_use_only_its_own_buckets(
             with pytest.raises(ClientError, match="AccessDenied"):
                 act()
     with pytest.raises(ClientError, match="AccessDenied"):
-        s3.create_bucket(Bucket=f"{one.name}-more")
+        create_bucket(s3, f"{one.name}-more")
 
 
 def test_preparing_a_bucket_again_keeps_objects_and_changes_the_secret(

@@ -149,7 +149,7 @@ def test_a_batch_row_is_the_truth_about_an_earlier_logged_answer(
     row = dict(zip(COVERTYPE.feature_names, rows[3], strict=False))
     numbers, codes, _ = JsonReader(COVERTYPE).row(json.dumps(row).encode())
     answer = b'{"prediction":2,"label":"Lodgepole Pine","probabilities":{"Lodgepole Pine":1.0}}'
-    log = PredictionLog(10, DirectWriter(world.settings.warehouse_url, [COVERTYPE]).answers)
+    log = PredictionLog(10, DirectWriter(world.settings.warehouse_url, 10_000_000, [COVERTYPE]).answers)
     log.offer(LogEntry("r-1", None, time.time(), COVERTYPE.name, COVERTYPE.model_name, 1, numbers, codes, answer))
     assert log.flush()
     champion.ingest(Deliveries(batch(rows, 2)))

@@ -114,7 +114,7 @@ def add_work(settings: Settings, work: Work, number: int, dice: random.Random) -
     assert record is not None
     work.rows += record.rows_clean
     request, at = f"request {number}", time.time()
-    PredictionStore(engine).append(
+    PredictionStore(engine, 10_000_000).append(
         [
             AnswerRecord(request, i, ANSWERS, None, at, PENGUINS.name, NAME, 1, "{}", -number * ANSWERS - i, "{}", 0)
             for i in range(1, ANSWERS + 1)

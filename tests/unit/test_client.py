@@ -10,7 +10,7 @@ import pytest
 
 import dosel
 from dosel.client import ApiProblem, Client
-from dosel.errors import ServiceError
+from dosel.errors import AnswerTimeout, ServiceError
 
 Handler = Callable[[httpx.Request], httpx.Response]
 URL = "http://api.test"
@@ -97,13 +97,25 @@ def test_a_response_that_is_not_json_raises_a_service_error() -> None:
         client(Script(httpx.Response(200, text="<html>")), attempts=1).models()
 
 
-@pytest.mark.parametrize("error", [httpx.ConnectError("refused"), httpx.ReadTimeout("slow")])
+@pytest.mark.parametrize("error", [httpx.ConnectError("refused"), httpx.ConnectTimeout("no answer")])
 def test_an_unreachable_api_raises_a_service_error_with_its_address(error: Exception) -> None:
     script = Script(error)
     with pytest.raises(ServiceError, match=f"{URL}.* cannot be reached") as caught:
         client(script).models()
     assert not isinstance(caught.value, ApiProblem)
     assert len(script.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("call", "seconds"),
+    [(lambda api: api.explain("covertype", {}), 60), (lambda api: api.predict("covertype", {}), 30)],
+)
+def test_an_answer_that_takes_too_long_raises_an_error_with_its_limit(
+    call: Callable[[Client], Any], seconds: int
+) -> None:
+    """An explanation may take longer: the first one of a process reads the training rows."""
+    with pytest.raises(AnswerTimeout, match=f"{URL} did not answer within {seconds} s"):
+        call(client(Script(httpx.ReadTimeout("slow"))))
 
 
 @pytest.mark.parametrize("first", [httpx.ConnectError("refused"), problem(503, "MLflow is away")])

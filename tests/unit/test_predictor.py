@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from dosel.model.encoding import Encoder, fitted_steps
 from dosel.model.onnx.classifier import conversions
 from dosel.model.predictor import ModelNotRead, Predictor
 from dosel.rows import frames
+from dosel.rows.columns import Columns
 from dosel.training.preprocessing import pipeline
 from dosel.usecases.covertype import COVERTYPE
 
@@ -90,6 +92,17 @@ def test_predictions_equal_those_of_the_pipeline(name: str) -> None:
 def test_onnx_runtime_answers_for_supported_classifiers(name: str) -> None:
     predictor = Predictor(COVERTYPE, fitted(CLASSIFIERS[name]))
     assert (predictor.backend, predictor.fallback_reason) == ("onnx", "")
+
+
+@pytest.mark.parametrize(("is_open", "decimals"), [(True, 7), (False, 3)])
+def test_probabilities_of_a_closed_use_case_are_rounded(is_open: bool, decimals: int) -> None:
+    """Exact ones tell whether a row was among the training rows."""
+    use_case = replace(COVERTYPE, expose_training_rows=is_open)
+    predictor, rows = Predictor(use_case, fitted(LogisticRegression())), given(table(50, seed=2))
+    answers = [list(answer.probabilities.values()) for answer in predictor.predict(rows)]
+    columns = Columns.of_rows(use_case, rows)
+    scores = predictor.scores(columns.numbers, columns.codes)
+    assert answers == predictor.shown(scores).tolist() == scores.probabilities.round(decimals).tolist()
 
 
 def test_ties_between_classes_are_decided_by_the_model() -> None:

@@ -48,5 +48,5 @@ def prune(
     from dosel.db.engine import connect
     from dosel.warehouse.retention import prune as delete
 
-    deleted = delete(connect(settings.warehouse_url), days or settings.prediction_days)
+    deleted = delete(connect(settings.warehouse_url), days or settings.prediction_days, settings.prediction_rows)
     Console().print(f"{deleted:,} answers deleted", highlight=False)

@@ -218,12 +218,12 @@ def make_bucket(settings: Settings) -> None:
         return
     from botocore.exceptions import BotoCoreError, ClientError
 
-    from dosel.sources.lake import s3_client
+    from dosel.sources.lake import create_bucket, s3_client
 
     try:
         s3 = s3_client(settings.s3_endpoint)
         if ARTIFACT_BUCKET not in {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}:
-            s3.create_bucket(Bucket=ARTIFACT_BUCKET)
+            create_bucket(s3, ARTIFACT_BUCKET)
     except (BotoCoreError, ClientError, ValueError) as error:
         raise StartupError(
             f"the S3 server at {settings.s3_endpoint} (DOSEL_S3_ENDPOINT) failed: {error}; is it running, and are "

@@ -25,6 +25,9 @@ Backend = Literal["onnx", "scikit-learn"]
 DECIMALS = 7
 """Decimals of a probability: what a float32, in which ONNX Runtime computes, can hold."""
 
+CLOSED_DECIMALS = 3
+"""The same if the use case does not expose its training rows: exact probabilities tell which rows a model has seen."""
+
 log = logging.getLogger(__name__)
 
 
@@ -50,11 +53,6 @@ class Scores:
 
     chosen: npt.NDArray[np.intp]
     probabilities: Floats
-
-    @property
-    def rounded(self) -> Floats:
-        """The probabilities, as answers give them."""
-        return self.probabilities.round(DECIMALS)
 
 
 class Predictor:
@@ -96,6 +94,7 @@ class Predictor:
 
     def _prepare(self, use_case: UseCase, classes: Iterable[int], read_model: Callable[[], Any]) -> None:
         self.use_case = use_case
+        self._decimals = DECIMALS if use_case.expose_training_rows else CLOSED_DECIMALS
         self._read_model = read_model
         self._reading = Lock()
         self._kept: Any = None
@@ -185,6 +184,10 @@ class Predictor:
         """The answer for the row at a place of `scores`."""
         return self._prediction(int(scores.chosen[place]), scores.probabilities[place].tolist())
 
+    def shown(self, scores: Scores) -> Floats:
+        """The probabilities as answers give them, of the same shape."""
+        return scores.probabilities.round(self._decimals)
+
     def matrix(self, rows: Iterable[Mapping[str, Any]]) -> Floats:
         """Rows as numbers, of shape (rows, features): a category as its value's place, -1 if that is unknown."""
         return Columns.of_rows(self.use_case, rows).matrix(self.use_case)
@@ -204,7 +207,7 @@ class Predictor:
         return found
 
     def _prediction(self, best: int, probabilities: list[float]) -> Prediction:
-        rounded = [round(p, DECIMALS) for p in probabilities]
+        rounded = [round(p, self._decimals) for p in probabilities]
         return Prediction(self.classes[best], self.names[best], dict(zip(self.names, rounded, strict=True)))
 
     def _fast(self, numbers: Floats, codes: Codes) -> Floats | None:

@@ -5,7 +5,7 @@ where there is no server, or where a server needs more of a client than HTTP.
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +19,10 @@ RUN_NOTE = "mlflow.note.content"
 
 _BEYOND_HTTP = ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4", "MLFLOW_TRACKING_CLIENT_CERT_PATH")
 """Variables that ask for plug-ins of MLflow's own client."""
+
+
+CheckNames = Callable[[Collection[str]], None]
+"""A check of the paths of a version's files."""
 
 
 class Refused(Exception):
@@ -103,8 +107,12 @@ class MlflowCalls(Protocol):
     def write_to_run(self, run_id: str, name: str, text: str) -> None:
         """Write a text as an artifact of a run."""
 
-    def download(self, name: str, number: int, folder: Path) -> Path:
-        """Copy a version's files into a folder, and return where they are."""
+    def download(self, name: str, number: int, folder: Path, check: CheckNames | None = None) -> Path:
+        """Copy a version's files into a folder, and return where they are.
+
+        Args:
+            check: raises an error if the files' paths are not those wanted, before a file is fetched.
+        """
 
     def add_file(self, name: str, number: int, file: str, content: bytes) -> None:
         """Add a file to a version's files, or replace it."""

@@ -14,9 +14,19 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.entities import ViewType
 from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from dosel.registry.mlflow_calls import MISSING, Refused, Run, Unreachable, Version, is_unknown_alias, of_runs
+from dosel.registry.mlflow_calls import (
+    MISSING,
+    CheckNames,
+    Refused,
+    Run,
+    Unreachable,
+    Version,
+    is_unknown_alias,
+    of_runs,
+)
 
 
 @contextmanager
@@ -122,9 +132,11 @@ class MlflowLibrary:
         self._client.log_text(run_id, text, name)
 
     @translated()
-    def download(self, name: str, number: int, folder: Path) -> Path:
+    def download(self, name: str, number: int, folder: Path, check: CheckNames | None = None) -> Path:
         # By this client: `models:/name/version` would be resolved by the process's default server.
         uri = self._client.get_model_version_download_uri(name, str(number))
+        if check is not None:
+            check(list(_listed(get_artifact_repository(uri, tracking_uri=self._uri))))
         return Path(download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=self._uri))
 
     @translated()
@@ -134,6 +146,15 @@ class MlflowLibrary:
             copy = Path(folder) / file
             copy.write_bytes(content)
             get_artifact_repository(uri, tracking_uri=self._uri).log_artifact(str(copy))
+
+
+def _listed(repository: ArtifactRepository, folder: str | None = None) -> Iterator[str]:
+    """The paths of the files below a folder of artifacts."""
+    for file in repository.list_artifacts(folder):
+        if file.is_dir:
+            yield from _listed(repository, file.path)
+        else:
+            yield file.path
 
 
 def _run(run: MlflowRun) -> Run:

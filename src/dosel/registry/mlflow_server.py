@@ -12,7 +12,16 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
-from dosel.registry.mlflow_calls import MISSING, MlflowCalls, Refused, Run, Version, is_unknown_alias, of_runs
+from dosel.registry.mlflow_calls import (
+    MISSING,
+    CheckNames,
+    MlflowCalls,
+    Refused,
+    Run,
+    Version,
+    is_unknown_alias,
+    of_runs,
+)
 from dosel.registry.mlflow_http import ARTIFACTS, MlflowHttp, WireRun, part_of
 
 MAX_FILES = 1_000
@@ -107,11 +116,14 @@ class MlflowServer:
         else:
             self._http.send("PUT", f"{ARTIFACTS}/{quote(f'{root}/{name}')}", content=text.encode())
 
-    def download(self, name: str, number: int, folder: Path) -> Path:
+    def download(self, name: str, number: int, folder: Path, check: CheckNames | None = None) -> Path:
         root = _proxied(self._location(name, number))
         if root is None:
-            return self._library().download(name, number, folder)
-        for path in self._listed(root):
+            return self._library().download(name, number, folder, check)
+        paths = self._listed(root)
+        if check is not None:
+            check(paths)
+        for path in paths:
             self._http.fetch(f"{root}/{path}", folder / path)
         return folder
 

@@ -12,7 +12,7 @@ from typing import Any
 from dosel.errors import ModelNotFound, RegistryError
 from dosel.model.tags import FAMILIES, is_run_id, read_runs
 from dosel.registry import mlflow_calls
-from dosel.registry.mlflow_calls import EXISTS, MISSING, RUN_NOTE, Refused, Run, Unreachable, Version
+from dosel.registry.mlflow_calls import EXISTS, MISSING, RUN_NOTE, CheckNames, Refused, Run, Unreachable, Version
 
 STAGE = "Production"
 ARCHIVED = "Archived"
@@ -140,11 +140,15 @@ class Store:
             self._mlflow.set_stage(name, number, stage)
 
     @contextmanager
-    def files(self, version: ModelVersion) -> Iterator[Path]:
-        """A copy of a version's files, removed after the block."""
+    def files(self, version: ModelVersion, check: CheckNames | None = None) -> Iterator[Path]:
+        """A copy of a version's files, removed after the block.
+
+        Args:
+            check: raises an error if the files' paths are not those wanted, before a file is fetched.
+        """
         with tempfile.TemporaryDirectory(prefix="dosel-model-") as folder:
             with self.translated_errors():
-                path = self._mlflow.download(version.name, version.version, Path(folder))
+                path = self._mlflow.download(version.name, version.version, Path(folder), check)
             yield path
 
     def add_file(self, version: ModelVersion, name: str, content: bytes) -> None:

@@ -1,6 +1,6 @@
 """Verifies a version's files against the manifest in the ledger and their signature, before a model is read."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +10,7 @@ from dosel.model import bundle, signature, tags
 from dosel.model.fingerprint import declaration, declaration_changes
 from dosel.registry.ledger import PromotionLedger
 from dosel.registry.manifests import Manifest
+from dosel.registry.mlflow_calls import CheckNames
 from dosel.registry.store import ModelVersion, Store
 from dosel.registry.verdicts import Verdict
 from dosel.signing import Keys
@@ -63,7 +64,7 @@ def sign(store: Store, ledger: PromotionLedger, version: ModelVersion) -> bool:
         UntrustedModel: the version has no manifest, or its files differ from it.
     """
     manifest = _manifest(ledger, version)
-    with store.files(version) as folder:
+    with store.files(version, _names_of(manifest)) as folder:
         _check_files(folder, manifest)
         try:
             signature.check_folder(folder, ledger.keys.trusted(), manifest.model, manifest.files)
@@ -82,7 +83,7 @@ def trusted_files(store: Store, ledger: PromotionLedger, version: ModelVersion) 
         UntrustedModel: the version has no manifest, its files differ from it, or no trusted key signed them.
     """
     manifest = _manifest(ledger, version)
-    with store.files(version) as folder:
+    with store.files(version, _names_of(manifest)) as folder:
         _check_files(folder, manifest)
         check_signature(folder, ledger.keys, manifest)
         yield folder
@@ -112,7 +113,21 @@ def _manifest(ledger: PromotionLedger, version: ModelVersion) -> Manifest:
 
 
 def _check_files(folder: Path, manifest: Manifest) -> None:
-    if difference := bundle.differences(manifest.files, bundle.hash_files(folder)):
+    _check_same(manifest, bundle.differences(manifest.files, bundle.hash_files(folder)))
+
+
+def _names_of(manifest: Manifest) -> CheckNames:
+    """A check that nothing lies beside the files of a manifest: whatever does is not fetched, however large it is."""
+
+    def check(found: Collection[str]) -> None:
+        more = set(found) - manifest.files.keys() - {bundle.SIGNATURE_FILE}
+        _check_same(manifest, bundle.differences({}, dict.fromkeys(more, "")))
+
+    return check
+
+
+def _check_same(manifest: Manifest, difference: str) -> None:
+    if difference:
         raise UntrustedModel(
             f"{manifest.model} version {manifest.version}: its files are not those that were registered: {difference}"
         )
@@ -158,7 +173,7 @@ def _refusal(store: Store, keys: Keys, version: ModelVersion, trained: Manifest 
 
     if trained is None or trained.facts is None:
         return f"no training process recorded the files of run {version.run_id or 'without an id'}"
-    with store.files(version) as folder:
+    with store.files(version, _names_of(replace(trained, version=version.version))) as folder:
         difference = bundle.differences(trained.files, bundle.hash_files(folder))
         if difference:
             return f"the artifact store does not hold the files that the training wrote: {difference}"

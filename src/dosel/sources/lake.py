@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Protocol
@@ -110,7 +110,7 @@ class S3Lake:
             try:
                 self._s3.put_object(Bucket=bucket, Key=key, Body=content)
             except self._s3.exceptions.NoSuchBucket:
-                self._s3.create_bucket(Bucket=bucket)
+                create_bucket(self._s3, bucket)
                 self._s3.put_object(Bucket=bucket, Key=key, Body=content)
 
     def keys(self, bucket: str) -> list[str]:
@@ -148,6 +148,12 @@ def s3_client(endpoint: str) -> "S3Client":
     config = Config(connect_timeout=5, read_timeout=30, retries={"max_attempts": 3})
     # Not boto3's default session, which keeps the first keys it reads for the whole process.
     return boto3.Session().client("s3", endpoint_url=endpoint, config=config)
+
+
+def create_bucket(s3: "S3Client", bucket: str) -> None:
+    """Create a bucket, unless it was created meanwhile: by another process, or by an attempt that got no answer."""
+    with suppress(s3.exceptions.BucketAlreadyOwnedByYou):
+        s3.create_bucket(Bucket=bucket)
 
 
 def open_lake(settings: Settings) -> Lake:

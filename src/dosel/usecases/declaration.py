@@ -241,7 +241,7 @@ class UseCase:
     groups: tuple[str, ...] = ()
     """Categories whose values get figures of their own in the gate's report, such as a gender."""
     expose_training_rows: bool = False
-    """Whether explanations may contain the values of training rows."""
+    """Whether answers may contain the values of training rows, and figures exact enough to find out about one."""
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 import logging
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Engine, Select, Table, delete, select
+from sqlalchemy import Engine, Select, Table, delete, func, select
 
 from dosel.db.engine import transaction
 from dosel.db.migrations import migrate
@@ -14,8 +14,11 @@ CHUNK = 2_000
 log = logging.getLogger(__name__)
 
 
-def prune(engine: Engine, days: int) -> int:
+def prune(engine: Engine, days: int, most_rows: int) -> int:
     """Delete answers that are older than `days` days, with the feedback on them; return how many.
+
+    If more than nine tenths of `most_rows` are left in the prediction log, the oldest of them go, too: a full log takes
+    no more answers.
 
     Answers in shadow are deleted alike. Labelled rows stay, since they hold classes and no features. Killed anywhere,
     the next call deletes the rest.
@@ -27,7 +30,15 @@ def prune(engine: Engine, days: int) -> int:
     before = datetime.now(UTC).replace(tzinfo=None) - timedelta(days=days)
     deleted = sum(_prune(engine, table, before) for table in (ANSWERS, PREDICTIONS, SHADOW_ANSWERS))
     log.info("answers from before %s deleted: %d", f"{before:%Y-%m-%d %H:%M} UTC ({days} days)", deleted)
-    return deleted
+    if beyond := _prune_beyond(engine, most_rows * 9 // 10):
+        log.info("the oldest answers of a full log deleted: %d", beyond)
+    return deleted + beyond
+
+
+def _prune_beyond(engine: Engine, most: int) -> int:
+    with transaction(engine) as connection:
+        newest = connection.scalar(select(func.max(ANSWERS.c.id))) or 0
+    return _delete(engine, ANSWERS, select(ANSWERS.c.id).where(ANSWERS.c.id <= newest - most).order_by(ANSWERS.c.id))
 
 
 def _prune(engine: Engine, table: Table, before: datetime) -> int:
