@@ -19,7 +19,6 @@ from app.http.metrics import Metrics
 from app.http.middleware import Keys, Middleware, PromoteKeys, RequestRecord
 from app.http.parameters import check_parameters
 from app.http.store_metrics import StoreMetrics
-from app.http.turns import Turns
 from app.routes import (
     approvals,
     bulk_predict,
@@ -117,7 +116,7 @@ def build_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         # Single rows are answered in this thread. Beside threads that work on bulk requests, it waits this long for
         # each turn; Python's default is five times as long.
-        sys.setswitchinterval(0.001)
+        sys.setswitchinterval(0.0005)
         follower.start()
         record.start()
         shadowing.start()
@@ -174,16 +173,16 @@ def stack(
     # Read here, so that an invalid setting stops the start and not the first request.
     readers, scorers, promoters = settings.read_key_names, settings.predict_key_names, settings.promote_key_names
     proxies = settings.proxy_networks
-    largest, turns = bulk_predict.limits(settings, use_cases), Turns()
+    largest = bulk_predict.limits(settings, use_cases)
     closed = tuple(f"/use-cases/{use_case.name}/" for use_case in use_cases if not use_case.expose_training_rows)
     closed += ("/events",) if closed else ()
     # A comparison costs seconds of a core.
     closed += tuple(f"/models/{use_case.model_name}/compare" for use_case in use_cases)
     middleware: list[tuple[str, Middleware]] = [
-        ("ids, logs, metrics and headers", lambda app: RequestRecord(app, access_log, metrics, turns)),
+        ("ids, logs, metrics and headers", lambda app: RequestRecord(app, access_log, metrics)),
         ("keys and rates", lambda app: Keys(app, readers, scorers, settings.rate_limit, closed)),
         ("keys of promoters", lambda app: PromoteKeys(app, promoters)),
-        ("limits", lambda app: RequestLimits(app, settings, largest, metrics.shed, turns)),
+        ("limits", lambda app: RequestLimits(app, settings, largest, metrics.shed)),
     ]
     if origins := [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]:
         # Outside the keys, since a browser's preflight request has none.

@@ -10,7 +10,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.http.clients import client_of
 from app.http.problems import ALWAYS_ANSWERED, CLIENT_CLOSED, problem_response
 from app.http.protocol import DRAINED_BYTES, TOO_SLOW
-from app.http.turns import Turns
 from app.serving.loaded_model import Overloaded
 from app.serving.places import Places
 from dosel.settings import Settings
@@ -46,7 +45,6 @@ class RequestLimits:
     Args:
         largest: the largest body of a request, in bytes, and whether its route writes the body to disk.
         on_shed: called for each request that is refused for want of a place.
-        turns: what a request takes when its body is there: bodies may come long after their heads, and all at once.
     """
 
     def __init__(
@@ -55,14 +53,12 @@ class RequestLimits:
         settings: Settings,
         largest: Callable[[Scope], tuple[int, bool]],
         on_shed: Callable[[], None],
-        turns: Turns,
     ) -> None:
         self._app = app
         self.places = Places("the request queue", settings.queue_depth)
         self.receiving = Places("the memory for bodies", max(RECEIVING_BYTES, 2 * settings.max_body_bytes))
         self.largest = largest
         self.on_shed = on_shed
-        self.turns = turns
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in ALWAYS_ANSWERED:
@@ -130,17 +126,14 @@ class _Request:
         """
         if self._inside:
             return
-        turn = self._limits.turns.begin(self._client)
         try:
             self._limits.places.take(self._client)
         except Overloaded as full:
             self._limits.on_shed()
-            if turn is not None:
-                await turn
             raise _Full(503, str(full), {"Retry-After": "1"}) from None
         self._inside = True
         # Let all requests that have arrived be counted before the first is answered.
-        await (asyncio.sleep(0) if turn is None else turn)
+        await asyncio.sleep(0)
 
     def leave(self) -> None:
         """Give back what this request has taken."""

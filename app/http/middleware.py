@@ -12,7 +12,6 @@ from app.http.clients import KEY_HOLDER, PROMOTER, TokenBuckets, client_of, hold
 from app.http.logs import AccessLog
 from app.http.metrics import Metrics
 from app.http.problems import ALWAYS_ANSWERED, ProblemResponse, problem_response
-from app.http.turns import Turns
 
 PROTECTED = ("/predict", "/explain", "/feedback")
 """Prefixes of the paths that need a key, if there are keys."""
@@ -49,16 +48,12 @@ class RequestRecord:
     truth is, so nobody can guess another's; its beginning is the same for all answers of a process. The client's own
     `X-Request-ID` is kept beside it as the trace id, and the answer repeats it. A request whose handler ended without
     an answer counts as a 500.
-
-    Args:
-        turns: what a request takes before it goes on.
     """
 
     METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
-    def __init__(self, app: ASGIApp, log: AccessLog, metrics: Metrics, turns: Turns) -> None:
+    def __init__(self, app: ASGIApp, log: AccessLog, metrics: Metrics) -> None:
         self._app = app
-        self._turns = turns
         self._log = log
         self._metrics = metrics
         self._process = secrets.token_hex(4)
@@ -84,8 +79,6 @@ class RequestRecord:
             await send(message)
 
         try:
-            if (turn := self._turns.begin(client_of(scope))) is not None:
-                await turn
             await self._app(scope, receive, recorded)
         finally:
             seconds = time.perf_counter() - began

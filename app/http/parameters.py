@@ -13,8 +13,8 @@ from dosel.rows.validation import InvalidRows, InvalidValue, cut, describe
 MOST_ERRORS = 10
 
 
-def check_parameters(request: Request) -> None:
-    """Check the query of a request, as a dependency of all routes.
+async def check_parameters(request: Request) -> None:
+    """Check the query of a request, as a dependency of all routes. It is asynchronous, since others run in a thread.
 
     Raises:
         InvalidRows: the route has no query parameter of a given name.

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
+import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -124,8 +125,11 @@ class ProblemResponse(JSONResponse):
     media_type = MEDIA_TYPE
 
     def render(self, content: Any) -> bytes:
-        # Half a surrogate pair, which UTF-8 cannot encode, is written as JSON's escape.
-        return json.dumps(content, ensure_ascii=False).encode("utf-8", "backslashreplace")
+        try:
+            return msgspec.json.encode(content)
+        except UnicodeEncodeError:
+            # Half a surrogate pair, which UTF-8 cannot encode, is written as JSON's escape.
+            return json.dumps(content, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:

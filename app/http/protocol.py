@@ -1,10 +1,11 @@
-"""Limits on what a client sends, in bytes and seconds, below ASGI: uvicorn's own protocol has none.
+"""Limits on what a client sends, in bytes, seconds and turns, below ASGI: uvicorn's own protocol has none.
 
 Its timers run only while a client keeps the server waiting, so that a request that arrives in one piece costs none.
 """
 
 import asyncio
 import time
+from collections import Counter
 from http import HTTPStatus
 from typing import Any
 
@@ -12,9 +13,13 @@ import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.http.problems import MEDIA_TYPE, problem
+from app.http.turns import Turns
 
 MOST_HEAD_BYTES = 1 << 15
 """Most bytes of a request's head (request line and headers), and of the lines between parts of a chunked body."""
+
+SLICE_BYTES = 1 << 13
+"""Bytes of a head that are parsed at once."""
 
 MOST_HEADERS = 100
 
@@ -38,6 +43,9 @@ WRITE_SECONDS = 30.0
 MOST_CONNECTIONS = 2_000
 """Most open connections; with more, the server closes the one whose next request it has waited for longest."""
 
+MOST_OF_ONE_CLIENT = 512
+"""Most open connections of one address: as many requests as may be in progress by default."""
+
 TOO_SLOW = "dosel.too_slow"
 """Key of a scope whose body does not arrive; `app.http.body_limits` answers 408."""
 
@@ -59,22 +67,71 @@ class BoundedHttp(HttpToolsProtocol):
         self._too_large = ""
         self._since = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        # One for all connections of this server.
+        shared = vars(self.server_state)
+        self._turns: Turns = shared.setdefault("dosel_turns", Turns())
+        self._open: Counter[str] = shared.setdefault("dosel_open", Counter())
+        self._client = ""
+        self._delayed: list[bytes] = []
+        """What has arrived and waits for this client's turn."""
         self._write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > MOST_CONNECTIONS:
-            known = [c for c in self.connections if isinstance(c, BoundedHttp)]
-            if waiting := [c for c in known if c._timer or c.timeout_keep_alive_task]:
-                min(waiting, key=lambda c: c._since).transport.abort()
+        self._client = self.client[0] if self.client else ""
+        self._open[self._client] += 1
+        if self._open[self._client] > MOST_OF_ONE_CLIENT:
+            if not self._make_room(self._client):
+                self._refuse(503, f"this client has {MOST_OF_ONE_CLIENT} open connections, all with a request")
+                return
+        elif len(self.connections) > MOST_CONNECTIONS:
+            self._make_room(None)
         self._start(HEAD_SECONDS)
+
+    def _make_room(self, client: str | None) -> bool:
+        """Close the connection, of this client if any, whose next request the server has waited for longest."""
+        known = [c for c in self.connections if isinstance(c, BoundedHttp) and c is not self]
+        waiting = [c for c in known if c._timer or c.timeout_keep_alive_task]
+        if client is not None:
+            waiting = [c for c in waiting if c._client == client]
+        if not waiting:
+            return False
+        min(waiting, key=lambda c: c._since).transport.abort()
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop()
+        self._open[self._client] -= 1
+        if not self._open[self._client]:
+            del self._open[self._client]
         self.resume_writing()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._delayed or not self._turns.take(self._client, self._go_on):
+            self._delayed.append(data)
+            self.transport.pause_reading()
+        else:
+            self._receive(data)
+
+    def _go_on(self) -> None:
+        delayed, self._delayed = self._delayed, []
+        if self.transport.is_closing():
+            return
+        if not self.flow.read_paused:
+            self.transport.resume_reading()
+        for data in delayed:
+            self._receive(data)
+
+    def _receive(self, data: bytes) -> None:
+        # A chunk of a head that is too large would otherwise be parsed to its end.
+        while len(data) > SLICE_BYTES and not self._in_body and not self.transport.is_closing():
+            self._parse(data[:SLICE_BYTES])
+            data = data[SLICE_BYTES:]
+        if not self.transport.is_closing():
+            self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
         self._pending += len(data)
         super().data_received(data)
         if self.transport.is_closing():

@@ -1,39 +1,38 @@
-"""Turns in the event loop, so that a client with thousands of requests at once holds the others up for milliseconds."""
+"""Turns of the event loop, so that a client with thousands of requests at once holds the others up for milliseconds."""
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
-AT_ONCE = 32
-"""Steps that a client may begin in one turn. A request has two: when its head has arrived, and when its body has."""
+AT_ONCE = 4
+"""Steps that a client may take in one turn."""
 
 
 class Turns:
-    """Counts what each client begins in a turn of the event loop; what is too much waits for later turns, in order."""
+    """Counts the steps of each client in a turn of the event loop; further ones are taken in later turns, in order."""
 
     def __init__(self) -> None:
-        self._begun: dict[str, int] = {}
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self._taken: dict[str, int] = {}
+        self._waiting: dict[str, deque[Callable[[], None]]] = {}
 
-    def begin(self, client: str) -> asyncio.Future[None] | None:
-        """Count a step; if the client has begun enough in this turn, return what the step has to wait for."""
-        begun = self._begun.get(client, 0)
-        if begun < AT_ONCE:
-            if not self._begun:
+    def take(self, client: str, later: Callable[[], None]) -> bool:
+        """Whether the client may take a step now; if not, `later` is called when it may."""
+        taken = self._taken.get(client, 0)
+        if taken < AT_ONCE:
+            if not self._taken:
                 asyncio.get_running_loop().call_soon(self._next)
-            self._begun[client] = begun + 1
-            return None
-        waiting = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(client, deque()).append(waiting)
-        return waiting
+            self._taken[client] = taken + 1
+            return True
+        self._waiting.setdefault(client, deque()).append(later)
+        return False
 
     def _next(self) -> None:
-        self._begun.clear()
+        self._taken.clear()
         for client, waiting in list(self._waiting.items()):
-            self._begun[client] = some = min(AT_ONCE, len(waiting))
+            self._taken[client] = some = min(AT_ONCE, len(waiting))
             for _ in range(some):
-                if not (step := waiting.popleft()).done():
-                    step.set_result(None)
+                waiting.popleft()()
             if not waiting:
                 del self._waiting[client]
-        if self._begun:
+        if self._taken:
             asyncio.get_running_loop().call_soon(self._next)

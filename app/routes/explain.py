@@ -14,6 +14,7 @@ from app.routes.predict import ModelQuery, asked_for, check_is_json
 from app.schemas.explanations import NEAR, explained, explanation_model
 from app.schemas.rows import row_model
 from app.serving.loaded_model import STALE, LoadedModel
+from app.serving.memory import collect_garbage
 from app.serving.work_queue import WorkQueue
 from dosel.errors import NotExplainable
 from dosel.rows.columns import Columns
@@ -87,13 +88,12 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, budget: float, 
     async def explain(
         row: Annotated[dict[str, Any], Depends(read_row)],
         request: Request,
-        response: Response,
         follower: FollowerDep,
         model: ModelQuery = None,
         version: VersionQuery = None,
         neighbours: NeighboursQuery = NEIGHBOURS,
         contributions: ContributionsQuery = True,
-    ) -> Any:
+    ) -> Response:
         if buckets is not None and (wait := buckets.take(client_of(request.scope))):
             seconds = str(ceil(wait))
             detail = f"too many explanations of {use_case.name}; try again in {seconds} s"
@@ -105,14 +105,17 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, budget: float, 
         # How many rows are near is no question that a client may vary if it may not see them.
         count = neighbours if use_case.expose_training_rows else NEAR
 
-        def work() -> Any:
-            explanation = served.explainer.explain(row, count, within)
-            return explained(Explanation, use_case, served.version, row, explanation)
+        def work() -> bytes:
+            # As bytes, since the framework would check and encode a body in the event loop.
+            is_first = not served.has_explained
+            found = served.explainer.explain(row, count, within)
+            if is_first:
+                # It imported libraries, through which a full collection would otherwise walk in a later request.
+                collect_garbage()
+            return explained(Explanation, use_case, served.version, row, found).model_dump_json().encode()
 
         answer = await queue.run(client_of(request.scope), work)
-        if stale:
-            response.headers[STALE] = "true"
-        return answer
+        return Response(answer, media_type="application/json", headers={STALE: "true"} if stale else None)
 
 
 def _check(served: LoadedModel, asked: int | None) -> None:

@@ -60,6 +60,11 @@ class LoadedModel:
             )
         return Explainer(self.predictor, content)
 
+    @property
+    def has_explained(self) -> bool:
+        """Whether the explainer has been built."""
+        return "explainer" in self.__dict__
+
     @cached_property
     def signature(self) -> bytes:
         """The end of an answer's JSON object: which model answered."""

@@ -91,14 +91,14 @@ def pipelined(target: Target) -> Outcome:
 
 
 def at_once(target: Target) -> Outcome:
-    """Send valid requests on as many connections as the system allows, several on each before the first answer."""
+    """Send a valid request on each of many connections, and again once all are answered."""
     whole = POST + b"Content-Length: %d\r\n\r\n" % len(ROW) + ROW
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     found, open_ones = Outcome(), [connect(target.port) for _ in range(1_500)]
-    for _ in range(4):
+    for _ in range(10):
         for connection in open_ones:
             with contextlib.suppress(OSError):
-                connection.sendall(whole * 4)
+                connection.sendall(whole)
         for connection in open_ones:
             found.answers[status_of(connection, 30)] += 1
     for connection in open_ones:

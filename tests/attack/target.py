@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -36,6 +37,9 @@ class Target:
 
 LIMITED_RATE = 2
 
+LEAST_SECONDS = 5.0
+"""A shorter attack is repeated for so long: a 99 % quantile needs hundreds of the other client's requests."""
+
 
 @dataclass
 class Outcome:
@@ -53,6 +57,12 @@ class Outcome:
     rows_reconstructed: int = 0
     foreign_models_served: int = 0
 
+    def add(self, other: "Outcome") -> None:
+        self.answers += other.answers
+        self.failed = self.failed or other.failed
+        self.rows_reconstructed += other.rows_reconstructed
+        self.foreign_models_served += other.foreign_models_served
+
 
 @dataclass(frozen=True)
 class Attack:
@@ -69,11 +79,15 @@ class Attack:
 
 
 def carry_out(attack: Attack, target: Target, pipe: Connection) -> None:
-    """Run an attack in this process, and send its start and its outcome through the pipe."""
+    """Run an attack in this process, again if it is short, and send its start and its outcome through the pipe."""
     # On the same machine, the attacker takes processor time from the API, which a remote attacker would not.
     os.nice(10)
     pipe.send(None)
-    pipe.send(attack.run(target))
+    until = time.monotonic() + LEAST_SECONDS
+    found = attack.run(target)
+    while time.monotonic() < until and not found.failed:
+        found.add(attack.run(target))
+    pipe.send(found)
 
 
 def ask(

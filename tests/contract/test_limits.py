@@ -4,8 +4,10 @@ import asyncio
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -48,7 +50,7 @@ async def lengths(scope: Scope, receive: Receive, send: Send) -> None:
 @contextmanager
 def listening(app: Any = lengths, on_disk: bool = False) -> Iterator[tuple[str, int]]:
     """The address of a server with the API's protocol class and limits."""
-    limited = RequestLimits(app, Settings(), lambda _: (MOST_BODY, on_disk), lambda: None, Turns())
+    limited = RequestLimits(app, Settings(), lambda _: (MOST_BODY, on_disk), lambda: None)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(uvicorn.Config(limited, http=protocol.BoundedHttp, ws="none", log_level="critical"))
         thread = threading.Thread(target=server.run, args=([listener],))
@@ -232,7 +234,7 @@ def test_time_in_which_the_server_does_not_read_does_not_count(monkeypatch: pyte
             await asyncio.sleep(0.3)
         await PlainTextResponse("read")(scope, receive, send)
 
-    limited = RequestLimits(busy, Settings(), lambda _: (MOST_BODY, True), lambda: None, Turns())
+    limited = RequestLimits(busy, Settings(), lambda _: (MOST_BODY, True), lambda: None)
     assert asked(limited, [[b" " * 10] * 3], str) == [200]
 
 
@@ -351,7 +353,7 @@ def asked(middleware: Any, bodies: list[list[bytes] | None], clients: Callable[[
 
 
 def limits(depth: int, shed: Callable[[], None] = lambda: None) -> RequestLimits:
-    return RequestLimits(lengths, Settings(queue_depth=depth), lambda _: (MOST_BODY, False), shed, Turns())
+    return RequestLimits(lengths, Settings(queue_depth=depth), lambda _: (MOST_BODY, False), shed)
 
 
 def test_requests_beyond_the_queue_depth_get_503_at_once() -> None:
@@ -373,7 +375,7 @@ def test_requests_take_no_place_before_their_body_arrives() -> None:
 def test_bodies_of_one_client_fill_at_most_half_of_the_memory_for_bodies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(body_limits, "RECEIVING_BYTES", 0)
     settings = Settings(max_body_bytes=50_000)
-    limited = RequestLimits(lengths, settings, lambda _: (MOST_BODY, False), lambda: None, Turns())
+    limited = RequestLimits(lengths, settings, lambda _: (MOST_BODY, False), lambda: None)
     assert asked(limited, [[b" " * 30_000] * 2], str) == [503]
     assert asked(limited, [[b" " * 20_000] * 2], str) == [200]
 
@@ -384,33 +386,51 @@ def test_a_request_of_a_disconnected_client_gets_499() -> None:
             await receive()
         await send({"type": "http.response.start", "status": raised.value.status_code, "headers": []})
 
-    assert asked(RequestLimits(gone, Settings(), lambda _: (1, False), lambda: None, Turns()), [[]], str) == [499]
+    assert asked(RequestLimits(gone, Settings(), lambda _: (1, False), lambda: None), [[]], str) == [499]
 
 
 # Turns.
 
 
 def test_a_client_with_many_requests_lets_others_begin_in_the_same_turn() -> None:
-    """Each goes on in the order in which it came, and none is forgotten."""
-    begun: list[str] = []
-
-    async def step(client: str, turns: Turns) -> None:
-        if (turn := turns.begin(client)) is not None:
-            await turn
-        begun.append(client)
+    """The steps of each client are taken in the order in which they came, and none is forgotten."""
+    taken: list[tuple[str, int]] = []
 
     async def together() -> None:
         turns = Turns()
-        async with asyncio.TaskGroup() as tasks:
-            for client in ["one"] * (5 * AT_ONCE) + ["other"]:
-                tasks.create_task(step(client, turns))
-            given_up = tasks.create_task(step("one", turns))
+        for client, number in [*(("one", n) for n in range(5 * AT_ONCE)), ("other", 0)]:
+            step = partial(taken.append, (client, number))
+            if turns.take(client, step):
+                step()
+        while len(taken) <= 5 * AT_ONCE:
             await asyncio.sleep(0)
-            given_up.cancel()
 
     asyncio.run(together())
-    assert begun.index("other") == AT_ONCE
-    assert begun.count("one") == 5 * AT_ONCE
+    assert taken.index(("other", 0)) == AT_ONCE
+    assert [number for client, number in taken if client == "one"] == list(range(5 * AT_ONCE))
+
+
+def test_requests_that_wait_for_their_turn_are_all_answered() -> None:
+    """Their parts come in order, also those that arrive while others wait."""
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        # While this thread sleeps, all other requests arrive.
+        time.sleep(0.2 if scope["path"] == "/first" else 0)
+        await lengths(scope, receive, send)
+
+    with listening(slow) as address, ExitStack() as opened:
+        first = opened.enter_context(socket.create_connection(address))
+        first.sendall(GET.replace(b"/healthz", b"/first") + b"\r\n")
+        others = [opened.enter_context(socket.create_connection(address)) for _ in range(4 * AT_ONCE)]
+        for connection in others:
+            connection.sendall(POST + b"Content-Length: 3000\r\n\r\n" + b" " * 1_000)
+        for connection in others:
+            connection.sendall(b" " * 2_000)
+        for connection in others:
+            answer = b""
+            while not answer.endswith(b"]]"):
+                answer += connection.recv(1_000) or pytest.fail("the connection was closed")
+            assert b"[3000," in answer
 
 
 # Threads.
