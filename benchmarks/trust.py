@@ -20,6 +20,7 @@ from sqlalchemy import delete, insert, select
 
 from benchmarks import looks, reproduced, tampered_ledgers, tampered_versions
 from benchmarks.installation import say
+from dosel.certificates import Trusted
 from dosel.db import chain
 from dosel.db.engine import connect, transaction
 from dosel.db.tables import CHAIN, CHAIN_HEAD, NOTES
@@ -86,7 +87,7 @@ def time_signatures() -> dict[str, object]:
         took = []
         for _ in range(LOADS):
             began = time.perf_counter()
-            signature.check_folder(version, keys.trusted(), "model", files)
+            signature.check_folder(version, Trusted.of(keys), "model", files)
             took.append(1000 * (time.perf_counter() - began))
     say(f"\na signature checked in {max(took):.1f} ms")
     return {"load_ms_added": round(max(took), 2)}

@@ -91,6 +91,12 @@ class Settings(BaseSettings):
     trusted_keys: str = ""
     """File of the public keys whose signatures are believed, created if it is missing; empty means those of
     `DOSEL_SIGNING_KEY`."""
+    signing_certificate: str = ""
+    """File of the certificate of the key that signs versions, and of the intermediate ones after it, as PEM; empty
+    signs without a certificate."""
+    trusted_roots: str = ""
+    """File of the root certificates, as PEM, whose certificates are believed on versions, beside the trusted keys; it
+    may have lists of revoked certificates, too."""
     heads: str = ""
     """Folder of the signed heads of the ledgers, best on another machine's disk; empty means the bucket `heads` of the
     data lake."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TypeGuard
 
+from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -96,6 +97,10 @@ class SigningKey:
     def sign_version(self, message: bytes) -> bytes:
         """The signature of a version, as DER."""
         return self._of_versions.sign(message, ec.ECDSA(hashes.SHA256()))
+
+    def signed_request(self, request: x509.CertificateSigningRequestBuilder) -> x509.CertificateSigningRequest:
+        """A request for a certificate of the key that signs versions."""
+        return request.sign(self._of_versions, hashes.SHA256())
 
     @cached_property
     def _of_versions(self) -> ec.EllipticCurvePrivateKey:

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
+from dosel.certificates import Trusted
 from dosel.errors import SettingsError, UntrustedKey, UntrustedModel
 from dosel.model import bundle, signature
 from dosel.settings import Settings
@@ -42,12 +43,12 @@ def signed_folder(folder: Path, key: SigningKey, content: str) -> Path:
     return folder
 
 
-def check(folder: Path, keys: Mapping[str, PublicKey], model: str = MODEL) -> None:
-    signature.check_folder(folder, keys, model, bundle.hash_files(folder))
+def check(folder: Path, trusted: Trusted, model: str = MODEL) -> None:
+    signature.check_folder(folder, trusted, model, bundle.hash_files(folder))
 
 
 def test_a_signed_folder_is_accepted(folder: Path, key: SigningKey) -> None:
-    check(folder, key.both)
+    check(folder, Trusted(key.both))
 
 
 def edit(folder: Path, change: Callable[[dict[str, object]], object]) -> None:
@@ -85,7 +86,7 @@ def test_a_changed_folder_is_refused(folder: Path, key: SigningKey, tampering: s
     change, message = TAMPERINGS[tampering]
     change(folder)
     with pytest.raises(UntrustedModel, match=message):
-        check(folder, key.both)
+        check(folder, Trusted(key.both))
 
 
 @pytest.mark.parametrize("part", ["payload", "sig"])
@@ -99,7 +100,7 @@ def test_every_changed_byte_of_statement_or_signature_is_refused(folder: Path, k
         changed[position] ^= 1
         place[part] = base64.b64encode(changed).decode()
         with pytest.raises(UntrustedModel, match="not valid"):
-            signature.check(json.dumps(document).encode(), key.both, MODEL, files)
+            signature.check(json.dumps(document).encode(), Trusted(key.both), MODEL, files)
 
 
 def test_the_signature_of_another_version_is_refused(folder: Path, key: SigningKey, tmp_path: Path) -> None:
@@ -109,12 +110,12 @@ def test_the_signature_of_another_version_is_refused(folder: Path, key: SigningK
         shutil.copytree(one, swapped)
         shutil.copy(two / "model.sig", swapped)
         with pytest.raises(UntrustedModel, match=r"not those that were signed: model\.skops changed"):
-            check(swapped, key.both)
+            check(swapped, Trusted(key.both))
 
 
 def test_the_signature_of_another_models_version_is_refused(folder: Path, key: SigningKey) -> None:
     with pytest.raises(UntrustedModel, match="is for the model 'a_model', not for 'another'"):
-        check(folder, key.both, "another")
+        check(folder, Trusted(key.both), "another")
 
 
 def test_a_file_named_twice_is_refused(folder: Path, key: SigningKey) -> None:
@@ -124,7 +125,7 @@ def test_a_file_named_twice_is_refused(folder: Path, key: SigningKey) -> None:
 
     files = bundle.hash_files(folder)
     with pytest.raises(UntrustedModel, match="names a file twice"):
-        signature.check(signature.sign(key, MODEL, Twice(files)), key.both, MODEL, files)
+        signature.check(signature.sign(key, MODEL, Twice(files)), Trusted(key.both), MODEL, files)
 
 
 def test_a_version_survives_a_rotation_and_not_a_revocation(folder: Path, key: SigningKey, tmp_path: Path) -> None:
@@ -136,12 +137,12 @@ def test_a_version_survives_a_rotation_and_not_a_revocation(folder: Path, key: S
         file.write_bytes(b"".join(public.pem() for one in trusted for public in one.both.values()))
 
     trust(key, new)
-    check(folder, keys.trusted())
-    check(signed_folder(tmp_path / "by the new key", new, "x"), keys.trusted())
+    check(folder, Trusted.of(keys))
+    check(signed_folder(tmp_path / "by the new key", new, "x"), Trusted.of(keys))
     trust(new)
     with pytest.raises(UntrustedKey, match=f"signed by the key {key.public_of_versions.fingerprint}, which is not"):
-        check(folder, keys.trusted())
-    check(tmp_path / "by the new key", keys.trusted())
+        check(folder, Trusted.of(keys))
+    check(tmp_path / "by the new key", Trusted.of(keys))
 
 
 def test_a_signature_that_names_a_trusted_key_needs_that_key(folder: Path, key: SigningKey) -> None:
@@ -150,7 +151,7 @@ def test_a_signature_that_names_a_trusted_key_needs_that_key(folder: Path, key: 
     document["verificationMaterial"]["publicKey"]["hint"] = key.public_of_versions.hint
     (folder / "model.sig").write_text(json.dumps(document))
     with pytest.raises(UntrustedModel, match="not valid"):
-        check(folder, key.both)
+        check(folder, Trusted(key.both))
 
 
 def test_the_key_of_versions_follows_from_the_signing_key(key: SigningKey) -> None:
@@ -221,4 +222,4 @@ def test_a_version_that_model_signing_signed_is_accepted(folder: Path, tmp_path:
     config.set_hashing_config(hashing).sign(folder, folder / "model.sig")
     public = PublicKey(private.public_key())
     # Its name for the model is that of the folder.
-    check(folder, {public.fingerprint: public}, folder.name)
+    check(folder, Trusted({public.fingerprint: public}), folder.name)

@@ -22,9 +22,13 @@ def verify(
     kept: Annotated[
         Path | None, typer.Option("--heads", help="A folder of signed heads that somebody kept; they must fit, too.")
     ] = None,
+    roots: Annotated[
+        Path | None, typer.Option(help="File of the root certificates to believe; by default DOSEL_TRUSTED_ROOTS.")
+    ] = None,
     json: output.AsJson = False,
 ) -> None:
     """Check every entry of the ledgers and every signature; exits 1 and names the first one that is wrong."""
+    from dosel.certificates import Roots
     from dosel.registry import verification
     from dosel.registry.heads import Heads
     from dosel.signing import read_keys, trusted_keys
@@ -40,7 +44,7 @@ def verify(
         ledgers = verification.read_export(file)
     if kept is not None:
         ledgers = ledgers._replace(heads=[*ledgers.heads, *Heads.in_folder(kept).all()])
-    found = verification.verify(ledgers, keys)
+    found = verification.verify(ledgers, keys, Roots.read(roots) if roots else Roots.of(settings))
     if json:
         output.write_json((found,))
         raise typer.Exit(1 if found.first_problem else 0)
@@ -82,6 +86,7 @@ def sign(
 
     The ledgers must be right, and a version's files must match its manifest.
     """
+    from dosel.certificates import Roots
     from dosel.db.engine import connect
     from dosel.errors import DoselError
     from dosel.pipeline import bound_mlflow_requests
@@ -95,7 +100,7 @@ def sign(
     bound_mlflow_requests()
     engine = connect(settings.warehouse_url)
     ledgers = verification.read_ledgers(engine, Heads.opened(settings).all())
-    if problem := verification.verify(ledgers, trusted_keys(settings)).problem:
+    if problem := verification.verify(ledgers, trusted_keys(settings), Roots.of(settings)).problem:
         raise DoselError(f"nothing is signed, since the ledgers are wrong: {problem}")
     registry = Registry.opened(settings, engine)
     signed_rows, left = registry.ledger.sign_older(entries)
@@ -151,9 +156,18 @@ def entry_key() -> None:
 
 
 @commands.command("public-key")
-def public_key() -> None:
+def public_key(
+    request: Annotated[
+        str | None,
+        typer.Option(help="Print a request instead, for a certificate with this name for the key that signs versions."),
+    ] = None,
+) -> None:
     """Print the keys whose signatures are believed, as a file for `dosel verify --key`."""
-    from dosel.signing import trusted_keys
+    from dosel import certificates
+    from dosel.signing import Keys, trusted_keys
 
+    if request:
+        typer.echo(certificates.request(Keys(common.load_settings()).signing(), request).decode(), nl=False)
+        return
     for key in trusted_keys(common.load_settings()).values():
         typer.echo(key.pem().decode(), nl=False)

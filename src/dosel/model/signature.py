@@ -5,15 +5,16 @@ it too; dosel reads it without them, since a check at each load must be cheap (d
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from dosel.certificates import Trusted, chain_of, leaf_key
 from dosel.errors import UntrustedKey, UntrustedModel
 from dosel.model import bundle
-from dosel.signing import PublicKey, SigningKey
+from dosel.signing import Keys, PublicKey, SigningKey
 
 _MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 _PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -42,9 +43,20 @@ class _KeyHint(msgspec.Struct):
     hint: str
 
 
-class _Material(msgspec.Struct, rename="camel"):
-    public_key: _KeyHint
-    tlog_entries: list[Any] = []
+class _Certificate(msgspec.Struct, rename="camel"):
+    raw_bytes: bytes
+
+
+class _Chain(msgspec.Struct):
+    certificates: list[_Certificate]
+
+
+class _Material(msgspec.Struct, rename="camel", omit_defaults=True):
+    """Either the key by its hint, or a certificate of it, and those above that."""
+
+    tlog_entries: list[Any]
+    public_key: _KeyHint | None = None
+    x509_certificate_chain: _Chain | None = None
 
 
 class _Bundle(msgspec.Struct, rename="camel"):
@@ -76,11 +88,21 @@ class _Statement(msgspec.Struct, rename={"type": "_type", "predicate_type": "pre
     predicate: _Predicate
 
 
-def sign(key: SigningKey, model: str, files: Mapping[str, str]) -> bytes:
+def signed(keys: Keys, model: str, files: Mapping[str, str]) -> bytes:
+    """As `sign`, with the key and the certificate of this process.
+
+    Raises:
+        SettingsError: it has no signing key, or cannot use its key or its certificate.
+    """
+    return sign(keys.signing(), model, files, chain_of(keys))
+
+
+def sign(key: SigningKey, model: str, files: Mapping[str, str], chain: Sequence[bytes] = ()) -> bytes:
     """The content of `model.sig` for a model's files.
 
     Args:
         files: SHA-256 of each file by its path, without the signature itself.
+        chain: the key's certificate and those above it, as DER, if it has one.
     """
     resources = [_Resource(path, "sha256", files[path]) for path in sorted(files)]
     subject = _Subject(model, {"sha256": _root(resources)})
@@ -88,14 +110,18 @@ def sign(key: SigningKey, model: str, files: Mapping[str, str]) -> bytes:
         _Statement(_STATEMENT_TYPE, [subject], _PREDICATE_TYPE, _Predicate(_SERIALIZATION, resources))
     )
     envelope = _Envelope(payload, _PAYLOAD_TYPE, [_Signature(key.sign_version(_signed_bytes(payload)))])
-    return msgspec.json.encode(_Bundle(_MEDIA_TYPE, _Material(_KeyHint(key.public_of_versions.hint)), envelope))
+    if chain:
+        material = _Material([], x509_certificate_chain=_Chain([_Certificate(content) for content in chain]))
+    else:
+        material = _Material([], _KeyHint(key.public_of_versions.hint))
+    return msgspec.json.encode(_Bundle(_MEDIA_TYPE, material, envelope))
 
 
-def check(content: bytes, keys: Mapping[str, PublicKey], model: str, files: Mapping[str, str]) -> None:
+def check(content: bytes, trusted: Trusted, model: str, files: Mapping[str, str]) -> None:
     """Check that a trusted key signed exactly these files of a model.
 
     Args:
-        keys: the trusted keys by fingerprint.
+        trusted: the keys and roots that are believed.
         files: SHA-256 of each file by its path, as they were found.
 
     Raises:
@@ -104,12 +130,10 @@ def check(content: bytes, keys: Mapping[str, PublicKey], model: str, files: Mapp
     """
     try:
         signature = msgspec.json.decode(content, type=_Bundle)
-        envelope, hint = signature.dsse_envelope, signature.verification_material.public_key.hint
+        envelope = signature.dsse_envelope
         if (signature.media_type, envelope.payload_type) != (_MEDIA_TYPE, _PAYLOAD_TYPE):
             raise UntrustedModel("the signature has another format than OMS 1.0")
-        key = keys.get(hint[:16])
-        if key is None or key.hint != hint:
-            raise UntrustedKey(f"the files are signed by the key {hint[:16]}, which is not trusted")
+        key = _trusted_key(signature.verification_material, trusted)
         message = _signed_bytes(envelope.payload)
         if not envelope.signatures or not key.signed(message, envelope.signatures[0].sig):
             raise UntrustedModel("the signature is not valid")
@@ -122,19 +146,45 @@ def check(content: bytes, keys: Mapping[str, PublicKey], model: str, files: Mapp
 def key_of(content: str | bytes) -> str:
     """The fingerprint of the key that a signature names, valid or not; "" if the signature cannot be read."""
     try:
-        return msgspec.json.decode(content, type=_Bundle).verification_material.public_key.hint[:16]
+        material = msgspec.json.decode(content, type=_Bundle).verification_material
     except msgspec.DecodeError:
         return ""
+    if material.public_key is not None:
+        return material.public_key.hint[:16]
+    key = leaf_key(_chain(material))
+    return key.fingerprint if key else ""
 
 
-def check_folder(folder: Path, keys: Mapping[str, PublicKey], model: str, files: Mapping[str, str]) -> None:
+def _trusted_key(material: _Material, trusted: Trusted) -> PublicKey:
+    """The key that a signature names, if it is trusted: by itself, or by its certificate.
+
+    Raises:
+        UntrustedKey: it is not.
+    """
+    key = leaf_key(_chain(material))
+    hint = key.hint if key else material.public_key.hint if material.public_key else ""
+    known = trusted.keys.get(hint[:16])
+    if known is not None and known.hint == hint:
+        return known
+    if key is None:
+        raise UntrustedKey(f"the files are signed by the key {hint[:16]}, which is not trusted")
+    trusted.roots.check(_chain(material))
+    return key
+
+
+def _chain(material: _Material) -> list[bytes]:
+    chain = material.x509_certificate_chain
+    return [certificate.raw_bytes for certificate in chain.certificates] if chain else []
+
+
+def check_folder(folder: Path, trusted: Trusted, model: str, files: Mapping[str, str]) -> None:
     """As `check`, with the signature in a version's folder."""
     file = folder / bundle.SIGNATURE_FILE
     if not file.is_file():
         raise UntrustedModel(
             f"there is no signature ({bundle.SIGNATURE_FILE}); if an older dosel registered them, run `dosel sign`"
         )
-    check(file.read_bytes(), keys, model, files)
+    check(file.read_bytes(), trusted, model, files)
 
 
 def _check_statement(statement: _Statement, model: str, files: Mapping[str, str]) -> None:

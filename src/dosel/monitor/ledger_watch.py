@@ -2,6 +2,7 @@
 
 import logging
 
+from dosel.certificates import Roots
 from dosel.db.engine import connect
 from dosel.monitor.delivery import try_to_deliver
 from dosel.monitor.incidents import ledger_mismatch
@@ -23,7 +24,7 @@ def verify_ledgers(settings: Settings) -> Verified:
         WarehouseError: the data store cannot be reached, or failed.
     """
     engine = connect(settings.warehouse_url)
-    found = verify(read_ledgers(engine, Heads.opened(settings).all()), trusted_keys(settings))
+    found = verify(read_ledgers(engine, Heads.opened(settings).all()), trusted_keys(settings), Roots.of(settings))
     if problem := found.first_problem:
         log.error("the ledgers are wrong: %s", problem)
         if EventStore(engine).add(ledger_mismatch(problem)):

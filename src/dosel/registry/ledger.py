@@ -214,7 +214,7 @@ class PromotionLedger:
         Raises:
             SettingsError: this process has no signing key, or it cannot be used.
         """
-        signed = signature.sign(self.keys.signing(), model, files)
+        signed = signature.signed(self.keys, model, files)
         self.record_manifest(Manifest(model, TRAINED, run_id, files, facts, signature=signed.decode()))
         return signed
 

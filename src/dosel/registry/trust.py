@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from dosel.certificates import Trusted
 from dosel.errors import DeclarationChanged, UntrustedModel
 from dosel.model import bundle, signature, tags
 from dosel.model.fingerprint import declaration, declaration_changes
@@ -48,7 +49,7 @@ def vouch(store: Store, ledger: PromotionLedger, version: ModelVersion) -> Manif
     if manifest is None:
         with store.files(version) as folder:
             files = bundle.hash_files(folder)
-        signed = signature.sign(ledger.keys.signing(), version.name, files).decode()
+        signed = signature.signed(ledger.keys, version.name, files).decode()
         made = Manifest(version.name, version.version, version.run_id, files, signature=signed)
         manifest = ledger.record_manifest(made)
         sign(store, ledger, version)
@@ -67,9 +68,9 @@ def sign(store: Store, ledger: PromotionLedger, version: ModelVersion) -> bool:
     with store.files(version, _names_of(manifest)) as folder:
         _check_files(folder, manifest)
         try:
-            signature.check_folder(folder, ledger.keys.trusted(), manifest.model, manifest.files)
+            signature.check_folder(folder, Trusted.of(ledger.keys), manifest.model, manifest.files)
         except UntrustedModel:
-            signed = signature.sign(ledger.keys.signing(), manifest.model, manifest.files)
+            signed = signature.signed(ledger.keys, manifest.model, manifest.files)
             store.add_file(version, bundle.SIGNATURE_FILE, signed)
             return True
     return False
@@ -96,7 +97,7 @@ def check_signature(folder: Path, keys: Keys, manifest: Manifest) -> None:
         UntrustedModel: none did.
     """
     try:
-        signature.check_folder(folder, keys.trusted(), manifest.model, manifest.files)
+        signature.check_folder(folder, Trusted.of(keys), manifest.model, manifest.files)
     except UntrustedModel as error:
         raise UntrustedModel(f"{manifest.model} version {manifest.version}: {error}") from error
 
@@ -178,7 +179,7 @@ def _refusal(store: Store, keys: Keys, version: ModelVersion, trained: Manifest 
         if difference:
             return f"the artifact store does not hold the files that the training wrote: {difference}"
         try:
-            signature.check_folder(folder, keys.trusted(), version.name, trained.files)
+            signature.check_folder(folder, Trusted.of(keys), version.name, trained.files)
             found = digest(bundle.read_estimator(folder))
         except UntrustedModel as error:
             return str(error)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, Engine, select
 
+from dosel.certificates import NO_ROOTS, Roots, Trusted
 from dosel.db.chain import REMOVABLE, SEALED, START, Entry, canonical, content_of, sha256
 from dosel.db.engine import reading
 from dosel.db.migrations import migrate
@@ -85,11 +86,12 @@ def read_ledgers(engine: Engine, heads: Sequence[Head]) -> Ledgers:
 
 
 @_without_collections()
-def verify(ledgers: Ledgers, keys: Mapping[str, PublicKey]) -> Verified:
+def verify(ledgers: Ledgers, keys: Mapping[str, PublicKey], roots: Roots = NO_ROOTS) -> Verified:
     """Check each entry against the one before and against its row, and the chain against the signed heads.
 
     Args:
-        keys: the keys whose heads are believed, by fingerprint.
+        keys: the keys whose signatures are believed, by fingerprint.
+        roots: the root certificates that are believed on versions.
     """
     signed = [head for head in ledgers.heads if head.is_signed(keys)]
     last_signed = max((head.sequence for head in signed), default=0)
@@ -98,7 +100,7 @@ def verify(ledgers: Ledgers, keys: Mapping[str, PublicKey]) -> Verified:
     if not problem and len(signed) < len(ledgers.heads):
         wrong = next(head for head in ledgers.heads if not head.is_signed(keys))
         problem = f"the head of entry {wrong.sequence} is not signed by a trusted key (its key is {wrong.key or '?'})"
-    signatures = [check for key, row in ledgers.rows.items() if (check := _signature(key, row, keys))]
+    signatures = [check for key, row in ledgers.rows.items() if (check := _signature(key, row, Trusted(keys, roots)))]
     problem = problem or next((check.problem for check in signatures if check.problem), "")
     return Verified(
         entries=len(ledgers.entries),
@@ -192,16 +194,14 @@ class _Signature(NamedTuple):
     untrusted: str = ""
 
 
-def _signature(
-    place: tuple[str, str], row: Mapping[str, str | int], keys: Mapping[str, PublicKey]
-) -> _Signature | None:
+def _signature(place: tuple[str, str], row: Mapping[str, str | int], trusted: Trusted) -> _Signature | None:
     """Check the signature in a version's manifest; None if the row has none."""
     if place[0] != MANIFESTS.name or row.get("version") == TRAINED or "signature" not in row:
         return None
     named = f"{row.get('model')} version {row.get('version')}"
     try:
         files = json.loads(str(row["files"]))
-        signature.check(str(row["signature"]).encode(), keys, str(row["model"]), files)
+        signature.check(str(row["signature"]).encode(), trusted, str(row["model"]), files)
     except UntrustedKey as error:
         return _Signature(untrusted=f"{named}: {error}")
     except (UntrustedModel, ValueError, KeyError, AttributeError) as error:
