@@ -19,7 +19,10 @@ MOST_HEAD_BYTES = 1 << 15
 """Most bytes of a request's head (request line and headers), and of the lines between parts of a chunked body."""
 
 SLICE_BYTES = 1 << 13
-"""Bytes of a head that are parsed at once."""
+"""Bytes of a head, or of a body in chunks, that are parsed in one turn."""
+
+BODY_SLICE_BYTES = 1 << 16
+"""The same of other bodies."""
 
 MOST_HEADERS = 100
 
@@ -63,7 +66,7 @@ class BoundedHttp(HttpToolsProtocol):
         """Bytes since the last part of a message that was complete."""
         self._arrived = 0
         """Bytes of the body in this window."""
-        self._in_body = False
+        self._in_body = self._chunked = False
         self._too_large = ""
         self._since = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -72,7 +75,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._turns: Turns = shared.setdefault("dosel_turns", Turns())
         self._open: Counter[str] = shared.setdefault("dosel_open", Counter())
         self._client = ""
-        self._delayed: list[bytes] = []
+        self._delayed = bytearray()
         """What has arrived and waits for this client's turn."""
         self._write_timer: asyncio.TimerHandle | None = None
 
@@ -91,7 +94,8 @@ class BoundedHttp(HttpToolsProtocol):
     def _make_room(self, client: str | None) -> bool:
         """Close the connection, of this client if any, whose next request the server has waited for longest."""
         known = [c for c in self.connections if isinstance(c, BoundedHttp) and c is not self]
-        waiting = [c for c in known if c._timer or c.timeout_keep_alive_task]
+        # A connection that is closed in this turn is counted until the next one.
+        waiting = [c for c in known if (c._timer or c.timeout_keep_alive_task) and not c.transport.is_closing()]
         if client is not None:
             waiting = [c for c in waiting if c._client == client]
         if not waiting:
@@ -108,28 +112,37 @@ class BoundedHttp(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._delayed or not self._turns.take(self._client, self._go_on):
-            self._delayed.append(data)
-            self.transport.pause_reading()
+        if self._delayed:
+            self._delayed += data
+        elif len(data) <= self._slice() and self._turns.take(self._client, self._go_on):
+            self._parse(data)
         else:
-            self._receive(data)
+            self.transport.pause_reading()
+            if len(data) > self._slice():
+                self._wait()
+            self._delayed = bytearray(data)
+
+    def _slice(self) -> int:
+        """The bytes that are parsed in one turn: a body of known length takes no time."""
+        return BODY_SLICE_BYTES if self._in_body and not self._chunked else SLICE_BYTES
+
+    def _wait(self) -> None:
+        """Go on with what has arrived in this client's next turn."""
+        if self._turns.take(self._client, self._go_on):
+            self.loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
-        delayed, self._delayed = self._delayed, []
         if self.transport.is_closing():
+            self._delayed.clear()
             return
-        if not self.flow.read_paused:
+        size = self._slice()
+        some = bytes(self._delayed[:size])
+        del self._delayed[:size]
+        self._parse(some)
+        if self._delayed:
+            self._wait()
+        elif not self.flow.read_paused and not self.transport.is_closing():
             self.transport.resume_reading()
-        for data in delayed:
-            self._receive(data)
-
-    def _receive(self, data: bytes) -> None:
-        # A chunk of a head that is too large would otherwise be parsed to its end.
-        while len(data) > SLICE_BYTES and not self._in_body and not self.transport.is_closing():
-            self._parse(data[:SLICE_BYTES])
-            data = data[SLICE_BYTES:]
-        if not self.transport.is_closing():
-            self._parse(data)
 
     def _parse(self, data: bytes) -> None:
         self._pending += len(data)
@@ -151,6 +164,7 @@ class BoundedHttp(HttpToolsProtocol):
         if self._too_large:
             raise _Refused
         self._stop()
+        self._chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
         super().on_headers_complete()
         self._pending, self._arrived, self._in_body = 0, 0, True
         # Not the scope's: the fields after a chunked body would otherwise become the request's own.

@@ -46,7 +46,7 @@ def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
         rows = BatchStore(connect(settings.warehouse_url), use_case).clean_by_batch
         try:
             found = compare(registry, use_case, rows, (a, b), settings.seed)
-            return ComparisonInfo.model_validate(found, from_attributes=True)
+            return ComparisonInfo.of(use_case, found)
         finally:
             release_memory()
 

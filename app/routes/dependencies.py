@@ -5,8 +5,9 @@ from functools import partial, wraps
 from inspect import Parameter, signature
 from typing import Annotated, Any, TypeVar
 
-from fastapi import Depends, Request, Security
+from fastapi import Depends, Request, Response, Security
 from fastapi.security import APIKeyHeader
+from pydantic import BaseModel
 
 from app.http.clients import PROMOTER, client_of
 from app.serving.follower import ModelFollower
@@ -37,16 +38,23 @@ async def _client(request: Request) -> str:
     return client_of(request.scope)
 
 
-def in_queue(queue: WorkQueue) -> Callable[[Callable[..., T]], Callable[..., Awaitable[T]]]:
+def in_queue(queue: WorkQueue) -> Callable[[Callable[..., T]], Callable[..., Awaitable[T | Response]]]:
     """Makes an endpoint of a function that waits for another service: it runs in a thread of `queue`.
 
     The framework's own threads, which all such functions would share, stay free for the others.
     """
 
-    def made(call: Callable[..., T]) -> Callable[..., Awaitable[T]]:
+    def made(call: Callable[..., T]) -> Callable[..., Awaitable[T | Response]]:
+        def encoded(**values: Any) -> T | Response:
+            # Here, since the framework would check and encode a body in the event loop.
+            answer = call(**values)
+            if isinstance(answer, BaseModel):
+                return Response(answer.model_dump_json(by_alias=True), media_type="application/json")
+            return answer
+
         @wraps(call)
-        async def endpoint(*, client: str, **values: Any) -> T:
-            return await queue.run(client, partial(call, **values))
+        async def endpoint(*, client: str, **values: Any) -> T | Response:
+            return await queue.run(client, partial(encoded, **values))
 
         own = Parameter("client", Parameter.KEYWORD_ONLY, annotation=Annotated[str, Depends(_client)])
         described = signature(call)

@@ -42,7 +42,7 @@ def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
         if found is None:
             raise HTTPException(404, f"{use_case.name}: nothing was in Production yet")
         # As JSON here, so that neither the event loop nor each of the callers writes it.
-        return HealthInfo.model_validate(found).model_dump_json().encode()
+        return HealthInfo.of(use_case, found).model_dump_json().encode()
 
     @made.get(
         "/use-cases/{name}/health",

@@ -1,8 +1,15 @@
 """The body of a comparison of two versions."""
 
+from typing import TYPE_CHECKING
+
 from pydantic import BaseModel, Field
 
 from app.schemas.history import RuleInfo
+from app.schemas.models import shown
+from dosel.usecases import UseCase
+
+if TYPE_CHECKING:
+    from dosel.registry.side_by_side import Comparison
 
 
 class ShareInfo(BaseModel):
@@ -53,3 +60,8 @@ class ComparisonInfo(BaseModel):
         "matrices, and where they differ. Null if the use case does not expose its rows."
     )
     rules: list[RuleInfo] = Field(description="The gate's rules, as if version b wanted the place of version a.")
+
+    @classmethod
+    def of(cls, use_case: UseCase, found: "Comparison") -> "ComparisonInfo":
+        made = cls.model_validate(found, from_attributes=True)
+        return cls.model_validate(shown(use_case, made.model_dump()))

@@ -169,7 +169,13 @@ def _point(point: "Point", labels: Mapping[int, str]) -> dict[str, Any]:
 def _contributions(use_case: UseCase, found: "Parts", row: Mapping[str, Any], label: str) -> dict[str, Any]:
     titles = {feature.name: feature.title for feature in use_case.features}
     features = [vars(c) | {"title": titles[c.feature], "value": row[c.feature]} for c in found.features]
-    return vars(found) | {"label": label, "features": features}
+    if use_case.expose_training_rows:
+        return vars(found) | {"label": label, "features": features}
+    # As the answer's own probability; `base` still adds up with the others to `output`.
+    output = round(found.output, use_case.decimals)
+    features = [c | {"contribution": round(c["contribution"], use_case.decimals)} for c in features]
+    base = round(output - sum(c["contribution"] for c in features), use_case.decimals)
+    return vars(found) | {"label": label, "features": features, "base": base, "output": output}
 
 
 def _field(feature: Feature) -> Any:

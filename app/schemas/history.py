@@ -54,8 +54,9 @@ class GateInfo(BaseModel):
     def of(cls, use_case: UseCase, report: Any) -> "GateInfo | None":
         if not report:
             return None
-        rules = [rule | {"figures": shown(use_case, rule["figures"])} for rule in report["rules"]]
-        return cls.model_validate(report | {"rules": rules, "metrics": shown(use_case, report["metrics"])})
+        return cls.model_validate(
+            report | {part: shown(use_case, report[part]) for part in ("reason", "rules", "metrics")}
+        )
 
 
 class LedgerEntry(BaseModel):
@@ -80,6 +81,7 @@ class LedgerEntry(BaseModel):
         evidence = entry.evidence
         derived = {
             "run_id": evidence.to_run,
+            "reason": shown(use_case, entry.reason),
             "metrics_before": shown(use_case, evidence.metrics_before),
             "metrics_after": shown(use_case, evidence.metrics_after),
             "gate": GateInfo.of(use_case, evidence.gate),

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from dosel.registry.looks import Holdout
     from dosel.registry.store import ModelVersion
 
+
+_DECIMALS = re.compile(r"(?<![\w.])\d\.\d{3,}(?!\w|\.\d)")
 
 CHALLENGER = "gate_challenger_"
 """Prefix of the metrics that the gate measured."""
@@ -70,7 +73,7 @@ class Version(BaseModel):
             "metrics": shown(use_case, _metrics(version)),
             "params": version.params if version.attested else {},
             # The gate's tags are always those of the ledger's verdict.
-            "gate": Gate(verdict=tags.get("gate"), reason=tags.get("gate_reason")),
+            "gate": Gate(verdict=tags.get("gate"), reason=shown(use_case, tags.get("gate_reason"))),
             "lineage": lineage | {"batch_ids": json.loads(known.get("batch_ids", "[]"))},
         }
         return cls.model_validate(vars(version) | derived)
@@ -83,9 +86,17 @@ def shown(use_case: UseCase, figures: Any) -> Any:
     """
     if use_case.expose_training_rows:
         return figures
-    if isinstance(figures, Mapping):
-        return {name: shown(use_case, value) for name, value in figures.items()}
-    return round(figures, 2) if isinstance(figures, float) else figures
+    match figures:
+        case Mapping():
+            return {name: shown(use_case, value) for name, value in figures.items()}
+        case list() | tuple():
+            return [shown(use_case, value) for value in figures]
+        case float():
+            return round(figures, 2)
+        case str():
+            return _DECIMALS.sub(lambda found: f"{float(found[0]):.2f}", figures)
+        case _:
+            return figures
 
 
 def _metrics(version: "ModelVersion") -> dict[str, float]:

@@ -56,15 +56,20 @@ class EvidenceInfo(BaseModel):
         )
 
 
+SHOWN_OF_ID = 14
+
+
 class DisagreementInfo(BaseModel):
     """A row that champion and shadow answered with different classes."""
 
-    request_id: str
+    request_id: str = Field(description="The beginning of the request's id: who knows a whole one can give its truth.")
     row: int = Field(description="The row's number in its request, from 1.")
     at: datetime
     champion: str = Field(description="Label of the champion's class.")
     shadow: str
-    truth: str | None = Field(description="Label of the true class; null while it is unknown.")
+    truth: str | None = Field(
+        description="Label of the true class; null while it is unknown, or if the use case does not expose its rows."
+    )
     values: dict[str, Value | str | None] = Field(
         description=f"The row by feature; `{HIDDEN}` if the use case does not expose its rows."
     )
@@ -75,12 +80,12 @@ class DisagreementInfo(BaseModel):
         if not is_open:
             values = {name: None if value is None else HIDDEN for name, value in values.items()}
         return cls(
-            request_id=found.request_id,
+            request_id=f"{found.request_id[:SHOWN_OF_ID]}…",
             row=found.row_no,
             at=found.at,
             champion=labels[found.champion],
             shadow=labels[found.shadow],
-            truth=None if found.truth is None else labels[found.truth],
+            truth=None if found.truth is None or not is_open else labels[found.truth],
             values=values,
         )
 

@@ -194,6 +194,9 @@ def test_training_rows_are_not_exposed_unless_the_declaration_allows(
         assert answer.keys() == always | {"warnings", "near_classes"}
         assert all(round(near["share"] * 50) % 10 == 0 for near in answer["near_classes"])
         assert answer == client.post(PATH, json=EXAMPLE).json() | {"contributions": answer["contributions"]}
+        parts = answer["contributions"]
+        assert parts["output"] == answer["probabilities"][answer["label"]] == round(parts["output"], 3)
+        assert round(parts["base"] + sum(f["contribution"] for f in parts["features"]), 3) == parts["output"]
         schemas = client.get("/openapi.json").json()["components"]["schemas"]
         assert schemas.keys().isdisjoint({"CovertypeValues", "Neighbour", "PrincipalComponents", "SamplePoint"})
 

@@ -410,6 +410,15 @@ def test_a_client_with_many_requests_lets_others_begin_in_the_same_turn() -> Non
     assert [number for client, number in taken if client == "one"] == list(range(5 * AT_ONCE))
 
 
+def test_a_body_in_tiny_chunks_is_parsed_over_many_turns() -> None:
+    """Each chunk costs a call, so that those of one reading take tens of milliseconds."""
+    body = b"1\r\nx\r\n" * 40_000 + b"0\r\n\r\n"
+    with listening() as address:
+        answer = answer_to(address, POST + b"Transfer-Encoding: chunked\r\n\r\n" + body + GET + b"\r\n")
+    assert b"[40000," in answer
+    assert b"[0," in answer
+
+
 def test_requests_that_wait_for_their_turn_are_all_answered() -> None:
     """Their parts come in order, also those that arrive while others wait."""
 

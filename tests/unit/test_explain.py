@@ -77,13 +77,14 @@ EXACT = {
 }
 
 
-def check_sum(found: Explanation) -> None:
-    """The parts of an explanation add up to the probability that the answer shows."""
+def check_sum(found: Explanation, use_case: UseCase = COVERTYPE) -> None:
+    """The parts of an explanation add up to the probability that the answer shows, to its decimals."""
+    accuracy = max(1e-5, 10**-use_case.decimals)
     parts = found.contributions
     assert parts
     shown = found.prediction.probabilities[found.prediction.label]
-    assert parts.base + sum(c.contribution for c in parts.features) == pytest.approx(shown, abs=1e-5)
-    assert parts.output == pytest.approx(shown, abs=1e-5)
+    assert parts.base + sum(c.contribution for c in parts.features) == pytest.approx(shown, abs=accuracy)
+    assert parts.output == pytest.approx(shown, abs=accuracy)
 
 
 @pytest.mark.parametrize("name", EXACT)
@@ -121,7 +122,7 @@ def test_contributions_add_up_to_the_shown_probability_for_every_declared_family
     truth = codes[np.arange(len(features)) % len(codes)]
     model = pipeline(use_case, family.build(0)).fit(features, truth)
     content = reference.write(use_case, features, truth, tmp_path).read_bytes()
-    check_sum(Explainer(Predictor(use_case, model), content).explain(use_case.example, 5, BUDGET))
+    check_sum(Explainer(Predictor(use_case, model), content).explain(use_case.example, 5, BUDGET), use_case)
 
 
 @pytest.mark.parametrize(

@@ -22,12 +22,6 @@ if TYPE_CHECKING:
 
 Backend = Literal["onnx", "scikit-learn"]
 
-DECIMALS = 7
-"""Decimals of a probability: what a float32, in which ONNX Runtime computes, can hold."""
-
-CLOSED_DECIMALS = 3
-"""The same if the use case does not expose its training rows: exact probabilities tell which rows a model has seen."""
-
 log = logging.getLogger(__name__)
 
 
@@ -94,7 +88,6 @@ class Predictor:
 
     def _prepare(self, use_case: UseCase, classes: Iterable[int], read_model: Callable[[], Any]) -> None:
         self.use_case = use_case
-        self._decimals = DECIMALS if use_case.expose_training_rows else CLOSED_DECIMALS
         self._read_model = read_model
         self._reading = Lock()
         self._kept: Any = None
@@ -186,7 +179,7 @@ class Predictor:
 
     def shown(self, scores: Scores) -> Floats:
         """The probabilities as answers give them, of the same shape."""
-        return scores.probabilities.round(self._decimals)
+        return scores.probabilities.round(self.use_case.decimals)
 
     def matrix(self, rows: Iterable[Mapping[str, Any]]) -> Floats:
         """Rows as numbers, of shape (rows, features): a category as its value's place, -1 if that is unknown."""
@@ -207,7 +200,8 @@ class Predictor:
         return found
 
     def _prediction(self, best: int, probabilities: list[float]) -> Prediction:
-        rounded = [round(p, self._decimals) for p in probabilities]
+        decimals = self.use_case.decimals
+        rounded = [round(p, decimals) for p in probabilities]
         return Prediction(self.classes[best], self.names[best], dict(zip(self.names, rounded, strict=True)))
 
     def _fast(self, numbers: Floats, codes: Codes) -> Floats | None:

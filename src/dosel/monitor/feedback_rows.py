@@ -2,12 +2,12 @@
 
 import csv
 import io
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from dosel.rows import json_list
 from dosel.rows.csv import MAX_HEADER_BYTES, read_header
 from dosel.rows.validation import MAX_INVALID_ROWS, Errors, InvalidRows, InvalidValue, UnreadableRows, describe
 from dosel.usecases import Target, plain_name
@@ -51,13 +51,8 @@ def read_json(target: Target, body: bytes) -> list[GivenTruth]:
         UnreadableRows: the body is not JSON.
         InvalidRows: it is no list, or rows of it are invalid.
     """
-    try:
-        rows = json.loads(body.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise UnreadableRows(f"not JSON in UTF-8: {error}") from None
-    if not isinstance(rows, list):
-        raise InvalidRows([InvalidValue(None, "a JSON list of objects", describe(rows))])
-    return _judged(target, rows)
+    # Piece by piece: other threads wait while Python decodes a large text.
+    return _judged(target, (row for rows in json_list.chunks(io.BytesIO(body)) for row in rows))
 
 
 def read_csv(target: Target, body: bytes) -> list[GivenTruth]:
@@ -90,11 +85,11 @@ def csv_rows(body: bytes) -> list[Any]:
     return [{name: line[at] for name, at in places.items()} if len(line) == width else line for line in lines]
 
 
-def _judged(target: Target, rows: Sequence[Any]) -> list[GivenTruth]:
-    if not 0 < len(rows) <= MAX_ROWS:
-        raise InvalidRows([InvalidValue(None, f"1 to {MAX_ROWS:,} rows", str(len(rows)))])
+def _judged(target: Target, rows: Iterable[Any]) -> list[GivenTruth]:
     given, errors = [], Errors()
     for number, row in enumerate(rows, 1):
+        if number > MAX_ROWS:
+            raise InvalidRows([InvalidValue(None, f"1 to {MAX_ROWS:,} rows", "more")])
         truth, wrong = _judge(target, row)
         if truth is not None:
             given.append(truth)
@@ -104,6 +99,8 @@ def _judged(target: Target, rows: Sequence[Any]) -> list[GivenTruth]:
                 break
     if errors:
         raise InvalidRows.numbered(errors)
+    if not given:
+        raise InvalidRows([InvalidValue(None, f"1 to {MAX_ROWS:,} rows", "none")])
     return given
 
 

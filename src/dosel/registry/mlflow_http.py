@@ -1,6 +1,7 @@
 """An MLflow server's answers, and how dosel asks for them: limits, repetitions and errors of a call over HTTP."""
 
 import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +20,9 @@ TIMEOUT_SECONDS, RETRIES = 30.0, 3
 """Limits of a call, where the variables of MLflow's own client do not set others."""
 
 MAX_WAIT_SECONDS = 4.0
+
+MOST_BYTES, MOST_SECONDS, MOST_PAGES = 50_000_000, 60.0, 100
+"""Limits of an answer: of its bytes, of the seconds in which they arrive, and of its pages."""
 
 PLAIN = {"Accept-Encoding": "identity"}
 """Asks for files as they are: a few kB of a compressed answer could inflate to gigabytes."""
@@ -145,8 +149,7 @@ class MlflowHttp:
         def fetch() -> None:
             with self._http.stream("GET", f"{self._uri}/{ARTIFACTS}/{quote(path)}", headers=PLAIN) as response:
                 if not response.is_success:
-                    response.read()
-                _check(response)
+                    _check(response, _content(response))
                 with file.open("wb") as out:
                     for part in response.iter_raw():
                         out.write(part)
@@ -157,6 +160,8 @@ class MlflowHttp:
         """The answers to a call that answers page by page."""
         pages = [self.call(method, path, asked)]
         while token := pages[-1].next_page_token:
+            if len(pages) == MOST_PAGES:
+                raise Refused(f"its answer has more than {MOST_PAGES} pages")
             pages.append(self.call(method, path, {**asked, "page_token": token}))
         return pages
 
@@ -173,9 +178,10 @@ class MlflowHttp:
         """The content of the answer to any request; `attempts` as in `call`."""
 
         def send() -> bytes:
-            response = self._http.request(method, f"{self._uri}/{path}", **request)
-            _check(response)
-            return response.content
+            with self._http.stream(method, f"{self._uri}/{path}", **request) as response:
+                content = _content(response)
+            _check(response, content)
+            return content
 
         return self._repeat(send, attempts)
 
@@ -211,15 +217,28 @@ def _named_errors(call: Callable[[], T]) -> Callable[[], T]:
     return named
 
 
-def _check(response: httpx.Response) -> None:
+def _content(response: httpx.Response) -> bytes:
+    """The whole content of an answer, within the limits."""
+    content, until = bytearray(), time.monotonic() + MOST_SECONDS
+    for part in response.iter_bytes():
+        content += part
+        if len(content) > MOST_BYTES:
+            raise Refused(f"its answer has more than {MOST_BYTES:,} bytes")
+        if time.monotonic() > until:
+            raise _Temporary(f"its answer took longer than {MOST_SECONDS:g} s")
+    return bytes(content)
+
+
+def _check(response: httpx.Response, content: bytes) -> None:
     """Raise the error of an answer that is none of success."""
     if response.is_success:
         return
     try:
-        error = msgspec.json.decode(response.content, type=_Error)
+        error = msgspec.json.decode(content, type=_Error)
         text = f"{error.error_code}: {error.message}"
     except msgspec.DecodeError:
-        error, text = _Error(), f"{response.status_code} {response.reason_phrase}: {response.text[:300]}"
+        words = content[:300].decode("utf-8", "replace")
+        error, text = _Error(), f"{response.status_code} {response.reason_phrase}: {words}"
     if response.status_code in TEMPORARY:
         raise _Temporary(f"it answered {response.status_code}, {text}")
     raise Refused(text, error.error_code)

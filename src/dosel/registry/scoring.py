@@ -40,9 +40,9 @@ def evaluate_version(
         return ModelEvaluation(version.version, None, str(error), **known)
     try:
         predictor = Predictor(use_case, loaded.estimator, loaded.backend.onnx, loaded.backend.fallback_reason)
-        [answer] = predictor.predict([use_case.example])
-        codes = {label: code for code, label in use_case.target.labels.items()}
-        known["answered"] = {codes[label]: p for label, p in answer.probabilities.items()}
+        # Not rounded, as answers of a use case that does not expose its rows are.
+        [answered] = predictor.probabilities(predictor.matrix([use_case.example])).tolist()
+        known["answered"] = dict(zip(predictor.classes, answered, strict=True))
         known["latency_ms"] = _latency_ms(predictor, use_case)
         predicted, parity = [np.zeros(0, np.int64)], None
         for features in parts:

@@ -124,12 +124,12 @@ class DataApi:
         return inflate
 
     def _parse(self, status: int, body: bytes) -> dict[str, Any]:
-        lists = body.count(b"[")
-        if lists > len(body) // (2 * self._columns) + 2:
+        lists = body.count(b"[") + body.count(b"{")
+        if lists > len(body) // (2 * self._columns) + 3:
             # Each value takes a byte and a comma. Millions of empty lists would take a hundred times their bytes.
             raise SourceError(
-                f"the data API at {self._url} sent {lists:,} lists in {len(body):,} bytes, too many for rows of "
-                f"{self._columns} columns"
+                f"the data API at {self._url} sent {lists:,} lists and objects in {len(body):,} bytes, too many for "
+                f"rows of {self._columns} columns"
             )
         try:
             answer = json.loads(body)

@@ -244,6 +244,14 @@ class UseCase:
     """Whether answers may contain the values of training rows, and figures exact enough to find out about one."""
 
     @property
+    def decimals(self) -> int:
+        """Decimals of probabilities in answers: what a float32, in which ONNX Runtime computes, can hold.
+
+        Fewer if training rows are not exposed, since exact probabilities tell which rows a model has seen.
+        """
+        return 7 if self.expose_training_rows else 3
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """All columns in the source's order: the features, then the target."""
         return (*self.feature_names, self.target.name)
