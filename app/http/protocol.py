@@ -26,6 +26,9 @@ BODY_SLICE_BYTES = 1 << 16
 
 MOST_HEADERS = 100
 
+MOST_URL_BYTES = 1 << 12
+"""Most bytes of path and query: thousands of parameters take tens of milliseconds to read."""
+
 MOST_PIPELINED = 4
 """Most requests that a connection may send before the first one is answered."""
 
@@ -67,7 +70,8 @@ class BoundedHttp(HttpToolsProtocol):
         self._arrived = 0
         """Bytes of the body in this window."""
         self._in_body = self._chunked = False
-        self._too_large = ""
+        self._refusal: tuple[int, str] | None = None
+        """The status and the detail of the answer to a head that is not read."""
         self._since = 0.0
         self._timer: asyncio.TimerHandle | None = None
         # One for all connections of this server.
@@ -156,12 +160,14 @@ class BoundedHttp(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         if self._pending > MOST_HEAD_BYTES and self._head_bytes() > MOST_HEAD_BYTES:
-            self._too_large = f"the head is larger than {MOST_HEAD_BYTES:,} bytes"
+            self._refusal = 431, f"the head is larger than {MOST_HEAD_BYTES:,} bytes"
         elif len(self.headers) > MOST_HEADERS:
-            self._too_large = f"the head has {len(self.headers):,} fields, more than {MOST_HEADERS}"
+            self._refusal = 431, f"the head has {len(self.headers):,} fields, more than {MOST_HEADERS}"
         elif len(self.pipeline) >= MOST_PIPELINED:
-            self._too_large = f"more than {MOST_PIPELINED} requests came before the first one's answer"
-        if self._too_large:
+            self._refusal = 431, f"more than {MOST_PIPELINED} requests came before the first one's answer"
+        elif len(self.url) > MOST_URL_BYTES:
+            self._refusal = 414, f"path and query are longer than {MOST_URL_BYTES:,} bytes"
+        if self._refusal:
             raise _Refused
         self._stop()
         self._chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
@@ -190,8 +196,8 @@ class BoundedHttp(HttpToolsProtocol):
             self._start(DRAIN_SECONDS)
 
     def send_400_response(self, msg: str) -> None:
-        if self._too_large:
-            self._refuse(431, self._too_large)
+        if self._refusal:
+            self._refuse(*self._refusal)
         else:
             self._refuse(400, "the request is not HTTP/1.1")
 

@@ -22,6 +22,8 @@ from dosel.settings import Settings
 CLAIM_SECONDS = 2.0
 """How long others wait for a process that has begun to read a fact; after that they read it, too."""
 
+LOCK_SECONDS = 0.2
+
 log = logging.getLogger("uvicorn.error")
 
 
@@ -141,8 +143,23 @@ class SharedLook:
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[None]:
-        """Hold a fact's lock, which no process keeps while it waits for anything else."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with (self._folder / f".{name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        """Hold a fact's lock, which no process keeps while it waits for anything else.
+
+        Raises:
+            TimeoutError: a process keeps it all the same.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = os.open(self._folder / f".{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            until = time.monotonic() + LOCK_SECONDS
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > until:
+                        raise TimeoutError(f"the lock of {name} is kept by another process") from None
+                    time.sleep(0.002)
             yield
+        finally:
+            os.close(lock)

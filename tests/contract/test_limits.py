@@ -112,6 +112,12 @@ def test_a_hundred_header_fields_of_32_kb_in_total_are_accepted() -> None:
         assert answer_to(address, head + b"Connection: close\r\n\r\n").startswith(b"HTTP/1.1 200")
 
 
+def test_a_long_query_is_refused_unread() -> None:
+    with listening() as address:
+        assert b" 414 " in answer_to(address, b"GET /?" + b"a=1&" * 2_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b" 200 " in answer_to(address, b"GET /?" + b"a=1&" * 900 + b" HTTP/1.1\r\nConnection: close\r\n\r\n")
+
+
 def test_too_many_pipelined_requests_are_refused() -> None:
     with listening() as address:
         assert b"HTTP/1.1 431" in answer_to(address, (GET + b"\r\n") * 2_000)

@@ -13,11 +13,14 @@ import typer
 from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 READER_GONE = 141
 """The exit code when the reader of a pipe has gone, as a shell shows it for other programs (128 + SIGPIPE)."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON, one object a line.")]
+
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
 
 _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
@@ -67,7 +70,12 @@ def write_json(records: Iterable[Any]) -> None:
 
 def write(text: str) -> None:
     """Write text to stdout; end quietly if its reader has gone, as after `| head`."""
-    write_bytes(text.encode())
+    write_bytes(_visible(text).encode(errors="backslashreplace"))
+
+
+def _visible(text: str) -> str:
+    """The text with its control characters as escapes: received values could otherwise command the terminal."""
+    return text.translate(_CONTROLS)
 
 
 def write_bytes(piece: bytes) -> None:
@@ -92,6 +100,9 @@ def note(text: str) -> None:
 
 
 class _Terminal(Console):
+    def render_str(self, text: str, **given: Any) -> Text:
+        return super().render_str(_visible(text), **given)
+
     def on_broken_pipe(self) -> None:
         end_quietly()
 

@@ -8,6 +8,7 @@ edited or inserted in the data store does not count.
 """
 
 import hmac
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
@@ -228,8 +229,9 @@ def rules_of(model: str) -> Approval:
 
 
 def person(name: str) -> str:
-    """A holder's name without regard to case and blanks: such names are one person's."""
-    return "".join(name.split()).casefold()
+    """A holder's name without regard to case, blanks, invisible characters and forms of a letter: one person's."""
+    plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    return "".join(c for c in plain if not c.isspace() and unicodedata.category(c) not in ("Cf", "Cc"))
 
 
 def _requests(connection: Connection, model: str, keys: Keys) -> list[Request]:

@@ -21,8 +21,14 @@ TIMEOUT_SECONDS, RETRIES = 30.0, 3
 
 MAX_WAIT_SECONDS = 4.0
 
-MOST_BYTES, MOST_SECONDS, MOST_PAGES = 50_000_000, 60.0, 100
-"""Limits of an answer: of its bytes, of the seconds in which they arrive, and of its pages."""
+MOST_BYTES, MOST_SECONDS = 100_000_000, 60.0
+"""Limits of an answer: of its bytes, and of the seconds in which they arrive."""
+
+MOST_PAGES, MOST_BYTES_OF_PAGES = 1_000, 300_000_000
+"""Limits of an answer in pages."""
+
+MOST_FILE_BYTES = 4_000_000_000
+"""Largest file of a version: somebody may put a larger one in its place."""
 
 PLAIN = {"Accept-Encoding": "identity"}
 """Asks for files as they are: a few kB of a compressed answer could inflate to gigabytes."""
@@ -152,17 +158,22 @@ class MlflowHttp:
                     _check(response, _content(response))
                 with file.open("wb") as out:
                     for part in response.iter_raw():
+                        if out.tell() > MOST_FILE_BYTES:
+                            raise Refused(f"the file {path} has more than {MOST_FILE_BYTES:,} bytes")
                         out.write(part)
 
         self._repeat(fetch)
 
     def pages(self, method: str, path: str, asked: Mapping[str, Any]) -> list[Answer]:
         """The answers to a call that answers page by page."""
-        pages = [self.call(method, path, asked)]
-        while token := pages[-1].next_page_token:
-            if len(pages) == MOST_PAGES:
-                raise Refused(f"its answer has more than {MOST_PAGES} pages")
-            pages.append(self.call(method, path, {**asked, "page_token": token}))
+        pages, token, size = list[Answer](), "", 0
+        while token or not pages:
+            content = self._called(method, path, {**asked, "page_token": token} if token else asked)
+            size += len(content)
+            if len(pages) == MOST_PAGES or size > MOST_BYTES_OF_PAGES:
+                raise Refused(f"it gives more than {MOST_PAGES} pages or {MOST_BYTES_OF_PAGES:,} bytes")
+            pages.append(self.read(content))
+            token = pages[-1].next_page_token
         return pages
 
     def call(self, method: str, path: str, asked: Mapping[str, Any], attempts: int | None = None) -> Answer:
@@ -171,8 +182,11 @@ class MlflowHttp:
         Args:
             attempts: by default as many as the environment says; 1 for a call that is not safe to repeat.
         """
+        return self.read(self._called(method, path, asked, attempts))
+
+    def _called(self, method: str, path: str, asked: Mapping[str, Any], attempts: int | None = None) -> bytes:
         body = {"params": asked} if method == "GET" else {"json": asked}
-        return self.read(self.send(method, f"{API}/{path}", attempts, **body))
+        return self.send(method, f"{API}/{path}", attempts, **body)
 
     def send(self, method: str, path: str, attempts: int | None = None, **request: Any) -> bytes:
         """The content of the answer to any request; `attempts` as in `call`."""

@@ -24,6 +24,9 @@ from dosel.registry.mlflow_calls import (
 )
 from dosel.registry.mlflow_http import ARTIFACTS, MlflowHttp, WireRun, part_of
 
+VERSIONS_A_PAGE = 100
+"""Each may have a megabyte of tags, which are read page by page and not kept."""
+
 MAX_FILES = 1_000
 """Most files of a version."""
 
@@ -50,7 +53,7 @@ class MlflowServer:
         return [run.read() for page in self._http.pages("POST", "runs/search", asked) for run in page.runs]
 
     def search_versions(self, wanted: str, most: int | None = None) -> list[Version]:
-        asked = {"filter": wanted, "max_results": most or 10_000}
+        asked = {"filter": wanted, "max_results": most or VERSIONS_A_PAGE}
         if most is not None:
             return self._http.call("GET", "model-versions/search", asked).model_versions
         return [v for page in self._http.pages("GET", "model-versions/search", asked) for v in page.model_versions]
