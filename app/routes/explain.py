@@ -1,5 +1,6 @@
 """Explanations: the nearest training rows, and the contribution of each value."""
 
+import asyncio
 from collections.abc import Sequence
 from math import ceil
 from typing import Annotated, Any
@@ -74,7 +75,7 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, budget: float, 
 
     async def read_row(request: Request) -> dict[str, Any]:
         check_is_json(request.scope)
-        numbers, codes, _ = reader.row(await request.body())
+        numbers, codes, _ = await asyncio.to_thread(reader.row, await request.body())
         return Columns(np.array([numbers], np.float64), np.array([codes], np.intp)).row(use_case)
 
     @router.post(

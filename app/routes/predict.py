@@ -101,7 +101,11 @@ class PredictRow:
         use_case = self._use_case
         check_is_json(scope)
         body = await _body(receive)
-        numbers, codes, named = self._reader.row(body, self._with_model)
+        row = self._reader.ordinary_row(body, self._with_model)
+        if row is None:
+            # Odd bodies take milliseconds, in which other requests are answered.
+            row = await asyncio.to_thread(self._reader.judged_row, body, self._with_model)
+        numbers, codes, named = row
         asked = _NOTHING_ASKED
         if scope["query_string"]:
             asked = QueryParams(scope["query_string"])

@@ -65,7 +65,7 @@ some_rows = st.fixed_dictionaries(
 def test_msgspec_and_the_validator_agree(row: dict[str, Any], with_model: bool) -> None:
     """`JsonReader.row` returns what the validator alone would return, and raises the same errors."""
     body = json.dumps(row).encode()
-    found, alone = (outcome(partial(read, body, with_model)) for read in (READER.row, READER._judged_row))
+    found, alone = (outcome(partial(read, body, with_model)) for read in (READER.row, READER.judged_row))
     assert found == alone
     rows = json.dumps([{name: row[name] for name in COVERTYPE.feature_names}] * 2).encode()
     found, alone = (outcome(partial(read, BytesIO(rows))) for read in (READER.rows, READER._judged_rows))
@@ -85,7 +85,7 @@ def outcome(read: Callable[[], Any]) -> list[Any]:
 
 
 def test_a_plain_row_is_read_by_msgspec_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(READER, "_judged_row", None)
+    monkeypatch.setattr(READER, "judged_row", None)
     monkeypatch.setattr(READER, "_judged_rows", None)
     numbers, codes, model = READER.row(json.dumps(COVERTYPE.example).encode(), with_model=True)
     assert list(numbers) == [float(number.example) for number in COVERTYPE.numbers]
