@@ -26,7 +26,7 @@ DECIMALS = 7
 """Decimals of a probability: what a float32, in which ONNX Runtime computes, can hold."""
 
 CLOSED_DECIMALS = 3
-"""The same if the use case does not expose its training rows: exact probabilities tell which rows a model has seen."""
+"""The same for a closed use case: exact probabilities tell which rows a model has seen."""
 
 log = logging.getLogger(__name__)
 
