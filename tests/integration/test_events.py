@@ -258,7 +258,7 @@ class TestHarm:
         use_case = dataclasses.replace(FAMILIES["good"], monitor=Monitor(on_harm=("roll back",)))
         pipeline = Pipeline(use_case, world.settings)
         deliver_wrong_labels(pipeline, received)
-        assert "nothing could be put back" in pipeline.registry.open_notes(world.name)[-1]
+        assert "no version could be rolled back to" in pipeline.registry.open_notes(world.name)[-1]
 
     def test_harm_trains_once_with_the_reason_in_the_run(
         self, world: World, received: Rows, monkeypatch: pytest.MonkeyPatch
