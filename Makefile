@@ -64,7 +64,7 @@ test: setup ## all tests except the soaks, on several workers (WORKERS=… sets 
 	@$(PYTEST) --numprocesses $(or $(WORKERS),auto) --dist loadscope --no-loadscope-reorder
 
 .PHONY: soak-all
-soak-all: setup ## run the tests that make test omits: a tenth of each soak, and tests on MySQL and MinIO
+soak-all: setup ## run the tests that make test omits: a tenth of four soaks, and tests on MySQL and MinIO
 	@$(PYTEST) -m soak
 
 .PHONY: e2e
@@ -169,7 +169,7 @@ attack: setup ## attack the API, and measure the effect on another client (a few
 	@.venv/bin/python -m tests.attack $(CASES)
 
 .PHONY: screenshots
-screenshots: setup ## take pictures of every view of the running page, and the one in README.md, in test-output/views/
+screenshots: setup ## take pictures of every view of the page (test-output/views/), and README.md's three (docs/images/)
 	@.venv/bin/python -m scripts.screenshots --readme
 
 .PHONY: docs

@@ -67,8 +67,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """The app for these settings.
 
     Args:
-        settings: by default those of the environment, as in a process of its own; a process of the app's writes the
-            prediction log then.
+        settings: by default those of the environment; a separate process then writes the prediction log.
     """
     alone = settings is None
     if settings is None:

@@ -1,10 +1,10 @@
-"""Measures a training on rows beyond memory, from the warehouse to a version that the gate has judged.
+"""Measures a training on rows beyond memory, from the data store to a version that the gate has judged.
 
     python -m benchmarks.large --rows 5800000
 
-Generated rows of covertype are put into the warehouse in batches as large as the data API's. Then the driver, whose
+Generated rows of covertype are put into the data store in batches as large as the data API's. Then the driver, whose
 memory is measured, writes the partitions, lets two Dask workers train a partitioned LightGBM, and sends the version to
-the gate. Putting rows into the warehouse is not part of the minutes.
+the gate. Putting rows into the data store is not part of the minutes.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def large(rows: int) -> dict[str, Any]:
         settings = dask.settings.model_copy(update={"tracking_uri": uri})
         began = perf_counter()
         clean = in_a_process(ingested, settings, rows)
-        say(f"{clean['rows']:,} clean rows in the warehouse after {perf_counter() - began:.0f} s")
+        say(f"{clean['rows']:,} clean rows in the data store after {perf_counter() - began:.0f} s")
         with peak_of_workers(dask) as workers:
             found = in_a_process(trained, settings)
     result = {
@@ -77,7 +77,7 @@ def large(rows: int) -> dict[str, Any]:
 
 
 def ingested(settings: Settings, rows: int) -> dict[str, Any]:
-    """Put generated rows into the warehouse, batch by batch."""
+    """Put generated rows into the data store, batch by batch."""
 
     def batch(number: int) -> Callable[[], Rows]:
         return lambda: as_words(generate(ROWS_A_BATCH, seed=number), first_class=1)

@@ -20,17 +20,17 @@ from sqlalchemy.pool import StaticPool
 
 from dosel.db import chain
 from dosel.db.engine import connect, transaction
-from dosel.db.tables import APPROVAL_REQUESTS, APPROVALS, CHAIN, CHAIN_HEAD, NOTES, SEALS
+from dosel.db.tables import APPROVAL_REQUESTS, APPROVALS, CHAIN, CHAIN_HEAD, ENTRY_SIGNATURES, NOTES
 from dosel.errors import ApprovalsMissing
 from dosel.model import signature
 from dosel.registry.approvals import Approvals, Subject
 from dosel.registry.heads import Head, sign_head
 from dosel.registry.ledger import Evidence, PromotionLedger
+from dosel.registry.ledger_verification import read_ledgers, verify
 from dosel.registry.manifests import Manifest
-from dosel.registry.seals import SIGNED
 from dosel.registry.shadows import Shadow
+from dosel.registry.signed_entries import SIGNED
 from dosel.registry.verdicts import Verdict
-from dosel.registry.verification import read_ledgers, verify
 from dosel.settings import Settings
 from dosel.signing import Keys
 from dosel.usecases import ALL, Approval
@@ -77,7 +77,7 @@ def ask(book: Approvals, model: str, version: int, *holders: str) -> None:
 
 def edit(engine: Engine, chance: random.Random) -> bool:
     """Give one value of a row another one."""
-    table = chance.choice((*chain.SEALED.values(), CHAIN))
+    table = chance.choice((*chain.CHAINED.values(), CHAIN))
     with engine.begin() as connection:
         rows = connection.execute(select(table)).mappings().all()
         if not rows:
@@ -96,7 +96,7 @@ def remove(engine: Engine, chance: random.Random) -> bool:
     """Delete a row, or an entry of the chain, or both."""
     with engine.begin() as connection:
         entry = chance.choice(connection.execute(select(CHAIN)).all())
-        table, which = chain.SEALED[entry.table_name], chance.randrange(3)
+        table, which = chain.CHAINED[entry.table_name], chance.randrange(3)
         if which != 0:
             keys = zip(table.primary_key, json.loads(entry.row_key), strict=True)
             connection.execute(delete(table).where(*(column == value for column, value in keys)))
@@ -128,7 +128,7 @@ def cut(engine: Engine, chance: random.Random) -> bool:
         entries = connection.execute(select(CHAIN).order_by(CHAIN.c.sequence)).all()
         keep = chance.randrange(1, len(entries))
         for entry in entries[keep:]:
-            table = chain.SEALED[entry.table_name]
+            table = chain.CHAINED[entry.table_name]
             keys = zip(table.primary_key, json.loads(entry.row_key), strict=True)
             connection.execute(delete(table).where(*(column == value for column, value in keys)))
         connection.execute(delete(CHAIN).where(CHAIN.c.sequence > keep))
@@ -144,7 +144,7 @@ def compute_again(engine: Engine, chance: random.Random) -> bool:
     with engine.begin() as connection:
         connection.execute(delete(CHAIN))
         connection.execute(delete(CHAIN_HEAD))
-        chain.seal_all(connection)
+        chain.start(connection)
     return True
 
 
@@ -157,9 +157,9 @@ def forge_entry(engine: Engine, chance: random.Random) -> bool:
         later = {name: 100 + row[name] for name in ("sequence", "number") if name in row} or {"version": 99}
         key = chain.add(connection, table, row | later | {"id": None})
         if chance.random() < 0.5:
-            seal = chance.choice(connection.scalars(select(SEALS.c.seal)).all())
+            seal = chance.choice(connection.scalars(select(ENTRY_SIGNATURES.c.seal)).all())
             place = chain.canonical(list(key)).decode()
-            chain.add(connection, SEALS, {"table_name": table.name, "row_key": place, "seal": seal})
+            chain.add(connection, ENTRY_SIGNATURES, {"table_name": table.name, "row_key": place, "seal": seal})
     return True
 
 

@@ -159,10 +159,10 @@ def cost(count: int) -> dict[str, float]:
     table = generated(count)
     with mlflow_server() as uri:
         tracked(prepared(table.head(WARM_UP_ROWS)), uri, "warm-up")
-        burnt = process_time()
+        cpu_started = process_time()
         outcome = tracked(prepared(table), uri, "cost")
-        burnt = process_time() - burnt
-    figures = {"rows": count, "seconds": outcome.seconds, "cpu_seconds": burnt}
+        cpu_seconds = process_time() - cpu_started
+    figures = {"rows": count, "seconds": outcome.seconds, "cpu_seconds": cpu_seconds}
     return {**figures, "peak_mb": round(peak_mb()), "accuracy": outcome.accuracy}
 
 
@@ -185,7 +185,7 @@ def generated(count: int) -> pd.DataFrame:
 
 
 def accepted(found: pd.DataFrame) -> pd.DataFrame:
-    """Coded rows as the warehouse returns them: canonical values, without duplicates."""
+    """Coded rows as the data store returns them: canonical values, without duplicates."""
     words = pd.DataFrame(as_words(coded(found.to_numpy()), first_class=1), columns=list(COVERTYPE.columns))
     table = frames.canonical(COVERTYPE, words)
     table[COVERTYPE.target.name] = words[COVERTYPE.target.name].astype("int64")

@@ -28,7 +28,7 @@ from dosel.model import signature
 from dosel.model.bundle import SIGNATURE_FILE
 from dosel.registry.heads import sign_head
 from dosel.registry.ledger import PromotionLedger
-from dosel.registry.verification import read_ledgers, verify
+from dosel.registry.ledger_verification import read_ledgers, verify
 from dosel.settings import Settings
 from dosel.signing import Keys, SigningKey
 from tests.ledgers import drop_triggers
@@ -64,7 +64,7 @@ def time_verification() -> dict[str, object]:
             kept = {name: value for name, value in note.items() if name != "id"}
             notes = [{**kept, "text": f"note {number}"} for number in range(1, ENTRIES)]
             connection.execute(insert(NOTES), notes)
-            chain.seal_all(connection)
+            chain.start(connection)
         head = sign_head(engine, key)
         assert head is not None
         took = []

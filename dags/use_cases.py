@@ -68,7 +68,7 @@ def clean_rows_of(use_case_name: str) -> Asset:
 
 
 def training_due_of(use_case_name: str) -> AssetAlias:
-    """The outlet of the task that updates the asset, or does not: Airflow updates every other outlet by itself."""
+    """The alias through which a task updates the asset only if a training is due; plain outlets always update."""
     return AssetAlias(f"{use_case_name}_training_due")
 
 
@@ -175,7 +175,7 @@ def challenge(use_case_name: str, version: int) -> bool:
 def warm_up(use_case_name: str, promoted: bool) -> None:
     """Make the API load the promoted version now instead of at its next poll.
 
-    Skipped if Production has not changed: the gate refused the version, it is in shadow, or it waits for people.
+    Skipped if Production has not changed: the gate refused the version, it is in shadow, or it waits for approvals.
     """
     if not promoted:
         raise AirflowSkipException("Production has not changed")
@@ -272,8 +272,8 @@ def dags_of(use_case: UseCase, ingest_every: timedelta) -> tuple[DAG, DAG]:
         dag_id=f"{use_case.name}_ingest",
         schedule=ingest_every,
         tags=tags,
-        description=f"Stores new batches of {use_case.title} in the warehouse",
-        doc_md=f"Stores new batches of **{use_case.title}** in the warehouse, and tests whether the version in "
+        description=f"Stores new batches of {use_case.title} in the data store",
+        doc_md=f"Stores new batches of **{use_case.title}** in the data store, and tests whether the version in "
         f"Production is still as good as the gate found. If a training is due, it starts `{use_case.name}_train`.",
         **dag_settings,
     )

@@ -10,6 +10,7 @@ It imports nothing of dosel, and has the contract of the course's API, with its 
     published  the published statistics of Covertype
     generator  rows generated from those statistics
     sampling   the rows of a batch
+    drift      simulated drift
     state      each group's position, on disk
     main       the HTTP routes
 """

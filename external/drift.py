@@ -37,7 +37,7 @@ class Drift:
         return vars(self)
 
     def resample(self, rows: pd.DataFrame, seed: tuple[int, ...]) -> pd.DataFrame:
-        """As many rows as before: a share of them is drawn again from these rows, by another law.
+        """As many rows as before: a share of them is drawn again from these rows, with other weights.
 
         Args:
             rows: coded rows of a batch (see `external.columns`).

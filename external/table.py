@@ -54,7 +54,7 @@ def read_csv(path: Path, coding: Coding) -> pd.DataFrame:
 
     Args:
         path: a comma-separated file in UTF-8, with or without a header.
-        coding: what its Cover_Type means; a value that coding does not have is an error, never a hint.
+        coding: what its Cover_Type means; a value that it does not have is an error: the coding is never guessed.
 
     Raises:
         StartError: the file cannot be read, or a value in it makes no sense.

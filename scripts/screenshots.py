@@ -35,7 +35,7 @@ FOLDER = ROOT / "test-output" / "views"
 README_PICTURES = ROOT / "docs" / "images"
 README_NAMES = ("page", "mlflow", "airflow")
 COLOURS = 256
-"""Of the pictures of README.md, which are small so."""
+"""Colours of README.md's pictures; few keep the files small."""
 
 LOOK_MS = 60_000
 LOOKS: dict[str, tuple[int, int, Literal["light", "dark"]]] = {

@@ -59,13 +59,16 @@ def _show(view: View, found: dict[str, Any]) -> None:
     st.dataframe(_figures(found, a, b), width="stretch", hide_index=True, key=f"figures-{view.name}")
     st.caption(f"Intervals of {found['confidence']:.0%}. The difference is {b} minus {a}.")
     if found["answers"] is None:
-        st.caption("This use case does not expose its rows: no confusion matrices, and no figures of few rows.")
+        st.caption(
+            "This use case is closed: it does not expose its training rows. No confusion matrices, and no figures of "
+            "few rows."
+        )
     else:
         _show_answers(view, found, a, b)
     st.markdown(f"**The gate's rules, as if {b} wanted the place of {a}**")
     st.table(
         [
-            {"Rule": rule["name"], "Verdict": "holds" if rule["holds"] else "fails", "Figures": rule["words"]}
+            {"Rule": rule["name"], "Result": "holds" if rule["holds"] else "fails", "Figures": rule["words"]}
             for rule in found["rules"]
         ]
     )

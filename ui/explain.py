@@ -169,7 +169,7 @@ def _near_classes(classes: list[dict[str, Any]]) -> None:
     st.markdown("**Classes of similar training rows**")
     for near in classes:
         st.markdown(f"{near['label']}: about {near['share']:.0%}")
-    st.caption("This use case does not expose its training rows: no values, no distances, no picture.")
+    st.caption("This use case is closed: it does not expose its training rows. No values, no distances, no picture.")
 
 
 def _sentence(text: str) -> str:

@@ -86,7 +86,7 @@ def _field(use_case: dict[str, Any], feature: dict[str, Any]) -> Any:
             format_func=lambda value: titles[value],
             help=feature["help"],
         )
-    # Without the widget's own bounds: outside of them it keeps the value before, without a word.
+    # Without the widget's own bounds: outside them it silently keeps the previous value.
     value = st.number_input(
         feature["title"] + _unit(feature),
         value=None,

@@ -52,7 +52,7 @@ def show(view: View) -> None:
         st.dataframe(_metrics(health["findings"]), width="stretch", hide_index=True, key=f"metrics-{use_case['name']}")
         st.caption(
             "Promised: measured on the held-out rows of the gate. At least and at most: bounds of the live figure, "
-            "valid at every look."
+            "valid however often you check."
         )
     with st.expander("Without labels"):
         _show_context(use_case["name"], health["context"])
@@ -114,11 +114,11 @@ def _say_harm(use_case: dict[str, Any], health: dict[str, Any]) -> None:
 def _coverage(coverage: dict[str, Any]) -> str:
     if not coverage["answers"]:
         return "No answer of this version is in the prediction log yet."
-    text = f"Truth has come for {coverage['share']:.1%} of {coverage['answers']:,} logged answers"
+    text = f"The true class is known for {coverage['share']:.1%} of {coverage['answers']:,} logged answers"
     if not coverage["labelled"]:
         return f"{text}."
     median, p90 = duration(coverage["delay_median"]), duration(coverage["delay_p90"])
-    return f"{text}: half of it within {median}, 90 % within {p90}."
+    return f"{text}: for half of these within {median}, for 90 % within {p90}."
 
 
 def _course(health: dict[str, Any]) -> alt.LayerChart | alt.FacetChart:

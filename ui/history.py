@@ -66,8 +66,9 @@ def _show_ledger(view: View) -> None:
 def _show_request(request: dict[str, Any]) -> None:
     agreed = ", ".join(map(plain, request["approved_by"])) or "nobody"
     st.info(
-        f"Version **{request['version']}** waits for people until {moment(request['expires_at'])}: {agreed} agreed, of "
-        f"{request['people']}. {plain(request['reason'][:1].upper() + request['reason'][1:])}. To agree, send "
+        f"Version **{request['version']}** waits for approvals until {moment(request['expires_at'])}; agreed so far: "
+        f"{agreed} ({request['people']} people needed). "
+        f"{plain(request['reason'][:1].upper() + request['reason'][1:])}. To agree, send "
         f"`POST /models/…/promote` or run `dosel promote` with your own key.",
         icon=":material/how_to_vote:",
     )
@@ -84,7 +85,7 @@ def _entry(view: View, entry: dict[str, Any]) -> None:
         if entry["gate"]:
             st.table(
                 [
-                    {"Rule": rule["name"], "Verdict": "holds" if rule["holds"] else "fails", "Figures": rule["words"]}
+                    {"Rule": rule["name"], "Result": "holds" if rule["holds"] else "fails", "Figures": rule["words"]}
                     for rule in entry["gate"]["rules"]
                 ]
             )

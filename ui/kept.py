@@ -28,7 +28,7 @@ def recognise() -> None:
             while len(readers) > MOST_READERS:
                 readers.popitem(last=False)
         st.session_state.kept = readers[token]
-    # In every run, since an element that goes would move all others to new places, where they begin empty.
+    # In every run: a missing element shifts the others, and Streamlit resets them.
     st.html(f"<script>{script}</script>", unsafe_allow_javascript=True)
 
 

@@ -19,7 +19,7 @@ KEPT_SECONDS = 5
 
 @dataclass(frozen=True)
 class Api:
-    """The prediction API, with the reader's own key: with one of the page's, everybody who opens the page has it."""
+    """The prediction API, with the reader's own key: a key of the page would be every visitor's."""
 
     url: str
     key: str

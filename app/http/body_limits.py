@@ -23,13 +23,13 @@ RECEIVING_BYTES = 64_000_000
 """Memory for all bodies of requests in progress; bodies of bulk requests are on disk instead."""
 
 UPLOAD_BYTES_PER_SECOND = 50_000
-"""Slowest upload of a bulk request, whose place another client's upload could have.
+"""Slowest accepted upload of a bulk request: a slow one would keep a place from other clients.
 
-Smaller bodies take no place before they have arrived; `app.http.protocol` bounds their time.
+Other requests take no place before their bodies have arrived; `app.http.protocol` bounds their time.
 """
 
 UPLOAD_SLACK_SECONDS = 10.0
-"""How far an upload may fall behind that rate. Bytes that come sooner do not let it fall behind further."""
+"""How far an upload may fall behind that rate. Faster bytes do not extend it."""
 
 WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -40,7 +40,7 @@ class RequestLimits:
     """Refuses bodies that are too large, and answers 503 at once while `DOSEL_QUEUE_DEPTH` requests are in progress.
 
     A request counts as in progress once its body is there, so that clients that send none keep no others out. One
-    client gets at most half of the places that the others leave.
+    client may hold at most half of the places that no other client holds.
 
     Args:
         largest: the largest body of a request, in bytes, and whether its route writes the body to disk.

@@ -36,7 +36,7 @@ class Metrics:
         self._seconds = Histogram(
             "dosel_request_seconds", "Time to answer.", ("route",), buckets=BUCKETS, registry=self._registry
         )
-        self._batch_rows = Counter("dosel_batch_rows", "Rows of batches answered.", registry=self._registry)
+        self._batch_rows = Counter("dosel_batch_rows", "Rows answered in bulk requests.", registry=self._registry)
         self._shed = Counter(
             "dosel_shed_requests", "Requests refused because the queue was full.", registry=self._registry
         )
@@ -49,7 +49,7 @@ class Metrics:
         else:
             self._answer.register(state)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="metrics text")
-        # By the hidden use cases: when its rendering began, and the text.
+        # By the hidden use cases: when rendering began, and the text.
         self._texts: dict[frozenset[str], tuple[float, asyncio.Task[bytes]]] = {}
         # A look-up of labels costs more than counting.
         self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}

@@ -42,12 +42,11 @@ _PAGE_HEADERS = [
 
 
 class RequestRecord:
-    """Gives each request an id, each answer its headers, and both logs their line: one wrapper of `send` for all.
+    """Adds request ids and response headers; records each response in the access log and the metrics.
 
-    The id is the server's own and unique: `X-Dosel-Request-ID` of the answer. Who knows an answer's id may say what its
-    truth is, so nobody can guess another's; its beginning is the same for all answers of a process. The client's own
-    `X-Request-ID` is kept beside it as the trace id, and the answer repeats it. A request whose handler ended without
-    an answer counts as a 500.
+    The server makes the id, `X-Dosel-Request-ID` of the response. Feedback needs nothing but the id, so it is random,
+    after a prefix that all responses of a process share. The client's own `X-Request-ID` is the trace id, which the
+    response repeats. A request whose handler ended without a response counts as a 500.
     """
 
     METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -93,9 +92,9 @@ class Keys:
     """Requires a key for the protected paths, if there are keys, and limits each caller to `per_second` requests.
 
     Args:
-        readers: names by key; these keys open the closed paths.
+        readers: names by key; these keys open the paths of `closed`.
         scorers: names by key, of those among them that open `PROTECTED`, too.
-        closed: prefixes of the paths that need a key beside `PROTECTED`.
+        closed: prefixes of the paths about rows of closed use cases, which also need a key.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Errors as problem documents (RFC 9457): the one place where they become HTTP."""
+"""Errors as problem documents (RFC 9457): the one place that gives them their status and shape."""
 
 import json
 import logging
@@ -28,7 +28,7 @@ from dosel.errors import (
     UntrustedModel,
     WarehouseError,
 )
-from dosel.rows.validation import InvalidRows, InvalidValue, UnreadableRows, cut
+from dosel.rows.validation import MESSAGES, InvalidRows, InvalidValue, UnreadableRows, cut
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -112,7 +112,7 @@ class Problem(BaseModel):
 
 
 class BatchProblem(Problem):
-    """A problem document for a batch, with the invalid rows."""
+    """A problem document for a bulk request, with the invalid rows."""
 
     model_config = ConfigDict(json_schema_extra={})
 
@@ -247,6 +247,15 @@ def _invalid(request: Request, errors: Sequence[InvalidValue]) -> ProblemRespons
     detail = "; ".join(error.message for error in errors[:LISTED]) + (f"; and {more} more" if more > 0 else "")
     listed = [FieldError.of(error) for error in errors[:LISTED]]
     return _problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, detail, listed)
+
+
+def invalid_rows(request: Request, bad: InvalidRows) -> ProblemResponse:
+    """The problem document for a list of rows, with an entry for each invalid field."""
+    more = len(bad.errors) - MESSAGES
+    detail = str(bad) + (f"; and {more} more" if more > 0 else "")
+    # A thousand of pydantic's objects would hold the event loop up for milliseconds.
+    errors = [{name: getattr(error, name) for name in RowError.model_fields} for error in bad.errors]
+    return ProblemResponse(problem(422, detail, request.scope["path"]) | {"errors": errors}, 422)
 
 
 def _json_error_position(error: Any, body: Any) -> str:

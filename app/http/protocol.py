@@ -1,4 +1,4 @@
-"""Limits on what a client sends, in bytes, seconds and turns, below ASGI: uvicorn's own protocol has none.
+"""Limits on what a client sends: how much, for how long and how often at once. uvicorn's own protocol has none.
 
 Its timers run only while a client keeps the server waiting, so that a request that arrives in one piece costs none.
 """
@@ -16,10 +16,10 @@ from app.http.problems import MEDIA_TYPE, problem
 from app.http.turns import Turns
 
 MOST_HEAD_BYTES = 1 << 15
-"""Most bytes of a request's head (request line and headers), and of the lines between parts of a chunked body."""
+"""Most bytes of the request line and headers, and of the lines between parts of a chunked body."""
 
 SLICE_BYTES = 1 << 13
-"""Bytes of a head, or of a body in chunks, that are parsed in one turn."""
+"""Bytes of the request line and headers, or of a chunked body, that are parsed in one turn."""
 
 BODY_SLICE_BYTES = 1 << 16
 """The same of other bodies."""
@@ -33,7 +33,7 @@ MOST_PIPELINED = 4
 """Most requests that a connection may send before the first one is answered."""
 
 HEAD_SECONDS = 10.0
-"""Time limit from the connection, or from the first byte of a later request, to the end of the head."""
+"""Time limit from the connection, or from the first byte of a later request, to the end of the headers."""
 
 WINDOW_SECONDS = 15.0
 WINDOW_BYTES = 150_000
@@ -57,7 +57,7 @@ TOO_SLOW = "dosel.too_slow"
 
 
 class _Refused(Exception):
-    """Ends the parsing of a head that is too large."""
+    """Ends the parsing of a request line and headers that are too large."""
 
 
 class BoundedHttp(HttpToolsProtocol):
@@ -154,15 +154,15 @@ class BoundedHttp(HttpToolsProtocol):
         if self.transport.is_closing():
             self._stop()
         elif self._pending > MOST_HEAD_BYTES:
-            self._refuse(431, f"the head is larger than {MOST_HEAD_BYTES:,} bytes")
+            self._refuse(431, f"the request line and headers exceed {MOST_HEAD_BYTES:,} bytes")
         elif self._timer is None and (self._in_body or self.cycle is None or self.cycle.response_complete):
             self._start(WINDOW_SECONDS if self._in_body else HEAD_SECONDS)
 
     def on_headers_complete(self) -> None:
         if self._pending > MOST_HEAD_BYTES and self._head_bytes() > MOST_HEAD_BYTES:
-            self._refusal = 431, f"the head is larger than {MOST_HEAD_BYTES:,} bytes"
+            self._refusal = 431, f"the request line and headers exceed {MOST_HEAD_BYTES:,} bytes"
         elif len(self.headers) > MOST_HEADERS:
-            self._refusal = 431, f"the head has {len(self.headers):,} fields, more than {MOST_HEADERS}"
+            self._refusal = 431, f"the request has {len(self.headers):,} headers, more than {MOST_HEADERS}"
         elif len(self.pipeline) >= MOST_PIPELINED:
             self._refusal = 431, f"more than {MOST_PIPELINED} requests came before the first one's answer"
         elif len(self.url) > MOST_URL_BYTES:
@@ -228,7 +228,7 @@ class BoundedHttp(HttpToolsProtocol):
             return
         if not self._in_body:
             if self._pending:
-                self._refuse(408, f"the head did not arrive within {HEAD_SECONDS:g} s")
+                self._refuse(408, f"the request line and headers did not arrive within {HEAD_SECONDS:g} s")
             else:
                 self.transport.close()
         elif self.cycle.response_complete:

@@ -92,7 +92,7 @@ class StoreMetrics:
             shadows = {use_case.name: states(use_case, ledger, self._engine) for use_case in declared}
             reading.set_result(_Read(read_figures(self._engine, self._use_cases, self._settings), shadows))
         except Exception as error:  # noqa: BLE001  a driver may raise whatever it likes, and the scrape waits for it
-            # As a result: asyncio would log an exception that a scrape did not wait for.
+            # Returned as a value: asyncio would log an exception that no scrape awaits.
             reading.set_result(error)
 
     def _take(self, found: "_Read | Exception") -> None:

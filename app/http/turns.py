@@ -1,15 +1,18 @@
-"""Turns of the event loop, so that a client with thousands of requests at once holds the others up for milliseconds."""
+"""Fairness between clients: thousands of requests of one client delay those of others by milliseconds only."""
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
 
 AT_ONCE = 4
-"""Steps that a client may take in one turn."""
+"""Steps that a client may take in one turn, an iteration of the event loop."""
 
 
 class Turns:
-    """Counts the steps of each client in a turn of the event loop; further ones are taken in later turns, in order."""
+    """Limits the steps that each client takes in a turn of the event loop; the rest follow in later turns, in order.
+
+    A step is whatever the caller does when `take` allows it: here, parsing what a connection has received.
+    """
 
     def __init__(self) -> None:
         self._taken: dict[str, int] = {}

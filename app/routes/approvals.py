@@ -1,4 +1,4 @@
-"""Promotions that wait for more people: shown, and answered with 202."""
+"""Promotions that wait for approvals: the list of them, and the 202 answer."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING

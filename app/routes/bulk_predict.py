@@ -14,8 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.http.clients import client_of
 from app.http.middleware import changes_production
-from app.http.problems import BatchProblem, ProblemResponse, documented, problem
-from app.http.validation_errors import RowError
+from app.http.problems import BatchProblem, documented, invalid_rows
 from app.routes.dependencies import FollowerDep
 from app.routes.predict import ModelQuery, VersionQuery, asked_for, content_type
 from app.schemas.answers import BatchAnswer
@@ -30,7 +29,7 @@ from app.serving.work_queue import WorkQueue
 from dosel.errors import DoselError
 from dosel.rows.csv import CsvReader
 from dosel.rows.json import JsonReader
-from dosel.rows.validation import MESSAGES, InvalidRows, cut
+from dosel.rows.validation import InvalidRows, cut
 from dosel.settings import Settings
 from dosel.usecases import UseCase
 
@@ -53,7 +52,7 @@ IN_MEMORY_BYTES = 4_000_000
 """A larger answer is on disk until it is sent."""
 
 UNREAD = 10
-"""Disk for answers until their clients have read them, in largest bodies; further requests get a 503."""
+"""Disk for unread answers, in multiples of `DOSEL_MAX_BATCH_BYTES`; further requests get a 503."""
 
 JSON, CSV = "application/json", "text/csv"
 
@@ -170,7 +169,7 @@ def _add(
 
                 await queue.run(client, work)
         except InvalidRows as bad:
-            return refusal(request, bad)
+            return invalid_rows(request, bad)
         finally:
             uploads.leave(client)
         request.app.state.metrics.rows(sample.rows)
@@ -223,7 +222,7 @@ def _sent(
 
 
 class _FromDisk(StreamingResponse):
-    """Sends a file, which is gone afterwards, also if the client is."""
+    """Sends a file and then deletes it, also if the client disconnects."""
 
     def __init__(self, out: IO[bytes], done: Callable[[], None], media_type: str, headers: dict[str, str]) -> None:
         super().__init__(iter(partial(out.read, 1 << 18), b""), media_type=media_type, headers=headers)
@@ -236,11 +235,3 @@ class _FromDisk(StreamingResponse):
         finally:
             self._out.close()
             self._done()
-
-
-def refusal(request: Request, bad: InvalidRows) -> ProblemResponse:
-    more = len(bad.errors) - MESSAGES
-    detail = str(bad) + (f"; and {more} more" if more > 0 else "")
-    # A thousand of pydantic's objects would hold the event loop up for milliseconds.
-    errors = [{name: getattr(error, name) for name in RowError.model_fields} for error in bad.errors]
-    return ProblemResponse(problem(422, detail, request.scope["path"]) | {"errors": errors}, 422)

@@ -44,8 +44,8 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
             Query(description="By default the format that the header Accept names, or else JSON."),
         ] = None,
     ) -> Response:
-        """As JSON, as Markdown, or as a CycloneDX 1.6 ML-BOM. Figures of few rows are withheld if the use case does not
-        expose its rows."""
+        """As JSON, as Markdown, or as a CycloneDX 1.6 ML-BOM. For a closed use case, figures of few rows are
+        withheld."""
         use_case = use_case_of(use_cases, name)
         registry = follower.registry()
         card = registry.card(use_case, registry.version(use_case.model_name, version))

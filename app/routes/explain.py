@@ -31,7 +31,7 @@ WAITING = 16
 """Length of the queue; further requests get a 503."""
 
 BURST = 30.0
-"""Explanations that a client may ask for at once, of a use case that does not expose its training rows."""
+"""Explanations of closed use cases that a client may ask for at once."""
 
 RESPONSES = documented(400, 401, 403, 404, 408, 413, 415, 422, 429, 503) | {
     409: {
@@ -103,7 +103,7 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, budget: float, 
         _check(served, version)
         within = budget if contributions else None
 
-        # How many rows are near is no question that a client may vary if it may not see them.
+        # For a closed use case, the client must not choose the number of neighbours.
         count = neighbours if use_case.expose_training_rows else NEAR
 
         def work() -> bytes:
@@ -136,8 +136,8 @@ def _described(use_case: UseCase, budget: float) -> str:
         "the nearest training rows after the model's preprocessing, with their classes and values; the row's first two "
         "principal components among a sample of training rows"
         if use_case.expose_training_rows
-        else "the classes of the nearest training rows, in coarse shares, since this use case does not expose them "
-        "(`neighbours` has no effect)"
+        else "the classes of the nearest training rows, in coarse shares, since this use case is closed: it does not "
+        "expose its training rows (`neighbours` has no effect)"
     )
     return (
         f"Takes the same row as `/predict`. The answer has the prediction; {rows}; and each value's contribution to "

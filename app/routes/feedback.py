@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter, HTTPException, Request
 
 from app.http.clients import client_of
-from app.http.problems import BatchProblem, documented
-from app.routes.bulk_predict import CSV, JSON, refusal
+from app.http.problems import BatchProblem, documented, invalid_rows
+from app.routes.bulk_predict import CSV, JSON
 from app.routes.dependencies import FollowerDep
 from app.routes.predict import content_type
 from app.schemas.feedback import ReceiptInfo, truths_schema
@@ -22,7 +22,7 @@ from dosel.usecases import UseCase
 if TYPE_CHECKING:
     from dosel.monitor.feedback import FeedbackStore
 
-LOOKS, PAUSE_SECONDS = 4, 0.7
+ATTEMPTS, PAUSE_SECONDS = 4, 0.7
 """An answer may be in the queue of the prediction log for a second, in this process or in another worker.
 
 So unknown ids are looked for again, for some two seconds, before the call is answered 404. The request waits without
@@ -89,20 +89,20 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, settings: Setti
             from dosel.monitor.feedback_rows import read_csv, read_json
 
             given = (read_json if kind == JSON else read_csv)(use_case.target, received)
-            # The rows of a bulk prediction are written a few at a time: without the rest, they would not be known.
+            # A bulk request's rows are logged in parts: without the flush, the last ones would be unknown.
             request.app.state.record.flush()
             receipt = store().add(given)
             if receipt.accepted:
                 request.app.state.shadowing.judge_soon(use_case)
             return ReceiptInfo.model_validate(receipt)
 
-        looks = iter(range(LOOKS - 1))
+        attempts = iter(range(ATTEMPTS - 1))
         while True:
             try:
                 return await queue.run(client, work)
             except InvalidRows as bad:
-                return refusal(request, bad)  # type: ignore[return-value]
+                return invalid_rows(request, bad)  # type: ignore[return-value]
             except UnknownAnswers:
-                if next(looks, None) is None:
+                if next(attempts, None) is None:
                     raise
             await asyncio.sleep(PAUSE_SECONDS)

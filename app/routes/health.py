@@ -1,4 +1,4 @@
-"""The health of the version in Production: one thread looks, and callers share a look that waits for the thread."""
+"""The health of the version in Production: one thread computes it, and requests that wait share one computation."""
 
 from collections.abc import Sequence
 from functools import cache, partial
@@ -19,14 +19,14 @@ from dosel.usecases import UseCase
 if TYPE_CHECKING:
     from dosel.monitor.truths import TruthStore
 
-LOOK_SECONDS = 10.0
-"""How long a request waits for a look."""
+WAIT_SECONDS = 10.0
+"""How long a request waits for the health."""
 
 
 def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
     made = APIRouter(tags=["health"])
     named = {use_case.name: use_case for use_case in use_cases}
-    looks = SharedCalls("looks at the health", LOOK_SECONDS)
+    calls = SharedCalls("computations of the health", WAIT_SECONDS)
 
     @cache
     def truths() -> "TruthStore":
@@ -35,7 +35,7 @@ def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
 
         return TruthStore(connect(settings.warehouse_url))
 
-    def look(use_case: UseCase, follower: ModelFollower) -> bytes:
+    def compute(use_case: UseCase, follower: ModelFollower) -> bytes:
         from dosel.monitor.health import health
 
         found = health(use_case, follower.registry().ledger, truths())
@@ -55,12 +55,12 @@ def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
     ) -> Response:
         """Accuracy and each class's recall on labelled live rows, against the held-out rows of the gate.
 
-        You may look at the state and the bounds as often as you like. A false `harmed` has at most the declared
-        probability (`alpha`), over all looks, metrics and versions together.
+        You may check the state and the bounds as often as you like. A false `harmed` has at most the declared
+        probability (`alpha`), over all labels, metrics and versions together.
         """
         if name not in named:
             raise UnknownUseCase(f"no use case {cut(name)!r}; there are: {', '.join(named)}")
-        found = await looks.run(name, partial(look, named[name], follower))
+        found = await calls.run(name, partial(compute, named[name], follower))
         return Response(found, media_type="application/json")
 
     return made

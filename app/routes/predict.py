@@ -137,7 +137,7 @@ class PredictRow:
         if took is not None:
             self._shadowing.offer(self._slot, entry, took)
         # The object without its closing brace, then which model it was, encoded once a version.
-        return b"".join((answer[:-1], loaded.signature)), stale
+        return b"".join((answer[:-1], loaded.model_suffix)), stale
 
 
 def _predict(

@@ -10,7 +10,7 @@ from app.http.problems import documented
 from app.routes.approvals import waiting
 from app.routes.dependencies import FollowerDep, KeyHolder, in_queue
 from app.schemas.history import ApprovalRequest
-from app.schemas.shadow import ShadowEndInfo, ShadowInfo, Shadows, SteerShadow
+from app.schemas.shadow import EndShadow, ShadowEndInfo, ShadowInfo, Shadows
 from app.serving.shadowing import Shadowing
 from app.serving.work_queue import WorkQueue
 from dosel.errors import ApprovalsMissing, UnknownUseCase
@@ -45,7 +45,7 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
     def show_shadows(
         name: Annotated[str, Path(description="Name of the use case.")], request: Request, follower: FollowerDep
     ) -> Shadows:
-        """You may look at the evidence as often as you like: it is valid at every look."""
+        """You may check the evidence as often as you like: it stays valid."""
         from dosel.monitor.shadow_state import states
         from dosel.warehouse.shadow_answers import disagreements
 
@@ -72,14 +72,14 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
         response_model=ShadowEndInfo,
     )
     @in_queue(changes)
-    def steer_shadow(
-        name: str, action: Action, body: SteerShadow, holder: KeyHolder, request: Request, follower: FollowerDep
+    def end_shadow(
+        name: str, action: Action, body: EndShadow, holder: KeyHolder, request: Request, follower: FollowerDep
     ) -> ShadowEndInfo | JSONResponse:
         """The ledger gets the evidence so far.
 
         If the use case declares that more people must agree to a promotion, the answer is 202 with the request.
         """
-        from dosel.monitor.shadowing import steer
+        from dosel.monitor.shadowing import end_by_hand
 
         if name not in models:
             raise UnknownUseCase(f"no model {cut(name)!r}; there are: {', '.join(models)}")
@@ -88,7 +88,7 @@ def router(use_cases: Sequence[UseCase]) -> APIRouter:
         actor = f"API key {holder}"
         registry, engine = follower.registry(), shadowing.engine
         try:
-            end = steer(slot.use_case, registry, engine, body.role, action, actor, body.reason, holder)
+            end = end_by_hand(slot.use_case, registry, engine, body.role, action, actor, body.reason, holder)
         except ApprovalsMissing as missing:
             return waiting(registry, name, missing)
         return ShadowEndInfo.of(end)

@@ -12,7 +12,7 @@ class ModelReference(BaseModel):
 
 
 class RowAnswer(BaseModel):
-    """The answer for one row of a batch."""
+    """The answer for one row of a bulk request."""
 
     prediction: int = Field(description="Code of the most probable class.", examples=[2])
     label: str = Field(description="Name of that class.")
@@ -28,7 +28,7 @@ class Answer(RowAnswer):
 
 
 class BatchAnswer(BaseModel):
-    """The answers for the rows of a batch, in their order, all by one version."""
+    """The answers for the rows of a bulk request, in their order, all by one version."""
 
     predictions: list[RowAnswer]
     model: ModelReference

@@ -54,7 +54,7 @@ class Batches(BaseModel):
 
 
 HIDDEN = "hidden"
-"""What stands for a value of a use case that does not expose its rows."""
+"""Placeholder for a value of a closed use case."""
 
 
 class Refused(BaseModel):
@@ -70,7 +70,7 @@ class Refused(BaseModel):
     surplus: str | None = Field(description="JSON list of the values beyond the declared columns.")
 
     def masked(self) -> "Refused":
-        """The same without values, for a use case that does not expose its rows: what was expected stays."""
+        """The same without values, for a closed use case: what was expected stays."""
         return self.model_copy(
             update={
                 "reason": without_values(self.reason),

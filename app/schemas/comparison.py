@@ -49,7 +49,7 @@ class ComparisonInfo(BaseModel):
     rows: int = Field(description="Number of held-out rows.")
     confidence: float = Field(description="Of the intervals.")
     figures: list[ComparedFigureInfo] = Field(
-        description="Overall figures, and the recall of each class; few rows are left out if they are not exposed."
+        description="Overall figures, and the recall of each class; of a closed use case, without those of few rows."
     )
     both: int = Field(description="Rows that both answered correctly.")
     only_a: int
@@ -57,7 +57,7 @@ class ComparisonInfo(BaseModel):
     neither: int
     answers: list[AnsweredInfo] | None = Field(
         description="Each combination of true class and both answers, most frequent first: both confusion "
-        "matrices, and where they differ. Null if the use case does not expose its rows."
+        "matrices, and where they differ. Null for a closed use case."
     )
     rules: list[RuleInfo] = Field(description="The gate's rules, as if version b wanted the place of version a.")
 

@@ -36,7 +36,7 @@ class EventInfo(BaseModel):
     link: str = Field(description="Where to look.")
     command: str = Field(description="What to type.")
     delivered: int = Field(description="Number of targets that have its message.")
-    waiting: int = Field(description="Number of targets that a message was sent to in vain so far.")
+    waiting: int = Field(description="Number of targets whose deliveries have all failed so far.")
 
     @classmethod
     def of(cls, event: "StoredEvent", settings: "Settings") -> "EventInfo":

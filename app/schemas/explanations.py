@@ -89,7 +89,7 @@ class Explanation(RowAnswer):
 
 
 NEAR, STEP = 50, 10
-"""Of a use case that does not expose its training rows: the nearest rows that are counted, and what is rounded to."""
+"""For closed use cases: how many nearest rows are counted, and the step to which counts are rounded."""
 
 
 class NearClass(BaseModel):
@@ -100,13 +100,14 @@ class NearClass(BaseModel):
 
 
 class ClosedExplanation(Explanation):
-    """The explanation of an answer, without training rows: no distances, coordinates or neighbours."""
+    """The explanation for a closed use case, which does not expose its training rows: no distances, coordinates or
+    neighbours."""
 
     near_classes: list[NearClass] = Field(description="The classes of the nearest training rows, most frequent first.")
 
 
 def explanation_model(use_case: UseCase) -> type[Explanation]:
-    """The body of an explanation; it has neighbours and coordinates only if the use case exposes training rows."""
+    """The body of an explanation; for a closed use case, it has no neighbours and no coordinates."""
     if not use_case.expose_training_rows:
         return ClosedExplanation
     name = camel(use_case.name)
@@ -156,7 +157,7 @@ def _rows_shown(use_case: UseCase, found: "Found") -> dict[str, Any]:
 
 
 def _rows_counted(use_case: UseCase, found: "Found") -> dict[str, Any]:
-    """What may be said of rows that are not exposed. Exact counts or distances would give rows away, row by row."""
+    """What a closed use case says of its rows. Exact counts or distances would give rows away, row by row."""
     counts = Counter(neighbour.point.code for neighbour in found.neighbours)
     rounded = {use_case.target.labels[code]: round(count / STEP) * STEP / NEAR for code, count in counts.most_common()}
     return {"near_classes": [{"label": label, "share": share} for label, share in rounded.items() if share]}

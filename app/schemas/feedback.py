@@ -18,7 +18,7 @@ class GivenTruthInfo(BaseModel):
         description="The answer's header `X-Dosel-Request-ID`.",
         examples=["6f1c2a9b-415f9a7703be7cc1d2f8e03b5a6c9d17"],
     )
-    row: int = Field(1, ge=1, le=MAX_ROW_NUMBER, description="The row's number in a bulk prediction, from 1.")
+    row: int = Field(1, ge=1, le=MAX_ROW_NUMBER, description="The row's number in a bulk request, from 1.")
     truth: int | str = Field(description="The class: its label, its code as in answers, or as ingest reads it.")
 
 
@@ -41,6 +41,6 @@ class ReceiptInfo(BaseModel):
     accepted: int = Field(description="Their truth is new and is stored now.")
     already_known: int = Field(description="The same truth was given before.")
     joined: int = Field(
-        description="The same truth came before, in a labelled batch. Where rows are closed, these count as accepted."
+        description="The same truth came before, in a labelled batch. For a closed use case, these count as accepted."
     )
-    not_logged: int = Field(description="Rows of a bulk prediction that the prediction log did not keep.")
+    not_logged: int = Field(description="Rows of a bulk request that the prediction log did not keep.")

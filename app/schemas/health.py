@@ -36,15 +36,15 @@ class FindingInfo(_Described):
     state: State
     promised: TallyInfo | None = Field(description="On the gate's held-out rows; null if the gate recorded no counts.")
     live: TallyInfo = Field(description="On labelled live rows.")
-    low: float = Field(description="Lower bound of the live rate, valid at every look.")
-    high: float = Field(description="Upper bound of the live rate, valid at every look.")
+    low: float = Field(description="Lower bound of the live rate, valid however often it is checked.")
+    high: float = Field(description="Upper bound of the live rate, valid however often it is checked.")
     log_evidence: float = Field(description="Logarithm of the evidence that the live rate is lower than promised.")
     log_needed: float = Field(description="Logarithm of the evidence that proves harm.")
     harmed_at: int | None = Field(description="Labelled rows of this metric when harm was proven.")
 
 
 class PointInfo(_Described):
-    """The accuracy after a batch or a call of feedback, with bounds that are valid at every look."""
+    """The accuracy after a batch or a call of feedback, with bounds that are valid however often they are checked."""
 
     at: datetime
     labels: int
@@ -64,7 +64,7 @@ class CoverageInfo(_Described):
 
 
 class EstimateInfo(_Described):
-    """The accuracy that the probabilities let expect, calibrated on held-out rows."""
+    """The accuracy estimated from the probabilities, calibrated on held-out rows."""
 
     accuracy: float | None = Field(description="null if the estimate is refused.")
     low: float | None = Field(description="The accuracy of these rows is between `low` and `high` in 95 of 100 cases.")
@@ -94,7 +94,7 @@ class FeatureChangeInfo(_Described):
     by_chance: float = Field(description="19 of 20 samples of training rows have at most this effect.")
     outside: float = Field(description="Share of rows with a value that no training row has.")
     change: str | None = Field(
-        description="The change in the declared unit; null if the use case does not expose its rows.",
+        description="The change in the declared unit; null for a closed use case.",
         examples=["median 2,950 m → 3,120 m"],
     )
 
@@ -102,7 +102,7 @@ class FeatureChangeInfo(_Described):
 class ContextInfo(_Described):
     """What the newest answers show without labels. It never alarms, and it cannot see a concept drift.
 
-    Shares and effects are rounded to 0.05 if the use case does not expose its rows.
+    Shares and effects are rounded to 0.05 for a closed use case.
     """
 
     at: datetime = Field(description="When this was computed.")

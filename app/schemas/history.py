@@ -93,9 +93,10 @@ def for_export(use_case: UseCase, entry: "Promotion") -> "Promotion":
     """The entry for a reader of the API: with the figures that `LedgerEntry` has."""
     if use_case.expose_training_rows:
         return entry
-    told = LedgerEntry.of(use_case, entry)
-    gate = told.gate.model_dump() if told.gate else None
-    evidence = replace(entry.evidence, metrics_before=told.metrics_before, metrics_after=told.metrics_after, gate=gate)
+    public = LedgerEntry.of(use_case, entry)
+    before, after = public.metrics_before, public.metrics_after
+    gate = public.gate.model_dump() if public.gate else None
+    evidence = replace(entry.evidence, metrics_before=before, metrics_after=after, gate=gate)
     return replace(entry, evidence=evidence)
 
 
@@ -146,7 +147,7 @@ class VersionDetail(BaseModel):
 
 
 class ApprovalRequest(BaseModel):
-    """A promotion that waits for people, each with a key of their own."""
+    """A promotion that waits for approvals, each by a person with a key of their own."""
 
     number: int = Field(description="Counts the model's requests from 1.")
     version: int

@@ -80,7 +80,7 @@ class Version(BaseModel):
 
 
 def shown(use_case: UseCase, figures: Any) -> Any:
-    """Figures on held-out rows, with two decimals if the use case does not expose its rows, as on a model card.
+    """Figures on held-out rows, with two decimals for a closed use case, as on a model card.
 
     More decimals would tell how many of a group's few rows are answered rightly.
     """
@@ -104,7 +104,7 @@ def _metrics(version: "ModelVersion") -> dict[str, float]:
     finite = {name: value for name, value in version.metrics.items() if math.isfinite(value)}
     if version.attested:
         return finite | _for_older_clients(held_out(finite))
-    # Of a version from before trainings were recorded, the ledger has what the gate measured on the held-out rows.
+    # Of a version whose training an older dosel did not record, the ledger has what the gate measured.
     measured = {name.removeprefix(CHALLENGER): v for name, v in finite.items() if name.startswith(CHALLENGER)}
     return {f"{HOLDOUT}{name}": value for name, value in measured.items()} | _for_older_clients(measured)
 

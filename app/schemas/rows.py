@@ -1,4 +1,4 @@
-"""Request bodies of rows, for the OpenAPI document only: `dosel.rows` reads and validates the bodies."""
+"""Only describes rows for the OpenAPI document; `dosel.rows` reads and validates them."""
 
 from typing import Annotated, Any
 

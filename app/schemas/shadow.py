@@ -32,7 +32,7 @@ class EvidenceInfo(BaseModel):
     only_shadow: int | None
     only_champion: int | None
     both_wrong: int | None
-    e_value: float = Field(description="The evidence that the version in shadow is better, valid at every look.")
+    e_value: float = Field(description="The evidence that the version in shadow is better, valid after every label.")
     e_against: float = Field(description="The evidence that it is worse.")
     e_needed: float = Field(description="Either is proven where it reaches this.")
     finding: Literal["better", "worse", "a class is worse"] | None = Field(description="What is proven.")
@@ -68,11 +68,9 @@ class DisagreementInfo(BaseModel):
     champion: str = Field(description="Label of the champion's class.")
     shadow: str
     truth: str | None = Field(
-        description="Label of the true class; null while it is unknown, or if the use case does not expose its rows."
+        description="Label of the true class; null while it is unknown, and for a closed use case."
     )
-    values: dict[str, Value | str | None] = Field(
-        description=f"The row by feature; `{HIDDEN}` if the use case does not expose its rows."
-    )
+    values: dict[str, Value | str | None] = Field(description=f"The row by feature; `{HIDDEN}` for a closed use case.")
 
     @classmethod
     def of(cls, found: "Disagreement", labels: dict[int, str], is_open: bool) -> "DisagreementInfo":
@@ -141,7 +139,7 @@ class Shadows(BaseModel):
     shadows: list[ShadowInfo] = Field(description="The open shadows; at most one in each role.")
 
 
-class SteerShadow(BaseModel):
+class EndShadow(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     reason: Reason

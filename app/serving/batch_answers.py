@@ -66,7 +66,7 @@ def write_json(rows: Columns, loaded: LoadedModel, out: IO[bytes], sample: Batch
         scores = predictor.scores(chunk.numbers, chunk.codes)
         sample.add(predictor, chunk, scores)
         out.write(b"," * bool(start) + _json_rows(predictor, scores))
-    out.write(b"]" + loaded.signature)
+    out.write(b"]" + loaded.model_suffix)
 
 
 def write_csv(blocks: Iterable[Block], loaded: LoadedModel, out: IO[bytes], sample: BatchSample) -> None:

@@ -162,7 +162,7 @@ class ModelFollower:
         with self._opening:
             if self._registry is None:
                 self._registry = self._open_registry(self._settings)
-                # A promotion by this process is answered with before MLflow's aliases have followed.
+                # This process serves its own promotion before MLflow's aliases are updated.
                 self._registry.on_entry = self._woken.set
             return self._registry
 
@@ -257,7 +257,7 @@ class ModelFollower:
         sequence = entry.sequence if entry else -1
         if slot.followed is None:
             slot.followed = self._loader.last_entry(slot.cache_name)
-        # Entries of an older dosel, which nobody has signed yet, are there: reconciling says what to do.
+        # If there are only unsigned entries, of an older dosel, reconciling says what to do.
         if max(sequence, 0) < slot.followed and (entry is not None or not registry.ledger.unsigned(name)):
             raise UntrustedModel(
                 f"the ledger of {name} ends at entry {max(sequence, 0)}, and this API has followed "

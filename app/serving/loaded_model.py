@@ -66,8 +66,8 @@ class LoadedModel:
         return "explainer" in self.__dict__
 
     @cached_property
-    def signature(self) -> bytes:
-        """The end of an answer's JSON object: which model answered."""
+    def model_suffix(self) -> bytes:
+        """The end of an answer's JSON object, which names the model."""
         version = self.version
         reference = {"name": version.name, "version": version.version, "run_id": version.run_id}
         return b',"model":' + msgspec.json.encode(reference) + b"}"

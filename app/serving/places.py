@@ -1,4 +1,4 @@
-"""Bounded places for work, of which one client gets at most half of those that the others leave."""
+"""Limits work in progress: one client may hold at most half of the places that no other client holds."""
 
 from app.serving.loaded_model import Overloaded
 

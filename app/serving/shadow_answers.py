@@ -34,7 +34,7 @@ FLUSH_SECONDS = 0.5
 """How long `flush` waits for rows to be answered."""
 
 NICENESS = 10
-"""How much lower than that of requests the thread's priority is."""
+"""Niceness of the thread above that of requests."""
 
 _encoded = msgspec.json.Encoder().encode
 

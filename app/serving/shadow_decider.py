@@ -1,4 +1,4 @@
-"""Has the open shadows judged soon after new labels, from a thread of its own."""
+"""Judges the open shadows soon after new labels, in a thread of its own."""
 
 import logging
 import threading
@@ -24,7 +24,7 @@ AGAIN_SECONDS = 1.5
 RETRY_SECONDS = 5.0
 
 LOOK_SECONDS = 0.5
-"""Pause between two looks at what is due."""
+"""Pause between two checks of what is due."""
 
 SHORTEST_PAUSE = 0.1
 """Labels that come in such a short time are judged together."""

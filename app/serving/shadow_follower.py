@@ -127,7 +127,7 @@ class ShadowFollower:
     def _load(self, slot: ShadowSlot, shadow: "Shadow") -> None:
         champion = self._follower.loaded(slot.use_case)
         if champion is None or champion.version.version != shadow.champion:
-            # First things first.
+            # The champion must be loaded first.
             slot.waiting_for[shadow.number] = f"version {shadow.champion}, which it is compared with"
             return
         key = slot.use_case.model_name, shadow.number

@@ -56,7 +56,7 @@ class Shadowing:
 
     @property
     def slots(self) -> list[ShadowSlot]:
-        """Those of the use cases that declare a shadow."""
+        """The slots of the use cases that declare a shadow."""
         return self._declared
 
     @property

@@ -1,7 +1,7 @@
-"""What one API process of this machine has seen in the registry, for the others.
+"""Shares what API processes of a machine read from the registry, so that ten cost it about as much as one.
 
-Ten processes then cost the data store and MLflow about as much as one. Each fact is a small signed file with the time
-at which it was read. A process that finds a fact too old reads it itself, while the others wait for the new one.
+Such a shared look is a read of the registry, not a look of the gate. Each fact is a small signed file with the time at
+which it was read. A process that finds a fact too old reads it itself, while the others wait for the new one.
 """
 
 import fcntl
@@ -89,11 +89,11 @@ class SharedLook:
         return found if fresh else msgspec.structs.replace(found, newest=-1)
 
     def confirm(self, model: str, confirmation: Confirmation) -> None:
-        """Keep what this process has just seen."""
+        """Share what this process has just read."""
         self._keep(model, msgspec.json.encode(confirmation))
 
     def forget(self, fact: str) -> None:
-        """Let every process read for itself: this one could not."""
+        """Drop a fact that this process failed to read, so that the others read it."""
         with suppress(OSError):
             (self._folder / fact).unlink(missing_ok=True)
 

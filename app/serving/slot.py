@@ -41,7 +41,7 @@ class Slot:
     ask_at: float = 0.0
     reconcile_at: float = 0.0
     swaps: int = 0
-    waiting_for: str = "the first look at the registry"
+    waiting_for: str = "the first read of the registry"
     failed: bool = False
     last_outcome: str = ""
     stale_since: datetime | None = None

@@ -61,7 +61,7 @@ class VersionLoader:
             self._cache.sign(slot, number, _record(version, manifest))
             return kept
         with registry.files(version) as folder:
-            # Without a manifest `files` has raised.
+            # `files` raises if there is no manifest.
             assert manifest is not None
             cached = self._cache.add(slot, number, folder, _record(version, manifest))
             # Without a copy in the cache the training rows stay in memory: this folder is gone after the block.
@@ -95,7 +95,7 @@ class VersionLoader:
     def _from_cache(
         self, use_case: UseCase, slot: str, manifest: "Manifest", version: "ModelVersion"
     ) -> LoadedModel | None:
-        from dosel.registry.trust import check_signature
+        from dosel.registry.file_verification import check_signature
 
         folder = self._cache.files(slot, manifest.version, manifest.files)
         if folder is None:
@@ -134,11 +134,11 @@ def _loaded(
 ) -> LoadedModel:
     from dosel.model import bundle, tags
     from dosel.model.predictor import Predictor
-    from dosel.registry.trust import check_declaration
+    from dosel.registry.file_verification import check_declaration
 
     check_declaration(use_case, manifest)
     if manifest.facts is None:
-        log.info("%s version %d is from before declarations were recorded", version.name, version.version)
+        log.info("%s version %d has no declaration: an older dosel registered it", version.name, version.version)
     backend = bundle.read_backend(folder, manifest.files)
     reason = backend.fallback_reason
     # By the ledger's verdict: `Registry.version` leaves MLflow's own tags of the gate out.

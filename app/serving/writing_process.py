@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from dosel.warehouse.shadow_answers import ShadowAnswer
 
 NICENESS = 5
-"""How much lower than that of requests the process's priority is."""
+"""Niceness of the process above that of the API process."""
 
 CALL_SECONDS = 400.0
 """How long a call may take: longer than the data store's own limits for a lock and a statement together."""

@@ -1,4 +1,6 @@
-"""Airflow's page shows no failure of a triggerer that nothing needs: no task of dosel defers, so that none is started.
+"""Airflow's page shows no failure of a triggerer that nothing needs: no task of dosel defers.
+
+The embedded platform therefore starts none.
 
 Every process of Airflow loads this file; only the api-server needs the imports inside the functions.
 """

@@ -30,7 +30,7 @@ FEEDBACK_ROWS = 5_000
 
 
 BULK_SECONDS = 600.0
-"""Seconds in which the API must begin to answer a bulk prediction: all rows are predicted before that."""
+"""Seconds in which the API must begin to answer a bulk request: all rows are predicted before that."""
 
 
 EXPLANATION_SECONDS = 60.0
@@ -195,7 +195,7 @@ class Client:
         changes nothing.
 
         Args:
-            truths: rows with `request_id`, `truth` and, for a bulk prediction, `row`.
+            truths: rows with `request_id`, `truth` and, for a bulk request, `row`.
 
         Raises:
             ApiProblem: a call was refused; those before it are stored.

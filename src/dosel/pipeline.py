@@ -199,7 +199,7 @@ class Pipeline:
         return training_seed(self._engine, self._use_case, self._settings.seed)[1]
 
     def training_due(self) -> bool:
-        """Whether no version that the gate has judged was trained on the rows as they are now, by the ledger.
+        """Whether the ledger lacks a judged version that was trained on the current clean rows.
 
         After a proven harm, a training is due once more, if the use case declares `retrain`.
         """
@@ -224,9 +224,8 @@ class Pipeline:
         if best.version in entered | {shadow.version for shadow in ledger.shadows(best.model)}:
             return False
         verdict = ledger.verdicts(best.model).get((best.version, best.run_id))
-        # A version that passed and is in no entry was not promoted yet: the task was killed in between, or it waits
-        # for the end of another version's shadow.
-        # Or for people, who have a request.
+        # A passed version without an entry: the task was killed, or the version waits for another version's shadow to
+        # end, or for approvals.
         last, approvals = ledger.last(best.model), self._registry.approvals
         waits = any(shadow.role == "challenger" for shadow in ledger.open_shadows(best.model)) or any(
             request.subject.version == best.version

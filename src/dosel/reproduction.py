@@ -38,14 +38,14 @@ LAST_LINES = 15
 
 @dataclass(frozen=True)
 class Difference:
-    """What differs between the training of a version and its repetition, in words."""
+    """What differs between the training of a version and its repetition, in words; `then` may be empty."""
 
     what: Literal["rows", "library", "declaration", "source", "model"]
     then: str
     now: str
 
     def __str__(self) -> str:
-        return f"{self.what}: {self.then}; now {self.now}"
+        return f"{self.what}: {self.then}; now {self.now}" if self.then else f"{self.what}: {self.now}"
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,9 @@ def reproduce(
     version = registry.version(use_case.model_name, number)
     manifest = registry.manifest(version)
     if manifest is None or manifest.facts is None or tags.FAMILY_KEY not in manifest.facts.tags:
-        raise ReproductionError(f"{version.name} version {number} was not trained by dosel, so nobody knows how")
+        raise ReproductionError(
+            f"{version.name} version {number} was not trained by dosel: no training is recorded for it"
+        )
     facts = manifest.facts
     with registry.files(version) as files, tempfile.TemporaryDirectory(prefix="dosel-reproduction-") as name:
         work = Path(name)
@@ -176,7 +178,7 @@ def _here(facts: Facts) -> tuple[Path, Path]:
 
 
 def _as_then(version: ModelVersion, facts: Facts, files: Path, folder: Path, settings: Settings) -> tuple[Path, Path]:
-    """A folder with the source of then, and a Python with the libraries of then."""
+    """A folder with the source of that training, and a Python with its libraries."""
     archive = files / "extra_files" / source.ARCHIVE
     if not archive.is_file():
         if facts.tags[tags.CODE_VERSION] == code_version():
@@ -228,9 +230,9 @@ def _differences(facts: Facts, answer: Answer) -> Iterator[Difference]:
     changed = declaration_changes(facts.declaration, answer.declaration)
     # The key is also of dosel's version.
     if not changed and _release(known[tags.CODE_VERSION]) == _release(answer.code_version):
-        changed = "" if known[tags.FAMILY_KEY] == answer.family_key else "the search or the metric is another"
+        changed = "" if known[tags.FAMILY_KEY] == answer.family_key else "the search or the metric differs"
     if changed:
-        yield Difference("declaration", "it was another one", changed)
+        yield Difference("declaration", "", changed)
     if known[tags.CODE_VERSION] != answer.code_version:
         commit = known.get(tags.COMMIT, "")
         then = known[tags.CODE_VERSION] + (f", commit {commit}" if commit else "")

@@ -13,7 +13,7 @@ class Role(IntEnum):
     """What the holder of a key may do; each role may do what those before it may."""
 
     reader = 1
-    """Look at everything, also at use cases that do not expose their rows."""
+    """Read everything, also about the rows of closed use cases."""
     scorer = 2
     """Predict, explain and give feedback."""
     promoter = 3

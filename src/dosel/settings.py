@@ -53,8 +53,8 @@ class Settings(BaseSettings):
     """S3 server for artifacts (bucket `mlflows3`, keys from `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`); empty
     means a folder."""
     lake_endpoint: str = Field("", validation_alias="AWS_ENDPOINT_URL_S3")
-    """S3 server of the data lake (buckets `data` and `processed`); empty means that of `DOSEL_S3_ENDPOINT`, or the
-    folder `lake` in `DOSEL_HOME` if that is empty too."""
+    """S3 server of the data lake (buckets `data`, `processed`, `training-rows` and `heads`); empty means that of
+    `DOSEL_S3_ENDPOINT`, or the folder `lake` in `DOSEL_HOME` if that is empty too."""
     airflow_port: Port = Field(8080, validation_alias="AIRFLOW_PORT")
     """Port of Airflow."""
     mlflow_port: Port = Field(5000, validation_alias="MLFLOW_PORT")
@@ -101,22 +101,22 @@ class Settings(BaseSettings):
     """Folder of the signed heads of the ledgers, best on another machine's disk; empty means the bucket `heads` of the
     data lake."""
     keys: str = Field("", repr=False)
-    """Keys of people and programs, as `name:role:key,name:role:key`. A `reader` may look at everything, a `scorer` also
+    """Keys of people and programs, as `name:role:key,name:role:key`. A `reader` may read everything, a `scorer` also
     predict, a `promoter` also change Production, an `admin` also administer Airflow, whose users have the same names
     and keys. As soon as there is a reader or a scorer, predictions need a key."""
     promote_keys: str = Field("", repr=False)
     """Keys of the people who may promote and roll back, over HTTP and on the command line, as `name:key,name:key`;
     empty allows none over HTTP."""
     max_batch_bytes: Annotated[int, Field(ge=1024)] = 200_000_000
-    """Largest CSV of a bulk prediction, in bytes; it is on disk while it is processed."""
+    """Largest CSV of a bulk request, in bytes; it is on disk while it is processed."""
     max_json_batch_bytes: Annotated[int, Field(ge=1024)] = 20_000_000
-    """Largest JSON of a bulk prediction, in bytes; it is in memory while it is processed."""
+    """Largest JSON of a bulk request, in bytes; it is in memory while it is processed."""
     queue_depth: Annotated[int, Field(ge=1)] = 512
     """Length of the request queue of one API process; further requests get a 503 at once."""
     prediction_log: Annotated[int, Field(ge=0)] = 10_000
     """Answers that may wait to be written to the prediction log; 0 disables the log."""
     logged_batch_rows: Annotated[int, Field(ge=0, le=10_000)] = 100
-    """Most rows of one bulk prediction that the prediction log keeps, at even distances; 0 keeps none."""
+    """Most rows of one bulk request that the prediction log keeps, at even distances; 0 keeps none."""
     prediction_days: Annotated[int, Field(ge=1)] = 90
     """Days after which answers and the feedback on them are deleted from the prediction log."""
     prediction_rows: Annotated[int, Field(ge=1_000)] = 20_000_000
@@ -133,8 +133,8 @@ class Settings(BaseSettings):
     """Secret that signs the versions on the API's own disk; empty means a key in `DOSEL_HOME`, created at the first
     start."""
     api_key: str = Field("", repr=False)
-    """Your own key, which the client sends, for the page, `dosel` and scripts, and with which the command line
-    promotes; empty sends none."""
+    """Your own key: the page, `dosel` and scripts send it, and the command line promotes with it; empty sends
+    none."""
     rate_limit: Annotated[float, Field(ge=0)] = 0
     """Requests per second allowed for each key, or each address without a key; 0 means no limit."""
     trusted_proxies: str = ""
@@ -143,8 +143,7 @@ class Settings(BaseSettings):
     explain_budget: Annotated[float, Field(gt=0, le=10)] = 1.0
     """Seconds for approximate contributions in `/explain`, for models without an exact method."""
     explain_rate: Annotated[float, Field(ge=0)] = 1.0
-    """Explanations per second for each client of a use case that does not expose its training rows; bursts of 30 pass;
-    0 means no limit."""
+    """Explanations per second for each client of a closed use case; bursts of 30 pass; 0 means no limit."""
     cors_origins: str = ""
     """Origins whose pages may call the API from a browser, separated by commas; empty means none."""
     patience: Seconds = 600

@@ -9,25 +9,25 @@ import psutil
 from tests.attack.bodies import JSON, ROW
 from tests.attack.target import LIMITED_RATE, Attack, Outcome, Target, ask, together
 
-LOOKS = 45
+CHECKS = 45
 SLOW_SECONDS = {"/healthz": 1.0, "/models": 15.0, "/explain/covertype": 10.0, "/predict?model=random_forest": 35.0}
-"""Longest response time of each call while MLflow hangs and `LOOKS` requests make the API check it."""
+"""Longest response time of each call while MLflow hangs and `CHECKS` requests make the API check it."""
 
 FORGED = 40
 
 
-def looks_at_a_hanging_mlflow(target: Target) -> Outcome:
+def checks_of_a_hanging_mlflow(target: Target) -> Outcome:
     found = Outcome()
     servers = [psutil.Process(pid) for pid in target.mlflow]
     for server in servers:
         server.suspend()
     try:
         time.sleep(1)
-        looks = Thread(target=together, args=([partial(_counted, found, target, "/warmup")] * LOOKS,))
-        looks.start()
+        checks = Thread(target=together, args=([partial(_counted, found, target, "/warmup")] * CHECKS,))
+        checks.start()
         time.sleep(1)
         together([partial(_timed, found, target, path, seconds) for path, seconds in SLOW_SECONDS.items()])
-        looks.join()
+        checks.join()
     finally:
         for server in servers:
             server.resume()
@@ -67,7 +67,7 @@ def _timed(found: Outcome, target: Target, path: str, most: float) -> None:
 
 
 ATTACKS = (
-    Attack(f"{LOOKS} looks at a hanging MLflow", "delay other calls", looks_at_a_hanging_mlflow),
+    Attack(f"{CHECKS} checks of a hanging MLflow", "delay other calls", checks_of_a_hanging_mlflow),
     Attack("forged X-Forwarded-For", "pass the rate limit", forged_addresses),
     Attack("60 explanations at once", "delay predictions", explanations),
 )

@@ -1,4 +1,4 @@
-"""The API with a use case that does not expose its training rows: `app.server tests.attack.closed:create_app`."""
+"""The API with a closed use case: `app.server tests.attack.closed:create_app`."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Attacks with request heads and bodies that never end, never arrive, or are not HTTP."""
+"""Attacks with request headers and bodies that never end, never arrive, or are not HTTP."""
 
 import contextlib
 import resource
@@ -18,7 +18,7 @@ CLOSED_SECONDS = 35.0
 ENDLESS_BYTES = 120_000_000
 
 
-def endless_heads(target: Target) -> Outcome:
+def endless_headers(target: Target) -> Outcome:
     found = Outcome()
     line, sent = b"X:\r\n" * 60_000, 0
     while sent < ENDLESS_BYTES:
@@ -28,14 +28,14 @@ def endless_heads(target: Target) -> Outcome:
                 for _ in range(500):
                     connection.sendall(line)
                     sent += len(line)
-                found.failed = "a head of 120 MB was read"
+                found.failed = "headers of 120 MB were read"
             except OSError:
                 sent += len(line)
             found.answers[status_of(connection, 10)] += 1
     return found
 
 
-def unfinished_heads(target: Target) -> Outcome:
+def unfinished_headers(target: Target) -> Outcome:
     return _held(target, 200, GET, b"X: y\r\n")
 
 
@@ -223,8 +223,8 @@ MALFORMED = [
 ]
 
 ATTACKS = (
-    Attack("endless heads", "be read", endless_heads),
-    Attack("200 unfinished heads", "stay open", unfinished_heads),
+    Attack("endless headers", "be read", endless_headers),
+    Attack("200 unfinished headers", "stay open", unfinished_headers),
     Attack("512 POSTs without a body", "stay open", absent_bodies),
     Attack("18 dripping uploads", "stay open, or keep out another client's batch", dripping_uploads),
     Attack(f"{len(MALFORMED)} requests that are no HTTP", "end the API", malformed),

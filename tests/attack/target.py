@@ -23,7 +23,7 @@ class Target:
     Attributes:
         port: of the API with the settings of `make up`.
         limited_port: of the same API with a limit of `LIMITED_RATE` requests per second.
-        closed_port: of the same API with a use case that does not expose its training rows.
+        closed_port: of the same API with a closed use case.
         mlflow: processes of the MLflow server, which an attack may suspend and has to resume.
         environment: variables with which a process of this installation reaches its data store and MLflow.
     """

@@ -29,7 +29,7 @@ PROMISED = {str(code): (90, 100) for code in COVERTYPE.target.labels}
 def observed(here: Installation, received: Received) -> Installation:
     """Put models into Production, then store a batch and labelled rows.
 
-    Covertype has a batch of 20 rows, one of them refused. Employees, which does not expose its rows, has 300
+    Covertype has a batch of 20 rows, one of them refused. Employees, a closed use case, has 300
     labelled rows, all answered incorrectly.
     """
     version = here.promote(here.good[0])

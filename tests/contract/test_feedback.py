@@ -40,7 +40,7 @@ def client(here: Installation) -> Iterator[TestClient]:
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the pauses between lookups of unknown ids; the log writes its queue within a second."""
-    monkeypatch.setattr(feedback, "LOOKS", 20)
+    monkeypatch.setattr(feedback, "ATTEMPTS", 20)
     monkeypatch.setattr(feedback, "PAUSE_SECONDS", 0.1)
 
 

@@ -362,7 +362,7 @@ def test_the_log_has_the_clients_request_id_and_the_servers_own(api: TestClient,
 
 @pytest.fixture(scope="module")
 def logging_five(install: Install) -> Iterator[tuple[TestClient, str]]:
-    """An API that logs five rows of a batch, and its warehouse."""
+    """An API that logs five rows of a batch, and its data store."""
     here = install(in_production=True, logged_batch_rows=5)
     with serving(here.settings) as client:
         wait_until(lambda: version_of(client) == 1)

@@ -12,9 +12,9 @@ from sqlalchemy import delete, insert, select
 from app.main import create_app
 from dosel.db import chain
 from dosel.db.engine import connect, transaction
-from dosel.db.tables import CHAIN, CHAIN_HEAD, PROMOTIONS, SEALS, VERDICTS
+from dosel.db.tables import CHAIN, CHAIN_HEAD, ENTRY_SIGNATURES, PROMOTIONS, VERDICTS
+from dosel.entry_signatures import write_entry_key
 from dosel.registry.registry import Registry
-from dosel.sealing import write_entry_key
 from dosel.settings import Settings
 from dosel.signing import signing_key
 from dosel.usecases.covertype import COVERTYPE
@@ -37,7 +37,7 @@ def as_owner(here: Installation, *statements: Any) -> None:
         drop_triggers(connection)
         for statement in (*statements, delete(CHAIN), delete(CHAIN_HEAD)):
             connection.execute(statement)
-        chain.seal_all(connection)
+        chain.start(connection)
 
 
 def forged(here: Installation) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def test_a_forged_entry_is_not_served(here: Installation) -> None:
         here.registry.reconcile(NAME)
         history = api.get(HISTORY).json()
         assert [entry["to_version"] for entry in history["entries"]] == [1]
-        assert "entry 2 of the promotion ledger has no signature of a trusted key" in history["notes"][-1]["text"]
+        assert "entries without the signature of a trusted key (2), which are" in history["notes"][-1]["text"]
         # Production goes on beside it.
         assert api.post(PROMOTE, headers=KEY, json={"version": 2, "reason": "better"}).json()["sequence"] == 3
         assert answering(api) == 2
@@ -80,8 +80,10 @@ def test_a_ledger_that_was_cut_is_not_followed_back(removed: str, here: Installa
     with TestClient(create_app(here.settings)) as api:
         api.post(PROMOTE, headers=KEY, json={"version": 2, "reason": "better"}).raise_for_status()
         assert answering(api) == 2
-        entry = PROMOTIONS.c.sequence == 2, SEALS.c.row_key == "[2]"
-        which = delete(PROMOTIONS).where(entry[0]) if removed == "the entry" else delete(SEALS).where(entry[1])
+        entry = PROMOTIONS.c.sequence == 2, ENTRY_SIGNATURES.c.row_key == "[2]"
+        which = (
+            delete(PROMOTIONS).where(entry[0]) if removed == "the entry" else delete(ENTRY_SIGNATURES).where(entry[1])
+        )
         as_owner(here, which)
         response = api.post("/warmup")
         assert response.status_code == 503
@@ -95,7 +97,7 @@ def test_a_ledger_that_was_cut_is_not_followed_back(removed: str, here: Installa
 def test_after_the_upgrade_the_api_answers_and_waits_for_signatures(here: Installation) -> None:
     with TestClient(create_app(here.settings)) as api:
         assert answering(api) == 1
-    as_owner(here, delete(SEALS))
+    as_owner(here, delete(ENTRY_SIGNATURES))
     with TestClient(create_app(here.settings)) as api:
         until(lambda: api.post("/predict", json=COVERTYPE.example).is_success, 30)
         response = api.post("/warmup")

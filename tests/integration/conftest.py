@@ -1,4 +1,4 @@
-"""Real stores: each supported kind of warehouse, and an MLflow store with trained models."""
+"""Real stores: each supported kind of data store, and an MLflow store with trained models."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -27,7 +27,7 @@ WAREHOUSES: dict[str, Make] = {
     "files": lambda request: f"sqlite:///{request.getfixturevalue('tmp_path') / 'warehouse.db'}",
     "servers": lambda request: request.getfixturevalue("schema"),
 }
-"""The URL of an empty warehouse of each kind, for one test."""
+"""The URL of an empty data store of each kind, for one test."""
 
 MLFLOWS: dict[str, Make] = {
     "files": lambda request: SqliteAndFolder(request.getfixturevalue("empty_mlflow")),

@@ -202,7 +202,7 @@ def test_a_version_of_another_declaration_is_neither_promoted_nor_used_as_champi
     world.enter("poor")
     world.register("fair")
     in_feet = (replace(COVERTYPE.numbers[0], unit="ft"), *COVERTYPE.features[1:])
-    monkeypatch.setattr("dosel.registry.trust.ALL", (replace(COVERTYPE, features=in_feet),))
+    monkeypatch.setattr("dosel.registry.file_verification.ALL", (replace(COVERTYPE, features=in_feet),))
     registry = world.pipeline().registry
     with pytest.raises(DeclarationChanged, match=r"Elevation: unit was 'm', is 'ft'.*Train a new version"):
         registry.promote(registry.version(world.name, 2), "me", "why")

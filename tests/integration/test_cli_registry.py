@@ -99,7 +99,7 @@ def test_a_promotion_waits_for_a_second_person(dosel: Terminal, monkeypatch: pyt
     monkeypatch.setattr("dosel.cli.models.ALL", (COVERTYPE,))
     with pytest.raises(PromotionRefused, match="needs 2 people with keys of the role promoter"):
         dosel("promote", name, "2", "--reason", "alone")
-    assert "no promotion waits for people" in dosel("approvals")
+    assert "no promotion waits for approvals" in dosel("approvals")
     declare_keys(dosel, monkeypatch, "a" * 20)
     for _ in range(2):
         assert "version 2 waits for 1 more person (so far: ana)" in dosel("promote", name, "2", "--reason", "better")
@@ -110,7 +110,7 @@ def test_a_promotion_waits_for_a_second_person(dosel: Terminal, monkeypatch: pyt
         assert re.search(r"2 +ana +2 .* better", dosel("approvals"))
     declare_keys(dosel, monkeypatch, "b" * 20)
     assert f"{name}: version 2 is in Production" in dosel("promote", name, "2", "--reason", "I agree")
-    assert "no promotion waits for people" in dosel("approvals")
+    assert "no promotion waits for approvals" in dosel("approvals")
     assert "API keys ana, ben" in dosel("history", name)
 
 

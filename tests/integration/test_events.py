@@ -12,7 +12,7 @@ from dosel.db.tables import EVENTS, PROMOTIONS, REFUSED_BATCHES, VERDICTS
 from dosel.errors import AccountingError, QualityError
 from dosel.pipeline import Pipeline
 from dosel.registry import announcements, ledger, verdicts
-from dosel.registry.latch import MONITOR
+from dosel.registry.automatic_rollbacks import MONITOR
 from dosel.registry.ledger import PromotionLedger
 from dosel.registry.verdicts import Verdict
 from dosel.usecases import HarmAction, Monitor
@@ -240,7 +240,7 @@ class TestHarm:
         assert pipeline.registry.last_promotion(world.name) == entry
         event, stays = pipeline.registry.open_notes(world.name)
         assert event.startswith("harm: ")
-        assert stays.endswith("there was an automatic rollback before: it stays")
+        assert stays.endswith("but stays: there was an automatic rollback already")
 
     def test_a_killed_rollback_is_finished_by_the_next_scoring(
         self, world: World, received: Rows, monkeypatch: pytest.MonkeyPatch
@@ -258,7 +258,7 @@ class TestHarm:
         use_case = dataclasses.replace(FAMILIES["good"], monitor=Monitor(on_harm=("roll back",)))
         pipeline = Pipeline(use_case, world.settings)
         deliver_wrong_labels(pipeline, received)
-        assert "nothing could be put back" in pipeline.registry.open_notes(world.name)[-1]
+        assert "no version could be rolled back to" in pipeline.registry.open_notes(world.name)[-1]
 
     def test_harm_trains_once_with_the_reason_in_the_run(
         self, world: World, received: Rows, monkeypatch: pytest.MonkeyPatch

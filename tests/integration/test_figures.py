@@ -1,4 +1,4 @@
-"""The values for `/metrics` in each kind of warehouse: totals of batches and pending messages."""
+"""The values for `/metrics` in each kind of data store: totals of batches and pending messages."""
 
 from collections.abc import Callable
 from datetime import timedelta

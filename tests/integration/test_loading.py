@@ -34,7 +34,7 @@ ODD = [
 
 @pytest.fixture
 def server(schema: str) -> Iterator[Engine]:
-    """A warehouse with its tables on a server that allows LOAD DATA LOCAL."""
+    """A data store with its tables on a server that allows LOAD DATA LOCAL."""
     engine = connect(schema)
     BatchStore(engine, COVERTYPE)
     yield engine
@@ -43,7 +43,7 @@ def server(schema: str) -> Iterator[Engine]:
 
 @pytest.fixture
 def refusing(server: Engine) -> Iterator[Engine]:
-    """A warehouse on a server that refuses LOAD DATA LOCAL, as MySQL does by default."""
+    """A data store on a server that refuses LOAD DATA LOCAL, as MySQL does by default."""
     _allow(server, 0)
     yield server
     _allow(server, 1)

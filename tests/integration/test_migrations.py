@@ -14,13 +14,13 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, event, inspect, text
 
 from dosel.db import migrations
-from dosel.db.chain import SEALED
+from dosel.db.chain import CHAINED
 from dosel.db.engine import transaction
 from dosel.db.migrations import VERSION_TABLE, current, head, migrate
 from dosel.db.tables import CHAIN, CHAIN_HEAD, METADATA
 from dosel.errors import WarehouseError
 from dosel.registry.ledger import PromotionLedger
-from dosel.registry.verification import read_ledgers, verify
+from dosel.registry.ledger_verification import read_ledgers, verify
 from dosel.usecases.penguins import PENGUINS
 from dosel.warehouse.batches import BatchStore
 
@@ -62,7 +62,7 @@ def assert_kept(engine: Engine, before: Rows) -> None:
     chain = {CHAIN.name, CHAIN_HEAD.name}
     assert not any(after[name] for name in after.keys() - before.keys() - chain)
     assert verify(read_ledgers(engine, ()), {}).problem == ""
-    assert len(after[CHAIN.name]) == sum(len(after[name]) for name in SEALED)
+    assert len(after[CHAIN.name]) == sum(len(after[name]) for name in CHAINED)
 
 
 def assert_is_declared(engine: Engine) -> None:

@@ -72,7 +72,7 @@ def test_a_model_reaches_production_through_an_mlflow_server(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert "AWS_SECRET_ACCESS_KEY" not in os.environ
-    # Warehouse and MLflow share a schema here to show that their tables do not collide.
+    # Data store and MLflow share a schema here to show that their tables do not collide.
     settings = Settings(home=tmp_path, tracking_uri=server, warehouse_url=schema, seed=1, jobs=1)
     pipeline = Pipeline(FAMILIES["fair"], settings)
     pipeline.ingest(Deliveries(batch(received(300))))

@@ -30,7 +30,7 @@ Received = Callable[..., list[list[str]]]
 
 @pytest.fixture
 def case_insensitive(schema: str) -> Iterator[Engine]:
-    """A warehouse in a schema whose default collation treats 'A' and 'a' as equal."""
+    """A data store in a schema whose default collation treats 'A' and 'a' as equal."""
     engine = connect(schema)
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE plain (name VARCHAR(64) PRIMARY KEY)"))

@@ -1,4 +1,4 @@
-"""A partitioned family goes from the warehouse to Production without its rows coming together in memory."""
+"""A partitioned family goes from the data store to Production without its rows coming together in memory."""
 
 import dataclasses
 import re

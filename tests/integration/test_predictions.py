@@ -1,4 +1,4 @@
-"""The prediction log in each kind of warehouse."""
+"""The prediction log in each kind of data store."""
 
 import pytest
 from sqlalchemy import Engine, select

@@ -93,7 +93,7 @@ def test_a_version_is_trained_again_to_an_equal_model(lab: Lab, monkeypatch: pyt
     monkeypatch.setattr(common, "load_settings", lambda: lab.settings)
     shown = CliRunner(env={"COLUMNS": "200"}).invoke(cli, ["reproduce", "penguins", "1"])
     assert shown.exit_code == 0, shown.output
-    assert "penguins_species version 1 (knn): the model that was trained now is equal" in shown.stdout
+    assert "penguins_species version 1 (knn): the model that was trained now equals the registered one" in shown.stdout
     assert "kept with the version; the data store still has the rows of batch 1" in shown.stdout
     assert "candidate 6/6" in shown.stderr
     as_json = CliRunner().invoke(cli, ["reproduce", "penguins_species", "1", "--json"])
@@ -107,8 +107,8 @@ def test_a_model_of_another_search_is_another_one(lab: Lab, monkeypatch: pytest.
     monkeypatch.setattr(common, "load_settings", lambda: lab.settings)
     shown = CliRunner(env={"COLUMNS": "200"}).invoke(cli, ["reproduce", "penguins", "2"])
     assert shown.exit_code == 1
-    assert "the model that was trained now is another one" in shown.stdout
-    assert "first difference: declaration: it was another one; now the search or the metric is another" in shown.stdout
+    assert "the model that was trained now differs from the registered one" in shown.stdout
+    assert "first difference: declaration: the search or the metric differs" in shown.stdout
     assert "with n_neighbors=2, cross-validation score 0.9" in shown.stdout
 
 

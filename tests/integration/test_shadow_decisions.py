@@ -12,7 +12,7 @@ from dosel.db.engine import connect, transaction
 from dosel.db.tables import SHADOWS
 from dosel.errors import PromotionRefused
 from dosel.monitor.shadow_state import states
-from dosel.monitor.shadowing import Action, _decision, decide, promote, steer
+from dosel.monitor.shadowing import Action, _decision, decide, end_by_hand, promote
 from dosel.pipeline import Pipeline
 from dosel.quality import check
 from dosel.registry.registry import Registry
@@ -236,7 +236,7 @@ def test_a_second_challenger_waits_for_the_end_of_the_first(world: World) -> Non
     outcome = life.pipeline("good").challenge(world.register("good"), "a test")
     assert (outcome.promoted, outcome.in_shadow) == (False, False)
     assert "waits while version 2 is in shadow" in outcome.reason
-    steer(declared("good"), life.registry, life.engine, "challenger", "refuse", "ana", "make room")
+    end_by_hand(declared("good"), life.registry, life.engine, "challenger", "refuse", "ana", "make room")
     assert life.pipeline("good").training_due()
     assert life.pipeline("good").challenge(3, "a test").in_shadow
 
@@ -245,7 +245,7 @@ def test_a_second_challenger_waits_for_the_end_of_the_first(world: World) -> Non
     ("action", "outcome", "production"), [("stop", "stopped", 1), ("refuse", "refused", 1), ("promote", "promoted", 2)]
 )
 def test_a_person_can_decide_at_any_time(life: Life, action: Action, outcome: str, production: int) -> None:
-    how = steer(declared("good"), life.registry, life.engine, "challenger", action, "ana", "because")
+    how = end_by_hand(declared("good"), life.registry, life.engine, "challenger", action, "ana", "because")
     assert how.outcome == outcome
     assert life.production == production
     assert life.ends()[0] == ("challenger", outcome, 2)
@@ -254,11 +254,11 @@ def test_a_person_can_decide_at_any_time(life: Life, action: Action, outcome: st
         assert entry is not None
         assert (entry.actor, entry.evidence.kind, entry.reason) == ("ana", "manual", "because")
     with pytest.raises(PromotionRefused, match="no version is in shadow as challenger"):
-        steer(declared("good"), life.registry, life.engine, "challenger", action, "ana", "again")
+        end_by_hand(declared("good"), life.registry, life.engine, "challenger", action, "ana", "again")
 
 
 def test_the_gate_does_not_promote_a_version_that_a_person_refused(life: Life) -> None:
-    steer(declared("good"), life.registry, life.engine, "challenger", "refuse", "ana", "because")
+    end_by_hand(declared("good"), life.registry, life.engine, "challenger", "refuse", "ana", "because")
     outcome = life.pipeline().challenge(2, "a test")
     assert (outcome.promoted, outcome.in_shadow) == (False, False)
     assert outcome.reason == "its shadow has ended: refused, because"

@@ -16,13 +16,13 @@ from typer.testing import CliRunner
 from dosel.cli import cli, common
 from dosel.db import chain
 from dosel.db.engine import connect, transaction
-from dosel.db.tables import CHAIN, CHAIN_HEAD, SEALS
+from dosel.db.tables import CHAIN, CHAIN_HEAD, ENTRY_SIGNATURES
 from dosel.errors import UntrustedModel
 from dosel.model import bundle, signature, tags
+from dosel.registry.file_verification import admit
+from dosel.registry.ledger_verification import read_ledgers, verify
 from dosel.registry.manifests import TRAINED, Manifest
 from dosel.registry.store import ModelVersion
-from dosel.registry.trust import admit
-from dosel.registry.verification import read_ledgers, verify
 from dosel.settings import Settings
 from dosel.signing import Keys, signing_key
 from tests.integration.worlds import World
@@ -136,9 +136,9 @@ class TestOlderVersions:
         version = forge(world, folder)
         with transaction(connect(settings.warehouse_url)) as connection:
             drop_triggers(connection)
-            for table in (SEALS, CHAIN, CHAIN_HEAD):
+            for table in (ENTRY_SIGNATURES, CHAIN, CHAIN_HEAD):
                 connection.execute(delete(table))
-            chain.seal_all(connection)
+            chain.start(connection)
         return world, version, folder
 
     def run(self, *arguments: str, code: int = 0) -> str:

@@ -1,4 +1,4 @@
-"""Batches in the warehouse: each is stored once and completely, also under races and kills."""
+"""Batches in the data store: each is stored once and completely, also under races and kills."""
 
 import hashlib
 import json

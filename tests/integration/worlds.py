@@ -77,7 +77,7 @@ def read_report(world: "World", version: ModelVersion) -> Any:
 
 
 class World:
-    """An installation with rows in the warehouse and the families' runs in MLflow; no version is registered.
+    """An installation with rows in the data store and the families' runs in MLflow; no version is registered.
 
     `states` is a folder of the session, for copies of the databases.
     """

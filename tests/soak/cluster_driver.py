@@ -1,4 +1,4 @@
-"""The training of tests.soak.cluster, as a task of Airflow runs it: from the warehouse, in a process of its own.
+"""The training of tests.soak.cluster, as a task of Airflow runs it: from the data store, in a process of its own.
 
 python -m tests.soak.cluster_driver EXPERIMENT        settings come from the environment
 """

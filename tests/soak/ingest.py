@@ -1,10 +1,10 @@
-"""Kills (`kill -9`) the worker, the data API and the database, mostly during a write, and checks the warehouse.
+"""Kills (`kill -9`) the worker, the data API and the database, mostly during a write, and checks the data store.
 
     python -m tests.soak.ingest [--kills 200] [--seed 0]
 
 A worker pulls batches from a real data API into a real MariaDB and notes each that was acknowledged. One of the three
 is killed at a random moment of a batch's transaction, and then started again. In the end,
-the warehouse must have every acknowledged batch once and complete: with the ledger's number of rows, and with the
+the data store must have every acknowledged batch once and complete: with the ledger's number of rows, and with the
 acknowledged digest of its raw rows.
 """
 

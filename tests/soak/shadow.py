@@ -21,7 +21,7 @@ import httpx
 from benchmarks.installation import Installation, installation, say, wait_until
 from benchmarks.serving import uvicorn
 from dosel.db.engine import connect
-from dosel.monitor.shadowing import decide, steer
+from dosel.monitor.shadowing import decide, end_by_hand
 from dosel.registry.projection import CHALLENGER, PRODUCTION
 from dosel.registry.registry import Registry
 from dosel.registry.shadows import Shadow
@@ -50,9 +50,9 @@ def operate(home: str, tracking_uri: str, operation: Operation, version: int) ->
             challenger = registry.version(MODEL, version)
             registry.start_shadow(challenger, "challenger", timedelta(days=1), "soak", "a soak", entry.sequence)
         case "roll back":
-            steer(USE_CASE, registry, engine, "control", "promote", "soak", operation)
+            end_by_hand(USE_CASE, registry, engine, "control", "promote", "soak", operation)
         case _:
-            steer(USE_CASE, registry, engine, "challenger", operation, "soak", operation)
+            end_by_hand(USE_CASE, registry, engine, "challenger", operation, "soak", operation)
     decide(USE_CASE, registry, engine)
 
 

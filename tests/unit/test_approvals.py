@@ -15,7 +15,7 @@ from dosel.db.migrations import migrate
 from dosel.db.tables import APPROVAL_REQUESTS, APPROVALS, CHAIN, CHAIN_HEAD
 from dosel.errors import ApprovalsMissing, PromotionRefused
 from dosel.registry.approvals import Approvals, Request, Subject, needed
-from dosel.registry.verification import read_ledgers, verify
+from dosel.registry.ledger_verification import read_ledgers, verify
 from dosel.usecases import Approval
 from dosel.usecases.penguins import PENGUINS
 from dosel.warehouse.events import EventStore
@@ -237,7 +237,7 @@ def edit_and_seal(engine: Engine, *statements: object) -> None:
     """Edit as the owner of the database, and compute the chain again."""
     edit(engine, *statements, delete(CHAIN), delete(CHAIN_HEAD))
     with transaction(engine) as connection:
-        chain.seal_all(connection)
+        chain.start(connection)
 
 
 @pytest.mark.parametrize("change", [edit, edit_and_seal])

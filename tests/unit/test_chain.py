@@ -15,13 +15,13 @@ from sqlalchemy.exc import DBAPIError
 
 from dosel.db import chain
 from dosel.db.engine import connect, transaction
-from dosel.db.tables import BATCHES, CHAIN, CHAIN_HEAD, NOTES, PROMOTIONS, SEALS
+from dosel.db.tables import BATCHES, CHAIN, CHAIN_HEAD, ENTRY_SIGNATURES, NOTES, PROMOTIONS
 from dosel.errors import SettingsError
 from dosel.monitor.ledger_watch import verify_ledgers
-from dosel.registry import verification
+from dosel.registry import ledger_verification
 from dosel.registry.heads import Head, Heads, sign_head
 from dosel.registry.ledger import Evidence, PromotionLedger
-from dosel.registry.verification import read_ledgers, verify
+from dosel.registry.ledger_verification import read_ledgers, verify
 from dosel.settings import Settings
 from dosel.signing import PublicKey, SigningKey, read_keys, signing_key, trusted_keys
 from dosel.usecases.penguins import PENGUINS
@@ -80,7 +80,7 @@ def test_verify_accepts_ledgers_that_only_dosel_wrote(engine: Engine, key: Signi
         (insert(NOTES).values(model=MODEL, sequence=5, at=datetime(2026, 1, 1), text="new"), "has no entry"),
         (update(CHAIN).where(CHAIN.c.sequence == 7).values(digest="0" * 64), "entry 7"),
         (delete(CHAIN).where(CHAIN.c.sequence == 7), "entry 7"),
-        (delete(SEALS).where(SEALS.c.id == 2), "entry 5"),
+        (delete(ENTRY_SIGNATURES).where(ENTRY_SIGNATURES.c.id == 2), "entry 5"),
         (update(NOTES).where(NOTES.c.id == 2).values(id=20), "entry 6"),
     ],
 )
@@ -101,7 +101,7 @@ def test_a_recomputed_chain_differs_from_the_signed_head(engine: Engine, key: Si
         delete(CHAIN_HEAD),
     )
     with transaction(engine) as connection:
-        chain.seal_all(connection)
+        chain.start(connection)
     assert problem(engine, key) == ""
     assert problem(engine, key, head).startswith("entry 15: it is not the entry whose hash was signed")
 
@@ -170,13 +170,13 @@ def test_verify_refuses_a_removal_entry_for_any_other_table(engine: Engine, key:
 def test_an_export_can_be_verified_with_the_public_key_alone(engine: Engine, key: SigningKey, tmp_path: Path) -> None:
     head = sign_head(engine, key)
     assert head is not None
-    lines = list(verification.export(read_ledgers(engine, [head])))
+    lines = list(ledger_verification.export(read_ledgers(engine, [head])))
     file = tmp_path / "ledgers.jsonl"
     file.write_text("\n".join(lines))
-    assert verify(verification.read_export(file), trusted(key)).problem == ""
+    assert verify(ledger_verification.read_export(file), trusted(key)).problem == ""
     for number, line in enumerate(lines[1:], 1):
         file.write_text("\n".join(lines[:number] + lines[number + 1 :]))
-        without = verify(verification.read_export(file), trusted(key))
+        without = verify(ledger_verification.read_export(file), trusted(key))
         # An export without heads verifies, and reports that no head was signed.
         assert without.problem or (without.heads == 0 and "head" in json.loads(line))
 
@@ -192,7 +192,7 @@ def test_verify_detects_every_random_edit_of_an_export(
         lambda chance, items: chance.shuffle(items),
         lambda chance, items: items.insert(0, items[-1]),
     ]
-    lines = [json.loads(line) for line in verification.export(read_ledgers(engine, [head]))]
+    lines = [json.loads(line) for line in ledger_verification.export(read_ledgers(engine, [head]))]
     chance = random.Random(seed)
     entries = [line for line in lines if "entry" in line]
     rows = [line for line in lines if "row" in line]
@@ -202,7 +202,7 @@ def test_verify_detects_every_random_edit_of_an_export(
         pytest.fail("the edit changed nothing")
     file = tmp_path / "ledgers.jsonl"
     file.write_text("\n".join(json.dumps(line) for line in (lines[0], *entries, *rows, lines[-1])))
-    found = verify(verification.read_export(file), trusted(key))
+    found = verify(ledger_verification.read_export(file), trusted(key))
     # Only the order of entries counts, not that of rows; a repeated row counts once.
     same_rows = {json.dumps(line) for line in rows} == {json.dumps(line) for line in lines if "row" in line}
     assert found.problem or (same_rows and [line for line in lines if "entry" in line] == entries)

@@ -160,7 +160,11 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"families": ()}, "families: there are none; declare at least one Family"),
     ({"families": (FAMILY, FAMILY)}, "family 'forest': 2 families have this name; write a different name for each"),
     *(
-        (family(name=name), f"family {name!r}: as an alias in MLflow, this name means something else; write another")
+        (
+            family(name=name),
+            f"family {name!r}: this name is reserved as an alias in MLflow, like challenger, latest, previous, "
+            "production, v1 and the model's name; write another",
+        )
         for name in ("production", "previous", "latest", "v1", "v20", "things_model")
     ),
     (family(name="my forest"), "family 'my forest': this cannot be an alias; write a small letter"),

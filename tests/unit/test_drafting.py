@@ -139,7 +139,7 @@ def test_words_among_numbers_are_proposed_as_missing_marks(write: Write) -> None
     rows: list[Row] = [("age", "no", "label"), *((i % 50, i, "ab"[i % 2]) for i in range(200)), ("unknown", 200, "a")]
     made, use_case = proposed(write(iter(rows)))
     assert use_case.missing == ("unknown",)
-    assert made.left_out == {"no": "it counts the rows"}
+    assert made.left_out == {"no": "it is a row number"}
     assert made.lacking == {"age": 1}
 
 

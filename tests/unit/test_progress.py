@@ -1,4 +1,4 @@
-"""The progress report, from a real warehouse and MLflow store and a stand-in for Airflow."""
+"""The progress report, from a real data store and MLflow store and a stand-in for Airflow."""
 
 import json
 import re

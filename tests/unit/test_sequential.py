@@ -65,7 +65,7 @@ def test_the_evidence_depends_on_the_cumulative_counts_alone() -> None:
 
 
 def test_all_versions_of_a_use_case_share_one_error_budget() -> None:
-    shares = [share_of_budget(ALPHA, reign) for reign in range(1, 2_000)]
+    shares = [share_of_budget(ALPHA, term) for term in range(1, 2_000)]
     assert sum(shares) < ALPHA
     assert shares == sorted(shares, reverse=True)
 

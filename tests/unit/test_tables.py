@@ -125,7 +125,7 @@ def test_without_file_and_lake_rows_are_generated_and_logged(tmp_path: Path, cap
     batch = source_of(use_case, Settings(home=tmp_path)).next_batch()
     assert batch
     assert "rows.csv does not exist and DOSEL_FILES names no file for it: one row, made" in caplog.text
-    # The identifier is not stored in the warehouse.
+    # The identifier is not stored in the data store.
     assert batch.rows == [[*map(str, EMPLOYEES.example.values()), "0.4"]]
 
 

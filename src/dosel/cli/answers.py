@@ -32,7 +32,7 @@ def feedback(
     except ValueError as error:
         raise typer.BadParameter(f"{file} is not JSON: {error}") from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise typer.BadParameter(f"{file}: expected rows with request_id, truth and, for a bulk prediction, row")
+        raise typer.BadParameter(f"{file}: expected rows with request_id, truth and, for a bulk request, row")
     with Client(settings.api_url, key=key or next(iter(settings.predict_key_names), "")) as client:
         counts = client.feedback(use_case, rows)
     words = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items())

@@ -29,7 +29,7 @@ def verify(
 ) -> None:
     """Check every entry of the ledgers and every signature; exits 1 and names the first one that is wrong."""
     from dosel.certificates import Roots
-    from dosel.registry import verification
+    from dosel.registry import ledger_verification
     from dosel.registry.heads import Heads
     from dosel.signing import read_keys, trusted_keys
 
@@ -39,12 +39,12 @@ def verify(
         from dosel.db.engine import connect
 
         heads = Heads.opened(settings).all()
-        ledgers = verification.read_ledgers(connect(settings.warehouse_url), heads)
+        ledgers = ledger_verification.read_ledgers(connect(settings.warehouse_url), heads)
     else:
-        ledgers = verification.read_export(file)
+        ledgers = ledger_verification.read_export(file)
     if kept is not None:
         ledgers = ledgers._replace(heads=[*ledgers.heads, *Heads.in_folder(kept).all()])
-    found = verification.verify(ledgers, keys, Roots.read(roots) if roots else Roots.of(settings))
+    found = ledger_verification.verify(ledgers, keys, Roots.read(roots) if roots else Roots.of(settings))
     if json:
         output.write_json((found,))
         raise typer.Exit(1 if found.first_problem else 0)
@@ -90,7 +90,7 @@ def sign(
     from dosel.db.engine import connect
     from dosel.errors import DoselError
     from dosel.pipeline import bound_mlflow_requests
-    from dosel.registry import verification
+    from dosel.registry import ledger_verification
     from dosel.registry.heads import Heads
     from dosel.registry.registry import Registry
     from dosel.signing import trusted_keys
@@ -99,8 +99,8 @@ def sign(
     settings = common.load_settings()
     bound_mlflow_requests()
     engine = connect(settings.warehouse_url)
-    ledgers = verification.read_ledgers(engine, Heads.opened(settings).all())
-    if problem := verification.verify(ledgers, trusted_keys(settings), Roots.of(settings)).problem:
+    ledgers = ledger_verification.read_ledgers(engine, Heads.opened(settings).all())
+    if problem := ledger_verification.verify(ledgers, trusted_keys(settings), Roots.of(settings)).problem:
         raise DoselError(f"nothing is signed, since the ledgers are wrong: {problem}")
     registry = Registry.opened(settings, engine)
     signed_rows, left = registry.ledger.sign_older(entries)
@@ -130,15 +130,15 @@ def sign(
 def export(file: Annotated[Path, typer.Argument(help="The file to write.")]) -> None:
     """Write the ledgers, their chain and its signed heads to a file, for `dosel verify FILE` on another machine."""
     from dosel.db.engine import connect
-    from dosel.registry import verification
+    from dosel.registry import ledger_verification
     from dosel.registry.heads import Heads, publish
 
     settings = common.load_settings()
     engine = connect(settings.warehouse_url)
     publish(engine, settings)
-    ledgers = verification.read_ledgers(engine, Heads.opened(settings).all())
+    ledgers = ledger_verification.read_ledgers(engine, Heads.opened(settings).all())
     with file.open("w", encoding="utf-8") as lines:
-        lines.writelines(f"{line}\n" for line in verification.export(ledgers))
+        lines.writelines(f"{line}\n" for line in ledger_verification.export(ledgers))
     typer.echo(
         f"{file}: {len(ledgers.entries):,} entries. Elsewhere: dosel verify {file.name} --key PUBLIC.pem, with the key "
         "of `dosel public-key`",
@@ -149,7 +149,7 @@ def export(file: Annotated[Path, typer.Argument(help="The file to write.")]) -> 
 @commands.command("entry-key")
 def entry_key() -> None:
     """Print a new key for DOSEL_ENTRY_KEY, with which a process without the signing key adds entries to the ledgers."""
-    from dosel.sealing import EntryKey
+    from dosel.entry_signatures import EntryKey
     from dosel.signing import Keys
 
     output.write(EntryKey.made_by(Keys(common.load_settings()).signing()).document() + "\n")

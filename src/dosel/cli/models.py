@@ -151,7 +151,7 @@ def approvals(
         ("model", "version", "request", "people", "agreed", "expires_at", "actor", "reason", "manifest_digest"),
         lambda: (output.plain_table(titles, map(_request_cells, waiting)),),
         as_json=json,
-        empty="no promotion waits for people",
+        empty="no promotion waits for approvals",
     )
 
 
@@ -221,7 +221,9 @@ def gc(
 
     def table() -> Iterator[str]:
         done = "deleted" if delete else "would be deleted (delete them with --delete)"
-        waiting = f"; {found.waiting} more folders stay until they have been listed for six hours" * bool(found.waiting)
+        waiting = f"; {found.waiting} more folders can be deleted six hours after their first listing" * bool(
+            found.waiting
+        )
         yield (
             f"{found.runs} runs, {found.models} models and {found.orphans} folders without a run {done}; "
             f"{found.kept} runs stay{waiting}"

@@ -27,7 +27,7 @@ def reproduce(
     ] = False,
     json: output.AsJson = False,
 ) -> None:
-    """Train a version again from the rows and the source that it keeps; exits 1 if the model is another one."""
+    """Train a version again from the rows and the source that it keeps; exits 1 if the model differs."""
     settings = common.load_settings()
     from dosel.pipeline import Pipeline
     from dosel.reproduction import reproduce
@@ -47,8 +47,9 @@ def _print(found: "Reproduction") -> None:
     console = output.console()
     is_equal = found.found == found.expected
     console.print(
-        f"{escape(found.model)} version {found.version} ({escape(found.family)}): the model that was trained now is "
-        + ("[green bold]equal[/]" if is_equal else "[red bold]another one[/]")
+        f"{escape(found.model)} version {found.version} ({escape(found.family)}): the model that was trained now "
+        + ("[green bold]equals[/]" if is_equal else "[red bold]differs from[/]")
+        + " the registered one"
     )
     console.print(f"rows: {escape(found.rows)}")
     console.print(f"source: {escape(found.source)}, run by {escape(found.python)}")

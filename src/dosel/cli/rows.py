@@ -75,7 +75,7 @@ def check(json: output.AsJson = False) -> None:
 
 @commands.command()
 def pull(name: common.UseCaseName) -> None:
-    """Store the source's new batches in the warehouse."""
+    """Store the source's new batches in the data store."""
     from dosel.terminal import Pulling
 
     console = Console()

@@ -60,26 +60,26 @@ def shadows(
 @commands.command()
 def stop(name: UseCaseName, reason: Reason, control: Control = False) -> None:
     """End a shadow without a judgement; Production stays as it is."""
-    _steer(name, "stop", reason, control)
+    _end(name, "stop", reason, control)
 
 
 @commands.command()
 def refuse(name: UseCaseName, reason: Reason, control: Control = False) -> None:
     """Refuse a version in shadow; Production stays as it is."""
-    _steer(name, "refuse", reason, control)
+    _end(name, "refuse", reason, control)
 
 
 @commands.command()
 def promote(name: UseCaseName, reason: Reason, control: Control = False) -> None:
     """Put a version in shadow into Production now."""
-    _steer(name, "promote", reason, control)
+    _end(name, "promote", reason, control)
 
 
-def _steer(name: str, action: "Action", reason: str, control: bool) -> None:
+def _end(name: str, action: "Action", reason: str, control: bool) -> None:
     settings = common.load_settings()
     from dosel.db.engine import connect
     from dosel.errors import ApprovalsMissing
-    from dosel.monitor.shadowing import steer
+    from dosel.monitor.shadowing import end_by_hand
     from dosel.pipeline import bound_mlflow_requests
     from dosel.registry.registry import Registry
 
@@ -89,7 +89,7 @@ def _steer(name: str, action: "Action", reason: str, control: bool) -> None:
     role: Role = "control" if control else "challenger"
     try:
         with common.logged():
-            how = steer(use_case, registry, engine, role, action, common.actor(), reason, common.holder())
+            how = end_by_hand(use_case, registry, engine, role, action, common.actor(), reason, common.holder())
     except ApprovalsMissing as waiting:
         typer.echo(str(waiting))
         return

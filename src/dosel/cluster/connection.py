@@ -284,7 +284,7 @@ def _explained(error: BaseException, task: str, watch: _Watch) -> BaseException:
         return error
     worker = error.last_worker.address
     return ClusterTaskKilled(
-        f"{task} was given up: {error.allowed_failures + 1} workers died that ran it or had it next, the last one "
+        f"{task} was given up: {error.allowed_failures + 1} workers died that ran it or had it queued, the last one "
         f"{worker}. The most that a worker was seen to use is {watch.memory()}: if that is near the limit, give "
         "workers more memory; otherwise see the worker's log"
     )

@@ -85,7 +85,7 @@ def prepare_storage() -> None:
 def prepare_airflow() -> None:
     """Migrate Airflow's database, set the size of the pool for trainings, and make the API's entry key."""
     from dosel.embedded.services import preparation
-    from dosel.sealing import write_entry_key
+    from dosel.entry_signatures import write_entry_key
     from dosel.settings import Settings
 
     settings = Settings.load()

@@ -19,11 +19,11 @@ from dosel.db.tables import (
     BATCHES,
     CHAIN,
     CHAIN_HEAD,
+    ENTRY_SIGNATURES,
     MANIFESTS,
     NOTES,
     PROMOTIONS,
     REFUSED_BATCHES,
-    SEALS,
     SHADOW_ENDS,
     SHADOWS,
     VERDICTS,
@@ -37,10 +37,10 @@ START = "0" * 64
 REMOVABLE = (BATCHES, REFUSED_BATCHES)
 """`dosel reset` removes their rows, with an entry for each."""
 
-SEALED: Mapping[str, Table] = {
+CHAINED: Mapping[str, Table] = {
     table.name: table
     for table in (
-        *(PROMOTIONS, NOTES, MANIFESTS, VERDICTS, SHADOWS, SHADOW_ENDS, APPROVAL_REQUESTS, APPROVALS, SEALS),
+        *(PROMOTIONS, NOTES, MANIFESTS, VERDICTS, SHADOWS, SHADOW_ENDS, APPROVAL_REQUESTS, APPROVALS, ENTRY_SIGNATURES),
         *REMOVABLE,
     )
 }
@@ -79,27 +79,27 @@ class Entry(NamedTuple):
 
 
 def add(connection: Connection, table: Table, values: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Insert a row of a sealed table with its entry; return the row's primary key.
+    """Insert a row of a ledger with its entry; return the row's primary key.
 
     Raises:
         IntegrityError: the table has a row with such a key.
     """
     key = connection.execute(insert(table).values(values)).inserted_primary_key
     assert key is not None
-    seal(connection, table, tuple(key))
+    append_entry(connection, table, tuple(key))
     return tuple(key)
 
 
-def seal(connection: Connection, table: Table, key: Sequence[Any]) -> None:
-    """Append the entry of a row that was inserted in this transaction.
+def append_entry(connection: Connection, table: Table, key: Sequence[Any]) -> None:
+    """Append an entry for a row that was inserted in this transaction.
 
     Other transactions that append wait until this one ends, so it comes last in a long one.
     """
     _append(connection, "added", table, connection.execute(select(table).where(_is(table, key))).mappings())
 
 
-def sealed(connection: Connection, table: Table, condition: ColumnElement[bool]) -> list[RowMapping]:
-    """The rows of a sealed table that are as their entries say, in the order of their keys."""
+def intact(connection: Connection, table: Table, condition: ColumnElement[bool]) -> list[RowMapping]:
+    """The rows of a ledger that are as their entries say, in the order of their keys."""
     rows = connection.execute(select(table).where(condition).order_by(*table.primary_key)).mappings().all()
     if not rows:
         return []
@@ -114,14 +114,14 @@ def remove(connection: Connection, table: Table, condition: ColumnElement[bool])
     _append(connection, "removed", table, connection.execute(select(table).where(condition)).mappings())
 
 
-def seal_all(connection: Connection) -> None:
+def start(connection: Connection) -> None:
     """Start the chain, with an entry for each row that there is.
 
     Tables and columns that a later migration adds are left out.
     """
     connection.execute(insert(CHAIN_HEAD).values(id=1, sequence=0, hash=START))
     there = inspect(connection)
-    for table in SEALED.values():
+    for table in CHAINED.values():
         if there.has_table(table.name):
             columns = [table.c[column["name"]] for column in there.get_columns(table.name)]
             rows = connection.execute(select(*columns).order_by(*table.primary_key)).mappings()

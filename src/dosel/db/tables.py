@@ -170,7 +170,7 @@ MANIFESTS = _fixed(
     # Empty in manifests that no training process recorded.
     Column("facts", LONG_TEXT),
     Column("family", String(64)),
-    # Empty in manifests from before versions were signed.
+    # Empty in manifests of an older dosel, which signed no versions.
     Column("signature", LONG_TEXT),
     UniqueConstraint("model", "version", "run_id"),
 )
@@ -199,7 +199,7 @@ ORPHANS = Table(
     Column("seen_at", MOMENT, nullable=False),
     **MYSQL,
 )
-"""Folders of artifacts without a run, since `dosel gc` first saw them."""
+"""Folders of artifacts without a run, with the time `dosel gc` first saw each."""
 
 NOTES = _fixed(
     "promotion_notes",
@@ -242,7 +242,7 @@ SHADOW_ENDS = _fixed(
     Column("reason", Text, nullable=False),
     Column("evidence", LONG_TEXT, nullable=False),
 )
-"""The decision that ended a shadow, with its evidence as JSON; none, no row."""
+"""The decision that ended a shadow, with its evidence as JSON. An open shadow has no row."""
 
 SHADOW_ANSWERS = _fixed(
     "shadow_answers",
@@ -351,7 +351,7 @@ EVENTS = _fixed(
 TARGETS = _fixed(
     "event_targets", Column("target", String(64), primary_key=True), Column("after_event", BigInteger, nullable=False)
 )
-"""Receivers of messages; each gets the events after the last one of before it was configured."""
+"""Receivers of messages; each gets the events after `after_event`, the last one before it was configured."""
 
 DELIVERIES = _fixed(
     "event_deliveries",
@@ -362,10 +362,10 @@ DELIVERIES = _fixed(
     Column("delivered_at", MOMENT),
     Column("last_error", Text),
 )
-"""The attempts to deliver an event to a target; none yet, no row."""
+"""The attempts to deliver an event to a target. An event without attempts has no row."""
 
 
-SEALS = _fixed(
+ENTRY_SIGNATURES = _fixed(
     "ledger_seals",
     Column("id", AUTO_ID, primary_key=True, autoincrement=True),
     Column("table_name", String(64), nullable=False),
@@ -373,7 +373,7 @@ SEALS = _fixed(
     Column("seal", String(512), nullable=False),
     Index("ix_ledger_seals_table_name_row_key", "table_name", "row_key"),
 )
-"""Signatures of rows of the ledgers (`dosel.registry.seals`)."""
+"""Signatures of rows of the ledgers (`dosel.registry.signed_entries`)."""
 
 CHAIN = _fixed(
     "ledger_chain",

@@ -1,6 +1,6 @@
 """Triggers with which the data store itself refuses to change or delete entries of the ledgers.
 
-A second wall: who owns the database can drop them, and then `dosel verify` finds the change.
+They are additional protection: the database's owner can drop them, and then `dosel verify` finds the change.
 """
 
 import logging
@@ -8,7 +8,7 @@ import logging
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
 
-from dosel.db.chain import REMOVABLE, SEALED
+from dosel.db.chain import CHAINED, REMOVABLE
 from dosel.db.tables import CHAIN
 
 log = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ _NOT_ALLOWED = {1142, 1227, 1419}
 def protect(connection: Connection) -> None:
     """Create the triggers that are missing. A user who may not create any gets a line in the log, and goes on."""
     there = inspect(connection).get_table_names()
-    for table in (*SEALED.values(), CHAIN):
+    for table in (*CHAINED.values(), CHAIN):
         # A later migration creates the others.
         if table.name not in there:
             continue

@@ -23,7 +23,7 @@ VERSION_SECONDS = 20
 
 
 class Database(LocalServer):
-    """A server with the settings of Compose's MySQL: case-insensitive collation; LOAD DATA LOCAL is enabled."""
+    """A local server: LOAD DATA LOCAL is enabled, and the default collation ignores case."""
 
     ports_needed = 1
     collation: ClassVar[str]

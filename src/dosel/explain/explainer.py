@@ -13,7 +13,7 @@ from dosel.model.reference import read
 
 @dataclass(frozen=True)
 class Explanation:
-    """An explanation. `rows` are the neighbours' values, in their order; empty if the use case does not expose them."""
+    """An explanation. `rows` are the neighbours' values, in their order; empty for a closed use case."""
 
     prediction: Prediction
     neighbours: tuple[Neighbour, ...]

@@ -17,7 +17,7 @@ MOST_PAIRS = 4_096
 """Most pairs of orders: enough for three digits, so that a fast model stops before its budget ends."""
 
 _FIRST, _LARGEST = 2, 256
-"""Pairs of orders between two looks at the clock: at first, and at most."""
+"""Pairs of orders that are sampled between two time checks: initial number and maximum."""
 
 _ROWS_AT_ONCE = 20_000
 

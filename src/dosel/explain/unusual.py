@@ -1,8 +1,8 @@
 """Warns of a row that is unlike the training rows: a value outside of theirs, or a row far from all of them.
 
-Of a use case that does not expose its training rows, no warning depends on fewer than `FEWEST` of them, however often
-somebody asks: its bounds leave that many rows out on either side and are rounded, and its distance is that from the
-middle of all rows, in units of their spread.
+For a closed use case, no warning depends on fewer than `FEWEST` training rows, however often somebody asks: its bounds
+leave that many rows out on either side and are rounded, and its distance is that from the middle of all rows, in units
+of their spread.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ FEWEST = 10
 """Training rows that a warning of a closed use case rests on, at least."""
 
 OUTER, MOST_OUTER = 0.01, 0.1
-"""Of a closed use case: the share of training rows that its bounds leave out on either side, and the most that is."""
+"""For closed use cases: the share of training rows that bounds leave out on each side, and its maximum."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Training:
         )
 
     def _bounds_of(self, values: Floats) -> _Bounds | None:
-        """The smallest and the largest value, or what may be said of them; None if nothing may be."""
+        """The bounds of a number, coarse for a closed use case; None with too few rows."""
         known = np.sort(values[~np.isnan(values)])
         left_out = 0 if self._is_open else max(FEWEST, round(OUTER * len(known)))
         if len(known) == 0 or left_out > MOST_OUTER * len(known):

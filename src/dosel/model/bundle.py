@@ -1,17 +1,19 @@
-"""A model version as one folder of files: write them, read them, hash them, verify them.
+"""A model version as one folder of files: write, read and hash them.
 
     model.skops                     the fitted pipeline
     extra_files/reference.parquet   the training rows, for explanations (`dosel.model.reference`)
     extra_files/held_out.parquet    its probabilities on held-out rows (`dosel.model.held_out`)
     extra_files/source.zip          the source that trained it, and the lock of its libraries (`dosel.model.source`)
+    extra_files/source.patch        how that source differed from its git commit, if it did
     serving/classifier.onnx         the classifier as ONNX, if it passed the parity check
     serving/encoder.json            its classes and its preprocessing as values, so that answers need no scikit-learn
     serving/form.json               which backend answers and why
     MLmodel, conda.yaml, …          what MLflow adds
     model.sig                       the signature of all other files (`dosel.model.signature`)
 
-Reading runs no code from the files. A skops file names the types it is made of, and only those on `TRUSTED_TYPES` are
-built. MLflow takes its list of trusted types from the very model it reads; that list is ignored here.
+`dosel.registry.file_verification` verifies them. Reading runs no code from the files. A skops file names the types it
+is made of, and only those on `TRUSTED_TYPES` are built. MLflow takes its list of trusted types from the very model it
+reads; that list is ignored here.
 """
 
 import hashlib

@@ -23,7 +23,10 @@ class NotEncodable(Exception):
 
 @dataclass(frozen=True)
 class _Scaled:
-    """Numbers `source` end at `place`, as (x - shift) / scale, or as x * scale + shift if `minmax`."""
+    """Scales the numbers `source` into the encoded columns `place`.
+
+    The result is (x - shift) / scale, or x * scale + shift if `minmax`.
+    """
 
     source: slice | Codes
     place: slice

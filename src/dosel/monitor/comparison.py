@@ -1,4 +1,4 @@
-"""Compares the champion with a version in shadow on labelled live rows, with a result that holds at every look.
+"""Compares the champion with a version in shadow on labelled live rows; the result is valid after every label.
 
 Each row on which one of the two is right and the other is wrong is a bet that the shadow wins or loses. A canary has no
 such rows: there, each labelled row of the challenger is compared with the mean of the champion's rows beside it.
@@ -131,13 +131,13 @@ def compare_arms(target: Target, rules: Shadow, max_fall: float, canary: Arm, ch
 
 
 def prove(rules: Shadow, max_fall: float, everything: Rows, by_class: Mapping[str, Rows]) -> Proof:
-    """What the differences, shadow minus champion, prove at any look after the fewest labels."""
+    """What the differences, shadow minus champion, prove after any label from the fewest on."""
     needed = -np.log(rules.alpha)
     differences, place = everything
     better, worse = log_evidence_of_gain(differences), log_evidence_of_gain(-differences)
     proofs: list[tuple[int, Finding]] = []
 
-    def look(evidence: Floats, places: Places, enough: float, finding: Finding) -> None:
+    def check(evidence: Floats, places: Places, enough: float, finding: Finding) -> None:
         found = np.flatnonzero((evidence >= enough) & (places >= rules.min_labels))
         if len(found):
             proofs.append((int(places[found[0]]), finding))
@@ -148,9 +148,9 @@ def prove(rules: Shadow, max_fall: float, everything: Rows, by_class: Mapping[st
         enough = needed + np.log(len(by_class))
         fallen = log_evidence_of_gain(-of_class, max_fall)
         falls[label] = float(max(fallen[-1], 0.0) / enough) if len(fallen) else 0.0
-        look(fallen, places, enough, "a class is worse")
-    look(worse, place, needed, "worse")
-    look(better, place, needed, "better")
+        check(fallen, places, enough, "a class is worse")
+    check(worse, place, needed, "worse")
+    check(better, place, needed, "better")
     after, finding = min(proofs, key=lambda proof: proof[0], default=(None, None))
     now = (float(better[-1]), float(worse[-1])) if len(differences) else (0.0, 0.0)
     return Proof(*now, float(needed), falls, finding, after)

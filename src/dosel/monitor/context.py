@@ -42,7 +42,7 @@ REFRESH = timedelta(minutes=10)
 """Least time between two computations."""
 
 COARSE = 0.05
-"""Figures are rounded to this if the use case does not expose its rows."""
+"""Figures of closed use cases are rounded to this."""
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Context:
 def read_context(connection: Connection, use_case: UseCase, entry: Promotion) -> Context | None:
     """The last context of one version's time in Production; None if none was computed.
 
-    If the use case does not expose its rows, it has rounded shares and effects and no value.
+    For a closed use case, it has rounded shares and effects and no value.
     """
     c = CONTEXTS.c
     query = select(c.document).where(c.model == entry.model, c.sequence == entry.sequence)

@@ -49,7 +49,7 @@ class FeatureChange:
             category, the Jensen-Shannon distance, 0 to 1. At least the change of the share of missing values.
         by_chance: the effect that 19 of 20 samples of training rows do not exceed.
         outside: share of the window's rows with a value that no training row has.
-        change: the change in words, in the declared unit; None if the use case does not expose its rows.
+        change: the change in words, in the declared unit; None for a closed use case.
     """
 
     name: str

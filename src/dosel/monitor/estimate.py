@@ -20,7 +20,7 @@ MOST_THIN = 0.2
 """Largest share of rows without support for an estimate."""
 
 NEAR, NEIGHBOURS = 0.1, 10
-"""A row has support if so many held-out rows with the same answer have a confidence that is so near to its own."""
+"""A row has support if `NEIGHBOURS` held-out rows with the same answer have a confidence within `NEAR` of its own."""
 
 RESAMPLES = 30
 """Calibrations on resampled held-out rows, for the interval."""

@@ -34,9 +34,9 @@ class Receipt:
     Attributes:
         accepted: their truth is new and is stored now.
         already_known: the same truth was given before.
-        joined: the same truth came before, in a labelled batch. Of a use case that does not expose its rows, what a
-            batch said before counts as accepted, whatever it was.
-        not_logged: rows of a bulk prediction that the prediction log did not keep; nothing is stored of them.
+        joined: the same truth came before, in a labelled batch. For a closed use case, what a batch said before counts
+            as accepted, whatever it was.
+        not_logged: rows of a bulk request that the prediction log did not keep; nothing is stored of them.
     """
 
     accepted: int
@@ -81,7 +81,7 @@ class FeedbackStore:
             if unknown:
                 raise UnknownAnswers(f"{self._use_case.name}: the prediction log has no {_named(unknown)}")
             found = {key: answer for key in wanted if (answer := logged[key[0]].answers.get(key[1])) is not None}
-            conflicts = [key for key, a in found.items() if a.truth not in (None, wanted[key]) and self._tells(a)]
+            conflicts = [key for key, a in found.items() if a.truth not in (None, wanted[key]) and self._may_reveal(a)]
             if conflicts:
                 raise TruthConflict(f"another truth was given before for {_named(conflicts)}")
             new = sorted((answer.id, wanted[key], answer) for key, answer in found.items() if answer.truth is None)
@@ -93,7 +93,7 @@ class FeedbackStore:
             return Receipt(len(new) + joined, known, 0, len(wanted) - len(found))
         return Receipt(len(new), known, joined, len(wanted) - len(found))
 
-    def _tells(self, answer: Row[Any]) -> bool:
+    def _may_reveal(self, answer: Row[Any]) -> bool:
         """Whether the client may learn the truth that an answer has: not what a closed use case's batch says."""
         return self._use_case.expose_training_rows or answer.source != "batch"
 

@@ -45,7 +45,7 @@ REQUEST_ID, ROW, TRUTH = "request_id", "row", "truth"
 
 
 def read_json(target: Target, body: bytes) -> list[GivenTruth]:
-    """The rows of a JSON list of objects with the fields request_id, truth and, for a bulk prediction, row.
+    """The rows of a JSON list of objects with the fields request_id, truth and, for a bulk request, row.
 
     Raises:
         UnreadableRows: the body is not JSON.
@@ -56,7 +56,7 @@ def read_json(target: Target, body: bytes) -> list[GivenTruth]:
 
 
 def read_csv(target: Target, body: bytes) -> list[GivenTruth]:
-    """The rows of a CSV with the columns request_id, truth and, for a bulk prediction, row; others are ignored.
+    """The rows of a CSV with the columns request_id, truth and, for a bulk request, row; others are ignored.
 
     Raises:
         UnreadableRows: the body is not CSV.

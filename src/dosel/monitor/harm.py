@@ -12,7 +12,7 @@ from dosel.errors import PromotionConflict, PromotionRefused
 from dosel.monitor.health import Finding, Health, health
 from dosel.monitor.truths import TruthStore
 from dosel.registry import notes
-from dosel.registry.latch import MONITOR, is_automatic, rolled_back
+from dosel.registry.automatic_rollbacks import MONITOR, is_automatic, rolled_back
 from dosel.registry.registry import Registry
 from dosel.usecases import UseCase
 from dosel.warehouse import events
@@ -110,7 +110,7 @@ def _roll_back(registry: Registry, found: Health, event: Event) -> None:
     if entry is None or entry.sequence != found.sequence:
         return
     if is_automatic(entry) or entry.to_version in rolled_back(registry.ledger.history(found.model)):
-        text = f"version {entry.to_version} is harmed, and there was an automatic rollback before: it stays"
+        text = f"version {entry.to_version} is harmed but stays: there was an automatic rollback already"
         registry.ledger.note(found.model, text)
         return
     try:
@@ -118,4 +118,4 @@ def _roll_back(registry: Registry, found: Health, event: Event) -> None:
         with suppress(PromotionConflict):
             registry.roll_back(found.model, MONITOR, f"harm: {event.evidence}", after=found.sequence)
     except PromotionRefused as error:
-        registry.ledger.note(found.model, f"harm was proven, but nothing could be put back: {error}")
+        registry.ledger.note(found.model, f"harm was proven, but no version could be rolled back to: {error}")

@@ -1,7 +1,8 @@
 """The health of the version in Production: whether it is still as good as the gate found.
 
-Accuracy and each class's recall are tested, with one error rate for all metrics, all looks and all versions of the use
-case together. The state is derived from the labelled rows in their order, so that a restart finds the same state again.
+Accuracy and each class's recall are tested after every label, with one error rate for all metrics, labels and versions
+of the use case together. The state is derived from the labelled rows in their order, so that a restart finds the same
+state again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,7 +49,7 @@ class Finding:
         name: "accuracy", or "recall of …" with the class's label.
         promised: the held-out rows; None if the gate recorded no counts.
         live: the labelled live rows.
-        low, high: bounds of the live metric, valid at every look.
+        low, high: bounds of the live metric, valid however often they are checked.
         log_evidence: the logarithm of the evidence of harm now; `log_needed` proves harm.
         harmed_at: labelled rows of this metric when harm was proven; it stays proven.
     """
@@ -132,21 +133,21 @@ def health(use_case: UseCase, ledger: PromotionLedger, truths: TruthStore) -> He
 
 
 def assess(
-    target: Target, monitor: Monitor, promised: Mapping[int, Tally] | None, truths: Sequence[Truths], reign: int
+    target: Target, monitor: Monitor, promised: Mapping[int, Tally] | None, truths: Sequence[Truths], term: int
 ) -> tuple[tuple[Finding, ...], int | None]:
     """Judge every metric.
 
     Args:
         promised: each class's correct answers among its held-out rows, by code; None if they are not known.
         truths: labelled rows of the version's time in Production, in their order.
-        reign: position of this time among all times that a version of the model was in Production, from 1.
+        term: number of this term in Production among those of all versions of the model, from 1.
 
     Returns:
         The findings, and the number of labelled rows after which the first harm was proven.
     """
     truth = np.concatenate([t.truth for t in truths]) if truths else np.empty(0, np.int64)
     right = truth == (np.concatenate([t.answered for t in truths]) if truths else truth)
-    budget = share_of_budget(monitor.alpha, reign)
+    budget = share_of_budget(monitor.alpha, term)
     whole = (
         None
         if promised is None
@@ -174,8 +175,8 @@ def _judge(name: str, promised: Tally | None, right: npt.NDArray[np.bool_], alph
     low, high = confidence_sequence(live, alpha)
     evidence, harmed_at = 0.0, None
     if promised is not None and promised.total and live.total:
-        looks = log_evidence_of_harm(promised, correct, total)
-        evidence, proof = float(looks[-1]), first_proof(looks, alpha)
+        course = log_evidence_of_harm(promised, correct, total)
+        evidence, proof = float(course[-1]), first_proof(course, alpha)
         harmed_at = None if proof is None else proof + 1
     state: State = "unknown"
     if harmed_at is not None:
@@ -222,12 +223,12 @@ def _parts(truths: Sequence[Truths]) -> Sequence[_Part]:
 
 def _course(parts: Sequence[_Part], alpha: float) -> tuple[Point, ...]:
     step = -(-len(parts) // (COURSE_POINTS - 1)) or 1
-    # Counted from the oldest, so that later looks show the same points again, whose bounds are known.
+    # Counted from the oldest, so that later calls show the same points again, whose bounds are known.
     shown = [*parts[:-1:step], *parts[-1:]]
     return tuple(Point(part.at, part.tally.total, part.tally.rate, *_bounds(part.tally, alpha)) for part in shown)
 
 
 @lru_cache(4_096)
 def _bounds(tally: Tally, alpha: float) -> tuple[float, float]:
-    """The bounds of a point, a tenth of a millisecond each: clients decide how many points there are."""
+    """The bounds of a point; cached, since each takes 0.1 ms and an answer has hundreds."""
     return confidence_sequence(tally, alpha)

@@ -7,7 +7,7 @@ from dosel.db.engine import connect
 from dosel.monitor.delivery import try_to_deliver
 from dosel.monitor.incidents import ledger_mismatch
 from dosel.registry.heads import Heads, publish
-from dosel.registry.verification import Verified, read_ledgers, verify
+from dosel.registry.ledger_verification import Verified, read_ledgers, verify
 from dosel.settings import Settings
 from dosel.signing import trusted_keys
 from dosel.warehouse.events import EventStore

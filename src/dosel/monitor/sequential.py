@@ -1,4 +1,4 @@
-"""Sequential tests: their result is valid after every label, at one error rate over all looks.
+"""Sequential tests: their result is valid after every label, at one error rate for all labels together.
 
 The harm test compares two rates of correct answers: the one on the held-out rows, on which the gate decided, and the
 one on live rows. It is a mixture likelihood ratio. Its denominator is what the held-out rows predict of the live rows
@@ -50,10 +50,10 @@ def log_evidence_of_harm(promised: Tally, correct: Counts, total: Counts) -> Flo
 
     Args:
         promised: the held-out rows.
-        correct: correct answers among the first `total` live rows; both of shape (looks,).
+        correct: correct answers among the first `total` live rows; both of shape (checks,).
 
     Returns:
-        Shape (looks,). Harm is proven at error rate alpha where it reaches log(1 / alpha).
+        Shape (checks,). Harm is proven at error rate alpha where it reaches log(1 / alpha).
     """
     # scipy is imported by what needs it: without labels, an API process and a command do without it.
     from scipy.special import betaln, logsumexp
@@ -84,17 +84,17 @@ def _log_mixture(a: float, b: float, correct: Counts, wrong: Counts, below: floa
 
 
 def first_proof(log_evidence: Floats, alpha: float) -> int | None:
-    """The first look at which the evidence is enough, or None."""
+    """The first place at which the evidence is enough, or None."""
     enough = np.flatnonzero(log_evidence >= -np.log(alpha))
     return int(enough[0]) if len(enough) else None
 
 
-def share_of_budget(alpha: float, reign: int) -> float:
-    """The part of the error rate `alpha` for the version that entered Production as number `reign`, from 1.
+def share_of_budget(alpha: float, term: int) -> float:
+    """The part of the error rate `alpha` for the version that entered Production as number `term`, from 1.
 
     The parts alpha/2, alpha/6, alpha/12, … add up to alpha, so that the rate holds for all versions together.
     """
-    return alpha / (reign * (reign + 1))
+    return alpha / (term * (term + 1))
 
 
 def confidence_sequence(tally: Tally, alpha: float) -> tuple[float, float]:

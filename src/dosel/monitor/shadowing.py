@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 from dosel.errors import ApprovalsMissing, ModelNotFound, PromotionConflict, PromotionRefused, UntrustedModel
 from dosel.monitor.pairs import PairStore
 from dosel.monitor.shadow_state import ShadowState, compare, expired, is_canary, state_of
-from dosel.registry.latch import SHADOW, rolled_back
+from dosel.registry.automatic_rollbacks import SHADOW, rolled_back
 from dosel.registry.ledger import Promotion
 from dosel.registry.registry import Registry
 from dosel.registry.shadows import Outcome, Role, Shadow, ShadowEnd
@@ -57,7 +57,7 @@ def decide(use_case: UseCase, registry: Registry, engine: Engine) -> list[Shadow
     return decisions
 
 
-def steer(
+def end_by_hand(
     use_case: UseCase,
     registry: Registry,
     engine: Engine,
@@ -133,7 +133,7 @@ def _end_superseded(registry: Registry, model: str) -> None:
 
 
 def _start_control(use_case: UseCase, registry: Registry, length: timedelta) -> None:
-    """Let the champion before answer in shadow, once after each promotion."""
+    """Let the previous champion answer in shadow, once after each promotion."""
     model, history = use_case.model_name, registry.ledger.history(use_case.model_name)
     last = history[-1] if history else None
     if last is None or last.from_version is None or last.evidence.kind not in ("gate", "shadow", "manual"):

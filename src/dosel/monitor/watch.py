@@ -12,7 +12,7 @@ from dosel.model import tags
 from dosel.monitor.joining import add_batch
 from dosel.monitor.shadow_state import is_canary
 from dosel.monitor.truths import Truths, TruthStore
-from dosel.registry.latch import SHADOW
+from dosel.registry.automatic_rollbacks import SHADOW
 from dosel.registry.ledger import Promotion
 from dosel.registry.registry import Registry
 from dosel.registry.shadows import Shadow, ShadowEnd

@@ -10,13 +10,13 @@ import pyarrow as pa
 
 from dosel.rows import frames
 from dosel.rows.text import as_text
-from dosel.rows.validation import InvalidValue, Validator, Verdict, judge_spellings
+from dosel.rows.validation import CheckedRows, InvalidValue, Validator, judge_spellings
 from dosel.usecases import UseCase
 
 
 @dataclass(frozen=True)
 class Checked:
-    """The verdict on a batch. Both sides are keyed by the row's position in the batch.
+    """The result of checking a batch. Both sides are keyed by the row's position in the batch.
 
     `accepted` holds features (float64 and text) and the target (int64); `refused` the reasons in words.
     """
@@ -34,7 +34,7 @@ def check(use_case: UseCase, received: Sequence[Sequence[Any]], coding: str, tex
         text: the rows as `as_text` gives them, if the caller has them already.
     """
     text = as_text(received, use_case.columns) if text is None else text
-    verdict, target, width = Validator(use_case).check(text), use_case.target, len(use_case.columns)
+    checked, target, width = Validator(use_case).check(text), use_case.target, len(use_case.columns)
     classes, unknown = judge_spellings(
         text[target.name], lambda spelled: None if spelled is None else target.code(spelled, coding), 0, np.int64
     )
@@ -44,12 +44,12 @@ def check(use_case: UseCase, received: Sequence[Sequence[Any]], coding: str, tex
     }
     whole = np.ones(len(received), np.bool_)
     whole[list(misfits)] = False
-    refused = [(column, bad & whole) for column, bad in (*verdict.refused, (target, unknown))]
-    errors = Verdict(verdict.columns, refused).errors(lambda i, name: received[i][place_of[name]]) | misfits
+    refused = [(column, bad & whole) for column, bad in (*checked.refused, (target, unknown))]
+    errors = CheckedRows(checked.columns, refused).errors(lambda i, name: received[i][place_of[name]]) | misfits
     good = np.ones(len(received), np.bool_)
     good[list(errors)] = False
     kept = np.flatnonzero(good)
-    columns = verdict.columns[kept] if errors else verdict.columns
+    columns = checked.columns[kept] if errors else checked.columns
     accepted = frames.of_columns(use_case, columns).set_axis(kept)
     accepted[target.name] = classes[kept]
     return Checked(accepted, {i: "; ".join(error.message for error in errors[i]) for i in sorted(errors)})

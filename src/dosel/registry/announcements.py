@@ -42,7 +42,7 @@ def announce_promotion(connection: Connection, entry: "Promotion") -> None:
 
 
 def announce_request(connection: Connection, request: "Request") -> None:
-    """Write the event of a promotion that waits for people, in the transaction of its request."""
+    """Write the event of a promotion that waits for approvals, in the transaction of its request."""
     subject, name = request.subject, _use_case(request.subject.model)
     event = Event(
         incident=f"approval {subject.model} {request.number}",

@@ -21,7 +21,7 @@ from dosel.db.engine import reading, transaction
 from dosel.db.migrations import migrate
 from dosel.db.tables import APPROVAL_REQUESTS, APPROVALS
 from dosel.errors import ApprovalsMissing, PromotionRefused
-from dosel.registry import seals
+from dosel.registry import signed_entries
 from dosel.registry.announcements import announce_request
 from dosel.signing import Keys
 from dosel.usecases import ALL, Approval
@@ -192,7 +192,7 @@ class Approvals:
                 "actor": actor[:255],
                 "reason": reason,
             }
-            seals.add(connection, APPROVAL_REQUESTS, values, self._keys.settings)
+            signed_entries.add(connection, APPROVAL_REQUESTS, values, self._keys.settings)
             request = _requests(connection, subject.model, self._keys)[-1]
             announce_request(connection, request)
             return request
@@ -236,7 +236,7 @@ def person(name: str) -> str:
 
 def _requests(connection: Connection, model: str, keys: Keys) -> list[Request]:
     approvals: dict[int, list[Given]] = {}
-    for row in chain.sealed(connection, APPROVALS, APPROVALS.c.model == model):
+    for row in chain.intact(connection, APPROVALS, APPROVALS.c.model == model):
         given = Given(row["holder"], row["at"].replace(tzinfo=UTC), row["mac"])
         approvals.setdefault(row["number"], []).append(given)
     return [
@@ -249,10 +249,10 @@ def _requests(connection: Connection, model: str, keys: Keys) -> list[Request]:
             row["reason"],
             tuple(approvals.get(row["number"], ())),
         )
-        for row in seals.proven(
+        for row in signed_entries.proven(
             connection,
             APPROVAL_REQUESTS,
-            chain.sealed(connection, APPROVAL_REQUESTS, APPROVAL_REQUESTS.c.model == model),
+            chain.intact(connection, APPROVAL_REQUESTS, APPROVAL_REQUESTS.c.model == model),
             keys,
         )
     ]

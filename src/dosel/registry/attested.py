@@ -30,8 +30,8 @@ def with_facts(
     """The version with the training's facts and the gate's verdict from the ledger instead of MLflow's figures.
 
     A version without facts (vouched for, registered by an older dosel, or foreign) is not attested: it keeps MLflow's
-    figures, which the gate still needs for a champion from before, and which are not to be shown. The gate's figures
-    are the ledger's in any case.
+    figures, which the gate still needs for a champion of an older dosel, and which are not to be shown. The gate's
+    figures are the ledger's in any case.
     """
     verdict = verdicts.get((version.version, version.run_id))
     facts = manifest.facts if manifest else None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dosel.registry.verdicts import Verdict
 
 FEWEST_SHOWN = 10
-"""Fewest rows whose figures a card shows, if the use case does not expose its rows."""
+"""Fewest rows whose figures a card of a closed use case shows."""
 
 FEWEST_SURE = 30
 """With fewer held-out rows, a figure is named among the limits."""
@@ -195,7 +195,7 @@ def _shares(use_case: UseCase, name: str, counted: Mapping[str, Iterable[int]]) 
 
 
 def _rounded(use_case: UseCase, figure: Figure) -> Figure:
-    """The figure, with two decimals if the use case does not expose its rows: more would allow to compute counts."""
+    """The figure, with two decimals for a closed use case: from more, somebody could compute counts."""
     if use_case.expose_training_rows:
         return figure
     value, low, high = (None if f is None else round(f, 2) for f in (figure.value, figure.low, figure.high))
@@ -238,7 +238,7 @@ def _limits(
 def _limits_of(figure: Figure) -> Iterator[str]:
     of = f"{figure.name} of {figure.slice}" if figure.slice else figure.name
     if figure.is_withheld:
-        yield f"The {of} is withheld: the rows are too few to be shown, or would show how many others are"
+        yield f"The {of} is withheld: too few rows, or it would reveal another withheld figure"
     elif figure.rows is not None and figure.rows < FEWEST_SURE:
         yield f"The {of} rests on {figure.rows} held-out rows only"
     elif figure.slice and figure.value is not None and figure.value < 0.5:

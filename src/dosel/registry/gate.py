@@ -21,7 +21,7 @@ EXAMPLE_TOLERANCE = 1e-6
 
 
 FEWEST_OF_GROUP = 30
-"""Fewest held-out rows of a group's value that the rule on gaps compares; chance decides fewer."""
+"""Fewest held-out rows of a group's value that the rule on gaps compares; with fewer, chance decides."""
 
 COMPARISONS = {"gain", "interval"}
 """Rules whose failure message is the difference of the two scores."""

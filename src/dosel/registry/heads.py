@@ -1,7 +1,7 @@
 """Signed heads of the ledgers' hash chain, kept outside the database.
 
-A head says: the chain's entry `sequence` had this hash. So it vouches for every entry up to it: who changes, removes or
-reorders one of them, or cuts the chain before it, needs the signing key, too.
+A head says: the chain's entry `sequence` had this hash. So it vouches for every entry up to it: anybody who changes,
+removes or reorders one of them, or cuts the chain before it, needs the signing key, too.
 """
 
 import json
@@ -63,7 +63,7 @@ class Heads:
 
     @classmethod
     def opened(cls, settings: Settings) -> "Heads":
-        """Those of the declared folder, or of the lake."""
+        """The heads of the folder `DOSEL_HEADS`, or of the lake without one."""
         return cls.in_folder(Path(settings.heads)) if settings.heads else cls(open_lake(settings), HEADS)
 
     @classmethod

@@ -1,6 +1,6 @@
 """The promotion ledger: which version was in Production when, by whom and why. Entries are only added.
 
-Each entry is signed (`dosel.registry.seals`); one without the signature of a trusted key is passed over.
+Each entry is signed (`dosel.registry.signed_entries`); one without the signature of a trusted key is passed over.
 """
 
 import json
@@ -20,7 +20,7 @@ from dosel.db.tables import PROJECTIONS, PROMOTIONS
 from dosel.errors import PromotionConflict
 from dosel.model import signature
 from dosel.model.facts import Facts
-from dosel.registry import manifests, notes, orphans, seals, shadows, verdicts
+from dosel.registry import manifests, notes, orphans, shadows, signed_entries, verdicts
 from dosel.registry.announcements import announce_promotion, announce_shadow, announce_shadow_end
 from dosel.registry.looks import PastLook, distinct
 from dosel.registry.manifests import TRAINED, Manifest
@@ -133,9 +133,9 @@ class PromotionLedger:
             return list(connection.scalars(select(PROMOTIONS.c.sequence).where(mine).order_by(PROMOTIONS.c.sequence)))
 
     def sign_older(self, every: bool) -> tuple[list[str], list[str]]:
-        """Sign entries that have no signature of a trusted key (see `seals.sign_older`)."""
+        """Sign entries that have no signature of a trusted key (see `signed_entries.sign_older`)."""
         with self._transaction() as connection:
-            return seals.sign_older(connection, self.keys, every)
+            return signed_entries.sign_older(connection, self.keys, every)
 
     def sequences(self, models: Collection[str]) -> dict[str, int]:
         """The sequence of each model's last entry, in one query; 0 for a model without entries."""
@@ -147,7 +147,7 @@ class PromotionLedger:
     def history(self, model: str, until: datetime | None = None) -> list[Promotion]:
         """A model's signed entries up to a time, oldest first; the last one names the version in Production then."""
         with self._reading() as connection:
-            rows = seals.proven(connection, PROMOTIONS, _rows(connection, model), self.keys)
+            rows = signed_entries.proven(connection, PROMOTIONS, _rows(connection, model), self.keys)
         entries = [_promotion(row) for row in rows]
         if until is None:
             return entries
@@ -241,7 +241,7 @@ class PromotionLedger:
     def verdicts(self, model: str) -> dict[tuple[int, str], Verdict]:
         """The last verdict on each version that has one, by version and run."""
         with self._reading() as connection:
-            # Promotions from before verdicts were recorded have the gate's report.
+            # Promotions of an older dosel, which recorded no verdicts, have the gate's report.
             entered = {
                 (entry.to_version, entry.evidence.to_run or ""): Verdict(True, entry.reason, entry.evidence.gate)
                 for entry in map(_promotion, _rows(connection, model))
@@ -329,8 +329,8 @@ class PromotionLedger:
                     connection,
                     model,
                     last.sequence,
-                    f"the clock jumped: entry {last.sequence} is dated {jump} after the clock of the next entry, "
-                    f"which was {now:%Y-%m-%d %H:%M:%S} UTC and gets the same date; the sequence is the order",
+                    f"the clock jumped: entry {last.sequence} is dated {jump} ahead of this clock "
+                    f"({now:%Y-%m-%d %H:%M:%S} UTC), so the next entry gets its date; `sequence` is the order",
                 )
             values = {
                 "model": model,
@@ -353,7 +353,7 @@ class PromotionLedger:
             }
             if ends is not None and not shadows.end(connection, *ends):
                 raise PromotionConflict(f"{model}: the shadow {ends[0].number} has ended; read the ledger again")
-            seals.add(connection, PROMOTIONS, values, self.keys.settings)
+            signed_entries.add(connection, PROMOTIONS, values, self.keys.settings)
             entry = self._last(connection, model)
             assert entry is not None
             announce_promotion(connection, entry)
@@ -362,9 +362,9 @@ class PromotionLedger:
     def _last(self, connection: Connection, model: str) -> Promotion | None:
         """The last signed entry; usually the last one of all, without reading the others."""
         newest = _newest(connection, model)
-        if newest is None or seals.proven(connection, PROMOTIONS, [newest], self.keys):
+        if newest is None or signed_entries.proven(connection, PROMOTIONS, [newest], self.keys):
             return _promotion(newest) if newest else None
-        signed = seals.proven(connection, PROMOTIONS, _rows(connection, model), self.keys)
+        signed = signed_entries.proven(connection, PROMOTIONS, _rows(connection, model), self.keys)
         return _promotion(signed[-1]) if signed else None
 
     @property
@@ -410,7 +410,7 @@ def _newest(connection: Connection, model: str) -> RowMapping | None:
 
 def _promotion(row: RowMapping) -> Promotion:
     evidence = Evidence(
-        # Entries without a kind are from before the column existed: then only the gate promoted.
+        # Entries without a kind are of an older dosel, in which only the gate promoted.
         kind=row["kind"] or "gate",
         to_run=row["to_run"],
         data_digest=row["data_digest"],

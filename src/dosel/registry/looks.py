@@ -58,7 +58,7 @@ class PastLook:
     """A comparison in the ledger. Equal ones are one look: a task that was killed compares again.
 
     Attributes:
-        last_batch: the newest batch at that time; None if the report is from before looks were counted.
+        last_batch: the newest batch at that time; None in a report of an older dosel.
     """
 
     version: int

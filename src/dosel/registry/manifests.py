@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, select
 from dosel.db.tables import MANIFESTS
 from dosel.model import tags
 from dosel.model.facts import Facts
-from dosel.registry import seals
+from dosel.registry import signed_entries
 from dosel.settings import Settings
 from dosel.signing import Keys
 
@@ -91,7 +91,7 @@ def add(connection: Connection, manifest: Manifest, settings: Settings) -> None:
         "family": manifest.family,
         "signature": manifest.signature,
     }
-    seals.add(connection, MANIFESTS, values, settings)
+    signed_entries.add(connection, MANIFESTS, values, settings)
 
 
 def run_ids(connection: Connection) -> set[str]:
@@ -102,7 +102,7 @@ def run_ids(connection: Connection) -> set[str]:
 def _signed(connection: Connection, mine: ColumnElement[bool], keys: Keys) -> list[Manifest]:
     """The manifests that a trusted key signed and that match their own digest, the last recorded one first."""
     rows = connection.execute(select(MANIFESTS).where(mine).order_by(MANIFESTS.c.id.desc())).mappings().all()
-    return [manifest for row in seals.proven(connection, MANIFESTS, rows, keys) if (manifest := _intact(row))]
+    return [manifest for row in signed_entries.proven(connection, MANIFESTS, rows, keys) if (manifest := _intact(row))]
 
 
 def _intact(row: RowMapping) -> Manifest | None:

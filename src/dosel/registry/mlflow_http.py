@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 
 class _Temporary(Exception):
-    """The server did not answer, or not now."""
+    """The server did not answer, or answered with a temporary error."""
 
 
 class _Named(msgspec.Struct):
@@ -200,7 +200,7 @@ class MlflowHttp:
         return self._repeat(send, attempts)
 
     def _repeat(self, call: Callable[[], T], attempts: int | None = None) -> T:
-        """Call the server, and retry if it does not answer or not now."""
+        """Call the server, and retry if it does not answer, or answers with a temporary error."""
         retrying = Retrying(
             retry=retry_if_exception_type(_Temporary),
             stop=stop_after_attempt(attempts or self._attempts),

@@ -13,9 +13,9 @@ from dosel.model import tags
 from dosel.model.facts import held_out
 from dosel.registry.approvals import needed
 from dosel.registry.attested import read_version
+from dosel.registry.file_verification import check_promotable
 from dosel.registry.ledger import Evidence, Kind, Promotion, PromotionLedger
 from dosel.registry.store import ARCHIVED, STAGE, ModelVersion, Store
-from dosel.registry.trust import check_promotable
 
 PRODUCTION = "production"
 PREVIOUS = "previous"
@@ -46,9 +46,9 @@ class Projection:
 def sync_aliases(lock: ModelLock, store: Store, ledger: PromotionLedger, name: str) -> Projection:
     """Set aliases and stage to the ledger's last entry. Idempotent: a call that was killed is finished by the next.
 
-    If somebody moved the alias `production` outside dosel to a version that the gate or a person let into Production,
-    and whose files match its manifest, a new entry records that. From any other version the alias is put back, with a
-    note; so are the stage and the families' aliases.
+    If somebody moved the alias `production` outside dosel, a new entry records that, provided that the version passed
+    the gate or was in Production before, was not rolled back, needs no approval, and has the files of its manifest.
+    From any other version the alias is put back, with a note; so are the stage and the families' aliases.
     """
     last, unsigned = ledger.last(name), ledger.unsigned(name)
     if last is None and unsigned:
@@ -60,8 +60,8 @@ def sync_aliases(lock: ModelLock, store: Store, ledger: PromotionLedger, name: s
     if unsigned:
         listed = ", ".join(map(str, unsigned))
         notes.append(
-            f"entry {listed} of the promotion ledger has no signature of a trusted key and is not followed: somebody "
-            "who can write to the data store added it (`dosel verify`)"
+            f"the promotion ledger has entries without the signature of a trusted key ({listed}), which are not "
+            "followed: somebody who can write to the data store added them (`dosel verify`)"
         )
     version = entered(store, ledger, last) if last else None
     found = store.alias(name, PRODUCTION)

@@ -18,6 +18,7 @@ from dosel.registry.approvals import Approvals, Request, Subject
 from dosel.registry.attested import read_version, with_facts
 from dosel.registry.card import Card, card_of
 from dosel.registry.card_formats import as_markdown
+from dosel.registry.file_verification import admit, check_promotable, sign, trusted_files, vouch
 from dosel.registry.heads import publish_or_log
 from dosel.registry.ledger import Evidence, Kind, Promotion, PromotionLedger, is_same
 from dosel.registry.looks import Holdout, holdout
@@ -25,7 +26,6 @@ from dosel.registry.manifests import Manifest
 from dosel.registry.projection import PRODUCTION, Projection, entered, evidence_of, newest_of, sync_aliases
 from dosel.registry.shadows import Role, Shadow, ShadowEnd
 from dosel.registry.store import ModelVersion, Store
-from dosel.registry.trust import admit, check_promotable, sign, trusted_files, vouch
 from dosel.registry.verdicts import Verdict
 from dosel.settings import Settings
 from dosel.signing import Keys

@@ -31,7 +31,7 @@ class Report:
     latency_ms: Mapping[str, float] = field(default_factory=dict)
     backend_tags: Mapping[str, str] = field(default_factory=dict)
     look: Look | None = None
-    """None in reports from before looks were counted."""
+    """None in reports of an older dosel, which counted no looks."""
     recalled: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """The challenger's held-out rows by class code: how many it answered correctly, and how many there are."""
 
@@ -62,5 +62,5 @@ class Report:
         lines = [f"| {rule.name} | {'holds' if rule.holds else '**fails**'} | {rule.words} |" for rule in self.rules]
         look = [f"It was {self.look.describe()}.", ""] if self.look else []
         return "\n".join(
-            [f"{verdict}: {self.reason}.", "", *look, "| rule | verdict | figures |", "|---|---|---|", *lines]
+            [f"{verdict}: {self.reason}.", "", *look, "| rule | result | figures |", "|---|---|---|", *lines]
         )

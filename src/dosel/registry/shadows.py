@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, select
 
 from dosel.db import chain
 from dosel.db.tables import SHADOW_ENDS, SHADOWS
-from dosel.registry import seals
+from dosel.registry import signed_entries
 from dosel.settings import Settings
 from dosel.signing import Keys
 
@@ -72,7 +72,7 @@ def add(connection: Connection, shadow: Shadow, settings: Settings) -> None:
     values = {column.name: getattr(shadow, column.name) for column in SHADOWS.c if column.name != "id"}
     times = {name: _naive(values[name]) for name in ("at", "ends_at")}
     gate = None if shadow.gate is None else json.dumps(shadow.gate)
-    seals.add(connection, SHADOWS, values | times | {"gate": gate, "actor": shadow.actor[:255]}, settings)
+    signed_entries.add(connection, SHADOWS, values | times | {"gate": gate, "actor": shadow.actor[:255]}, settings)
 
 
 def end(connection: Connection, shadow: Shadow, how: ShadowEnd) -> bool:
@@ -106,7 +106,7 @@ def of_model(connection: Connection, model: str) -> list[Shadow]:
 def signed(connection: Connection, model: str, keys: Keys) -> set[int]:
     """The numbers of a model's shadows whose start a trusted key signed."""
     rows = connection.execute(select(SHADOWS).where(SHADOWS.c.model == model)).mappings().all()
-    return {row["number"] for row in seals.proven(connection, SHADOWS, rows, keys)}
+    return {row["number"] for row in signed_entries.proven(connection, SHADOWS, rows, keys)}
 
 
 def _shadow(row: Row[Any]) -> Shadow:

@@ -69,8 +69,7 @@ class Comparison:
         rows: the held-out rows that neither was trained on.
         confidence: of the intervals.
         both, only_a, only_b, neither: by which version rows were answered correctly.
-        answers: each combination of true class and both answers, most frequent first; None if the use case does not
-            expose its rows.
+        answers: each combination of true class and both answers, most frequent first; None for a closed use case.
         rules: the gate's rules, as if b wanted the place of a.
     """
 

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from dosel.db.tables import VERDICTS
-from dosel.registry import seals
+from dosel.registry import signed_entries
 from dosel.registry.announcements import announce_refusal
 from dosel.settings import Settings
 from dosel.signing import Keys
@@ -45,7 +45,7 @@ def add(connection: Connection, model: str, version: int, run_id: str, verdict: 
         "reason": verdict.reason,
         "report": json.dumps(verdict.report) if verdict.report is not None else None,
     }
-    key = seals.add(connection, VERDICTS, values, settings)
+    key = signed_entries.add(connection, VERDICTS, values, settings)
     if not verdict.passed:
         announce_refusal(connection, model, version, verdict, int(key[0]))
 
@@ -66,7 +66,7 @@ def is_passed(connection: Connection, model: str, version: int, run_id: str, key
     """Whether the gate let a version pass, by its last verdict that a trusted key signed."""
     mine = (VERDICTS.c.model == model) & (VERDICTS.c.version == version) & (VERDICTS.c.run_id == run_id)
     rows = connection.execute(select(VERDICTS).where(mine).order_by(VERDICTS.c.id)).mappings().all()
-    signed = seals.proven(connection, VERDICTS, rows, keys)
+    signed = signed_entries.proven(connection, VERDICTS, rows, keys)
     return bool(signed and signed[-1]["passed"])
 
 

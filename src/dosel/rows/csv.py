@@ -176,10 +176,10 @@ class CsvReader:
 
     def _block(self, header: Header, batch: Any) -> tuple[Block, Errors]:
         texts = {feature.name: self._text(header, batch, feature) for feature in self._use_case.features}
-        verdict = self._validator.check(pa.table(texts))
+        checked = self._validator.check(pa.table(texts))
         extra = pa.table([batch.column(place) for place in header.extra], [header.names[i] for i in header.extra])
-        errors = verdict.errors(lambda place, name: texts[name][place].as_py(), MAX_INVALID_ROWS)
-        return Block(verdict.columns, extra, header.delimiter), errors
+        errors = checked.errors(lambda place, name: texts[name][place].as_py(), MAX_INVALID_ROWS)
+        return Block(checked.columns, extra, header.delimiter), errors
 
     def _text(self, header: Header, batch: Any, feature: Feature) -> Any:
         column = batch.column(header.places[feature.name])

@@ -117,7 +117,7 @@ class _Text:
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
         self._bytes = 0
         self._is_last = False
-        # Of the window's first character.
+        # The position in the body of the window's first character.
         self._line, self._column = 1, 1
         self.move()
 

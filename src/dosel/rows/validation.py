@@ -109,7 +109,7 @@ class CategoryCodes(dict[str | None, int]):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CheckedRows:
     """The result for some rows.
 
     `columns` has the rows; an invalid value is NaN or `UNKNOWN`. `refused` has the features with invalid values, in
@@ -143,7 +143,7 @@ class Validator:
         self.codes = {category.name: CategoryCodes(category, self._missing) for category in use_case.categories}
         self._by_plain_name = {plain_name(name): f.name for f in use_case.features for name in (*f.aliases, f.name)}
 
-    def check(self, table: Any) -> Verdict:
+    def check(self, table: Any) -> CheckedRows:
         """Validate rows of text. Each different text is validated once.
 
         Args:
@@ -162,7 +162,7 @@ class Validator:
                 codes.append(values)
             if bad.any():
                 refused.append((feature, bad))
-        return Verdict(Columns.stack(numbers, codes, table.num_rows), refused)
+        return CheckedRows(Columns.stack(numbers, codes, table.num_rows), refused)
 
     def check_rows(self, rows: Sequence[Any]) -> tuple[Columns, Errors]:
         """Validate mappings by field, with values of any type. Names match as in a CSV's header.
@@ -175,13 +175,13 @@ class Validator:
             name: pa.array([_text_of(fields.get(name)) for fields, _ in named], pa.string())
             for name in self.use_case.feature_names
         }
-        verdict = self.check(pa.table(texts))
-        errors = verdict.errors(lambda place, name: named[place][0].get(name), MAX_INVALID_ROWS)
+        checked = self.check(pa.table(texts))
+        errors = checked.errors(lambda place, name: named[place][0].get(name), MAX_INVALID_ROWS)
         for place, (_, others) in enumerate(named):
             if others:
                 is_row = others[0].field is not None
                 errors[place] = [*errors.get(place, []), *others] if is_row else others
-        return verdict.columns, errors
+        return checked.columns, errors
 
     def _name_fields(self, row: Any) -> tuple[dict[str, Any], list[InvalidValue]]:
         """A row's values by feature, and an error for each field that is no feature."""

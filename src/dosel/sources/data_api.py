@@ -1,4 +1,4 @@
-"""The client of the outside data API: one GET, whose last answer has several spellings."""
+"""The client of the outside data API: one GET; the 400 after the last batch has several wordings."""
 
 import asyncio
 import json

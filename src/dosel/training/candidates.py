@@ -69,18 +69,18 @@ def prepare_fold(preprocessing: Pipeline, plan: Strategy, X: Any, y: Any, train:
 def score_fold(plan: Strategy, model: Any, group: Sequence[Params], fold: Fold, scorer: Any) -> list[Figures]:
     """Score a group of candidates on one fold. Times include the fold's preprocessing, as in a whole pipeline."""
     figures = []
-    burnt = thread_time()
+    cpu = thread_time()
     for fitted in plan.fitted(model, group, *fold.train):
         started = perf_counter()
         score = float(scorer(fitted.model, *fold.test))
         seconds = perf_counter() - started
-        before, burnt = burnt, thread_time()
+        before, cpu = cpu, thread_time()
         figures.append(
             {
                 "test_scores": score,
                 "fit_time": nan if fitted.seconds is None else fold.fit_seconds + fitted.seconds,
                 "score_time": fold.transform_seconds + seconds,
-                "cpu_time": burnt - before,
+                "cpu_time": cpu - before,
             }
         )
     return figures

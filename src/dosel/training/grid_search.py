@@ -72,8 +72,8 @@ class GridSearchCV(model_selection.GridSearchCV):  # type: ignore[misc]
                 if len(out[group[0]]) == folds.count:
                     results = self._results([candidates[i] for i in group], [out[i] for i in group])
                     for index, i in enumerate(group):
-                        burnt = sum(figures["cpu_time"] for figures in out[i].values())
-                        self._report(i, len(candidates), candidates[i], results, index, burnt)
+                        cpu_seconds = sum(figures["cpu_time"] for figures in out[i].values())
+                        self._report(i, len(candidates), candidates[i], results, index, cpu_seconds)
         return self._results(candidates, out)
 
     def _results(self, candidates: Sequence[Params], out: Sequence[Mapping[int, Figures]]) -> dict[str, Any]:
@@ -81,7 +81,9 @@ class GridSearchCV(model_selection.GridSearchCV):  # type: ignore[misc]
         flat = [of_candidate[fold] for of_candidate in out for fold in range(self.n_splits_)]
         return dict(self._format_results(candidates, self.n_splits_, flat))
 
-    def _report(self, i: int, of: int, params: Params, results: Mapping[str, Any], index: int, burnt: float) -> None:
+    def _report(
+        self, i: int, of: int, params: Params, results: Mapping[str, Any], index: int, cpu_seconds: float
+    ) -> None:
         """Report candidate `i`, which is at `index` of `results`; its rank is known only after the last one."""
         if self.on_candidate is None:
             return
@@ -97,6 +99,6 @@ class GridSearchCV(model_selection.GridSearchCV):  # type: ignore[misc]
                 score=score,
                 best=max(self._scores),
                 metrics=figures,
-                cpu_seconds=burnt,
+                cpu_seconds=cpu_seconds,
             )
         )

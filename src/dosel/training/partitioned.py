@@ -134,8 +134,8 @@ class PartitionedSearch(GridSearchCV):
         out: list[dict[int, Figures]] = []
         for number, params in enumerate(candidates):
             out.append({fold: self._score(X, params, fold) for fold in range(self.cv)})
-            burnt = sum(figures["cpu_time"] for figures in out[-1].values())
-            self._report(number, len(candidates), params, self._results([params], out[-1:]), 0, burnt)
+            cpu_seconds = sum(figures["cpu_time"] for figures in out[-1].values())
+            self._report(number, len(candidates), params, self._results([params], out[-1:]), 0, cpu_seconds)
         self.cv_results_ = self._results(candidates, out)
         self.best_index_ = self._select_best_index(self.refit, metric, self.cv_results_)
         self.best_score_ = self.cv_results_["mean_test_score"][self.best_index_]
@@ -146,7 +146,7 @@ class PartitionedSearch(GridSearchCV):
         return self
 
     def _score(self, work: Work, params: Any, fold: int) -> Figures:
-        started, burnt = perf_counter(), process_time()
+        started, cpu_started = perf_counter(), process_time()
         model = self._fitted(work, params, fold)
         fitted = perf_counter()
         counts = self.trainer.confusion(work, model, fold)
@@ -154,7 +154,7 @@ class PartitionedSearch(GridSearchCV):
             "test_scores": evaluate_counts(work.use_case.target, counts).metrics[self.scoring],
             "fit_time": fitted - started,
             "score_time": perf_counter() - fitted,
-            "cpu_time": process_time() - burnt,
+            "cpu_time": process_time() - cpu_started,
         }
 
     def _fitted(self, work: Work, params: Any, without: int) -> Pipeline:

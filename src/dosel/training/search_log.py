@@ -27,7 +27,7 @@ Classes = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Results:
-    """A finished search: the metrics, which are to be logged, and the best candidate's parameters, which are."""
+    """A finished search: metrics still to be logged, and the best candidate's parameters, already logged."""
 
     metrics: list[Metric]
     params: dict[str, str]

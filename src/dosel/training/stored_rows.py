@@ -41,7 +41,7 @@ class StoredRows:
             raise SourceError(f"{address} was changed: its SHA-256 is not {self.sha256}; remove it and train again")
         table = pd.read_parquet(io.BytesIO(content))
         features = table.drop(columns=CLASSES)
-        # As text is read back as pandas' own text type.
+        # Text is read back as pandas' own text type; training expects object.
         features = features.astype({name: "object" for name in features if features[name].dtype != np.float64})
         return features, table[CLASSES].to_numpy()
 

@@ -44,7 +44,7 @@ def open_experiment(client: MlflowClient, use_case: UseCase) -> str:
 
 
 def dated(rows: int) -> str:
-    """How the name of a run on these rows ends: with their number and the time of now.
+    """The end of a run's name: the number of rows and the current time.
 
     What differs most between runs comes first, since MLflow's list shows only the first letters of a name.
     """
@@ -194,7 +194,7 @@ def format_params(params: Mapping[str, Any]) -> str:
 
 
 def dataset_of(use_case: UseCase, features: pd.DataFrame, classes: Any, digest: str) -> PandasDataset:
-    """The training rows' name, digest and columns, as a run's dataset; the rows stay in the warehouse."""
+    """The training rows' name, digest and columns, as a run's dataset; the rows stay in the data store."""
     target = use_case.target.name
     table = features.assign(**{target: classes})
     # MLflow stores at most 36 characters of a digest; a tag has all of it.

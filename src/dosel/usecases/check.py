@@ -45,7 +45,7 @@ def problems(use_case: UseCase) -> list[str]:
 
 
 def clashes(use_case: UseCase, others: Iterable[UseCase]) -> list[str]:
-    """The problems of a declaration beside others, which can be used."""
+    """The problems of a declaration beside those that are accepted already."""
     return [problem for other in others for problem in _clashes(use_case, other)]
 
 
@@ -196,7 +196,10 @@ def _families(use_case: UseCase) -> Iterator[str]:
         if names.count(name) > 1:
             yield f"{field}: {names.count(name)} families have this name; write a different name for each"
         if name in (*RESERVED_ALIASES, use_case.model_name) or _VERSION_ALIAS.fullmatch(name):
-            yield f"{field}: as an alias in MLflow, this name means something else; write another"
+            yield (
+                f"{field}: this name is reserved as an alias in MLflow, like {', '.join(RESERVED_ALIASES)}, v1 and the "
+                "model's name; write another"
+            )
         elif not re.fullmatch("[a-z][a-z0-9_]*", name):
             yield f"{field}: this cannot be an alias; write a small letter, then small letters, digits and _"
     for family in use_case.families:

@@ -146,9 +146,9 @@ class Shadow:
     sample: float = 1.0
     """The share of answered rows that the challenger answers, too."""
     alpha: float = 0.01
-    """The probability that a challenger which is no better is promoted, over all looks together."""
+    """The probability that a challenger which is no better is promoted, however often the evidence is checked."""
     watch_back: bool = True
-    """Whether the champion before answers in shadow after a promotion, and comes back once it is proven better."""
+    """Whether the previous champion answers in shadow after a promotion, and comes back once it is proven better."""
     share: float = 0.0
     """Canary: the share of one-row requests that the challenger answers instead of the champion."""
     sticky_by: str = ""
@@ -188,7 +188,7 @@ class Monitor:
     """How the version in Production is tested on labelled rows."""
 
     alpha: float = 0.01
-    """The probability of a false `harmed`, over all metrics, looks and versions together."""
+    """The probability of a false `harmed`, over all metrics, labels and versions together."""
     on_harm: tuple[HarmAction, ...] = ("notify",)
     """What follows once harm is proven. `retrain` trains with another seed; `roll back` puts the previous version
     back, once. `notify` is always among them: harm is an event in any case."""
@@ -241,7 +241,9 @@ class UseCase:
     groups: tuple[str, ...] = ()
     """Categories whose values get figures of their own in the gate's report, such as a gender."""
     expose_training_rows: bool = False
-    """Whether answers may contain the values of training rows, and figures exact enough to find out about one."""
+    """Whether answers may contain the values of training rows, and figures exact enough to find out about one.
+
+    Without it, the use case is closed."""
 
     @property
     def decimals(self) -> int:

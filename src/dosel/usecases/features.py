@@ -29,7 +29,7 @@ class Number:
     """A numeric feature: `minimum` and `maximum` are its inclusive bounds, in `unit`.
 
     A row may lack an `optional` feature. `aliases` are other names of the column in sources. Raise `revision` when the
-    column gets another meaning while its name, unit and bounds stay: models from before are then not loaded.
+    column gets another meaning while its name, unit and bounds stay: older models are then not loaded.
     """
 
     name: str

@@ -83,7 +83,7 @@ class BatchStore(BatchLedger):
                 reasons = pa.table({"reason": pa.array(refused.values(), pa.string())})
                 self._put(connection, tables.quarantine, record.id, np.fromiter(refused, np.int64), reasons)
                 # Last: other ledgers wait for the chain until this transaction ends.
-                chain.seal(connection, BATCHES, (record.id,))
+                chain.append_entry(connection, BATCHES, (record.id,))
                 return record
         except IntegrityError as error:
             raise WarehouseError(

@@ -25,7 +25,7 @@ def open_tables(engine: Engine, use_case: UseCase) -> UseCaseTables:
     tables = tables_of(use_case)
     with reading(engine) as connection:
         there = set(inspect(connection).get_table_names())
-    # Asked first, since a server that may only be read refuses the statement for existing tables, too.
+    # Checked first: a read-only server refuses CREATE TABLE even for existing tables.
     if missing := [table for table in (tables.raw, tables.clean, tables.quarantine) if table.name not in there]:
         with transaction(engine) as connection:
             create(connection, *missing)

@@ -40,7 +40,7 @@ class AnswerRecord(NamedTuple):
 
 
 class PredictionStore:
-    """Adds to the log, up to about `most_rows` rows: ids count, of which a few have no row."""
+    """Adds to the log, up to about `most_rows` rows, estimated from the ids, of which a few have no row."""
 
     def __init__(self, engine: Engine, most_rows: int) -> None:
         self._engine = engine

@@ -42,7 +42,7 @@ class BatchRecord:
 
 
 def counted(records: Sequence[BatchRecord]) -> dict[str, int]:
-    """The rows of batches together: how many were received, and how many of them are what."""
+    """Row totals of the batches: received, clean, refused, duplicate."""
     return {
         "received": sum(record.rows_received for record in records),
         "clean": sum(record.rows_clean for record in records),

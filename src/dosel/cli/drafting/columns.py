@@ -15,7 +15,7 @@ from dosel.usecases.declaration import RESERVED_COLUMNS
 MOST_CHOICES = 60
 
 RARE = 10
-"""Rows of a class with fewer than this hardly train it."""
+"""Fewest rows from which a model learns a class."""
 
 UNITS = ("mm", "cm", "km", "m", "kg", "mg", "g", "ml", "l", "h", "s", "ms", "usd", "eur", "percent")
 
@@ -55,11 +55,12 @@ def reason_of(column: Column) -> str:
         "it is empty": not column.present,
         f"it is always {cut(next(iter(column.values), ''))!r}": distinct == 1 and not column.is_full,
         "it is a date: declare a number made of it, such as the years since then": column.dates >= 0.95 * present,
-        "it is an identifier: each row has its own": is_unique and bool(_IDENTIFIER.fullmatch(plain_name(column.name))),
-        "it counts the rows": is_unique and column.ascending and column.integers == present,
+        "it is an identifier: each row has a different value": is_unique
+        and bool(_IDENTIFIER.fullmatch(plain_name(column.name))),
+        "it is a row number": is_unique and column.ascending and column.integers == present,
         "it is free text: declare numbers or categories made of it": is_text
         and (column.length > 40 * present or any(len(value) > VALUE_LENGTH for value in column.values)),
-        "it is an identifier or a name: nearly each row has its own": is_text
+        "it is an identifier or a name: nearly every row has a different value": is_text
         and (is_unique or distinct > 0.5 * present > RARE),
         f"it has {distinct:,} different values: group them, or declare the common ones": is_text
         and distinct > MOST_CHOICES,

@@ -58,7 +58,7 @@ class Column:
 
     @property
     def is_numeric(self) -> bool:
-        """Whether at most a twentieth of the values, and few different ones, are words, which then are marks."""
+        """Whether at most 5 % of the values are words, few of them distinct; such words count as missing marks."""
         words = self.present - self.numbers
         return self.numbers > 0 and words <= self.present / 20 and len(self.words) <= 3
 

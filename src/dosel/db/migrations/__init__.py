@@ -1,4 +1,4 @@
-"""Migrations of the fixed tables: batches, ledger, manifests, predictions. Use cases' own tables are not among them.
+"""Migrations of the fixed tables (`dosel.db.tables`). Use cases' own tables are not among them.
 
 Each file of `versions/` is one step, named by its number. Every process that opens the data store calls `migrate`.
 MySQL commits each DDL statement by itself, so a step can be killed in the middle: it must check what exists and do the

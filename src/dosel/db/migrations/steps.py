@@ -6,13 +6,13 @@ from sqlalchemy.schema import CreateTable
 
 
 def create_tables(*tables: Table) -> None:
-    """Creates those that do not exist."""
+    """Create the tables that do not exist."""
     for table in tables:
         op.execute(CreateTable(table, if_not_exists=True))
 
 
 def add_columns(table: str, *columns: Column[object]) -> None:
-    """Adds those that the table does not have."""
+    """Add the columns that the table does not have."""
     there = {column["name"] for column in inspect(op.get_bind()).get_columns(table)}
     for column in columns:
         if column.name not in there:
@@ -20,6 +20,6 @@ def add_columns(table: str, *columns: Column[object]) -> None:
 
 
 def create_index(name: str, table: str, columns: list[str]) -> None:
-    """Creates it unless the table has an index of this name."""
+    """Create an index unless the table has one of this name."""
     if name not in {index["name"] for index in inspect(op.get_bind()).get_indexes(table)}:
         op.create_index(name, table, columns)

@@ -42,4 +42,4 @@ def upgrade() -> None:
     write_once.protect(op.get_bind())
     # The entries and the head are one transaction: after a step that was killed, there is none of them.
     if op.get_bind().execute(select(head.c.id)).first() is None:
-        chain.seal_all(op.get_bind())
+        chain.start(op.get_bind())

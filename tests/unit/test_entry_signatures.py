@@ -12,14 +12,14 @@ from sqlalchemy import Engine, delete, insert, select, update
 from dosel.db import chain
 from dosel.db.engine import connect, transaction
 from dosel.db.migrations import migrate
-from dosel.db.tables import APPROVAL_REQUESTS, CHAIN, CHAIN_HEAD, PROMOTIONS, SEALS, SHADOWS, VERDICTS
+from dosel.db.tables import APPROVAL_REQUESTS, CHAIN, CHAIN_HEAD, ENTRY_SIGNATURES, PROMOTIONS, SHADOWS, VERDICTS
+from dosel.entry_signatures import EntryKey, is_entry_signed, sign_entry, write_entry_key
 from dosel.errors import ApprovalsMissing, SettingsError
 from dosel.registry.approvals import Approvals, Subject
 from dosel.registry.ledger import Evidence, PromotionLedger
+from dosel.registry.ledger_verification import read_ledgers, verify
 from dosel.registry.shadows import Shadow
 from dosel.registry.verdicts import Verdict
-from dosel.registry.verification import read_ledgers, verify
-from dosel.sealing import EntryKey, is_sealed, seal, write_entry_key
 from dosel.settings import Settings
 from dosel.signing import Keys, signing_key
 from dosel.usecases import Approval
@@ -72,14 +72,14 @@ def as_owner(engine: Engine, *statements: Any) -> None:
         drop_triggers(connection)
         for statement in (*statements, delete(CHAIN), delete(CHAIN_HEAD)):
             connection.execute(statement)
-        chain.seal_all(connection)
+        chain.start(connection)
 
 
 def copied_seal(engine: Engine, row_key: str) -> Any:
     """A statement that gives another entry the signature of the last one."""
     with engine.begin() as connection:
-        known = connection.scalar(select(SEALS.c.seal).order_by(SEALS.c.id.desc()).limit(1))
-    return insert(SEALS).values(table_name="promotions", row_key=row_key, seal=known)
+        known = connection.scalar(select(ENTRY_SIGNATURES.c.seal).order_by(ENTRY_SIGNATURES.c.id.desc()).limit(1))
+    return insert(ENTRY_SIGNATURES).values(table_name="promotions", row_key=row_key, seal=known)
 
 
 FORGERIES: Mapping[str, Callable[[Engine], list[Any]]] = {
@@ -90,11 +90,11 @@ FORGERIES: Mapping[str, Callable[[Engine], list[Any]]] = {
     ],
     "an entry with an invented signature": lambda engine: [
         insert(PROMOTIONS).values(forged_entry(id=3)),
-        insert(SEALS).values(table_name="promotions", row_key="[3]", seal=f"{'0' * 16}:{'0' * 128}"),
+        insert(ENTRY_SIGNATURES).values(table_name="promotions", row_key="[3]", seal=f"{'0' * 16}:{'0' * 128}"),
     ],
     "an entry with no signature at all": lambda engine: [
         insert(PROMOTIONS).values(forged_entry(id=3)),
-        insert(SEALS).values(table_name="promotions", row_key="[3]", seal="signed: by me"),
+        insert(ENTRY_SIGNATURES).values(table_name="promotions", row_key="[3]", seal="signed: by me"),
     ],
     "an entry of an older dosel": lambda engine: [
         insert(PROMOTIONS).values(forged_entry(kind=None, metrics_before=None, metrics_after=None))
@@ -226,17 +226,17 @@ class TestEntryKey:
     def test_another_file_is_refused(self, content: str, api: Settings) -> None:
         Path(api.entry_key).write_text(content)
         with pytest.raises(SettingsError, match=r"DOSEL_ENTRY_KEY: .*entry\.json cannot be used"):
-            seal(b"", api)
+            sign_entry(b"", api)
 
     def test_cannot_certify_another_key(self, settings: Settings, api: Settings) -> None:
         self.make(settings, api)
         own = EntryKey.read(Path(api.entry_key).read_text())
-        signer, certificate, raw, signature = own.seal(b"one").split(":")
+        signer, certificate, raw, signature = own.sign(b"one").split(":")
         trusted = Keys(api).trusted()
-        assert is_sealed(b"one", ":".join((signer, certificate, raw, signature)), trusted)
-        assert not is_sealed(b"two", ":".join((signer, certificate, raw, signature)), trusted)
+        assert is_entry_signed(b"one", ":".join((signer, certificate, raw, signature)), trusted)
+        assert not is_entry_signed(b"two", ":".join((signer, certificate, raw, signature)), trusted)
         for parts in ((signer, signature, raw, signature), (signer, certificate, signature[:64], signature), (signer,)):
-            assert not is_sealed(b"one", ":".join(parts), trusted)
+            assert not is_entry_signed(b"one", ":".join(parts), trusted)
 
 
 class TestUpgrade:
@@ -244,7 +244,7 @@ class TestUpgrade:
 
     @pytest.fixture
     def older(self, ledger: PromotionLedger, engine: Engine) -> PromotionLedger:
-        as_owner(engine, delete(SEALS))
+        as_owner(engine, delete(ENTRY_SIGNATURES))
         return ledger
 
     def test_they_are_followed_once_they_are_signed(self, older: PromotionLedger, engine: Engine) -> None:

@@ -1,4 +1,4 @@
-"""Walks the ledgers' hash chain and the versions' signatures, and names the first entry that is wrong."""
+"""Verifies the ledgers: their hash chain, the signed heads and all signatures. Names the first wrong entry."""
 
 import gc
 import json
@@ -11,15 +11,15 @@ from typing import NamedTuple
 from sqlalchemy import Connection, Engine, select
 
 from dosel.certificates import NO_ROOTS, Roots, Trusted
-from dosel.db.chain import REMOVABLE, SEALED, START, Entry, canonical, content_of, sha256
+from dosel.db.chain import CHAINED, REMOVABLE, START, Entry, canonical, content_of, sha256
 from dosel.db.engine import reading
 from dosel.db.migrations import migrate
-from dosel.db.tables import CHAIN, MANIFESTS, SEALS
+from dosel.db.tables import CHAIN, ENTRY_SIGNATURES, MANIFESTS
 from dosel.errors import DoselError, UntrustedKey, UntrustedModel
 from dosel.model import signature
-from dosel.registry import seals
 from dosel.registry.heads import Head, read_head
 from dosel.registry.manifests import TRAINED
+from dosel.registry.signed_entries import SIGNED, describe, is_signed
 from dosel.signing import PublicKey
 
 FORMAT = "dosel ledgers 1"
@@ -62,7 +62,7 @@ class Ledgers(NamedTuple):
 
 @contextmanager
 def _without_collections() -> Iterator[None]:
-    """No garbage collection: hundreds of thousands of rows that all stay would be looked at again and again."""
+    """No garbage collection: it would visit hundreds of thousands of rows, which all stay, again and again."""
     was = gc.isenabled()
     gc.disable()
     try:
@@ -213,13 +213,13 @@ def _unsigned(rows: Contents, keys: Mapping[str, PublicKey]) -> Iterator[str]:
     """Sentences about rows without the signature of a trusted key."""
     known: dict[tuple[object, object], list[str]] = {}
     for (table, _), row in rows.items():
-        if table == SEALS.name:
+        if table == ENTRY_SIGNATURES.name:
             known.setdefault((row.get("table_name"), row.get("row_key")), []).append(str(row.get("seal")))
     for (table, key), row in rows.items():
-        if table in seals.SIGNED and not seals.is_signed(table, sha256(row), known.get((table, key), ()), keys):
+        if table in SIGNED and not is_signed(table, sha256(row), known.get((table, key), ()), keys):
             yield (
-                f"{seals.describe(table, row)} has no signature of a trusted key: dosel did not write it, or an older "
-                "one did (`dosel sign`)"
+                f"{describe(table, row)} has no signature of a trusted key: dosel did not write it, or an older one "
+                "did (`dosel sign`)"
             )
 
 
@@ -246,7 +246,7 @@ def _wrong_removal(entry: Entry, added: Entry | None) -> Iterator[str]:
 
 
 def _rows(connection: Connection) -> Iterator[tuple[tuple[str, str], Mapping[str, str | int]]]:
-    for table in SEALED.values():
+    for table in CHAINED.values():
         names, keys = [column.name for column in table.c], [column.name for column in table.primary_key]
         for row in connection.execute(select(table)):
             found = content_of(names, row)

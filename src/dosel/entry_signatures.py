@@ -1,4 +1,4 @@
-"""The signatures of single entries of the ledgers, which say that a process of this installation wrote them.
+"""Signs and checks single entries of the ledgers: a signature says that a process of this installation wrote one.
 
 A process with the signing key signs with it. One that may add entries but must not sign versions, such as the API in
 Compose, has an entry key: a key of its own, whose public half the signing key has signed. So those who believe the
@@ -20,8 +20,8 @@ _CERTIFIED = b"dosel entry key 1\n"
 """What the signing key signs before the bytes of an entry key's public half."""
 
 
-def seal(message: bytes, settings: Settings) -> str:
-    """The signature of an entry, with the name of the key, for `is_sealed`.
+def sign_entry(message: bytes, settings: Settings) -> str:
+    """The signature of an entry, with the name of the key, for `is_entry_signed`.
 
     Raises:
         SettingsError: this process has neither a signing key nor an entry key, or it cannot be used.
@@ -29,16 +29,16 @@ def seal(message: bytes, settings: Settings) -> str:
     if (key := signing_key(settings)) is not None:
         return f"{key.public.fingerprint}:{key.sign(message).hex()}"
     if (own := entry_key(settings)) is not None:
-        return own.seal(message)
+        return own.sign(message)
     raise SettingsError(
         "this process can add no entry to the ledgers: it has no signing key (DOSEL_SIGNING_KEY=none), and "
         "DOSEL_ENTRY_KEY names no key that the pipeline has made (`dosel entry-key`)"
     )
 
 
-def is_sealed(message: bytes, seal: str, keys: Mapping[str, PublicKey]) -> bool:
-    """Whether one of these keys, by fingerprint, signed an entry, or an entry key that it made did."""
-    name, *parts = seal.split(":")
+def is_entry_signed(message: bytes, named: str, keys: Mapping[str, PublicKey]) -> bool:
+    """Whether one of these keys, by fingerprint, or an entry key that it certified, signed an entry."""
+    name, *parts = named.split(":")
     key = keys.get(name)
     try:
         match [bytes.fromhex(part) for part in parts]:
@@ -63,7 +63,7 @@ class EntryKey:
         self._private = private
         self._certificate = certificate
 
-    def seal(self, message: bytes) -> str:
+    def sign(self, message: bytes) -> str:
         """The signature of an entry, with the public half and its certificate."""
         raw = self._private.public_key().public_bytes_raw()
         return f"{self._certificate}:{raw.hex()}:{self._private.sign(message).hex()}"
@@ -83,11 +83,11 @@ class EntryKey:
 
     def is_of(self, key: SigningKey) -> bool:
         """Whether that signing key made it."""
-        return is_sealed(b"", self.seal(b""), key.both)
+        return is_entry_signed(b"", self.sign(b""), key.both)
 
     @classmethod
     def made_by(cls, key: SigningKey) -> "EntryKey":
-        """A new one."""
+        """Make an entry key, which that signing key certifies."""
         private = Ed25519PrivateKey.generate()
         raw = private.public_key().public_bytes_raw()
         return cls(private, f"{key.public.fingerprint}:{key.sign(_CERTIFIED + raw).hex()}")

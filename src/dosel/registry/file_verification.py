@@ -118,7 +118,7 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
 
 
 def _names_of(manifest: Manifest) -> CheckNames:
-    """A check that nothing lies beside the files of a manifest: whatever does is not fetched, however large it is."""
+    """A check that a version has no files beside those of the manifest, before any file is fetched."""
 
     def check(found: Collection[str]) -> None:
         more = set(found) - manifest.files.keys() - {bundle.SIGNATURE_FILE}

@@ -1,4 +1,4 @@
-"""Signatures of the ledgers' rows that decide which version is served: who owns the database alone can write none.
+"""Signed rows of the ledgers, which decide what is served: access to the database is not enough to write one.
 
 Serving and the pipeline pass over rows without the signature of a trusted key, also if they have a right place in the
 hash chain. The signatures are rows of a ledger of their own, so that none can be removed unseen.
@@ -11,8 +11,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, RowMapping, Table, func, select
 
 from dosel.db import chain
-from dosel.db.tables import APPROVAL_REQUESTS, CHAIN, MANIFESTS, PROMOTIONS, SEALS, SHADOWS, VERDICTS
-from dosel.sealing import is_sealed, seal
+from dosel.db.tables import APPROVAL_REQUESTS, CHAIN, ENTRY_SIGNATURES, MANIFESTS, PROMOTIONS, SHADOWS, VERDICTS
+from dosel.entry_signatures import is_entry_signed, sign_entry
 from dosel.settings import Settings
 from dosel.signing import Keys, PublicKey
 
@@ -39,29 +39,29 @@ def proven(connection: Connection, table: Table, rows: Sequence[RowMapping], key
     """The rows that a trusted key has signed, in the same order. Rows have all columns of the table."""
     if not rows:
         return []
-    mine = SEALS.c.table_name == table.name
+    mine = ENTRY_SIGNATURES.c.table_name == table.name
     if len(rows) == 1:
-        mine &= SEALS.c.row_key == chain.row_key(table, rows[0])
-    seals: dict[str, list[str]] = {}
-    for found in connection.execute(select(SEALS.c.row_key, SEALS.c.seal).where(mine)):
-        seals.setdefault(found.row_key, []).append(found.seal)
+        mine &= ENTRY_SIGNATURES.c.row_key == chain.row_key(table, rows[0])
+    signatures: dict[str, list[str]] = {}
+    for found in connection.execute(select(ENTRY_SIGNATURES.c.row_key, ENTRY_SIGNATURES.c.seal).where(mine)):
+        signatures.setdefault(found.row_key, []).append(found.seal)
     trusted = keys.trusted()
     return [
         row
         for row in rows
-        if (known := seals.get(chain.row_key(table, row)))
+        if (known := signatures.get(chain.row_key(table, row)))
         and is_signed(table.name, chain.sha256(chain.content(row)), known, trusted)
     ]
 
 
-def is_signed(table: str, digest: str, seals: Sequence[str], trusted: Mapping[str, PublicKey]) -> bool:
+def is_signed(table: str, digest: str, signatures: Sequence[str], trusted: Mapping[str, PublicKey]) -> bool:
     """Whether one of these signatures is that of a trusted key, for a row with this digest.
 
     Args:
         digest: of the row's content, which has its primary key, too.
     """
     message, keys = _message(table, digest), tuple(trusted.values())
-    return any(_is_sealed(message, one, keys) for one in seals)
+    return any(_is_signed(message, one, keys) for one in signatures)
 
 
 def sign_older(connection: Connection, keys: Keys, every: bool) -> tuple[list[str], list[str]]:
@@ -73,7 +73,7 @@ def sign_older(connection: Connection, keys: Keys, every: bool) -> tuple[list[st
     Returns:
         The rows that were signed, and those that were not, in words.
     """
-    first = connection.scalar(select(func.min(CHAIN.c.sequence)).where(CHAIN.c.table_name == SEALS.name))
+    first = connection.scalar(select(func.min(CHAIN.c.sequence)).where(CHAIN.c.table_name == ENTRY_SIGNATURES.name))
     signed, left = [], []
     for table in SIGNED.values():
         rows = connection.execute(select(table).order_by(*table.primary_key)).mappings().all()
@@ -98,9 +98,9 @@ def describe(table: str, row: Mapping[str, Any]) -> str:
 
 
 @lru_cache(maxsize=10_000)
-def _is_sealed(message: bytes, one: str, keys: tuple[PublicKey, ...]) -> bool:
-    """As `is_sealed`, once for each signature: polls read the same entries again and again."""
-    return is_sealed(message, one, {key.fingerprint: key for key in keys})
+def _is_signed(message: bytes, one: str, keys: tuple[PublicKey, ...]) -> bool:
+    """As `is_entry_signed`, once for each signature: polls read the same entries again and again."""
+    return is_entry_signed(message, one, {key.fingerprint: key for key in keys})
 
 
 def _places(connection: Connection, mine: ColumnElement[bool]) -> dict[str, int]:
@@ -109,8 +109,10 @@ def _places(connection: Connection, mine: ColumnElement[bool]) -> dict[str, int]
 
 
 def _sign(connection: Connection, table: Table, row: RowMapping, settings: Settings) -> None:
-    made = seal(_message(table.name, chain.sha256(chain.content(row))), settings)
-    chain.add(connection, SEALS, {"table_name": table.name, "row_key": chain.row_key(table, row), "seal": made})
+    made = sign_entry(_message(table.name, chain.sha256(chain.content(row))), settings)
+    chain.add(
+        connection, ENTRY_SIGNATURES, {"table_name": table.name, "row_key": chain.row_key(table, row), "seal": made}
+    )
 
 
 def _message(table: str, digest: str) -> bytes:
