@@ -40,7 +40,5 @@ class ReceiptInfo(BaseModel):
 
     accepted: int = Field(description="Their truth is new and is stored now.")
     already_known: int = Field(description="The same truth was given before.")
-    joined: int = Field(
-        description="The same truth came before, in a labelled batch. For a closed use case, these count as accepted."
-    )
+    joined: int = Field(description="The same truth came before, in a labelled batch; not for a closed use case.")
     not_logged: int = Field(description="Rows of a bulk request that the prediction log did not keep.")

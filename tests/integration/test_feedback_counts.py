@@ -1,6 +1,5 @@
 """Truth about logged answers counts once, in both kinds of data store, also after kills."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -148,17 +147,19 @@ def test_a_batch_row_is_joined_to_answers_by_its_features_and_counts_once(engine
 
 
 @pytest.mark.parametrize("truth", [3, 5])
-def test_feedback_on_a_closed_use_case_does_not_tell_what_a_batch_said(
-    engine: Engine, ledger: PromotionLedger, truth: int
+def test_a_closed_batch_leaves_answers_and_feedback_alone(
+    engine: Engine, store: FeedbackStore, ledger: PromotionLedger, truth: int
 ) -> None:
+    """Whether feedback comes before or after the batch, no count and no answer tells what the batch has."""
     answered(engine, 10, 11)
-    add_batch(engine, batch(3), np.array([10]))
-    store = FeedbackStore(engine, replace(COVERTYPE, expose_training_rows=False), ledger)
-    assert store.add(given(truth, 4)) == Receipt(2, 0, 0, 0)
-    assert labelled(engine) == [3, 4]
-    # What a client said itself is compared, as everywhere.
-    with pytest.raises(TruthConflict):
-        store.add(given(truth, 5))
+    assert store.add(given(truth)) == Receipt(1, 0, 0, 0)
+    assert add_batch(engine, batch(3, 4), np.array([10, 11]), joins=False)
+    assert labelled(engine) == [truth, 3, 4]
+    entry = ledger.last(NAME)
+    assert entry is not None
+    assert TruthStore(engine).coverage(COVERTYPE.name, entry).labelled == 1
+    assert store.add(given(truth, truth)) == Receipt(1, 1, 0, 0)
+    assert labelled(engine) == [truth, 3, 4, truth]
 
 
 def test_a_batch_row_with_earlier_feedback_counts_once(engine: Engine, store: FeedbackStore) -> None:

@@ -6,11 +6,13 @@ from datetime import UTC, datetime, timedelta
 from threading import Barrier
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, insert, select
 
 from dosel.db.engine import connect
+from dosel.db.tables import VERDICTS
 from dosel.errors import WarehouseError
 from dosel.registry.ledger import Promotion, PromotionLedger
+from dosel.registry.verdicts import Verdict
 
 pytestmark = pytest.mark.storage
 
@@ -156,3 +158,16 @@ def test_a_lock_without_a_data_store_raises_a_clear_error(schema: str) -> None:
         PromotionLedger(nowhere).lock("m"),
     ):
         pass
+
+
+def test_a_verdict_that_nobody_signed_is_passed_over(engine: Engine) -> None:
+    """Who can write to the data store could otherwise have the API and the card show its figures."""
+    ledger = PromotionLedger(engine)
+    ledger.add_verdict("m", 1, "run", Verdict(True, "better", {"metrics": {"challenger": {"accuracy": 0.9}}}))
+    with engine.begin() as connection:
+        [row] = connection.execute(select(VERDICTS)).mappings().all()
+        forged = dict(row) | {"id": row["id"] + 1, "passed": 0, "reason": "forged", "report": "{}"}
+        connection.execute(insert(VERDICTS), forged)
+        connection.execute(insert(VERDICTS), forged | {"id": row["id"] + 2, "report": None})
+    assert ledger.verdicts("m")[1, "run"].reason == "better"
+    assert ledger.passed("m", 1, "run")

@@ -34,8 +34,7 @@ class Receipt:
     Attributes:
         accepted: their truth is new and is stored now.
         already_known: the same truth was given before.
-        joined: the same truth came before, in a labelled batch. For a closed use case, what a batch said before counts
-            as accepted, whatever it was.
+        joined: the same truth came before, in a labelled batch.
         not_logged: rows of a bulk request that the prediction log did not keep; nothing is stored of them.
     """
 
@@ -81,7 +80,7 @@ class FeedbackStore:
             if unknown:
                 raise UnknownAnswers(f"{self._use_case.name}: the prediction log has no {_named(unknown)}")
             found = {key: answer for key in wanted if (answer := logged[key[0]].answers.get(key[1])) is not None}
-            conflicts = [key for key, a in found.items() if a.truth not in (None, wanted[key]) and self._may_reveal(a)]
+            conflicts = [key for key, a in found.items() if a.truth not in (None, wanted[key])]
             if conflicts:
                 raise TruthConflict(f"another truth was given before for {_named(conflicts)}")
             new = sorted((answer.id, wanted[key], answer) for key, answer in found.items() if answer.truth is None)
@@ -89,13 +88,7 @@ class FeedbackStore:
                 self._store(connection, new, history)
         joined = sum(answer.source == "batch" for answer in found.values())
         known = len(given) - len(wanted) + len(found) - len(new) - joined
-        if not self._use_case.expose_training_rows:
-            return Receipt(len(new) + joined, known, 0, len(wanted) - len(found))
         return Receipt(len(new), known, joined, len(wanted) - len(found))
-
-    def _may_reveal(self, answer: Row[Any]) -> bool:
-        """Whether the client may learn the truth that an answer has: not what a closed use case's batch says."""
-        return self._use_case.expose_training_rows or answer.source != "batch"
 
     def _store(
         self,

@@ -23,7 +23,13 @@ Keys = npt.NDArray[np.int64]
 KEYS_PER_QUERY = 5_000
 
 
-def add_batch(engine: Engine, batch: Truths, keys: Keys, in_shadow: Sequence[tuple[Shadow, Classes]] = ()) -> bool:
+def add_batch(
+    engine: Engine,
+    batch: Truths,
+    keys: Keys,
+    in_shadow: Sequence[tuple[Shadow, Classes]] = (),
+    joins: bool = True,
+) -> bool:
     """Add the labelled rows of a batch, and their classes as the truth about logged answers, in one transaction.
 
     A row whose truth a client gave before is among the version's labelled rows already, and is left out here.
@@ -31,6 +37,8 @@ def add_batch(engine: Engine, batch: Truths, keys: Keys, in_shadow: Sequence[tup
     Args:
         keys: the rows' keys of their features, of shape (rows,).
         in_shadow: what each version in shadow answered, of shape (rows,).
+        joins: false leaves answers and feedback alone: of a closed use case, counts and feedback would otherwise tell
+            clients which rows a batch has, and with which class.
 
     Returns:
         False if this batch was added before for the same entry of the ledger.
@@ -43,7 +51,7 @@ def add_batch(engine: Engine, batch: Truths, keys: Keys, in_shadow: Sequence[tup
             with transaction(engine) as connection:
                 if has_truths(connection, batch):
                     return False
-                _add(connection, batch, keys, in_shadow)
+                _add(connection, batch, keys if joins else None, in_shadow)
                 return True
         except IntegrityError:
             # Feedback on one of these answers, or this batch, was stored meanwhile.
@@ -51,7 +59,13 @@ def add_batch(engine: Engine, batch: Truths, keys: Keys, in_shadow: Sequence[tup
     raise WarehouseError(f"feedback on rows of a batch came {ATTEMPTS} times in a row while it was stored; try again")
 
 
-def _add(connection: Connection, batch: Truths, keys: Keys, in_shadow: Sequence[tuple[Shadow, Classes]]) -> None:
+def _add(connection: Connection, batch: Truths, keys: Keys | None, in_shadow: Sequence[tuple[Shadow, Classes]]) -> None:
+    if keys is None:
+        insert_truths(connection, batch)
+        for shadow, answered in in_shadow:
+            pairs = Pairs("batch", batch.reference, batch.at, batch.truth, batch.answered, answered)
+            insert_pairs(connection, shadow, pairs)
+        return
     logged = _logged(connection, batch.use_case, keys)
     counted = {
         (answer.features_key, answer.truth)

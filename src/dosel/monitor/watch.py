@@ -75,7 +75,7 @@ class Watch:
                 if record.id > trained_on and record.received_at > shadow.at
             ]
             truths = self._answered(estimator.predict(features), entry, str(record.id), rows)
-            if add_batch(self._engine, truths, keys, shadows):
+            if add_batch(self._engine, truths, keys, shadows, self._use_case.expose_training_rows):
                 scored.append(record.id)
                 right += int((truths.truth == truths.answered).sum())
                 rows_scored += len(truths.truth)

@@ -226,7 +226,7 @@ class PromotionLedger:
         """Whether a training process recorded a run's model, and registration has not refused its files."""
         with self._reading() as connection:
             recorded = manifests.find(connection, model, TRAINED, run_id, self.keys)
-            return recorded is not None and not verdicts.is_refused_run(connection, model, run_id)
+            return recorded is not None and not verdicts.is_refused_run(connection, model, run_id, self.keys)
 
     def add_verdict(self, model: str, version: int, run_id: str, verdict: Verdict) -> None:
         """Record a verdict on a version, unless its last one is the same."""
@@ -247,12 +247,12 @@ class PromotionLedger:
                 for entry in map(_promotion, _rows(connection, model))
                 if entry.evidence.kind == "gate"
             }
-            return entered | verdicts.last(connection, model)
+            return entered | verdicts.last(connection, model, self.keys)
 
     def looks(self, model: str) -> list[PastLook]:
         """The gate's comparisons of a model's versions, oldest first."""
         with self._reading() as connection:
-            return distinct(verdicts.reports(connection, model))
+            return distinct(verdicts.reports(connection, model, self.keys))
 
     def orphans_since(self, folders: Collection[str]) -> dict[str, datetime]:
         """When each of these folders was first listed as an orphan; all other folders are forgotten."""

@@ -27,7 +27,7 @@ MOST_BYTES, MOST_SECONDS = 100_000_000, 60.0
 MOST_PAGES, MOST_BYTES_OF_PAGES = 1_000, 300_000_000
 """Limits of an answer in pages."""
 
-MOST_FILE_BYTES = 4_000_000_000
+MOST_FILE_BYTES = 2_000_000_000
 """Largest file of a version: somebody may put a larger one in its place."""
 
 PLAIN = {"Accept-Encoding": "identity"}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, select
 
 from dosel.db.tables import VERDICTS
 from dosel.registry import signed_entries
@@ -34,7 +34,7 @@ class Verdict:
 
 def add(connection: Connection, model: str, version: int, run_id: str, verdict: Verdict, settings: Settings) -> None:
     """Add a signed verdict with its event, unless the version's last one is the same."""
-    if last(connection, model, version).get((version, run_id)) == verdict:
+    if last(connection, model, Keys(settings), version).get((version, run_id)) == verdict:
         return
     values = {
         "model": model,
@@ -50,34 +50,38 @@ def add(connection: Connection, model: str, version: int, run_id: str, verdict: 
         announce_refusal(connection, model, version, verdict, int(key[0]))
 
 
-def last(connection: Connection, model: str, version: int | None = None) -> dict[tuple[int, str], Verdict]:
-    """The last verdict on each version, or on one, by version and run."""
+def last(connection: Connection, model: str, keys: Keys, version: int | None = None) -> dict[tuple[int, str], Verdict]:
+    """The last verdict on each version, or on one, by version and run; here and below, of those that are signed."""
     mine = VERDICTS.c.model == model
     if version is not None:
         mine &= VERDICTS.c.version == version
-    rows = connection.execute(select(VERDICTS).where(mine).order_by(VERDICTS.c.id))
     return {
-        (row.version, row.run_id): Verdict(bool(row.passed), row.reason, json.loads(row.report) if row.report else None)
-        for row in rows
+        (row["version"], row["run_id"]): Verdict(
+            bool(row["passed"]), row["reason"], json.loads(row["report"]) if row["report"] else None
+        )
+        for row in _signed(connection, mine, keys)
     }
 
 
 def is_passed(connection: Connection, model: str, version: int, run_id: str, keys: Keys) -> bool:
-    """Whether the gate let a version pass, by its last verdict that a trusted key signed."""
+    """Whether the gate let a version pass, by its last verdict."""
     mine = (VERDICTS.c.model == model) & (VERDICTS.c.version == version) & (VERDICTS.c.run_id == run_id)
-    rows = connection.execute(select(VERDICTS).where(mine).order_by(VERDICTS.c.id)).mappings().all()
-    signed = signed_entries.proven(connection, VERDICTS, rows, keys)
+    signed = _signed(connection, mine, keys)
     return bool(signed and signed[-1]["passed"])
 
 
-def reports(connection: Connection, model: str) -> list[tuple[int, str, Mapping[str, Any]]]:
+def reports(connection: Connection, model: str, keys: Keys) -> list[tuple[int, str, Mapping[str, Any]]]:
     """Version, run and report of each of the gate's verdicts on a model's versions, oldest first."""
     mine = (VERDICTS.c.model == model) & VERDICTS.c.report.is_not(None)
-    rows = connection.execute(select(VERDICTS).where(mine).order_by(VERDICTS.c.id))
-    return [(row.version, row.run_id, json.loads(row.report)) for row in rows]
+    return [(row["version"], row["run_id"], json.loads(row["report"])) for row in _signed(connection, mine, keys)]
 
 
-def is_refused_run(connection: Connection, model: str, run_id: str) -> bool:
+def is_refused_run(connection: Connection, model: str, run_id: str, keys: Keys) -> bool:
     """Whether registration refused a run's files."""
     mine = (VERDICTS.c.model == model) & (VERDICTS.c.run_id == run_id) & VERDICTS.c.report.is_(None)
-    return connection.execute(select(VERDICTS.c.id).where(mine).limit(1)).first() is not None
+    return bool(_signed(connection, mine, keys))
+
+
+def _signed(connection: Connection, wanted: ColumnElement[bool], keys: Keys) -> list[RowMapping]:
+    rows = connection.execute(select(VERDICTS).where(wanted).order_by(VERDICTS.c.id)).mappings().all()
+    return signed_entries.proven(connection, VERDICTS, rows, keys)

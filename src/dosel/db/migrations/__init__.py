@@ -8,7 +8,7 @@ rest.
 from functools import cache
 from pathlib import Path
 
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from dosel.db.engine import reading, transaction
@@ -52,11 +52,16 @@ def current(engine: Engine) -> str | None:
     """The revision of the tables; None if they were made before there were revisions, or do not exist."""
     with reading(engine) as connection:
         try:
-            revision = connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}"))
+            return _revision(connection)
         except (ProgrammingError, OperationalError) as error:
-            if error.connection_invalidated or inspect(connection).has_table(VERSION_TABLE):
+            if error.connection_invalidated:
                 raise
-            return None
+            # Another process may have created the table meanwhile.
+            return _revision(connection) if inspect(connection).has_table(VERSION_TABLE) else None
+
+
+def _revision(connection: Connection) -> str | None:
+    revision = connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}"))
     return None if revision is None else str(revision)
 
 
