@@ -107,13 +107,13 @@ def test_a_fact_is_read_again_once_it_is_too_old(settings: Settings, monkeypatch
 def test_one_process_reads_and_the_others_do_not_wait_for_it_forever(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = time.monotonic()
+    began = now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now)
     one, other = SharedLook(settings), SharedLook(settings)
-    one.confirm("m", Confirmation(1, now))
+    one.confirm("m", Confirmation(1, began))
     now += 5.5
-    assert one.confirmation("m", 5) == Confirmation(-1, now - 5.5)
-    assert other.confirmation("m", 5) == Confirmation(1, now - 5.5)
+    assert one.confirmation("m", 5) == Confirmation(-1, began)
+    assert other.confirmation("m", 5) == Confirmation(1, began)
     now += shared_look.CLAIM_SECONDS
     assert [look.confirmation("m", 5).newest for look in (other, one)] == [-1, 1]  # type: ignore[union-attr]
     # Its process could not ask: each is to see for itself.

@@ -1,6 +1,7 @@
 """Changes in MLflow by others: only files of a recorded training can enter Production."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from mlflow.artifacts import download_artifacts
 from dosel.errors import DeclarationChanged, UntrustedModel
 from dosel.model import bundle, tags
 from dosel.pipeline import Pipeline
+from dosel.registry.file_verification import trusted_files
+from dosel.registry.mlflow_calls import CheckFiles
 from dosel.registry.registry import Registry
-from dosel.registry.store import Store
+from dosel.registry.store import ModelVersion, Store
 from dosel.usecases.covertype import COVERTYPE
 from tests.integration.worlds import FAMILIES, World
 
@@ -61,6 +64,39 @@ def test_files_replaced_between_training_and_registration_are_refused(
     world.client.set_registered_model_alias(world.name, "production", "1")
     assert registry.production_number(world.name) is None
     assert not registry.ledger.is_attested(world.name, world.runs["fair"])
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("model.skops", r"model\.skops changed"),
+        ("more.bin", r"more\.bin not in the manifest"),
+        ("model.sig", r"model\.sig not in the manifest"),
+    ],
+)
+def test_a_file_of_another_size_is_refused_before_it_is_fetched(path: str, message: str, world: World) -> None:
+    """Who can write to the artifact store could otherwise fill the disk of each process that loads the version."""
+    registry = world.pipeline().registry
+    version = registry.version(world.name, world.register("fair"))
+    manifest = registry.manifest(version)
+    assert manifest is not None
+    assert manifest.facts is not None
+    sizes = manifest.facts.sizes
+    assert sizes.keys() == manifest.files.keys()
+
+    class Larger(Store):
+        @contextmanager
+        def files(self, _: ModelVersion, check: CheckFiles | None = None) -> Iterator[Path]:
+            assert check is not None
+            check({**sizes, "model.sig": 2_000} | {path: 3_000_000_000})
+            pytest.fail("it was fetched")
+            yield Path()
+
+    with (
+        pytest.raises(UntrustedModel, match=message),
+        trusted_files(Larger(registry.store.uri), registry.ledger, version),
+    ):
+        pass
 
 
 def test_a_model_with_another_digest_than_recorded_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

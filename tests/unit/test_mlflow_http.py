@@ -1,7 +1,7 @@
 """The client of MLflow's REST API: what an odd, hostile or overloaded server can answer."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,9 @@ def test_files_are_copied_with_their_folders(tmp_path: Path) -> None:
         "": [{"path": "MLmodel", "is_dir": False, "file_size": "7"}, {"path": "serving", "is_dir": True}],
         "serving": [{"path": "form.json"}],
     }
-    folder = server(with_files(listed)).download("vf", 1, tmp_path)
+    seen: list[Mapping[str, int | None]] = []
+    folder = server(with_files(listed)).download("vf", 1, tmp_path, seen.append)
+    assert seen == [{"MLmodel": 7, "serving/form.json": None}]
     root = "/prefix/api/2.0/mlflow-artifacts/artifacts/1/models/m-1/artifacts"
     assert (folder / "MLmodel").read_text() == f"{root}/MLmodel"
     assert (folder / "serving" / "form.json").read_text() == f"{root}/serving/form.json"

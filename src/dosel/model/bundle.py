@@ -233,8 +233,16 @@ def _content(folder: Path, path: str, digests: Mapping[str, str] | None) -> byte
 
 def hash_files(folder: Path) -> dict[str, str]:
     """SHA-256 of each file below a folder, by its path there; of all but the folder's signature."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / SIGNATURE_FILE)
-    return {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
+    return {path.relative_to(folder).as_posix(): _sha256(path) for path in _files(folder)}
+
+
+def file_sizes(folder: Path) -> dict[str, int]:
+    """The bytes of the same files."""
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in _files(folder)}
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / SIGNATURE_FILE)
 
 
 def differences(expected: Mapping[str, str], found: Mapping[str, str]) -> str:

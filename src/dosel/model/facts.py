@@ -42,16 +42,19 @@ class Facts:
         params: the search's parameters, and the best candidate's with the prefix `best_`.
         tags: the run's `dosel.` tags as text.
         declaration: the meaning of a row's columns (`dosel.model.fingerprint.declaration`).
+        sizes: the bytes of each of the model's files, by its path; empty if an older dosel trained it.
     """
 
     metrics: Mapping[str, float] = field(default_factory=dict)
     params: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     declaration: Mapping[str, Any] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
-        """The facts as JSON values."""
-        return asdict(self)
+        """The facts as JSON values. Without sizes they are as an older dosel wrote them, and have the same digest."""
+        values = asdict(self)
+        return values if self.sizes else {name: value for name, value in values.items() if name != "sizes"}
 
 
 class TrainingLedger(Protocol):

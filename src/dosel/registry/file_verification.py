@@ -1,6 +1,6 @@
 """Verifies a version's files against the manifest in the ledger and their signature, before a model is read."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from dosel.model import bundle, signature, tags
 from dosel.model.fingerprint import declaration, declaration_changes
 from dosel.registry.ledger import PromotionLedger
 from dosel.registry.manifests import Manifest
-from dosel.registry.mlflow_calls import CheckNames
+from dosel.registry.mlflow_calls import CheckFiles
 from dosel.registry.store import ModelVersion, Store
 from dosel.registry.verdicts import Verdict
 from dosel.signing import Keys
@@ -65,7 +65,7 @@ def sign(store: Store, ledger: PromotionLedger, version: ModelVersion) -> bool:
         UntrustedModel: the version has no manifest, or its files differ from it.
     """
     manifest = _manifest(ledger, version)
-    with store.files(version, _names_of(manifest)) as folder:
+    with store.files(version, _check_of(manifest)) as folder:
         _check_files(folder, manifest)
         try:
             signature.check_folder(folder, Trusted.of(ledger.keys), manifest.model, manifest.files)
@@ -84,7 +84,7 @@ def trusted_files(store: Store, ledger: PromotionLedger, version: ModelVersion) 
         UntrustedModel: the version has no manifest, its files differ from it, or no trusted key signed them.
     """
     manifest = _manifest(ledger, version)
-    with store.files(version, _names_of(manifest)) as folder:
+    with store.files(version, _check_of(manifest)) as folder:
         _check_files(folder, manifest)
         check_signature(folder, ledger.keys, manifest)
         yield folder
@@ -113,16 +113,24 @@ def _manifest(ledger: PromotionLedger, version: ModelVersion) -> Manifest:
     return manifest
 
 
+MOST_SIGNATURE_BYTES = 1_000_000
+
+
 def _check_files(folder: Path, manifest: Manifest) -> None:
     _check_same(manifest, bundle.differences(manifest.files, bundle.hash_files(folder)))
 
 
-def _names_of(manifest: Manifest) -> CheckNames:
-    """A check that a version has no files beside those of the manifest, before any file is fetched."""
+def _check_of(manifest: Manifest) -> CheckFiles:
+    """A check of a version's files before one is fetched: there are no others, and their sizes are as recorded."""
+    sizes = manifest.facts.sizes if manifest.facts else {}
 
-    def check(found: Collection[str]) -> None:
-        more = set(found) - manifest.files.keys() - {bundle.SIGNATURE_FILE}
-        _check_same(manifest, bundle.differences({}, dict.fromkeys(more, "")))
+    def check(found: Mapping[str, int | None]) -> None:
+        expected = {path: str(size) for path, size in sizes.items() if found.get(path) is not None}
+        others = found.keys() - manifest.files.keys()
+        if (found.get(bundle.SIGNATURE_FILE) or 0) <= MOST_SIGNATURE_BYTES:
+            others -= {bundle.SIGNATURE_FILE}
+        wanted = {path: str(found[path]) for path in found.keys() & expected.keys() | others}
+        _check_same(manifest, bundle.differences(expected, wanted))
 
     return check
 
@@ -174,7 +182,7 @@ def _refusal(store: Store, keys: Keys, version: ModelVersion, trained: Manifest 
 
     if trained is None or trained.facts is None:
         return f"no training process recorded the files of run {version.run_id or 'without an id'}"
-    with store.files(version, _names_of(replace(trained, version=version.version))) as folder:
+    with store.files(version, _check_of(replace(trained, version=version.version))) as folder:
         difference = bundle.differences(trained.files, bundle.hash_files(folder))
         if difference:
             return f"the artifact store does not hold the files that the training wrote: {difference}"

@@ -7,7 +7,7 @@ manifest to the version's number, after it has compared the files in the artifac
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -87,7 +87,7 @@ def add(connection: Connection, manifest: Manifest, settings: Settings) -> None:
         "at": datetime.now(UTC).replace(tzinfo=None),
         "digest": manifest.digest,
         "files": json.dumps(dict(manifest.files), sort_keys=True),
-        "facts": json.dumps(asdict(manifest.facts), sort_keys=True) if manifest.facts else None,
+        "facts": json.dumps(manifest.facts.document(), sort_keys=True) if manifest.facts else None,
         "family": manifest.family,
         "signature": manifest.signature,
     }

@@ -5,7 +5,7 @@ where there is no server, or where a server needs more of a client than HTTP.
 """
 
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -21,8 +21,8 @@ _BEYOND_HTTP = ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4", "MLFLOW_TRA
 """Variables that ask for plug-ins of MLflow's own client."""
 
 
-CheckNames = Callable[[Collection[str]], None]
-"""A check of the paths of a version's files."""
+CheckFiles = Callable[[Mapping[str, int | None]], None]
+"""A check of a version's files: of their sizes in bytes, if they are known, by their paths."""
 
 
 class Refused(Exception):
@@ -107,11 +107,11 @@ class MlflowCalls(Protocol):
     def write_to_run(self, run_id: str, name: str, text: str) -> None:
         """Write a text as an artifact of a run."""
 
-    def download(self, name: str, number: int, folder: Path, check: CheckNames | None = None) -> Path:
+    def download(self, name: str, number: int, folder: Path, check: CheckFiles | None = None) -> Path:
         """Copy a version's files into a folder, and return where they are.
 
         Args:
-            check: raises an error if the files' paths are not those wanted, before a file is fetched.
+            check: raises an error if the files are not those wanted, before one is fetched.
         """
 
     def add_file(self, name: str, number: int, file: str, content: bytes) -> None:

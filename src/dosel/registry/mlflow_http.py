@@ -102,6 +102,7 @@ class _Experiment(msgspec.Struct):
 class _File(msgspec.Struct):
     path: str
     is_dir: bool = False
+    file_size: int | None = None
 
 
 class Answer(msgspec.Struct):

@@ -19,7 +19,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from dosel.registry.mlflow_calls import (
     MISSING,
-    CheckNames,
+    CheckFiles,
     Refused,
     Run,
     Unreachable,
@@ -132,11 +132,11 @@ class MlflowLibrary:
         self._client.log_text(run_id, text, name)
 
     @translated()
-    def download(self, name: str, number: int, folder: Path, check: CheckNames | None = None) -> Path:
+    def download(self, name: str, number: int, folder: Path, check: CheckFiles | None = None) -> Path:
         # By this client: `models:/name/version` would be resolved by the process's default server.
         uri = self._client.get_model_version_download_uri(name, str(number))
         if check is not None:
-            check(list(_listed(get_artifact_repository(uri, tracking_uri=self._uri))))
+            check(dict(_listed(get_artifact_repository(uri, tracking_uri=self._uri))))
         return Path(download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=self._uri))
 
     @translated()
@@ -148,13 +148,13 @@ class MlflowLibrary:
             get_artifact_repository(uri, tracking_uri=self._uri).log_artifact(str(copy))
 
 
-def _listed(repository: ArtifactRepository, folder: str | None = None) -> Iterator[str]:
-    """The paths of the files below a folder of artifacts."""
+def _listed(repository: ArtifactRepository, folder: str | None = None) -> Iterator[tuple[str, int | None]]:
+    """Path and size of the files below a folder of artifacts."""
     for file in repository.list_artifacts(folder):
         if file.is_dir:
             yield from _listed(repository, file.path)
         else:
-            yield file.path
+            yield file.path, file.file_size
 
 
 def _run(run: MlflowRun) -> Run:

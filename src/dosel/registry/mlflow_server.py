@@ -14,7 +14,7 @@ import httpx
 
 from dosel.registry.mlflow_calls import (
     MISSING,
-    CheckNames,
+    CheckFiles,
     MlflowCalls,
     Refused,
     Run,
@@ -119,14 +119,14 @@ class MlflowServer:
         else:
             self._http.send("PUT", f"{ARTIFACTS}/{quote(f'{root}/{name}')}", content=text.encode())
 
-    def download(self, name: str, number: int, folder: Path, check: CheckNames | None = None) -> Path:
+    def download(self, name: str, number: int, folder: Path, check: CheckFiles | None = None) -> Path:
         root = _proxied(self._location(name, number))
         if root is None:
             return self._library().download(name, number, folder, check)
-        paths = self._listed(root)
+        files = self._listed(root)
         if check is not None:
-            check(paths)
-        for path in paths:
+            check(files)
+        for path in files:
             self._http.fetch(f"{root}/{path}", folder / path)
         return folder
 
@@ -149,16 +149,20 @@ class MlflowServer:
     def _location(self, name: str, number: int) -> str:
         return self._http.call("GET", "model-versions/get-download-uri", _version(name, number)).artifact_uri
 
-    def _listed(self, root: str) -> list[str]:
-        """The files below a folder of artifacts, by their paths from there."""
-        folders, files, entries = [""], list[str](), 0
+    def _listed(self, root: str) -> dict[str, int | None]:
+        """The sizes of the files below a folder of artifacts, by their paths from there."""
+        folders, files, entries = [""], dict[str, int | None](), 0
         while folders:
             below = folders.pop()
             answer = self._http.read(self._http.send("GET", ARTIFACTS, params={"path": f"{root}/{below}".rstrip("/")}))
             for file in answer.files:
                 if file.path in ("", ".", "..") or any(character in file.path for character in "/\\\0"):
                     raise Refused(f"its artifacts have a file with the name {file.path[:100]!r}")
-                (folders if file.is_dir else files).append(f"{below}/{file.path}".lstrip("/"))
+                path = f"{below}/{file.path}".lstrip("/")
+                if file.is_dir:
+                    folders.append(path)
+                else:
+                    files[path] = file.file_size
                 entries += 1
             if entries > MAX_FILES:
                 raise Refused(f"it lists more than {MAX_FILES:,} files below {root}")

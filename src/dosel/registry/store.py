@@ -12,7 +12,7 @@ from typing import Any
 from dosel.errors import ModelNotFound, RegistryError
 from dosel.model.tags import FAMILIES, is_run_id, read_runs
 from dosel.registry import mlflow_calls
-from dosel.registry.mlflow_calls import EXISTS, MISSING, RUN_NOTE, CheckNames, Refused, Run, Unreachable, Version
+from dosel.registry.mlflow_calls import EXISTS, MISSING, RUN_NOTE, CheckFiles, Refused, Run, Unreachable, Version
 
 STAGE = "Production"
 ARCHIVED = "Archived"
@@ -140,11 +140,11 @@ class Store:
             self._mlflow.set_stage(name, number, stage)
 
     @contextmanager
-    def files(self, version: ModelVersion, check: CheckNames | None = None) -> Iterator[Path]:
+    def files(self, version: ModelVersion, check: CheckFiles | None = None) -> Iterator[Path]:
         """A copy of a version's files, removed after the block.
 
         Args:
-            check: raises an error if the files' paths are not those wanted, before a file is fetched.
+            check: raises an error if the files are not those wanted, before one is fetched.
         """
         with tempfile.TemporaryDirectory(prefix="dosel-model-") as folder:
             with self.translated_errors():

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -238,7 +239,8 @@ def log_model(
             extra_files=[str(file) for file in extra_files] or None,
         )
         _write_backend(use_case, model, folder)
-        signed = ledger.attest(use_case.model_name, run_id, bundle.hash_files(folder), facts)
+        recorded = replace(facts, sizes=bundle.file_sizes(folder))
+        signed = ledger.attest(use_case.model_name, run_id, bundle.hash_files(folder), recorded)
         (folder / bundle.SIGNATURE_FILE).write_bytes(signed)
         client.log_model_artifacts(logged.model_id, str(folder))
     client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
