@@ -21,9 +21,6 @@ MOST_HEAD_BYTES = 1 << 15
 SLICE_BYTES = 1 << 13
 """Bytes of the request line and headers, or of a chunked body, that are parsed in one turn."""
 
-BODY_SLICE_BYTES = 1 << 16
-"""The same of other bodies."""
-
 MOST_HEADERS = 100
 
 MOST_URL_BYTES = 1 << 12
@@ -69,7 +66,9 @@ class BoundedHttp(HttpToolsProtocol):
         """Bytes since the last part of a message that was complete."""
         self._arrived = 0
         """Bytes of the body in this window."""
-        self._in_body = self._chunked = False
+        self._left = 0
+        """Bytes that are left of a body of known length."""
+        self._in_body = False
         self._refusal: tuple[int, str] | None = None
         """The status and the detail of the answer to a head that is not read."""
         self._since = 0.0
@@ -127,8 +126,8 @@ class BoundedHttp(HttpToolsProtocol):
             self._delayed = bytearray(data)
 
     def _slice(self) -> int:
-        """The bytes that are parsed in one turn: a body of known length takes no time."""
-        return BODY_SLICE_BYTES if self._in_body and not self._chunked else SLICE_BYTES
+        """The bytes that are parsed in one turn: what is left of a body of known length takes no time."""
+        return max(SLICE_BYTES, self._left if self._in_body else 0)
 
     def _wait(self) -> None:
         """Go on with what has arrived in this client's next turn."""
@@ -170,7 +169,8 @@ class BoundedHttp(HttpToolsProtocol):
         if self._refusal:
             raise _Refused
         self._stop()
-        self._chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
+        # The parser has refused what is no length.
+        self._left = max((int(value) for name, value in self.headers if name == b"content-length"), default=0)
         super().on_headers_complete()
         self._pending, self._arrived, self._in_body = 0, 0, True
         # Not the scope's: the fields after a chunked body would otherwise become the request's own.
@@ -179,6 +179,7 @@ class BoundedHttp(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self._pending = 0
         self._arrived += len(body)
+        self._left -= len(body)
         super().on_body(body)
         if self.cycle.response_complete and self._arrived > DRAINED_BYTES:
             self.transport.close()

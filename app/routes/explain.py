@@ -75,7 +75,11 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, budget: float, 
 
     async def read_row(request: Request) -> dict[str, Any]:
         check_is_json(request.scope)
-        numbers, codes, _ = await asyncio.to_thread(reader.row, await request.body())
+        body = await request.body()
+        row = reader.ordinary_row(body)
+        if row is None:
+            row = await asyncio.to_thread(reader.judged_row, body)
+        numbers, codes, _ = row
         return Columns(np.array([numbers], np.float64), np.array([codes], np.intp)).row(use_case)
 
     @router.post(
