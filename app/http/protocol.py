@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.http.problems import MEDIA_TYPE, problem
@@ -57,6 +58,18 @@ class _Refused(Exception):
     """Ends the parsing of a request line and headers that are too large."""
 
 
+class _Flow(FlowControl):
+    """uvicorn's flow control; while what has arrived waits to be parsed, nothing more is read."""
+
+    held = False
+
+    def resume_reading(self) -> None:
+        if self.held:
+            self.read_paused = False
+        else:
+            super().resume_reading()
+
+
 class BoundedHttp(HttpToolsProtocol):
     """uvicorn's HTTP protocol with limits."""
 
@@ -84,6 +97,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.flow: _Flow = _Flow(transport)
         self._client = self.client[0] if self.client else ""
         self._open[self._client] += 1
         if self._open[self._client] > MOST_OF_ONE_CLIENT:
@@ -120,6 +134,7 @@ class BoundedHttp(HttpToolsProtocol):
         elif len(data) <= self._slice() and self._turns.take(self._client, self._go_on):
             self._parse(data)
         else:
+            self.flow.held = True
             self.transport.pause_reading()
             if len(data) > self._slice():
                 self._wait()
@@ -144,7 +159,9 @@ class BoundedHttp(HttpToolsProtocol):
         self._parse(some)
         if self._delayed:
             self._wait()
-        elif not self.flow.read_paused and not self.transport.is_closing():
+            return
+        self.flow.held = False
+        if not self.flow.read_paused and not self.transport.is_closing():
             self.transport.resume_reading()
 
     def _parse(self, data: bytes) -> None:

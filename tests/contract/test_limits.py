@@ -425,6 +425,36 @@ def test_a_body_in_tiny_chunks_is_parsed_over_many_turns() -> None:
     assert b"[0," in answer
 
 
+def test_what_waits_to_be_parsed_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The app reads the body of a chunked upload, which must not let the server read faster than it parses."""
+    waiting: list[int] = []
+    go_on = protocol.BoundedHttp._go_on
+
+    def noted(self: protocol.BoundedHttp) -> None:
+        waiting.append(len(self._delayed))
+        go_on(self)
+
+    monkeypatch.setattr(protocol.BoundedHttp, "_go_on", noted)
+    monkeypatch.setattr(f"{__name__}.MOST_BODY", 1 << 24)
+
+    async def count(scope: Scope, receive: Receive, send: Send) -> None:
+        size, more = 0, True
+        while more:
+            for _ in range(12):
+                # Meanwhile more is parsed than the server holds for an app before it stops reading.
+                await asyncio.sleep(0)
+            message = await receive()
+            size, more = size + len(message.get("body", b"")), message.get("more_body", False)
+        await PlainTextResponse(f"{size} bytes")(scope, receive, send)
+
+    piece = b"10000\r\n" + b" " * 65_536 + b"\r\n"
+    with listening(count, on_disk=True) as address, socket.create_connection(address) as connection:
+        connection.sendall(POST + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n")
+        connection.sendall(piece * 200 + b"0\r\n\r\n")
+        assert received(connection).endswith(b"13107200 bytes")
+    assert max(waiting) <= 1 << 19
+
+
 def test_requests_that_wait_for_their_turn_are_all_answered() -> None:
     """Their parts come in order, also those that arrive while others wait."""
 
