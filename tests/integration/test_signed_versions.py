@@ -93,18 +93,29 @@ def test_a_version_that_a_strangers_key_signed_is_refused(world: World, tmp_path
         world.pipeline().registry.load(forge(world, folder))
 
 
-def test_a_training_forged_in_the_database_is_not_registered(world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("edit", "reason"),
+    [
+        (lambda text: text.replace("skops", "other"), "not those that were signed: MLmodel changed"),
+        (lambda text: text + "more", "not those that were registered: MLmodel changed"),
+    ],
+    ids=["a file of the same size", "a file of another size"],
+)
+def test_a_training_forged_in_the_database_is_not_registered(
+    world: World, tmp_path: Path, edit: Callable[[str], str], reason: str
+) -> None:
     """The attacker's run names files with a matching manifest of a training, which the attacker could not sign."""
     world.register("fair")
     registry = world.pipeline().registry
     folder = files_of(world, 1, tmp_path)
-    (folder / "MLmodel").write_text("another")
+    description = folder / "MLmodel"
+    description.write_text(edit(description.read_text()))
     known = registry.ledger.attested(world.name, world.runs["fair"])
     assert known is not None
     version = forge(world, folder)
     trained = replace(known, run_id="f" * 32, version=TRAINED, files=bundle.hash_files(folder))
     registry.ledger.record_manifest(trained)
-    with pytest.raises(UntrustedModel, match=r"refused at registration.*not those that were signed: MLmodel changed"):
+    with pytest.raises(UntrustedModel, match=rf"refused at registration.*{reason}"):
         admit(registry.store, registry.ledger, replace(version, run_id="f" * 32))
 
 

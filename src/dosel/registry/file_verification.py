@@ -182,14 +182,14 @@ def _refusal(store: Store, keys: Keys, version: ModelVersion, trained: Manifest 
 
     if trained is None or trained.facts is None:
         return f"no training process recorded the files of run {version.run_id or 'without an id'}"
-    with store.files(version, _check_of(replace(trained, version=version.version))) as folder:
-        difference = bundle.differences(trained.files, bundle.hash_files(folder))
-        if difference:
-            return f"the artifact store does not hold the files that the training wrote: {difference}"
-        try:
+    try:
+        with store.files(version, _check_of(replace(trained, version=version.version))) as folder:
+            difference = bundle.differences(trained.files, bundle.hash_files(folder))
+            if difference:
+                return f"the artifact store does not hold the files that the training wrote: {difference}"
             signature.check_folder(folder, Trusted.of(keys), version.name, trained.files)
             found = digest(bundle.read_estimator(folder))
-        except UntrustedModel as error:
-            return str(error)
+    except UntrustedModel as error:
+        return str(error)
     known = trained.facts.tags.get(tags.MODEL_DIGEST)
     return "" if found == known else f"the model's digest is {found}, and the training recorded {known}"
