@@ -256,13 +256,13 @@ class ModelFollower:
         entry = registry.last_promotion(name)
         sequence = entry.sequence if entry else -1
         if slot.followed is None:
-            slot.followed = self._loader.last_entry(slot.cache_name)
+            slot.followed = self._loader.last_entry(slot.use_case, slot.cache_name)
         # If there are only unsigned entries, of an older dosel, reconciling says what to do.
         if max(sequence, 0) < slot.followed and (entry is not None or not registry.ledger.unsigned(name)):
             raise UntrustedModel(
-                f"the ledger of {name} ends at entry {max(sequence, 0)}, and this API has followed "
-                f"entry {slot.followed}: entries or their signatures were removed, or the data store was restored. If "
-                f"you restored it, delete {self._settings.home / 'serving'} and start the API again"
+                f"the ledger of {name} ends at entry {max(sequence, 0)}, and entry {slot.followed} has been followed "
+                "or signed: entries or their signatures were removed, or the data store was restored. If you restored "
+                f"it, delete {self._loader.entry_files()} and start the API again"
             )
         if sequence != slot.sequence:
             # The process that wrote the entry holds the model's lock: answering with the version comes first.

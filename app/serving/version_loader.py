@@ -84,9 +84,18 @@ class VersionLoader:
         version, manifest = _parse(record)
         return self._from_cache(use_case, slot, manifest, version)
 
-    def last_entry(self, slot: str) -> int:
-        """The last entry of the ledger that this machine followed; 0 if none is known."""
-        return self._cache.last_entry(slot)
+    def last_entry(self, use_case: UseCase, slot: str) -> int:
+        """The last entry of the ledger that this machine followed, or a later one that the pipeline has signed; 0 if
+        none is known."""
+        from dosel.registry.newest_entries import newest_entry
+
+        return max(self._cache.last_entry(slot), newest_entry(self._settings, use_case.model_name))
+
+    def entry_files(self) -> str:
+        """Where `last_entry` reads."""
+        from dosel.registry.newest_entries import file_of
+
+        return f"{self._settings.home / 'serving'} and {file_of(self._settings)}"
 
     def set_last(self, slot: str, number: int, entry: int = 0) -> None:
         """Remember which version is in Production, and by which entry of the ledger, for the next start."""

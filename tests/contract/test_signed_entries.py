@@ -1,5 +1,7 @@
 """The API follows only signed entries of the promotion ledger, whoever owns the database, and never goes back in it."""
 
+import json
+import shutil
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +16,8 @@ from dosel.db import chain
 from dosel.db.engine import connect, transaction
 from dosel.db.tables import CHAIN, CHAIN_HEAD, ENTRY_SIGNATURES, PROMOTIONS, VERDICTS
 from dosel.entry_signatures import write_entry_key
+from dosel.registry.heads import publish
+from dosel.registry.newest_entries import file_of, newest_entry
 from dosel.registry.registry import Registry
 from dosel.settings import Settings
 from dosel.signing import signing_key
@@ -87,11 +91,27 @@ def test_a_ledger_that_was_cut_is_not_followed_back(removed: str, here: Installa
         as_owner(here, which)
         response = api.post("/warmup")
         assert response.status_code == 503
-        assert "ends at entry 1, and this API has followed entry 2" in response.json()["detail"]
+        assert "ends at entry 1, and entry 2 has been followed or signed" in response.json()["detail"]
         assert api.post("/predict", json={}).status_code == 422
     # A start reads what it followed from its disk.
     with TestClient(create_app(here.settings)) as api:
-        assert "this API has followed entry 2" in api.post("/warmup").json()["detail"]
+        assert "entry 2 has been followed or signed" in api.post("/warmup").json()["detail"]
+
+
+def test_a_new_api_knows_the_newest_entry_of_a_ledger_that_was_cut(here: Installation) -> None:
+    """Its disk is empty, so it reads what the pipeline has signed outside the database."""
+    with TestClient(create_app(here.settings)) as api:
+        api.post(PROMOTE, headers=KEY, json={"version": 2, "reason": "better"}).raise_for_status()
+    as_owner(here, delete(PROMOTIONS).where(PROMOTIONS.c.sequence == 2))
+    publish(connect(here.settings.warehouse_url), here.settings)
+    shutil.rmtree(here.settings.home / "serving")
+    with TestClient(create_app(here.settings)) as api:
+        assert "entry 2 has been followed or signed" in api.post("/warmup").json()["detail"]
+        assert api.post("/predict", json=COVERTYPE.example).status_code == 503
+    file = file_of(here.settings)
+    edited = json.loads(file.read_text()) | {"entries": {NAME: 1}}
+    file.write_text(json.dumps(edited))
+    assert newest_entry(here.settings, NAME) == 0
 
 
 def test_after_the_upgrade_the_api_answers_and_waits_for_signatures(here: Installation) -> None:

@@ -18,6 +18,7 @@ from dosel.db.engine import reading
 from dosel.db.migrations import migrate
 from dosel.db.tables import CHAIN
 from dosel.errors import DoselError
+from dosel.registry.newest_entries import write_newest_entries
 from dosel.settings import Settings
 from dosel.signing import PublicKey, SigningKey, signing_key
 from dosel.sources.lake import HEADS, FolderLake, Lake, open_lake
@@ -113,7 +114,7 @@ def sign_head(engine: Engine, key: SigningKey) -> Head | None:
 
 
 def publish(engine: Engine, settings: Settings) -> Head | None:
-    """Sign and keep the newest head; None if there is nothing new, or this process has no signing key.
+    """Sign and keep the newest head, and the newest entries; None if there is no new head, or no signing key here.
 
     Raises:
         SettingsError: the signing key cannot be used.
@@ -124,6 +125,7 @@ def publish(engine: Engine, settings: Settings) -> Head | None:
     if key is None:
         # A process without a key has no access to the heads either.
         return None
+    write_newest_entries(engine, settings, key)
     head, heads = sign_head(engine, key), Heads.opened(settings)
     if head is None or head.sequence <= heads.last_sequence():
         return None
