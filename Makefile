@@ -58,14 +58,15 @@ distclean: clean ## also remove .venv and the package cache
 # Several workers already fill the cores: further threads of OpenMP would spin, which costs a sixth of the time.
 PYTEST := MLFLOW_DISABLE_TELEMETRY=true OMP_NUM_THREADS=1 MPLCONFIGDIR="$(CURDIR)/.cache/matplotlib" \
 	.venv/bin/python -m pytest
+PARALLEL := --numprocesses $(or $(WORKERS),auto) --dist loadscope --no-loadscope-reorder
 
 .PHONY: test
-test: setup ## all tests except the soaks, on several workers (WORKERS=… sets the number)
-	@$(PYTEST) --numprocesses $(or $(WORKERS),auto) --dist loadscope --no-loadscope-reorder
+test: setup ## the tests, on several workers (WORKERS=… sets the number); make soak-all runs those that take long
+	@$(PYTEST) $(PARALLEL)
 
 .PHONY: soak-all
-soak-all: setup ## run the tests that make test omits: a tenth of four soaks, and tests on MySQL and MinIO
-	@$(PYTEST) -m soak
+soak-all: setup ## run what make test omits: soaks, kills, more cases of long tests, more on MySQL and MinIO
+	@$(PYTEST) -m soak $(PARALLEL)
 
 .PHONY: e2e
 e2e: setup ## test the platform in Docker, killing each service during a run (root, half an hour)

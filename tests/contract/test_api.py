@@ -639,6 +639,7 @@ def test_a_promoted_version_answers_unless_it_cannot_be_loaded(install: Install)
         assert client.post("/warmup").json()["covertype"]["version"] == 1
 
 
+@pytest.mark.soak
 def test_warmup_loads_a_promoted_version_before_the_next_poll(install: Install) -> None:
     here = install(poll_seconds=3600)
     with serving(here.settings) as client:
@@ -669,6 +670,7 @@ def test_the_loaded_version_answers_while_mlflow_is_down(install: Install) -> No
     assert registry.loads == 2
 
 
+@pytest.mark.soak
 def test_a_failed_load_is_not_repeated_at_every_poll(install: Install) -> None:
     here = install()
     here.promote(here.strange)
@@ -706,6 +708,7 @@ def test_the_api_starts_while_mlflow_is_down(install: Install) -> None:
             assert f"MLflow at {SILENT}" in response.json()["detail"]
 
 
+@pytest.mark.soak
 def test_the_api_starts_while_the_data_store_is_down_and_retries(install: Install) -> None:
     here = install(in_production=True)
     tries = 0
@@ -722,6 +725,7 @@ def test_the_api_starts_while_the_data_store_is_down_and_retries(install: Instal
     assert tries == 3
 
 
+@pytest.mark.soak
 def test_a_use_case_without_a_model_does_not_block_the_others(install: Install) -> None:
     here = install(in_production=True)
     both = (COVERTYPE, OTHER)

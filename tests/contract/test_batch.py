@@ -73,6 +73,7 @@ def test_a_csv_batch_gets_the_same_predictions_as_single_rows(
         assert {n: float(answer[f"probability {n}"]) for n in expected["probabilities"]} == expected["probabilities"]
 
 
+@pytest.mark.soak
 def test_rows_of_several_blocks_stay_in_order(api: TestClient, some: Rows) -> None:
     expected = [answer["prediction"] for answer in row_by_row(api, some)]
     answers = api.post(PATH, content=as_csv(some * 60), headers=CSV).raise_for_status().text
@@ -210,6 +211,7 @@ def test_an_unknown_use_case_or_model_gets_404(api: TestClient) -> None:
     assert api.post(PATH, params={"model": NAME}, json=[]).is_success
 
 
+@pytest.mark.soak
 def test_unread_answers_have_bounded_disk_and_give_it_back(
     install: Callable[..., Installation], some: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:

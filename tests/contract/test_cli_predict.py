@@ -119,6 +119,7 @@ def test_a_folder_that_does_not_exist_is_named(dosel: Dosel, tmp_path: Path) -> 
     assert b"cannot be written" in result.stderr
 
 
+@pytest.mark.soak
 def test_a_reader_that_leaves_ends_it_quietly(dosel: Dosel, tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
     file.write_text(HEADER + "".join(ROW.format(number) for number in range(30_000)))

@@ -131,6 +131,7 @@ def dosel(here: Installation, *arguments: str) -> str:
     return result.stdout
 
 
+@pytest.mark.soak
 def test_the_command_shows_the_same_figures(here: Installation, found: dict[str, Any]) -> None:
     header, *lines = (line.split("\t") for line in dosel(here, "1", "2").splitlines())
     records = [dict(zip(header, line, strict=True)) for line in lines]

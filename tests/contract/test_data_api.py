@@ -242,6 +242,7 @@ NAMINGS: dict[str, tuple[str, Callable[[int], str]]] = {
 }
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("slice_by", ["batch", "group"])
 def test_slices_class_codes_and_soil_names_follow_the_settings(tmp_path: Path, slice_by: str) -> None:
     """The CSV has 100 rows; the elevation encodes a row's position, and Cover_Type cycles through its classes."""
@@ -268,6 +269,7 @@ def test_slices_class_codes_and_soil_names_follow_the_settings(tmp_path: Path, s
             assert {tuple(row[10:12]) for row in rows} == {("Rawah", "C7745")}
 
 
+@pytest.mark.soak
 def test_equal_seeds_give_equal_samples(tmp_path: Path) -> None:
     samples = []
     with ExitStack() as servers:

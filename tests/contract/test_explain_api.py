@@ -158,6 +158,7 @@ def without_stores(_: Settings) -> Registry:
     raise WarehouseError("all of it is gone")
 
 
+@pytest.mark.soak
 def test_a_restarted_api_explains_from_its_cache_marked_stale(install: Install) -> None:
     here = install(in_production=True)
     with serving(here.settings) as client:
@@ -230,6 +231,7 @@ def test_figures_of_a_closed_use_case_have_two_decimals_wherever_the_ledger_is_s
             assert [value for value in figures(json.loads(entry[name] or "{}")) if value != round(value, 2)] == []
 
 
+@pytest.mark.soak
 def test_explanations_of_a_closed_use_case_have_a_rate_limit_per_client(install: Install) -> None:
     here = install(in_production=True, explain_rate=0.001)
     closed = (replace(COVERTYPE, expose_training_rows=False),)

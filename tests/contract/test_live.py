@@ -74,6 +74,7 @@ def finish_request(connection: HTTPConnection) -> int:
     return response.status
 
 
+@pytest.mark.soak
 def test_incomplete_requests_take_no_place_and_are_finished_on_sigterm(install: Install) -> None:
     here = install(in_production=True)
     with served(here, DOSEL_QUEUE_DEPTH="1") as (process, port), ExitStack() as stack:
@@ -152,6 +153,7 @@ def test_each_worker_follows_production(two_workers: Workers) -> None:
     assert {process for process, _ in seen(url)} == {process for process, _ in before}
 
 
+@pytest.mark.soak
 def test_metrics_include_all_workers_also_a_killed_one(two_workers: Workers) -> None:
     here, process, url = two_workers
 

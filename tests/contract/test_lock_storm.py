@@ -93,6 +93,7 @@ def test_a_write_that_waits_too_long_gets_503_with_the_reason(
         wait_until(lambda: client.post(FEEDBACK, json=[{"request_id": late, "truth": 1}]).is_success)
 
 
+@pytest.mark.soak
 def test_many_concurrent_writers_lose_no_rows(here: Installation, received: Callable[..., list[list[str]]]) -> None:
     url, chunks, calls = here.settings.warehouse_url, 20, 15
     second = here.registry.register(COVERTYPE, here.good[1]).version

@@ -109,6 +109,7 @@ def test_an_alias_moved_in_mlflow_is_followed_only_to_a_version_that_passed_the_
     assert "no manifest" in api.get(HISTORY).json()["notes"][-1]["text"]
 
 
+@pytest.mark.soak
 def test_a_familys_alias_moved_in_mlflow_is_put_back_and_changes_no_prediction(
     api: TestClient, here: Installation
 ) -> None:
@@ -228,6 +229,7 @@ def test_a_promotion_waits_for_a_second_key(api: TestClient, two_people: None) -
     assert answering(api) == 2
 
 
+@pytest.mark.soak
 def test_a_rollback_needs_one_key_and_voids_requests(api: TestClient, here: Installation, two_people: None) -> None:
     for key in ("k", "b"):
         api.post(f"/models/{NAME}/promote", headers={"X-API-Key": key * 20}, json={"version": 2, "reason": "better"})
@@ -271,6 +273,7 @@ def test_history_with_at_shows_the_version_in_production_then(api: TestClient, h
     assert api.get("/models/nobody/history").status_code == 404
 
 
+@pytest.mark.soak
 def test_the_history_is_available_as_csv(api: TestClient, here: Installation) -> None:
     here.registry.promote(here.registry.version(NAME, 2), "me", 'a "reason",\nof two lines')
     for asked in ({"params": {"format": "csv"}}, {"headers": {"Accept": "text/csv"}}):
@@ -297,6 +300,7 @@ def test_a_version_shows_its_whole_lineage(api: TestClient, here: Installation) 
     assert api.get(f"/models/{NAME}/versions/zero").status_code == 422
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("asked", "kind"),
     [

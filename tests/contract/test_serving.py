@@ -121,6 +121,7 @@ def test_tampered_files_in_the_cache_are_not_used(install: Install) -> None:
         assert client.post("/predict", json=EXAMPLE).status_code == 503
 
 
+@pytest.mark.soak
 def test_a_cache_signed_with_another_key_is_not_used(install: Install) -> None:
     """The cache has another model with valid digests, signed with the key of another installation."""
     here, other = install(), install()
@@ -136,6 +137,7 @@ def test_a_cache_signed_with_another_key_is_not_used(install: Install) -> None:
         assert client.post("/predict", json=EXAMPLE).status_code == 503
 
 
+@pytest.mark.soak
 def test_a_cached_version_unknown_to_the_ledger_answers_only_until_the_ledger_is_read(
     install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,6 +159,7 @@ def _mlflow_is_away(*_: object) -> None:
     raise RegistryError("MLflow is away")
 
 
+@pytest.mark.soak
 def test_each_installation_has_its_own_private_cache_key(install: Install) -> None:
     here = install(in_production=True)
     with serving(here.settings) as client:
@@ -175,6 +178,7 @@ def changed(**parts: Any) -> UseCase:
     return replace(COVERTYPE, features=(replace(first, **parts), *others))
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
@@ -231,6 +235,7 @@ def test_models_shows_the_backend(api: TestClient) -> None:
     assert (model["loaded"]["version"], model["loaded"]["form"], model["loaded"]["fallback"]) == (1, "onnx", None)
 
 
+@pytest.mark.soak
 def test_scikit_learn_answers_if_the_gates_parity_check_failed(install: Install) -> None:
     here = install()
     why = "ONNX differs: 34,861 rows: 3 get another label, probabilities are off by 5.0e-01 at most"
@@ -274,6 +279,7 @@ def test_every_response_has_security_headers(shared_api: TestClient, path: str) 
     assert "server" not in headers
 
 
+@pytest.mark.soak
 def test_only_configured_origins_are_allowed(installed: Installation) -> None:
     settings = installed.settings.model_copy(update={"cors_origins": "http://page.test"})
     with serving(settings) as client:
@@ -386,6 +392,7 @@ def test_a_large_batch_is_logged_as_an_even_sample_of_rows(
     assert all(json.loads(row["features"]) == EXAMPLE for row in found)
 
 
+@pytest.mark.soak
 def test_a_full_prediction_log_drops_and_counts_rows(install: Install) -> None:
     here = install(in_production=True, prediction_log=3)
     with serving(here.settings) as client:
@@ -449,6 +456,7 @@ def test_requests_beyond_the_rate_get_429_with_retry_after(installed: Installati
         assert client.get("/healthz").is_success
 
 
+@pytest.mark.soak
 def test_each_key_and_each_address_with_invalid_keys_has_its_own_rate(installed: Installation) -> None:
     keys = {name: {"X-API-Key": f"{name}-{KEY}"} for name in ("one", "other")}
     written = ",".join(f"{name}:{header['X-API-Key']}" for name, header in keys.items())

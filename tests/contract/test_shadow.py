@@ -167,6 +167,7 @@ def test_champion_and_shadow_answer_with_one_request_id(loaded: Served) -> None:
     assert found[bulk, 1].champion_latency is None
 
 
+@pytest.mark.soak
 def test_new_labels_lead_to_a_decision_soon(loaded: Served, decisions: list[str]) -> None:
     name, _ = loaded.ask()
     wait_until(lambda: bool(decisions))
@@ -196,6 +197,7 @@ class Faulty:
         return replace(found, probabilities=dict.fromkeys(found.probabilities, float("nan")))
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("share", [0.0, 0.999])
 @pytest.mark.parametrize(
     ("crashes", "reason"),
@@ -216,6 +218,7 @@ def test_a_failing_version_leaves_shadow_and_the_champion_keeps_answering(
     assert served.ask()[1] == 1
 
 
+@pytest.mark.soak
 def test_a_version_that_needs_too_much_memory_leaves_shadow(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = iter([0, 900e6, 100e6, 900e6])
     memory = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=next(sizes)))
@@ -237,6 +240,7 @@ def test_a_version_whose_files_differ_from_the_registered_ones_leaves_shadow(
     assert served.ask()[1] == 1
 
 
+@pytest.mark.soak
 def test_a_shadow_that_ended_in_the_ledger_is_unloaded(loaded: Served) -> None:
     registry = loaded.here.registry
     [shadow] = registry.ledger.open_shadows(NAME)
@@ -245,6 +249,7 @@ def test_a_shadow_that_ended_in_the_ledger_is_unloaded(loaded: Served) -> None:
     assert loaded.slot.running == {}
 
 
+@pytest.mark.soak
 def test_a_change_of_production_ends_the_shadow(loaded: Served) -> None:
     registry = loaded.here.registry
     registry.promote(registry.version(NAME, 2), "a test", "to see the champion change")
@@ -304,6 +309,7 @@ SHOW = f"/use-cases/{COVERTYPE.name}/shadow"
 STOP = f"/models/{NAME}/shadow/stop"
 
 
+@pytest.mark.soak
 def test_a_promotion_by_hand_that_waits_for_a_second_person_is_accepted(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:

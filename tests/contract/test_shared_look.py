@@ -58,6 +58,7 @@ def counted(settings: Settings) -> Registry:
     return registry
 
 
+@pytest.mark.soak
 def test_ten_processes_ask_the_registry_as_often_as_one(install: Callable[..., Any]) -> None:
     here = install(in_production=True)
     followers = [Polling(here.settings, [COVERTYPE], counted) for _ in range(PROCESSES)]

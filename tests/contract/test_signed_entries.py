@@ -79,6 +79,7 @@ def test_a_version_that_a_forged_verdict_lets_in_is_not_followed(here: Installat
         assert "neither the gate nor a person let version 2" in api.get(HISTORY).json()["notes"][-1]["text"]
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("removed", ["the entry", "its signature"])
 def test_a_ledger_that_was_cut_is_not_followed_back(removed: str, here: Installation) -> None:
     with TestClient(create_app(here.settings)) as api:
@@ -114,6 +115,7 @@ def test_a_new_api_knows_the_newest_entry_of_a_ledger_that_was_cut(here: Install
     assert newest_entry(here.settings, NAME) == 0
 
 
+@pytest.mark.soak
 def test_after_the_upgrade_the_api_answers_and_waits_for_signatures(here: Installation) -> None:
     with TestClient(create_app(here.settings)) as api:
         assert answering(api) == 1

@@ -60,6 +60,7 @@ def cached(install: Install) -> tuple[Installation, dict[str, object]]:
     return here, answers
 
 
+@pytest.mark.soak
 def test_answers_import_no_library_of_a_training(cached: tuple[Installation, dict[str, object]]) -> None:
     here, answers = cached
     environment = {

@@ -143,6 +143,7 @@ def without_model(
         yield url
 
 
+@pytest.mark.soak
 def test_the_page_shows_why_an_api_has_no_model(browser: Browser, without_model: str) -> None:
     with opened(browser, without_model) as page:
         expect(page.get_by_text("Not ready yet.")).to_be_visible()

@@ -14,6 +14,7 @@ from tests.e2e.test_up import answering, assert_nothing_is_left, of_ours
 pytestmark = pytest.mark.e2e
 
 
+@pytest.mark.soak
 def test_a_used_port_stops_the_start_with_one_line(fresh: Installation) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", int(fresh.environment["MLFLOW_PORT"])))

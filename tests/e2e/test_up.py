@@ -264,6 +264,7 @@ def test_a_second_start_keeps_the_running_services(running: Running) -> None:
     assert platform.make("status").returncode == 0
 
 
+@pytest.mark.soak
 def test_a_start_with_other_settings_is_refused_while_the_platform_runs(running: Running) -> None:
     platform, _ = running
     refused = platform.make("up", "DETACH=1", API_PORT="1234", BATCH_FRACTION="0.5")
@@ -292,6 +293,7 @@ def test_make_up_writes_nothing_into_the_users_home(running: Running) -> None:
     assert [str(p.relative_to(platform.user_home)) for p in platform.user_home.rglob("*")] == []
 
 
+@pytest.mark.soak
 def test_down_leaves_no_process_and_no_port_and_up_starts_again(running: Running) -> None:
     platform, output = running
     assert platform.make("down").returncode == 0

@@ -136,6 +136,7 @@ CALLS = {
 """What each view asks the API, beside the use cases."""
 
 
+@pytest.mark.soak
 def test_each_view_asks_the_api_once_for_what_it_shows(
     browser: Browser, running: tuple[Installation, str], tmp_path: Path
 ) -> None:

@@ -36,7 +36,7 @@ def replace_downloads(monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], 
 @pytest.mark.parametrize(
     ("file", "message"),
     [
-        pytest.param("model.skops", "model.skops changed", marks=pytest.mark.storage),
+        ("model.skops", "model.skops changed"),
         ("serving/classifier.onnx", "serving/classifier.onnx changed"),
         ("serving/form.json", "serving/form.json changed"),
         ("MLmodel", "MLmodel changed"),
@@ -162,6 +162,7 @@ ODD: dict[str, Callable[[World], int]] = {
 }
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("oddity", ODD)
 def test_an_unusual_version_in_mlflow_does_not_stop_the_registry(oddity: str, world: World) -> None:
     world.enter("poor")

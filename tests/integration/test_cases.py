@@ -68,7 +68,6 @@ def test_a_model_of_the_published_penguins_enters_production_and_answers(setting
     assert pipeline.ingest(pipeline.source()) == []
 
 
-@pytest.mark.storage
 def test_missing_values_are_still_missing_after_the_warehouse(settings: Settings, employees: UseCase) -> None:
     pipeline = Pipeline(employees, settings)
     [record] = pipeline.ingest(pipeline.source())
@@ -80,7 +79,6 @@ def test_missing_values_are_still_missing_after_the_warehouse(settings: Settings
     assert set(clean[employees.target.name]) == {0, 1, 2}
 
 
-@pytest.mark.storage
 def test_process_logs_a_run_and_writes_the_training_sets_to_the_lake(settings: Settings, employees: UseCase) -> None:
     pipeline = Pipeline(employees, settings)
     assert pipeline.process() is None
@@ -113,6 +111,7 @@ def test_process_logs_a_run_and_writes_the_training_sets_to_the_lake(settings: S
     assert metrics["train_mean_sleep_hours"] == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.soak
 def test_every_family_of_employees_answers_rows_with_missing_values(settings: Settings, employees: UseCase) -> None:
     pipeline = Pipeline(employees, settings)
     pipeline.ingest(pipeline.source())

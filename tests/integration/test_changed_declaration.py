@@ -24,8 +24,6 @@ from dosel.warehouse.records import BatchRecord
 from tests.integration.changed import AGE, EXTENDED, NEST, with_features
 from tests.integration.worlds import batch
 
-pytestmark = pytest.mark.storage
-
 BIRDS = [
     ["Biscoe", "45.5", "15.2", "211", "4700", "female", "Gentoo"],
     ["Torgersen", "39.1", "18.7", "181", "3750", "male", "Adelie"],
@@ -51,6 +49,7 @@ def stored(engine: Engine) -> pd.DataFrame:
     return BatchStore(engine, PENGUINS).clean()
 
 
+@pytest.mark.storage
 def test_an_added_optional_feature_adds_its_column(engine: Engine, stored: pd.DataFrame) -> None:
     clean = BatchStore(engine, EXTENDED).clean()
     pd.testing.assert_frame_equal(clean[stored.columns].drop(columns="row_key"), stored.drop(columns="row_key"))
@@ -86,6 +85,7 @@ def test_an_interrupted_addition_of_columns_is_finished(
     assert set(EXTENDED.columns) <= set(columns(engine, "penguins_raw"))
 
 
+@pytest.mark.soak
 def test_concurrent_processes_add_the_columns_once(engine: Engine, stored: pd.DataFrame, warehouse_url: str) -> None:
     command = [sys.executable, "-m", "tests.integration.changed", warehouse_url]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

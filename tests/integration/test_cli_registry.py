@@ -114,6 +114,7 @@ def test_a_promotion_waits_for_a_second_person(dosel: Terminal, monkeypatch: pyt
     assert "API keys ana, ben" in dosel("history", name)
 
 
+@pytest.mark.soak
 def test_what_the_gate_lets_pass_may_need_one_person(dosel: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     world = dosel.world
     rules = Approval(people=2, automatic=1)

@@ -142,6 +142,7 @@ def test_scores_choice_and_model_of_every_family_are_those_of_threads(
             check_equal(searched(engine, of_use_case, family, use_case), expected)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("killed", ["worker", "all workers", "scheduler"])
 def test_a_kill_changes_no_score(killed: str, dask: LocalDask, rows: Rows) -> None:
     """While a grid and a search of trials run side by side."""
@@ -194,6 +195,7 @@ def test_candidates_are_visible_during_the_search(on_cluster: OnCluster, rows: R
         searched(on_cluster, rows, TREES, callback=stop)
 
 
+@pytest.mark.soak
 def test_a_task_that_kills_its_workers_is_given_up_with_what_workers_used(on_cluster: OnCluster, rows: Rows) -> None:
     """Dask may blame a task that waited on the dying workers, so the named parameters can be those of another task."""
     family = Family("deadly", lambda seed: Deadly(random_state=seed), {"max_depth": (2, 13)})
@@ -232,6 +234,7 @@ def test_a_worker_that_joined_later_is_checked_in_its_tasks(
         searched(on_cluster, rows, TREES)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("away", ["scheduler", "workers"])
 def test_a_cluster_that_stays_away_is_an_error_in_time(
     away: str, running: LocalDask, rows: Rows, monkeypatch: pytest.MonkeyPatch
@@ -255,6 +258,7 @@ def test_a_cluster_that_stays_away_is_an_error_in_time(
         assert time.monotonic() - began < 4.0 + 15
 
 
+@pytest.mark.soak
 def test_a_result_that_was_lost_with_the_last_worker_is_an_error_in_time(
     running: LocalDask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,6 +288,7 @@ def search_in_this_process(settings: Settings, rows: Rows) -> list[float]:
     return list(search.cv_results_["mean_test_score"])
 
 
+@pytest.mark.soak
 def test_a_daemonic_process_searches_on_the_cluster(running: LocalDask, rows: Rows) -> None:
     """As Celery's are, which may not start processes of their own."""
     expected = searched(Threads(2), rows, TREES)

@@ -77,6 +77,7 @@ def printed(found: Context | None) -> str:
     return " ".join(captured.get().split())
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("frequent")
 def test_scoring_computes_the_context_of_new_answers_without_an_alarm(champion: Pipeline, received: Received) -> None:
     answer(champion, received(99, seed=50))

@@ -184,6 +184,7 @@ def test_a_failed_delivery_does_not_fail_a_pipeline_step(engine: Engine) -> None
     assert "cannot be reached" in str(attempt.last_error)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(("kills", "written"), [(10, 600), pytest.param(50, 2500, marks=pytest.mark.soak)])
 def test_kills_lose_no_message_and_repeat_at_most_one_in_a_hundred(
     kills: int, written: int, engine: Engine, receiver: Received, warehouse_url: str

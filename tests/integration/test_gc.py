@@ -79,7 +79,6 @@ def test_a_dry_run_lists_without_deleting(with_unregistered_run: World) -> None:
     assert file_paths(repository(with_unregistered_run)) == before
 
 
-@pytest.mark.storage
 def test_registered_versions_load_after_a_collection(
     with_unregistered_run: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,7 +101,6 @@ def test_registered_versions_load_after_a_collection(
     registry.roll_back(world.name, "me", "still possible")
 
 
-@pytest.mark.storage
 def test_folders_without_a_run_are_deleted(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world.enter("good")
     for family in ("poor", "fair"):
@@ -118,6 +116,7 @@ def test_folders_without_a_run_are_deleted(world: World, tmp_path: Path, monkeyp
     ]
 
 
+@pytest.mark.soak
 def test_a_run_registered_just_before_its_deletion_is_kept(
     with_unregistered_run: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +127,7 @@ def test_a_run_registered_just_before_its_deletion_is_kept(
     assert file_paths(repository(with_unregistered_run)) == before
 
 
+@pytest.mark.soak
 def test_a_running_run_is_kept(with_unregistered_run: World) -> None:
     with mlflow.start_run(
         experiment_id=with_unregistered_run.client.get_experiment_by_name(COVERTYPE.experiment).experiment_id
@@ -187,6 +187,7 @@ def test_symbolic_links_are_not_followed(world: World, tmp_path: Path) -> None:
     assert (victim / GONE).is_dir()
 
 
+@pytest.mark.soak
 def test_a_run_that_names_another_runs_folder_deletes_nothing_there(
     with_unregistered_run: World, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -50,6 +50,7 @@ def test_the_file_of_the_guide_works_as_a_use_case(run: Run, tmp_path: Path) -> 
     works(run, Path(place).stem, tmp_path / "home")
 
 
+@pytest.mark.soak
 def test_a_proposal_for_a_spreadsheet_works_as_a_use_case(run: Run, tmp_path: Path) -> None:
     """Penguins as a German spreadsheet writes them: ; and decimal commas, in UTF-16, with missing values."""
     text = (files("palmerpenguins") / "data/penguins.csv").read_text()

@@ -175,6 +175,7 @@ def test_concurrent_processes_all_find_the_tables(engine: Engine, warehouse_url:
     assert_is_declared(engine)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("statements", [1, 4, 10, 15])
 def test_a_killed_migration_is_finished_by_the_next_process(
     statements: int, engine: Engine, warehouse_url: str

@@ -62,6 +62,7 @@ def server(schema: str, minio: Minio, bare_environment: None, tmp_path: Path) ->
         processes.stop()
 
 
+@pytest.mark.soak
 def test_a_model_reaches_production_through_an_mlflow_server(
     server: str,
     schema: str,

@@ -113,7 +113,6 @@ def create_in_mlflow(world: World) -> int:
 
 
 class TestTrust:
-    @pytest.mark.storage
     def test_the_ledger_has_the_digest_of_each_file(self, three: World) -> None:
         registry = registry_of(three)
         version = registry.version(three.name, 1)
@@ -128,7 +127,7 @@ class TestTrust:
     @pytest.mark.parametrize(
         ("file", "message"),
         [
-            pytest.param("model.skops", "model.skops changed", marks=pytest.mark.storage),
+            ("model.skops", "model.skops changed"),
             ("MLmodel", "MLmodel changed"),
             ("extra.py", "not in the manifest"),
             ("serving/classifier.onnx", "classifier.onnx changed"),
@@ -182,7 +181,6 @@ class TestTrust:
 
 
 class TestForeignAlias:
-    @pytest.mark.storage
     def test_an_alias_moved_to_a_version_that_passed_the_gate_is_followed(self, three: World) -> None:
         record_verdict(three, 3)
         three.client.set_registered_model_alias(three.name, "production", "3")
@@ -351,7 +349,6 @@ class TestLostVersions:
 
 
 class TestRollBack:
-    @pytest.mark.storage
     def test_repeated_rollbacks_go_further_back(self, three: World) -> None:
         registry = registry_of(three)
         registry.promote(registry.version(three.name, 3), "me", "number 3")
@@ -424,6 +421,7 @@ class Mortal:
 class TestKills:
     """Kills before each change in turn; `make soak-registry` does the same with real processes and signals."""
 
+    @pytest.mark.soak
     @pytest.mark.parametrize("move", ["promote", "roll back", "follow"])
     def test_the_next_call_after_a_kill_sets_mlflow_from_the_ledger(self, move: str, three: World) -> None:
         registry = registry_of(three)
@@ -525,7 +523,6 @@ class TestConflicts:
         assert_projected(world, 3)
 
 
-@pytest.mark.storage
 def test_the_gate_report_is_in_the_run_the_ledger_and_the_description(world: World) -> None:
     world.enter("poor")
     world.enter("good")

@@ -114,6 +114,7 @@ def test_the_preprocessing_is_that_of_all_training_rows(pipeline: Pipeline, sett
     np.testing.assert_allclose(work.matrix(lake, range(4), TEST)[0], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.soak
 def test_two_workers_train_and_evaluate_on_their_partitions(
     tmp_path: Path, tracking_uri: str, received: Received
 ) -> None:

@@ -211,6 +211,7 @@ class TestChallenge:
         assert not outcome.promoted
         assert world.aliases() == {"production": best, "previous": 1}
 
+    @pytest.mark.soak
     def test_after_its_looks_the_holdout_is_rotated_and_the_champion_stays_comparable(self, world: World) -> None:
         world.enter("poor")
         once = dataclasses.replace(FAMILIES["good"], gate=dataclasses.replace(LENIENT, looks=1))
@@ -243,7 +244,6 @@ class TestChallenge:
             world.pipeline().challenge(7, "me")
 
 
-@pytest.mark.storage
 def test_training_uses_every_clean_row_and_names_its_batches(empty: Pipeline, received: Received) -> None:
     empty.ingest(Deliveries(batch(received(100, seed=1), 1), batch(received(60, seed=2), 2)))
     number = empty.register(empty.train())

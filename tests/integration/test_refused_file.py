@@ -68,6 +68,7 @@ def test_check_names_the_refused_file_and_the_use_cases_that_run(tmp_path: Path,
     assert default == "no use case is the default: POST /predict answers 503"
 
 
+@pytest.mark.soak
 def test_predict_without_a_default_use_case_is_refused_with_the_reason(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:

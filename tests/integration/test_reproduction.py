@@ -80,6 +80,7 @@ def lab(kept: Path, tmp_path: Path, bare_environment: None, monkeypatch: pytest.
     return Lab(settings_of(tmp_path, kept / "mlflow.db"))
 
 
+@pytest.mark.soak
 def test_a_version_keeps_the_source_that_trained_it(lab: Lab, tmp_path: Path) -> None:
     registry = lab.pipeline().registry
     with registry.files(registry.version(KNN.model_name, 1)) as folder:
@@ -103,6 +104,7 @@ def test_a_version_is_trained_again_to_an_equal_model(lab: Lab, monkeypatch: pyt
     assert found["differences"] == []
 
 
+@pytest.mark.soak
 def test_a_model_of_another_search_is_another_one(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(common, "load_settings", lambda: lab.settings)
     shown = CliRunner(env={"COLUMNS": "200"}).invoke(cli, ["reproduce", "penguins", "2"])
@@ -121,6 +123,7 @@ def test_edited_rows_of_the_data_store_are_named(lab: Lab) -> None:
     assert (difference.what, difference.now[:23]) == ("rows", "edited rows in batch 1,")
 
 
+@pytest.mark.soak
 def test_a_version_is_trained_again_after_its_batches_were_removed(lab: Lab) -> None:
     clear(lab.pipeline().registry.ledger.engine, KNN)
     found = lab.reproduce(1)
@@ -128,6 +131,7 @@ def test_a_version_is_trained_again_after_its_batches_were_removed(lab: Lab) -> 
     assert found.rows.endswith("the data store no longer has all of batch 1")
 
 
+@pytest.mark.soak
 def test_another_source_is_named(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train, "code_version", lambda: "0.1.0+another")
     monkeypatch.setattr(source, "_archive", lambda: b"no archive")
@@ -144,6 +148,7 @@ def test_another_source_is_named(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> N
 LOGISTIC = replace(PENGUINS, families=PENGUINS.families[1:2])
 
 
+@pytest.mark.soak
 def test_other_libraries_are_taken_from_an_environment_by_the_lock(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     then = source.libraries()
     monkeypatch.setattr(source, "libraries", lambda: then | {"scikit-learn": "1.0"})
@@ -165,6 +170,7 @@ def test_a_version_without_all_its_rows_says_so(gone: str, lab: Lab, monkeypatch
         lab.reproduce(1)
 
 
+@pytest.mark.soak
 def test_a_version_without_source_is_trained_by_equal_source_only(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "ARCHIVE", "another.zip")
     assert lab.reproduce(1).reproduced
@@ -197,6 +203,7 @@ class TestRowsInTheLake:
     def small_files(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(reference, "MOST_ROWS", 100)
 
+    @pytest.mark.soak
     def test_they_are_kept_by_their_digest(
         self, settings: Settings, received: Callable[..., list[list[str]]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -206,6 +213,7 @@ class TestRowsInTheLake:
         assert found.reproduced, found.differences
         assert "training rows, kept in the lake; the data store still has" in found.rows
 
+    @pytest.mark.soak
     def test_partitions_are_the_same_rows(
         self, settings: Settings, received: Callable[..., list[list[str]]], monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -72,6 +72,7 @@ def home(installation: Home, database: Database, minio: Minio) -> Iterator[Home]
     installation.dosel("services-down")
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_the_servers(number: signal.Signals, home: Home) -> None:
     process = home.attached()
@@ -109,6 +110,7 @@ def test_services_down_stops_the_servers_keeps_their_data_and_ends_open_transact
     assert process.returncode == 0
 
 
+@pytest.mark.soak
 def test_a_server_that_exits_is_named_and_the_other_is_stopped(home: Home) -> None:
     process = home.attached()
     minio = next(server for server in home.servers() if "minio" in server.name())
@@ -141,6 +143,7 @@ def test_files_with_secrets_are_readable_by_the_owner_only(home: Home) -> None:
     assert {file.stat().st_mode & 0o777 for file in holders} == {0o600}
 
 
+@pytest.mark.soak
 def test_forget_stops_the_servers_and_removes_their_data(home: Home) -> None:
     home.dosel("services", "--detach")
     assert home.dosel("forget").returncode == 0

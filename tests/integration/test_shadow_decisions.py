@@ -186,6 +186,7 @@ def promoted(life: Life, received: Rows) -> Life:
     return life
 
 
+@pytest.mark.soak
 def test_a_better_control_comes_back_once_and_then_only_a_person_decides(life: Life, received: Rows) -> None:
     poor = promoted(life, received).registry.load(life.registry.version(life.name, 1))
     life.label(labelled_by(poor, received(300, seed=55)))
@@ -231,6 +232,7 @@ def test_a_rollback_by_hand_ends_the_shadow(life: Life, received: Rows) -> None:
     assert life.registry.ledger.open_shadows(life.name) == []
 
 
+@pytest.mark.soak
 def test_a_second_challenger_waits_for_the_end_of_the_first(world: World) -> None:
     life = Life(world, first="poor", then="fair")
     outcome = life.pipeline("good").challenge(world.register("good"), "a test")
@@ -292,6 +294,7 @@ def test_a_scoring_that_was_killed_counts_each_row_once(
     assert state.comparison.labels == 30
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("step", ["dosel.registry.registry.sync_aliases", "dosel.registry.ledger.announce_promotion"])
 def test_a_killed_promotion_is_finished_by_the_next_decision(
     step: str, life: Life, received: Rows, monkeypatch: pytest.MonkeyPatch
@@ -313,6 +316,7 @@ def killed(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 
+@pytest.mark.soak
 def test_a_version_rolled_back_for_harm_needs_a_person_to_return(life: Life, received: Rows) -> None:
     promoted(life, received)
     use_case = declared("good", monitor=Monitor(on_harm=("roll back",)))

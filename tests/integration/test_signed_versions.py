@@ -43,7 +43,6 @@ def forge(world: World, folder: Path, family: str = "good") -> ModelVersion:
     return registry.version(world.name, int(made.version))
 
 
-@pytest.mark.storage
 def test_a_training_signs_its_files(world: World) -> None:
     registry = world.pipeline().registry
     version = registry.version(world.name, world.register("fair"))

@@ -328,6 +328,7 @@ def test_runs_of_a_killed_training_are_marked_as_killed(tracking_uri: str, data:
     assert statuses == {left: killed, candidate: killed, others: running, run_id: "FINISHED"}
 
 
+@pytest.mark.soak
 def test_a_failed_training_is_repeated(tracking_uri: str, data: TrainingData) -> None:
     def no_forest(seed: int) -> Any:
         return COVERTYPE.families[0].build(seed).set_params(criterion="no such thing")
@@ -351,6 +352,7 @@ def test_autologging_is_off_after_the_training(whole_search: Run, searched_uri: 
     assert len(runs(searched_uri)) == before
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_seed_decides_the_forest(seed: int, tracking_uri: str, data: TrainingData) -> None:
     run = family_run(
@@ -360,6 +362,7 @@ def test_the_seed_decides_the_forest(seed: int, tracking_uri: str, data: Trainin
     assert model.named_steps["classifier"].random_state == seed
 
 
+@pytest.mark.soak
 def test_the_same_rows_and_seed_give_the_same_models(
     data: TrainingData, empty_mlflow: Path, bare_environment: None, tmp_path: Path
 ) -> None:
@@ -380,6 +383,7 @@ def test_the_same_rows_and_seed_give_the_same_models(
     mlflow.set_tracking_uri(None)
 
 
+@pytest.mark.soak
 def test_recorded_params_and_metrics_equal_those_of_autologging(
     whole_search: Run, searched_uri: str, data: TrainingData, empty_mlflow: Path, tmp_path: Path
 ) -> None:

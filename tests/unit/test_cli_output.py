@@ -89,6 +89,7 @@ def test_a_terminal_gets_a_table_within_its_width(environment: dict[str, str]) -
     assert "[bold]brackets[/]" in " ".join(shown.split())
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     "command",
     [

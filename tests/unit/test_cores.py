@@ -8,6 +8,7 @@ import pytest
 from dosel.training.fan_out import Threads
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(("jobs", "used"), [(-1, os.cpu_count()), (1, 1), (2, 2)])
 def test_a_daemonic_process_uses_the_requested_cores(jobs: int, used: int) -> None:
     """joblib's default backend would silently use one core there."""

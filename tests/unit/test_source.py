@@ -90,6 +90,7 @@ def test_releases_of_one_python_are_equal_and_of_a_library_not() -> None:
 PYTHON = source.libraries()["python"]
 
 
+@pytest.mark.soak
 def test_an_environment_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     python = environment_of(b"# nothing\n", PYTHON, tmp_path)
     found = subprocess.run([python, "-c", "import sys; print(sys.prefix)"], capture_output=True, text=True, check=True)

@@ -45,6 +45,7 @@ def searched(
         return search.fit(X, Y)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
 @pytest.mark.parametrize("forest", [RandomForestClassifier, ExtraTreesClassifier])
 def test_fitting_nine_forests_gives_the_scores_of_all_27_candidates(forest: type[Any], sparse: bool) -> None:
