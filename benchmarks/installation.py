@@ -23,7 +23,7 @@ from dosel.embedded.preflight import free_ports
 from dosel.errors import ProgramMissing
 from dosel.pipeline import Pipeline
 from dosel.settings import Settings
-from dosel.sources import Batch
+from dosel.sources.base import Batch
 from dosel.usecases import Family, UseCase
 from dosel.usecases.covertype import COVERTYPE
 from external.columns import as_words

@@ -10,7 +10,7 @@ from benchmarks.installation import OneByOne, say
 from dosel.pipeline import Pipeline
 from dosel.reproduction import reproduce
 from dosel.settings import Settings
-from dosel.sources import Source
+from dosel.sources.base import Source
 from dosel.usecases import ALL, DataApiRows
 from external.columns import as_words
 from external.generator import generate

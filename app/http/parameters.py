@@ -8,7 +8,8 @@ from fastapi.dependencies.utils import get_flat_dependant
 from fastapi.routing import APIRoute
 
 from app.http.problems import ALWAYS_ANSWERED
-from dosel.rows.validation import InvalidRows, InvalidValue, cut, describe
+from dosel.rows.shortened import cut
+from dosel.rows.validation import InvalidRows, InvalidValue, describe
 
 MOST_ERRORS = 10
 

@@ -28,7 +28,8 @@ from dosel.errors import (
     UntrustedModel,
     WarehouseError,
 )
-from dosel.rows.validation import MESSAGES, InvalidRows, InvalidValue, UnreadableRows, cut
+from dosel.rows.shortened import cut
+from dosel.rows.validation import MESSAGES, InvalidRows, InvalidValue, UnreadableRows
 
 MEDIA_TYPE = "application/problem+json"
 

@@ -5,7 +5,8 @@ from typing import Any, Self
 
 from pydantic import BaseModel, Field
 
-from dosel.rows.validation import InvalidValue, cut, describe
+from dosel.rows.shortened import cut
+from dosel.rows.validation import InvalidValue, describe
 
 LISTED = 20
 """At most this many fields are named; a body can have any number of wrong ones."""

@@ -11,7 +11,7 @@ from app.routes.dependencies import FollowerDep, in_queue
 from app.schemas.history import ApprovalRequest, ApprovalRequests
 from app.serving.work_queue import WorkQueue
 from dosel.errors import ApprovalsMissing, UnknownUseCase
-from dosel.rows.validation import cut
+from dosel.rows.shortened import cut
 from dosel.usecases import UseCase
 
 if TYPE_CHECKING:

@@ -29,7 +29,8 @@ from app.serving.work_queue import WorkQueue
 from dosel.errors import DoselError
 from dosel.rows.csv import CsvReader
 from dosel.rows.json import JsonReader
-from dosel.rows.validation import InvalidRows, cut
+from dosel.rows.shortened import cut
+from dosel.rows.validation import InvalidRows
 from dosel.settings import Settings
 from dosel.usecases import UseCase
 

@@ -20,7 +20,7 @@ from app.serving.work_queue import WorkQueue
 from dosel.errors import NotExplainable
 from dosel.rows.columns import Columns
 from dosel.rows.json import JsonReader
-from dosel.rows.validation import cut
+from dosel.rows.shortened import cut
 from dosel.settings import Settings
 from dosel.usecases import UseCase
 

@@ -15,7 +15,8 @@ from app.routes.predict import content_type
 from app.schemas.feedback import ReceiptInfo, truths_schema
 from app.serving.work_queue import WorkQueue
 from dosel.errors import UnknownAnswers
-from dosel.rows.validation import InvalidRows, cut
+from dosel.rows.shortened import cut
+from dosel.rows.validation import InvalidRows
 from dosel.settings import Settings
 from dosel.usecases import UseCase
 

@@ -12,7 +12,7 @@ from app.schemas.health import HealthInfo
 from app.serving.follower import ModelFollower
 from app.serving.work_queue import SharedCalls
 from dosel.errors import UnknownUseCase
-from dosel.rows.validation import cut
+from dosel.rows.shortened import cut
 from dosel.settings import Settings
 from dosel.usecases import UseCase
 

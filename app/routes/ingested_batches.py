@@ -11,7 +11,7 @@ from app.routes.dependencies import in_queue
 from app.schemas.batches import Batch, Batches, Quarantine, Refused, RefusedBatch
 from app.serving.work_queue import WorkQueue
 from dosel.errors import UnknownUseCase
-from dosel.rows.validation import cut
+from dosel.rows.shortened import cut
 from dosel.settings import Settings
 from dosel.usecases import UseCase
 

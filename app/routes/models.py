@@ -15,7 +15,7 @@ from app.serving.follower import ModelFollower
 from app.serving.loaded_model import LoadedModel
 from app.serving.work_queue import SharedCalls, WorkQueue
 from dosel.errors import RegistryError, WarehouseError
-from dosel.rows.validation import cut
+from dosel.rows.shortened import cut
 from dosel.usecases import UseCase
 
 if TYPE_CHECKING:

@@ -29,7 +29,8 @@ from app.serving.shadowing import Shadowing
 from app.serving.work_queue import SharedCalls
 from dosel.model.predictor import ModelNotRead, Prediction
 from dosel.rows.json import JsonReader
-from dosel.rows.validation import InvalidRows, InvalidValue, cut
+from dosel.rows.shortened import cut
+from dosel.rows.validation import InvalidRows, InvalidValue
 from dosel.usecases import UseCase
 
 DEFAULT_PATH = "/predict"

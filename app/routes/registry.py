@@ -27,7 +27,7 @@ from app.schemas.history import (
 from app.schemas.models import HoldoutInfo, Version
 from app.serving.work_queue import WorkQueue
 from dosel.errors import ApprovalsMissing, UnknownUseCase
-from dosel.rows.validation import cut
+from dosel.rows.shortened import cut
 from dosel.usecases import UseCase
 
 CSV = "text/csv"

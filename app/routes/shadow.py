@@ -14,7 +14,7 @@ from app.schemas.shadow import EndShadow, ShadowEndInfo, ShadowInfo, Shadows
 from app.serving.shadowing import Shadowing
 from app.serving.work_queue import WorkQueue
 from dosel.errors import ApprovalsMissing, UnknownUseCase
-from dosel.rows.validation import cut
+from dosel.rows.shortened import cut
 from dosel.usecases import UseCase
 
 READ_SECONDS, CHANGE_SECONDS = 10.0, 60.0

@@ -34,7 +34,7 @@ from dosel.rows import hashing
 from dosel.rows.text import as_text
 from dosel.rows.validation import without_values
 from dosel.settings import Settings
-from dosel.sources import Batch, Source
+from dosel.sources.base import Batch, Source
 from dosel.sources.lake import open_lake
 from dosel.sources.opened import source_of
 from dosel.sources.table import Table

@@ -12,7 +12,7 @@ from dosel.db.engine import connect, transaction
 from dosel.monitor.truths import Truths, TruthStore, insert_truths
 from dosel.quality import check
 from dosel.registry.verdicts import Verdict
-from dosel.sources import Batch
+from dosel.sources.base import Batch
 from dosel.usecases import named
 from dosel.usecases.covertype import COVERTYPE
 from dosel.warehouse.batches import BatchStore

@@ -12,7 +12,7 @@ from app.serving.follower import ModelFollower
 from dosel.db.engine import connect
 from dosel.quality import check
 from dosel.settings import Settings
-from dosel.sources import Batch
+from dosel.sources.base import Batch
 from dosel.usecases import ALL, DEFAULT
 from dosel.usecases.covertype import COVERTYPE
 from dosel.warehouse.batches import BatchStore

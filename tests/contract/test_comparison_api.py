@@ -18,7 +18,7 @@ from app.serving.follower import ModelFollower
 from dosel.db.engine import connect
 from dosel.db.tables import ANSWERS
 from dosel.quality import check
-from dosel.sources import Batch
+from dosel.sources.base import Batch
 from dosel.usecases.covertype import COVERTYPE
 from dosel.warehouse.batches import BatchStore
 from external.columns import as_words

@@ -18,7 +18,7 @@ from dosel.errors import WarehouseError
 from dosel.quality import check
 from dosel.registry.registry import Registry
 from dosel.settings import Settings
-from dosel.sources import Batch
+from dosel.sources.base import Batch
 from dosel.usecases import ALL, DEFAULT, UseCase
 from dosel.usecases.covertype import COVERTYPE
 from dosel.warehouse.batches import BatchStore

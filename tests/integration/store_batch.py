@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, event
 
 from dosel.db.engine import connect
 from dosel.quality import check
-from dosel.sources import Batch
+from dosel.sources.base import Batch
 from dosel.usecases.covertype import COVERTYPE
 from dosel.warehouse.batches import BatchStore
 

@@ -18,7 +18,8 @@ import pytest
 from dosel.errors import SourceError, SourceUnavailable
 from dosel.pipeline import Pipeline
 from dosel.settings import Settings
-from dosel.sources import DataApi, data_api
+from dosel.sources import data_api
+from dosel.sources.data_api import DataApi
 from dosel.usecases.covertype import COVERTYPE
 from tests.outside import Talk, dripping, server, silent
 

@@ -21,7 +21,7 @@ from dosel.embedded.local_databases import MySQL
 from dosel.errors import SettingsError, WarehouseError
 from dosel.quality import check
 from dosel.registry.ledger import PromotionLedger
-from dosel.sources import Batch
+from dosel.sources.base import Batch
 from dosel.usecases.covertype import COVERTYPE
 from dosel.warehouse.batches import BatchStore
 

@@ -14,7 +14,7 @@ from dosel.pipeline import Pipeline
 from dosel.registry.ledger import PromotionLedger
 from dosel.rows import frames, hashing, splits
 from dosel.settings import Settings
-from dosel.sources import DataApi
+from dosel.sources.data_api import DataApi
 from dosel.usecases import Gate, Split
 from dosel.usecases.covertype import COVERTYPE
 from dosel.warehouse.records import BatchRecord

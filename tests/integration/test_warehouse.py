@@ -19,7 +19,7 @@ from dosel.db.tables import BATCHES, tables_of
 from dosel.errors import SettingsError, WarehouseError
 from dosel.quality import check
 from dosel.rows import hashing
-from dosel.sources import Batch
+from dosel.sources.base import Batch
 from dosel.usecases.covertype import COVERTYPE
 from dosel.warehouse.batches import BatchStore
 from dosel.warehouse.records import BatchRecord

@@ -13,7 +13,7 @@ from dosel.registry.manifests import Manifest
 from dosel.registry.projection import PREVIOUS, PRODUCTION
 from dosel.registry.store import REPORT, ModelVersion
 from dosel.settings import Settings
-from dosel.sources import Batch
+from dosel.sources.base import Batch
 from dosel.usecases import Family, Gate, UseCase
 from dosel.usecases.covertype import COVERTYPE
 from tests.integration.stores import copy_database

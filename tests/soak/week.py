@@ -23,7 +23,7 @@ from dosel.db.engine import connect
 from dosel.errors import QualityError
 from dosel.pipeline import Pipeline
 from dosel.settings import Settings
-from dosel.sources import Batch
+from dosel.sources.base import Batch
 from dosel.usecases import ALL, DataApiRows, UseCase
 from dosel.warehouse.events import EventStore
 from external.columns import as_words

@@ -10,13 +10,15 @@ from typer.testing import CliRunner
 from dosel.cli import cli
 for words in (
     *("--help", "use-cases", "history penguins", "versions penguins", "batches penguins", "quarantine penguins"),
-    *("events", "verify", "open", "check", "public-key", "approvals", "shadow", "status"),
+    *("events", "verify", "open", "check", "public-key", "approvals", "status", "shadow"),
 ):
     command = words.split()
     result = CliRunner().invoke(cli, command)
     # Nothing runs, which `dosel status` says by its exit code.
     assert result.exit_code == (words == "status"), (command, result.output, result.exception)
-    print(*command, ":", *(name for name in ("mlflow", "sklearn", "pandas", "scipy") if name in sys.modules))
+    # `dosel shadow` computes evidence.
+    libraries = ("mlflow", "sklearn", "pandas", "scipy", *(() if words == "shadow" else ("numpy", "pyarrow")))
+    print(*command, ":", *(name for name in libraries if name in sys.modules))
     if command == ["--help"]:
         print("settings :", *(name for name in ("pydantic", "sqlalchemy", "rich.markdown") if name in sys.modules))
 """

@@ -21,7 +21,7 @@ from dosel.errors import StartupError
 from dosel.quality import check
 from dosel.registry.ledger import PromotionLedger
 from dosel.settings import Settings
-from dosel.sources import Batch
+from dosel.sources.base import Batch
 from dosel.terminal import Bar
 from dosel.training.progress import candidates_since
 from dosel.usecases.covertype import COVERTYPE

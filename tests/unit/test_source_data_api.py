@@ -13,7 +13,9 @@ import httpx
 import pytest
 
 from dosel.errors import SourceError, SourceUnavailable
-from dosel.sources import Batch, DataApi, data_api
+from dosel.sources import data_api
+from dosel.sources.base import Batch
+from dosel.sources.data_api import DataApi
 from tests.outside import HEAD, Talk, dripping, server, silent
 
 ROWS = [["2544", "39", "3"], ["2600", "40", "2"]]

@@ -29,9 +29,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from dosel.errors import UntrustedModel
-from dosel.model.encoding import FittedSteps
 
 if TYPE_CHECKING:
+    from dosel.model.encoding import StoredEncoder
     from dosel.model.predictor import Predictor
 
 FORMAT = "skops"
@@ -70,13 +70,6 @@ _EXTRA_FILES = "extra_files"
 _LIBRARIES = ("scikit-learn", "skops", "numpy", "pandas", "scipy", "lightgbm", "xgboost-cpu")
 
 
-class StoredEncoder(msgspec.Struct):
-    """A model's classes, in the order of its probabilities, and its preprocessing."""
-
-    classes: list[int]
-    steps: FittedSteps
-
-
 @dataclass(frozen=True)
 class StoredBackend:
     """The result of an earlier parity check: the ONNX model, or why scikit-learn answers; empty if none was stored.
@@ -87,7 +80,7 @@ class StoredBackend:
 
     onnx: bytes | None = None
     fallback_reason: str = ""
-    encoder: StoredEncoder | None = None
+    encoder: "StoredEncoder | None" = None
 
 
 @dataclass(frozen=True)
@@ -172,6 +165,8 @@ def write_backend(predictor: "Predictor", folder: Path) -> None:
     }
     (target / BACKEND_FILE).write_text(json.dumps(about, indent=1))
     if predictor.steps is not None:
+        from dosel.model.encoding import StoredEncoder
+
         stored = StoredEncoder(list(predictor.classes), predictor.steps)
         content = msgspec.json.encode(stored)
         # JSON has no infinity: a preprocessing with one is read from the estimator.
@@ -203,8 +198,11 @@ def read_backend(folder: Path, digests: Mapping[str, str] | None = None) -> Stor
     return StoredBackend(onnx, known["refused"], _read_encoder(encoder) if encoder is not None else None)
 
 
-def _read_encoder(content: bytes) -> StoredEncoder | None:
+def _read_encoder(content: bytes) -> "StoredEncoder | None":
     """The stored preprocessing; None if it has another form, as of a later dosel."""
+    # It imports numpy, which commands that only verify files do without.
+    from dosel.model.encoding import StoredEncoder
+
     try:
         return msgspec.json.decode(content, type=StoredEncoder)
     except msgspec.DecodeError:

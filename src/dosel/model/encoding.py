@@ -77,6 +77,13 @@ class FittedSteps(msgspec.Struct):
     imputed: list[ImputedStep] = []
 
 
+class StoredEncoder(msgspec.Struct):
+    """A model's classes, in the order of its probabilities, and its preprocessing."""
+
+    classes: list[int]
+    steps: FittedSteps
+
+
 def fitted_steps(use_case: UseCase, fitted: Any) -> FittedSteps:
     """Take over a fitted `ColumnTransformer`.
 

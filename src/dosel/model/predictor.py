@@ -5,20 +5,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from dosel.errors import RegistryError
-from dosel.model.encoding import Encoder, FittedSteps, NotEncodable, fitted_steps
+from dosel.model.encoding import Encoder, FittedSteps, NotEncodable, StoredEncoder, fitted_steps
 from dosel.model.onnx.classifier import OnnxClassifier, conversions
 from dosel.model.parity import TOLERANCE, ParityResult, compare, trial_rows
 from dosel.rows.columns import Codes, Columns, Floats
 from dosel.usecases import UseCase
-
-if TYPE_CHECKING:
-    from dosel.model.bundle import StoredEncoder
 
 Backend = Literal["onnx", "scikit-learn"]
 
@@ -71,7 +68,7 @@ class Predictor:
 
     @classmethod
     def stored(
-        cls, use_case: UseCase, encoder: "StoredEncoder", onnx: bytes, read_model: Callable[[], Any]
+        cls, use_case: UseCase, encoder: StoredEncoder, onnx: bytes, read_model: Callable[[], Any]
     ) -> "Predictor":
         """A predictor of a model that passed the parity check, without the model.
 

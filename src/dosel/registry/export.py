@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from dosel.registry.ledger import Promotion
-from dosel.rows.validation import cut
+from dosel.rows.shortened import cut
 
 COLUMNS = (
     *("model", "sequence", "at", "from_version", "to_version", "kind", "actor", "reason"),

@@ -20,7 +20,8 @@ import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
 from dosel.rows.columns import Columns
-from dosel.rows.validation import MAX_INVALID_ROWS, Errors, InvalidRows, InvalidValue, UnreadableRows, Validator, cut
+from dosel.rows.shortened import cut
+from dosel.rows.validation import MAX_INVALID_ROWS, Errors, InvalidRows, InvalidValue, UnreadableRows, Validator
 from dosel.usecases import Category, Feature, Number, UseCase, plain_name
 
 BLOCK_BYTES = 1 << 20

@@ -18,10 +18,8 @@ import pyarrow as pa
 
 from dosel.errors import DoselError
 from dosel.rows.columns import UNKNOWN, Codes, Columns, Floats
+from dosel.rows.shortened import MAX_SHOWN, cut
 from dosel.usecases import Category, Feature, Number, Target, UseCase, as_number, plain_name
-
-MAX_SHOWN = 60
-"""Characters of a received value that a message repeats."""
 
 MOST_GUESSES = 5
 """Unknown fields of a row for which a known one is proposed."""
@@ -264,11 +262,6 @@ def describe(value: Any) -> str:
             return json.dumps(cut(value), ensure_ascii=False)
         case _:
             return cut(json.dumps(value))
-
-
-def cut(text: str) -> str:
-    """The text, or its first `MAX_SHOWN` characters."""
-    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
 
 
 def without_values(messages: str) -> str:

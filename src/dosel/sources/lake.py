@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from dosel.errors import SourceError, SourceUnavailable
 from dosel.settings import Settings
-from dosel.sources.table import Table, as_csv
-from dosel.usecases import LakeRows, UseCase
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -160,28 +158,3 @@ def open_lake(settings: Settings) -> Lake:
     """The lake of this installation."""
     endpoint = settings.lake_endpoint or settings.s3_endpoint
     return S3Lake(endpoint) if endpoint else FolderLake(settings.home / "lake")
-
-
-def lake_table(use_case: UseCase, declared: LakeRows, lake: Lake, file: Path | None) -> Table:
-    """The table at the declared key; if there is none, it is first copied from `file` or generated."""
-    return Table(use_case, lake.address(DATA, declared.key), lambda: _read_or_create(declared, lake, file))
-
-
-def _read_or_create(declared: LakeRows, lake: Lake, file: Path | None) -> bytes:
-    content = lake.get(DATA, declared.key)
-    if content is not None:
-        return content
-    address = lake.address(DATA, declared.key)
-    if file is not None:
-        try:
-            content = file.read_bytes()
-        except OSError as error:
-            raise SourceError(f"{file} (DOSEL_FILES) cannot be read: {error}") from error
-        log.info("%s was copied from %s", address, file)
-    else:
-        content = as_csv(declared.otherwise.generate())
-        log.warning(
-            "%s does not exist and DOSEL_FILES names no file for it: %s", address, declared.otherwise.description
-        )
-    lake.put(DATA, declared.key, content)
-    return content

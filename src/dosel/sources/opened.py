@@ -5,7 +5,8 @@ from pathlib import Path
 from dosel.settings import Settings
 from dosel.sources.base import Source
 from dosel.sources.data_api import DataApi
-from dosel.sources.lake import lake_table, open_lake
+from dosel.sources.lake import open_lake
+from dosel.sources.lake_table import lake_table
 from dosel.sources.table import file_table, generated_table, package_table
 from dosel.usecases import DataApiRows, FileRows, GeneratedRows, LakeRows, PackageRows, UseCase
 

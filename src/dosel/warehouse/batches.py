@@ -23,7 +23,7 @@ from dosel.errors import WarehouseError
 from dosel.rows.hashing import row_keys
 from dosel.rows.text import as_text
 from dosel.rows.validation import without_values
-from dosel.sources import Batch
+from dosel.sources.base import Batch
 from dosel.usecases import UseCase
 from dosel.warehouse import refusals
 from dosel.warehouse.batch_ledger import BatchLedger

@@ -14,7 +14,7 @@ from dosel.warehouse.events import Event
 from dosel.warehouse.records import RefusedBatch, as_refused_batch
 
 if TYPE_CHECKING:
-    from dosel.sources import Batch
+    from dosel.sources.base import Batch
 
 FIRST = 5
 """Reasons that are kept of a refused batch."""

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from dosel.cli.drafting.profile import Column, Profile
-from dosel.rows.validation import cut
+from dosel.rows.shortened import cut
 from dosel.usecases import Category, Choice, Feature, Number, plain_name
 from dosel.usecases.check import NAME_LENGTH, VALUE_LENGTH
 from dosel.usecases.declaration import RESERVED_COLUMNS
