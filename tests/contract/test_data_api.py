@@ -220,6 +220,7 @@ def test_drift_starts_at_the_configured_batch_and_health_names_it(tmp_path: Path
     assert [before == after for before, after in pairs] == [True, True, False, False]
 
 
+@pytest.mark.soak
 def test_a_kill_loses_neither_batch_nor_epoch(tmp_path: Path) -> None:
     server = Server(tmp_path)
     for _ in range(3):

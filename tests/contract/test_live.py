@@ -145,6 +145,7 @@ def wait_for_new_text(url: str) -> None:
 Workers = tuple[Installation, "subprocess.Popen[bytes]", str]
 
 
+@pytest.mark.soak
 def test_each_worker_follows_production(two_workers: Workers) -> None:
     here, _, url = two_workers
     before = seen(url)

@@ -80,6 +80,7 @@ def test_answers_import_no_library_of_a_training(cached: tuple[Installation, dic
     assert "mlflow" not in found["later"]
 
 
+@pytest.mark.soak
 def test_a_version_of_an_older_dosel_answers_the_same(
     install: Install, cached: tuple[Installation, dict[str, object]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

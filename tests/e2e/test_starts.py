@@ -26,6 +26,7 @@ def test_a_used_port_stops_the_start_with_one_line(fresh: Installation) -> None:
     assert of_ours(str(fresh.home)) == []
 
 
+@pytest.mark.soak
 def test_a_missing_csv_stops_the_start_with_one_line(fresh: Installation) -> None:
     result = fresh.make("up", "DETACH=1", DATA_API_CSV="no/such/file.csv")
     assert result.returncode != 0

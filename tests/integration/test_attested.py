@@ -116,7 +116,6 @@ def test_a_run_that_no_training_recorded_is_not_registered(world: World) -> None
         world.pipeline().registry.register(COVERTYPE, copied.info.run_id)
 
 
-@pytest.mark.storage
 def test_the_manifest_is_recorded_before_the_upload(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the upload begins, the ledger has the digests of exactly the uploaded files."""
     recorded = []

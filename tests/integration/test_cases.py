@@ -44,6 +44,7 @@ def employees() -> UseCase:
     return fewer(EMPLOYEES)
 
 
+@pytest.mark.soak
 def test_a_model_of_the_published_penguins_enters_production_and_answers(settings: Settings) -> None:
     pipeline = Pipeline(PENGUINS, settings)
     [record] = pipeline.ingest(pipeline.source())

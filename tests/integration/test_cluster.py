@@ -130,6 +130,7 @@ def in_threads(rows: Rows) -> list[tuple[UseCase, Family, Rows, AnySearch]]:
     return found
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_scores_choice_and_model_of_every_family_are_those_of_threads(
     workers: int, dask: LocalDask, in_threads: list[tuple[UseCase, Family, Rows, AnySearch]]

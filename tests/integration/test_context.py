@@ -99,6 +99,7 @@ def test_scoring_computes_the_context_of_new_answers_without_an_alarm(champion: 
         assert set(connection.scalars(select(EVENTS.c.kind))) == {"promoted"}, "a shift is no event"
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("frequent")
 def test_concept_drift_does_not_change_the_context_which_says_so(champion: Pipeline, received: Received) -> None:
     rows = received(150, seed=6)

@@ -71,6 +71,7 @@ def no_orphan_age(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dosel.registry.gc.ORPHAN_AGE", timedelta())
 
 
+@pytest.mark.soak
 def test_a_dry_run_lists_without_deleting(with_unregistered_run: World) -> None:
     before = file_paths(repository(with_unregistered_run))
     # "good" of the shared store and the one trained here.

@@ -160,6 +160,7 @@ def test_an_empty_batch_ends_the_ingest(pipeline: Pipeline, received: Received, 
         assert (len(served), waits) == (2, [])
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("case", [case for case, (*_, tries) in CASES.items() if tries > 1 and case != "silence"])
 def test_no_batch_is_missing_after_the_source_recovers(
     case: str, pipeline: Pipeline, received: Received, waits: list[float]

@@ -471,7 +471,6 @@ class TestKills:
 
 
 class TestConflicts:
-    @pytest.mark.storage
     def test_a_promotion_based_on_an_old_entry_is_refused(self, three: World) -> None:
         registry = registry_of(three)
         with pytest.raises(PromotionConflict, match="decide again"):
@@ -558,6 +557,7 @@ def test_a_gate_killed_after_the_promotion_still_publishes_its_verdict(world: Wo
     assert world.client.get_model_version(world.name, str(number)).description.startswith("Passed the gate")
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("side", ["challenger", "production"])
 def test_a_version_of_another_split_is_refused(side: str, world: World, engine: Engine) -> None:
     world.enter("poor")

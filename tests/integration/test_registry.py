@@ -56,6 +56,7 @@ def test_a_changed_declaration_describes_the_registered_model_at_the_next_regist
         assert part in described
 
 
+@pytest.mark.soak
 def test_listed_versions_equal_the_versions_read_one_by_one(world: World) -> None:
     for family in ("poor", "fair", "good"):
         world.enter(family)
@@ -168,7 +169,6 @@ def test_a_model_without_promotions_has_no_alias(world: World) -> None:
     assert (world.aliases(), world.stages()) == ({}, {1: "None"})
 
 
-@pytest.mark.storage
 def test_plain_mlflow_finds_the_version_in_production(world: World, tmp_path: Path) -> None:
     world.enter("fair")
     features = frames.canonical(COVERTYPE, world.pipeline().batches.clean())
@@ -250,7 +250,6 @@ def test_an_unreachable_server_is_named(world: World, monkeypatch: pytest.Monkey
         registry.production_number(world.name)
 
 
-@pytest.mark.storage
 def test_a_version_with_missing_files_raises_a_registry_error(world: World) -> None:
     world.register("fair")
     client = MlflowClient(world.settings.tracking_uri)

@@ -87,6 +87,7 @@ def test_a_signal_stops_the_servers(number: signal.Signals, home: Home) -> None:
     assert re.search(r"^minio +stopped$", output, re.MULTILINE)
 
 
+@pytest.mark.soak
 def test_services_down_stops_the_servers_keeps_their_data_and_ends_open_transactions(home: Home) -> None:
     assert home.dosel("services", "--detach").returncode == 0
     before = home.settings()
