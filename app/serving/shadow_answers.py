@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from app.serving.prediction_log import LogEntry
-from app.serving.shadow_limits import BusyThread
+from app.serving.shadow_limits import BusyThread, give_way
 from app.serving.shadow_slot import RunningShadow, ShadowSlot
 from app.serving.write_queue import WriteQueue
 
@@ -143,6 +143,7 @@ class ShadowAnswers:
                 continue
             slot.answered += len(rows)
             for row, prediction in zip(rows, found[0], strict=True):
+                give_way()
                 self._unwritten.offer(_record(running, row, prediction, found[1]))
 
 

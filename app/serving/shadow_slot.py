@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from app.serving.loaded_model import LoadedModel
-from app.serving.shadow_limits import LatencyLimit
+from app.serving.shadow_limits import LatencyLimit, give_way
 from dosel.model.predictor import ModelNotRead, Prediction
 from dosel.rows.columns import UNKNOWN
 from dosel.usecases import Number, UseCase
@@ -72,7 +72,11 @@ class RunningShadow:
         scores = predictor.scores(
             np.array(numbers, np.float64).reshape(rows, -1), np.array(codes, np.intp).reshape(rows, -1)
         )
-        return [predictor.at(scores, place) for place in range(rows)]
+        found = []
+        for place in range(rows):
+            give_way()
+            found.append(predictor.at(scores, place))
+        return found
 
     def _checked(self, predict: "Callable[[], list[Prediction]]") -> "list[Prediction] | None":
         """The predictions; None if the version has a fault."""
