@@ -177,7 +177,7 @@ def ledger(records: Iterable[BatchRecord]) -> Table:
         counts = (f"{r.rows_received:,}", f"{r.rows_clean:,}")
         left_out = (_share(r.rows_refused, r.refused_share), _share(r.rows_duplicate, r.duplicate_share))
         moment = f"{r.received_at:%Y-%m-%d %H:%M:%S}"
-        named = (str(r.id), escape(f"{r.stream} #{r.number}"), escape(r.epoch))
+        named = (str(r.id), escape(f"{r.stream} #{r.number}"), escape(r.epoch[:8]))
         table.add_row(*named, moment, r.digest[:8], *counts, *left_out)
     if batches:
         table.caption = f"from {escape(', '.join(sorted({r.source for r in batches})))}"
@@ -198,7 +198,7 @@ def refused_batches(batches: Iterable[RefusedBatch]) -> Table:
         invalid = f"{b.rows_refused:,} of {b.rows_received:,} ({b.refused_share:.1%})"
         why = escape(f"{b.reason}. {'; '.join(b.first_reasons[:2])}")
         moment = f"{b.received_at:%Y-%m-%d %H:%M:%S}"
-        table.add_row(escape(f"{b.stream} #{b.number}"), escape(b.epoch), moment, b.digest[:8], invalid, why)
+        table.add_row(escape(f"{b.stream} #{b.number}"), escape(b.epoch[:8]), moment, b.digest[:8], invalid, why)
     return table
 
 

@@ -1,5 +1,6 @@
 """What `dosel` prints to a terminal, to a pipe and as JSON, seen from outside: each command is a process."""
 
+import io
 import json
 import os
 import pty
@@ -10,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from dosel.cli import output
 from dosel.db.engine import connect
@@ -87,6 +89,41 @@ def test_a_terminal_gets_a_table_within_its_width(environment: dict[str, str]) -
     assert max(len(re.sub(r"\x1b\[\d*m", "", line)) for line in shown.splitlines()) <= 60
     assert "since (UTC)" in shown
     assert "[bold]brackets[/]" in " ".join(shown.split())
+
+
+HISTORY = ("#", "since (UTC)", "version", "by", "why")
+PROMOTED = ("12", "2026-11-27 20:55:14", "3 → 4", "airflow scheduled__2026-11-27T20:55:00+00:00", "accuracy 1.0, " * 9)
+COMPARED = ("figure", "rows", "version 1", "version 2", "difference")
+FIGURE = ("balanced accuracy", "1,162", *3 * ("0.8123 (0.8011 to 0.8234)",))
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 200])
+@pytest.mark.parametrize(
+    ("titles", "row", "given", "left_out"),
+    [
+        (HISTORY, PROMOTED, {"least": ("by",)}, {60: "by", 80: "by"}),
+        (COMPARED, FIGURE, {"folding": COMPARED[2:], "least": ("rows",)}, {60: "rows", 80: "rows"}),
+    ],
+    ids=["history", "compare"],
+)
+def test_a_narrow_terminal_keeps_the_columns_that_matter(
+    titles: tuple[str, ...],
+    row: tuple[str, ...],
+    given: dict[str, tuple[str, ...]],
+    left_out: dict[int, str],
+    width: int,
+) -> None:
+    console = Console(width=width, file=io.StringIO(), soft_wrap=True)
+    with console.capture() as capture:
+        console.print(output.plain_table(titles, [row], width=width, **given))
+    lines = capture.get().splitlines()
+    missing = left_out.get(width)
+    assert max(len(line) for line in lines) <= width
+    assert [title for title in titles if title in lines[0]] == [title for title in titles if title != missing]
+    assert ("not shown on this narrow terminal: " in lines[-1]) == (missing is not None)
+    assert "…" not in capture.get() or titles is HISTORY
+    text = "".join("".join(lines).split())
+    assert all("".join(cell.split())[:6] in text for title, cell in zip(titles, row, strict=True) if title != missing)
 
 
 @pytest.mark.soak

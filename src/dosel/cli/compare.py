@@ -28,10 +28,11 @@ def compare(
 
     found = Pipeline(of_model(name), settings).compare(a, b)
     records = [_record(figure) for figure in found.figures]
+    titles = ("figure", "rows", f"version {a}", f"version {b}", "difference")
     output.show(
         [vars(found)] if json else records,
         ("figure", "slice", "rows", "a", "a_low", "a_high", "b", "b_low", "b_high", "difference", "low", "high"),
-        lambda: (output.plain_table(("figure", "rows", f"version {a}", f"version {b}", "difference"), _cells(found)),),
+        lambda: (output.plain_table(titles, _cells(found), folding=titles[2:], least=("rows",)),),
         as_json=json,
         empty=f"{name} has no held-out rows that neither version was trained on",
     )

@@ -59,10 +59,13 @@ def history(
     if csv:
         output.write(as_csv(entries))
         return
+    titles = ("#", "since (UTC)", "version", "by", "why")
     output.show(
         [{name: value for name, value in (vars(e) | vars(e.evidence)).items() if name != "evidence"} for e in entries],
         ("sequence", "at", "from_version", "to_version", "kind", "actor", "reason", "to_run", "manifest_digest"),
-        lambda: (output.plain_table(("#", "since (UTC)", "version", "by", "why"), map(_in_cells, entries)),),
+        lambda: (
+            output.plain_table(("#", "since (UTC)", "version", "by", "why"), map(_in_cells, entries), least=("by",)),
+        ),
         as_json=json,
         empty=f"nothing was in Production of {model}" + (f" at {at}" if at else " yet"),
     )
@@ -149,7 +152,7 @@ def approvals(
     output.show(
         waiting,
         ("model", "version", "request", "people", "agreed", "expires_at", "actor", "reason", "manifest_digest"),
-        lambda: (output.plain_table(titles, map(_request_cells, waiting)),),
+        lambda: (output.plain_table(titles, map(_request_cells, waiting), least=("asked by", "of")),),
         as_json=json,
         empty="no promotion waits for approvals",
     )

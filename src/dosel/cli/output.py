@@ -4,7 +4,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import date
 from typing import Annotated, Any, NoReturn
@@ -53,14 +53,57 @@ def show(
         note(empty)
 
 
-def plain_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """A table of text for a terminal; the last column takes more lines where it is too narrow."""
-    table = Table(box=None, pad_edge=False)
-    for title in titles:
-        table.add_column(title, no_wrap=title != titles[-1], overflow="fold")
-    for row in rows:
-        table.add_row(*map(escape, row))
+LONGEST_CELL = 26
+"""Characters that a terminal shows of a value, such as the id of Airflow's run, unless its column takes more lines."""
+
+NARROWEST = 20
+"""Characters that a column of sentences keeps on a narrow terminal, where it takes more lines."""
+
+
+def plain_table(
+    titles: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    folding: Collection[str] = (),
+    least: Sequence[str] = (),
+    width: int | None = None,
+) -> Table:
+    """A table of text for a terminal.
+
+    Args:
+        folding: the columns that take more lines where the terminal is too narrow; by default the last.
+        least: the columns that are left out there, the first of them first; the caption names them.
+        width: characters of the terminal's line, by default those of the one that runs this.
+    """
+    folding = folding or titles[-1:]
+    contents = [
+        [cell if title in folding else _shortened(cell) for title, cell in zip(titles, row, strict=True)]
+        for row in rows
+    ]
+    needed = {
+        title: min(longest, NARROWEST) if title in folding else longest
+        for place, title in enumerate(titles)
+        for longest in [max(len(title), *(len(row[place]) for row in contents), 0)]
+    }
+    space, shown = width or console().width, list(titles)
+    for title in least:
+        # Two blanks are between columns.
+        if sum(needed[name] + 2 for name in shown) - 2 <= space:
+            break
+        shown.remove(title)
+    table = Table(box=None, pad_edge=False, caption_justify="left")
+    for title in shown:
+        fold = title in folding
+        table.add_column(title, no_wrap=not fold, overflow="fold" if fold else "ellipsis")
+    for row in contents:
+        table.add_row(*(escape(cell) for title, cell in zip(titles, row, strict=True) if title in shown))
+    if left_out := [title for title in titles if title not in shown]:
+        table.caption = f"not shown on this narrow terminal: {', '.join(left_out)}; --json has all"
     return table
+
+
+def _shortened(cell: str) -> str:
+    return cell if len(cell) <= LONGEST_CELL else f"{cell[: LONGEST_CELL - 1]}…"
 
 
 def write_json(records: Iterable[Any]) -> None:

@@ -44,10 +44,11 @@ def status(json: output.AsJson = False) -> None:
     """Show each service's state; exits 1 if one is not healthy."""
     platform = _platform(as_started=True)
     states = platform.states()
+    titles = ("service", "state", "address", "log")
     output.show(
         [state._asdict() for state in states],
-        ("service", "state", "address", "log"),
-        lambda: (output.plain_table(("service", "state", "address", "log"), (state[:4] for state in states)),),
+        titles,
+        lambda: (output.plain_table(titles, (state[:4] for state in states), folding=titles[1:]),),
         as_json=json,
         empty="every service runs on another machine",
     )

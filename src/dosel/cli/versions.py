@@ -37,6 +37,7 @@ def versions(name: ModelName, json: output.AsJson = False) -> None:
                     "state",
                 ),
                 (tuple(_version_cells(version)) for version in found),
+                least=("run", "registered (UTC)", *(metric.replace("_", " ") for metric in reversed(figures))),
             ),
         ),
         as_json=json,
