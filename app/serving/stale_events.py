@@ -1,4 +1,4 @@
-"""Writes an event when the API cannot follow Production for longer than a minute, once for each such period."""
+"""Writes an event when the API cannot follow Production for longer than a minute, and one when it does again."""
 
 import logging
 from datetime import UTC, datetime, timedelta
@@ -27,33 +27,34 @@ class StaleEvents:
         self._retry_at = datetime.min.replace(tzinfo=UTC)
 
     def watch(self, slot: Slot) -> None:
-        """Note since when polls fail, and report a period that lasts, at its end at the latest."""
+        """Note since when polls fail, and report a period that lasts, and its end."""
         now = datetime.now(UTC)
         if slot.failed and slot.stale_since is None:
             slot.stale_since, slot.stale_reported = now, False
         since = slot.stale_since
         if since is None or slot.family:
             return
+        if slot.stale_reported and not slot.failed:
+            self._report(slot, since, now, ended=True)
         if now - since > PATIENCE and not slot.stale_reported and (now >= self._retry_at or not slot.failed):
             slot.stale_reported = self._report(slot, since, now)
         if not slot.failed:
             slot.stale_since = None
 
-    def _report(self, slot: Slot, since: datetime, now: datetime) -> bool:
+    def _report(self, slot: Slot, since: datetime, now: datetime, ended: bool = False) -> bool:
         # Imported here: the app must answer before such imports have ended.
         from dosel.db.engine import connect
-        from dosel.monitor.incidents import stale
+        from dosel.monitor.incidents import follows_again, stale
         from dosel.warehouse.events import EventStore
 
-        version = slot.loaded.version.version if slot.loaded else None
+        name, version = slot.use_case.name, slot.loaded.version.version if slot.loaded else None
         why = slot.waiting_for or f"nothing any more: it follows again since {now:%Y-%m-%d %H:%M:%S} UTC"
+        event = follows_again(name, version, since, now) if ended else stale(name, version, since, why)
         try:
             self._store = self._store or EventStore(connect(self._url))
-            self._store.add(stale(slot.use_case.name, version, since, why))
+            self._store.add(event)
         except DoselError as error:
             self._retry_at = now + RETRY
-            log.warning(
-                "%s: the event that Production is not followed cannot be written: %s", slot.use_case.name, error
-            )
+            log.warning("%s: an event about following Production cannot be written: %s", name, error)
             return False
         return True

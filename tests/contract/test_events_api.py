@@ -90,12 +90,17 @@ class TestStale:
         assert (event.kind, event.evidence) == ("stale", "it waits for the registry")
         clock(300)
         slot.failed = False
-        watch.watch(slot)
+        for _ in range(2):
+            watch.watch(slot)
+        assert [event.what.partition("; ")[0] for event in store.newest(10)] == [
+            "covertype: the prediction API follows Production again",
+            "covertype: the prediction API cannot follow Production",
+        ]
         slot.failed = True
         for second in (2000, 2100):
             clock(second)
             watch.watch(slot)
-        assert len(store.newest(10)) == 2
+        assert len(store.newest(10)) == 3
 
     def test_event_is_written_at_the_end_if_the_data_store_was_down(
         self, install: Install, monkeypatch: pytest.MonkeyPatch

@@ -1,6 +1,7 @@
 """Commands for the prediction log: feedback on answers, and retention."""
 
 import json
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,7 @@ import typer
 from rich.console import Console
 
 from dosel.cli import common
+from dosel.errors import ServiceError
 from dosel.usecases import DEFAULT
 
 commands = typer.Typer()
@@ -17,13 +19,14 @@ commands = typer.Typer()
 def feedback(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV, or a JSON list if it ends in .json.")],
     use_case: Annotated[
-        str, typer.Option(help="Name of the use case.", autocompletion=common.use_case_names)
-    ] = DEFAULT.name if DEFAULT else "",
+        str,
+        typer.Option(help="Name of the use case; by default the API's own.", autocompletion=common.use_case_names),
+    ] = "",
     key: Annotated[str, typer.Option(help="Key of the API; by default that of a scorer of this installation.")] = "",
 ) -> None:
     """Give the truth about answers, by the columns request_id, row and truth; giving it again changes nothing."""
     settings = common.load_settings()
-    from dosel.client import Client
+    from dosel.client import ApiProblem, Client
     from dosel.monitor.feedback_rows import csv_rows
 
     content = file.read_bytes()
@@ -34,7 +37,12 @@ def feedback(
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise typer.BadParameter(f"{file}: expected rows with request_id, truth and, for a bulk request, row")
     with Client(settings.api_url, key=key or next(iter(settings.predict_key_names), "")) as client:
-        counts = client.feedback(use_case, rows)
+        try:
+            counts = client.feedback(use_case or _default(), rows)
+        except ApiProblem as error:
+            if use_case or error.status != HTTPStatus.UNPROCESSABLE_ENTITY:
+                raise
+            raise ServiceError(f"{error}; the rows were taken for {_default()}: --use-case names another") from error
     words = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items())
     Console().print(f"{len(rows):,} rows: {words or 'nothing to give'}", highlight=False)
 
@@ -50,3 +58,7 @@ def prune(
 
     deleted = delete(connect(settings.warehouse_url), days or settings.prediction_days, settings.prediction_rows)
     Console().print(f"{deleted:,} answers deleted", highlight=False)
+
+
+def _default() -> str:
+    return DEFAULT.name if DEFAULT else ""

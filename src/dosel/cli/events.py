@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from dosel.cli import common, output
+from dosel.usecases import named
 
 COLUMNS = ("id", "at", "kind", "use_case", "what", "evidence", "command", "link")
 
@@ -22,6 +23,9 @@ def events(
 ) -> None:
     """Show what happened, newest first, and whether its messages were delivered; exits 1 if a delivery failed."""
     settings = common.load_settings()
+    # Events about the ledgers concern no use case.
+    if use_case not in (None, "ledgers"):
+        named(use_case)
     from dosel.db.engine import connect
     from dosel.monitor import delivery, messages
     from dosel.terminal import events_table

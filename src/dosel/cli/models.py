@@ -63,9 +63,7 @@ def history(
     output.show(
         [{name: value for name, value in (vars(e) | vars(e.evidence)).items() if name != "evidence"} for e in entries],
         ("sequence", "at", "from_version", "to_version", "kind", "actor", "reason", "to_run", "manifest_digest"),
-        lambda: (
-            output.plain_table(("#", "since (UTC)", "version", "by", "why"), map(_in_cells, entries), least=("by",)),
-        ),
+        lambda: (output.plain_table(titles, map(_in_cells, entries), least=("by",)),),
         as_json=json,
         empty=f"nothing was in Production of {model}" + (f" at {at}" if at else " yet"),
     )

@@ -142,7 +142,7 @@ def health(
         list[str] | None,
         typer.Argument(help="Names of use cases; by default all.", autocompletion=common.use_case_names),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="As one JSON object, by use case as the API gives it.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="As JSON, one object a line for each use case.")] = False,
 ) -> None:
     """Show whether the versions in Production are still as good as the gate found; exits 1 if one is harmed."""
     from dosel.terminal import context_table, health_table
@@ -150,7 +150,7 @@ def health(
     found = {name: _pipeline(name).health() for name in names or [use_case.name for use_case in ALL]}
     in_production = [health for health in found.values() if health is not None]
     if json:
-        output.write_json((found,))
+        output.write_json({"use_case": name} if health is None else health for name, health in found.items())
     else:
         output.show(
             [record for health in in_production for record in _findings(health)],

@@ -116,9 +116,11 @@ class Platform:
                 "stop it with `make down` first"
             )
         if all(service.name != "api" for service in missing) and (unknown := self._unknown_to_the_api()):
-            raise StartupError(
-                f"the platform was started before {', '.join(unknown)} was declared; stop it with `make down` first"
-            )
+            late = f"the platform was started before {', '.join(unknown)} was declared; stop it with `make down` first"
+            if not missing:
+                raise StartupError(late)
+            # A service that ended is started again all the same.
+            self._console.print(f"[yellow]{escape(late)}[/]", highlight=False)
         # Processes that a killed service left behind would block the new one.
         self._processes.stop(service.name for service in missing)
         preflight.check(self._settings, missing)
@@ -166,12 +168,18 @@ class Platform:
         return ServiceState(service.title, state, service.address, log, healthy)
 
     def in_production(self) -> list[str]:
-        """A line for each model: its version in Production; none if the API does not answer."""
+        """A line for each model: its version in Production, or the one that answers while MLflow does not; none if the
+        API does not answer."""
+        client = Client(self._settings.api_url, timeout=5, attempts=1, key=self._settings.api_key)
         try:
-            models = Client(self._settings.api_url, timeout=5, attempts=1, key=self._settings.api_key).models()
+            return [_in_production(model) for model in client.models()]
+        except ServiceError:
+            pass
+        try:
+            ready = client.ready()
         except ServiceError:
             return []
-        return [_in_production(model) for model in models]
+        return [_answering(name, state, name in ready["stale"]) for name, state in ready["use_cases"].items()]
 
     def logs(self, name: str | None) -> list[Path]:
         """The log files of all services, or of the one with this name or title."""
@@ -406,6 +414,12 @@ class Platform:
 
     def _seconds(self) -> str:
         return f"{time.monotonic() - self._began:.0f} s"
+
+
+def _answering(name: str, state: dict[str, Any], stale: bool) -> str:
+    number = f"version {state['version']} answers" if state["ready"] else "no version answers"
+    marked = ", marked stale" if stale else ""
+    return f"{name}: {number}{marked}" + (f"; the API waits for {reason}" if (reason := state["waiting_for"]) else "")
 
 
 def _in_production(model: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -56,6 +57,19 @@ def stale(use_case: str, version: int | None, since: datetime, why: str) -> Even
         evidence=f"it waits for {why}",
         command="make status",
         since=since,
+    )
+
+
+def follows_again(use_case: str, version: int | None, since: datetime, now: datetime) -> Event:
+    """The API follows Production again, after an event of `stale`."""
+    begun = stale(use_case, version, since, "")
+    answers = f"version {version} answers" if version is not None else "no version is in Production"
+    return replace(
+        begun,
+        incident=f"{begun.incident} ended",
+        what=f"{use_case}: the prediction API follows Production again; {answers}",
+        evidence=f"it could not since {since:%Y-%m-%d %H:%M:%S} UTC",
+        since=now,
     )
 
 
