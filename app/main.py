@@ -40,7 +40,7 @@ from app.serving.follower import ModelFollower
 from app.serving.named_versions import NamedVersions
 from app.serving.prediction_log import PredictionLog
 from app.serving.shadowing import Shadowing
-from app.serving.work_queue import SharedCalls
+from app.serving.work_queue import SharedCalls, WorkQueue
 from app.serving.writing_process import WritingProcess
 from dosel.errors import SettingsError, UnknownUseCase
 from dosel.settings import Settings
@@ -60,6 +60,9 @@ EXPOSED = ("X-Dosel-Request-ID", "X-Request-ID", "Retry-After")
 """Headers that scripts of another origin may read: feedback names the first, and 429 and 503 have the last."""
 
 FAMILY_SECONDS = 30.0
+
+READ_SECONDS = 10.0
+"""How long a request waits for a read of the data store or the registry."""
 """How long a request waits for a family's version that is loaded for it."""
 
 
@@ -147,19 +150,22 @@ def build_app(
     app.state.metrics = metrics
     app.add_middleware(FormsAsJson)
     problems.install(app)
+    # All readers share few threads: many would keep the interpreter's lock from the thread that answers single rows.
+    store_reads = WorkQueue("reads of the data store", 2, 30, READ_SECONDS)
+    registry_reads = WorkQueue("reads of the registry", 3, 29, READ_SECONDS)
     app.include_router(predict.router(use_cases, default))
     app.include_router(bulk_predict.router(use_cases, settings))
     app.include_router(feedback.router(use_cases, settings))
     app.include_router(explain.router(use_cases, settings))
-    app.include_router(models.router(use_cases, default, bool(settings.predict_key_names)))
-    app.include_router(approvals.router(use_cases))
-    app.include_router(registry.router(use_cases))
-    app.include_router(cards.router(use_cases))
+    app.include_router(models.router(use_cases, default, bool(settings.predict_key_names), registry_reads))
+    app.include_router(approvals.router(use_cases, store_reads))
+    app.include_router(registry.router(use_cases, registry_reads))
+    app.include_router(cards.router(use_cases, registry_reads))
     app.include_router(comparisons.router(use_cases, settings))
-    app.include_router(shadow.router(use_cases))
-    app.include_router(ingested_batches.router(use_cases, settings))
+    app.include_router(shadow.router(use_cases, store_reads))
+    app.include_router(ingested_batches.router(use_cases, settings, store_reads))
     app.include_router(health.router(use_cases, settings))
-    app.include_router(events.router(use_cases, settings))
+    app.include_router(events.router(use_cases, settings, store_reads))
     app.include_router(service.router(use_cases, settings))
     add_docs_page(app)
     return app

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from math import inf
 from threading import Thread
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, get_args
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from app.schemas.coarse import coarse, power_of_ten
 from dosel.errors import DoselError
 from dosel.settings import Settings
 from dosel.usecases import UseCase
@@ -65,8 +66,10 @@ class StoreMetrics:
             self._take(self._reading.result())
 
     def shown(self, hidden: Collection[str]) -> Collector:
-        """The metrics, without those of the `hidden` use cases."""
-        return _Shown([*self._about_the_store(), *(_families(self._figures, hidden) if self._figures else ())])
+        """The metrics, without those of the `hidden` use cases; figures about rows of closed ones are coarse."""
+        closed = {use_case.name for use_case in self._use_cases if not use_case.expose_training_rows}
+        families = _families(self._figures, closed, hidden) if self._figures else ()
+        return _Shown([*self._about_the_store(), *families])
 
     def _about_the_store(self) -> Iterator[Metric]:
         now = time.monotonic()
@@ -113,14 +116,14 @@ class _Shown(Collector):
         return self._families
 
 
-def _families(read: _Read, hidden: Collection[str]) -> Iterator[Metric]:
-    yield from _health(read.figures, hidden)
+def _families(read: _Read, closed: Collection[str], hidden: Collection[str]) -> Iterator[Metric]:
+    yield from _health(read.figures, closed, hidden)
     yield from _batches(read.figures, hidden)
     yield from _outbox(read.figures)
-    yield from _shadows(read.shadows, hidden)
+    yield from _shadows(read.shadows, closed, hidden)
 
 
-def _health(figures: "Figures", hidden: Collection[str]) -> Iterator[Metric]:
+def _health(figures: "Figures", closed: Collection[str], hidden: Collection[str]) -> Iterator[Metric]:
     from dosel.monitor.health import State
 
     version = ("use_case", "version")
@@ -141,14 +144,15 @@ def _health(figures: "Figures", hidden: Collection[str]) -> Iterator[Metric]:
             continue
         key = (health.use_case, str(health.version))
         whole = health.findings[0]
+        show: Callable[[float], float] = coarse if health.use_case in closed else float
         if whole.promised is not None:
             accuracy.add_metric((*key, "promised"), whole.promised.rate)
         if whole.live.total:
             for bound, value in (("live", whole.live.rate), ("low", whole.low), ("high", whole.high)):
-                accuracy.add_metric((*key, bound), value)
-        labels.add_metric(key, health.labels)
+                accuracy.add_metric((*key, bound), show(value))
+        labels.add_metric(key, show(health.labels))
         if health.coverage.share is not None:
-            coverage.add_metric(key, health.coverage.share)
+            coverage.add_metric(key, show(health.coverage.share))
         for name in get_args(State):
             state.add_metric((*key, name), float(health.state == name))
     yield from (accuracy, labels, coverage, state)
@@ -182,7 +186,9 @@ def _outbox(figures: "Figures") -> Iterator[Metric]:
     yield from (events, age)
 
 
-def _shadows(shadows: "Mapping[str, Sequence[ShadowState]]", hidden: Collection[str]) -> Iterator[Metric]:
+def _shadows(
+    shadows: "Mapping[str, Sequence[ShadowState]]", closed: Collection[str], hidden: Collection[str]
+) -> Iterator[Metric]:
     version = ("use_case", "version", "role")
     labels = GaugeMetricFamily("dosel_shadow_labels", "Labelled live rows of a version in shadow.", labels=version)
     evidence = GaugeMetricFamily(
@@ -193,8 +199,9 @@ def _shadows(shadows: "Mapping[str, Sequence[ShadowState]]", hidden: Collection[
     for name, states in shadows.items():
         for state in states if name not in hidden else ():
             key, proof = (name, str(state.shadow.version), state.shadow.role), state.comparison.proof
-            labels.add_metric(key, state.comparison.labels)
-            kinds = {"better": proof.e_value, "worse": proof.e_against, "needed": proof.e_needed}
-            for kind, value in kinds.items():
-                evidence.add_metric((*key, kind), value)
+            labels.add_metric(key, coarse(state.comparison.labels) if name in closed else state.comparison.labels)
+            show = power_of_ten if name in closed else float
+            evidence.add_metric((*key, "better"), show(proof.e_value))
+            evidence.add_metric((*key, "worse"), show(proof.e_against))
+            evidence.add_metric((*key, "needed"), proof.e_needed)
     yield from (labels, evidence)

@@ -18,13 +18,11 @@ if TYPE_CHECKING:
     # Importing it takes seconds, in which the app can already answer /healthz.
     from dosel.registry.registry import Registry
 
-READ_SECONDS = 10.0
 """How long a request waits for a read of the requests."""
 
 
-def router(use_cases: Sequence[UseCase]) -> APIRouter:
+def router(use_cases: Sequence[UseCase], reads: WorkQueue) -> APIRouter:
     made = APIRouter(tags=["registry"])
-    reads = WorkQueue("reads of the approvals", 1, 7, READ_SECONDS)
     models = {use_case.model_name for use_case in use_cases}
 
     @made.get(

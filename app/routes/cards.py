@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, Response
 
 from app.http.problems import documented
 from app.routes.dependencies import FollowerDep, in_queue
-from app.routes.registry import READ_SECONDS, use_case_of
+from app.routes.registry import use_case_of
 from app.schemas.card import CardInfo
 from app.schemas.history import VersionNumber
 from app.serving.work_queue import WorkQueue
@@ -23,9 +23,8 @@ CardFormat = Literal["md", "json", "cyclonedx"]
 MARKDOWN, CYCLONEDX = "text/markdown", "application/vnd.cyclonedx+json"
 
 
-def router(use_cases: Sequence[UseCase]) -> APIRouter:
+def router(use_cases: Sequence[UseCase], reads: WorkQueue) -> APIRouter:
     made = APIRouter(tags=["registry"])
-    reads = WorkQueue("reads of cards", 2, 14, READ_SECONDS)
 
     @made.get(
         "/models/{name}/versions/{version}/card",

@@ -21,15 +21,13 @@ if TYPE_CHECKING:
 MOST = 1000
 """Most events in one answer."""
 
-SECONDS = 10.0
 """How long a request waits for the data store."""
 
 MOST_ID = 2**63 - 1
 
 
-def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
+def router(use_cases: Sequence[UseCase], settings: Settings, reads: WorkQueue) -> APIRouter:
     made = APIRouter(tags=["events"])
-    reads = WorkQueue("reads of the events", 2, 14, SECONDS)
     names = [use_case.name for use_case in use_cases]
 
     @cache

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 MOST = 1000
 """Most entries in one answer."""
 
-SECONDS = 10.0
 """How long a request waits for the data store."""
 
 MOST_ID = 2**63 - 1
@@ -31,9 +30,8 @@ Name = Annotated[str, Path(description="Name of the use case.")]
 Limit = Annotated[int, Query(ge=1, le=MOST, description="Most entries in the answer.")]
 
 
-def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
+def router(use_cases: Sequence[UseCase], settings: Settings, reads: WorkQueue) -> APIRouter:
     made = APIRouter(tags=["batches"])
-    reads = WorkQueue("reads of the data store", 4, 28, SECONDS)
     named = {use_case.name: use_case for use_case in use_cases}
 
     @cache

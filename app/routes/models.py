@@ -22,13 +22,12 @@ if TYPE_CHECKING:
     from dosel.registry.ledger import Promotion
     from dosel.registry.store import ModelVersion
 
-READ_SECONDS, LOOK_SECONDS = 10.0, 30.0
+LOOK_SECONDS = 30.0
 """How long a request waits for a read from MLflow, and for a check that may load a version."""
 
 
-def router(use_cases: Sequence[UseCase], default: UseCase | None, needs_key: bool) -> APIRouter:
+def router(use_cases: Sequence[UseCase], default: UseCase | None, needs_key: bool, reads: WorkQueue) -> APIRouter:
     made = APIRouter(tags=["models"])
-    reads = WorkQueue("reads of the registry", 4, 28, READ_SECONDS)
     looks = SharedCalls("checks of the registry", LOOK_SECONDS)
     described = [UseCaseInfo.of(use_case, default=use_case is default) for use_case in use_cases]
     known = UseCases(needs_key=needs_key, use_cases=described)

@@ -26,8 +26,8 @@ from app.serving.named_versions import NamedVersions
 from app.serving.prediction_log import LogEntry, PredictionLog, ids_of
 from app.serving.shadow_slot import Plan
 from app.serving.shadowing import Shadowing
-from app.serving.work_queue import SharedCalls
-from dosel.model.predictor import ModelNotRead, Prediction
+from app.serving.work_queue import SharedCalls, WorkQueue
+from dosel.model.predictor import Prediction, ScikitLearnDecides
 from dosel.rows.json import JsonReader
 from dosel.rows.shortened import cut
 from dosel.rows.validation import InvalidRows, InvalidValue
@@ -37,6 +37,9 @@ DEFAULT_PATH = "/predict"
 
 PARAMETERS = ("model", "version")
 """The query parameters of a call for one row."""
+
+WAITING, DECIDE_SECONDS = 255, 10.0
+"""Rows that may wait for scikit-learn, and how long a request waits for it."""
 
 RESPONSES = documented(400, 401, 403, 404, 408, 413, 415, 422, 429, 503)
 
@@ -66,6 +69,7 @@ class PredictRow:
 
     Args:
         with_model: whether the body may name the model to ask, beside the row's fields.
+        decisions: for rows that scikit-learn has to decide.
     """
 
     def __init__(
@@ -75,8 +79,10 @@ class PredictRow:
         follower: ModelFollower,
         log: PredictionLog,
         shadowing: Shadowing,
+        decisions: WorkQueue,
     ) -> None:
         self._use_case = use_case
+        self._decisions = decisions
         self._with_model = with_model
         self._follower = follower
         self._log = log
@@ -115,13 +121,15 @@ class PredictRow:
             scope, self._follower, use_case, named, asked.get("model"), version=number_of(asked.get("version"))
         )
         plan = self._slot.plan
-        if loaded is not self._follower.loaded(use_case):
+        # A canary does not answer for a version that the request names.
+        if loaded is not self._follower.loaded(use_case) or asked.get("version") is not None:
             plan = None
         try:
             loaded, prediction, took = _predict(plan, loaded, numbers, codes, wait=False)
-        except ModelNotRead:
-            # Reading it takes seconds, once, in which other requests are answered.
-            loaded, prediction, took = await asyncio.to_thread(_predict, plan, loaded, numbers, codes, wait=True)
+        except ScikitLearnDecides:
+            # Meanwhile other requests are answered. Rows for which the best classes are nearly equal can be chosen.
+            decide = partial(_predict, plan, loaded, numbers, codes, wait=True)
+            loaded, prediction, took = await self._decisions.run(client_of(scope), decide)
         answer = msgspec.json.encode(prediction)
         version = loaded.version
         entry = LogEntry(
@@ -161,8 +169,10 @@ def routes(
     paths = [(f"/predict/{use_case.name}", use_case, False) for use_case in use_cases]
     if default is not None:
         paths.append((DEFAULT_PATH, default, True))
+    decisions = WorkQueue("rows that scikit-learn decides", 1, WAITING, DECIDE_SECONDS)
     return [
-        Route(path, PredictRow(use_case, with_model, follower, log, shadowing)) for path, use_case, with_model in paths
+        Route(path, PredictRow(use_case, with_model, follower, log, shadowing, decisions))
+        for path, use_case, with_model in paths
     ]
 
 

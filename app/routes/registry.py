@@ -32,7 +32,7 @@ from dosel.usecases import UseCase
 
 CSV = "text/csv"
 
-READ_SECONDS, CHANGE_SECONDS = 10.0, 60.0
+CHANGE_SECONDS = 60.0
 """How long a request waits for a read of the ledger, and for a promotion."""
 
 Moment = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
@@ -50,9 +50,8 @@ def use_case_of(use_cases: Sequence[UseCase], name: str) -> UseCase:
     raise UnknownUseCase(f"no model {cut(name)!r}; there are: {', '.join(u.model_name for u in use_cases)}")
 
 
-def router(use_cases: Sequence[UseCase]) -> APIRouter:
+def router(use_cases: Sequence[UseCase], reads: WorkQueue) -> APIRouter:
     made = APIRouter(tags=["registry"])
-    reads = WorkQueue("reads of the ledger", 4, 28, READ_SECONDS)
     # Each takes the model's lock, so that more threads would only wait for each other.
     changes = WorkQueue("promotions", 1, 7, CHANGE_SECONDS)
 

@@ -17,7 +17,7 @@ from dosel.errors import ApprovalsMissing, UnknownUseCase
 from dosel.rows.shortened import cut
 from dosel.usecases import UseCase
 
-READ_SECONDS, CHANGE_SECONDS = 10.0, 60.0
+CHANGE_SECONDS = 60.0
 """How long a request waits for a read of the data store, and for a decision."""
 
 DISAGREEMENTS = 20
@@ -28,9 +28,8 @@ Action = Annotated[
 ]
 
 
-def router(use_cases: Sequence[UseCase]) -> APIRouter:
+def router(use_cases: Sequence[UseCase], reads: WorkQueue) -> APIRouter:
     made = APIRouter(tags=["registry"])
-    reads = WorkQueue("reads of the shadows", 2, 14, READ_SECONDS)
     # Each takes the model's lock, so that more threads would only wait for each other.
     changes = WorkQueue("decisions on shadows", 1, 7, CHANGE_SECONDS)
     named = {use_case.name: use_case for use_case in use_cases}

@@ -1,10 +1,11 @@
 """Bodies that describe the health of the version in Production."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
+from app.schemas.coarse import coarse
 from dosel.usecases import UseCase
 
 if TYPE_CHECKING:
@@ -139,29 +140,6 @@ class HealthInfo(_Described):
 
     @classmethod
     def of(cls, use_case: UseCase, found: "Health") -> "HealthInfo":
-        """The body of an answer. If rows are not exposed, counts have two digits and shares two decimals.
-
-        Exact ones would tell whether a batch had a row, and its class, since feedback and a batch count a row once.
-        """
+        """The body of an answer; `coarse` for a closed use case."""
         made = cls.model_validate(found)
-        return made if use_case.expose_training_rows else cls.model_validate(_coarse(made.model_dump()))
-
-
-_EXACT = frozenset({"version", "sequence", "permutations"})
-
-
-def _coarse(value: Any) -> Any:
-    match value:
-        case dict():
-            return {name: part if name in _EXACT else _coarse(part) for name, part in value.items()}
-        case list():
-            return [_coarse(part) for part in value]
-        case float():
-            return round(value, 2)
-        case int() if value >= 100:
-            step = 10 ** (len(str(value)) - 2)
-            return value // step * step
-        case int() if not isinstance(value, bool):
-            return value // 10 * 10
-        case _:
-            return value
+        return made if use_case.expose_training_rows else cls.model_validate(coarse(made.model_dump()))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, Field
 
+from app.schemas.coarse import without_counts
 from dosel.model.facts import BEFORE, HOLDOUT, held_out
 from dosel.usecases import UseCase
 
@@ -94,7 +95,7 @@ def shown(use_case: UseCase, figures: Any) -> Any:
         case float():
             return round(figures, 2)
         case str():
-            return _DECIMALS.sub(lambda found: f"{float(found[0]):.2f}", figures)
+            return without_counts(_DECIMALS.sub(lambda found: f"{float(found[0]):.2f}", figures))
         case _:
             return figures
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.schemas.batches import HIDDEN
+from app.schemas.coarse import coarse, power_of_ten, without_numbers
 from app.schemas.health import TallyInfo
 from app.schemas.history import Reason
 from app.schemas.use_cases import Value
@@ -54,6 +55,12 @@ class EvidenceInfo(BaseModel):
             e_needed=proof.e_needed,
             finding=proof.finding,
         )
+
+    def coarse(self) -> "EvidenceInfo":
+        """As it is shown of a closed use case."""
+        known = self.model_dump()
+        powers = {name: power_of_ten(known[name]) for name in ("e_value", "e_against")}
+        return EvidenceInfo.model_validate(coarse(known) | powers | {"e_needed": self.e_needed})
 
 
 SHOWN_OF_ID = 14
@@ -117,6 +124,9 @@ class ShadowInfo(BaseModel):
         running, stops = slot.running.get(shadow.number), slot.ends.get(shadow.number)
         waiting = "" if running else "the next look at the ledger"
         labels, is_open = dict(use_case.target.labels), use_case.expose_training_rows
+        evidence, traffic, now = EvidenceInfo.of(state), vars(state.traffic), state.summary
+        if not is_open:
+            evidence, traffic, now = evidence.coarse(), coarse(traffic), without_numbers(now)
         return cls(
             number=shadow.number,
             role=shadow.role,
@@ -125,13 +135,13 @@ class ShadowInfo(BaseModel):
             since=shadow.at,
             until=shadow.ends_at,
             reason=shadow.reason,
-            now=state.summary,
+            now=now,
             loaded=running is not None,
             waiting_for=stops or slot.waiting_for.get(shadow.number, waiting) or None,
             dropped=slot.dropped,
-            evidence=EvidenceInfo.of(state),
+            evidence=evidence,
             disagreements=[DisagreementInfo.of(one, labels, is_open) for one in different],
-            **vars(state.traffic),
+            **traffic,
         )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from app.serving.loaded_model import LoadedModel
 from app.serving.shadow_limits import LatencyLimit, give_way
-from dosel.model.predictor import ModelNotRead, Prediction
+from dosel.model.predictor import Prediction, ScikitLearnDecides
 from dosel.rows.columns import UNKNOWN
 from dosel.usecases import Number, UseCase
 from dosel.usecases import Shadow as Declared
@@ -37,7 +37,7 @@ class RunningShadow:
         """The answer for one row and its milliseconds of processor time; None if the version has a fault.
 
         Raises:
-            ModelNotRead: as `Predictor.one`.
+            ScikitLearnDecides: as `Predictor.one`.
         """
         if self.fault:
             return None
@@ -82,7 +82,7 @@ class RunningShadow:
         """The predictions; None if the version has a fault."""
         try:
             found = predict()
-        except ModelNotRead:
+        except ScikitLearnDecides:
             raise
         except Exception as error:  # noqa: BLE001  a model may raise whatever it likes
             # Without the error's message, which may contain the row's values.
@@ -146,7 +146,7 @@ class Plan:
         """The model that answers a row, its answer, and its milliseconds of processor time.
 
         Raises:
-            ModelNotRead: as `Predictor.one`.
+            ScikitLearnDecides: as `Predictor.one`.
         """
         canary = self.canary
         if canary is not None and champion.version.version == self.champion and canary.takes(numbers, codes):

@@ -268,6 +268,8 @@ def test_a_canary_gets_its_share_of_the_requests_and_equal_values_get_the_same_v
     assert list(answers.values()) == versions
     bulk = served.client.post("/predict/covertype/batch", json=[EXAMPLE | {STICKY.name: v} for v in values])
     assert bulk.json()["model"]["version"] == 1
+    named = (served.client.post("/predict/covertype?version=1", json=EXAMPLE | {STICKY.name: v}) for v in values)
+    assert {response.json()["model"]["version"] for response in named} == {1}
     by_champion = {name for name, version in answers.items() if version == 1}
     wait_until(lambda: answers.keys() <= {a.request_id for a in served.rows(ANSWERS)})
     wait_until(lambda: by_champion <= {a.request_id for a in served.rows(SHADOW_ANSWERS)})

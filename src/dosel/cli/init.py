@@ -80,7 +80,8 @@ def _next(name: str, out: Path, place: Path, problems: list[str]) -> Iterator[st
     if problems:
         yield "The file has the problems above: correct them, then run `dosel check`."
     elif out.resolve() == place.resolve():
-        yield f"`dosel check` accepts it. Next: make up (if the platform runs, make down first)"
+        yield "`dosel check` accepts it. Next: make up (if the platform runs, make down first)"
         yield f"  or, without the platform: dosel pull {name} and dosel train {name}"
     else:
-        yield f"`dosel check` would accept it. Next: move it to {place}, then make up (if the platform runs, make down first)"
+        yield f"`dosel check` would accept it. Next: move it to {place}"
+        yield "  and make up (if the platform runs, make down first)"

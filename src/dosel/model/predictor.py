@@ -22,8 +22,8 @@ Backend = Literal["onnx", "scikit-learn"]
 log = logging.getLogger(__name__)
 
 
-class ModelNotRead(Exception):
-    """scikit-learn has to decide a row, and its model is not in memory yet."""
+class ScikitLearnDecides(Exception):
+    """scikit-learn has to decide a row, which takes milliseconds, or seconds if its model is not in memory yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +132,10 @@ class Predictor:
         """The answer for one row, in microseconds. `numbers` and `codes` are as in `scores`, for one row.
 
         Args:
-            wait: whether to read the model, which takes seconds, if scikit-learn has to decide.
+            wait: whether the caller waits if scikit-learn has to decide.
 
         Raises:
-            ModelNotRead: the model has to be read, and the caller does not wait.
+            ScikitLearnDecides: it has to, and the caller does not wait.
         """
         row, known = np.array([numbers], dtype=np.float64), np.array([codes], dtype=np.intp)
         if self._compiled is not None and self._encoder is not None and (self._encoder.fills or isfinite(sum(numbers))):
@@ -144,8 +144,8 @@ class Predictor:
             # On seven numbers Python is faster than numpy; if another class is nearly as probable, `scores` decides.
             if sum(best - p < 2 * TOLERANCE for p in found) == 1:
                 return self._prediction(found.index(best), found)
-        if not wait and self._kept is None:
-            raise ModelNotRead
+        if not wait:
+            raise ScikitLearnDecides
         scores = self.scores(row, known)
         return self._prediction(int(scores.chosen[0]), scores.probabilities[0].tolist())
 

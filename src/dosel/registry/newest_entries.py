@@ -78,7 +78,7 @@ def _read(file: Path, keys: Keys) -> Mapping[str, int]:
             return entries
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         log.warning("%s cannot be read (%s)", file, error)
         return {}
     log.warning("%s is not used: no trusted key signed it", file)
