@@ -150,16 +150,16 @@ def build_app(
     app.state.metrics = metrics
     app.add_middleware(FormsAsJson)
     problems.install(app)
-    # All readers share few threads: many would keep the interpreter's lock from the thread that answers single rows.
-    store_reads = WorkQueue("reads of the data store", 2, 30, READ_SECONDS)
-    registry_reads = WorkQueue("reads of the registry", 3, 29, READ_SECONDS)
+    # All readers share two threads: more would keep the interpreter's lock from the thread that answers single rows.
+    store_reads = WorkQueue("reads of the data store", 1, 31, READ_SECONDS)
+    registry_reads = WorkQueue("reads of the registry", 1, 31, READ_SECONDS)
     app.include_router(predict.router(use_cases, default))
     app.include_router(bulk_predict.router(use_cases, settings))
     app.include_router(feedback.router(use_cases, settings))
     app.include_router(explain.router(use_cases, settings))
     app.include_router(models.router(use_cases, default, bool(settings.predict_key_names), registry_reads))
     app.include_router(approvals.router(use_cases, store_reads))
-    app.include_router(registry.router(use_cases, registry_reads))
+    app.include_router(registry.router(use_cases, store_reads, registry_reads))
     app.include_router(cards.router(use_cases, registry_reads))
     app.include_router(comparisons.router(use_cases, settings))
     app.include_router(shadow.router(use_cases, store_reads))

@@ -50,7 +50,13 @@ def use_case_of(use_cases: Sequence[UseCase], name: str) -> UseCase:
     raise UnknownUseCase(f"no model {cut(name)!r}; there are: {', '.join(u.model_name for u in use_cases)}")
 
 
-def router(use_cases: Sequence[UseCase], reads: WorkQueue) -> APIRouter:
+def router(use_cases: Sequence[UseCase], store_reads: WorkQueue, registry_reads: WorkQueue) -> APIRouter:
+    """The routes.
+
+    Args:
+        store_reads: runs what needs the data store only.
+        registry_reads: runs what asks MLflow, too.
+    """
     made = APIRouter(tags=["registry"])
     # Each takes the model's lock, so that more threads would only wait for each other.
     changes = WorkQueue("promotions", 1, 7, CHANGE_SECONDS)
@@ -64,7 +70,7 @@ def router(use_cases: Sequence[UseCase], reads: WorkQueue) -> APIRouter:
         responses={**documented(404, 422, 503), 200: {"content": {CSV: {}}}},
         response_model=History,
     )
-    @in_queue(reads)
+    @in_queue(store_reads)
     def show_history(
         name: str,
         request: Request,
@@ -109,7 +115,7 @@ def router(use_cases: Sequence[UseCase], reads: WorkQueue) -> APIRouter:
         summary="A version and its lineage: run, data, batches, code, manifest, gate",
         responses=documented(404, 422, 503),
     )
-    @in_queue(reads)
+    @in_queue(registry_reads)
     def show_version(
         name: str, version: Annotated[VersionNumber, Path(description="Its number.")], follower: FollowerDep
     ) -> VersionDetail:
