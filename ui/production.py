@@ -1,13 +1,12 @@
 """The version in Production: its number, metrics and date."""
 
-from datetime import datetime
 from typing import Any
 
 import streamlit as st
 
 from dosel.errors import ServiceError
 from ui import errors
-from ui.text import plain
+from ui.text import moment, plain, sentence
 from ui.view import View
 
 SCORES = {
@@ -25,6 +24,8 @@ def show(view: View) -> bool:
         errors.show(error, "production")
         return False
     version = info["production"]
+    if info["loaded"]["stale"]:
+        _warn(view, info["loaded"])
     with st.container(border=True):
         st.markdown(
             f"**In Production** &nbsp; `{info['name']}` &nbsp; **version {version['version']}** &nbsp; {_since(info)}"
@@ -47,5 +48,18 @@ def show(view: View) -> bool:
 def _since(info: dict[str, Any]) -> str:
     if not info.get("since"):
         return ""
-    moment = datetime.fromisoformat(info["since"])
-    return f"since {moment:%d %B %Y, %H:%M} UTC"
+    return f"since {moment(info['since'])}"
+
+
+def _warn(view: View, loaded: dict[str, Any]) -> None:
+    """Say that the API could not confirm the version that it has loaded, and why."""
+    try:
+        reason = view.api.read(view.api.client.readiness)["use_cases"][view.name]["waiting_for"]
+    except ServiceError:
+        reason = None
+    waits = f" {plain(sentence(f'the API waits for {reason}'))}" if reason else ""
+    st.warning(
+        f"**Not confirmed.** Version {loaded['version']}, loaded on {moment(loaded['loaded_at'])}, keeps answering; it "
+        f"may no longer be the one in Production.{waits}",
+        icon=":material/sync_problem:",
+    )

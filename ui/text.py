@@ -11,6 +11,12 @@ def plain(text: str) -> str:
     return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
 
 
+def sentence(text: str) -> str:
+    """The text with a capital at its beginning and a full stop at its end, unless another mark ends it."""
+    ended = text if text.endswith((".", "?", "!")) else f"{text}."
+    return ended[:1].upper() + ended[1:]
+
+
 def moment(text: str) -> str:
     """A time of the API, to the minute."""
     return f"{datetime.fromisoformat(text):%d %B %Y, %H:%M} UTC"

@@ -104,10 +104,14 @@ class Client:
 
         `version` names a registered version by its number instead.
 
-        Its `request_id` is what `feedback` takes.
+        Its `request_id` is what `feedback` takes. `stale` is true if the API could not confirm that the version is
+        still in Production.
         """
         response = self._asked_about(f"/predict/{use_case}", row, {"model": model, "version": version})
-        return self._json(response) | {"request_id": response.headers.get("X-Dosel-Request-ID", "")}
+        return self._json(response) | {
+            "request_id": response.headers.get("X-Dosel-Request-ID", ""),
+            "stale": response.headers.get("X-Model-Stale") == "true",
+        }
 
     def what_if(
         self, use_case: str, rows: Iterable[Mapping[str, Any]], model: str | None = None, version: int | None = None
@@ -233,6 +237,14 @@ class Client:
     def model_info(self, use_case: str) -> dict[str, Any]:
         """The version in Production and the version that the API has loaded."""
         return self._repeat("GET", "/model-info", params={"use_case": use_case})
+
+    def readiness(self) -> dict[str, Any]:
+        """Whether each use case has a model, and what it waits for.
+
+        Raises:
+            ApiProblem: no use case has a model yet.
+        """
+        return self._repeat("GET", "/readyz")
 
     def history(self, model: str) -> dict[str, Any]:
         """The promotion ledger of a registered model, oldest entry first."""

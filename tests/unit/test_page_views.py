@@ -1,0 +1,125 @@
+"""What the views of the page show, with a stand-in for the HTTP transport of their API."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from dosel.client import Client
+from dosel.settings import Settings
+from ui import view as views
+from ui.view import Api, View
+
+PROBLEM = {"Content-Type": "application/problem+json"}
+AWAY = "the registry: MLflow cannot be reached (refused); is it running?"
+AT = "2026-11-27T20:55:14+00:00"
+
+VERSION = {
+    "version": 1,
+    "metrics": {"holdout_accuracy": 0.9},
+    "lineage": {"rows_train": 100, "rows_test": 20, "family": "forest"},
+    "gate": {"reason": "accuracy 1.0000; nothing was in Production", "verdict": "promoted"},
+    "experiment_id": "1",
+    "run_id": "abc",
+    "created_at": AT,
+    "in_production": True,
+}
+INFO = {
+    "name": "penguins_species",
+    "production": VERSION,
+    "since": AT,
+    "loaded": {"version": 1, "loaded_at": AT, "stale": False},
+}
+USE_CASE = {
+    "name": "penguins",
+    "model_name": "penguins_species",
+    "target": {"title": "Species", "labels": {"0": "Adelie", "1": "Gentoo"}},
+    "features": [],
+}
+
+
+class Script:
+    """A transport that answers each path with its JSON, and every other one with 503."""
+
+    def __init__(self, answers: Mapping[str, Any]) -> None:
+        self._answers = answers
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        found = self._answers.get(request.url.path)
+        if found is None:
+            return httpx.Response(503, json={"detail": AWAY}, headers=PROBLEM)
+        return httpx.Response(200, json=found)
+
+
+def view_of(answers: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch) -> View:
+    transport = httpx.MockTransport(Script(answers))
+    monkeypatch.setattr(views, "_client", lambda url, key: Client(url, attempts=1, transport=transport))
+    views._kept.clear()
+    return View(Api("http://api.test", ""), USE_CASE, Settings())
+
+
+def shown(script: Any, *arguments: Any) -> AppTest:
+    test = AppTest.from_function(script, args=arguments, default_timeout=60).run()
+    assert not test.exception, test.exception
+    return test
+
+
+def production(view: "View") -> None:
+    # Streamlit runs the source of this function as a script, without the module's imports.
+    from ui import production
+
+    production.show(view)
+
+
+def models(view: "View") -> None:
+    from ui import models
+
+    models.show(view)
+
+
+def the_answer(view: "View", stale: bool) -> None:
+
+    from ui import answer, kept
+    from ui.form import Typed
+
+    kept.recognise()
+    probabilities = {"Adelie": 0.9, "Gentoo": 0.1}
+    model = {"name": "penguins_species", "version": 1}
+    found = {"model": model, "label": "Adelie", "prediction": 0, "probabilities": probabilities, "stale": stale}
+    kept.kept("answers")[view.name] = answer.Asked({}, "", found)
+    answer.show(view, Typed(False, {}, "", {}), True)
+
+
+def texts(test: AppTest) -> str:
+    """The text of a view without Markdown's escapes."""
+    parts = [element.value for kind in (test.warning, test.info, test.markdown, test.caption) for element in kind]
+    return "\n".join(parts).replace("\\", "")
+
+
+def test_a_version_that_is_not_confirmed_is_named_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    info = INFO | {"loaded": INFO["loaded"] | {"stale": True}}  # type: ignore[operator]
+    ready = {"use_cases": {"penguins": {"waiting_for": AWAY}}}
+    test = shown(production, view_of({"/model-info": info, "/readyz": ready}, monkeypatch))
+    [warning] = test.warning
+    assert warning.value.startswith("**Not confirmed.** Version 1, loaded on 27 November 2026, 20:55 UTC, keeps")
+    assert warning.value.replace("\\", "").endswith(f"The API waits for {AWAY}")
+
+
+def test_a_confirmed_version_has_no_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    test = shown(production, view_of({"/model-info": INFO}, monkeypatch))
+    assert not test.warning
+    assert "since 27 November 2026, 20:55 UTC" in texts(test)
+
+
+@pytest.mark.parametrize("stale", [True, False])
+def test_an_answer_says_if_its_version_is_not_confirmed(stale: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    test = shown(the_answer, view_of({}, monkeypatch), stale)
+    assert ("could not confirm" in texts(test)) == stale
+
+
+def test_a_service_that_is_down_is_named_once_with_its_own_punctuation(monkeypatch: pytest.MonkeyPatch) -> None:
+    [info] = shown(models, view_of({}, monkeypatch)).info
+    shown_text = info.value.replace("\\", "")
+    assert shown_text == f"**The prediction API cannot answer this now.** T{AWAY[1:]}"
