@@ -6,6 +6,7 @@ import streamlit as st
 
 from dosel.errors import ServiceError
 from ui import errors
+from ui.history import KINDS
 from ui.text import moment, plain, sentence
 from ui.view import View
 
@@ -36,13 +37,29 @@ def show(view: View) -> bool:
                 st.metric(title, f"{version['metrics'][name]:.1%}", help=help_, width="content")
             rows = version["lineage"]["rows_train"]
             st.metric("Trained on", f"{rows:,} rows" if rows else "unknown", width="content")
-        if reason := version["gate"]["reason"]:
-            st.caption(f"Reason of the promotion: {plain(reason)}.")
+        _say_cause(view, version["version"])
         st.caption(
             f"[Its run in MLflow]({view.run_address(version)}) · "
             f"[Trainings in Airflow]({view.dag_address('train')}) · [Predictions over HTTP]({view.call_address()})"
         )
     return True
+
+
+def _say_cause(view: View, number: int) -> None:
+    """Say why the version is in Production and who put it there, by the ledger's last entry.
+
+    The gate's reason alone would be wrong after a rollback.
+    """
+    try:
+        entries = view.api.read(view.api.client.history, view.model)["entries"]
+    except ServiceError:
+        return
+    if entries and entries[-1]["to_version"] == number:
+        entry = entries[-1]
+        # A reason may begin with the same words, as that of `dosel rollback` does.
+        _, words = KINDS[entry["kind"]]
+        reason = entry["reason"] if entry["reason"].startswith(words) else f"{words}: {entry['reason']}"
+        st.markdown(f"{plain(sentence(reason))} By {plain(entry['actor'])}.")
 
 
 def _since(info: dict[str, Any]) -> str:

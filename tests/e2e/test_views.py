@@ -151,6 +151,7 @@ def test_each_view_asks_the_api_once_for_what_it_shows(
         screenshots.settle(page)
         assert sorted(set(requests)) == [
             "GET /model-info",
+            f"GET {MODEL}/history",
             "GET /use-cases",
             f"POST /explain/{COVERTYPE.name}",
             f"POST /predict/{COVERTYPE.name}",

@@ -113,6 +113,28 @@ def test_a_confirmed_version_has_no_warning(monkeypatch: pytest.MonkeyPatch) -> 
     assert "since 27 November 2026, 20:55 UTC" in texts(test)
 
 
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        (("rollback", "rolled back by hand", "alice"), "Rolled back by hand. By alice."),
+        (("gate", "accuracy 0.95", "airflow"), "Promoted by the gate: accuracy 0.95. By airflow."),
+        (("manual", "is it better?", "bob"), "Promoted by hand: is it better? By bob."),
+    ],
+)
+def test_why_a_version_is_in_production_is_what_the_ledger_says(
+    entry: tuple[str, str, str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind, reason, actor = entry
+    entries = [
+        {"to_version": 2, "kind": "gate", "reason": "it was better", "actor": "airflow"},
+        {"to_version": 1, "kind": kind, "reason": reason, "actor": actor},
+    ]
+    history = {"/models/penguins_species/history": {"entries": entries}}
+    found = texts(shown(production, view_of({"/model-info": INFO} | history, monkeypatch)))
+    assert said in found
+    assert "nothing was in Production" not in found
+
+
 @pytest.mark.parametrize("stale", [True, False])
 def test_an_answer_says_if_its_version_is_not_confirmed(stale: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     test = shown(the_answer, view_of({}, monkeypatch), stale)
