@@ -82,7 +82,7 @@ def _intervals(found: dict[str, Any], a: str, b: str) -> alt.LayerChart | alt.Fa
         for side, name in (("a", a), ("b", b))
     )
     base = alt.Chart(data).encode(
-        y=alt.Y("figure:N", sort=None, title=None, axis=alt.Axis(labelLimit=190)),
+        y=alt.Y("figure:N", sort=list(dict.fromkeys(data["figure"])), title=None, axis=alt.Axis(labelLimit=190)),
         yOffset=alt.YOffset("version:N"),
         color=alt.Color(
             "version:N", title=None, scale=alt.Scale(domain=[a, b], range=COLOURS), legend=alt.Legend(orient="top")

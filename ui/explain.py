@@ -88,7 +88,8 @@ def _contributions(use_case: dict[str, Any], parts: dict[str, Any]) -> None:
         }
         for c in parts["features"]
     )
-    place = alt.Y("value:N", sort=None, title=None, axis=alt.Axis(labelLimit=170))
+    # Named, since a chart that is updated in place keeps the order of the previous answer otherwise.
+    place = alt.Y("value:N", sort=list(data["value"]), title=None, axis=alt.Axis(labelLimit=170))
     bars = (
         alt.Chart(data)
         .mark_bar(cornerRadiusEnd=2)

@@ -1,5 +1,6 @@
 """What the views of the page show, with a stand-in for the HTTP transport of their API."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -92,6 +93,18 @@ def the_answer(view: "View", stale: bool) -> None:
     answer.show(view, Typed(False, {}, "", {}), True)
 
 
+def contributions(use_case: "dict", parts: "dict") -> None:
+    from ui import explain
+
+    explain._contributions(use_case, parts)
+
+
+def specification(test: AppTest) -> dict[str, Any]:
+    """What a view's only chart tells the browser, by Vega-Lite's names."""
+    found: dict[str, Any] = json.loads(test.get("vega_lite_chart")[0].proto.spec)
+    return found
+
+
 def texts(test: AppTest) -> str:
     """The text of a view without Markdown's escapes."""
     parts = [element.value for kind in (test.warning, test.info, test.markdown, test.caption) for element in kind]
@@ -133,6 +146,16 @@ def test_why_a_version_is_in_production_is_what_the_ledger_says(
     found = texts(shown(production, view_of({"/model-info": INFO} | history, monkeypatch)))
     assert said in found
     assert "nothing was in Production" not in found
+
+
+def test_the_bars_of_an_explanation_have_the_order_of_the_api() -> None:
+    """A chart that is updated in place keeps its order unless the new one is named."""
+    features = [{"name": name, "kind": "number", "unit": "mm"} for name in ("bill", "flipper")]
+    for names in (("bill", "flipper"), ("flipper", "bill")):
+        found = [{"feature": n, "title": n, "value": 5.0, "contribution": 0.1, "error": None} for n in names]
+        parts = {"label": "Adelie", "features": found, "exact": True, "base": 0.5, "output": 0.7, "method": "TreeSHAP"}
+        [bars] = specification(shown(contributions, {"features": features}, parts))["layer"]
+        assert bars["encoding"]["y"]["sort"] == [f"{name}: 5 mm" for name in names]
 
 
 @pytest.mark.parametrize("stale", [True, False])
