@@ -99,6 +99,14 @@ def contributions(use_case: "dict", parts: "dict") -> None:
     explain._contributions(use_case, parts)
 
 
+def pick(use_cases: "list") -> None:
+    import streamlit as st
+
+    from ui import page
+
+    st.text(page._pick(use_cases)["name"])
+
+
 def specification(test: AppTest) -> dict[str, Any]:
     """What a view's only chart tells the browser, by Vega-Lite's names."""
     found: dict[str, Any] = json.loads(test.get("vega_lite_chart")[0].proto.spec)
@@ -156,6 +164,23 @@ def test_the_bars_of_an_explanation_have_the_order_of_the_api() -> None:
         parts = {"label": "Adelie", "features": found, "exact": True, "base": 0.5, "output": 0.7, "method": "TreeSHAP"}
         [bars] = specification(shown(contributions, {"features": features}, parts))["layer"]
         assert bars["encoding"]["y"]["sort"] == [f"{name}: 5 mm" for name in names]
+
+
+@pytest.mark.parametrize(("asked", "warnings"), [("nosuch", 1), ("penguins", 0), (None, 0)])
+@pytest.mark.parametrize("names", [("covertype", "penguins"), ("penguins",)])
+def test_an_unknown_use_case_in_the_address_is_named(names: tuple[str, ...], asked: str | None, warnings: int) -> None:
+    use_cases = [{"name": name, "default": name == names[0]} for name in names]
+    test = AppTest.from_function(pick, args=(use_cases,), default_timeout=60)
+    if asked:
+        test.query_params["use_case"] = asked
+    test.run()
+    assert not test.exception
+    assert test.text[0].value == ("penguins" if asked == "penguins" else names[0])
+    # It stays in the next run, whose address has it no longer.
+    test.query_params.clear()
+    assert [len(test.warning), len(test.run().warning)] == [warnings, warnings]
+    if warnings:
+        assert "nosuch" in test.warning[0].value
 
 
 @pytest.mark.parametrize("stale", [True, False])
