@@ -128,7 +128,7 @@ def _show_refused(view: View, upload: Upload, problem: ApiProblem) -> None:
             ]
             for number, found in by_row.items()
         ],
-        columns=["row", "what is wrong", *_distinct(header.names)],
+        columns=["Row", "What is wrong", *_distinct(header.names)],
     )
     marks = pd.DataFrame("", index=table.index, columns=table.columns)
     for place, found in enumerate(by_row.values()):

@@ -38,7 +38,7 @@ def show(view: View) -> bool:
             rows = version["lineage"]["rows_train"]
             st.metric("Trained on", f"{rows:,} rows" if rows else "unknown", width="content")
         _say_cause(view, version["version"])
-        st.caption(
+        st.markdown(
             f"[Its run in MLflow]({view.run_address(version)}) · "
             f"[Trainings in Airflow]({view.dag_address('train')}) · [Predictions over HTTP]({view.call_address()})"
         )

@@ -11,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 from dosel.client import Client
 from dosel.settings import Settings
 from ui import view as views
+from ui.explain import LINE
 from ui.view import Api, View
 
 PROBLEM = {"Content-Type": "application/problem+json"}
@@ -38,6 +39,35 @@ USE_CASE = {
     "model_name": "penguins_species",
     "target": {"title": "Species", "labels": {"0": "Adelie", "1": "Gentoo"}},
     "features": [],
+}
+
+
+BATCH = {
+    "id": 1,
+    "stream": "group 6",
+    "epoch": "e" * 64,
+    "number": 1,
+    "source": "http://data.test",
+    "received_at": AT,
+    "rows_received": 20,
+    "rows_clean": 19,
+    "rows_refused": 1,
+    "rows_duplicate": 0,
+    "refused_share": 0.05,
+    "duplicate_share": 0.0,
+    "digest": "d" * 64,
+}
+REFUSED = {
+    "stream": "group 6",
+    "number": 1,
+    "row_no": 3,
+    "reason": "bill: expected more",
+    "values": {"bill": "1"},
+}
+COUNTS = {name: BATCH[name] for name in ("rows_received", "rows_clean", "rows_refused", "rows_duplicate")}
+DATA = {
+    "/use-cases/penguins/batches": COUNTS | {"count": 1, "batches": [BATCH], "refused": []},
+    "/use-cases/penguins/quarantine": {"rows": [REFUSED]},
 }
 
 
@@ -75,9 +105,16 @@ def production(view: "View") -> None:
 
 
 def models(view: "View") -> None:
-    from ui import models
+    from ui import kept, models
 
+    kept.recognise()
     models.show(view)
+
+
+def data(view: "View") -> None:
+    from ui import data
+
+    data.show(view)
 
 
 def the_answer(view: "View", stale: bool) -> None:
@@ -90,16 +127,16 @@ def the_answer(view: "View", stale: bool) -> None:
     model = {"name": "penguins_species", "version": 1}
     found = {"model": model, "label": "Adelie", "prediction": 0, "probabilities": probabilities, "stale": stale}
     kept.kept("answers")[view.name] = answer.Asked({}, "", found)
-    answer.show(view, Typed(False, {}, "", {}), True)
+    answer.show(view, Typed({}, "", {}, sent=False), True)
 
 
-def contributions(use_case: "dict", parts: "dict") -> None:
+def contributions(use_case: "dict[str, Any]", parts: "dict[str, Any]") -> None:
     from ui import explain
 
     explain._contributions(use_case, parts)
 
 
-def pick(use_cases: "list") -> None:
+def pick(use_cases: "list[dict[str, Any]]") -> None:
     import streamlit as st
 
     from ui import page
@@ -181,6 +218,36 @@ def test_an_unknown_use_case_in_the_address_is_named(names: tuple[str, ...], ask
     assert [len(test.warning), len(test.run().warning)] == [warnings, warnings]
     if warnings:
         assert "nosuch" in test.warning[0].value
+
+
+def test_batches_show_their_counts_before_the_beginning_of_their_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = shown(data, view_of(DATA, monkeypatch)).dataframe[0].value
+    *counts, source, digest, epoch = frame.columns
+    assert counts[:6] == ["Id", "Batch", "Received", "Rows", "Clean", "Refused"]
+    assert (source, digest, epoch) == ("Source", "SHA-256", "Epoch")
+    [row] = frame.to_dict("records")
+    assert (row["Batch"], row["Rows"], row["SHA-256"], row["Epoch"]) == ("group 6 #1", 20, "d" * 8, "e" * 8)
+
+
+def test_a_refused_row_has_its_number_from_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The view of many rows and `dosel quarantine` count from 1, too; the API counts from 0."""
+    [_, quarantine] = shown(data, view_of(DATA, monkeypatch)).dataframe
+    assert quarantine.value.to_dict("records") == [
+        {"Batch": "group 6 #1", "Row": 4, "Reason": "bill: expected more", "bill": "1"}
+    ]
+
+
+def test_the_symbols_of_a_legend_have_a_colour_that_both_themes_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = [VERSION | {"version": 2, "in_production": False}, VERSION]
+    answers = {"/models": {"models": [{"name": "penguins_species", "versions": versions}]}}
+    [_, points] = specification(shown(models, view_of(answers, monkeypatch)))["layer"]
+    legend = points["encoding"]["shape"]["legend"]
+    assert legend["symbolFillColor"] == legend["symbolStrokeColor"] == LINE
+
+
+def test_models_without_a_version_link_to_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = {"/models": {"models": [{"name": "penguins_species", "versions": []}]}}
+    assert "/dags/penguins_train)" in texts(shown(models, view_of(answers, monkeypatch)))
 
 
 @pytest.mark.parametrize("stale", [True, False])
