@@ -16,7 +16,7 @@ from ui.form import Typed
 from ui.kept import kept
 from ui.view import View
 
-UNCONFIRMED = "The API could not confirm that this version is still in Production."
+UNCONFIRMED = "The API could not confirm that this version is still the current one."
 
 CHOSEN, OTHER = "#4a9a5c", "#8fa596"
 

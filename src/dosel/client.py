@@ -43,13 +43,17 @@ COMPARISON_SECONDS = 150.0
 
 @dataclass(frozen=True)
 class BulkAnswer:
-    """The answer to a CSV: a CSV in the same order, which arrives piece by piece. `size` is its length in bytes."""
+    """The answer to a CSV: a CSV in the same order, which arrives piece by piece. `size` is its length in bytes.
+
+    `stale` is as in `Client.predict`.
+    """
 
     model: str
     version: int
     request_id: str
     size: int
     pieces: Iterator[bytes]
+    stale: bool
 
 
 class ApiProblem(ServiceError):
@@ -110,7 +114,7 @@ class Client:
         response = self._asked_about(f"/predict/{use_case}", row, {"model": model, "version": version})
         return self._json(response) | {
             "request_id": response.headers.get("X-Dosel-Request-ID", ""),
-            "stale": response.headers.get("X-Model-Stale") == "true",
+            "stale": _is_stale(response),
         }
 
     def what_if(
@@ -161,6 +165,7 @@ class Client:
                     response.headers.get("X-Dosel-Request-ID", ""),
                     int(response.headers.get("Content-Length", 0)),
                     response.iter_bytes(),
+                    _is_stale(response),
                 )
             finally:
                 response.close()
@@ -359,6 +364,10 @@ class Client:
                 f"the prediction API at {self._http.base_url} cannot be reached ({type(error).__name__}); "
                 "is it running?"
             ) from error
+
+
+def _is_stale(response: httpx.Response) -> bool:
+    return response.headers.get("X-Model-Stale") == "true"
 
 
 def _problem(response: httpx.Response) -> ApiProblem:

@@ -55,6 +55,8 @@ def test_predict_sends_the_row_and_returns_the_prediction(model: str | None, que
 def test_an_answer_says_whether_its_version_is_confirmed() -> None:
     script = Script(httpx.Response(200, json={"prediction": 2}, headers={"X-Model-Stale": "true"}))
     assert client(script).predict("covertype", {})["stale"]
+    with client(script).predict_csv("covertype", [b""], 0) as answer:
+        assert answer.stale
 
 
 def test_predict_sends_nan_for_the_api_to_refuse() -> None:
