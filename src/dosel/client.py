@@ -367,7 +367,7 @@ class Client:
 
 
 def _is_stale(response: httpx.Response) -> bool:
-    return response.headers.get("X-Model-Stale") == "true"
+    return bool(response.headers.get("X-Model-Stale") == "true")
 
 
 def _problem(response: httpx.Response) -> ApiProblem:
