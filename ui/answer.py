@@ -16,6 +16,8 @@ from ui.form import Typed
 from ui.kept import kept
 from ui.view import View
 
+UNCONFIRMED = "The API could not confirm that this version is still the current one."
+
 CHOSEN, OTHER = "#4a9a5c", "#8fa596"
 
 SCROLL = """
@@ -113,6 +115,8 @@ def _show_answer(view: View, typed: Typed, asked: Asked) -> None:
         model, label = answer["model"], answer["label"]
         st.metric(view.use_case["target"]["title"], label, help=f"Code {answer['prediction']}")
         st.caption(f"Probability {answer['probabilities'][label]:.0%}, by {model['name']} version {model['version']}")
+        if answer["stale"]:
+            st.markdown(f":material/sync_problem: {UNCONFIRMED}")
         st.altair_chart(_chart(answer["probabilities"], label), width="stretch")
 
 

@@ -74,7 +74,7 @@ def _both(evidence: dict[str, Any], version: int, champion: int) -> pd.DataFrame
         f"only version {champion}": evidence["only_champion"],
         "neither": evidence["both_wrong"],
     }
-    return pd.DataFrame({"answered correctly": list(rows), "rows": list(rows.values())})
+    return pd.DataFrame({"Answered correctly": list(rows), "Rows": list(rows.values())})
 
 
 def _show_disagreements(use_case: dict[str, Any], shadow: dict[str, Any]) -> None:
@@ -85,9 +85,9 @@ def _show_disagreements(use_case: dict[str, Any], shadow: dict[str, Any]) -> Non
     table = pd.DataFrame(
         [
             {
-                f"version {shadow['version']}": row["shadow"],
-                f"version {shadow['champion']}": row["champion"],
-                "true class": row["truth"] or "not known yet",
+                f"Version {shadow['version']}": row["shadow"],
+                f"Version {shadow['champion']}": row["champion"],
+                "True class": row["truth"] or "not known yet",
                 **{name: f"{value:g}" if isinstance(value, float) else value for name, value in row["values"].items()},
             }
             for row in found

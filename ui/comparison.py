@@ -82,7 +82,7 @@ def _intervals(found: dict[str, Any], a: str, b: str) -> alt.LayerChart | alt.Fa
         for side, name in (("a", a), ("b", b))
     )
     base = alt.Chart(data).encode(
-        y=alt.Y("figure:N", sort=None, title=None, axis=alt.Axis(labelLimit=190)),
+        y=alt.Y("figure:N", sort=list(dict.fromkeys(data["figure"])), title=None, axis=alt.Axis(labelLimit=190)),
         yOffset=alt.YOffset("version:N"),
         color=alt.Color(
             "version:N", title=None, scale=alt.Scale(domain=[a, b], range=COLOURS), legend=alt.Legend(orient="top")
@@ -103,11 +103,11 @@ def _intervals(found: dict[str, Any], a: str, b: str) -> alt.LayerChart | alt.Fa
 def _figures(found: dict[str, Any], a: str, b: str) -> pd.DataFrame:
     return pd.DataFrame(
         {
-            "figure": _title(figure),
-            "rows": figure["rows"],
-            a: _share(figure["a"], ".1%"),
-            b: _share(figure["b"], ".1%"),
-            "difference": _share(figure["difference"], "+.1%"),
+            "Figure": _title(figure),
+            "Rows": figure["rows"],
+            a.capitalize(): _share(figure["a"], ".1%"),
+            b.capitalize(): _share(figure["b"], ".1%"),
+            "Difference": _share(figure["difference"], "+.1%"),
         }
         for figure in found["figures"]
     )
@@ -133,7 +133,10 @@ def _show_answers(view: View, found: dict[str, Any], a: str, b: str) -> None:
     if not differ:
         st.caption("They answer every row with the same class.")
         return
-    table = [{"true class": row["truth"], a: row["a"], b: row["b"], "rows": row["rows"]} for row in differ]
+    table = [
+        {"True class": row["truth"], a.capitalize(): row["a"], b.capitalize(): row["b"], "Rows": row["rows"]}
+        for row in differ
+    ]
     st.dataframe(pd.DataFrame(table), width="stretch", hide_index=True, key=f"differ-{view.name}")
 
 
@@ -170,7 +173,7 @@ def _show_lineage(view: View, found: dict[str, Any], a: str, b: str) -> None:
             errors.show(error, "lineage")
             return
         st.dataframe(
-            pd.DataFrame([{"": name, a: one[name], b: other.get(name, "")} for name in one]),
+            pd.DataFrame([{"": name, a.capitalize(): one[name], b.capitalize(): other.get(name, "")} for name in one]),
             width="stretch",
             hide_index=True,
             key=f"lineage-of-both-{view.name}",

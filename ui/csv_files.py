@@ -95,6 +95,7 @@ class Answers:
     labels: dict[str, int]
     first: Any = field(repr=False)
     spool: Any = field(repr=False)
+    stale: bool
 
     def content(self) -> bytes:
         return Path(self.spool.name).read_bytes()
@@ -104,11 +105,12 @@ SHOWN = 100
 """Rows of the answers that the page shows."""
 
 
-def beside(upload: Upload, header: Header, answer: IO[bytes], model: str, version: int) -> Answers:
+def beside(upload: Upload, header: Header, answer: IO[bytes], model: str, version: int, stale: bool) -> Answers:
     """Write the answers beside the input columns.
 
     Args:
         answer: the API's answer, a CSV with a row for each row of the upload.
+        stale: the API could not confirm the version.
     """
     with upload.path.open("rb") as opened:
         given = _read(opened, header.delimiter, list(header.names), header.size)
@@ -123,7 +125,7 @@ def beside(upload: Upload, header: Header, answer: IO[bytes], model: str, versio
     arrow_csv.write_csv(table, out, arrow_csv.WriteOptions(quoting_style="needed", delimiter=header.delimiter))
     out.flush()
     counts = {str(pair["values"]): int(pair["counts"]) for pair in answered.column(own + 1).value_counts().to_pylist()}
-    return Answers(model, version, table.num_rows, counts, table.slice(0, SHOWN), out)
+    return Answers(model, version, table.num_rows, counts, table.slice(0, SHOWN), out, stale)
 
 
 def _read(opened: IO[bytes], delimiter: str, names: list[str], start: int) -> Any:

@@ -7,9 +7,28 @@ import streamlit as st
 
 from dosel.errors import ServiceError
 from ui import errors
+from ui.text import MOMENT, short
 from ui.view import View
 
 SHOWN = 200
+
+RECEIVED = "Received"
+COUNTS = {
+    "rows_received": "Rows",
+    "rows_clean": "Clean",
+    "rows_refused": "Refused",
+    "rows_duplicate": "Duplicates",
+    "refused_share": "Share refused",
+    "duplicate_share": "Share of duplicates",
+}
+"""The tables' headers, by the API's names."""
+
+_PERCENT = st.column_config.NumberColumn(format="percent")
+COLUMNS = {
+    RECEIVED: st.column_config.DatetimeColumn(format=MOMENT, timezone="UTC"),
+    COUNTS["refused_share"]: _PERCENT,
+    COUNTS["duplicate_share"]: _PERCENT,
+}
 
 
 def show(view: View) -> None:
@@ -22,7 +41,7 @@ def show(view: View) -> None:
     except ServiceError as error:
         errors.show(error, "data")
         return
-    st.caption(f"[Ingest in Airflow]({view.dag_address('ingest')})")
+    st.markdown(f"[Ingest in Airflow]({view.dag_address('ingest')})")
     totals = {
         "Batches": ledger["count"],
         "Rows received": ledger["rows_received"],
@@ -33,30 +52,45 @@ def show(view: View) -> None:
     with st.container(horizontal=True, gap="large"):
         for title, count in totals.items():
             st.metric(title, f"{count:,}", width="content")
-    percent = st.column_config.NumberColumn(format="percent")
-    shares = {"refused_share": percent, "duplicate_share": percent}
     if ledger["batches"]:
+        stored = [{"Id": batch["id"]} | _counts(batch) | _origin(batch) for batch in ledger["batches"]]
         st.dataframe(
-            _table(ledger["batches"]).set_index("id"), width="stretch", key=f"batches-{name}", column_config=shares
+            pd.DataFrame(stored), width="stretch", hide_index=True, key=f"batches-{name}", column_config=COLUMNS
         )
     if ledger["refused"]:
         st.markdown("**Refused as a whole**")
-        refusals = _table(ledger["refused"]).drop(columns="first_reasons")
-        refusals["first_reasons"] = ["; ".join(batch["first_reasons"]) for batch in ledger["refused"]]
-        st.dataframe(refusals, width="stretch", hide_index=True, key=f"refused-{name}", column_config=shares)
+        refusals = [
+            _counts(batch)
+            | {"Reason": batch["reason"], "First reasons": "; ".join(batch["first_reasons"])}
+            | _origin(batch)
+            for batch in ledger["refused"]
+        ]
+        st.dataframe(
+            pd.DataFrame(refusals), width="stretch", hide_index=True, key=f"refused-{name}", column_config=COLUMNS
+        )
     st.subheader("Quarantine")
     if not refused:
         st.caption("No row was refused.")
         return
     st.caption(f"The newest {len(refused):,} of {ledger['rows_refused']:,} refused rows, as received.")
     rows = [
-        {"batch": f"{row['stream']} #{row['number']}", "row": row["row_no"], "reason": row["reason"]} | row["values"]
+        # The ledger counts from 0; people count from 1, as the view of many rows does.
+        {"Batch": _title(row), "Row": row["row_no"] + 1, "Reason": row["reason"]} | row["values"]
         for row in refused
     ]
     st.dataframe(pd.DataFrame(rows), width="stretch", hide_index=True, key=f"quarantine-{name}")
 
 
-def _table(batches: list[dict[str, Any]]) -> pd.DataFrame:
-    table = pd.DataFrame(batches)
-    table["received_at"] = pd.to_datetime(table["received_at"])
-    return table
+def _title(batch: dict[str, Any]) -> str:
+    return f"{batch['stream']} #{batch['number']}"
+
+
+def _counts(batch: dict[str, Any]) -> dict[str, Any]:
+    """What a reader looks for in a batch, by the table's headers."""
+    known = {title: batch[name] for name, title in COUNTS.items() if name in batch}
+    return {"Batch": _title(batch), RECEIVED: pd.to_datetime(batch["received_at"])} | known
+
+
+def _origin(batch: dict[str, Any]) -> dict[str, str]:
+    """Where a batch came from; of long hashes the beginning, since they would push the counts off the screen."""
+    return {"Source": batch["source"], "SHA-256": short(batch["digest"]), "Epoch": short(batch["epoch"])}

@@ -4,14 +4,17 @@ import streamlit as st
 
 from dosel.client import ApiProblem
 from dosel.errors import AnswerTimeout, ServiceError
+from ui.text import plain, sentence
 
 
 def show(error: ServiceError, place: str) -> bool:
     """Show an error of the API; return whether the reader wants to try again. `place` is unique on the page."""
     match error:
         case ApiProblem(status=503):
+            # No model yet, a service that is down, or a full queue: the detail says which.
             st.info(
-                f"**Not ready yet.** {error.detail[:1].upper()}{error.detail[1:]}.", icon=":material/hourglass_top:"
+                f"**The prediction API cannot answer this now.** {plain(sentence(error.detail))}",
+                icon=":material/cloud_off:",
             )
         case ApiProblem(status=401):
             st.info("**A key is needed.** Enter a valid key at the top of the page.", icon=":material/key:")

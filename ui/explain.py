@@ -11,7 +11,7 @@ from dosel.client import ApiProblem
 from dosel.errors import ServiceError
 from ui import errors
 from ui.answer import Asked
-from ui.text import plain
+from ui.text import plain, sentence
 from ui.view import View
 
 FOR, AGAINST = "#4a9a5c", "#c9743f"
@@ -39,7 +39,7 @@ def show(view: View, asked: Asked, above: DeltaGenerator, is_old: bool) -> None:
         _show_error(view, asked, asked.explanation)
         return
     if warnings := asked.explanation["warnings"]:
-        lines = "\n".join(f"- {plain(_sentence(warning['message']))}" for warning in warnings)
+        lines = "\n".join(f"- {plain(sentence(warning['message']))}" for warning in warnings)
         above.warning(f"**Unlike the training rows:**\n{lines}", icon=":material/warning:")
     with st.container(key="old-explanation" if is_old else "new-explanation"):
         _show(view.use_case, asked.explanation)
@@ -56,7 +56,7 @@ def _explain(view: View, asked: Asked) -> dict[str, Any] | ServiceError:
 
 def _show_error(view: View, asked: Asked, error: ServiceError) -> None:
     if isinstance(error, ApiProblem) and error.status == CONFLICT:
-        st.info(f"**No explanation.** {_sentence(error.detail)}.", icon=":material/info:")
+        st.info(f"**No explanation.** {plain(sentence(error.detail))}", icon=":material/info:")
     elif errors.show(error, "explain"):
         asked.explanation = _explain(view, asked)
         st.rerun()
@@ -88,7 +88,8 @@ def _contributions(use_case: dict[str, Any], parts: dict[str, Any]) -> None:
         }
         for c in parts["features"]
     )
-    place = alt.Y("value:N", sort=None, title=None, axis=alt.Axis(labelLimit=170))
+    # Named, since a chart that is updated in place keeps the order of the previous answer otherwise.
+    place = alt.Y("value:N", sort=list(data["value"]), title=None, axis=alt.Axis(labelLimit=170))
     bars = (
         alt.Chart(data)
         .mark_bar(cornerRadiusEnd=2)
@@ -170,10 +171,6 @@ def _near_classes(classes: list[dict[str, Any]]) -> None:
     for near in classes:
         st.markdown(f"{near['label']}: about {near['share']:.0%}")
     st.caption("This use case is closed: it does not expose its training rows. No values, no distances, no picture.")
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _format(feature: dict[str, Any], value: Any) -> str:

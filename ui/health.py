@@ -1,6 +1,5 @@
 """The health of the version in Production: its accuracy on labelled live rows against what the gate found."""
 
-from datetime import datetime
 from typing import Any
 
 import altair as alt
@@ -11,7 +10,7 @@ from dosel.client import ApiProblem
 from dosel.errors import ServiceError
 from dosel.wording import NEEDS_LABELS, NO_CONTEXT, duration
 from ui import errors
-from ui.text import plain
+from ui.text import moment, plain
 from ui.view import View
 
 STATES = {
@@ -86,11 +85,11 @@ def _show_context(name: str, context: dict[str, Any] | None) -> None:
 def _changes(features: list[dict[str, Any]]) -> pd.DataFrame:
     rows = [
         {
-            "feature": feature["title"],
-            "training rows → answered rows": feature["change"] or "not shown",
-            "effect": f"{feature['effect']:.2f}",
-            "by chance": f"{feature['by_chance']:.2f}",
-            "outside": f"{feature['outside']:.1%}",
+            "Feature": feature["title"],
+            "Training rows → answered rows": feature["change"] or "not shown",
+            "Effect": f"{feature['effect']:.2f}",
+            "By chance": f"{feature['by_chance']:.2f}",
+            "Outside": f"{feature['outside']:.1%}",
         }
         for feature in features
     ]
@@ -103,9 +102,8 @@ def _say_harm(use_case: dict[str, Any], health: dict[str, Any]) -> None:
         f"{plain(finding['name'])} {finding['live']['rate']:.1%}, promised {finding['promised']['rate']:.1%}"
         for finding in harmed
     )
-    since = datetime.fromisoformat(health["harmed_since"])
     st.error(
-        f"Since {since:%d %B %Y, %H:%M} UTC this version is proven to be worse than the gate found: {figures}. "
+        f"Since {moment(health['harmed_since'])} this version is proven to be worse than the gate found: {figures}. "
         f"{_coverage(health['coverage'])} To put the previous version back: `dosel rollback {use_case['name']}`",
         icon=":material/report:",
     )
@@ -152,13 +150,13 @@ def _metrics(findings: list[dict[str, Any]]) -> pd.DataFrame:
 
     rows = [
         {
-            "metric": finding["name"],
-            "promised": share(finding["promised"] and finding["promised"]["rate"]),
-            "live": share(finding["live"]["rate"]),
-            "at least": share(finding["low"]),
-            "at most": share(finding["high"]),
-            "rows": finding["live"]["total"],
-            "state": finding["state"],
+            "Metric": finding["name"],
+            "Promised": share(finding["promised"] and finding["promised"]["rate"]),
+            "Live": share(finding["live"]["rate"]),
+            "At least": share(finding["low"]),
+            "At most": share(finding["high"]),
+            "Rows": finding["live"]["total"],
+            "State": finding["state"],
         }
         for finding in findings
     ]

@@ -12,6 +12,7 @@ import streamlit as st
 from dosel.client import ApiProblem
 from dosel.errors import DoselError, ServiceError
 from ui import errors
+from ui.answer import UNCONFIRMED
 from ui.csv_files import SHOWN, Answers, Column, Upload, beside
 from ui.text import plain
 from ui.view import View
@@ -69,7 +70,7 @@ def _predict(view: View, name: str, content: bytes) -> Answers | tuple[Upload | 
         sent = _counted(upload.pieces(), bar, "sending", upload.size, 0.0)
         with view.api.client.predict_csv(view.name, sent, upload.size) as answer, TemporaryFile() as spool:
             spool.writelines(_counted(answer.pieces, bar, "receiving", answer.size, BULK_SHARE))
-            return beside(upload, header, spool, answer.model, answer.version)
+            return beside(upload, header, spool, answer.model, answer.version, answer.stale)
     except DoselError as error:
         return upload, error
     finally:
@@ -88,6 +89,8 @@ def _counted(pieces: Iterable[bytes], bar: Any, what: str, size: int, start: flo
 
 def _show_answers(view: View, answers: Answers) -> None:
     st.success(f"{answers.rows:,} rows answered by {answers.model} version {answers.version}.", icon=":material/check:")
+    if answers.stale:
+        st.markdown(f":material/sync_problem: {UNCONFIRMED}")
     with st.container(horizontal=True, gap="large"):
         for label, count in sorted(answers.labels.items(), key=lambda pair: -pair[1]):
             st.metric(label, f"{count:,}", width="content")
@@ -128,7 +131,7 @@ def _show_refused(view: View, upload: Upload, problem: ApiProblem) -> None:
             ]
             for number, found in by_row.items()
         ],
-        columns=["row", "what is wrong", *_distinct(header.names)],
+        columns=["Row", "What is wrong", *_distinct(header.names)],
     )
     marks = pd.DataFrame("", index=table.index, columns=table.columns)
     for place, found in enumerate(by_row.values()):

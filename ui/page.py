@@ -10,6 +10,7 @@ from dosel.errors import ServiceError
 from dosel.settings import Settings
 from ui import challenger, data, errors, health, history, many_rows, models, predict
 from ui.kept import recognise
+from ui.text import plain
 from ui.view import Api, View
 
 VIEWS: dict[str, tuple[str, str, Callable[[View], None]]] = {
@@ -22,6 +23,12 @@ VIEWS: dict[str, tuple[str, str, Callable[[View], None]]] = {
     "history": ("History", ":material/history:", history.show),
 }
 """Title, icon and content of each view, by its path in the address."""
+
+DEFAULT, ROOT = "predict", "root"
+"""The path of the view that the address without a path shows, and the name that Streamlit wants for the latter."""
+
+SHOWN = 40
+"""Most characters of an unknown name that the page repeats."""
 
 STYLE = """
 <style>
@@ -42,11 +49,14 @@ def show() -> None:
     st.html(STYLE)
     recognise()
     view = _chosen(Settings.load())
-    pages = [
-        st.Page(partial(_show, content, view), title=title, icon=icon, url_path=path, default=path == "predict")
-        for path, (title, icon, content) in VIEWS.items()
-    ]
-    st.navigation(pages, position="top").run()
+    pages = [_page(view, path, ROOT, default=True) if path == DEFAULT else _page(view, path, path) for path in VIEWS]
+    # Streamlit shows the default page at the root of the address only, so that its name needs a page of its own.
+    st.navigation([*pages, _page(view, DEFAULT, DEFAULT, visibility="hidden")], position="top").run()
+
+
+def _page(view: View | None, path: str, url_path: str, **settings: Any) -> st.Page:
+    title, icon, content = VIEWS[path]
+    return st.Page(partial(_show, content, view), title=title, icon=icon, url_path=url_path, **settings)
 
 
 def _show(content: Callable[[View], None], view: View | None) -> None:
@@ -81,7 +91,17 @@ def _chosen(settings: Settings) -> View | None:
 def _pick(use_cases: list[dict[str, Any]]) -> dict[str, Any]:
     """The use case that the address names, or else the default."""
     by_name = {use_case["name"]: use_case for use_case in use_cases}
+    asked = st.query_params.get("use_case", "")
     default = next((u["name"] for u in use_cases if u["default"]), use_cases[0]["name"])
+    if asked and asked not in by_name:
+        # Streamlit removes what the widget does not have from the address, and the next run no longer sees it.
+        st.session_state.unknown = asked
+    if unknown := st.session_state.get("unknown"):
+        st.warning(
+            f"**There is no use case {plain(unknown[:SHOWN])}.** This page shows {plain(default)}. There are: "
+            f"{plain(', '.join(by_name))}.",
+            icon=":material/search_off:",
+        )
     if len(by_name) == 1:
         return by_name[default]
     picked = st.segmented_control(
@@ -91,6 +111,7 @@ def _pick(use_cases: list[dict[str, Any]]) -> dict[str, Any]:
         required=True,
         key="use_case",
         bind="query-params",
+        on_change=partial(st.session_state.pop, "unknown", None),
         label_visibility="collapsed",
     )
     return by_name[picked or default]

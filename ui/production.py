@@ -1,13 +1,13 @@
 """The version in Production: its number, metrics and date."""
 
-from datetime import datetime
 from typing import Any
 
 import streamlit as st
 
 from dosel.errors import ServiceError
 from ui import errors
-from ui.text import plain
+from ui.history import KINDS
+from ui.text import moment, plain, sentence
 from ui.view import View
 
 SCORES = {
@@ -25,6 +25,8 @@ def show(view: View) -> bool:
         errors.show(error, "production")
         return False
     version = info["production"]
+    if info["loaded"]["stale"]:
+        _warn(view, info["loaded"])
     with st.container(border=True):
         st.markdown(
             f"**In Production** &nbsp; `{info['name']}` &nbsp; **version {version['version']}** &nbsp; {_since(info)}"
@@ -35,17 +37,46 @@ def show(view: View) -> bool:
                 st.metric(title, f"{version['metrics'][name]:.1%}", help=help_, width="content")
             rows = version["lineage"]["rows_train"]
             st.metric("Trained on", f"{rows:,} rows" if rows else "unknown", width="content")
-        if reason := version["gate"]["reason"]:
-            st.caption(f"Reason of the promotion: {plain(reason)}.")
-        st.caption(
+        _say_cause(view, version["version"])
+        st.markdown(
             f"[Its run in MLflow]({view.run_address(version)}) · "
             f"[Trainings in Airflow]({view.dag_address('train')}) · [Predictions over HTTP]({view.call_address()})"
         )
     return True
 
 
+def _say_cause(view: View, number: int) -> None:
+    """Say why the version is in Production and who put it there, by the ledger's last entry.
+
+    The gate's reason alone would be wrong after a rollback.
+    """
+    try:
+        entries = view.api.read(view.api.client.history, view.model)["entries"]
+    except ServiceError:
+        return
+    if entries and entries[-1]["to_version"] == number:
+        entry = entries[-1]
+        # A reason may begin with the same words, as that of `dosel rollback` does.
+        _, words = KINDS[entry["kind"]]
+        reason = entry["reason"] if entry["reason"].startswith(words) else f"{words}: {entry['reason']}"
+        st.markdown(f"{plain(sentence(reason))} By {plain(entry['actor'])}.")
+
+
 def _since(info: dict[str, Any]) -> str:
     if not info.get("since"):
         return ""
-    moment = datetime.fromisoformat(info["since"])
-    return f"since {moment:%d %B %Y, %H:%M} UTC"
+    return f"since {moment(info['since'])}"
+
+
+def _warn(view: View, loaded: dict[str, Any]) -> None:
+    """Say that the API could not confirm the version that it has loaded, and why."""
+    try:
+        reason = view.api.read(view.api.client.readiness)["use_cases"][view.name]["waiting_for"]
+    except ServiceError:
+        reason = None
+    waits = f" {plain(sentence(f'the API waits for {reason}'))}" if reason else ""
+    st.warning(
+        f"**Not confirmed.** Version {loaded['version']}, loaded on {moment(loaded['loaded_at'])}, keeps answering; it "
+        f"may no longer be the one in Production.{waits}",
+        icon=":material/sync_problem:",
+    )

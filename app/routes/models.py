@@ -67,14 +67,14 @@ def router(use_cases: Sequence[UseCase], default: UseCase | None, needs_key: boo
         elif model:
             follower.check_model(asked, cut(model))
         loaded = follower.in_production(asked)
-        production, read_at, since, looks = loaded.version, loaded.loaded_at, None, None
+        production, read_at, entry, looks = loaded.version, loaded.loaded_at, None, None
         try:
             registry = follower.registry()
+            # First, since the ledger can be read while MLflow is down.
+            entry = registry.last_promotion(asked.model_name)
+            looks = HoldoutInfo.of(registry.holdout(asked))
             production = registry.production(asked.model_name) or production
             read_at = datetime.now(UTC)
-            entry = registry.last_promotion(asked.model_name)
-            since = entry.at if entry and entry.to_version == production.version else None
-            looks = HoldoutInfo.of(registry.holdout(asked))
         except (RegistryError, WarehouseError):
             # The answer is then what was read when the model was loaded.
             pass
@@ -82,7 +82,7 @@ def router(use_cases: Sequence[UseCase], default: UseCase | None, needs_key: boo
             use_case=asked.name,
             name=asked.model_name,
             production=Version.of(asked, production, in_production=True),
-            since=since,
+            since=entry.at if entry and entry.to_version == production.version else None,
             family=Version.of(asked, newest, newest.version == production.version) if newest else None,
             loaded=_describe(follower, asked, loaded),
             holdout=looks,

@@ -43,13 +43,17 @@ COMPARISON_SECONDS = 150.0
 
 @dataclass(frozen=True)
 class BulkAnswer:
-    """The answer to a CSV: a CSV in the same order, which arrives piece by piece. `size` is its length in bytes."""
+    """The answer to a CSV: a CSV in the same order, which arrives piece by piece. `size` is its length in bytes.
+
+    `stale` is as in `Client.predict`.
+    """
 
     model: str
     version: int
     request_id: str
     size: int
     pieces: Iterator[bytes]
+    stale: bool
 
 
 class ApiProblem(ServiceError):
@@ -104,10 +108,14 @@ class Client:
 
         `version` names a registered version by its number instead.
 
-        Its `request_id` is what `feedback` takes.
+        Its `request_id` is what `feedback` takes. `stale` is true if the API could not confirm that the version is
+        still in Production.
         """
         response = self._asked_about(f"/predict/{use_case}", row, {"model": model, "version": version})
-        return self._json(response) | {"request_id": response.headers.get("X-Dosel-Request-ID", "")}
+        return self._json(response) | {
+            "request_id": response.headers.get("X-Dosel-Request-ID", ""),
+            "stale": _is_stale(response),
+        }
 
     def what_if(
         self, use_case: str, rows: Iterable[Mapping[str, Any]], model: str | None = None, version: int | None = None
@@ -157,6 +165,7 @@ class Client:
                     response.headers.get("X-Dosel-Request-ID", ""),
                     int(response.headers.get("Content-Length", 0)),
                     response.iter_bytes(),
+                    _is_stale(response),
                 )
             finally:
                 response.close()
@@ -233,6 +242,14 @@ class Client:
     def model_info(self, use_case: str) -> dict[str, Any]:
         """The version in Production and the version that the API has loaded."""
         return self._repeat("GET", "/model-info", params={"use_case": use_case})
+
+    def readiness(self) -> dict[str, Any]:
+        """Whether each use case has a model, and what it waits for.
+
+        Raises:
+            ApiProblem: no use case has a model yet.
+        """
+        return self._repeat("GET", "/readyz")
 
     def history(self, model: str) -> dict[str, Any]:
         """The promotion ledger of a registered model, oldest entry first."""
@@ -351,6 +368,10 @@ class Client:
                 f"the prediction API at {self._http.base_url} cannot be reached ({type(error).__name__}); "
                 "is it running?"
             ) from error
+
+
+def _is_stale(response: httpx.Response) -> bool:
+    return bool(response.headers.get("X-Model-Stale") == "true")
 
 
 def _problem(response: httpx.Response) -> ApiProblem:

@@ -230,7 +230,8 @@ def refused(rows: Iterable[RefusedRow]) -> Table:
     for row in rows:
         values = ", ".join("" if value is None else value for value in row.values.values())
         received = values + (f" and {row.surplus}" if row.surplus else "")
-        table.add_row(str(row.batch_id), str(row.row_no), escape(row.reason), escape(received[:300]))
+        # From 1, as the errors of a CSV count; the ledger counts from 0.
+        table.add_row(str(row.batch_id), str(row.row_no + 1), escape(row.reason), escape(received[:300]))
     return table
 
 

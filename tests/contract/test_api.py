@@ -663,6 +663,9 @@ def test_the_loaded_version_answers_while_mlflow_is_down(install: Install) -> No
         assert client.get("/readyz").is_success
         info = client.get("/model-info").raise_for_status().json()
         assert info["read_at"] == info["loaded"]["loaded_at"]
+        assert info["loaded"]["stale"]
+        # The ledger is in the data store, which answers.
+        assert info["since"] is not None
 
         registry.away = False
         here.promote(here.good[1])

@@ -146,7 +146,7 @@ def without_model(
 @pytest.mark.soak
 def test_the_page_shows_why_an_api_has_no_model(browser: Browser, without_model: str) -> None:
     with opened(browser, without_model) as page:
-        expect(page.get_by_text("Not ready yet.")).to_be_visible()
+        expect(page.get_by_text("The prediction API cannot answer this now.")).to_be_visible()
         expect(page.get_by_role("button", name="Try again")).to_be_visible()
         keep(page, "page-not-ready")
 

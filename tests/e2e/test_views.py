@@ -53,6 +53,20 @@ def test_views_use_cases_and_reloads_keep_the_form_and_the_answer(
         expect(page.get_by_role("heading", name="Versions", exact=True)).to_be_visible()
 
 
+def test_the_first_view_has_a_name_and_an_unknown_use_case_is_named(
+    browser: Browser, running: tuple[Installation, str]
+) -> None:
+    platform, _ = running
+    address = f"{platform.url('STREAMLIT_PORT')}/predict?use_case="
+    with opened(browser, f"{address}{PENGUINS.name}") as page:
+        expect(page.get_by_role("heading", name=PENGUINS.title)).to_be_visible()
+        expect(page.get_by_role("button", name="Fill in a real example")).to_be_visible()
+        expect(page.get_by_text("Page not found")).to_have_count(0)
+        page.goto(f"{address}nosuch")
+        expect(page.get_by_text("There is no use case nosuch.")).to_be_visible()
+        expect(page.get_by_role("heading", name=COVERTYPE.title)).to_be_visible()
+
+
 def test_going_back_and_reloading_keep_the_form_and_the_answer(
     browser: Browser, running: tuple[Installation, str]
 ) -> None:
@@ -151,10 +165,13 @@ def test_each_view_asks_the_api_once_for_what_it_shows(
         screenshots.settle(page)
         assert sorted(set(requests)) == [
             "GET /model-info",
+            f"GET {MODEL}/history",
             "GET /use-cases",
             f"POST /explain/{COVERTYPE.name}",
             f"POST /predict/{COVERTYPE.name}",
         ]
+        # The view of one row and History share a call, whose answer is kept for five seconds.
+        page.wait_for_timeout(5_000)
         for name, calls in CALLS.items():
             requests.clear()
             view(page, name)

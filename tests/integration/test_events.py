@@ -13,7 +13,7 @@ from dosel.errors import AccountingError, QualityError
 from dosel.pipeline import Pipeline
 from dosel.registry import announcements, ledger, verdicts
 from dosel.registry.automatic_rollbacks import MONITOR
-from dosel.registry.ledger import PromotionLedger
+from dosel.registry.ledger import Evidence, PromotionLedger
 from dosel.registry.verdicts import Verdict
 from dosel.usecases import HarmAction, Monitor
 from dosel.usecases.covertype import COVERTYPE
@@ -86,11 +86,12 @@ def test_a_promotion_and_its_event_are_one_transaction(engine: Engine, monkeypat
     assert (count(engine, PROMOTIONS), count(engine, EVENTS)) == (1, 1)
     promotions.append(COVERTYPE.model_name, 2, "me", "better")
     promotions.append(COVERTYPE.model_name, 2, "me", "again")
-    newest, first = all_of(engine)
+    promotions.append(COVERTYPE.model_name, 1, "me", "it was worse", Evidence("rollback"))
+    back, newest, first = all_of(engine)
     assert newest.what == "covertype: version 2 is in Production, after version 1 (promoted by hand)"
     assert newest.evidence == "better (by me)"
     assert newest.command == "dosel rollback covertype"
-    assert first.command == "dosel history covertype"
+    assert first.command == back.command == "dosel history covertype"
 
 
 @pytest.mark.storage

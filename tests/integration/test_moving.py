@@ -354,7 +354,7 @@ class TestRollBack:
         registry.promote(registry.version(three.name, 3), "me", "number 3")
         assert [registry.roll_back(three.name, "me", "bad").to_version for _ in range(2)] == [2, 1]
         assert_projected(three, 1)
-        with pytest.raises(PromotionRefused, match="no earlier Production version can be loaded"):
+        with pytest.raises(PromotionRefused, match=f"there is no earlier version; `dosel versions {three.name}`"):
             registry.roll_back(three.name, "me", "bad")
         registry.promote(registry.version(three.name, 3), "me", "mended")
         assert registry.roll_back(three.name, "me", "bad").to_version == 1

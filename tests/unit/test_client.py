@@ -44,12 +44,19 @@ class Script:
 def test_predict_sends_the_row_and_returns_the_prediction(model: str | None, query: bytes) -> None:
     script = Script(httpx.Response(200, json={"prediction": 2}, headers={"X-Dosel-Request-ID": "r-1"}))
     answer = client(script).predict("covertype", {"Slope": 1}, model)
-    assert answer == {"prediction": 2, "request_id": "r-1"}
+    assert answer == {"prediction": 2, "request_id": "r-1", "stale": False}
     [request] = script.requests
     assert (request.method, request.url.path) == ("POST", "/predict/covertype")
     assert request.url.query.replace(b"%20", b"+") == query
     assert request.headers["content-type"] == "application/json"
     assert json.loads(request.content) == {"Slope": 1}
+
+
+def test_an_answer_says_whether_its_version_is_confirmed() -> None:
+    script = Script(httpx.Response(200, json={"prediction": 2}, headers={"X-Model-Stale": "true"}))
+    assert client(script).predict("covertype", {})["stale"]
+    with client(script).predict_csv("covertype", [b""], 0) as answer:
+        assert answer.stale
 
 
 def test_predict_sends_nan_for_the_api_to_refuse() -> None:
@@ -65,6 +72,7 @@ def test_predict_sends_nan_for_the_api_to_refuse() -> None:
         (Client.use_cases, "GET", "/use-cases", {"use_cases": [{"name": "a"}]}, [{"name": "a"}]),
         (Client.models, "GET", "/models", {"models": [{"name": "m"}]}, [{"name": "m"}]),
         (lambda c: c.model_info("a"), "GET", "/model-info", {"name": "m"}, {"name": "m"}),
+        (Client.readiness, "GET", "/readyz", {"stale": []}, {"stale": []}),
         (Client.warm_up, "POST", "/warmup", {"a": {"version": 1}}, {"a": {"version": 1}}),
     ],
 )

@@ -21,13 +21,14 @@ def test_answers_come_beside_the_columns_of_the_file(encoding: str) -> None:
     assert (header.delimiter, header.places) == (";", {"length": 1, "island": 3})
     with TemporaryFile() as answer:
         answer.write(ANSWER.encode())
-        answers = beside(upload, header, answer, "penguins_species", 3)
+        answers = beside(upload, header, answer, "penguins_species", 3, stale=True)
     written, *rows = csv.reader(io.StringIO(answers.content().decode()), delimiter=";")
     assert written == ["id", "Bill", "note", "Island", "prediction", "label", "probability A"]
     assert rows == [
         ["1", "39,1", "two\nlines; one cell", "Biscoe", "0", "A", "0.9"],
         ["2", "40", "é", "Dream", "1", "B", "0.2"],
     ]
+    assert answers.stale
     assert (answers.rows, answers.labels, answers.version) == (2, {"A": 1, "B": 1}, 3)
 
 

@@ -26,15 +26,16 @@ _CAUSES = {
 
 def announce_promotion(connection: Connection, entry: "Promotion") -> None:
     """Write the event of an entry of the ledger, in its transaction."""
-    name = _use_case(entry.model)
+    name, kind = _use_case(entry.model), entry.evidence.kind
     before = f"after version {entry.from_version}" if entry.from_version else "the first one"
     event = Event(
         incident=f"promoted {entry.model} {entry.sequence}",
         use_case=name,
         kind="promoted",
-        what=f"{name}: version {entry.to_version} is in Production, {before} ({_CAUSES[entry.evidence.kind]})",
+        what=f"{name}: version {entry.to_version} is in Production, {before} ({_CAUSES[kind]})",
         evidence=f"{entry.reason} (by {entry.actor})",
-        command=f"dosel rollback {name}" if entry.from_version else f"dosel history {name}",
+        # After a rollback, there may be no earlier version to roll back to.
+        command=f"dosel {'rollback' if entry.from_version and kind != 'rollback' else 'history'} {name}",
         place=_version_page(entry.model, entry.to_version),
         since=entry.at,
     )

@@ -417,7 +417,8 @@ class Registry:
         return version
 
     def _previous_version(self, history: Sequence[Promotion], name: str) -> ModelVersion:
-        for entry in reversed(_rollback_candidates(history)):
+        candidates = _rollback_candidates(history)
+        for entry in reversed(candidates):
             try:
                 version = entered(self._store, self._ledger, entry)
                 if version is not None:
@@ -426,7 +427,8 @@ class Registry:
                 log.warning("MLflow has lost %s version %d; trying an earlier version", name, entry.to_version)
             except (ModelNotFound, UntrustedModel) as error:
                 log.warning("%s; trying an earlier version", error)
-        raise PromotionRefused(f"{name}: no earlier Production version can be loaded; promote a version instead")
+        known = "no earlier version can be loaded" if candidates else "there is no earlier version"
+        raise PromotionRefused(f"{name}: {known}; `dosel versions {name}` lists all that can be promoted instead")
 
 
 def _with_live(evidence: Evidence, ends: tuple[Shadow, ShadowEnd] | None) -> Evidence:
