@@ -303,10 +303,6 @@ class Client:
         rows: list[dict[str, Any]] = found["rows"]
         return rows
 
-    def ready(self) -> dict[str, Any]:
-        """Which version answers for each use case, which answers are stale, and what the API waits for (`/readyz`)."""
-        return self._repeat("GET", "/readyz")
-
     def warm_up(self) -> dict[str, Any]:
         """Make the API ask the registry now; return the loaded versions by use case."""
         return self._repeat("POST", "/warmup")

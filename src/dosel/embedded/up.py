@@ -176,7 +176,7 @@ class Platform:
         except ServiceError:
             pass
         try:
-            ready = client.ready()
+            ready = client.readiness()
         except ServiceError:
             return []
         return [_answering(name, state, name in ready["stale"]) for name, state in ready["use_cases"].items()]
