@@ -61,8 +61,8 @@ EXPOSED = ("X-Dosel-Request-ID", "X-Request-ID", "Retry-After")
 
 FAMILY_SECONDS = 30.0
 
-READ_SECONDS = 10.0
-"""How long a request waits for a read of the data store or the registry."""
+READ_SECONDS, READING = 10.0, 0.3
+"""How long a request waits for a read of the data store or the registry, and the largest share of a core of either."""
 """How long a request waits for a family's version that is loaded for it."""
 
 
@@ -151,8 +151,8 @@ def build_app(
     app.add_middleware(FormsAsJson)
     problems.install(app)
     # All readers share two threads: more would keep the interpreter's lock from the thread that answers single rows.
-    store_reads = WorkQueue("reads of the data store", 1, 31, READ_SECONDS)
-    registry_reads = WorkQueue("reads of the registry", 1, 31, READ_SECONDS)
+    store_reads = WorkQueue("reads of the data store", 1, 31, READ_SECONDS, READING)
+    registry_reads = WorkQueue("reads of the registry", 1, 31, READ_SECONDS, READING)
     app.include_router(predict.router(use_cases, default))
     app.include_router(bulk_predict.router(use_cases, settings))
     app.include_router(feedback.router(use_cases, settings))

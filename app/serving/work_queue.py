@@ -1,6 +1,7 @@
 """Bounded queues with worker threads, for requests that take long or wait for another service."""
 
 import asyncio
+import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -23,9 +24,14 @@ class WorkQueue:
         at_once: number of worker threads.
         waiting: number of requests that may wait for a thread.
         seconds: how long a request waits for its work. The work itself goes on, and keeps its place meanwhile.
+        share: the largest share of a processor core that the work takes; for one thread only. After each work the
+            thread pauses, so that requests for single rows get the interpreter's lock.
     """
 
-    def __init__(self, what: str, at_once: int, waiting: int, seconds: float | None = None) -> None:
+    def __init__(self, what: str, at_once: int, waiting: int, seconds: float | None = None, share: float = 1.0) -> None:
+        assert share == 1.0 or at_once == 1
+        self._share = share
+        self._pauses_until = 0.0
         self._what = what
         self._seconds = seconds
         self._places = Places(f"the queue for {what}", at_once + waiting)
@@ -46,9 +52,19 @@ class WorkQueue:
             TooLate: the deadline passed.
         """
         self._places.take(client)
-        done = asyncio.get_running_loop().run_in_executor(self._threads, job)
+        done = asyncio.get_running_loop().run_in_executor(self._threads, self._after_pause, job)
         done.add_done_callback(lambda _: self._places.leave(client))
         return await _within(self._seconds, self._what, done)
+
+    def _after_pause(self, job: Callable[[], T]) -> T:
+        if self._share == 1.0:
+            return job()
+        time.sleep(max(self._pauses_until - time.monotonic(), 0.0))
+        began = time.thread_time()
+        try:
+            return job()
+        finally:
+            self._pauses_until = time.monotonic() + (time.thread_time() - began) * (1 / self._share - 1)
 
 
 class SharedCalls:
