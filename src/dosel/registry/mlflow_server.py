@@ -38,7 +38,7 @@ class MlflowServer:
         transport: carries the requests; tests replace it.
     """
 
-    def __init__(self, uri: str, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(self, uri: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self._uri = uri
         self._http = MlflowHttp(uri, transport)
 
