@@ -56,7 +56,8 @@ def dripping(first: bytes, byte: bytes) -> Talk:
 
 def silent(peer: socket.socket, done: Event) -> None:
     """Never answer, and return when the client has closed the connection."""
-    peer.recv(1)
+    while peer.recv(65536):
+        pass
 
 
 def unread(answer: Callable[[httpx.Request], httpx.Response]) -> httpx.MockTransport:
