@@ -63,9 +63,7 @@ def history(
     output.show(
         [{name: value for name, value in (vars(e) | vars(e.evidence)).items() if name != "evidence"} for e in entries],
         ("sequence", "at", "from_version", "to_version", "kind", "actor", "reason", "to_run", "manifest_digest"),
-        lambda: (
-            output.plain_table(("#", "since (UTC)", "version", "by", "why"), map(_in_cells, entries), least=("by",)),
-        ),
+        lambda: (output.plain_table(titles, map(_in_cells, entries), least=("by",)),),
         as_json=json,
         empty=f"nothing was in Production of {model}" + (f" at {at}" if at else " yet"),
     )
@@ -116,7 +114,7 @@ def promote(name: ModelName, version: VersionNumber, reason: Reason) -> None:
             found, engine = registry.version(model, version), registry.ledger.engine
             _print_change(shadowing.promote(use_case, registry, engine, found, common.actor(), reason, common.holder()))
         except ApprovalsMissing as waiting:
-            Console().print(escape(str(waiting)), highlight=False, soft_wrap=True)
+            output.line(str(waiting))
 
 
 @commands.command()
