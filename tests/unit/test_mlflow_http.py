@@ -4,7 +4,7 @@ import gzip
 import json
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -225,3 +225,30 @@ def test_an_error_shows_only_the_beginning_of_an_answer() -> None:
     with pytest.raises(Refused, match="BAD: mmm") as raised:
         server(lambda _: refusal).version("vf", 1)
     assert len(str(raised.value)) == mlflow_http.MOST_TEXT
+
+
+def test_reading_an_answer_stops_at_the_size_limit() -> None:
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while sent < 50_000_000:
+            sent += 100_000
+            yield b" " * 100_000
+
+    with pytest.raises(Refused, match="more than 8,000,000 bytes; dosel writes far less, so look for large tags"):
+        server(lambda _: httpx.Response(200, content=endless())).version("vf", 1)
+    assert sent == 8_100_000
+
+
+def test_runs_and_versions_are_read_in_pages_of_a_hundred() -> None:
+    asked = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        given = json.loads(request.content) if request.content else dict(request.url.params)
+        asked.append((int(given["max_results"]), given.get("page_token")))
+        return httpx.Response(200, json={} if "page_token" in given else {"next_page_token": "more"})
+
+    server(answer).runs(["a" * 32])
+    server(answer).search_versions("")
+    assert asked == [(100, None), (100, "more")] * 3

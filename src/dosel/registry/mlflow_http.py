@@ -27,8 +27,14 @@ MAX_WAIT_SECONDS = 4.0
 LEAST_BYTES_A_SECOND = 200_000
 """How fast a file must come or go, beyond the limit of a call: a large one takes longer over a slow line."""
 
-MOST_BYTES = 100_000_000
-"""Largest answer."""
+PER_PAGE = 100
+"""Runs, versions or experiments in a page of an answer."""
+
+MOST_BYTES = 8_000_000
+"""Largest answer except a file: more than twice a page of runs with dosel's parameters and metrics, 30 kB each.
+
+The API reads answers while it serves: each 10 MB would hold its other requests up for some milliseconds.
+"""
 
 MOST_PAGES, MOST_BYTES_OF_PAGES = 1_000, 300_000_000
 """Limits of an answer in pages."""
@@ -272,7 +278,10 @@ async def _content(response: httpx.Response) -> bytes:
     async for part in response.aiter_raw():
         content += part
         if len(content) > MOST_BYTES:
-            raise Refused(f"its answer has more than {MOST_BYTES:,} bytes")
+            raise Refused(
+                f"its answer has more than {MOST_BYTES:,} bytes; dosel writes far less, so look for large tags, "
+                "parameters or descriptions in MLflow"
+            )
     return bytes(content)
 
 
