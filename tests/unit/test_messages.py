@@ -170,6 +170,14 @@ def test_the_error_of_a_webhook_shows_the_beginning_of_its_answer() -> None:
         post(url)
 
 
+def test_the_error_of_a_webhook_is_one_line_without_control_characters() -> None:
+    def odd(peer: socket.socket, done: Signal) -> None:
+        peer.sendall(REFUSED.replace(b"100000", b"12") + b"\r\na\x1b[2K\r\nb\xc2\x9bc\xe9")
+
+    with server(odd) as (url, _), pytest.raises(DeliveryError, match=r"answered 500: a \[2K  b c�$"):
+        post(url)
+
+
 def test_a_compressed_answer_of_a_webhook_is_not_inflated() -> None:
     content = gzip.compress(gzip.compress(b" " * 1_000_000))
 

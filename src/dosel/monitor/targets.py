@@ -74,7 +74,8 @@ class Webhook:
                 async for part in response.aiter_raw(SHOWN_BYTES):
                     shown += part
                     break
-            text = shown.decode("utf-8", "replace")
+            # On one line of a log, and without commands for the terminal that shows it.
+            text = "".join(c if c.isprintable() else " " for c in shown.decode("utf-8", "replace"))
             raise DeliveryError(f"{self.name} answered {response.status_code}: {text}")
 
 
