@@ -1,9 +1,11 @@
-"""A stand-in for an outside HTTP server on a real socket that can misbehave."""
+"""Stand-ins for an outside HTTP server: one on a real socket that can misbehave, and one in the process."""
 
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
+
+import httpx
 
 Talk = Callable[[socket.socket, Event], None]
 
@@ -54,4 +56,15 @@ def dripping(first: bytes, byte: bytes) -> Talk:
 
 def silent(peer: socket.socket, done: Event) -> None:
     """Never answer, and return when the client has closed the connection."""
-    peer.recv(1)
+    while peer.recv(65536):
+        pass
+
+
+def unread(answer: Callable[[httpx.Request], httpx.Response]) -> httpx.MockTransport:
+    """A transport whose responses have not been read yet, as those from a socket."""
+
+    def answered(request: httpx.Request) -> httpx.Response:
+        given = answer(request)
+        return httpx.Response(given.status_code, headers=given.headers, stream=given.stream)
+
+    return httpx.MockTransport(answered)

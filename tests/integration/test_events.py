@@ -9,6 +9,7 @@ from sqlalchemy import Engine, delete, func, select
 
 from dosel.db.engine import connect, transaction
 from dosel.db.tables import EVENTS, PROMOTIONS, REFUSED_BATCHES, VERDICTS
+from dosel.db.types import MOST_TEXT
 from dosel.errors import AccountingError, QualityError
 from dosel.pipeline import Pipeline
 from dosel.registry import announcements, ledger, verdicts
@@ -17,7 +18,6 @@ from dosel.registry.ledger import Evidence, PromotionLedger
 from dosel.registry.verdicts import Verdict
 from dosel.usecases import HarmAction, Monitor
 from dosel.usecases.covertype import COVERTYPE
-from dosel.warehouse import events
 from dosel.warehouse.events import Event, EventStore, StoredEvent
 from tests.integration.test_watch import with_wrong_labels
 from tests.integration.webhook import webhook
@@ -60,7 +60,7 @@ def test_long_texts_of_an_event_are_cut_to_the_columns(engine: Engine) -> None:
     store = EventStore(engine)
     assert store.add(dataclasses.replace(EVENT, evidence="🌲" * 100_000, place="mlflow/" + "x" * 500))
     [event] = store.newest(10)
-    assert event.evidence == "🌲" * events.MOST_TEXT
+    assert event.evidence == "🌲" * MOST_TEXT
     assert len(event.place) == 255
 
 

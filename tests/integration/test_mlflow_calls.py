@@ -26,6 +26,18 @@ class Installation:
     run_id: str
 
 
+class InProcess(httpx.AsyncBaseTransport):
+    """Carries requests to a WSGI application."""
+
+    def __init__(self, transport: httpx.WSGITransport) -> None:
+        self._transport = transport
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await request.aread()
+        given = self._transport.handle_request(request)
+        return httpx.Response(given.status_code, headers=given.headers, stream=httpx.ByteStream(given.read()))
+
+
 @pytest.fixture
 def installation(tracking_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installation:
     """MLflow's own server code in this process, which hands out artifacts from a folder."""
@@ -48,7 +60,7 @@ def installation(tracking_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     client.set_tag(run_id, "dosel.family", "forest")
     model = client.create_logged_model(experiment, "model", run_id)
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
-    server = MlflowServer("http://localhost", httpx.WSGITransport(mlflow_server.app))
+    server = MlflowServer("http://localhost", InProcess(httpx.WSGITransport(mlflow_server.app)))
     server.create_model(NAME, "trees")
     assert server.create_version(NAME, f"models:/{model.model_id}", run_id, model.model_id) == 1
     return Installation(server, MlflowLibrary(tracking_uri), run_id)

@@ -10,6 +10,7 @@ from sqlalchemy import Engine, insert, select
 
 from dosel.db.engine import connect
 from dosel.db.tables import VERDICTS
+from dosel.db.types import MOST_TEXT
 from dosel.errors import WarehouseError
 from dosel.registry.ledger import Promotion, PromotionLedger
 from dosel.registry.verdicts import Verdict
@@ -51,6 +52,18 @@ def test_the_sequences_of_several_models_are_read_together(engine: Engine) -> No
         ledger.append(model, version, "me", "why")
     assert ledger.sequences(["a", "b", "empty"]) == {"a": 2, "b": 1, "empty": 0}
     assert ledger.sequences([]) == {}
+
+
+def test_long_texts_are_cut_to_the_columns(engine: Engine) -> None:
+    ledger, text = PromotionLedger(engine), "🌲" * 70_000
+    verdict = Verdict(False, text)
+    for _ in range(2):
+        ledger.add_verdict("m", 3, "r" * 32, verdict)
+    assert ledger.verdicts("m") == {(3, "r" * 32): verdict}
+    assert verdict.reason == "🌲" * MOST_TEXT
+    assert [ledger.note("m", text), ledger.note("m", text)] == [True, False]
+    assert [note.text for note in ledger.notes("m")] == ["🌲" * MOST_TEXT]
+    assert ledger.append("m", 3, "me", text).reason == "🌲" * MOST_TEXT
 
 
 def test_promoting_the_version_in_production_adds_no_entry(engine: Engine) -> None:

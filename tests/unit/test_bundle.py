@@ -91,3 +91,11 @@ def test_an_open_estimator_that_was_changed_is_not_read(tmp_path: Path) -> None:
 def test_requirements_pin_the_installed_versions() -> None:
     assert f"scikit-learn=={version('scikit-learn')}" in bundle.requirements()
     assert all("==" in requirement for requirement in bundle.requirements())
+
+
+def test_an_error_names_ten_files_and_counts_the_others() -> None:
+    found = {f"extra-{number:03}": "d" for number in range(1_000)} | {"x" * 5_000: "d", "MLmodel": "d"}
+    text = bundle.differences({"MLmodel": "other", "serving/form.json": "d"}, found)
+    named = ", ".join(f"extra-{number:03}" for number in range(10))
+    assert text == f"serving/form.json missing; {named}, 991 more not in the manifest; MLmodel changed"
+    assert len(bundle.differences({}, {"x" * 5_000: "d"})) < 100

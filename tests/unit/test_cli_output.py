@@ -77,6 +77,38 @@ def test_a_pipe_gets_whole_values_without_colours_below_a_header(environment: di
     assert "\x1b" not in result.stdout + result.stderr
 
 
+def test_control_characters_of_a_note_do_not_reach_the_terminal(environment: dict[str, str], tmp_path: Path) -> None:
+    ledger = PromotionLedger(connect(f"sqlite:///{tmp_path / 'warehouse.db'}"))
+    ledger.append(PENGUINS.model_name, 1, "ana", REASON)
+    ledger.note(PENGUINS.model_name, "refused: \x1b[2K\x1b]0;owned\x07 and\rmore")
+    here = environment | {"DOSEL_HOME": str(tmp_path)}
+    shown = piped(here, "history", "penguins").stderr
+    assert r"refused: \x1b[2K\x1b]0;owned\x07 and\x0dmore" in shown
+    assert "\x1b" not in shown
+
+
+FAILING = r"""
+from dosel import cli
+from dosel.cli.common import logged
+from dosel.errors import DoselError
+import logging
+
+def fail():
+    with logged():
+        logging.getLogger("dosel.any").info("log \x1b[2K")
+    raise DoselError("error \x1b[2K")
+
+cli.cli = fail
+cli.main()
+"""
+
+
+def test_control_characters_of_an_error_and_of_the_log_do_not_reach_the_terminal() -> None:
+    failed = subprocess.run((sys.executable, "-c", FAILING), capture_output=True, text=True, timeout=60, check=False)
+    assert failed.returncode == 1
+    assert failed.stderr == "log \\x1b[2K\ndosel: error \\x1b[2K\n"
+
+
 def test_json_has_the_same_values_and_null_for_what_is_no_number(environment: dict[str, str]) -> None:
     [line] = piped(environment, "history", "penguins", "--json").stdout.splitlines()
     entry = json.loads(line)

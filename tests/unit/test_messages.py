@@ -1,18 +1,23 @@
 """Messages about events: text, signature, retries and quiet hours."""
 
 import base64
+import gzip
 import hashlib
 import hmac
+import socket
 from datetime import UTC, datetime, time, timedelta
+from threading import Event as Signal
+from time import monotonic
 
 import pytest
 
-from dosel.errors import AccountingError, SettingsError
-from dosel.monitor import incidents, messages
+from dosel.errors import AccountingError, DeliveryError, SettingsError
+from dosel.monitor import incidents, messages, targets
 from dosel.monitor.delivery import FIRST_PAUSE, LONGEST_PAUSE, is_quiet, next_attempt, waiting
 from dosel.monitor.targets import AppriseTarget, Webhook, signature, targets_of
 from dosel.settings import Settings
 from dosel.warehouse.events import Event, Kind, StoredEvent
+from tests.outside import Talk, dripping, server, silent
 
 NOW = datetime(2026, 11, 26, 3, 0, tzinfo=UTC)
 SETTINGS = Settings.model_validate({"mlflow_url": "https://mlflow.test/", "airflow_url": "https://airflow.test"})
@@ -117,10 +122,10 @@ def test_target_names_do_not_contain_secrets() -> None:
     settings = Settings.model_validate(
         {"notify": "json://user:hush@host.test/ ntfy://ntfy.test/hush", "notify_webhook": "http://host.test/hush"}
     )
-    targets = targets_of(settings)
-    assert [type(target) for target in targets] == [AppriseTarget, AppriseTarget, Webhook]
-    assert [target.name.split()[0] for target in targets] == ["json", "ntfy", "webhook"]
-    assert not any("hush" in target.name for target in targets)
+    found = targets_of(settings)
+    assert [type(target) for target in found] == [AppriseTarget, AppriseTarget, Webhook]
+    assert [target.name.split()[0] for target in found] == ["json", "ntfy", "webhook"]
+    assert not any("hush" in target.name for target in found)
     assert "hush" not in repr(settings)
 
 
@@ -128,6 +133,70 @@ def test_an_unknown_service_is_refused_without_showing_its_url() -> None:
     with pytest.raises(SettingsError, match="starts with 'nonsense'") as error:
         targets_of(Settings.model_validate({"notify": "nonsense://user:hush@host.test"}))
     assert "hush" not in str(error.value)
+
+
+REFUSED = b"HTTP/1.1 500 Error\r\nContent-Length: 100000\r\n"
+
+
+def post(url: str) -> None:
+    Webhook(Settings.model_validate({"notify_webhook": url})).send([stored()])
+
+
+@pytest.mark.parametrize(
+    "talk",
+    [dripping(REFUSED + b"\r\n", b"x"), dripping(b"HTTP/1.1 200 OK\r\nX-Long: ", b"x"), silent],
+    ids=["body drips", "headers drip", "silence"],
+)
+def test_the_limit_of_a_webhook_applies_to_the_whole_exchange(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(targets, "TIMEOUT_SECONDS", 0.3)
+    began = monotonic()
+    with server(talk) as (url, _), pytest.raises(DeliveryError, match=r"did not finish its answer in 0\.3 s"):
+        post(url)
+    assert monotonic() - began < 5
+
+
+def test_a_message_is_delivered_when_the_webhook_accepts_whatever_follows() -> None:
+    began = monotonic()
+    with server(dripping(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n")) as (url, _):
+        post(url)
+    assert monotonic() - began < 5
+
+
+def test_the_error_of_a_webhook_shows_the_beginning_of_its_answer() -> None:
+    def long(peer: socket.socket, done: Signal) -> None:
+        peer.sendall(REFUSED + b"\r\n" + b"y" * 100_000)
+
+    with server(long) as (url, _), pytest.raises(DeliveryError, match=r"answered 500: y{200}$"):
+        post(url)
+
+
+def test_the_error_of_a_webhook_is_one_line_without_control_characters() -> None:
+    def odd(peer: socket.socket, done: Signal) -> None:
+        peer.sendall(REFUSED.replace(b"100000", b"12") + b"\r\na\x1b[2K\r\nb\xc2\x9bc\xe9")
+
+    with server(odd) as (url, _), pytest.raises(DeliveryError, match=r"answered 500: a \[2K  b c�$"):
+        post(url)
+
+
+def test_a_compressed_answer_of_a_webhook_is_not_inflated() -> None:
+    content = gzip.compress(gzip.compress(b" " * 1_000_000))
+
+    def packed(peer: socket.socket, done: Signal) -> None:
+        peer.sendall(
+            REFUSED.replace(b"100000", b"%d" % len(content)) + b"Content-Encoding: gzip, gzip\r\n\r\n" + content
+        )
+
+    with server(packed) as (url, _), pytest.raises(DeliveryError, match=r"answered 500: $"):
+        post(url)
+
+
+def test_a_webhook_that_redirects_has_not_accepted() -> None:
+    def elsewhere(peer: socket.socket, done: Signal) -> None:
+        peer.sendall(b"HTTP/1.1 302 Found\r\nLocation: /b\r\nContent-Length: 0\r\n\r\n")
+
+    with server(elsewhere) as (url, served), pytest.raises(DeliveryError, match="answered 302"):
+        post(url)
+    assert len(served) == 1
 
 
 class TestFailedTask:

@@ -1,15 +1,23 @@
 """The client of MLflow's REST API: what an odd, hostile or overloaded server can answer."""
 
+import gzip
 import json
-from collections.abc import Callable, Mapping
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import httpx
 import pytest
 
+from dosel.registry import mlflow_http
 from dosel.registry.mlflow_calls import Refused, Unreachable
+from dosel.registry.mlflow_http import MlflowHttp
 from dosel.registry.mlflow_server import MAX_FILES, MlflowServer
+from tests import outside
+from tests.outside import HEAD, Talk, dripping, silent, unread
 
 Answer = Callable[[httpx.Request], httpx.Response]
 
@@ -21,7 +29,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def server(answer: Answer) -> MlflowServer:
-    return MlflowServer("http://mlflow.test/prefix/", httpx.MockTransport(answer))
+    return MlflowServer("http://mlflow.test/prefix/", unread(answer))
 
 
 def with_files(listed: dict[str, list[dict[str, Any]]]) -> Answer:
@@ -144,3 +152,103 @@ def test_credentials_of_the_environment_are_sent(
 
     server(answer).set_alias("vf", "production", 1)
     assert sent == [expected]
+
+
+def test_compressed_answers_are_refused_without_inflating(tmp_path: Path) -> None:
+    asked = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.headers["accept-encoding"])
+        content = gzip.compress(gzip.compress(b" " * 1_000_000))
+        return httpx.Response(200, stream=httpx.ByteStream(content), headers={"Content-Encoding": "gzip, gzip"})
+
+    with pytest.raises(Refused, match="in the encoding 'gzip, gzip'; expected none"):
+        server(answer).aliased("vf", "production")
+    with pytest.raises(Refused, match="in the encoding 'gzip, gzip'; expected none"):
+        MlflowHttp("http://mlflow.test", unread(answer)).fetch("a", tmp_path / "a")
+    assert asked == ["identity", "identity"]
+
+
+def test_redirects_are_not_followed(tmp_path: Path) -> None:
+    hosts = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        hosts.append(request.url.host)
+        if request.url.host == "mlflow.test":
+            return httpx.Response(302, headers={"Location": "http://inside.test/secret"})
+        return httpx.Response(403, text="SECRET")
+
+    with pytest.raises(Refused, match=r"it redirects to 'http://inside\.test/secret'"):
+        server(answer).version("vf", 1)
+    with pytest.raises(Refused, match=r"it redirects to 'http://inside\.test/secret'"):
+        MlflowHttp("http://mlflow.test", unread(answer)).fetch("a", tmp_path / "a")
+    assert hosts == ["mlflow.test", "mlflow.test"]
+
+
+@pytest.mark.parametrize(
+    "talk",
+    [dripping(HEAD, b" "), dripping(b"HTTP/1.1 200 OK\r\nX-Long: ", b"x"), silent],
+    ids=["body drips", "headers drip", "silence"],
+)
+def test_the_limit_applies_to_the_whole_answer_of_a_call_and_of_a_file(
+    talk: Talk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "0.2")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    began = time.monotonic()
+    with outside.server(talk) as (url, _):
+        with pytest.raises(Unreachable, match="did not finish its answer in time"):
+            MlflowServer(url).version("vf", 1)
+        with pytest.raises(Unreachable, match="did not finish its answer in time"):
+            MlflowHttp(url).fetch("a", tmp_path / "a")
+    assert time.monotonic() - began < 5
+
+
+def test_a_large_file_may_take_longer_than_the_limit_of_a_call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr(mlflow_http, "LEAST_BYTES_A_SECOND", 100)
+
+    def slowly(peer: socket.socket, done: Event) -> None:
+        peer.sendall(HEAD)
+        for _ in range(10):
+            done.wait(0.12)
+            peer.sendall(b"x" * 100)
+
+    with outside.server(slowly) as (url, _):
+        MlflowHttp(url).fetch("a", tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == b"x" * 1000
+
+
+def test_an_error_shows_only_the_beginning_of_an_answer() -> None:
+    refusal = httpx.Response(400, json={"error_code": "BAD", "message": "m" * 1_000_000})
+    with pytest.raises(Refused, match="BAD: mmm") as raised:
+        server(lambda _: refusal).version("vf", 1)
+    assert len(str(raised.value)) == mlflow_http.MOST_TEXT
+
+
+def test_reading_an_answer_stops_at_the_size_limit() -> None:
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while sent < 50_000_000:
+            sent += 100_000
+            yield b" " * 100_000
+
+    with pytest.raises(Refused, match="more than 8,000,000 bytes; dosel writes far less, so look for large tags"):
+        server(lambda _: httpx.Response(200, content=endless())).version("vf", 1)
+    assert sent == 8_100_000
+
+
+def test_runs_and_versions_are_read_in_pages_of_a_hundred() -> None:
+    asked = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        given = json.loads(request.content) if request.content else dict(request.url.params)
+        asked.append((int(given["max_results"]), given.get("page_token")))
+        return httpx.Response(200, json={} if "page_token" in given else {"next_page_token": "more"})
+
+    server(answer).runs(["a" * 32])
+    server(answer).search_versions("")
+    assert asked == [(100, None), (100, "more")] * 3

@@ -16,7 +16,7 @@ from dosel.errors import SourceError, SourceUnavailable
 from dosel.sources import data_api
 from dosel.sources.base import Batch
 from dosel.sources.data_api import DataApi
-from tests.outside import HEAD, Talk, dripping, server, silent
+from tests.outside import HEAD, Talk, dripping, server, silent, unread
 
 ROWS = [["2544", "39", "3"], ["2600", "40", "2"]]
 BATCH: dict[str, Any] = {"group_number": 6, "batch_number": 2, "data": ROWS}
@@ -35,11 +35,10 @@ class FakeDataApi:
         answer = self.answers[min(len(self.requests), len(self.answers)) - 1]
         if isinstance(answer, Exception):
             raise answer
-        # A response from a socket has not been read yet.
-        return httpx.Response(answer.status_code, headers=answer.headers, stream=answer.stream)
+        return answer
 
     def next_batch(self, coding: str = "uci") -> Batch | None:
-        return DataApi("http://data.test/", 6, coding, 5, 3, httpx.MockTransport(self)).next_batch()
+        return DataApi("http://data.test/", 6, coding, 5, 3, unread(self)).next_batch()
 
 
 @pytest.fixture(autouse=True)

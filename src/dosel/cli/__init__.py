@@ -24,6 +24,7 @@ from dosel.cli import (
     shadow,
     versions,
 )
+from dosel.cli.output import visible
 from dosel.compose.commands import jobs
 from dosel.errors import DoselError
 
@@ -73,5 +74,6 @@ def main() -> None:
     try:
         cli()
     except DoselError as error:
-        Console(stderr=True).print(f"[red bold]dosel:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        text = escape(visible(str(error)))
+        Console(stderr=True).print(f"[red bold]dosel:[/] {text}", highlight=False, soft_wrap=True)
         raise SystemExit(1) from None

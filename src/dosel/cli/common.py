@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dosel.cli.output import visible
 from dosel.usecases import ALL, of_model
 
 if TYPE_CHECKING:
@@ -83,9 +84,16 @@ def holder() -> str | None:
     return name
 
 
+class _Visible(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
+
+
 @contextmanager
 def logged() -> Iterator[None]:
     """Show dosel's log lines during the block."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Visible())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("dosel").setLevel(logging.INFO)
     yield

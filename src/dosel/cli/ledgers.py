@@ -105,12 +105,11 @@ def sign(
     registry = Registry.opened(settings, engine)
     signed_rows, left = registry.ledger.sign_older(entries)
     for row in signed_rows:
-        typer.echo(f"{row}: signed")
+        output.line(f"{row}: signed")
     for row in left:
-        typer.echo(
+        output.note(
             f"not signed: {row} came after signed entries, so no older dosel wrote it. If you know that it is right, "
-            "for example since you revoked its key, run `dosel sign --entries`",
-            err=True,
+            "for example since you revoked its key, run `dosel sign --entries`"
         )
     for model in [of_model(name).model_name] if name else [use_case.model_name for use_case in ALL]:
         for version in registry.versions(model):
@@ -119,11 +118,11 @@ def sign(
             try:
                 signed = registry.sign(version)
             except DoselError as error:
-                typer.echo(f"not signed: {error}", err=True)
+                output.note(f"not signed: {error}")
             else:
                 if signed:
                     registry.ledger.note(model, f"{common.actor()} signed the files of version {version.version}")
-                typer.echo(f"{model} version {version.version}: {'signed' if signed else 'was signed before'}")
+                output.line(f"{model} version {version.version}: {'signed' if signed else 'was signed before'}")
 
 
 @commands.command()

@@ -114,7 +114,7 @@ def promote(name: ModelName, version: VersionNumber, reason: Reason) -> None:
             found, engine = registry.version(model, version), registry.ledger.engine
             _print_change(shadowing.promote(use_case, registry, engine, found, common.actor(), reason, common.holder()))
         except ApprovalsMissing as waiting:
-            Console().print(escape(str(waiting)), highlight=False, soft_wrap=True)
+            output.line(str(waiting))
 
 
 @commands.command()

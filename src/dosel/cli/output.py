@@ -113,10 +113,15 @@ def write_json(records: Iterable[Any]) -> None:
 
 def write(text: str) -> None:
     """Write text to stdout; end quietly if its reader has gone, as after `| head`."""
-    write_bytes(_visible(text).encode(errors="backslashreplace"))
+    write_bytes(visible(text).encode(errors="backslashreplace"))
 
 
-def _visible(text: str) -> str:
+def line(text: str) -> None:
+    """Write a line to stdout, as `write`."""
+    write(f"{text}\n")
+
+
+def visible(text: str) -> str:
     """The text with its control characters as escapes: received values could otherwise command the terminal."""
     return text.translate(_CONTROLS)
 
@@ -139,12 +144,12 @@ def end_quietly() -> NoReturn:
 
 def note(text: str) -> None:
     """A sentence for a person, on stderr, so that a program that reads stdout gets records only."""
-    Console(stderr=True, soft_wrap=True, highlight=False).print(text, markup=False)
+    Console(stderr=True, soft_wrap=True, highlight=False).print(visible(text), markup=False)
 
 
 class _Terminal(Console):
     def render_str(self, text: str, **given: Any) -> Text:
-        return super().render_str(_visible(text), **given)
+        return super().render_str(visible(text), **given)
 
     def on_broken_pipe(self) -> None:
         end_quietly()

@@ -177,7 +177,7 @@ def train(name: common.UseCaseName) -> None:
         searching.say("registering and judging")
         outcome = pipeline.challenge(pipeline.register(run_id), actor)
     verdict = "in Production" if outcome.promoted else "not promoted"
-    Console().print(f"version {outcome.version} {verdict}: {outcome.reason}")
+    output.line(f"version {outcome.version} {verdict}: {outcome.reason}")
 
 
 @commands.command()

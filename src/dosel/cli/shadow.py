@@ -91,11 +91,11 @@ def _end(name: str, action: "Action", reason: str, control: bool) -> None:
         with common.logged():
             how = end_by_hand(use_case, registry, engine, role, action, common.actor(), reason, common.holder())
     except ApprovalsMissing as waiting:
-        typer.echo(str(waiting))
+        output.line(str(waiting))
         return
     now = registry.last_promotion(use_case.model_name)
     in_production = f"version {now.to_version} is in Production" if now else "nothing is in Production"
-    typer.echo(f"{name}: the shadow of the {role} has ended: {how.outcome}; {in_production}")
+    output.line(f"{name}: the shadow of the {role} has ended: {how.outcome}; {in_production}")
 
 
 def _lines(name: str, state: "ShadowState") -> Iterator[str]:

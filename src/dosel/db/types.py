@@ -16,5 +16,13 @@ MOMENT = DateTime().with_variant(DATETIME(fsp=6), "mysql", "mariadb")
 LONG_TEXT = Text().with_variant(MEDIUMTEXT, "mysql", "mariadb")
 """Text that may exceed the 65,535 bytes of MySQL's TEXT: JSON, and values that a source sends."""
 
+MOST_TEXT = 15_000
+"""Most characters that `fitting` leaves, which MySQL's TEXT holds in any alphabet."""
+
 AUTO_ID = BigInteger().with_variant(Integer, "sqlite")
 """SQLite generates ids only for a column whose type is exactly INTEGER."""
+
+
+def fitting(text: str) -> str:
+    """The text, or as much of it as MySQL's TEXT holds: MySQL refuses a longer one, and with it the whole row."""
+    return text[:MOST_TEXT]

@@ -20,7 +20,7 @@ import hashlib
 import json
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -29,12 +29,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from dosel.errors import UntrustedModel
+from dosel.rows.shortened import cut
 
 if TYPE_CHECKING:
     from dosel.model.encoding import StoredEncoder
     from dosel.model.predictor import Predictor
 
 FORMAT = "skops"
+
+MOST_NAMED = 10
+"""Files that an error names; somebody may have added a thousand."""
 
 TRUSTED_TYPES: tuple[str, ...] = (
     "collections.OrderedDict",
@@ -244,13 +248,20 @@ def _files(folder: Path) -> list[Path]:
 
 
 def differences(expected: Mapping[str, str], found: Mapping[str, str]) -> str:
-    """Describe how the digests `found` differ from those `expected`; empty if they are equal."""
+    """Describe how the digests `found` differ from those `expected`, naming ten files; empty if they are equal."""
     parts = {
         "missing": expected.keys() - found.keys(),
         "not in the manifest": found.keys() - expected.keys(),
         "changed": {path for path in expected.keys() & found.keys() if expected[path] != found[path]},
     }
-    return "; ".join(f"{', '.join(sorted(paths))} {what}" for what, paths in parts.items() if paths)
+    return "; ".join(f"{_named(sorted(paths))} {what}" for what, paths in parts.items() if paths)
+
+
+def _named(paths: Sequence[str]) -> str:
+    """The first paths, and how many others there are; a name may have hundreds of characters."""
+    shown = [cut(path) for path in paths[:MOST_NAMED]]
+    more = [f"{len(paths) - MOST_NAMED:,} more"] if len(paths) > MOST_NAMED else []
+    return ", ".join(shown + more)
 
 
 def _backend_libraries() -> list[str]:

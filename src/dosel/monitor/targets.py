@@ -1,22 +1,28 @@
 """Receivers of messages: services that Apprise knows, and a JSON webhook with a signature."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
 import httpx
 
 from dosel.errors import DeliveryError, SettingsError
+from dosel.exchange import answer, encoding
 from dosel.monitor import messages
 from dosel.settings import Settings
 from dosel.warehouse.events import StoredEvent
 
 TIMEOUT_SECONDS = 10.0
-"""How long one request to the webhook may take. Apprise's services have their own limits, 4 s or 15 s."""
+"""How long one request to the webhook may take with its answer. Apprise's services have limits of their own, of 4 s or
+15 s a wait."""
+
+SHOWN_BYTES = 200
+"""How much is read of an answer, and only of one that refuses."""
 
 
 class Target(Protocol):
@@ -45,7 +51,6 @@ class Webhook:
         self._settings = settings
         self._url = settings.notify_webhook
         self.name = _webhook_name(self._url)
-        self._http = httpx.Client(timeout=TIMEOUT_SECONDS)
 
     def send(self, events: Sequence[StoredEvent]) -> None:
         for event in events:
@@ -53,11 +58,25 @@ class Webhook:
             headers = {"Content-Type": "application/json"}
             headers |= signature(self._settings.notify_secret, f"event_{event.id}", datetime.now(UTC), content)
             try:
-                answer = self._http.post(self._url, content=content, headers=headers)
+                asyncio.run(self._post(content, headers))
+            except TimeoutError as error:
+                raise DeliveryError(f"{self.name} did not finish its answer in {TIMEOUT_SECONDS:g} s") from error
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 raise DeliveryError(f"{self.name} cannot be reached ({type(error).__name__}: {error})") from error
-            if not answer.is_success:
-                raise DeliveryError(f"{self.name} answered {answer.status_code}: {answer.text[:200]}")
+
+    async def _post(self, content: bytes, headers: Mapping[str, str]) -> None:
+        posted = answer("POST", self._url, seconds=TIMEOUT_SECONDS, content=content, headers=headers)
+        async with posted as response:
+            if response.is_success:
+                return
+            shown = bytearray()
+            if encoding(response) == "identity":
+                async for part in response.aiter_raw(SHOWN_BYTES):
+                    shown += part
+                    break
+            # On one line of a log, and without commands for the terminal that shows it.
+            text = "".join(c if c.isprintable() else " " for c in shown.decode("utf-8", "replace"))
+            raise DeliveryError(f"{self.name} answered {response.status_code}: {text}")
 
 
 class AppriseTarget:

@@ -20,6 +20,7 @@ from dosel.db import chain
 from dosel.db.engine import reading, transaction
 from dosel.db.migrations import migrate
 from dosel.db.tables import APPROVAL_REQUESTS, APPROVALS
+from dosel.db.types import fitting
 from dosel.errors import ApprovalsMissing, PromotionRefused
 from dosel.registry import signed_entries
 from dosel.registry.announcements import announce_request
@@ -190,7 +191,7 @@ class Approvals:
                 "at": now.replace(tzinfo=None),
                 "expires_at": (now + timedelta(hours=hours)).replace(tzinfo=None),
                 "actor": actor[:255],
-                "reason": reason,
+                "reason": fitting(reason),
             }
             signed_entries.add(connection, APPROVAL_REQUESTS, values, self._keys.settings)
             request = _requests(connection, subject.model, self._keys)[-1]

@@ -17,6 +17,7 @@ from dosel.db import locks
 from dosel.db.engine import reading, transaction
 from dosel.db.migrations import migrate
 from dosel.db.tables import PROJECTIONS, PROMOTIONS
+from dosel.db.types import fitting
 from dosel.errors import PromotionConflict
 from dosel.model import signature
 from dosel.model.facts import Facts
@@ -340,7 +341,7 @@ class PromotionLedger:
                 "to_version": to_version,
                 "at": (max(now, last.at) if last else now).replace(tzinfo=None),
                 "actor": actor[:255],
-                "reason": reason,
+                "reason": fitting(reason),
                 "kind": evidence.kind,
                 "to_run": evidence.to_run,
                 "data_digest": evidence.data_digest,

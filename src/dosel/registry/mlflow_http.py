@@ -1,8 +1,10 @@
 """An MLflow server's answers, and how dosel asks for them: limits, repetitions and errors of a call over HTTP."""
 
+import asyncio
 import os
-import time
-from collections.abc import Callable, Mapping
+import ssl
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -11,18 +13,28 @@ import httpx
 import msgspec
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from dosel.exchange import answer, encoding
 from dosel.registry.mlflow_calls import Refused, Run, Unreachable, Version
 
 API = "api/2.0/mlflow"
 ARTIFACTS = "api/2.0/mlflow-artifacts/artifacts"
 
 TIMEOUT_SECONDS, RETRIES = 30.0, 3
-"""Limits of a call, where the variables of MLflow's own client do not set others."""
+"""Limits of a call with its whole answer, where the variables of MLflow's own client do not set others."""
 
 MAX_WAIT_SECONDS = 4.0
 
-MOST_BYTES, MOST_SECONDS = 100_000_000, 60.0
-"""Limits of an answer: of its bytes, and of the seconds in which they arrive."""
+LEAST_BYTES_A_SECOND = 200_000
+"""How fast a file must come or go, beyond the limit of a call: a large one takes longer over a slow line."""
+
+PER_PAGE = 100
+"""Runs, versions or experiments in a page of an answer."""
+
+MOST_BYTES = 8_000_000
+"""Largest answer except a file: more than twice a page of runs with dosel's parameters and metrics, 30 kB each.
+
+The API reads answers while it serves: each 10 MB would hold its other requests up for some milliseconds.
+"""
 
 MOST_PAGES, MOST_BYTES_OF_PAGES = 1_000, 300_000_000
 """Limits of an answer in pages."""
@@ -30,8 +42,8 @@ MOST_PAGES, MOST_BYTES_OF_PAGES = 1_000, 300_000_000
 MOST_FILE_BYTES = 2_000_000_000
 """Largest file of a version: somebody may put a larger one in its place."""
 
-PLAIN = {"Accept-Encoding": "identity"}
-"""Asks for files as they are: a few kB of a compressed answer could inflate to gigabytes."""
+MOST_TEXT = 1_000
+"""Characters that an error shows of an answer."""
 
 TEMPORARY = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses after which a call is repeated."""
@@ -134,36 +146,39 @@ class MlflowHttp:
         transport: carries the requests; tests replace it.
     """
 
-    def __init__(self, uri: str, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(self, uri: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self._uri = uri.rstrip("/")
         self._attempts = 1 + int(os.environ.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES") or RETRIES)
         token = os.environ.get("MLFLOW_TRACKING_TOKEN")
         user, password = (os.environ.get(f"MLFLOW_TRACKING_{name}") for name in ("USERNAME", "PASSWORD"))
         insecure = os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1")
-        self._http = httpx.Client(
-            timeout=float(os.environ.get("MLFLOW_HTTP_REQUEST_TIMEOUT") or TIMEOUT_SECONDS),
-            headers={"Authorization": f"Bearer {token}"} if token and not user else None,
-            auth=(user, password or "") if user else None,
-            verify=not insecure and (os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or True),
-            follow_redirects=True,
-            transport=transport,
-        )
+        self._seconds = float(os.environ.get("MLFLOW_HTTP_REQUEST_TIMEOUT") or TIMEOUT_SECONDS)
+        self._headers = {"Authorization": f"Bearer {token}"} if token and not user else None
+        self._auth = (user, password or "") if user else None
+        certificates = os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH")
+        self._verify = not insecure and (_tls(certificates) if certificates else True)
+        self._transport = transport
 
     def fetch(self, path: str, file: Path) -> None:
         """Copy the artifact at a path of the server to a file."""
         file.parent.mkdir(parents=True, exist_ok=True)
+        self._repeat(lambda: self._copy(path, file))
 
-        def fetch() -> None:
-            with self._http.stream("GET", f"{self._uri}/{ARTIFACTS}/{quote(path)}", headers=PLAIN) as response:
-                if not response.is_success:
-                    _check(response, _content(response))
-                with file.open("wb") as out:
-                    for part in response.iter_raw():
-                        if out.tell() > MOST_FILE_BYTES:
-                            raise Refused(f"the file {path} has more than {MOST_FILE_BYTES:,} bytes")
-                        out.write(part)
-
-        self._repeat(fetch)
+    async def _copy(self, path: str, file: Path) -> None:
+        until = asyncio.get_running_loop().time() + self._seconds
+        async with (
+            asyncio.timeout_at(until) as deadline,
+            self._answer("GET", f"{ARTIFACTS}/{quote(path)}", None) as response,
+        ):
+            if not response.is_success:
+                _check(response, await _content(response))
+            _check_encoding(response)
+            with file.open("wb") as out:
+                async for part in response.aiter_raw():
+                    if out.tell() > MOST_FILE_BYTES:
+                        raise Refused(f"the file {path} has more than {MOST_FILE_BYTES:,} bytes")
+                    out.write(part)
+                    deadline.reschedule(until + out.tell() / LEAST_BYTES_A_SECOND)
 
     def pages(self, method: str, path: str, asked: Mapping[str, Any]) -> list[Answer]:
         """The answers to a call that answers page by page."""
@@ -192,15 +207,30 @@ class MlflowHttp:
     def send(self, method: str, path: str, attempts: int | None = None, **request: Any) -> bytes:
         """The content of the answer to any request; `attempts` as in `call`."""
 
-        def send() -> bytes:
-            with self._http.stream(method, f"{self._uri}/{path}", **request) as response:
-                content = _content(response)
+        async def send() -> bytes:
+            seconds = self._seconds + len(request.get("content", b"")) / LEAST_BYTES_A_SECOND
+            async with self._answer(method, path, seconds, **request) as response:
+                content = await _content(response)
             _check(response, content)
             return content
 
         return self._repeat(send, attempts)
 
-    def _repeat(self, call: Callable[[], T], attempts: int | None = None) -> T:
+    def _answer(
+        self, method: str, path: str, seconds: float | None, **request: Any
+    ) -> AbstractAsyncContextManager[httpx.Response]:
+        return answer(
+            method,
+            f"{self._uri}/{path}",
+            seconds=seconds,
+            headers=self._headers,
+            auth=self._auth,
+            verify=self._verify,
+            transport=self._transport,
+            **request,
+        )
+
+    def _repeat(self, call: Callable[[], Coroutine[Any, Any, T]], attempts: int | None = None) -> T:
         """Call the server, and retry if it does not answer, or answers with a temporary error."""
         retrying = Retrying(
             retry=retry_if_exception_type(_Temporary),
@@ -222,35 +252,57 @@ class MlflowHttp:
             raise Refused(f"its answer cannot be read ({error}); is it MLflow?") from error
 
 
-def _named_errors(call: Callable[[], T]) -> Callable[[], T]:
+def _named_errors(call: Callable[[], Coroutine[Any, Any, T]]) -> Callable[[], T]:
     def named() -> T:
         try:
-            return call()
+            return asyncio.run(call())
+        except TimeoutError as error:
+            raise _Temporary("it did not finish its answer in time") from error
         except (httpx.RequestError, httpx.InvalidURL) as error:
             raise _Temporary(f"{type(error).__name__}: {error}") from error
 
     return named
 
 
-def _content(response: httpx.Response) -> bytes:
-    """The whole content of an answer, within the limits."""
-    content, until = bytearray(), time.monotonic() + MOST_SECONDS
-    for part in response.iter_bytes():
+def _tls(certificates: str) -> ssl.SSLContext:
+    """TLS that trusts the certificates of a file or a folder."""
+    if Path(certificates).is_dir():
+        return ssl.create_default_context(capath=certificates)
+    return ssl.create_default_context(cafile=certificates)
+
+
+async def _content(response: httpx.Response) -> bytes:
+    """The whole content of an answer, within the limit."""
+    _check_encoding(response)
+    content = bytearray()
+    async for part in response.aiter_raw():
         content += part
         if len(content) > MOST_BYTES:
-            raise Refused(f"its answer has more than {MOST_BYTES:,} bytes")
-        if time.monotonic() > until:
-            raise _Temporary(f"its answer took longer than {MOST_SECONDS:g} s")
+            raise Refused(
+                f"its answer has more than {MOST_BYTES:,} bytes; dosel writes far less, so look for large tags, "
+                "parameters or descriptions in MLflow"
+            )
     return bytes(content)
+
+
+def _check_encoding(response: httpx.Response) -> None:
+    """Refuse compressed content: a few kB could inflate to gigabytes, and none is asked for."""
+    if (encoded := encoding(response)) != "identity":
+        raise Refused(f"it answered in the encoding {encoded[:60]!r}; expected none")
 
 
 def _check(response: httpx.Response, content: bytes) -> None:
     """Raise the error of an answer that is none of success."""
     if response.is_success:
         return
+    if response.has_redirect_location:
+        # Not followed: an answer from an address that the server chose is none of MLflow's.
+        raise Refused(
+            f"it redirects to {response.headers['location'][:200]!r}; set the tracking URI to MLflow's own address"
+        )
     try:
         error = msgspec.json.decode(content, type=_Error)
-        text = f"{error.error_code}: {error.message}"
+        text = f"{error.error_code}: {error.message}"[:MOST_TEXT]
     except msgspec.DecodeError:
         words = content[:300].decode("utf-8", "replace")
         error, text = _Error(), f"{response.status_code} {response.reason_phrase}: {words}"

@@ -22,10 +22,7 @@ from dosel.registry.mlflow_calls import (
     is_unknown_alias,
     of_runs,
 )
-from dosel.registry.mlflow_http import ARTIFACTS, MlflowHttp, WireRun, part_of
-
-VERSIONS_A_PAGE = 100
-"""Each may have a megabyte of tags, which are read page by page and not kept."""
+from dosel.registry.mlflow_http import ARTIFACTS, PER_PAGE, MlflowHttp, WireRun, part_of
 
 MAX_FILES = 1_000
 """Most files of a version."""
@@ -38,7 +35,7 @@ class MlflowServer:
         transport: carries the requests; tests replace it.
     """
 
-    def __init__(self, uri: str, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(self, uri: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self._uri = uri
         self._http = MlflowHttp(uri, transport)
 
@@ -46,14 +43,19 @@ class MlflowServer:
         return self._run(run_id).read()
 
     def runs(self, run_ids: Sequence[str]) -> list[Run]:
-        everything = {"view_type": "ALL", "max_results": 1000}
+        everything = {"view_type": "ALL", "max_results": PER_PAGE}
         pages = self._http.pages("POST", "experiments/search", everything)
         experiments = [experiment.experiment_id for page in pages for experiment in page.experiments]
-        asked = {"experiment_ids": experiments, "filter": of_runs(run_ids), "run_view_type": "ALL", "max_results": 1000}
+        asked = {
+            "experiment_ids": experiments,
+            "filter": of_runs(run_ids),
+            "run_view_type": "ALL",
+            "max_results": PER_PAGE,
+        }
         return [run.read() for page in self._http.pages("POST", "runs/search", asked) for run in page.runs]
 
     def search_versions(self, wanted: str, most: int | None = None) -> list[Version]:
-        asked = {"filter": wanted, "max_results": most or VERSIONS_A_PAGE}
+        asked = {"filter": wanted, "max_results": most or PER_PAGE}
         if most is not None:
             return self._http.call("GET", "model-versions/search", asked).model_versions
         return [v for page in self._http.pages("GET", "model-versions/search", asked) for v in page.model_versions]

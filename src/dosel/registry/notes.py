@@ -7,6 +7,7 @@ from sqlalchemy import Connection, select
 
 from dosel.db import chain
 from dosel.db.tables import NOTES
+from dosel.db.types import fitting
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Note:
 
 def add(connection: Connection, model: str, sequence: int, text: str) -> bool:
     """Add a note, unless the last one has the same text after the same entry; return whether it was added."""
+    text = fitting(text)
     mine = select(NOTES).where(NOTES.c.model == model).order_by(NOTES.c.id.desc()).limit(1)
     before = connection.execute(mine).first()
     if before is not None and (before.sequence, before.text) == (sequence, text):

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, select
 
 from dosel.db import chain
 from dosel.db.tables import SHADOW_ENDS, SHADOWS
+from dosel.db.types import fitting
 from dosel.registry import signed_entries
 from dosel.settings import Settings
 from dosel.signing import Keys
@@ -72,7 +73,8 @@ def add(connection: Connection, shadow: Shadow, settings: Settings) -> None:
     values = {column.name: getattr(shadow, column.name) for column in SHADOWS.c if column.name != "id"}
     times = {name: _naive(values[name]) for name in ("at", "ends_at")}
     gate = None if shadow.gate is None else json.dumps(shadow.gate)
-    signed_entries.add(connection, SHADOWS, values | times | {"gate": gate, "actor": shadow.actor[:255]}, settings)
+    texts = {"gate": gate, "actor": shadow.actor[:255], "reason": fitting(shadow.reason)}
+    signed_entries.add(connection, SHADOWS, values | times | texts, settings)
 
 
 def end(connection: Connection, shadow: Shadow, how: ShadowEnd) -> bool:
@@ -86,7 +88,7 @@ def end(connection: Connection, shadow: Shadow, how: ShadowEnd) -> bool:
         "at": _naive(how.at),
         "outcome": how.outcome,
         "actor": how.actor[:255],
-        "reason": how.reason,
+        "reason": fitting(how.reason),
         "evidence": json.dumps(how.evidence),
     }
     chain.add(connection, SHADOW_ENDS, values)

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, RowMapping, select
 
 from dosel.db.tables import VERDICTS
+from dosel.db.types import fitting
 from dosel.registry import signed_entries
 from dosel.registry.announcements import announce_refusal
 from dosel.settings import Settings
@@ -23,6 +24,10 @@ class Verdict:
     passed: bool
     reason: str
     report: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        # Here, so that a verdict equals the stored one, and has its digest.
+        object.__setattr__(self, "reason", fitting(self.reason))
 
     @property
     def digest(self) -> str:

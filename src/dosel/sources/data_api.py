@@ -13,15 +13,13 @@ import httpx
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 
 from dosel.errors import SourceError, SourceUnavailable
+from dosel.exchange import answer, encoding
 from dosel.sources.base import Batch
 
 ATTEMPTS = 4
 MAX_WAIT_SECONDS = 30.0
 MAX_ANSWER_BYTES = 64_000_000
 """Largest answer: ten times the largest slice of the whole data set."""
-
-
-PLAIN = {"Accept-Encoding": "identity"}
 
 
 class DataApi:
@@ -67,12 +65,12 @@ class DataApi:
             raise SourceUnavailable(
                 f"the data API at {self._url} answered {status}; see its log", _retry_after(headers)
             )
-        answer = self._parse(status, body)
-        if status == 400 and _is_end(str(answer.get("detail", ""))):
+        parsed = self._parse(status, body)
+        if status == 400 and _is_end(str(parsed.get("detail", ""))):
             return None
         if status != 200:
-            raise SourceError(f"the data API at {self._url} refused group {self._group}: {status} {answer}")
-        return self._batch(answer, headers.get("x-epoch", ""))
+            raise SourceError(f"the data API at {self._url} refused group {self._group}: {status} {parsed}")
+        return self._batch(parsed, headers.get("x-epoch", ""))
 
     def _get(self) -> tuple[int, httpx.Headers, bytes]:
         """Status, headers and body, limited in size and time."""
@@ -88,13 +86,9 @@ class DataApi:
             ) from error
 
     async def _exchange(self) -> tuple[int, httpx.Headers, bytes]:
-        # httpx limits each wait only; this timeout also ends an answer that arrives byte by byte.
-        async with (
-            asyncio.timeout(self._timeout),
-            httpx.AsyncClient(timeout=self._timeout, transport=self._transport) as client,
-            client.stream("GET", self._url, params={"group_number": self._group}, headers=PLAIN) as response,
-        ):
-            inflate = self._inflater(response.headers.get("content-encoding", "identity"))
+        asked = {"group_number": self._group}
+        async with answer("GET", self._url, seconds=self._timeout, transport=self._transport, params=asked) as response:
+            inflate = self._inflater(encoding(response))
             body = bytearray()
             async for chunk in response.aiter_raw():
                 body += inflate(chunk)
@@ -104,22 +98,22 @@ class DataApi:
                     )
             return response.status_code, response.headers, bytes(body)
 
-    def _inflater(self, encoding: str) -> Callable[[bytes], bytes]:
+    def _inflater(self, encoded: str) -> Callable[[bytes], bytes]:
         """What makes plain bytes of received ones, for a server that compresses although it was asked not to.
 
         One layer, and never more than the largest answer: a few kB of nested gzip can inflate to gigabytes.
         """
-        if encoding == "identity":
+        if encoded == "identity":
             return bytes
-        if encoding not in ("gzip", "deflate"):
-            raise SourceError(f"the data API at {self._url} answered in the encoding {encoding[:60]!r}; expected none")
+        if encoded not in ("gzip", "deflate"):
+            raise SourceError(f"the data API at {self._url} answered in the encoding {encoded[:60]!r}; expected none")
         inflater = zlib.decompressobj(zlib.MAX_WBITS | 32)
 
         def inflate(chunk: bytes) -> bytes:
             try:
                 return inflater.decompress(chunk, MAX_ANSWER_BYTES + 1)
             except zlib.error as error:
-                raise SourceUnavailable(f"the data API at {self._url} sent damaged {encoding}: {error}") from error
+                raise SourceUnavailable(f"the data API at {self._url} sent damaged {encoded}: {error}") from error
 
         return inflate
 
@@ -132,17 +126,17 @@ class DataApi:
                 f"rows of {self._columns} columns"
             )
         try:
-            answer = json.loads(body)
+            parsed = json.loads(body)
         except (ValueError, RecursionError) as error:
             raise SourceUnavailable(
                 f"the data API at {self._url} answered {status} with a body that is not JSON: {body[:80]!r}"
             ) from error
-        if not isinstance(answer, dict):
-            raise SourceError(f"the data API at {self._url} answered {status} with {type(answer).__name__}")
-        return answer
+        if not isinstance(parsed, dict):
+            raise SourceError(f"the data API at {self._url} answered {status} with {type(parsed).__name__}")
+        return parsed
 
-    def _batch(self, answer: dict[str, Any], epoch: str) -> Batch | None:
-        rows, number, group = (answer.get(key) for key in ("data", "batch_number", "group_number"))
+    def _batch(self, parsed: dict[str, Any], epoch: str) -> Batch | None:
+        rows, number, group = (parsed.get(key) for key in ("data", "batch_number", "group_number"))
         if rows == []:
             return None
         if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, RowMapping, insert, select
 from dosel.db.engine import reading, transaction
 from dosel.db.migrations import migrate
 from dosel.db.tables import DELIVERIES, EVENTS
+from dosel.db.types import fitting
 
 Kind = Literal[
     "promoted",
@@ -28,9 +29,6 @@ Kind = Literal[
 
 URGENT: frozenset[Kind] = frozenset({"harmed", "task failed"})
 """Kinds whose messages wait for no quiet hours and no digest."""
-
-MOST_TEXT = 15_000
-"""Most characters of one text, which MySQL's TEXT holds in any alphabet."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ class StoredEvent:
 def add(connection: Connection, event: Event) -> bool:
     """Write an event in the caller's transaction; return False if its incident has one already."""
     now = datetime.now(UTC)
-    texts = {name: value[:MOST_TEXT] for name, value in asdict(event).items() if isinstance(value, str)}
+    texts = {name: fitting(value) for name, value in asdict(event).items() if isinstance(value, str)}
     moments = {"at": _stored(now), "since": _stored(event.since or now)}
     cut = {name: texts[name][:size] for name, size in (("incident", 255), ("use_case", 64), ("place", 255))}
     # Every value fits its column, so that IGNORE passes over nothing but a second event of the incident.
