@@ -40,7 +40,7 @@ from app.serving.follower import ModelFollower
 from app.serving.named_versions import NamedVersions
 from app.serving.prediction_log import PredictionLog
 from app.serving.shadowing import Shadowing
-from app.serving.work_queue import SharedCalls, WorkQueue
+from app.serving.work_queue import READING, SharedCalls, WorkQueue
 from app.serving.writing_process import WritingProcess
 from dosel.errors import SettingsError, UnknownUseCase
 from dosel.settings import Settings
@@ -61,8 +61,8 @@ EXPOSED = ("X-Dosel-Request-ID", "X-Request-ID", "Retry-After")
 
 FAMILY_SECONDS = 30.0
 
-READ_SECONDS, READING = 10.0, 0.3
-"""How long a request waits for a read of the data store or the registry, and the largest share of a core of either."""
+READ_SECONDS = 10.0
+"""How long a request waits for a read of the data store or the registry."""
 """How long a request waits for a family's version that is loaded for it."""
 
 

@@ -10,7 +10,7 @@ from app.http.problems import documented
 from app.routes.dependencies import FollowerDep
 from app.schemas.health import HealthInfo
 from app.serving.follower import ModelFollower
-from app.serving.work_queue import SharedCalls
+from app.serving.work_queue import READING, SharedCalls
 from dosel.errors import UnknownUseCase
 from dosel.rows.shortened import cut
 from dosel.settings import Settings
@@ -26,7 +26,7 @@ WAIT_SECONDS = 10.0
 def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
     made = APIRouter(tags=["health"])
     named = {use_case.name: use_case for use_case in use_cases}
-    calls = SharedCalls("computations of the health", WAIT_SECONDS)
+    calls = SharedCalls("computations of the health", WAIT_SECONDS, READING)
 
     @cache
     def truths() -> "TruthStore":

@@ -11,9 +11,35 @@ from app.serving.places import Places
 
 T = TypeVar("T")
 
+READING = 0.3
+"""The largest share of a processor core of a thread that reads the data store or the registry for requests."""
+
 
 class TooLate(Overloaded):
     """Work was not done before its deadline."""
+
+
+class Pauses:
+    """Pauses between the jobs of one thread, so that requests for single rows get the interpreter's lock.
+
+    Args:
+        share: the largest share of a processor core that the thread takes.
+    """
+
+    def __init__(self, share: float) -> None:
+        self._share = share
+        self._until = 0.0
+
+    def before(self, job: Callable[[], T]) -> T:
+        """Do a job, once the pause that the last one earned is over."""
+        if self._share == 1.0:
+            return job()
+        time.sleep(max(self._until - time.monotonic(), 0.0))
+        began = time.thread_time()
+        try:
+            return job()
+        finally:
+            self._until = time.monotonic() + (time.thread_time() - began) * (1 / self._share - 1)
 
 
 class WorkQueue:
@@ -24,14 +50,12 @@ class WorkQueue:
         at_once: number of worker threads.
         waiting: number of requests that may wait for a thread.
         seconds: how long a request waits for its work. The work itself goes on, and keeps its place meanwhile.
-        share: the largest share of a processor core that the work takes; for one thread only. After each work the
-            thread pauses, so that requests for single rows get the interpreter's lock.
+        share: the largest share of a processor core that the work takes; for one thread only.
     """
 
     def __init__(self, what: str, at_once: int, waiting: int, seconds: float | None = None, share: float = 1.0) -> None:
         assert share == 1.0 or at_once == 1
-        self._share = share
-        self._pauses_until = 0.0
+        self._pauses = Pauses(share)
         self._what = what
         self._seconds = seconds
         self._places = Places(f"the queue for {what}", at_once + waiting)
@@ -52,19 +76,9 @@ class WorkQueue:
             TooLate: the deadline passed.
         """
         self._places.take(client)
-        done = asyncio.get_running_loop().run_in_executor(self._threads, self._after_pause, job)
+        done = asyncio.get_running_loop().run_in_executor(self._threads, self._pauses.before, job)
         done.add_done_callback(lambda _: self._places.leave(client))
         return await _within(self._seconds, self._what, done)
-
-    def _after_pause(self, job: Callable[[], T]) -> T:
-        if self._share == 1.0:
-            return job()
-        time.sleep(max(self._pauses_until - time.monotonic(), 0.0))
-        began = time.thread_time()
-        try:
-            return job()
-        finally:
-            self._pauses_until = time.monotonic() + (time.thread_time() - began) * (1 / self._share - 1)
 
 
 class SharedCalls:
@@ -73,9 +87,11 @@ class SharedCalls:
     Args:
         what: name of the calls, in the plural.
         seconds: how long a request waits for its call, which goes on after that.
+        share: as for a `WorkQueue`.
     """
 
-    def __init__(self, what: str, seconds: float) -> None:
+    def __init__(self, what: str, seconds: float, share: float = 1.0) -> None:
+        self._pauses = Pauses(share)
         self._what = what
         self._seconds = seconds
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=what)
@@ -91,7 +107,7 @@ class SharedCalls:
         """
         waiting = self._calls.get(key)
         if waiting is None or waiting.running() or waiting.done():
-            waiting = self._calls[key] = self._thread.submit(call)
+            waiting = self._calls[key] = self._thread.submit(self._pauses.before, call)
         return await _within(self._seconds, self._what, asyncio.wrap_future(waiting))
 
 

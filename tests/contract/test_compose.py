@@ -118,17 +118,8 @@ def test_networks_separate_the_page_the_data_api_and_the_stores() -> None:
         "airflow-worker",
         "airflow-cli",
     }
-    for store in ("mysql", "mysql-data-store", "postgres", "valkey"):
+    for store in ("mysql", "mysql-data-store", "minio", "postgres", "valkey"):
         assert networks[store] == {"data"}
-    assert networks["minio"] == {"data", "cluster"}
-
-
-def test_code_on_the_cluster_reaches_minio_and_the_tasks_only() -> None:
-    on_cluster = {name for name, service in SERVICES.items() if "cluster" in service.get("networks", ())}
-    assert on_cluster == {"dask-scheduler", "dask-worker", "minio", "airflow-worker", "airflow-cli"}
-    for name in ("dask-scheduler", "dask-worker"):
-        assert SERVICES[name]["networks"] == ["cluster"]
-        assert SERVICES[name]["secrets"] == ["CLUSTER_S3_SECRET_KEY", "DOSEL_CLUSTER_CERTIFICATE"]
 
 
 def test_only_who_has_the_signing_key_writes_the_trusted_keys() -> None:

@@ -23,7 +23,7 @@ from app.http.clients import BehindProxies, client_of
 from app.http.turns import AT_ONCE, Turns
 from app.serving.loaded_model import Overloaded
 from app.serving.places import Places
-from app.serving.work_queue import SharedCalls, TooLate, WorkQueue
+from app.serving.work_queue import Pauses, SharedCalls, TooLate, WorkQueue
 from dosel.errors import SettingsError
 from dosel.settings import Settings
 from tests.contract.test_api import wait_until
@@ -515,6 +515,21 @@ def test_callers_share_a_waiting_call_but_not_a_running_one() -> None:
         return await asyncio.gather(first, *others)
 
     assert asyncio.run(many()) == [0, *[1] * 45]
+
+
+def test_a_thread_that_reads_pauses_between_two_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A share of a quarter: after a second of processor time, three seconds without."""
+    clock, used, pauses = [100.0], iter([0.0, 1.0, 1.0, 1.5]), list[float]()
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "thread_time", lambda: next(used))
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    thread = Pauses(0.25)
+    assert thread.before(lambda: "first") == "first"
+    clock[0] = 101.0
+    with pytest.raises(ValueError, match="second"):
+        thread.before(partial(int, "second"))
+    assert pauses == [0.0, 2.0]
+    assert Pauses(1.0).before(lambda: "whole") == "whole"
 
 
 def test_a_shared_call_has_a_deadline() -> None:

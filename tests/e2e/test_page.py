@@ -151,6 +151,7 @@ def test_the_page_shows_why_an_api_has_no_model(browser: Browser, without_model:
         keep(page, "page-not-ready")
 
 
+@pytest.mark.soak
 def test_the_page_shows_batches_and_quarantine(browser: Browser, without_model: str) -> None:
     with opened(browser, f"{without_model}/data", height=2200) as page:
         for title, count in {"Batches": 1, "Rows received": 42, "Clean": 40, "Refused": 1, "Duplicates": 1}.items():

@@ -129,6 +129,7 @@ def test_mlflow_has_the_searches_with_all_their_candidates(running: Running, use
         assert min(run.data.metrics["rank_test_score"] for run in tried) == 1
 
 
+@pytest.mark.soak
 def test_mlflow_opens_on_the_trainings_of_each_use_case(running: Running, browser: Browser) -> None:
     addresses = re.findall(r"its trainings: (\S+)", running[1])
     assert len(addresses) == len(ALL)

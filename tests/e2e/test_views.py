@@ -67,6 +67,7 @@ def test_the_first_view_has_a_name_and_an_unknown_use_case_is_named(
         expect(page.get_by_role("heading", name=COVERTYPE.title)).to_be_visible()
 
 
+@pytest.mark.soak
 def test_going_back_and_reloading_keep_the_form_and_the_answer(
     browser: Browser, running: tuple[Installation, str]
 ) -> None:
@@ -119,6 +120,7 @@ def test_light_and_dark_follow_the_browser(
         expect(page.get_by_test_id("stApp")).to_have_css("background-color", background)
 
 
+@pytest.mark.soak
 def test_links_lead_to_the_run_the_dag_and_the_call(browser: Browser, running: tuple[Installation, str]) -> None:
     platform, _ = running
     with opened(browser, platform.url("STREAMLIT_PORT")) as page:
@@ -217,6 +219,7 @@ def test_a_dropped_csv_comes_back_with_predictions_and_probabilities(
         expect(page.get_by_text("300 rows answered by penguins_species")).to_be_visible()
 
 
+@pytest.mark.soak
 def test_the_wrong_cells_of_a_dropped_csv_are_shown(browser: Browser, running: tuple[Installation, str]) -> None:
     platform, _ = running
     with opened(browser, "about:blank") as page:
@@ -242,6 +245,7 @@ def test_two_versions_are_compared_side_by_side(browser: Browser, running: tuple
         keep(page, "page-comparison")
 
 
+@pytest.mark.soak
 def test_what_if_draws_the_probabilities_along_a_field(browser: Browser, running: tuple[Installation, str]) -> None:
     platform, _ = running
     with opened(browser, platform.url("STREAMLIT_PORT"), height=3200) as page:
