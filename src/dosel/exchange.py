@@ -7,11 +7,14 @@ sends a byte a second would keep its client forever, and a few kB of nested gzip
 import asyncio
 import functools
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
+
+T = TypeVar("T")
 
 _PLAIN = {"Accept-Encoding": "identity"}
 
@@ -48,6 +51,16 @@ async def answer(
         client.stream(method, url, headers={**(headers or {}), **_PLAIN}, **request) as response,
     ):
         yield response
+
+
+def finished(exchange: Coroutine[Any, Any, T]) -> T:
+    """Run an exchange to its end; in a thread of its own where an event loop runs already, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(exchange)
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, exchange).result()
 
 
 def encoding(response: httpx.Response) -> str:

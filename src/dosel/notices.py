@@ -1,7 +1,17 @@
 """Notices of libraries about what dosel does on purpose, by library and text; all other warnings stay."""
 
 import logging
+import re
+import sys
 import warnings
+from typing import TextIO
+
+_NOTICES = re.compile(
+    # A signature has integers where a client sends them.
+    "Hint: Inferred schema contains integer"
+    # skl2onnx reads both attributes of a support vector machine.
+    "|Attribute `prob[AB]_` was deprecated"
+)
 
 
 def leave_out_notices() -> None:
@@ -10,7 +20,29 @@ def leave_out_notices() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     # That an experiment is created: to stderr, which Airflow shows as an error.
     logging.getLogger("mlflow.tracking.fluent").setLevel(logging.WARNING)
-    # A signature has integers where a client sends them.
-    warnings.filterwarnings("ignore", "Hint: Inferred schema contains integer", UserWarning, r"mlflow\.types\.utils")
-    # skl2onnx reads both attributes of a support vector machine.
-    warnings.filterwarnings("ignore", "Attribute `prob[AB]_` was deprecated", FutureWarning, r"sklearn\.")
+    shown = warnings.showwarning
+    if isinstance(shown, _Shown) or sys.warnoptions:
+        return
+    # Filters alone are not enough: libraries change them in several threads at once, and the list that one of them
+    # restores may be another one's.
+    warnings.showwarning = _Shown(shown)
+
+
+class _Shown:
+    """Shows warnings but notices and, as Python's own filters do, deprecations."""
+
+    def __init__(self, show: object) -> None:
+        assert callable(show)
+        self._show = show
+
+    def __call__(
+        self,
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if not issubclass(category, DeprecationWarning) and not _NOTICES.match(str(message)):
+            self._show(message, category, filename, lineno, file, line)

@@ -1,6 +1,5 @@
 """Receivers of messages: services that Apprise knows, and a JSON webhook with a signature."""
 
-import asyncio
 import base64
 import hashlib
 import hmac
@@ -12,7 +11,7 @@ from typing import Protocol
 import httpx
 
 from dosel.errors import DeliveryError, SettingsError
-from dosel.exchange import answer, encoding
+from dosel.exchange import answer, encoding, finished
 from dosel.monitor import messages
 from dosel.settings import Settings
 from dosel.warehouse.events import StoredEvent
@@ -58,7 +57,7 @@ class Webhook:
             headers = {"Content-Type": "application/json"}
             headers |= signature(self._settings.notify_secret, f"event_{event.id}", datetime.now(UTC), content)
             try:
-                asyncio.run(self._post(content, headers))
+                finished(self._post(content, headers))
             except TimeoutError as error:
                 raise DeliveryError(f"{self.name} did not finish its answer in {TIMEOUT_SECONDS:g} s") from error
             except (httpx.HTTPError, httpx.InvalidURL) as error:

@@ -13,7 +13,7 @@ import httpx
 import msgspec
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from dosel.exchange import answer, encoding
+from dosel.exchange import answer, encoding, finished
 from dosel.registry.mlflow_calls import Refused, Run, Unreachable, Version
 
 API = "api/2.0/mlflow"
@@ -255,7 +255,7 @@ class MlflowHttp:
 def _named_errors(call: Callable[[], Coroutine[Any, Any, T]]) -> Callable[[], T]:
     def named() -> T:
         try:
-            return asyncio.run(call())
+            return finished(call())
         except TimeoutError as error:
             raise _Temporary("it did not finish its answer in time") from error
         except (httpx.RequestError, httpx.InvalidURL) as error:

@@ -1,6 +1,5 @@
 """The client of the outside data API: one GET; the 400 after the last batch has several wordings."""
 
-import asyncio
 import json
 import math
 import random
@@ -13,7 +12,7 @@ import httpx
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 
 from dosel.errors import SourceError, SourceUnavailable
-from dosel.exchange import answer, encoding
+from dosel.exchange import answer, encoding, finished
 from dosel.sources.base import Batch
 
 ATTEMPTS = 4
@@ -75,7 +74,7 @@ class DataApi:
     def _get(self) -> tuple[int, httpx.Headers, bytes]:
         """Status, headers and body, limited in size and time."""
         try:
-            return asyncio.run(self._exchange())
+            return finished(self._exchange())
         except TimeoutError as error:
             raise SourceUnavailable(
                 f"the data API at {self._url} did not finish its answer in {self._timeout:g} s"
