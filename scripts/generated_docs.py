@@ -85,7 +85,7 @@ def services_table() -> str:
     shows = {
         "page": "the version in Production, a form for one row, and the answer",
         "api": "every call, with the unit, the bounds and an example of each field",
-        "mlflow": "one experiment for each use case, with its trainings; click *Model training* at the top left once",
+        "mlflow": "one experiment for each use case; `make up` and the page print links to its trainings",
         "airflow-api-server": "two DAGs for each use case, `…_ingest` and `…_train`; user and password: `admin`",
         "data-api": "the outside source of the batches",
     }

@@ -30,9 +30,6 @@ from dosel.usecases import UseCase
 
 RANK = "rank_test_score"
 
-EXPERIMENT_KIND = ("mlflow.experimentKind", "custom_model_development")
-"""The tag with which MLflow's page shows an experiment's runs, and not the traces of language models."""
-
 PROGRESS_LINES = 3
 """Lines in the log about a family's search before its last candidate: MLflow has every candidate."""
 
@@ -41,10 +38,9 @@ log = logging.getLogger(__name__)
 
 def open_experiment(client: MlflowClient, use_case: UseCase) -> str:
     """Make a use case's experiment the current one, with its description, and return its id."""
-    experiment = mlflow.set_experiment(use_case.experiment)
-    for name, text in ((MLFLOW_RUN_NOTE, describe(use_case)), EXPERIMENT_KIND):
-        if experiment.tags.get(name) != text:
-            client.set_experiment_tag(experiment.experiment_id, name, text)
+    experiment, text = mlflow.set_experiment(use_case.experiment), describe(use_case)
+    if experiment.tags.get(MLFLOW_RUN_NOTE) != text:
+        client.set_experiment_tag(experiment.experiment_id, MLFLOW_RUN_NOTE, text)
     return str(experiment.experiment_id)
 
 
