@@ -48,8 +48,11 @@ class StaleEvents:
         from dosel.warehouse.events import EventStore
 
         name, version = slot.use_case.name, slot.loaded.version.version if slot.loaded else None
-        why = slot.waiting_for or f"nothing any more: it follows again since {now:%Y-%m-%d %H:%M:%S} UTC"
-        event = follows_again(name, version, since, now) if ended else stale(name, version, since, why)
+        if ended:
+            event = follows_again(name, version, since, now)
+        else:
+            why = slot.waiting_for or f"nothing any more: it follows again since {now:%Y-%m-%d %H:%M:%S} UTC"
+            event = stale(name, version, since, why)
         try:
             self._store = self._store or EventStore(connect(self._url))
             self._store.add(event)

@@ -20,7 +20,9 @@ def feedback(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV, or a JSON list if it ends in .json.")],
     use_case: Annotated[
         str,
-        typer.Option(help="Name of the use case; by default the API's own.", autocompletion=common.use_case_names),
+        typer.Option(
+            help="Name of the use case; by default that of `POST /predict`.", autocompletion=common.use_case_names
+        ),
     ] = "",
     key: Annotated[str, typer.Option(help="Key of the API; by default that of a scorer of this installation.")] = "",
 ) -> None:
