@@ -6,7 +6,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from app.http import problems
@@ -17,7 +17,6 @@ from app.http.examples import add_examples
 from app.http.logs import AccessLog, write_json
 from app.http.metrics import Metrics
 from app.http.middleware import Keys, Middleware, PromoteKeys, RequestRecord
-from app.http.parameters import check_parameters
 from app.http.store_metrics import StoreMetrics
 from app.routes import (
     approvals,
@@ -131,14 +130,11 @@ def build_app(
         writer.close()
         access_log.flush()
 
-    # A body without a content type is read as JSON; another content type gets a 415.
     app = Api(
         [layer for _, layer in middleware],
         predict.routes(use_cases, default, follower, record, shadowing),
         lambda document: add_examples(document, use_cases, default),
-        dependencies=[Depends(check_parameters)],
         lifespan=lifespan,
-        strict_content_type=False,
         # The framework's redirect would name the host that the client sent.
         redirect_slashes=False,
     )
@@ -153,20 +149,24 @@ def build_app(
     # All readers share two threads: more would keep the interpreter's lock from the thread that answers single rows.
     store_reads = WorkQueue("reads of the data store", 1, 31, READ_SECONDS, READING)
     registry_reads = WorkQueue("reads of the registry", 1, 31, READ_SECONDS, READING)
-    app.include_router(predict.router(use_cases, default))
-    app.include_router(bulk_predict.router(use_cases, settings))
-    app.include_router(feedback.router(use_cases, settings))
-    app.include_router(explain.router(use_cases, settings))
-    app.include_router(models.router(use_cases, default, bool(settings.predict_key_names), registry_reads))
-    app.include_router(approvals.router(use_cases, store_reads))
-    app.include_router(registry.router(use_cases, store_reads, registry_reads))
-    app.include_router(cards.router(use_cases, registry_reads))
-    app.include_router(comparisons.router(use_cases, settings))
-    app.include_router(shadow.router(use_cases, store_reads))
-    app.include_router(ingested_batches.router(use_cases, settings, store_reads))
-    app.include_router(health.router(use_cases, settings))
-    app.include_router(events.router(use_cases, settings, store_reads))
-    app.include_router(service.router(use_cases, settings))
+    routers = (
+        predict.router(use_cases, default),
+        bulk_predict.router(use_cases, settings),
+        feedback.router(use_cases, settings),
+        explain.router(use_cases, settings),
+        models.router(use_cases, default, bool(settings.predict_key_names), registry_reads),
+        approvals.router(use_cases, store_reads),
+        registry.router(use_cases, store_reads, registry_reads),
+        cards.router(use_cases, registry_reads),
+        comparisons.router(use_cases, settings),
+        shadow.router(use_cases, store_reads),
+        ingested_batches.router(use_cases, settings, store_reads),
+        health.router(use_cases, settings),
+        events.router(use_cases, settings, store_reads),
+        service.router(use_cases, settings),
+    )
+    for made in routers:
+        app.router.routes.extend(made.routes)
     add_docs_page(app)
     return app
 

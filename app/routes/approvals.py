@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from app.http.problems import documented
-from app.routes.dependencies import FollowerDep, in_queue
+from app.routes.dependencies import FollowerDep, in_queue, tagged_router
 from app.schemas.history import ApprovalRequest, ApprovalRequests
 from app.serving.work_queue import WorkQueue
 from dosel.errors import ApprovalsMissing, UnknownUseCase
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def router(use_cases: Sequence[UseCase], reads: WorkQueue) -> APIRouter:
-    made = APIRouter(tags=["registry"])
+    made = tagged_router("registry")
     models = {use_case.model_name for use_case in use_cases}
 
     @made.get(

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from app.http.clients import client_of
 from app.http.middleware import changes_production
 from app.http.problems import BatchProblem, documented, invalid_rows
-from app.routes.dependencies import FollowerDep
+from app.routes.dependencies import FollowerDep, tagged_router
 from app.routes.predict import ModelQuery, VersionQuery, asked_for, content_type
 from app.schemas.answers import BatchAnswer
 from app.schemas.rows import row_model
@@ -79,9 +79,8 @@ def limits(settings: Settings, use_cases: Sequence[UseCase]) -> Callable[[Scope]
 
 
 def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
-    made = APIRouter(
-        tags=["predict"],
-        responses=documented(400, 401, 403, 404, 408, 413, 415, 429, 503) | {422: {"model": BatchProblem}},
+    made = tagged_router(
+        "predict", documented(400, 401, 403, 404, 408, 413, 415, 429, 503) | documented(422, model=BatchProblem)
     )
     queue, uploads = WorkQueue("bulk requests", AT_ONCE, WAITING), Places("the upload queue", UPLOADS)
     unread = Places("the disk for answers that clients have not read", UNREAD * settings.max_batch_bytes)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from app.http.problems import documented
-from app.routes.dependencies import FollowerDep, in_queue
+from app.routes.dependencies import FollowerDep, in_queue, tagged_router
 from app.routes.registry import use_case_of
 from app.schemas.card import CardInfo
 from app.schemas.history import VersionNumber
@@ -24,7 +24,7 @@ MARKDOWN, CYCLONEDX = "text/markdown", "application/vnd.cyclonedx+json"
 
 
 def router(use_cases: Sequence[UseCase], reads: WorkQueue) -> APIRouter:
-    made = APIRouter(tags=["registry"])
+    made = tagged_router("registry")
 
     @made.get(
         "/models/{name}/versions/{version}/card",

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from app.http.problems import documented
-from app.routes.dependencies import FollowerDep, in_queue
+from app.routes.dependencies import FollowerDep, in_queue, tagged_router
 from app.routes.registry import use_case_of
 from app.schemas.comparison import ComparisonInfo
 from app.schemas.history import VersionNumber
@@ -21,7 +21,7 @@ SECONDS = 120.0
 
 
 def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
-    made = APIRouter(tags=["registry"])
+    made = tagged_router("registry")
     comparisons = WorkQueue("comparisons", 1, 3, SECONDS)
 
     @made.get(

@@ -1,19 +1,25 @@
 """Dependencies of the endpoints."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial, wraps
 from inspect import Parameter, signature
 from typing import Annotated, Any, TypeVar
 
-from fastapi import Depends, Request, Response, Security
+from fastapi import APIRouter, Depends, Request, Response, Security
 from fastapi.security import APIKeyHeader
 from pydantic import BaseModel
 
 from app.http.clients import PROMOTER, client_of
+from app.http.parameters import check_parameters
 from app.serving.follower import ModelFollower
+from app.serving.loaded_model import Overloaded
 from app.serving.work_queue import WorkQueue
 
 T = TypeVar("T")
+
+PLACE_SECONDS = 1.0
+"""A request waits so long before a full queue refuses it."""
 
 
 async def _follower(request: Request) -> ModelFollower:
@@ -38,10 +44,22 @@ async def _client(request: Request) -> str:
     return client_of(request.scope)
 
 
+def tagged_router(tag: str, responses: dict[int | str, dict[str, Any]] | None = None) -> APIRouter:
+    """A router whose routes the app takes as they are: including a router builds each route for a second time."""
+    return APIRouter(
+        tags=[tag],
+        responses=responses,
+        dependencies=[Depends(check_parameters)],
+        # A body without a content type is read as JSON; another content type gets a 415.
+        strict_content_type=False,
+    )
+
+
 def in_queue(queue: WorkQueue) -> Callable[[Callable[..., T]], Callable[..., Awaitable[T | Response]]]:
     """Makes an endpoint of a function that waits for another service: it runs in a thread of `queue`.
 
-    The framework's own threads, which all such functions would share, stay free for the others.
+    The framework's own threads, which all such functions would share, stay free for the others. A request for which
+    `queue` has no place tries once more after `PLACE_SECONDS`.
     """
 
     def made(call: Callable[..., T]) -> Callable[..., Awaitable[T | Response]]:
@@ -54,6 +72,11 @@ def in_queue(queue: WorkQueue) -> Callable[[Callable[..., T]], Callable[..., Awa
 
         @wraps(call)
         async def endpoint(*, client: str, **values: Any) -> T | Response:
+            try:
+                queue.check(client)
+            except Overloaded:
+                # A client that asks again as soon as it is refused would take more of the event loop than readings do.
+                await asyncio.sleep(PLACE_SECONDS)
             return await queue.run(client, partial(encoded, **values))
 
         own = Parameter("client", Parameter.KEYWORD_ONLY, annotation=Annotated[str, Depends(_client)])

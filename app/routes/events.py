@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import APIRouter, Query
 
 from app.http.problems import documented
-from app.routes.dependencies import in_queue
+from app.routes.dependencies import in_queue, tagged_router
 from app.schemas.events import EventInfo, Events
 from app.serving.work_queue import WorkQueue
 from dosel.errors import UnknownUseCase
@@ -27,7 +27,7 @@ MOST_ID = 2**63 - 1
 
 
 def router(use_cases: Sequence[UseCase], settings: Settings, reads: WorkQueue) -> APIRouter:
-    made = APIRouter(tags=["events"])
+    made = tagged_router("events")
     names = [use_case.name for use_case in use_cases]
 
     @cache

@@ -9,8 +9,8 @@ import numpy as np
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 
 from app.http.clients import TokenBuckets, client_of
-from app.http.problems import Problem, documented
-from app.routes.dependencies import FollowerDep
+from app.http.problems import documented
+from app.routes.dependencies import FollowerDep, tagged_router
 from app.routes.predict import ModelQuery, asked_for, check_is_json
 from app.schemas.explanations import NEAR, explained, explanation_model
 from app.schemas.rows import row_model
@@ -33,12 +33,8 @@ WAITING = 16
 BURST = 30.0
 """Explanations of closed use cases that a client may ask for at once."""
 
-RESPONSES = documented(400, 401, 403, 404, 408, 413, 415, 422, 429, 503) | {
-    409: {
-        "model": Problem,
-        "description": "The loaded version has no training rows, or is not the requested version.",
-    }
-}
+RESPONSES = documented(400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503)
+RESPONSES[409]["description"] = "The loaded version has no training rows, or is not the requested version."
 
 NeighboursQuery = Annotated[
     int, Query(ge=1, le=MOST_NEIGHBOURS, description="Number of nearest training rows in the answer.")
@@ -53,7 +49,7 @@ VersionQuery = Annotated[
 
 
 def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
-    made = APIRouter(tags=["explain"], responses=RESPONSES)
+    made = tagged_router("explain", RESPONSES)
     # One at a time: predictions need the other cores.
     queue = WorkQueue("explanations", 1, WAITING)
     closed = TokenBuckets(settings.explain_rate, BURST)

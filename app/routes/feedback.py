@@ -10,7 +10,7 @@ from fastapi import APIRouter, HTTPException, Request
 from app.http.clients import client_of
 from app.http.problems import BatchProblem, documented, invalid_rows
 from app.routes.bulk_predict import CSV, JSON
-from app.routes.dependencies import FollowerDep
+from app.routes.dependencies import FollowerDep, tagged_router
 from app.routes.predict import content_type
 from app.schemas.feedback import ReceiptInfo, truths_schema
 from app.serving.work_queue import WorkQueue
@@ -35,9 +35,8 @@ SECONDS = 30.0
 
 
 def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
-    made = APIRouter(
-        tags=["feedback"],
-        responses=documented(400, 401, 403, 404, 408, 409, 413, 415, 429, 503) | {422: {"model": BatchProblem}},
+    made = tagged_router(
+        "feedback", documented(400, 401, 403, 404, 408, 409, 413, 415, 429, 503) | documented(422, model=BatchProblem)
     )
     queue = WorkQueue("feedback", 2, 30, SECONDS)
     for use_case in use_cases:

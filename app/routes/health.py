@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import APIRouter, HTTPException, Path, Response
 
 from app.http.problems import documented
-from app.routes.dependencies import FollowerDep
+from app.routes.dependencies import FollowerDep, tagged_router
 from app.schemas.health import HealthInfo
 from app.serving.follower import ModelFollower
 from app.serving.work_queue import READING, SharedCalls
@@ -24,7 +24,7 @@ WAIT_SECONDS = 10.0
 
 
 def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
-    made = APIRouter(tags=["health"])
+    made = tagged_router("health")
     named = {use_case.name: use_case for use_case in use_cases}
     calls = SharedCalls("computations of the health", WAIT_SECONDS, READING)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import APIRouter, Path, Query
 
 from app.http.problems import documented
-from app.routes.dependencies import in_queue
+from app.routes.dependencies import in_queue, tagged_router
 from app.schemas.batches import Batch, Batches, Quarantine, Refused, RefusedBatch
 from app.serving.work_queue import WorkQueue
 from dosel.errors import UnknownUseCase
@@ -31,7 +31,7 @@ Limit = Annotated[int, Query(ge=1, le=MOST, description="Most entries in the ans
 
 
 def router(use_cases: Sequence[UseCase], settings: Settings, reads: WorkQueue) -> APIRouter:
-    made = APIRouter(tags=["batches"])
+    made = tagged_router("batches")
     named = {use_case.name: use_case for use_case in use_cases}
 
     @cache

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import APIRouter, Query
 
 from app.http.problems import documented
-from app.routes.dependencies import FollowerDep, in_queue
+from app.routes.dependencies import FollowerDep, in_queue, tagged_router
 from app.schemas.models import HoldoutInfo, Loaded, Model, ModelInfo, ModelNames, Models, Version
 from app.schemas.use_cases import UseCaseInfo, UseCases
 from app.serving.follower import ModelFollower
@@ -27,7 +27,7 @@ LOOK_SECONDS = 30.0
 
 
 def router(use_cases: Sequence[UseCase], default: UseCase | None, needs_key: bool, reads: WorkQueue) -> APIRouter:
-    made = APIRouter(tags=["models"])
+    made = tagged_router("models")
     looks = SharedCalls("checks of the registry", LOOK_SECONDS)
     described = [UseCaseInfo.of(use_case, default=use_case is default) for use_case in use_cases]
     known = UseCases(needs_key=needs_key, use_cases=described)

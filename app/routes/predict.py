@@ -17,7 +17,7 @@ from app.http.body_limits import FORM
 from app.http.clients import client_of
 from app.http.parameters import refuse_unknown
 from app.http.problems import documented, error_response
-from app.routes.dependencies import FollowerDep
+from app.routes.dependencies import FollowerDep, tagged_router
 from app.schemas.answers import Answer
 from app.schemas.rows import request_model, row_model
 from app.serving.follower import ModelFollower
@@ -178,7 +178,7 @@ def routes(
 
 def router(use_cases: Sequence[UseCase], default: UseCase | None) -> APIRouter:
     """The documentation of `routes`, and the answers where there is no such use case or no default."""
-    made = APIRouter(tags=["predict"], responses=RESPONSES)
+    made = tagged_router("predict", RESPONSES)
 
     def add(use_case: UseCase, path: str, title: str, operation: str, with_model: bool = False) -> None:
         made.add_api_route(

@@ -9,7 +9,7 @@ from pydantic import WithJsonSchema
 
 from app.http.problems import documented
 from app.routes.approvals import waiting
-from app.routes.dependencies import FollowerDep, KeyHolder, in_queue
+from app.routes.dependencies import FollowerDep, KeyHolder, in_queue, tagged_router
 from app.routes.models import is_entered
 from app.schemas.history import (
     ApprovalRequest,
@@ -57,7 +57,7 @@ def router(use_cases: Sequence[UseCase], store_reads: WorkQueue, registry_reads:
         store_reads: runs what needs the data store only.
         registry_reads: runs what asks MLflow, too.
     """
-    made = APIRouter(tags=["registry"])
+    made = tagged_router("registry")
     # Each takes the model's lock, so that more threads would only wait for each other.
     changes = WorkQueue("promotions", 1, 7, CHANGE_SECONDS)
 

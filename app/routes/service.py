@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Request, Response
 from app.http.clients import holder_of
 from app.http.metrics import MEDIA_TYPE
 from app.http.problems import documented
-from app.routes.dependencies import FollowerDep
+from app.routes.dependencies import FollowerDep, tagged_router
 from app.schemas.service import Greeting, Health, Readiness, Ready
 from app.serving.loaded_model import NotReady
 from dosel.settings import Settings
@@ -20,7 +20,7 @@ class MetricsText(Response):
 
 
 def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
-    made = APIRouter(tags=["service"])
+    made = tagged_router("service")
     keys = settings.read_key_names
     closed = [use_case.name for use_case in use_cases if not use_case.expose_training_rows]
 

@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse
 
 from app.http.problems import documented
 from app.routes.approvals import waiting
-from app.routes.dependencies import FollowerDep, KeyHolder, in_queue
+from app.routes.dependencies import FollowerDep, KeyHolder, in_queue, tagged_router
 from app.schemas.history import ApprovalRequest
 from app.schemas.shadow import EndShadow, ShadowEndInfo, ShadowInfo, Shadows
 from app.serving.shadowing import Shadowing
@@ -29,7 +29,7 @@ Action = Annotated[
 
 
 def router(use_cases: Sequence[UseCase], reads: WorkQueue) -> APIRouter:
-    made = APIRouter(tags=["registry"])
+    made = tagged_router("registry")
     # Each takes the model's lock, so that more threads would only wait for each other.
     changes = WorkQueue("decisions on shadows", 1, 7, CHANGE_SECONDS)
     named = {use_case.name: use_case for use_case in use_cases}

@@ -1,19 +1,43 @@
 """Attacks with many ordinary calls."""
 
+import csv
+import io
+import json
 import time
+from contextlib import closing
 from functools import partial
+from http.client import HTTPConnection
 from threading import Thread
 
 import psutil
 
-from tests.attack.bodies import JSON, ROW
-from tests.attack.target import LIMITED_RATE, Attack, Outcome, Target, ask, together
+from benchmarks.serving import BATCH
+from dosel.usecases.covertype import COVERTYPE
+from external.generator import generate
+from tests.attack.bodies import CSV, JSON, ROW, SECONDS
+from tests.attack.target import HOST, LIMITED_RATE, Attack, Outcome, Target, ask, together
 
 CHECKS = 45
 SLOW_SECONDS = {"/healthz": 1.0, "/models": 15.0, "/explain/covertype": 10.0, "/predict?model=random_forest": 35.0}
 """Longest response time of each call while MLflow hangs and `CHECKS` requests make the API check it."""
 
 FORGED = 40
+
+MODEL = f"/models/{COVERTYPE.model_name}"
+USE_CASE = f"/use-cases/{COVERTYPE.name}"
+READS = (
+    *("/models", "/model-info", "/events?limit=1000"),
+    *(f"{MODEL}{path}" for path in ("/history", "/versions/1", "/versions/1/card?format=md", "/approvals")),
+    *(f"{USE_CASE}{path}" for path in ("/batches?limit=1000", "/quarantine?limit=1000", "/health", "/shadow")),
+)
+"""The calls that read the data store or the registry."""
+EACH = 6
+"""Connections of one client for each of these calls."""
+
+TIES = 16
+"""Connections that send a row on which two classes tie."""
+MARGIN = 1e-6
+CANDIDATES = 20_000
 
 
 def checks_of_a_hanging_mlflow(target: Target) -> Outcome:
@@ -52,6 +76,44 @@ def explanations(target: Target) -> Outcome:
     return found
 
 
+def reads_of_all_kinds(target: Target) -> Outcome:
+    found = Outcome()
+    until = time.monotonic() + SECONDS
+    together([partial(_again, found, target, "GET", path, None, until) for path in READS for _ in range(EACH)])
+    return found
+
+
+def ties(target: Target) -> Outcome:
+    """Find a row on which two classes tie by a bulk request, and send it again and again."""
+    found = Outcome()
+    lines = generate(CANDIDATES, seed=77)[list(COVERTYPE.feature_names)].to_csv(index=False).encode()
+    status, answer = ask(target.port, "POST", BATCH, lines, CSV)
+    if status != "200":
+        return Outcome(failed=f"the bulk request got {status}")
+    row = next((row for row in csv.DictReader(io.StringIO(answer.decode())) if _ties(row)), None)
+    if row is None:
+        return Outcome(failed="no row ties: the attack measures nothing")
+    body = json.dumps({name: row[name] for name in COVERTYPE.feature_names}).encode()
+    until = time.monotonic() + SECONDS
+    together([partial(_again, found, target, "POST", "/predict", body, until)] * TIES)
+    return found
+
+
+def _ties(row: dict[str, str]) -> bool:
+    probabilities = sorted(float(value) for name, value in row.items() if name.startswith("probability"))
+    return probabilities[-1] - probabilities[-2] < MARGIN
+
+
+def _again(found: Outcome, target: Target, method: str, path: str, body: bytes | None, until: float) -> None:
+    """Make a call over one connection until then."""
+    with closing(HTTPConnection(HOST, target.port, timeout=60)) as connection:
+        while time.monotonic() < until:
+            connection.request(method, path, body, JSON if body else {})
+            response = connection.getresponse()
+            response.read()
+            found.answers[str(response.status)] += 1
+
+
 def _counted(found: Outcome, target: Target, path: str, body: bytes = b"") -> None:
     status, _ = ask(target.port, "POST", path, body, JSON)
     found.answers[status] += 1
@@ -70,4 +132,6 @@ ATTACKS = (
     Attack(f"{CHECKS} checks of a hanging MLflow", "delay other calls", checks_of_a_hanging_mlflow),
     Attack("forged X-Forwarded-For", "pass the rate limit", forged_addresses),
     Attack("60 explanations at once", "delay predictions", explanations),
+    Attack(f"{EACH * len(READS)} connections with reads of all kinds", "delay predictions", reads_of_all_kinds),
+    Attack(f"{TIES} connections with a tie", "delay predictions", ties),
 )

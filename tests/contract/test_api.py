@@ -81,7 +81,8 @@ def checked(document: dict[str, Any]) -> Callable[[httpx.Response], None]:
             schema = {"$ref": "#/components/schemas/Problem"}
         else:
             return
-        jsonschema.validate(response.json(), schema | {"components": document["components"]})
+        # Without checking the schema itself, which takes longer than most requests.
+        jsonschema.Draft202012Validator(schema | {"components": document["components"]}).validate(response.json())
         if response.is_error:
             assert response.json()["status"] == response.status_code
             assert response.json()["instance"] == path

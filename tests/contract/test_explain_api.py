@@ -1,12 +1,14 @@
 """Explanations over HTTP: one model for the whole answer, and the same refusals as predictions."""
 
 import csv
+import gc
 import io
 import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
+from weakref import ref
 
 import pytest
 from fastapi.testclient import TestClient
@@ -179,6 +181,23 @@ def test_a_restarted_api_explains_from_its_cache_marked_stale(install: Install) 
         # Tampered files are used neither to explain nor to predict.
         wait_until(lambda: "all of it is gone" in client.get("/readyz").text)
         assert client.post(PATH, json=EXAMPLE).status_code == 503
+
+
+def test_a_replaced_model_is_freed_without_a_garbage_collection(install: Install) -> None:
+    here = install(in_production=True)
+    with serving(here.settings) as client:
+        wait_until(lambda: client.get("/readyz").is_success)
+        client.post(PATH, json=EXAMPLE).raise_for_status()
+        loaded = client.app.state.follower.in_production(COVERTYPE)  # type: ignore[attr-defined]
+        replaced = [ref(part) for part in (loaded, loaded.predictor, loaded.explainer)]
+        del loaded
+        gc.disable()
+        try:
+            here.promote(here.good[1])
+            wait_until(lambda: version_of(client) == 2)
+            wait_until(lambda: not any(part() for part in replaced))
+        finally:
+            gc.enable()
 
 
 def test_training_rows_are_not_exposed_unless_the_declaration_allows(

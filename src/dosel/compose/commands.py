@@ -91,9 +91,8 @@ def prepare_airflow() -> None:
     settings = Settings.load()
     if settings.entry_key:
         write_entry_key(settings)
-    for arguments in preparation(settings):
-        if code := subprocess.run([sys.executable, *arguments], check=False).returncode:
-            raise StartupError(f"{' '.join(arguments[1:])} failed (exit code {code}): see above")
+    if code := subprocess.run([sys.executable, *preparation(settings)], check=False).returncode:
+        raise StartupError(f"the preparation of Airflow's database failed (exit code {code}): see above")
 
 
 @jobs.command("airflow-api-server")

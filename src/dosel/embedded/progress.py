@@ -93,22 +93,24 @@ class Progress:
             if self._pipeline.registry.production_number(self._use_case.model_name) is None:
                 self._airflow.start_run(f"{self._use_case.name}_ingest")
 
-    def poll(self, everything: bool = True) -> list[str]:
+    def poll(self, mlflow: bool = True, airflow: bool = True) -> list[str]:
         """What is new, one line each.
 
         Args:
-            everything: ask MLflow and Airflow, too. Each of their answers costs a hundred times one of the data store.
+            mlflow: ask MLflow for candidates, too.
+            airflow: ask Airflow for failed tasks, too. Each answer of either costs a hundred times one of the data
+                store.
 
         Raises:
             StartupError: a task failed and Airflow will not retry it; the message has the reason and the log's path.
         """
         news: list[str] = []
         # A service that does not answer now is reported by the check of the services, not here.
-        looks = (self._new_batches, *([self._new_candidates] if everything else []), self._new_version)
+        looks = (self._new_batches, *([self._new_candidates] if mlflow else []), self._new_version)
         for look in looks:
             with suppress(DoselError, httpx.HTTPError):
                 news += look()
-        if everything:
+        if airflow:
             with suppress(httpx.HTTPError):
                 news += self._new_failures()
         return news

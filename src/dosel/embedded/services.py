@@ -143,13 +143,9 @@ def _all_services(settings: Settings) -> tuple[Service, ...]:
     )
 
 
-def preparation(settings: Settings) -> tuple[tuple[str, ...], ...]:
-    """Commands to run before Airflow's services start, as arguments of Python. Running them again changes nothing."""
-    slots = str(settings.trainings)
-    return (
-        ("-m", "airflow", "db", "migrate"),
-        ("-m", "airflow", "pools", "set", "training", slots, "Trainings at the same time"),
-    )
+def preparation(settings: Settings) -> tuple[str, ...]:
+    """The command to run before Airflow's services start, as arguments of Python."""
+    return ("-m", "dags.preparation", str(settings.trainings))
 
 
 def environment(settings: Settings, caller: dict[str, str]) -> dict[str, str]:

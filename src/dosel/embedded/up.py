@@ -4,7 +4,8 @@ import os
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from importlib import import_module
 from itertools import count
 from pathlib import Path
@@ -39,8 +40,10 @@ if TYPE_CHECKING:
     from dosel.embedded.progress import Progress
 
 POLL_SECONDS = 0.5
-ASK_EVERY = 4
-"""MLflow and Airflow are asked at every fourth poll."""
+MLFLOW_EVERY = 4
+AIRFLOW_EVERY = 12
+"""MLflow is asked for candidates at every fourth poll, Airflow for failed tasks at every twelfth: answers cost these
+servers up to 40 ms of processor time, which the tasks lack."""
 
 DASHBOARD_PORT = 8787
 """Dask's own default."""
@@ -237,11 +240,11 @@ class Platform:
         make_bucket(self._settings)
         airflow = [service for service in missing if service.name.startswith("airflow")]
         with self._console.status("starting the services"):
-            for service in missing:
-                if service not in airflow:
-                    self._processes.start(service, env)
-            if airflow:
-                self._prepare_airflow(env)
+            # Airflow takes longest to start, so its database is prepared first.
+            with self._preparing_airflow(env) if airflow else nullcontext():
+                for service in missing:
+                    if service not in airflow:
+                        self._processes.start(service, env)
             for service in airflow:
                 self._processes.start(service, env)
             # While the services start: later, it would miss the first batch.
@@ -261,32 +264,35 @@ class Platform:
                     )
                 time.sleep(POLL_SECONDS)
 
-    def _prepare_airflow(self, env: dict[str, str]) -> None:
+    @contextmanager
+    def _preparing_airflow(self, env: dict[str, str]) -> Iterator[None]:
+        """Prepare Airflow's database meanwhile, and wait for the end of it."""
         log = self._processes.log("airflow-prepare")
-        for arguments in preparation(self._settings):
-            with log.open("ab") as output:
-                process = subprocess.Popen(
-                    [sys.executable, *arguments],
-                    cwd=ROOT,
-                    env=env,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                )
-            deadline = time.monotonic() + PREPARATION_SECONDS
-            try:
-                while process.poll() is None and time.monotonic() < deadline:
-                    # A service that has stopped already ends the start; the preparation need not end before.
-                    self._check_alive()
-                    with suppress(subprocess.TimeoutExpired):
-                        process.wait(POLL_SECONDS)
-            finally:
-                process.kill()
-                process.wait()
-            if process.returncode != 0:
-                raise StartupError(
-                    f"airflow {' '.join(arguments[2:4])} failed.\n{self._processes.tail('airflow-prepare')}"
-                )
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, *preparation(self._settings)],
+                cwd=ROOT,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        deadline = time.monotonic() + PREPARATION_SECONDS
+        try:
+            yield
+            while process.poll() is None and time.monotonic() < deadline:
+                # A service that has stopped already ends the start; the preparation need not end before.
+                self._check_alive()
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(POLL_SECONDS)
+        finally:
+            process.kill()
+            process.wait()
+        if process.returncode != 0:
+            raise StartupError(
+                f"the preparation of Airflow's database failed.\n{self._processes.tail('airflow-prepare')}"
+            )
 
     def _follow(self) -> None:
         """Show the pipeline's progress until each use case has answered a prediction."""
@@ -305,10 +311,11 @@ class Platform:
         polls = count()
         with Bars(self._console) as bars:
             while len(answers) < len(self._use_cases):
-                everything = next(polls) % ASK_EVERY == 0
+                poll = next(polls)
+                looks = {"mlflow": poll % MLFLOW_EVERY == 0, "airflow": poll % AIRFLOW_EVERY == 0}
                 for use_case in self._use_cases:
                     progress = following[use_case.name]
-                    for line in progress.poll(everything):
+                    for line in progress.poll(**looks):
                         last_news = time.monotonic()
                         self._console.print(f"[dim]{self._seconds():>6}[/]  {escape(line)}", highlight=False)
                     if progress.production is not None and use_case.name not in answers:
