@@ -39,7 +39,7 @@ from app.serving.follower import ModelFollower
 from app.serving.named_versions import NamedVersions
 from app.serving.prediction_log import PredictionLog
 from app.serving.shadowing import Shadowing
-from app.serving.work_queue import READING, SharedCalls, WorkQueue
+from app.serving.work_queue import READING, Pauses, SharedCalls, WorkQueue
 from app.serving.writing_process import WritingProcess
 from dosel.errors import SettingsError, UnknownUseCase
 from dosel.settings import Settings
@@ -111,6 +111,7 @@ def build_app(
     shadowing = Shadowing(settings, follower, use_cases, writer)
     metrics = Metrics(follower, record, shadowing, StoreMetrics(use_cases, settings))
     access_log = AccessLog()
+    pauses = Pauses(READING)
     middleware = stack(settings, use_cases, metrics, access_log)
 
     @asynccontextmanager
@@ -132,7 +133,7 @@ def build_app(
 
     app = Api(
         [layer for _, layer in middleware],
-        predict.routes(use_cases, default, follower, record, shadowing),
+        predict.routes(use_cases, default, follower, record, shadowing, pauses),
         lambda document: add_examples(document, use_cases, default),
         lifespan=lifespan,
         # The framework's redirect would name the host that the client sent.
@@ -147,8 +148,8 @@ def build_app(
     app.add_middleware(FormsAsJson)
     problems.install(app)
     # All readers share two threads: more would keep the interpreter's lock from the thread that answers single rows.
-    store_reads = WorkQueue("reads of the data store", 1, 31, READ_SECONDS, READING)
-    registry_reads = WorkQueue("reads of the registry", 1, 31, READ_SECONDS, READING)
+    store_reads = WorkQueue("reads of the data store", 1, 31, READ_SECONDS, pauses)
+    registry_reads = WorkQueue("reads of the registry", 1, 31, READ_SECONDS, pauses)
     routers = (
         predict.router(use_cases, default),
         bulk_predict.router(use_cases, settings),
@@ -161,7 +162,7 @@ def build_app(
         comparisons.router(use_cases, settings),
         shadow.router(use_cases, store_reads),
         ingested_batches.router(use_cases, settings, store_reads),
-        health.router(use_cases, settings),
+        health.router(use_cases, settings, pauses),
         events.router(use_cases, settings, store_reads),
         service.router(use_cases, settings),
     )

@@ -10,7 +10,7 @@ from app.http.problems import documented
 from app.routes.dependencies import FollowerDep, tagged_router
 from app.schemas.health import HealthInfo
 from app.serving.follower import ModelFollower
-from app.serving.work_queue import READING, SharedCalls
+from app.serving.work_queue import Pauses, SharedCalls
 from dosel.errors import UnknownUseCase
 from dosel.rows.shortened import cut
 from dosel.settings import Settings
@@ -23,10 +23,10 @@ WAIT_SECONDS = 10.0
 """How long a request waits for the health."""
 
 
-def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
+def router(use_cases: Sequence[UseCase], settings: Settings, pauses: Pauses) -> APIRouter:
     made = tagged_router("health")
     named = {use_case.name: use_case for use_case in use_cases}
-    calls = SharedCalls("computations of the health", WAIT_SECONDS, READING)
+    calls = SharedCalls("computations of the health", WAIT_SECONDS, pauses)
 
     @cache
     def truths() -> "TruthStore":

@@ -26,7 +26,7 @@ from app.serving.named_versions import NamedVersions
 from app.serving.prediction_log import LogEntry, PredictionLog, ids_of
 from app.serving.shadow_slot import Plan
 from app.serving.shadowing import Shadowing
-from app.serving.work_queue import SharedCalls, WorkQueue
+from app.serving.work_queue import Pauses, SharedCalls, WorkQueue
 from dosel.model.predictor import Prediction, ScikitLearnDecides
 from dosel.rows.json import JsonReader
 from dosel.rows.shortened import cut
@@ -70,6 +70,7 @@ class PredictRow:
     Args:
         with_model: whether the body may name the model to ask, beside the row's fields.
         decisions: for rows that scikit-learn has to decide.
+        pauses: of other work while rows come.
     """
 
     def __init__(
@@ -80,8 +81,10 @@ class PredictRow:
         log: PredictionLog,
         shadowing: Shadowing,
         decisions: WorkQueue,
+        pauses: Pauses,
     ) -> None:
         self._use_case = use_case
+        self._pauses = pauses
         self._decisions = decisions
         self._with_model = with_model
         self._follower = follower
@@ -106,6 +109,7 @@ class PredictRow:
     async def _answer(self, scope: Scope, receive: Receive) -> tuple[bytes, bool]:
         """The body of the answer, and whether the model may be stale."""
         use_case = self._use_case
+        self._pauses.row_came()
         check_is_json(scope)
         body = await _body(receive)
         row = self._reader.ordinary_row(body, self._with_model)
@@ -164,14 +168,15 @@ def routes(
     follower: ModelFollower,
     log: PredictionLog,
     shadowing: Shadowing,
+    pauses: Pauses,
 ) -> list[Route]:
     """The routes that answer one row, for `Api`; `router` documents them."""
     paths = [(f"/predict/{use_case.name}", use_case, False) for use_case in use_cases]
     if default is not None:
         paths.append((DEFAULT_PATH, default, True))
-    decisions = WorkQueue("rows that scikit-learn decides", 1, WAITING, DECIDE_SECONDS)
+    decisions = WorkQueue("rows that scikit-learn decides", 1, WAITING, DECIDE_SECONDS, pauses)
     return [
-        Route(path, PredictRow(use_case, with_model, follower, log, shadowing, decisions))
+        Route(path, PredictRow(use_case, with_model, follower, log, shadowing, decisions, pauses))
         for path, use_case, with_model in paths
     ]
 

@@ -12,7 +12,13 @@ from app.serving.places import Places
 T = TypeVar("T")
 
 READING = 0.3
-"""The largest share of a processor core of a thread that reads the data store or the registry for requests."""
+"""The largest share of the time in which threads read for requests while single rows are answered."""
+
+ROW_SECONDS = 1.0
+"""Readers pause for so long after the last single row."""
+
+MOST_SECONDS = 0.5
+"""The longest pause."""
 
 
 class TooLate(Overloaded):
@@ -20,26 +26,35 @@ class TooLate(Overloaded):
 
 
 class Pauses:
-    """Pauses between the jobs of one thread, so that requests for single rows get the interpreter's lock.
+    """Pauses between the jobs of some threads while single rows are answered, which need the processor more.
+
+    By elapsed time: a job that waits for MLflow or the data store keeps their processors busy, too.
 
     Args:
-        share: the largest share of a processor core that the thread takes.
+        share: the largest share of the time in which one of the threads works.
     """
 
     def __init__(self, share: float) -> None:
         self._share = share
         self._until = 0.0
+        self._row_at = 0.0
+
+    def row_came(self) -> None:
+        """Note that a single row is being answered."""
+        self._row_at = time.monotonic()
 
     def before(self, job: Callable[[], T]) -> T:
-        """Do a job, once the pause that the last one earned is over."""
-        if self._share == 1.0:
-            return job()
-        time.sleep(max(self._until - time.monotonic(), 0.0))
-        began = time.thread_time()
+        """Do a job, once the pause that the last ones earned is over."""
+        now = time.monotonic()
+        if now < self._row_at + ROW_SECONDS:
+            time.sleep(max(self._until - now, 0.0))
+        began = time.monotonic()
         try:
             return job()
         finally:
-            self._until = time.monotonic() + (time.thread_time() - began) * (1 / self._share - 1)
+            ended = time.monotonic()
+            earned = max(self._until, ended) + (ended - began) * (1 / self._share - 1)
+            self._until = min(earned, ended + MOST_SECONDS)
 
 
 class WorkQueue:
@@ -50,12 +65,13 @@ class WorkQueue:
         at_once: number of worker threads.
         waiting: number of requests that may wait for a thread.
         seconds: how long a request waits for its work. The work itself goes on, and keeps its place meanwhile.
-        share: the largest share of a processor core that the work takes; for one thread only.
+        pauses: for work that leaves the processor to single rows.
     """
 
-    def __init__(self, what: str, at_once: int, waiting: int, seconds: float | None = None, share: float = 1.0) -> None:
-        assert share == 1.0 or at_once == 1
-        self._pauses = Pauses(share)
+    def __init__(
+        self, what: str, at_once: int, waiting: int, seconds: float | None = None, pauses: Pauses | None = None
+    ) -> None:
+        self._pauses = pauses or Pauses(1.0)
         self._what = what
         self._seconds = seconds
         self._places = Places(f"the queue for {what}", at_once + waiting)
@@ -87,11 +103,11 @@ class SharedCalls:
     Args:
         what: name of the calls, in the plural.
         seconds: how long a request waits for its call, which goes on after that.
-        share: as for a `WorkQueue`.
+        pauses: as for a `WorkQueue`.
     """
 
-    def __init__(self, what: str, seconds: float, share: float = 1.0) -> None:
-        self._pauses = Pauses(share)
+    def __init__(self, what: str, seconds: float, pauses: Pauses | None = None) -> None:
+        self._pauses = pauses or Pauses(1.0)
         self._what = what
         self._seconds = seconds
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=what)

@@ -70,7 +70,8 @@ def main() -> None:
     if not chosen:
         raise SystemExit(f"there is no attack with these words; there are: {'; '.join(a.name for a in ATTACKS)}")
     with (
-        installation((40, 10)) as here,
+        # Trees that are fully grown vote for one class, so that votes can tie.
+        installation((40, 60)) as here,
         served(here) as (port, api),
         served(here, DOSEL_RATE_LIMIT=str(LIMITED_RATE), DOSEL_HOME=str(here.settings.home / "limited")) as (
             limited_port,

@@ -13,6 +13,7 @@ import psutil
 
 from benchmarks.serving import BATCH
 from dosel.usecases.covertype import COVERTYPE
+from external.columns import as_words
 from external.generator import generate
 from tests.attack.bodies import CSV, JSON, ROW, SECONDS
 from tests.attack.target import HOST, LIMITED_RATE, Attack, Outcome, Target, ask, together
@@ -86,14 +87,16 @@ def reads_of_all_kinds(target: Target) -> Outcome:
 def ties(target: Target) -> Outcome:
     """Find a row on which two classes tie by a bulk request, and send it again and again."""
     found = Outcome()
-    lines = generate(CANDIDATES, seed=77)[list(COVERTYPE.feature_names)].to_csv(index=False).encode()
-    status, answer = ask(target.port, "POST", BATCH, lines, CSV)
+    rows = as_words(generate(CANDIDATES, seed=77), first_class=1)
+    lines = "\n".join(map(",".join, [COVERTYPE.columns, *rows]))
+    status, answer = ask(target.port, "POST", BATCH, lines.encode(), CSV)
     if status != "200":
         return Outcome(failed=f"the bulk request got {status}")
-    row = next((row for row in csv.DictReader(io.StringIO(answer.decode())) if _ties(row)), None)
+    answers = csv.DictReader(io.StringIO(answer.decode()))
+    row = next((row for row, answered in zip(rows, answers, strict=True) if _ties(answered)), None)
     if row is None:
         return Outcome(failed="no row ties: the attack measures nothing")
-    body = json.dumps({name: row[name] for name in COVERTYPE.feature_names}).encode()
+    body = json.dumps(dict(zip(COVERTYPE.feature_names, row, strict=False))).encode()
     until = time.monotonic() + SECONDS
     together([partial(_again, found, target, "POST", "/predict", body, until)] * TIES)
     return found

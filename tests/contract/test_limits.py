@@ -517,19 +517,26 @@ def test_callers_share_a_waiting_call_but_not_a_running_one() -> None:
     assert asyncio.run(many()) == [0, *[1] * 45]
 
 
-def test_a_thread_that_reads_pauses_between_two_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A share of a quarter: after a second of processor time, three seconds without."""
-    clock, used, pauses = [100.0], iter([0.0, 1.0, 1.0, 1.5]), list[float]()
+@pytest.mark.parametrize(("row_at", "pause"), [(10.0, 0.3), (8.5, None)], ids=["rows are answered", "no row came"])
+def test_readers_pause_while_rows_are_answered(
+    monkeypatch: pytest.MonkeyPatch, row_at: float, pause: float | None
+) -> None:
+    """A share of a quarter: after 0.1 s of work, 0.3 s without."""
+    clock, slept = [row_at], list[float]()
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(time, "thread_time", lambda: next(used))
-    monkeypatch.setattr(time, "sleep", pauses.append)
-    thread = Pauses(0.25)
-    assert thread.before(lambda: "first") == "first"
-    clock[0] = 101.0
-    with pytest.raises(ValueError, match="second"):
-        thread.before(partial(int, "second"))
-    assert pauses == [0.0, 2.0]
-    assert Pauses(1.0).before(lambda: "whole") == "whole"
+    monkeypatch.setattr(time, "sleep", slept.append)
+    pauses = Pauses(0.25)
+    pauses.row_came()
+    clock[0] = 10.0
+
+    def work() -> str:
+        clock[0] += 0.1
+        raise ValueError("no such row")
+
+    with pytest.raises(ValueError, match="no such row"):
+        pauses.before(work)
+    assert pauses.before(lambda: "second") == "second"
+    assert [seconds for seconds in slept if seconds] == ([pytest.approx(pause)] if pause else [])
 
 
 def test_a_shared_call_has_a_deadline() -> None:

@@ -150,7 +150,7 @@ def prepare(addresses: Addresses, folder: Path) -> None:
 
 def look(registry: Any, tally: Tally) -> None:
     """Check the registry after all processes have ended, and count inconsistencies."""
-    entries, staged = registry.ledger.history(model()), registry.store.staged(model())
+    entries, staged = registry.ledger.history(model()), registry.store.registered(model()).staged
     last = entries[-1]
     tally.two_productions += len(staged) > 1
     before = [None, *(entry.to_version for entry in entries)][:-1]
@@ -172,7 +172,7 @@ def run_race(processes: Any, addresses: Addresses, racers: int, promotions: int,
     ends = time.monotonic() + RACE_SECONDS
     while any(process.is_alive() for process in crowd) and time.monotonic() < ends:
         # During the race, too, there is never more than one version in Production.
-        tally.two_productions += len(registry.store.staged(model())) > 1
+        tally.two_productions += len(registry.store.registered(model()).staged) > 1
         crowd[0].join(0.2)
     collect(crowd, tally)
     tally.promotions += done.value

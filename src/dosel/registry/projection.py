@@ -5,6 +5,7 @@ model's lock, since MLflow moves aliases and stages without one.
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from dosel.db.locks import ModelLock
@@ -15,7 +16,7 @@ from dosel.registry.approvals import needed
 from dosel.registry.attested import read_version
 from dosel.registry.file_verification import check_promotable
 from dosel.registry.ledger import Evidence, Kind, Promotion, PromotionLedger
-from dosel.registry.store import ARCHIVED, STAGE, ModelVersion, Store
+from dosel.registry.store import ARCHIVED, STAGE, ModelVersion, Registered, Store
 
 PRODUCTION = "production"
 PREVIOUS = "previous"
@@ -56,7 +57,8 @@ def sync_aliases(lock: ModelLock, store: Store, ledger: PromotionLedger, name: s
             f"{name}: no entry of the promotion ledger has the signature of a trusted key. If an older dosel wrote "
             "them, run `dosel sign`"
         )
-    notes = _sync_families(lock, store, ledger, name)
+    known = store.registered(name)
+    notes = _sync_families(lock, store, ledger, name, known)
     if unsigned:
         listed = ", ".join(map(str, unsigned))
         notes.append(
@@ -64,7 +66,7 @@ def sync_aliases(lock: ModelLock, store: Store, ledger: PromotionLedger, name: s
             "followed: somebody who can write to the data store added them (`dosel verify`)"
         )
     version = entered(store, ledger, last) if last else None
-    found = store.alias(name, PRODUCTION)
+    found = known.aliases.get(PRODUCTION)
     # If MLflow has lost the ledger's version, dosel did not set the alias either.
     if found is not None and (version is None or _moved_outside(ledger, last, found)):
         try:
@@ -87,7 +89,7 @@ def sync_aliases(lock: ModelLock, store: Store, ledger: PromotionLedger, name: s
             store.set_alias(name, PRODUCTION, None)
         return _recorded(ledger, name, Projection(last, None, tuple(notes)))
 
-    notes += _write(lock, store, ledger, last, found)
+    notes += _write(lock, store, ledger, last, known)
     return _recorded(ledger, name, Projection(last, version, tuple(notes)))
 
 
@@ -168,24 +170,24 @@ def evidence_of(ledger: PromotionLedger, version: ModelVersion, before: ModelVer
     )
 
 
-def _write(lock: ModelLock, store: Store, ledger: PromotionLedger, last: Promotion, found: int | None) -> list[str]:
-    """Set aliases and stage to the ledger's last entry; return notes on what was moved outside dosel."""
+def _write(lock: ModelLock, store: Store, ledger: PromotionLedger, last: Promotion, known: Registered) -> list[str]:
+    """Set aliases and stage to the ledger's last entry; return notes on what was moved outside dosel.
+
+    `known` is not read again: if somebody has moved an alias since, the next call finds and notes that.
+    """
     name, notes = last.model, []
-    # The alias is not read again: if somebody has moved it since, the next call finds and notes that.
-    if found != last.to_version:
+    if known.aliases.get(PRODUCTION) != last.to_version:
         lock.check()
         store.set_alias(name, PRODUCTION, last.to_version)
-    before = last.from_version if last.from_version != last.to_version else None
-    if before is not None and store.run_of(name, before) is None:
-        before = None
-    if store.alias(name, PREVIOUS) != before:
+    before = last.from_version if last.from_version != last.to_version and last.from_version in known.runs else None
+    if known.aliases.get(PREVIOUS) != before:
         lock.check()
         store.set_alias(name, PREVIOUS, before)
     running = (shadow.version for shadow in ledger.open_shadows(name) if shadow.role == "challenger")
-    if store.alias(name, CHALLENGER) != (challenger := next(running, None)):
+    if known.aliases.get(CHALLENGER) != (challenger := next(running, None)):
         lock.check()
         store.set_alias(name, CHALLENGER, challenger)
-    staged, done = store.staged(name), ledger.projected(name)
+    staged, done = known.staged, ledger.projected(name)
     if staged != {last.to_version} and done == last.sequence:
         were = ", ".join(map(str, sorted(staged))) or "no version"
         notes.append(f"the stage Production was moved to {were} outside dosel and is put back")
@@ -201,11 +203,11 @@ def _write(lock: ModelLock, store: Store, ledger: PromotionLedger, last: Promoti
     return notes
 
 
-def _sync_families(lock: ModelLock, store: Store, ledger: PromotionLedger, name: str) -> list[str]:
+def _sync_families(lock: ModelLock, store: Store, ledger: PromotionLedger, name: str, known: Registered) -> list[str]:
     """Set each family's alias to its newest version by the ledger; return notes on those that were moved elsewhere."""
     notes = []
     for family in ledger.families(name):
-        found, newest = store.alias(name, family), newest_of(store, ledger, name, family)
+        found, newest = known.aliases.get(family), _newest(ledger, name, family, known.runs.get)
         if newest is None or found == newest:
             continue
         lock.check()
@@ -218,8 +220,12 @@ def _sync_families(lock: ModelLock, store: Store, ledger: PromotionLedger, name:
 
 def newest_of(store: Store, ledger: PromotionLedger, name: str, family: str) -> int | None:
     """A family's newest version by the ledger; None if there is none, or MLflow has lost them all."""
+    return _newest(ledger, name, family, lambda number: store.run_of(name, number))
+
+
+def _newest(ledger: PromotionLedger, name: str, family: str, run_of: Callable[[int], str | None]) -> int | None:
     known = ledger.of_family(name, family)
-    return next((number for number, run_id in known if store.run_of(name, number) == run_id), None)
+    return next((number for number, run_id in known if run_of(number) == run_id), None)
 
 
 def _recorded(ledger: PromotionLedger, name: str, projection: Projection) -> Projection:

@@ -48,6 +48,21 @@ class ModelVersion:
     experiment_id: str = ""
 
 
+@dataclass(frozen=True)
+class Registered:
+    """What MLflow has of a model.
+
+    Attributes:
+        aliases: the numbers of their versions.
+        runs: the run of each version, by number; "" for none.
+        staged: the versions in the stage Production: usually one, since MLflow moves stages without a lock.
+    """
+
+    aliases: Mapping[str, int]
+    runs: Mapping[int, str]
+    staged: frozenset[int]
+
+
 class Store:
     """MLflow at `uri`. Every call may raise RegistryError: MLflow cannot be reached, or refused."""
 
@@ -130,10 +145,14 @@ class Store:
         with self.translated_errors():
             self._mlflow.set_alias(name, alias, number)
 
-    def staged(self, name: str) -> set[int]:
-        """The versions in the stage Production: usually one, since MLflow moves stages without a lock."""
+    def registered(self, name: str) -> Registered:
+        """What MLflow has of a model; nothing if it is not registered."""
         with self.translated_errors():
-            return {v.version for v in self._mlflow.search_versions(f"name = '{name}'") if v.current_stage == STAGE}
+            found = self._mlflow.search_versions(f"name = '{name}'")
+            # MLflow's search leaves aliases out; the registered model has them.
+            aliases = self._mlflow.aliases(name) if found else {}
+        staged = frozenset(v.version for v in found if v.current_stage == STAGE)
+        return Registered(aliases, {v.version: _run_id(v) for v in found}, staged)
 
     def set_stage(self, name: str, number: int, stage: str) -> None:
         with self.translated_errors():
