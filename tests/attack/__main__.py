@@ -70,8 +70,7 @@ def main() -> None:
     if not chosen:
         raise SystemExit(f"there is no attack with these words; there are: {'; '.join(a.name for a in ATTACKS)}")
     with (
-        # Trees that are fully grown vote for one class, so that votes can tie.
-        installation((40, 60)) as here,
+        installation((40, 10), calls.FULLY_GROWN) as here,
         served(here) as (port, api),
         served(here, DOSEL_RATE_LIMIT=str(LIMITED_RATE), DOSEL_HOME=str(here.settings.home / "limited")) as (
             limited_port,
@@ -110,6 +109,7 @@ def warm_up(port: int) -> None:
     """Make each ordinary call once, so that modules loaded at first use do not count as growth."""
     client = httpx.Client(base_url=f"http://{HOST}:{port}", timeout=60)
     client.post("/predict", content=bodies.ROW).raise_for_status()
+    client.post(f"/predict{calls.VERSION}", content=bodies.ROW)
     client.post("/explain/covertype", content=bodies.ROW)
     for kind, body in ((bodies.CSV, bodies.csv_rows(20_000)), (bodies.JSON, b"[" + bodies.ROW + b"]")):
         client.post(BATCH, content=body, headers=kind).raise_for_status()

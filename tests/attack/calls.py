@@ -35,6 +35,9 @@ READS = (
 EACH = 6
 """Connections of one client for each of these calls."""
 
+FULLY_GROWN = (40, 60)
+"""Trees and depth of version 2: each of these trees votes for one class, so that votes can tie."""
+VERSION = "?version=2"
 TIES = 16
 """Connections that send a row on which two classes tie."""
 MARGIN = 1e-6
@@ -89,7 +92,7 @@ def ties(target: Target) -> Outcome:
     found = Outcome()
     rows = as_words(generate(CANDIDATES, seed=77), first_class=1)
     lines = "\n".join(map(",".join, [COVERTYPE.columns, *rows]))
-    status, answer = ask(target.port, "POST", BATCH, lines.encode(), CSV)
+    status, answer = ask(target.port, "POST", BATCH + VERSION, lines.encode(), CSV)
     if status != "200":
         return Outcome(failed=f"the bulk request got {status}")
     answers = csv.DictReader(io.StringIO(answer.decode()))
@@ -98,7 +101,7 @@ def ties(target: Target) -> Outcome:
         return Outcome(failed="no row ties: the attack measures nothing")
     body = json.dumps(dict(zip(COVERTYPE.feature_names, row, strict=False))).encode()
     until = time.monotonic() + SECONDS
-    together([partial(_again, found, target, "POST", "/predict", body, until)] * TIES)
+    together([partial(_again, found, target, "POST", "/predict" + VERSION, body, until)] * TIES)
     return found
 
 
