@@ -6,18 +6,25 @@ import logging
 import os
 import random
 import shutil
+import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import wraps
+from inspect import unwrap
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import create_engine
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine, inspect
 from xdist.scheduler import LoadScopeScheduling
 
+from dosel.db.engine import connect
+from dosel.db.migrations import migrate
 from dosel.embedded.guard import guarded
 from dosel.embedded.local_databases import DATABASES, Database, MySQL, database_kind
 from dosel.embedded.local_servers import LocalServer, Minio
@@ -105,6 +112,44 @@ def keys_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(shared_folder(tmp_path_factory) / "settings"))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def migrated_at_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Give an empty SQLite database of this process the tables of one that was migrated.
+
+    The steps of four hundred migrations take a minute of processor time. `real_migrations` has them carried out.
+    """
+    upgrade = command.upgrade
+    statements = _statements(tmp_path_factory.mktemp("migrated") / "empty.db")
+
+    @wraps(upgrade)
+    def copied(config: Config, revision: str) -> None:
+        connection = config.attributes["connection"]
+        if connection.dialect.name == "sqlite" and not inspect(connection).get_table_names():
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+        else:
+            upgrade(config, revision)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "upgrade", copied)
+        yield
+
+
+def _statements(file: Path) -> list[str]:
+    """The statements that make a migrated database."""
+    engine = connect(f"sqlite:///{file}")
+    migrate(engine)
+    engine.dispose()
+    with closing(sqlite3.connect(file)) as database:
+        return [line for line in database.iterdump() if line not in {"BEGIN TRANSACTION;", "COMMIT;"}]
+
+
+@pytest.fixture
+def real_migrations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Carry out each step of a migration."""
+    monkeypatch.setattr(command, "upgrade", unwrap(command.upgrade))
 
 
 @pytest.fixture

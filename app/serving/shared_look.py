@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 import msgspec
 
 from dosel.credentials import signing_key
+from dosel.files import replace_file
 from dosel.settings import Settings
 
 CLAIM_SECONDS = 2.0
@@ -132,9 +133,7 @@ class SharedLook:
 
     def _write(self, name: str, fact: _Fact) -> None:
         content = msgspec.json.encode(fact)
-        half = self._folder / f".{name}-{os.getpid()}"
-        half.write_bytes(self._signature(name, content) + b"\n" + content)
-        half.replace(self._folder / name)
+        replace_file(self._folder / name, self._signature(name, content) + b"\n" + content)
 
     def _signature(self, name: str, content: bytes) -> bytes:
         return (

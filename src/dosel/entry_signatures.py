@@ -6,13 +6,13 @@ signing key believe its entries, too.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from dosel.errors import SettingsError
+from dosel.files import replace_file
 from dosel.settings import Settings
 from dosel.signing import Keys, PublicKey, SigningKey, signing_key
 
@@ -118,12 +118,9 @@ def write_entry_key(settings: Settings) -> bool:
     if known is not None and known.is_of(key):
         return False
     file = Path(settings.entry_key).expanduser()
-    half = file.with_name(f".half-{os.getpid()}-{file.name}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with open(os.open(half, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as target:
-            target.write(EntryKey.made_by(key).document())
-        half.replace(file)
+        replace_file(file, EntryKey.made_by(key).document())
     except OSError as error:
         raise SettingsError(f"DOSEL_ENTRY_KEY: {file} cannot be written ({error})") from error
     return True

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from dosel.errors import SettingsError
+from dosel.files import replace_file
 from dosel.settings import Settings
 
 _BEGIN, _END = b"-----BEGIN PUBLIC KEY-----", b"-----END PUBLIC KEY-----"
@@ -227,11 +228,8 @@ def _create(file: Path) -> None:
 
 def _write_public(file: Path, key: SigningKey) -> None:
     """Write a file of public keys that every user may read."""
-    half = file.with_name(f".half-{os.getpid()}-{file.name}")
     try:
-        half.write_bytes(b"".join(public.pem() for public in key.both.values()))
-        half.chmod(0o644)
-        half.replace(file)
+        replace_file(file, b"".join(public.pem() for public in key.both.values()), 0o644)
     except OSError as error:
         raise SettingsError(f"the public keys cannot be written to {file} ({error})") from error
 

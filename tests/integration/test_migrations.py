@@ -24,7 +24,7 @@ from dosel.registry.ledger_verification import read_ledgers, verify
 from dosel.usecases.penguins import PENGUINS
 from dosel.warehouse.batches import BatchStore
 
-pytestmark = pytest.mark.storage
+pytestmark = [pytest.mark.storage, pytest.mark.usefixtures("real_migrations")]
 
 HERE = Path(__file__).parent
 EVIDENCE = ("kind", "to_run", "data_digest", "manifest_digest", "metrics_before", "metrics_after", "gate")

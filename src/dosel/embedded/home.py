@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dosel.credentials import KEY_FILE
-from dosel.embedded.services import write_private
 from dosel.errors import StartupError
+from dosel.files import replace_file
 from dosel.settings import Settings
 
 PARTS = ("airflow", "cache", "data-api", "drill", "lake", "logs", "mlflow", "run", "serving")
@@ -69,7 +69,7 @@ class Home:
 
     def remember(self, caller: Mapping[str, str]) -> None:
         # The file contains Airflow's password.
-        write_private(self._record, json.dumps(_given(caller), indent=1))
+        replace_file(self._record, json.dumps(_given(caller), indent=1))
 
     def resumed(self, caller: Mapping[str, str]) -> dict[str, str]:
         """The caller's environment, with the last start's source settings where the caller sets none."""

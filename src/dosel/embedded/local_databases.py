@@ -11,8 +11,9 @@ from typing import ClassVar
 import pymysql
 
 from dosel.embedded.local_servers import LOOK_SECONDS, USER, LocalServer
-from dosel.embedded.services import HOST, write_private
+from dosel.embedded.services import HOST
 from dosel.errors import ProgramMissing, StartupError
+from dosel.files import replace_file
 
 SCHEMA = "datadb"
 SYSTEM_FOLDERS = ("/usr/sbin", "/usr/local/sbin")
@@ -56,7 +57,7 @@ class Database(LocalServer):
         """The command that fills a data folder, without the folder."""
 
     def _prepare(self) -> None:
-        write_private(
+        replace_file(
             self.home / f"{self.name}.sql",
             f"{self.root}CREATE DATABASE IF NOT EXISTS {SCHEMA};\n"
             f"CREATE USER IF NOT EXISTS '{USER}'@'{HOST}' IDENTIFIED BY '{self.password}';\n"

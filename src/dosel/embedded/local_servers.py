@@ -19,8 +19,9 @@ import httpx
 
 from dosel.embedded.preflight import free_ports, taken
 from dosel.embedded.processes import Processes
-from dosel.embedded.services import HOST, Service, write_private
+from dosel.embedded.services import HOST, Service
 from dosel.errors import ProgramMissing, StartupError
+from dosel.files import replace_file
 
 USER = "dosel"
 START_SECONDS = 60
@@ -115,7 +116,7 @@ class LocalServer(ABC):
         password: str = kept.get("password") or secrets.token_hex(16)
         if not ports or (not self.running and any(map(taken, ports))):
             ports = free_ports(self.ports_needed)
-            write_private(file, json.dumps({"ports": ports, "password": password}))
+            replace_file(file, json.dumps({"ports": ports, "password": password}))
         return ports, password
 
     def tail(self) -> str:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from dosel.addresses import EXPERIMENTS
 from dosel.errors import StartupError
+from dosel.files import replace_file
 from dosel.settings import ARTIFACT_BUCKET, Settings
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -201,7 +202,7 @@ def write_airflow_passwords(settings: Settings) -> None:
     """Write the administrator's password and the holders' keys to the file that Airflow's simple auth manager reads."""
     passwords = {holder.name: holder.key for holder in settings.key_holders}
     passwords |= {settings.airflow_user: settings.airflow_password}
-    write_private(settings.home / "airflow" / "passwords.json", json.dumps(passwords))
+    replace_file(settings.home / "airflow" / "passwords.json", json.dumps(passwords))
 
 
 def make_bucket(settings: Settings) -> None:
@@ -240,15 +241,6 @@ def _keys(airflow: Path) -> dict[str, str]:
     file = airflow / "keys.json"
     if not file.exists():
         keys = {"jwt": secrets.token_urlsafe(48), "fernet": Fernet.generate_key().decode()}
-        write_private(file, json.dumps(keys))
+        replace_file(file, json.dumps(keys))
     kept: dict[str, str] = json.loads(file.read_text())
     return kept
-
-
-def write_private(file: Path, text: str) -> None:
-    """Write a file that only its owner may read, in one step, so that a killed process leaves no half of it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    half = file.with_name(f"{file.name}.half")
-    half.touch(mode=0o600)
-    half.write_text(text)
-    half.replace(file)

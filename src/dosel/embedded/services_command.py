@@ -13,8 +13,8 @@ from dosel.embedded.guard import guarded
 from dosel.embedded.local_databases import database_kind
 from dosel.embedded.local_servers import LocalServer, Minio
 from dosel.embedded.processes import GONE, Processes, end_on_signals, ignore_signals
-from dosel.embedded.services import write_private
 from dosel.errors import StartupError
+from dosel.files import replace_file
 
 POLL_SECONDS = 0.5
 ENVIRONMENT = "environment"
@@ -72,7 +72,7 @@ def _folder(home: Path) -> Path:
 
 def _print_usage(servers: list[LocalServer], file: Path, console: Console) -> None:
     lines = [f"export {name}={shlex.quote(value)}" for server in servers for name, value in server.settings.items()]
-    write_private(file, "\n".join(lines) + "\n")
+    replace_file(file, "\n".join(lines) + "\n")
     console.print("\nThe platform uses the servers if these variables are set:\n", highlight=False)
     for line in lines:
         console.print(f"  {line}", highlight=False, markup=False)

@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from urllib.parse import quote
 
+from dosel.files import replace_file
 from dosel.model import bundle
 
 MAX_VERSIONS = 3
@@ -73,7 +74,7 @@ class ModelCache:
         signed = self._signed(record, name, str(number))
         try:
             if not file.exists() or file.read_bytes() != signed:
-                self._replace(file, signed)
+                replace_file(file, signed)
         except OSError:
             log.warning("the record of %s version %d could not be written", name, number, exc_info=True)
 
@@ -109,7 +110,7 @@ class ModelCache:
         home = self._home(name)
         try:
             home.mkdir(parents=True, exist_ok=True)
-            self._replace(home / _LAST, self._signed(f"{number} {entry}".encode(), name, _LAST))
+            replace_file(home / _LAST, self._signed(f"{number} {entry}".encode(), name, _LAST))
         except OSError:
             log.warning("the cache could not record that %s version %d is in Production", name, number, exc_info=True)
 
@@ -134,12 +135,6 @@ class ModelCache:
             return content
         log.warning("%s was not signed with this installation's key and is not used", file)
         return None
-
-    @staticmethod
-    def _replace(file: Path, content: bytes) -> None:
-        half = file.with_name(f".{file.name}-{os.getpid()}")
-        half.write_bytes(content)
-        half.replace(file)
 
     def _home(self, name: str) -> Path:
         return self._folder / quote(name, safe="")

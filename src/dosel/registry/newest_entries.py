@@ -6,7 +6,6 @@ owner could remove the newest entries, and it would answer with an earlier versi
 
 import json
 import logging
-import os
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -17,6 +16,7 @@ from sqlalchemy.engine import URL, make_url
 from dosel.db.chain import canonical
 from dosel.db.engine import reading
 from dosel.db.tables import PROMOTIONS
+from dosel.files import replace_file
 from dosel.registry.ledger import PromotionLedger
 from dosel.settings import Settings
 from dosel.signing import Keys, SigningKey
@@ -57,12 +57,8 @@ def write_newest_entries(engine: Engine, settings: Settings, key: SigningKey) ->
         return
     signature = key.sign(_message(entries, file)).hex()
     document = {"entries": entries, "key": key.public.fingerprint, "signature": signature}
-    half = file.with_name(f".half-{os.getpid()}-{file.name}")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        half.write_text(json.dumps(document, indent=1))
-        half.chmod(0o644)
-        half.replace(file)
+        replace_file(file, json.dumps(document, indent=1), 0o644)
     except OSError as error:
         log.warning(
             "%s cannot be written (%s): an API with an empty disk does not know the newest entries", file, error

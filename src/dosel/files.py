@@ -1,0 +1,18 @@
+"""Files that are written in one step."""
+
+import os
+from pathlib import Path
+
+
+def replace_file(file: Path, content: bytes | str, mode: int = 0o600) -> None:
+    """Write a file, and its folder if necessary, so that neither a reader nor a killed process sees half of it.
+
+    Args:
+        mode: the file's permissions; by default only its owner may read it.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    half = file.with_name(f".half-{os.getpid()}-{file.name}")
+    with open(os.open(half, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as target:
+        os.fchmod(target.fileno(), mode)
+        target.write(content.encode() if isinstance(content, str) else content)
+    half.replace(file)
