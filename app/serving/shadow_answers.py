@@ -1,6 +1,5 @@
-"""Answers rows in shadow, from one thread of low priority that gives way to requests."""
+"""Answers rows in shadow, from one thread that gives way to requests."""
 
-import os
 import threading
 import time
 from collections import deque
@@ -32,9 +31,6 @@ IDLE_SECONDS = 0.05
 
 FLUSH_SECONDS = 0.5
 """How long `flush` waits for rows to be answered."""
-
-NICENESS = 10
-"""Niceness of the thread above that of requests."""
 
 _encoded = msgspec.json.Encoder().encode
 
@@ -100,8 +96,7 @@ class ShadowAnswers:
         self._unwritten.flush()
 
     def _run(self) -> None:
-        # On Linux each thread has a priority of its own.
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        # At a low priority of its own, the thread would wait for a processor while it holds the interpreter's lock.
         pause = IDLE_SECONDS
         while not self._stopped.wait(pause):
             pause = self._work()

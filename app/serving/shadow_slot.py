@@ -43,7 +43,7 @@ class RunningShadow:
             return None
         began = time.thread_time()
         found = self._checked(lambda: [self.loaded.predictor.one(numbers, codes, wait)])
-        # Processor time: a thread of lower priority waits, which says nothing about the version.
+        # Processor time: the thread also waits for requests, which says nothing about the version.
         took = (time.thread_time() - began) * 1000
         if found is None:
             return None
