@@ -88,12 +88,12 @@ class ShadowAnswers:
         else:
             slot.dropped += 1
 
-    def flush(self) -> None:
-        """Answer the rows that wait, for at most half a second, and write all answers."""
+    def flush(self) -> bool:
+        """Answer the rows that wait, for at most half a second, and write all answers; return whether none is left."""
         deadline = time.monotonic() + FLUSH_SECONDS
         while self._rows and time.monotonic() < deadline and not self._stopped.wait(IDLE_SECONDS / 2):
             pass
-        self._unwritten.flush()
+        return self._unwritten.flush() and not self._rows
 
     def _run(self) -> None:
         # At a low priority of its own, the thread would wait for a processor while it holds the interpreter's lock.

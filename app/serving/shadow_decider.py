@@ -21,6 +21,9 @@ EVERY_SECONDS = 30.0
 AGAIN_SECONDS = 1.5
 """Pause after a decision on new labels: the answers of other workers are written by then."""
 
+BEHIND_SECONDS = 30.0
+"""For so long after new labels, the pause stays short while answers in shadow are not written yet."""
+
 RETRY_SECONDS = 5.0
 
 LOOK_SECONDS = 0.5
@@ -40,7 +43,7 @@ class ShadowDecider:
 
     Args:
         slots: by the use case's name.
-        flush: writes the answers in shadow that wait.
+        flush: writes the answers in shadow that wait, and returns whether none is left.
         on_end: called once a shadow has ended.
     """
 
@@ -49,7 +52,7 @@ class ShadowDecider:
         follower: ModelFollower,
         slots: Mapping[str, ShadowSlot],
         open_engine: "Callable[[], Engine]",
-        flush: Callable[[], None],
+        flush: Callable[[], bool],
         on_end: Callable[[], None],
     ) -> None:
         self._follower = follower
@@ -98,16 +101,24 @@ class ShadowDecider:
         # Before the decision: labels that come meanwhile are for the next one.
         self._woken_for.discard(name)
         last.state = state
-        done = self._decide(slot)
-        last.due = time.monotonic() + ((AGAIN_SECONDS if is_new else EVERY_SECONDS) if done else RETRY_SECONDS)
+        now = time.monotonic()
+        last.new_at = now if is_new else last.new_at
+        complete = self._decide(slot)
+        if complete is None:
+            pause = RETRY_SECONDS
+        elif is_new or (not complete and now < last.new_at + BEHIND_SECONDS):
+            pause = AGAIN_SECONDS
+        else:
+            pause = EVERY_SECONDS
+        last.due = time.monotonic() + pause
 
-    def _decide(self, slot: ShadowSlot) -> bool:
-        """Decide, and follow what was decided; return whether that succeeded."""
+    def _decide(self, slot: ShadowSlot) -> bool | None:
+        """Decide, and follow what was decided; return whether all answers in shadow were there, None after an error."""
         name = slot.use_case.name
         try:
             from dosel.monitor.shadowing import decide
 
-            self._flush()
+            complete = self._flush()
             ends = decide(slot.use_case, self._follower.registry(), self._open_engine())
             for end in ends:
                 log.info("%s: a shadow ended: %s (%s)", name, end.outcome, end.reason)
@@ -118,13 +129,14 @@ class ShadowDecider:
         except Exception as error:  # noqa: BLE001  this thread must live on
             reason = str(error) if isinstance(error, DoselError) else f"{type(error).__name__}: {error}"
             log.warning("%s: the shadow cannot be judged now: %s", name, reason)
-            return False
-        return True
+            return None
+        return complete
 
 
 @dataclass
 class _Last:
-    """The champion and the open shadows at the last decision, and when the next one is due."""
+    """The champion and the open shadows at the last decision, when there was news, and when the next one is due."""
 
     state: tuple[int | None, tuple[int, ...]] | None = None
+    new_at: float = 0.0
     due: float = 0.0

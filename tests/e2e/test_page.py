@@ -170,6 +170,7 @@ def test_the_history_shows_the_gates_table_and_the_lineage(browser: Browser, run
         page.get_by_text("promoted by the gate").first.click()
         for rule in ("floor", "interval", "class recall"):
             expect(page.get_by_role("cell", name=rule, exact=True)).to_be_visible()
+        screenshots.settle(page)
         page.get_by_text("Show lineage").click()
         expect(page.get_by_text("Files (SHA-256)")).to_be_visible()
         expect(page.get_by_role("button", name="The whole ledger as CSV")).to_be_visible()

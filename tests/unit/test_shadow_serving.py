@@ -12,13 +12,16 @@ import pytest
 from app.serving import shadow_answers
 from app.serving.prediction_log import LogEntry
 from app.serving.shadow_answers import ShadowAnswers
+from app.serving.shadow_decider import AGAIN_SECONDS, BEHIND_SECONDS, EVERY_SECONDS, ShadowDecider
 from app.serving.shadow_limits import FLOOR_MS, SLOW, WINDOW_SECONDS, BusyThread, LatencyLimit
 from app.serving.shadow_slot import Canary, Plan, RunningShadow, ShadowSlot
 from dosel.errors import WarehouseError
 from dosel.model.predictor import Prediction, Scores
+from dosel.monitor import shadowing
 from dosel.usecases import Shadow as Declared
 from dosel.usecases.covertype import COVERTYPE
 
+NOTHING: Any = None
 NUMBER, CATEGORY = COVERTYPE.numbers[0], COVERTYPE.categories[0]
 
 
@@ -277,3 +280,34 @@ def test_a_version_that_fails_stops_answering(answers: ShadowAnswers, store: Sto
     answers.flush()
     assert faulty.fault == "it could not answer a row (ZeroDivisionError)"
     assert [a.number for a in store.kept] == [2]
+
+
+# Decisions.
+
+
+@pytest.mark.parametrize(
+    ("complete", "after", "pause"),
+    [(True, 1.5, EVERY_SECONDS), (False, 1.5, AGAIN_SECONDS), (False, BEHIND_SECONDS, EVERY_SECONDS)],
+    ids=["all answers", "answers are late", "answers are late for long"],
+)
+def test_a_decision_is_repeated_soon_while_answers_are_late(
+    monkeypatch: pytest.MonkeyPatch, complete: bool, after: float, pause: float
+) -> None:
+    clock, decided = [100.0], list[float]()
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+
+    def decide(*_: object) -> list[object]:
+        decided.append(clock[0])
+        return []
+
+    monkeypatch.setattr(shadowing, "decide", decide)
+    follower: Any = SimpleNamespace(loaded=lambda _: model(1), registry=lambda: None)
+    mine = slot(shadow())
+    decider = ShadowDecider(follower, {COVERTYPE.name: mine}, lambda: NOTHING, lambda: complete, lambda: None)
+    last = decider._last[COVERTYPE.name]
+    decider.wake(COVERTYPE.name)
+    decider._look(mine, last)
+    assert last.due == clock[0] + AGAIN_SECONDS
+    clock[0] += after
+    decider._look(mine, last)
+    assert (last.due, decided) == (clock[0] + pause, [100.0, clock[0]])

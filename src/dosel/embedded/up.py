@@ -266,7 +266,7 @@ class Platform:
 
     @contextmanager
     def _preparing_airflow(self, env: dict[str, str]) -> Iterator[None]:
-        """Prepare Airflow's database meanwhile, and wait for the end of it."""
+        """Prepare Airflow's database while the block runs, and wait until that is done."""
         log = self._processes.log("airflow-prepare")
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
