@@ -5,13 +5,15 @@ Both of Airflow's commands run in this process, since importing Airflow takes lo
 
 import sys
 
+from dosel.settings import TRAINING_POOL
+
 
 def main() -> None:
     """Migrate the database, then set the size of the pool to this process's argument."""
     from airflow.__main__ import main as airflow
 
     slots = sys.argv[1]
-    commands = (["db", "migrate"], ["pools", "set", "training", slots, "Trainings at the same time"])
+    commands = (["db", "migrate"], ["pools", "set", TRAINING_POOL, slots, "Trainings at the same time"])
     for command in commands:
         sys.argv[1:] = command
         airflow()  # type: ignore[no-untyped-call]

@@ -17,14 +17,11 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import DAG, Asset, AssetAlias, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from dosel.settings import Settings
+from dosel.settings import TRAINING_POOL, Settings
 from dosel.usecases import UseCase, chosen, named
 
 if TYPE_CHECKING:
     from dosel.pipeline import Pipeline
-
-TRAINING_POOL = "training"
-"""Airflow pool with `DOSEL_TRAININGS` slots, set at start: as many trainings at a time in the whole installation."""
 
 MESSAGES_EVERY = timedelta(minutes=5)
 

@@ -19,7 +19,7 @@ from app.serving.work_queue import WorkQueue
 T = TypeVar("T")
 
 PLACE_SECONDS = 1.0
-"""A request waits so long before a full queue refuses it."""
+"""How long a request waits before a full queue refuses it."""
 
 
 async def _follower(request: Request) -> ModelFollower:
@@ -75,7 +75,7 @@ def in_queue(queue: WorkQueue) -> Callable[[Callable[..., T]], Callable[..., Awa
             try:
                 queue.check(client)
             except Overloaded:
-                # A client that asks again as soon as it is refused would take more of the event loop than readings do.
+                # A client that asks again as soon as it is refused would take more of the event loop than reads do.
                 await asyncio.sleep(PLACE_SECONDS)
             return await queue.run(client, partial(encoded, **values))
 

@@ -15,7 +15,7 @@ READING = 0.3
 """The largest share of the time in which threads read for requests while single rows are answered."""
 
 ROW_SECONDS = 1.0
-"""Readers pause for so long after the last single row."""
+"""Readers pause while single rows come, and for so long after the last one."""
 
 MOST_SECONDS = 0.5
 """The longest pause."""

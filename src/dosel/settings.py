@@ -23,6 +23,9 @@ Seconds = Annotated[float, Field(gt=0)]
 ARTIFACT_BUCKET = "mlflows3"
 """The bucket of MLflow's artifacts."""
 
+TRAINING_POOL = "training"
+"""Airflow pool with `DOSEL_TRAININGS` slots, set at start: as many trainings at a time in the whole installation."""
+
 
 class Settings(BaseSettings):
     """Every setting of the platform, with the sentence that docs/settings.md shows."""
