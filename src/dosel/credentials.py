@@ -102,6 +102,8 @@ CREDENTIALS = (
 
 KEY_FILE = "signing.key"
 """The installation's own secret, in `DOSEL_HOME`."""
+NEWEST_ENTRIES = "newest-entries-"
+"""Beginning of the names of the files with the newest signed entries, one for each data store."""
 
 
 def signing_key(home: Path, configured: str) -> bytes:

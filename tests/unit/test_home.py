@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from dosel.credentials import NEWEST_ENTRIES
 from dosel.embedded.home import PARTS, SOURCE, Home
 
 FIRST = {"API_PORT": "8989", "DATA_API_ROWS": "20000", "PATH": "/bin", "DOSEL_HOME": "/somewhere"}
@@ -22,6 +23,7 @@ def fill(folder: Path) -> None:
         (folder / name).mkdir()
         (folder / name / "file").write_text(name)
     (folder / "warehouse.db").write_text("rows")
+    (folder / f"{NEWEST_ENTRIES}0a1b2c3d.json").write_text("{}")
 
 
 def test_a_home_that_was_never_started_has_no_differences(tmp_path: Path) -> None:

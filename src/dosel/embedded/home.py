@@ -10,12 +10,12 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dosel.credentials import KEY_FILE
+from dosel.credentials import KEY_FILE, NEWEST_ENTRIES
 from dosel.errors import StartupError
 from dosel.files import replace_file
 from dosel.settings import Settings
 
-PARTS = ("airflow", "cache", "data-api", "drill", "lake", "logs", "mlflow", "run", "serving")
+PARTS = ("airflow", "cache", "data-api", "drill", "lake", "logs", "looks", "mlflow", "run", "serving")
 FORMER = "former"
 SECRET = re.compile("PASSWORD|SECRET|KEY")
 SOURCE = (
@@ -113,6 +113,7 @@ class Home:
             *self._folder.glob("warehouse.db*"),
             *self._folder.glob("studies.db*"),
             *self._folder.glob(KEY_FILE),
+            *self._folder.glob(f"{NEWEST_ENTRIES}*"),
             *self._folder.glob(f"{self._record.name}*"),
         ]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from sqlalchemy import Engine, select
 from sqlalchemy.engine import URL, make_url
 
+from dosel.credentials import NEWEST_ENTRIES
 from dosel.db.chain import canonical
 from dosel.db.engine import reading
 from dosel.db.tables import PROMOTIONS
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 def file_of(settings: Settings) -> Path:
     """The file for this data store: beside the trusted keys, which the API may only read, or in the home."""
     folder = Path(settings.trusted_keys).expanduser().parent if settings.trusted_keys else settings.home
-    return folder / f"newest-entries-{sha256(_place(make_url(settings.warehouse_url)).encode()).hexdigest()[:8]}.json"
+    return folder / f"{NEWEST_ENTRIES}{sha256(_place(make_url(settings.warehouse_url)).encode()).hexdigest()[:8]}.json"
 
 
 def newest_entry(settings: Settings, model: str) -> int:
