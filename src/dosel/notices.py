@@ -11,6 +11,8 @@ _NOTICES = re.compile(
     "Hint: Inferred schema contains integer"
     # skl2onnx reads both attributes of a support vector machine.
     "|Attribute `prob[AB]_` was deprecated"
+    # A forest read the process's filters while another thread's forest had emptied them to set its own.
+    r"|`sklearn\.utils\.parallel\.delayed` should be used with"
 )
 
 

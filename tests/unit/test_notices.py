@@ -13,6 +13,7 @@ from dosel.notices import leave_out_notices
     [
         ("Hint: Inferred schema contains integer column(s).", UserWarning, False),
         ("Attribute `probA_` was deprecated in version 1.9", FutureWarning, False),
+        ("`sklearn.utils.parallel.delayed` should be used with", UserWarning, False),
         ("Operation with range is deprecated.", DeprecationWarning, False),
         ("the disk is nearly full", UserWarning, True),
     ],

@@ -18,6 +18,9 @@ STATEMENT_SECONDS = 300
 _READS = "dosel_reads"
 """Name of the execution option of engines whose transactions only read."""
 
+# For a packet that is too large it sends 1153 and ends the connection; a client that still writes may not read that.
+_LOST = "is it running? If it is, a value may exceed its max_allowed_packet."
+
 _HINTS = {
     1040: "it has as many connections as its max_connections allows.",
     1045: "are user and password right?",
@@ -28,8 +31,8 @@ _HINTS = {
     1524: "MySQL 9 has no mysql_native_password: ALTER USER … IDENTIFIED WITH caching_sha2_password BY '…'.",
     1836: "does the address name a replica, or did somebody set read_only?",
     2003: "is it running?",
-    2006: "is it running? If it is, a value may exceed its max_allowed_packet.",
-    2013: "is it running?",
+    2006: _LOST,
+    2013: _LOST,
     2026: "ssl_ca is set, but the server has no TLS.",
 }
 """Hints by MySQL's error code."""
