@@ -38,6 +38,7 @@ from app.serving.answer_writer import AnswerWriter, DirectWriter
 from app.serving.follower import ModelFollower
 from app.serving.named_versions import NamedVersions
 from app.serving.prediction_log import PredictionLog
+from app.serving.shadow_scorer import DirectScorer, ScoringProcess, ShadowScorer
 from app.serving.shadowing import Shadowing
 from app.serving.work_queue import READING, Pauses, SharedCalls, WorkQueue
 from app.serving.writing_process import WritingProcess
@@ -69,7 +70,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """The app for these settings.
 
     Args:
-        settings: by default those of the environment; a separate process then writes the prediction log.
+        settings: by default those of the environment; separate processes then write the prediction log and
+            score rows in shadow.
     """
     alone = settings is None
     if settings is None:
@@ -88,7 +90,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         use_cases = [adapted(use_case, settings) for use_case in chosen(settings.use_cases)]
         default = next((use_case for use_case in use_cases if use_case.default), None)
         writer = WritingProcess(settings.warehouse_url, settings.prediction_rows, use_cases) if alone else None
-        return build_app(settings, ModelFollower(settings, use_cases), use_cases, default, writer)
+        scorer = ScoringProcess() if alone else None
+        return build_app(settings, ModelFollower(settings, use_cases), use_cases, default, writer, scorer)
     except (SettingsError, UnknownUseCase) as error:
         raise SystemExit(f"prediction API: {error}") from None
 
@@ -99,16 +102,18 @@ def build_app(
     use_cases: Sequence[UseCase],
     default: UseCase | None,
     writer: AnswerWriter | None = None,
+    scorer: ShadowScorer | None = None,
 ) -> FastAPI:
     """The app with a `ModelFollower`, which it starts and stops.
 
     Args:
         default: the use case of `POST /predict`; without one, that path answers 503.
         writer: writes the prediction log; by default in a thread of this process.
+        scorer: scores rows in shadow; by default in a thread of this process.
     """
     writer = writer or DirectWriter(settings.warehouse_url, settings.prediction_rows, use_cases)
     record = PredictionLog(settings.prediction_log, writer.answers)
-    shadowing = Shadowing(settings, follower, use_cases, writer)
+    shadowing = Shadowing(settings, follower, use_cases, writer, scorer or DirectScorer())
     metrics = Metrics(follower, record, shadowing, StoreMetrics(use_cases, settings))
     access_log = AccessLog()
     pauses = Pauses(READING)

@@ -1,4 +1,4 @@
-"""Answers rows in shadow, from one thread that gives way to requests."""
+"""Has rows answered in shadow, from one thread that gives way to requests."""
 
 import threading
 import time
@@ -10,6 +10,7 @@ import msgspec
 
 from app.serving.prediction_log import LogEntry
 from app.serving.shadow_limits import BusyThread, give_way
+from app.serving.shadow_scorer import ShadowScorer
 from app.serving.shadow_slot import RunningShadow, ShadowSlot
 from app.serving.write_queue import WriteQueue
 
@@ -49,12 +50,14 @@ class ShadowAnswers:
     Rows are dropped and counted if the queue is full, or while the thread that answers requests is busy.
 
     Args:
-        cpu: the largest share of one processor core that the thread uses.
+        cpu: the largest share of one processor core that the answers take.
+        scorer: scores the rows.
         write: stores all answers of a chunk, or none; see `app.serving.answer_writer`.
     """
 
-    def __init__(self, cpu: float, write: "Callable[[list[ShadowAnswer]], None]") -> None:
+    def __init__(self, cpu: float, scorer: ShadowScorer, write: "Callable[[list[ShadowAnswer]], None]") -> None:
         self._cpu = cpu
+        self._scorer = scorer
         self._rows: deque[Row] = deque()
         self._unwritten: WriteQueue[ShadowAnswer] = WriteQueue("answers in shadow", UNWRITTEN, write, _name)
         self._requests: BusyThread | None = None
@@ -70,6 +73,7 @@ class ShadowAnswers:
     def stop(self) -> None:
         """Stop, and write the answers that there are."""
         self._stopped.set()
+        self._scorer.close()
         self._thread.join(timeout=1)
         self._unwritten.stop()
 
@@ -96,7 +100,7 @@ class ShadowAnswers:
         return self._unwritten.flush() and not self._rows
 
     def _run(self) -> None:
-        # At a low priority of its own, the thread would wait for a processor while it holds the interpreter's lock.
+        # At a low priority, the thread would wait for a processor while it holds the interpreter's lock.
         pause = IDLE_SECONDS
         while not self._stopped.wait(pause):
             pause = self._work()
@@ -107,9 +111,9 @@ class ShadowAnswers:
             self._drop()
             return IDLE_SECONDS
         began = time.thread_time()
-        self._answer(self._block())
-        # So that the thread never uses more than its share.
-        pause = (time.thread_time() - began) * (1 / self._cpu - 1)
+        used = self._answer(self._block()) + time.thread_time() - began
+        # So that the answers never take more than their share.
+        pause = used * (1 / self._cpu - 1)
         return pause if self._rows else max(pause, IDLE_SECONDS)
 
     def _block(self) -> list[Row]:
@@ -123,23 +127,27 @@ class ShadowAnswers:
         while self._rows:
             self._rows.popleft().slot.dropped += 1
 
-    def _answer(self, rows: list[Row]) -> None:
+    def _answer(self, rows: list[Row]) -> float:
+        """Answer rows; return the processor time of the scorer, in seconds."""
         if not rows or (plan := rows[0].slot.plan) is None:
             # The shadow has ended meanwhile.
-            return
+            return 0.0
         rows = [row for row in rows if row.entry.version == plan.champion]
         if not rows:
-            return
-        slot = rows[0].slot
+            return 0.0
+        slot, used = rows[0].slot, 0.0
         numbers, codes = [row.entry.numbers for row in rows], [row.entry.codes for row in rows]
         for running in plan.running:
-            found = running.answer_all(numbers, codes, rows[0].champion_ms)
-            if found is None:
+            found = running.answer_all(self._scorer, numbers, codes, rows[0].champion_ms)
+            if found is None or self._stopped.is_set():
                 continue
             slot.answered += len(rows)
-            for row, prediction in zip(rows, found[0], strict=True):
+            used += found.seconds
+            for place, row in enumerate(rows):
                 give_way()
-                self._unwritten.offer(_record(running, row, prediction, found[1]))
+                prediction = running.loaded.predictor.at(found.scores, place)
+                self._unwritten.offer(_record(running, row, prediction, found.one_ms))
+        return used
 
 
 def _record(running: RunningShadow, row: Row, prediction: "Prediction", took: float) -> "ShadowAnswer":

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import psutil
@@ -39,9 +39,13 @@ class ShadowFollower:
 
     Args:
         slots: of the use cases that declare a shadow.
+        on_end: called once a version is no longer in shadow.
     """
 
-    def __init__(self, settings: Settings, follower: ModelFollower, slots: Sequence[ShadowSlot]) -> None:
+    def __init__(
+        self, settings: Settings, follower: ModelFollower, slots: Sequence[ShadowSlot], on_end: Callable[[], None]
+    ) -> None:
+        self._on_end = on_end
         self._settings = settings
         self._follower = follower
         self._slots = slots
@@ -113,6 +117,7 @@ class ShadowFollower:
             self._plan(slot)
             for running in ended:
                 log.info("%s: version %d is no longer in shadow", slot.use_case.name, running.shadow.version)
+            self._on_end()
             collect_garbage()
 
     def _plan(self, slot: ShadowSlot) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import isfinite, isnan
 from typing import TYPE_CHECKING
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from app.serving.loaded_model import LoadedModel
-from app.serving.shadow_limits import LatencyLimit, give_way
+from app.serving.shadow_limits import LatencyLimit
+from app.serving.shadow_scorer import Codes, Numbers, Scored, ScoringFailed, ShadowScorer
 from dosel.model.predictor import Prediction, ScikitLearnDecides
 from dosel.rows.columns import UNKNOWN
 from dosel.usecases import Number, UseCase
@@ -19,6 +20,9 @@ from dosel.usecases import Shadow as Declared
 if TYPE_CHECKING:
     # Importing it takes seconds, in which the app can already answer /healthz.
     from dosel.registry.shadows import Shadow
+
+
+NOT_NUMBERS = "it gave probabilities that are not numbers"
 
 
 @dataclass(eq=False)
@@ -42,57 +46,44 @@ class RunningShadow:
         if self.fault:
             return None
         began = time.thread_time()
-        found = self._checked(lambda: [self.loaded.predictor.one(numbers, codes, wait)])
-        # Processor time: the thread also waits for requests, which says nothing about the version.
-        took = (time.thread_time() - began) * 1000
-        if found is None:
-            return None
-        if slow := self.limit.add(took, champion_ms):
-            self.fault = slow
-        return found[0], took
-
-    def answer_all(
-        self, numbers: Sequence[Sequence[float]], codes: Sequence[Sequence[int]], champion_ms: float | None
-    ) -> "tuple[list[Prediction], float] | None":
-        """The answers for rows, and the milliseconds of processor time of the first, which is answered by itself.
-
-        The other rows are answered together, which is many times cheaper.
-
-        Args:
-            champion_ms: the champion's milliseconds for the first row, if known.
-        """
-        first = self.answer(numbers[0], codes[0], champion_ms)
-        if first is None:
-            return None
-        others = self._checked(lambda: self._together(numbers[1:], codes[1:])) if len(numbers) > 1 else []
-        return None if others is None else ([first[0], *others], first[1])
-
-    def _together(self, numbers: Sequence[Sequence[float]], codes: Sequence[Sequence[int]]) -> "list[Prediction]":
-        rows, predictor = len(numbers), self.loaded.predictor
-        scores = predictor.scores(
-            np.array(numbers, np.float64).reshape(rows, -1), np.array(codes, np.intp).reshape(rows, -1)
-        )
-        found = []
-        for place in range(rows):
-            give_way()
-            found.append(predictor.at(scores, place))
-        return found
-
-    def _checked(self, predict: "Callable[[], list[Prediction]]") -> "list[Prediction] | None":
-        """The predictions; None if the version has a fault."""
         try:
-            found = predict()
+            found = self.loaded.predictor.one(numbers, codes, wait)
         except ScikitLearnDecides:
             raise
         except Exception as error:  # noqa: BLE001  a model may raise whatever it likes
             # Without the error's message, which may contain the row's values.
             self.fault = f"it could not answer a row ({type(error).__name__})"
             return None
-        if not all(isfinite(p) for prediction in found for p in prediction.probabilities.values()):
-            self.fault = "it gave probabilities that are not numbers"
+        # Processor time: waiting for others says nothing about the version.
+        took = (time.thread_time() - began) * 1000
+        if not all(isfinite(p) for p in found.probabilities.values()):
+            self.fault = NOT_NUMBERS
             return None
-        self.answered += len(found)
-        return found
+        self.answered += 1
+        self.fault = self.limit.add(took, champion_ms)
+        return found, took
+
+    def answer_all(
+        self, scorer: ShadowScorer, numbers: Numbers, codes: Codes, champion_ms: float | None
+    ) -> Scored | None:
+        """The scores of rows, as `ShadowScorer.score`; None if the version has a fault.
+
+        Args:
+            champion_ms: the champion's milliseconds for the first row, if known.
+        """
+        if self.fault:
+            return None
+        try:
+            found = scorer.score(self.loaded, numbers, codes)
+        except ScoringFailed as error:
+            self.fault = str(error)
+            return None
+        if not np.isfinite(found.scores.probabilities).all():
+            self.fault = NOT_NUMBERS
+            return None
+        self.answered += len(numbers)
+        self.fault = self.limit.add(found.one_ms, champion_ms)
+        return None if self.fault else found
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from app.serving.prediction_log import LogEntry
 from app.serving.shadow_answers import ShadowAnswers
 from app.serving.shadow_decider import ShadowDecider
 from app.serving.shadow_follower import ShadowFollower
+from app.serving.shadow_scorer import ShadowScorer
 from app.serving.shadow_slot import ShadowSlot
 from dosel.settings import Settings
 from dosel.usecases import UseCase
@@ -24,14 +25,19 @@ class Shadowing:
     """The versions in shadow of all use cases, and the threads that load, ask and judge them."""
 
     def __init__(
-        self, settings: Settings, follower: ModelFollower, use_cases: Sequence[UseCase], writer: AnswerWriter
+        self,
+        settings: Settings,
+        follower: ModelFollower,
+        use_cases: Sequence[UseCase],
+        writer: AnswerWriter,
+        scorer: ShadowScorer,
     ) -> None:
         self._settings = settings
         self._slots = {use_case.name: ShadowSlot(use_case) for use_case in use_cases}
         declared = {name: slot for name, slot in self._slots.items() if slot.use_case.gate.shadow is not None}
         self._declared = list(declared.values())
-        self._answers = ShadowAnswers(settings.shadow_cpu, writer.in_shadow)
-        self._follower = ShadowFollower(settings, follower, self._declared)
+        self._answers = ShadowAnswers(settings.shadow_cpu, scorer, writer.in_shadow)
+        self._follower = ShadowFollower(settings, follower, self._declared, scorer.release)
         self._decider = ShadowDecider(
             follower, declared, lambda: self.engine, self._answers.flush, self._follower.poll_soon
         )

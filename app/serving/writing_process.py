@@ -9,17 +9,14 @@ python -m app.serving.writing_process FD     reads calls from the socket FD unti
 import hashlib
 import os
 import signal
-import subprocess
 import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from multiprocessing.connection import Connection, Pipe
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from app.serving.answer_writer import AnswerWriter, DirectWriter
+from app.serving.child_process import ChildGone, ChildProcess, answer_calls
 from app.serving.prediction_log import LogEntry
 from app.serving.write_queue import NotStored
 from dosel.errors import DoselError, WarehouseError
@@ -35,9 +32,7 @@ NICENESS = 5
 CALL_SECONDS = 400.0
 """How long a call may take: longer than the data store's own limits for a lock and a statement together."""
 
-STOP_SECONDS = 5.0
-
-_ANSWERS, _IN_SHADOW = b"a", b"s"
+_OPENING, _ANSWERS, _IN_SHADOW = b"o", b"a", b"s"
 _DONE, _TRY_AGAIN, _REFUSED = b"d", b"t", b"r"
 
 _encoded = msgspec.msgpack.Encoder().encode
@@ -52,16 +47,15 @@ class _Opening(msgspec.Struct, array_like=True):
 
 
 class WritingProcess:
-    """An `AnswerWriter` whose process starts with the first call, and again after it has died.
+    """An `AnswerWriter` that writes in a process of its own.
 
     An answer is stored once, also if the process dies after the data store has it: the next call's same answer is left
     out.
     """
 
     def __init__(self, warehouse_url: str, most_rows: int, use_cases: Sequence[UseCase]) -> None:
-        self._opening = _encoded(_Opening(warehouse_url, most_rows, _digests(use_cases)))
-        self._lock = threading.Lock()
-        self._running: tuple[subprocess.Popen[bytes], Connection] | None = None
+        opening = _OPENING + _encoded(_Opening(warehouse_url, most_rows, _digests(use_cases)))
+        self._process = ChildProcess(__name__, CALL_SECONDS, opening=lambda ask: _raise(ask(opening)))
 
     def answers(self, entries: list[LogEntry]) -> None:
         self._call(_ANSWERS, entries)
@@ -71,61 +65,16 @@ class WritingProcess:
 
     def close(self) -> None:
         """End the process; kill it if a call hangs, so that the API can stop."""
-        running = self._running
-        if not self._lock.acquire(timeout=STOP_SECONDS):
-            if running is not None:
-                running[0].kill()
-            # The call has failed now, and leaves the lock.
-            self._lock.acquire()
-        try:
-            self._end()
-        finally:
-            self._lock.release()
+        self._process.close()
 
     def _call(self, kind: bytes, entries: Sequence[Any]) -> None:
-        with self._lock:
-            try:
-                connection = self._connection()
-                answer = _asked(connection, kind + _encoded(entries))
-            except (OSError, EOFError) as error:
-                self._end()
-                raise WarehouseError(
-                    f"the process that writes answers has ended or hangs ({error!r}); another one is started"
-                ) from error
-        _raise(answer)
-
-    def _connection(self) -> Connection:
-        if self._running is None:
-            ours, theirs = Pipe()
-            with theirs:
-                command = [sys.executable, "-m", __name__, str(theirs.fileno())]
-                process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
-            self._running = process, ours
-            answer = _asked(ours, self._opening)
-            if answer != _DONE:
-                self._end()
-            _raise(answer)
-            return ours
-        return self._running[1]
-
-    def _end(self) -> None:
-        if self._running is None:
-            return
-        process, connection = self._running
-        self._running = None
-        connection.close()
         try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _asked(connection: Connection, message: bytes) -> bytes:
-    connection.send_bytes(message)
-    if not connection.poll(CALL_SECONDS):
-        raise TimeoutError(f"no answer in {CALL_SECONDS:.0f} s")
-    return connection.recv_bytes()
+            answer = self._process.call(kind + _encoded(entries))
+        except ChildGone as error:
+            raise WarehouseError(
+                f"the process that writes answers has ended or hangs ({error}); another one is started"
+            ) from error
+        _raise(answer)
 
 
 def _raise(answer: bytes) -> None:
@@ -148,32 +97,36 @@ def main(descriptor: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     os.nice(NICENESS)
-    with Connection(int(descriptor)) as connection, suppress(EOFError):
-        opening = msgspec.msgpack.decode(connection.recv_bytes(), type=_Opening)
-        connection.send_bytes(_result(_compare, opening.declared))
-        writer = DirectWriter(
-            opening.warehouse_url,
-            opening.most_rows,
-            [use_case for use_case in ALL if use_case.name in opening.declared],
-        )
-        while True:
-            message = connection.recv_bytes()
-            connection.send_bytes(_result(_write, writer, message))
+    answer_calls(descriptor, _Writing().answer)
 
 
-def _write(writer: AnswerWriter, message: bytes) -> None:
-    kind, content = message[:1], message[1:]
-    if kind == _ANSWERS:
-        writer.answers(msgspec.msgpack.decode(content, type=list[LogEntry]))
-    else:
+class _Writing:
+    """What the process does with each message."""
+
+    _writer: AnswerWriter
+
+    def answer(self, message: bytes) -> bytes:
+        kind, content = message[:1], message[1:]
+        return _result({_OPENING: self._open, _ANSWERS: self._answers, _IN_SHADOW: self._in_shadow}[kind], content)
+
+    def _open(self, content: bytes) -> None:
+        opening = msgspec.msgpack.decode(content, type=_Opening)
+        _compare(opening.declared)
+        mine = [use_case for use_case in ALL if use_case.name in opening.declared]
+        self._writer = DirectWriter(opening.warehouse_url, opening.most_rows, mine)
+
+    def _answers(self, content: bytes) -> None:
+        self._writer.answers(msgspec.msgpack.decode(content, type=list[LogEntry]))
+
+    def _in_shadow(self, content: bytes) -> None:
         from dosel.warehouse.shadow_answers import ShadowAnswer
 
-        writer.in_shadow(msgspec.msgpack.decode(content, type=list[ShadowAnswer]))
+        self._writer.in_shadow(msgspec.msgpack.decode(content, type=list[ShadowAnswer]))
 
 
-def _result(work: Callable[..., None], *arguments: Any) -> bytes:
+def _result(work: Callable[[bytes], None], content: bytes) -> bytes:
     try:
-        work(*arguments)
+        work(content)
     except DoselError as error:
         return _TRY_AGAIN + str(error).encode()
     except Exception as error:  # noqa: BLE001  a driver may raise whatever it likes

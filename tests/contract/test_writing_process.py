@@ -11,7 +11,7 @@ import psutil
 import pytest
 from sqlalchemy import select
 
-from app.serving import writing_process
+from app.serving import child_process
 from app.serving.prediction_log import LogEntry
 from app.serving.write_queue import NotStored
 from app.serving.writing_process import WritingProcess
@@ -90,12 +90,12 @@ def test_rows_are_not_written_under_a_declaration_that_changed(url: str) -> None
 
 def test_closing_does_not_wait_for_a_call_that_hangs(writer: WritingProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     writer.answers([entry("r-1")])
-    monkeypatch.setattr(writing_process, "STOP_SECONDS", 0.2)
+    monkeypatch.setattr(child_process, "STOP_SECONDS", 0.2)
     process = child()
     process.suspend()
     with ThreadPoolExecutor(1) as pool:
         hanging = pool.submit(writer.answers, [entry("r-2")])
-        while not writer._lock.locked() and not hanging.done():
+        while not writer._process._lock.locked() and not hanging.done():
             pass
         writer.close()
         with pytest.raises(WarehouseError):

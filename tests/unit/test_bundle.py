@@ -77,6 +77,14 @@ def test_an_open_estimator_is_read_after_its_folder_is_gone(tmp_path: Path) -> N
     assert kept.read().n_estimators == 3
 
 
+def test_another_process_reads_an_open_estimator(tmp_path: Path) -> None:
+    written = folder(tmp_path, RandomForestClassifier(3))
+    kept = bundle.EstimatorFile(written, bundle.hash_files(written)["model.skops"])
+    # As a predictor holds it.
+    read = pickle.loads(pickle.dumps(kept.read))
+    assert read().n_estimators == 3
+
+
 def test_an_open_estimator_that_was_changed_is_not_read(tmp_path: Path) -> None:
     written = folder(tmp_path, RandomForestClassifier(3))
     kept = bundle.EstimatorFile(written, bundle.hash_files(written)["model.skops"])

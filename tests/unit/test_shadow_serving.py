@@ -14,6 +14,7 @@ from app.serving.prediction_log import LogEntry
 from app.serving.shadow_answers import ShadowAnswers
 from app.serving.shadow_decider import AGAIN_SECONDS, BEHIND_SECONDS, EVERY_SECONDS, ShadowDecider
 from app.serving.shadow_limits import FLOOR_MS, SLOW, WINDOW_SECONDS, BusyThread, LatencyLimit
+from app.serving.shadow_scorer import DirectScorer
 from app.serving.shadow_slot import Canary, Plan, RunningShadow, ShadowSlot
 from dosel.errors import WarehouseError
 from dosel.model.predictor import Prediction, Scores
@@ -178,7 +179,7 @@ def store() -> Store:
 @pytest.fixture
 def answers(store: Store) -> ShadowAnswers:
     """A queue without a thread: the test calls its work."""
-    return ShadowAnswers(0.25, store.in_shadow)
+    return ShadowAnswers(0.25, DirectScorer(), store.in_shadow)
 
 
 def slot(*running: RunningShadow, sample: float = 1.0) -> ShadowSlot:
@@ -201,8 +202,8 @@ def test_rows_for_the_same_shadows_are_answered_together(answers: ShadowAnswers,
             answers.offer(mine, entry(name), None)
     answers._work()
     answers.flush()
-    # The first is answered by itself, which measures its latency; `at` numbers the others from 0.
-    assert [(a.request_id, a.answered) for a in store.kept] == [("a", 1), ("b", 0), ("c", 1)]
+    # `at` numbers them from 0.
+    assert [(a.request_id, a.answered) for a in store.kept] == [("a", 0), ("b", 1), ("c", 2)]
     assert len({a.latency for a in store.kept}) == 1
     assert (answers.waiting, covertype.answered) == (2, 3)
 

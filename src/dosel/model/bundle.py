@@ -145,16 +145,34 @@ class EstimatorFile:
         self._descriptor = os.open(folder / ESTIMATOR_FILE, os.O_RDONLY)
         weakref.finalize(self, os.close, self._descriptor)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy for another process, which has the content."""
+        return _EstimatorContent, (self._name, self._content())
+
     def read(self) -> Any:
         """Read the estimator.
 
         Raises:
             UntrustedModel: the file was changed since, or see `read_estimator`.
         """
+        return _parsed(self._content(), self._name)
+
+    def _content(self) -> bytes:
         content = os.pread(self._descriptor, os.fstat(self._descriptor).st_size, 0)
         if hashlib.sha256(content).hexdigest() != self._sha256:
             raise UntrustedModel(f"{self._name}: {ESTIMATOR_FILE} was changed on this machine's disk; restart the API")
-        return _parsed(content, self._name)
+        return content
+
+
+@dataclass(frozen=True)
+class _EstimatorContent:
+    """The verified content of an estimator's file."""
+
+    name: str
+    content: bytes
+
+    def read(self) -> Any:
+        return _parsed(self.content, self.name)
 
 
 def write_backend(predictor: "Predictor", folder: Path) -> None:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import isfinite
 from threading import Lock
 from typing import Any, Literal
@@ -62,7 +63,7 @@ class Predictor:
     """
 
     def __init__(self, use_case: UseCase, model: Any, onnx: bytes | None = None, fallback_reason: str = "") -> None:
-        self._prepare(use_case, model.classes_, lambda: model)
+        self._prepare(use_case, model.classes_, partial(_same, model))
         self._choose(onnx, fallback_reason)
         self._warn()
 
@@ -99,6 +100,13 @@ class Predictor:
         """Why scikit-learn answers; "" if ONNX Runtime does."""
         self.parity: ParityResult | None = None
         """The result of the last parity check; None if there was none."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy for another process; it has what reads the model, or the model itself if scikit-learn answers."""
+        if self._compiled is None or self._encoder is None:
+            return Predictor, (self.use_case, self.model, None, self.fallback_reason)
+        encoder = StoredEncoder(list(self.classes), self._encoder.steps)
+        return Predictor.stored, (self.use_case, encoder, self._compiled.onnx, self._read_model)
 
     @property
     def backend(self) -> Backend:
@@ -298,6 +306,10 @@ class Predictor:
     def _warn(self) -> None:
         if self.fallback_reason:
             log.warning("%s: scikit-learn answers, which is slow: %s", self.use_case.name, self.fallback_reason)
+
+
+def _same(model: Any) -> Any:
+    return model
 
 
 def _chosen(probabilities: Floats) -> Scores:

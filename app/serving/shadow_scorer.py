@@ -1,0 +1,225 @@
+"""Has rows scored by versions in shadow: in a process that runs only while a processor has nothing else to do.
+
+In a thread of the API, each row would hold the interpreter's lock for some ten microseconds, and requests would wait
+for it. A version that crashes ends its process and not the API.
+
+python -m app.serving.shadow_scorer FD     reads calls from the socket FD until its other end is closed
+"""
+
+import os
+import pickle
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import msgspec
+import numpy as np
+
+from app.serving.child_process import ChildGone, ChildProcess, answer_calls
+
+if TYPE_CHECKING:
+    from app.serving.loaded_model import LoadedModel
+    from dosel.model.predictor import Predictor, Scores
+
+CALL_SECONDS = 600.0
+"""How long a call may take. While others use all processors, the process gets next to no time."""
+
+CPU_SECONDS = 20
+"""Processor time that a call may take; a version that needs more hangs."""
+
+ATTEMPTS = 2
+"""How often the process may end in one call: somebody may have killed it."""
+
+_MODEL, _ROWS = b"m", b"r"
+_NEEDS_MODEL, _SCORED, _FAILED = b"n", b"s", b"f"
+
+Numbers = Sequence[Sequence[float]]
+Codes = Sequence[Sequence[int]]
+
+
+class ScoringFailed(Exception):
+    """A version did not score rows. The message says why, without the rows' values."""
+
+
+class Scored(NamedTuple):
+    """The scores of rows, and processor time: the milliseconds of one row, the seconds of another process."""
+
+    scores: "Scores"
+    one_ms: float
+    seconds: float = 0.0
+
+
+class ShadowScorer(Protocol):
+    """Scores rows with a version. For one thread only, but for `release` and `close`."""
+
+    def score(self, loaded: "LoadedModel", numbers: Numbers, codes: Codes) -> Scored:
+        """The scores of at least one row. `numbers` and `codes` are each row's, as in `LogEntry`.
+
+        Raises:
+            ScoringFailed: the version could not.
+        """
+
+    def release(self) -> None:
+        """Free the memory of versions that are no longer in shadow."""
+
+    def close(self) -> None:
+        """End, without waiting for a call."""
+
+
+class DirectScorer:
+    """A `ShadowScorer` that scores in the calling thread."""
+
+    def score(self, loaded: "LoadedModel", numbers: Numbers, codes: Codes) -> Scored:
+        return scored(loaded.predictor, numbers, codes)
+
+    def release(self) -> None:
+        """Nothing is kept."""
+
+    def close(self) -> None:
+        """Nothing runs."""
+
+
+class ScoringProcess:
+    """A `ShadowScorer` with a process of its own, which starts with the first rows."""
+
+    def __init__(self) -> None:
+        # At idle priority it could take minutes to end by itself.
+        self._process = ChildProcess(__name__, CALL_SECONDS, keeps=False)
+        self._closed = False
+
+    def score(self, loaded: "LoadedModel", numbers: Numbers, codes: Codes) -> Scored:
+        from dosel.model.predictor import Scores
+
+        answer = self._asked(loaded, _Rows(_key(loaded), CPU_SECONDS, numbers, codes))
+        if answer[:1] == _FAILED:
+            raise ScoringFailed(answer[1:].decode())
+        found = _answer_of(answer[1:])
+        chosen = np.frombuffer(found.chosen, np.intp)
+        probabilities = np.frombuffer(found.probabilities, np.float64).reshape(len(chosen), -1)
+        return Scored(Scores(chosen, probabilities), found.one_ms, found.seconds)
+
+    def release(self) -> None:
+        # The next rows start another one.
+        self._process.close()
+
+    def close(self) -> None:
+        self._closed = True
+        self._process.close(patience=0)
+
+    def _asked(self, loaded: "LoadedModel", rows: "_Rows") -> bytes:
+        message = _ROWS + _encoded(rows)
+        for _ in range(ATTEMPTS):
+            if self._closed:
+                raise ScoringFailed("the API stops")
+            try:
+                answer = self._process.call(message)
+                if answer == _NEEDS_MODEL:
+                    self._process.call(_MODEL + pickle.dumps((rows.key, loaded.predictor)))
+                    answer = self._process.call(message)
+            except ChildGone as error:
+                gone = error
+                if error.code == -signal.SIGPROF:
+                    raise ScoringFailed(
+                        f"it took more than {rows.cpu_seconds} s of processor time for {len(rows.numbers)} rows"
+                    ) from error
+            else:
+                return answer
+        raise ScoringFailed(f"the process that answers in shadow ended {ATTEMPTS} times ({gone})") from gone
+
+
+class _Rows(msgspec.Struct, array_like=True):
+    key: str
+    cpu_seconds: float
+    numbers: Numbers
+    codes: Codes
+
+
+class _Answer(msgspec.Struct, array_like=True):
+    """`Scored`, with arrays as their bytes: `chosen` of type intp, `probabilities` of type float64."""
+
+    chosen: bytes
+    probabilities: bytes
+    one_ms: float
+    seconds: float
+
+
+_encoded = msgspec.msgpack.Encoder().encode
+_rows_of = msgspec.msgpack.Decoder(_Rows).decode
+_answer_of = msgspec.msgpack.Decoder(_Answer).decode
+
+
+def scored(predictor: "Predictor", numbers: Numbers, codes: Codes) -> Scored:
+    """Score rows in this thread: together, which is many times cheaper, and one by itself, as a request would be.
+
+    Raises:
+        ScoringFailed: the model raised an exception.
+    """
+    began = time.thread_time()
+    try:
+        predictor.one(numbers[0], codes[0])
+        one = time.thread_time() - began
+        rows = len(numbers)
+        scores = predictor.scores(
+            np.array(numbers, np.float64).reshape(rows, -1), np.array(codes, np.intp).reshape(rows, -1)
+        )
+    except Exception as error:  # a model may raise whatever it likes
+        # Without the error's message, which may contain a row's values.
+        raise ScoringFailed(f"it could not answer a row ({type(error).__name__})") from error
+    return Scored(scores, one * 1000)
+
+
+def _key(loaded: "LoadedModel") -> str:
+    return f"{loaded.version.name} {loaded.version.version} {loaded.manifest}"
+
+
+def main(descriptor: str) -> None:
+    """Answer calls until the API has closed its end."""
+    # Ctrl-C and the end of a container reach the whole group; the API closes its end when it stops.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    _be_idle()
+    answer_calls(descriptor, _Scoring().answer)
+
+
+class _Scoring:
+    """What the process does with each message."""
+
+    def __init__(self) -> None:
+        self._predictors: dict[str, Predictor] = {}
+
+    def answer(self, message: bytes) -> bytes:
+        kind, content = message[:1], message[1:]
+        if kind == _MODEL:
+            # From the API, which has verified the version.
+            key, self._predictors[key] = pickle.loads(content)
+            return _SCORED
+        rows = _rows_of(content)
+        predictor = self._predictors.get(rows.key)
+        if predictor is None:
+            return _NEEDS_MODEL
+        began = time.process_time()
+        # The kernel ends the process after so much processor time, whatever the model does with it.
+        signal.setitimer(signal.ITIMER_PROF, rows.cpu_seconds)
+        try:
+            found = scored(predictor, rows.numbers, rows.codes)
+        except ScoringFailed as error:
+            return _FAILED + str(error).encode()
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+        chosen, probabilities = found.scores.chosen.astype(np.intp), found.scores.probabilities.astype(np.float64)
+        used = time.process_time() - began
+        return _SCORED + _encoded(_Answer(chosen.tobytes(), probabilities.tobytes(), found.one_ms, used))
+
+
+def _be_idle() -> None:
+    try:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    except (AttributeError, OSError):
+        # Not Linux, or not allowed in this container.
+        os.nice(19)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

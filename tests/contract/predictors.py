@@ -1,0 +1,34 @@
+"""Predictors that another process can import: one that answers, and ones that fail."""
+
+import os
+from typing import Any
+
+from dosel.model.predictor import Scores
+
+
+class Ends:
+    """A predictor whose process ends."""
+
+    def one(self, *_: Any) -> None:
+        os._exit(3)
+
+
+class Loops:
+    """A predictor that never answers."""
+
+    def one(self, *_: Any) -> None:
+        while True:
+            pass
+
+
+class Raises:
+    def one(self, *_: Any) -> None:
+        raise ValueError("secret")
+
+
+class Answers:
+    def one(self, *_: Any) -> None:
+        """Measured, and not used."""
+
+    def scores(self, numbers: Any, codes: Any) -> Scores:
+        return Scores(codes[:, 0], numbers)
