@@ -80,20 +80,17 @@ def rollback() -> dict[str, object]:
         rows = _disagreements(Registry.opened(here.settings), before, after)
         client.post("/warmup").raise_for_status()
         wait_until(lambda: _answer(client, rows[0][0])["model"]["version"] == after, 20, lambda: "the new version")
-        # The first feedback wakes the decider, which starts the control.
-        first = _answer(client, rows[0][0])
-        _feedback(client, [(first["request_id"], rows[0][1])])
+        # The change of Production starts the control.
         wait_for_shadow(url)
-        labelled = [(_answer(client, row)["request_id"], truth) for row, truth in rows[1:]]
+        labelled = [(_answer(client, row)["request_id"], truth) for row, truth in rows]
         wait_until(lambda: _counts(here, url)[0] >= len(labelled), 30, lambda: "the answers in shadow")
         rules = USE_CASE.gate.shadow
         assert rules is not None
         _feedback(client, labelled[: rules.min_labels - 1])
-        # With the first label, there is one label fewer than a decision needs.
         wait_until(lambda: _labels(client) == rules.min_labels - 1, 30, lambda: "the labels to be counted")
         assert _answer(client, rows[0][0])["model"]["version"] == after
         began = time.perf_counter()
-        _feedback(client, labelled[rules.min_labels - 1 : rules.min_labels + 1])
+        _feedback(client, labelled[rules.min_labels - 1 : rules.min_labels])
         wait_until(lambda: _answer(client, rows[0][0])["model"]["version"] == before, 30, lambda: "the version before")
         seconds = time.perf_counter() - began
     say(f"\nfrom the deciding label to an answer of the version before: {seconds:.2f} s")
