@@ -33,6 +33,7 @@ from dosel.credentials import CREDENTIALS, new_certificate
 from dosel.db.engine import connect
 from dosel.embedded.preflight import free_ports
 from dosel.errors import StartupError
+from dosel.registry import mlflow_calls
 from dosel.registry.ledger import PromotionLedger
 from dosel.training.progress import candidates_since
 from dosel.usecases import ALL, LakeRows, UseCase
@@ -421,8 +422,9 @@ def test_a_training_ends_on_a_cluster_of_which_a_worker_is_killed(
         stack.compose(*profile, "up", "-d", "--scale", "dask-worker=2", timeout=600)
         wait("all are healthy", lambda: not stack.unhealthy(), HEALTHY_SECONDS)
         client, began = MlflowClient(stack.url("MLFLOW_PORT")), datetime.now(UTC)
+        mlflow = mlflow_calls.connect(stack.url("MLFLOW_PORT"))
         run = begin_training(stack, source, served, "train")
-        seen = wait("a candidate is scored", lambda: candidates_since(client, COVERTYPE.experiment, began), RUN_SECONDS)
+        seen = wait("a candidate is scored", lambda: candidates_since(mlflow, COVERTYPE.experiment, began), RUN_SECONDS)
         os.kill(stack.containers("dask-worker")[0]["State"]["Pid"], signal.SIGKILL)
         assert wait("the run is over", lambda: outcome(stack, run), RUN_SECONDS) == "success"
         assert stack.tasks(TRAIN, run)["train"]["try_number"] == 1

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -72,6 +73,18 @@ def test_runs_read_over_http_equal_those_of_mlflows_client(installation: Install
     assert run == library.run(run_id)
     assert (run.params, run.metrics, len(run.models)) == ({"depth": "3"}, {"score": 0.75}, 1)
     assert server.runs([run_id, UNKNOWN]) == library.runs([run_id, UNKNOWN])
+
+
+def test_finished_runs_read_over_http_equal_those_of_mlflows_client(installation: Installation) -> None:
+    client, long_ago = installation.library._client, datetime(2020, 1, 1, tzinfo=UTC)
+    client.set_terminated(installation.run_id)
+    for calls in (installation.server, installation.library):
+        [run] = calls.finished_runs("proxied", long_ago, 10)
+        assert (run.id, run.tags["dosel.family"]) == (installation.run_id, "forest")
+        assert calls.finished_runs("proxied", datetime.now(UTC), 10) == []
+        with pytest.raises(Refused) as refused:
+            calls.finished_runs("unknown", long_ago, 10)
+        assert refused.value.code == MISSING
 
 
 def test_versions_read_over_http_equal_those_of_mlflows_client(installation: Installation) -> None:

@@ -20,6 +20,7 @@ from dosel.embedded.progress import Progress
 from dosel.errors import StartupError
 from dosel.quality import check
 from dosel.registry.ledger import PromotionLedger
+from dosel.registry.mlflow_library import MlflowLibrary
 from dosel.settings import Settings
 from dosel.sources.base import Batch
 from dosel.terminal import Bar
@@ -138,27 +139,27 @@ def store(settings: Settings, number: int, received: list[list[str]]) -> None:
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
-def test_candidates_are_listed_in_search_order(client: MlflowClient) -> None:
+def test_candidates_are_listed_in_search_order(client: MlflowClient, tracking_uri: str) -> None:
     for position in ("10/10", "2/10", "9/10", "1/10"):
         client.set_terminated(candidate(client, position, 0.5))
-    seen = candidates_since(client, COVERTYPE.experiment, LONG_AGO)
+    seen = candidates_since(MlflowLibrary(tracking_uri), COVERTYPE.experiment, LONG_AGO)
     assert [c.position for c in seen] == ["1/10", "2/10", "9/10", "10/10"]
     assert (seen[0].params, seen[0].score, seen[0].search) == ("try=1/10", 0.5, "search")
 
 
-def test_only_candidates_scored_since_the_given_time_are_listed(client: MlflowClient) -> None:
+def test_only_candidates_scored_since_the_given_time_are_listed(client: MlflowClient, tracking_uri: str) -> None:
     now = datetime.now(UTC)
     before = round((now - timedelta(hours=1)).timestamp() * 1000)
     client.set_terminated(candidate(client, "1/3", 0.5, start_time=before))
     candidate(client, "2/3", 0.5)
     client.set_terminated(candidate(client, "", 0.5, parent=""))
     client.set_terminated(candidate(client, "3/3", 0.5))
-    seen = candidates_since(client, COVERTYPE.experiment, now - timedelta(minutes=1))
+    seen = candidates_since(MlflowLibrary(tracking_uri), COVERTYPE.experiment, now - timedelta(minutes=1))
     assert [c.position for c in seen] == ["3/3"]
 
 
-def test_without_an_experiment_there_are_no_candidates(client: MlflowClient) -> None:
-    assert candidates_since(client, "not there", LONG_AGO) == []
+def test_without_an_experiment_there_are_no_candidates(tracking_uri: str) -> None:
+    assert candidates_since(MlflowLibrary(tracking_uri), "not there", LONG_AGO) == []
 
 
 def test_each_new_batch_is_reported_once(settings: Settings, received: Received) -> None:

@@ -5,15 +5,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import httpx
-from mlflow import MlflowClient
 
+from dosel.db.engine import connect
 from dosel.embedded.airflow_runs import AirflowRuns, TaskFailure
 from dosel.errors import DoselError, StartupError
-from dosel.pipeline import Pipeline
+from dosel.registry import mlflow_calls
+from dosel.registry.registry import Registry
 from dosel.settings import Settings
 from dosel.terminal import Bar, Tally, searching
 from dosel.training.progress import CandidateProgress, candidates_since
-from dosel.usecases import UseCase
+from dosel.usecases import UseCase, adapted
+from dosel.warehouse.batch_ledger import BatchLedger
 from dosel.warehouse.records import BatchRecord
 
 LULL_SECONDS = 10
@@ -61,10 +63,12 @@ class Progress:
     def __init__(self, use_case: UseCase, settings: Settings) -> None:
         self._use_case = use_case
         self._since = datetime.now(UTC)
-        self._pipeline = Pipeline(use_case, settings)
-        self._client = MlflowClient(settings.tracking_uri)
+        engine = connect(settings.warehouse_url)
+        self._ledger = BatchLedger(engine, adapted(use_case, settings))
+        self._registry = Registry.opened(settings, engine)
+        self._mlflow = mlflow_calls.connect(settings.tracking_uri)
         self._airflow = AirflowRuns(settings)
-        self._batches = {record.id for record in self._pipeline.batches.records()}
+        self._batches = {record.id for record in self._ledger.records()}
         self._candidates: set[str] = set()
         self._searches: dict[str, Search] = {}
         self._pull: Pull | None = None
@@ -90,7 +94,7 @@ class Progress:
     def start_ingest(self) -> None:
         """Start the ingest DAG now if nothing is in Production, to continue what an earlier start left unfinished."""
         with suppress(DoselError, httpx.HTTPError):
-            if self._pipeline.registry.production_number(self._use_case.model_name) is None:
+            if self._registry.production_number(self._use_case.model_name) is None:
                 self._airflow.start_run(f"{self._use_case.name}_ingest")
 
     def poll(self, mlflow: bool = True, airflow: bool = True) -> list[str]:
@@ -108,7 +112,7 @@ class Progress:
         # A service that does not answer now is reported by the check of the services, not here.
         looks = (self._new_batches, *([self._new_candidates] if mlflow else []), self._new_version)
         for look in looks:
-            with suppress(DoselError, httpx.HTTPError):
+            with suppress(DoselError, mlflow_calls.Refused, mlflow_calls.Unreachable):
                 news += look()
         if airflow:
             with suppress(httpx.HTTPError):
@@ -117,7 +121,7 @@ class Progress:
 
     def _new_batches(self) -> list[str]:
         news = []
-        for record in self._pipeline.batches.records():
+        for record in self._ledger.records():
             if record.id in self._batches:
                 continue
             self._batches.add(record.id)
@@ -136,7 +140,7 @@ class Progress:
 
     def _new_candidates(self) -> list[str]:
         news = []
-        for seen in candidates_since(self._client, self._use_case.experiment, self._since):
+        for seen in candidates_since(self._mlflow, self._use_case.experiment, self._since):
             if seen.run_id in self._candidates:
                 continue
             self._candidates.add(seen.run_id)
@@ -149,7 +153,7 @@ class Progress:
         return news
 
     def _new_version(self) -> list[str]:
-        last = self._pipeline.registry.last_promotion(self._use_case.model_name)
+        last = self._registry.last_promotion(self._use_case.model_name)
         if last is None or last.to_version == self.production:
             return []
         self.production = last.to_version

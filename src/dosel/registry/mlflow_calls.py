@@ -6,6 +6,7 @@ where there is no server, or where a server needs more of a client than HTTP.
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +17,9 @@ EXISTS = "RESOURCE_ALREADY_EXISTS"
 
 RUN_NOTE = "mlflow.note.content"
 """The tag that has a run's description."""
+
+PARENT_RUN, RUN_NAME = "mlflow.parentRunId", "mlflow.runName"
+"""The tags that have the id of a run's parent, and a run's name."""
 
 _BEYOND_HTTP = ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4", "MLFLOW_TRACKING_CLIENT_CERT_PATH")
 """Variables that ask for plug-ins of MLflow's own client."""
@@ -73,6 +77,9 @@ class MlflowCalls(Protocol):
     def runs(self, run_ids: Sequence[str]) -> list[Run]:
         """Those of these runs that exist, deleted ones too."""
 
+    def finished_runs(self, experiment: str, since: datetime, most: int) -> list[Run]:
+        """The newest finished runs of an experiment that began after `since`."""
+
     def search_versions(self, wanted: str, most: int | None = None) -> list[Version]:
         """The versions that a filter of MLflow's search matches."""
 
@@ -122,6 +129,11 @@ def of_runs(run_ids: Iterable[str]) -> str:
     """The filter of MLflow's search that matches these runs."""
     quoted = ", ".join(f"'{run_id}'" for run_id in run_ids)
     return f"attributes.run_id IN ({quoted})"
+
+
+def finished_since(since: datetime) -> str:
+    """The filter of MLflow's search that matches finished runs which began after `since`."""
+    return f"attributes.start_time > {round(since.timestamp() * 1000)} AND attributes.status = 'FINISHED'"
 
 
 def is_unknown_alias(message: str) -> bool:

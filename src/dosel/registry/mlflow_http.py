@@ -122,6 +122,7 @@ class Answer(msgspec.Struct):
 
     run: WireRun | None = None
     runs: list[WireRun] = []
+    experiment: _Experiment | None = None
     experiments: list[_Experiment] = []
     model_version: Version | None = None
     model_versions: list[Version] = []

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,6 +25,7 @@ from dosel.registry.mlflow_calls import (
     Run,
     Unreachable,
     Version,
+    finished_since,
     is_unknown_alias,
     of_runs,
 )
@@ -60,6 +62,14 @@ class MlflowLibrary:
         wanted = of_runs(run_ids)
         found = _pages(lambda token: self._client.search_runs(experiments, wanted, ViewType.ALL, page_token=token))
         return [_run(run) for run in found]
+
+    @translated()
+    def finished_runs(self, experiment: str, since: datetime, most: int) -> list[Run]:
+        found = self._client.get_experiment_by_name(experiment)
+        if found is None:
+            raise Refused(f"there is no experiment {experiment}", MISSING)
+        runs = self._client.search_runs([found.experiment_id], finished_since(since), max_results=most)
+        return [_run(run) for run in runs]
 
     @translated()
     def search_versions(self, wanted: str, most: int | None = None) -> list[Version]:

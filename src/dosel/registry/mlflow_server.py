@@ -6,6 +6,7 @@ leave the folder that it is copied to.
 
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -19,6 +20,7 @@ from dosel.registry.mlflow_calls import (
     Refused,
     Run,
     Version,
+    finished_since,
     is_unknown_alias,
     of_runs,
 )
@@ -53,6 +55,15 @@ class MlflowServer:
             "max_results": PER_PAGE,
         }
         return [run.read() for page in self._http.pages("POST", "runs/search", asked) for run in page.runs]
+
+    def finished_runs(self, experiment: str, since: datetime, most: int) -> list[Run]:
+        found = self._http.call("GET", "experiments/get-by-name", {"experiment_name": experiment}).experiment
+        asked = {
+            "experiment_ids": [part_of(found).experiment_id],
+            "filter": finished_since(since),
+            "max_results": most,
+        }
+        return [run.read() for run in self._http.call("POST", "runs/search", asked).runs]
 
     def search_versions(self, wanted: str, most: int | None = None) -> list[Version]:
         asked = {"filter": wanted, "max_results": most or PER_PAGE}

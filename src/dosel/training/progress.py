@@ -3,10 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from mlflow import MlflowClient
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
-
 from dosel.model import tags
+from dosel.registry.mlflow_calls import MISSING, PARENT_RUN, RUN_NAME, MlflowCalls, Refused
 
 MAX_RUNS = 1000
 
@@ -28,26 +26,28 @@ class CandidateProgress:
         return int(self.position.partition("/")[2] or 0)
 
 
-def candidates_since(client: MlflowClient, experiment: str, since: datetime) -> list[CandidateProgress]:
-    """Candidates scored since then, in the order they were tried; empty if there is no such experiment."""
-    found = client.get_experiment_by_name(experiment)
-    if found is None:
-        return []
-    runs = client.search_runs(
-        [found.experiment_id],
-        f"attributes.start_time > {round(since.timestamp() * 1000)} AND attributes.status = 'FINISHED'",
-        max_results=MAX_RUNS,
-    )
+def candidates_since(mlflow: MlflowCalls, experiment: str, since: datetime) -> list[CandidateProgress]:
+    """Candidates scored since then, in the order they were tried; empty if there is no such experiment.
+
+    Raises:
+        Refused, Unreachable: as every call to MLflow.
+    """
+    try:
+        runs = mlflow.finished_runs(experiment, since, MAX_RUNS)
+    except Refused as error:
+        if error.code == MISSING:
+            return []
+        raise
     seen = [
         CandidateProgress(
-            run.info.run_id,
-            run.data.tags[MLFLOW_PARENT_RUN_ID],
-            run.data.tags.get(tags.FAMILY, ""),
-            run.data.tags[tags.CANDIDATE],
-            run.data.tags.get(MLFLOW_RUN_NAME, ""),
-            run.data.metrics.get("mean_test_score", float("nan")),
+            run.id,
+            run.tags[PARENT_RUN],
+            run.tags.get(tags.FAMILY, ""),
+            run.tags[tags.CANDIDATE],
+            run.tags.get(RUN_NAME, ""),
+            run.metrics.get("mean_test_score", float("nan")),
         )
         for run in runs
-        if MLFLOW_PARENT_RUN_ID in run.data.tags and tags.CANDIDATE in run.data.tags
+        if PARENT_RUN in run.tags and tags.CANDIDATE in run.tags
     ]
     return sorted(seen, key=lambda c: (c.search, int(c.position.partition("/")[0] or 0)))
