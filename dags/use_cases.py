@@ -179,7 +179,7 @@ def warm_up(use_case_name: str, promoted: bool) -> None:
     from dosel.client import Client
 
     settings = Settings.load()
-    loaded = Client(settings.api_url, key=settings.api_key).warm_up().get(use_case_name)
+    loaded = Client(settings.api_url, key=settings.api_key).warm_up(use_case_name).get(use_case_name)
     answers = f"version {loaded['version']} of {loaded['model']} ({loaded['form']})" if loaded else "no version"
     log.info("the API at %s answers %s with %s", settings.api_url, use_case_name, answers)
 

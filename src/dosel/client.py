@@ -303,9 +303,9 @@ class Client:
         rows: list[dict[str, Any]] = found["rows"]
         return rows
 
-    def warm_up(self) -> dict[str, Any]:
-        """Make the API ask the registry now; return the loaded versions by use case."""
-        return self._repeat("POST", "/warmup")
+    def warm_up(self, use_case: str = "") -> dict[str, Any]:
+        """Make the API ask the registry now, for one use case or all; return the loaded versions by use case."""
+        return self._repeat("POST", "/warmup", params={"use_case": use_case} if use_case else {})
 
     def _repeat(self, method: str, path: str, **request: Any) -> dict[str, Any]:
         """Call the API, and retry if it does not answer or is not ready."""
