@@ -1,7 +1,7 @@
 """Explanations: the nearest training rows, and the contribution of each value."""
 
-import asyncio
 from collections.abc import Sequence
+from functools import partial
 from math import ceil
 from typing import Annotated, Any
 
@@ -74,7 +74,7 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, budget: float, 
         body = await request.body()
         row = reader.ordinary_row(body)
         if row is None:
-            row = await asyncio.to_thread(reader.judged_row, body)
+            row = await queue.run(client_of(request.scope), partial(reader.judged_row, body))
         numbers, codes, _ = row
         return Columns(np.array([numbers], np.float64), np.array([codes], np.intp)).row(use_case)
 

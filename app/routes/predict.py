@@ -1,6 +1,5 @@
 """One row in, one answer out."""
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
 from email.message import Message
@@ -39,7 +38,7 @@ PARAMETERS = ("model", "version")
 """The query parameters of a call for one row."""
 
 WAITING, DECIDE_SECONDS = 255, 10.0
-"""Rows that may wait for scikit-learn, and how long a request waits for it."""
+"""Rows that may wait for the validator or for scikit-learn, and how long a request waits for either."""
 
 RESPONSES = documented(400, 401, 403, 404, 408, 413, 415, 422, 429, 503)
 
@@ -69,6 +68,7 @@ class PredictRow:
 
     Args:
         with_model: whether the body may name the model to ask, beside the row's fields.
+        judging: for rows that only the validator can read or refuse.
         decisions: for rows that scikit-learn has to decide.
         pauses: of other work while rows come.
     """
@@ -80,11 +80,13 @@ class PredictRow:
         follower: ModelFollower,
         log: PredictionLog,
         shadowing: Shadowing,
+        judging: WorkQueue,
         decisions: WorkQueue,
         pauses: Pauses,
     ) -> None:
         self._use_case = use_case
         self._pauses = pauses
+        self._judging = judging
         self._decisions = decisions
         self._with_model = with_model
         self._follower = follower
@@ -115,7 +117,8 @@ class PredictRow:
         row = self._reader.ordinary_row(body, self._with_model)
         if row is None:
             # Odd bodies take milliseconds, in which other requests are answered.
-            row = await asyncio.to_thread(self._reader.judged_row, body, self._with_model)
+            judge = partial(self._reader.judged_row, body, self._with_model)
+            row = await self._judging.run(client_of(scope), judge)
         numbers, codes, named = row
         asked = _NOTHING_ASKED
         if scope["query_string"]:
@@ -174,9 +177,10 @@ def routes(
     paths = [(f"/predict/{use_case.name}", use_case, False) for use_case in use_cases]
     if default is not None:
         paths.append((DEFAULT_PATH, default, True))
+    judging = WorkQueue("rows that the validator reads", 1, WAITING, DECIDE_SECONDS)
     decisions = WorkQueue("rows that scikit-learn decides", 1, WAITING, DECIDE_SECONDS, pauses)
     return [
-        Route(path, PredictRow(use_case, with_model, follower, log, shadowing, decisions, pauses))
+        Route(path, PredictRow(use_case, with_model, follower, log, shadowing, judging, decisions, pauses))
         for path, use_case, with_model in paths
     ]
 

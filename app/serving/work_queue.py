@@ -2,8 +2,10 @@
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 from app.serving.loaded_model import Overloaded
@@ -58,7 +60,7 @@ class Pauses:
 
 
 class WorkQueue:
-    """A queue for one kind of work.
+    """A queue for one kind of work, for the event loop's thread only. Clients take turns, whoever asked first.
 
     Args:
         what: name of the work, in the plural.
@@ -76,6 +78,9 @@ class WorkQueue:
         self._seconds = seconds
         self._places = Places(f"the queue for {what}", at_once + waiting)
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix=what)
+        self._idle = at_once
+        # Each client's work, in the order of the clients' turns.
+        self._lines: dict[str, deque[tuple[Callable[[], Any], asyncio.Future[Any]]]] = {}
 
     def check(self, client: str) -> None:
         """
@@ -92,9 +97,35 @@ class WorkQueue:
             TooLate: the deadline passed.
         """
         self._places.take(client)
-        done = asyncio.get_running_loop().run_in_executor(self._threads, self._pauses.before, job)
-        done.add_done_callback(lambda _: self._places.leave(client))
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        done.add_done_callback(_look_at_error)
+        self._lines.setdefault(client, deque()).append((job, done))
+        self._start()
         return await _within(self._seconds, self._what, done)
+
+    def _start(self) -> None:
+        """Give idle threads the next work."""
+        while self._idle and self._lines:
+            client = next(iter(self._lines))
+            line = self._lines.pop(client)
+            job, done = line.popleft()
+            if line:
+                self._lines[client] = line
+            self._idle -= 1
+            running = asyncio.get_running_loop().run_in_executor(self._threads, self._pauses.before, job)
+            running.add_done_callback(partial(self._finish, client, done))
+
+    def _finish(self, client: str, done: "asyncio.Future[T]", running: "asyncio.Future[T]") -> None:
+        self._idle += 1
+        self._places.leave(client)
+        if running.cancelled():
+            # The API stops.
+            done.cancel()
+        elif (error := running.exception()) is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(running.result())
+        self._start()
 
 
 class SharedCalls:
@@ -125,6 +156,12 @@ class SharedCalls:
         if waiting is None or waiting.running() or waiting.done():
             waiting = self._calls[key] = self._thread.submit(self._pauses.before, call)
         return await _within(self._seconds, self._what, asyncio.wrap_future(waiting))
+
+
+def _look_at_error(done: "asyncio.Future[Any]") -> None:
+    """Keep asyncio from logging the error of work whose request is over."""
+    if not done.cancelled():
+        done.exception()
 
 
 async def _within(seconds: float | None, what: str, done: "asyncio.Future[T]") -> T:

@@ -483,8 +483,8 @@ def test_requests_that_wait_for_their_turn_are_all_answered() -> None:
 
 def test_work_past_its_deadline_raises_and_keeps_its_place_until_done() -> None:
     async def late() -> None:
-        released, queue = threading.Event(), WorkQueue("sums", 1, 1, 0.05)
-        with pytest.raises(TooLate, match=r"sums take longer than 0\.05 s"):
+        released, queue = threading.Event(), WorkQueue("sums", 1, 1, 0.5)
+        with pytest.raises(TooLate, match=r"sums take longer than 0\.5 s"):
             await queue.run("one", released.wait)
         with pytest.raises(Overloaded, match="no more room for one client"):
             queue.check("one")
@@ -493,6 +493,25 @@ def test_work_past_its_deadline_raises_and_keeps_its_place_until_done() -> None:
         queue.check("one")
 
     asyncio.run(late())
+
+
+def test_clients_take_turns() -> None:
+    released, order = threading.Event(), list[str]()
+
+    def work(name: str) -> None:
+        released.wait()
+        order.append(name)
+
+    async def many() -> None:
+        queue = WorkQueue("sums", 1, 31)
+        names = ["a1", "a2", "a3", "b1", "a4", "b2", "c1"]
+        asked = [asyncio.create_task(queue.run(name[0], partial(work, name))) for name in names]
+        await asyncio.sleep(0)
+        released.set()
+        await asyncio.gather(*asked)
+
+    asyncio.run(many())
+    assert order == ["a1", "a2", "b1", "c1", "a3", "b2", "a4"]
 
 
 def test_callers_share_a_waiting_call_but_not_a_running_one() -> None:
