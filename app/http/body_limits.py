@@ -66,7 +66,7 @@ class RequestLimits:
             return
         request = _Request(self, scope, receive)
         try:
-            if scope["method"] in WITHOUT_BODY:
+            if scope["method"] in WITHOUT_BODY or not _announces_body(scope):
                 await request.enter()
             await self._app(scope, request.receive, send)
         except _Full as full:
@@ -201,6 +201,10 @@ async def _drain(receive: Receive) -> None:
                     return
     except TimeoutError:
         return
+
+
+def _announces_body(scope: Scope) -> bool:
+    return any(name in (b"content-length", b"transfer-encoding") and value != b"0" for name, value in scope["headers"])
 
 
 def _declared(scope: Scope) -> int:

@@ -11,7 +11,11 @@ from app.http.problems import ALWAYS_ANSWERED
 from dosel.rows.shortened import cut
 from dosel.rows.validation import InvalidRows, InvalidValue, describe
 
-MOST_ERRORS = 10
+MOST_ERRORS, MOST_HINTS = 10, 3
+"""Errors of a request, and of these, how many say which name may be meant: comparing names takes long."""
+
+LONGEST_NAME = 40
+"""Characters of the longest name that is compared with the known ones."""
 
 
 async def check_parameters(request: Request) -> None:
@@ -35,10 +39,15 @@ def refuse_unknown(given: Iterable[tuple[str, str]], known: Collection[str]) -> 
     """
     unknown = [(name, value) for name, value in given if name not in known][:MOST_ERRORS]
     if unknown:
-        raise InvalidRows([InvalidValue(cut(name), _expected(name, known), describe(value)) for name, value in unknown])
+        raise InvalidRows(
+            [
+                InvalidValue(cut(name), _expected(name, known if place < MOST_HINTS else ()), describe(value))
+                for place, (name, value) in enumerate(unknown)
+            ]
+        )
 
 
 def _expected(name: str, known: Collection[str]) -> str:
-    if near := get_close_matches(cut(name), known, n=1):
+    if len(name) <= LONGEST_NAME and (near := get_close_matches(name, known, n=1)):
         return f"no query parameter of this name (did you mean {near[0]}?)"
     return "no query parameter of this name" + (f" (there are: {', '.join(known)})" if known else "")

@@ -44,6 +44,9 @@ DRAINED_BYTES = 64 * 1024 * 1024
 WRITE_SECONDS = 30.0
 """Longest wait for a client to read the next 48 kB of its answer."""
 
+MOST_UNREAD_BYTES = 64_000_000
+"""Most bytes of answers in memory that one client has not read; a further answer ends its connection."""
+
 MOST_CONNECTIONS = 2_000
 """Most open connections; with more, the server closes the one whose next request it has waited for longest."""
 
@@ -90,6 +93,9 @@ class BoundedHttp(HttpToolsProtocol):
         shared = vars(self.server_state)
         self._turns: Turns = shared.setdefault("dosel_turns", Turns())
         self._open: Counter[str] = shared.setdefault("dosel_open", Counter())
+        self._unread_of: Counter[str] = shared.setdefault("dosel_unread", Counter())
+        self._unread = 0
+        """Bytes of this connection's answer that the client has not read."""
         self._client = ""
         self._delayed = bytearray()
         """What has arrived and waits for this client's turn."""
@@ -222,9 +228,19 @@ class BoundedHttp(HttpToolsProtocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         self._write_timer = self._write_timer or self.loop.call_later(WRITE_SECONDS, self.transport.abort)
+        self._note_unread(self.transport.get_write_buffer_size())
+        if self._unread_of[self._client] > MOST_UNREAD_BYTES:
+            self.transport.abort()
+
+    def _note_unread(self, size: int) -> None:
+        self._unread_of[self._client] += size - self._unread
+        self._unread = size
+        if not self._unread_of[self._client]:
+            del self._unread_of[self._client]
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        self._note_unread(0)
         if self._write_timer is not None:
             self._write_timer.cancel()
             self._write_timer = None

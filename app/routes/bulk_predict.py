@@ -49,8 +49,11 @@ BYTES_PER_SECOND = 64e6
 MOST_CHANGE_BYTES = 16_384
 """Most bytes of the body of a promotion and the like."""
 
-IN_MEMORY_BYTES = 4_000_000
-"""A larger answer is on disk until it is sent."""
+IN_MEMORY_BYTES = 256_000
+"""A larger answer is on disk until it is sent, in pieces: a client may take long to read it."""
+
+LARGE_BYTES = 4_000_000
+"""A larger body leaves memory that is given back."""
 
 UNREAD = 10
 """Disk for unread answers, in multiples of `DOSEL_MAX_BATCH_BYTES`; further requests get a 503."""
@@ -164,7 +167,7 @@ def _add(
                         # Its traceback holds the body and all that was read of it.
                         raise error.with_traceback(None) from None
                     finally:
-                        if file.stat().st_size > IN_MEMORY_BYTES:
+                        if file.stat().st_size > LARGE_BYTES:
                             release_memory()
 
                 await queue.run(client, work)

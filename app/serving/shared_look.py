@@ -17,8 +17,11 @@ from contextlib import contextmanager, suppress
 import msgspec
 
 from dosel.credentials import signing_key
-from dosel.files import replace_file
+from dosel.files import read_at_most, replace_file
 from dosel.settings import Settings
+
+MOST_BYTES = 8_000_000
+"""Largest fact that is shared."""
 
 CLAIM_SECONDS = 2.0
 """How long others wait for a process that has begun to read a fact; after that they read it, too."""
@@ -124,7 +127,7 @@ class SharedLook:
 
     def _read(self, name: str) -> _Fact | None:
         try:
-            signature, _, content = (self._folder / name).read_bytes().partition(b"\n")
+            signature, _, content = read_at_most(self._folder / name, MOST_BYTES).partition(b"\n")
         except FileNotFoundError:
             return None
         if not hmac.compare_digest(signature, self._signature(name, content)):

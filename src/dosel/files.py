@@ -4,6 +4,19 @@ import os
 from pathlib import Path
 
 
+def read_at_most(file: Path, most: int) -> bytes:
+    """The content of a file that somebody else may have written.
+
+    Raises:
+        OSError: there is no such file, or it has more than `most` bytes.
+    """
+    with file.open("rb") as source:
+        content = source.read(most + 1)
+    if len(content) > most:
+        raise OSError(f"{file} has more than {most:,} bytes")
+    return content
+
+
 def replace_file(file: Path, content: bytes | str, mode: int = 0o600) -> None:
     """Write a file, and its folder if necessary, so that neither a reader nor a killed process sees half of it.
 

@@ -243,7 +243,7 @@ def test_a_refused_body_is_not_referenced_when_memory_is_released(
         raise InvalidRows([InvalidValue(None, "other rows", "these")])
 
     monkeypatch.setattr(JsonReader, "rows", refuse)
-    monkeypatch.setattr(bulk_predict, "IN_MEMORY_BYTES", 1)
+    monkeypatch.setattr(bulk_predict, "LARGE_BYTES", 1)
     monkeypatch.setattr(bulk_predict, "release_memory", lambda: still_held.append(read[0]()))
     assert api.post(PATH, json=some).status_code == 422
     assert still_held == [None]

@@ -33,7 +33,7 @@ def feedback(
 
     content = file.read_bytes()
     try:
-        rows = json.loads(content) if file.suffix == ".json" else csv_rows(content)
+        rows = json.loads(content) if file.suffix == ".json" else list(csv_rows(content))
     except ValueError as error:
         raise typer.BadParameter(f"{file} is not JSON: {error}") from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):

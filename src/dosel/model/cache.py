@@ -16,11 +16,14 @@ from pathlib import Path
 from tempfile import mkdtemp
 from urllib.parse import quote
 
-from dosel.files import replace_file
+from dosel.files import read_at_most, replace_file
 from dosel.model import bundle
 
 MAX_VERSIONS = 3
 """Versions of a model that stay, beside the one in Production: those that a rollback may need, or in shadow."""
+
+MOST_RECORD_BYTES = 8_000_000
+"""Largest record: as much as is read of an answer of MLflow."""
 
 _FILES, _RECORD, _LAST = "files", "record.json", "last"
 
@@ -73,7 +76,7 @@ class ModelCache:
         file = self._home(name) / str(number) / _RECORD
         signed = self._signed(record, name, str(number))
         try:
-            if not file.exists() or file.read_bytes() != signed:
+            if self._read(file, name, str(number)) != record:
                 replace_file(file, signed)
         except OSError:
             log.warning("the record of %s version %d could not be written", name, number, exc_info=True)
@@ -128,7 +131,7 @@ class ModelCache:
 
     def _read(self, file: Path, *names: str) -> bytes | None:
         try:
-            signature, _, content = file.read_bytes().partition(b"\n")
+            signature, _, content = read_at_most(file, MOST_RECORD_BYTES).partition(b"\n")
         except OSError:
             return None
         if hmac.compare_digest(signature, self._signature(content, names)):

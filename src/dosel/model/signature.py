@@ -13,8 +13,12 @@ import msgspec
 
 from dosel.certificates import Trusted, chain_of, leaf_key
 from dosel.errors import UntrustedKey, UntrustedModel
+from dosel.files import read_at_most
 from dosel.model import bundle
 from dosel.signing import Keys, PublicKey, SigningKey
+
+MOST_BYTES = 1_000_000
+"""Largest signature."""
 
 _MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 _PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -184,7 +188,11 @@ def check_folder(folder: Path, trusted: Trusted, model: str, files: Mapping[str,
         raise UntrustedModel(
             f"there is no signature ({bundle.SIGNATURE_FILE}); if an older dosel registered them, run `dosel sign`"
         )
-    check(file.read_bytes(), trusted, model, files)
+    try:
+        content = read_at_most(file, MOST_BYTES)
+    except OSError as error:
+        raise UntrustedModel(f"the signature cannot be read: {error}") from error
+    check(content, trusted, model, files)
 
 
 def _check_statement(statement: _Statement, model: str, files: Mapping[str, str]) -> None:

@@ -113,9 +113,6 @@ def _manifest(ledger: PromotionLedger, version: ModelVersion) -> Manifest:
     return manifest
 
 
-MOST_SIGNATURE_BYTES = 1_000_000
-
-
 def _check_files(folder: Path, manifest: Manifest) -> None:
     _check_same(manifest, bundle.differences(manifest.files, bundle.hash_files(folder)))
 
@@ -127,7 +124,7 @@ def _check_of(manifest: Manifest) -> CheckFiles:
     def check(found: Mapping[str, int | None]) -> None:
         expected = {path: str(size) for path, size in sizes.items() if found.get(path) is not None}
         others = found.keys() - manifest.files.keys()
-        if (found.get(bundle.SIGNATURE_FILE) or 0) <= MOST_SIGNATURE_BYTES:
+        if (found.get(bundle.SIGNATURE_FILE) or 0) <= signature.MOST_BYTES:
             others -= {bundle.SIGNATURE_FILE}
         wanted = {path: str(found[path]) for path in found.keys() & expected.keys() | others}
         _check_same(manifest, bundle.differences(expected, wanted))

@@ -36,7 +36,7 @@ MOST_BYTES = 8_000_000
 The API reads answers while it serves: each 10 MB would hold its other requests up for some milliseconds.
 """
 
-MOST_PAGES, MOST_BYTES_OF_PAGES = 1_000, 300_000_000
+MOST_PAGES, MOST_BYTES_OF_PAGES = 1_000, 60_000_000
 """Limits of an answer in pages."""
 
 MOST_FILE_BYTES = 2_000_000_000

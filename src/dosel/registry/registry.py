@@ -155,7 +155,9 @@ class Registry:
         Versions that an older dosel registered have no family in the ledger: of these, MLflow's alias decides.
         """
         if family not in self._ledger.families(name):
-            return self._store.alias(name, family)
+            number = self._store.alias(name, family)
+            known = [n for other in self._ledger.families(name) for n, _ in self._ledger.of_family(name, other)]
+            return None if number in known else number
         return newest_of(self._store, self._ledger, name, family)
 
     def load(self, version: ModelVersion) -> Any:

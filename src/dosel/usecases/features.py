@@ -10,12 +10,18 @@ from typing import Literal
 
 Scaling = Literal["standard", "minmax"]
 
-_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*", re.ASCII | re.IGNORECASE)
+# Linear in the text's length: were the point optional within one group, a long number before a letter would take hours.
+_NUMBER = re.compile(r"\s*+[+-]?(\d++(\.\d*+)?|\.\d++)(e[+-]?\d++)?\s*+", re.ASCII | re.IGNORECASE)
+
+LONGEST_NUMBER = 1_000
+"""Characters of the longest text that is read as a number: no number of 64 bits needs as many."""
 
 
 def as_number(text: str) -> float:
-    """The value a text spells; NaN for what is no number, infinities included."""
-    value = float(text) if _NUMBER.fullmatch(text) else math.nan
+    """The value a text spells; NaN for what is no number, infinities and over-long texts included."""
+    if len(text) > LONGEST_NUMBER:
+        text = text.strip()
+    value = float(text) if len(text) <= LONGEST_NUMBER and _NUMBER.fullmatch(text) else math.nan
     return value if math.isfinite(value) else math.nan
 
 
