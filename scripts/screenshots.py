@@ -21,7 +21,10 @@ from dosel.client import Client
 from dosel.embedded.services import ROOT
 from dosel.settings import Settings
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+"""Programs of Chromium; the first has no windows of its own to draw, which halves its processor time."""
+
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -84,7 +87,7 @@ def main(arguments: Sequence[str]) -> None:
 def browser() -> Iterator[Browser]:
     """A headless Chromium from the PATH."""
     if CHROMIUM is None:
-        raise SystemExit("no Chromium on PATH (Debian: apt-get install chromium)")
+        raise SystemExit("no Chromium on PATH (Debian: apt-get install chromium-headless-shell)")
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield launched

@@ -66,6 +66,8 @@ def installation(folder: Path) -> Installation:
         "DOSEL_HOME": str(folder / "dosel"),
         "DATA_API_FETCH": "never",
         "DOSEL_TRIALS": str(TRIALS),
+        # The file of the DAGs does not change; Airflow would read it twice a minute.
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
     }
     environment |= dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
     return Installation(folder / "dosel", user_home, environment)
@@ -97,6 +99,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Installa
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if screenshots.CHROMIUM is None and not os.environ.get("CI"):
-        pytest.skip("no Chromium on PATH (Debian: apt-get install chromium)")
+        pytest.skip("no Chromium on PATH (Debian: apt-get install chromium-headless-shell)")
     with screenshots.browser() as launched:
         yield launched

@@ -25,6 +25,8 @@ from dosel.sources.base import Batch
 from dosel.usecases.covertype import COVERTYPE
 from dosel.warehouse.batches import BatchStore
 
+pytestmark = pytest.mark.usefixtures("real_migrations")
+
 Received = Callable[..., list[list[str]]]
 
 

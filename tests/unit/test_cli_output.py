@@ -1,4 +1,8 @@
-"""What `dosel` prints to a terminal, to a pipe and as JSON, seen from outside: each command is a process."""
+"""What `dosel` prints to a terminal, to a pipe and as JSON.
+
+A command whose colours, terminal or exit the test is about is a process of its own. The others run in the test's
+process, since the imports of each would take a second.
+"""
 
 import io
 import json
@@ -12,8 +16,9 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner, Result
 
-from dosel.cli import output
+from dosel.cli import cli, output
 from dosel.db.engine import connect
 from dosel.model.facts import Facts
 from dosel.model.tags import FAMILY
@@ -50,6 +55,12 @@ def piped(environment: dict[str, str], *arguments: str) -> "subprocess.Completed
     return subprocess.run(
         (*DOSEL, *arguments), env=environment, capture_output=True, text=True, timeout=120, check=False
     )
+
+
+def here(environment: dict[str, str], *arguments: str) -> Result:
+    """Run a command in this process, with exactly this environment; its output goes to no terminal."""
+    only = {name: environment.get(name) for name in os.environ | environment}
+    return CliRunner(env=only).invoke(cli, arguments, catch_exceptions=False)
 
 
 def on_terminal(environment: dict[str, str], *arguments: str) -> str:
@@ -110,7 +121,7 @@ def test_control_characters_of_an_error_and_of_the_log_do_not_reach_the_terminal
 
 
 def test_json_has_the_same_values_and_null_for_what_is_no_number(environment: dict[str, str]) -> None:
-    [line] = piped(environment, "history", "penguins", "--json").stdout.splitlines()
+    [line] = here(environment, "history", "penguins", "--json").stdout.splitlines()
     entry = json.loads(line)
     assert (entry["reason"], entry["manifest_digest"]) == (REASON, DIGEST)
     assert entry["metrics_after"] == {"accuracy": 0.5, "lost": None}
@@ -188,8 +199,7 @@ def test_each_listing_has_a_header_in_a_pipe_even_if_it_is_empty(environment: di
     ],
 )
 def test_each_command_that_shows_something_gives_json(environment: dict[str, str], command: str) -> None:
-    result = piped(environment, *command.split(), "--json")
-    assert "Traceback" not in result.stderr
+    result = here(environment, *command.split(), "--json")
     for line in result.stdout.splitlines():
         assert isinstance(json.loads(line), dict)
 
@@ -207,7 +217,7 @@ def test_a_reader_that_leaves_ends_a_command_quietly(environment: dict[str, str]
 
 
 def test_versions_says_where_each_one_stands_and_which_are_not_known(environment: dict[str, str]) -> None:
-    result = piped(environment, "versions", "penguins", "--json")
+    result = here(environment, "versions", "penguins", "--json")
     found = [json.loads(line) for line in result.stdout.splitlines()]
     shown = ("version", "family", "state", "holdout_accuracy", "reason", "run_id")
     assert [tuple(version[name] for name in shown) for version in found] == [
@@ -230,15 +240,15 @@ def test_open_prints_the_addresses_and_opens_no_browser_in_a_pipe(environment: d
     browser.chmod(0o755)
     ours = environment | {"DISPLAY": ":0", "BROWSER": f"{browser} %s", "API_PORT": "1234"}
     assert piped(ours, "open", "api").stdout.splitlines() == ["service\taddress", "api\thttp://localhost:1234/docs"]
-    [_, mlflow] = piped(ours | {"DOSEL_MLFLOW_URL": "https://mlflow.test/"}, "open", "mlflow").stdout.splitlines()
+    [_, mlflow] = here(ours | {"DOSEL_MLFLOW_URL": "https://mlflow.test/"}, "open", "mlflow").stdout.splitlines()
     assert mlflow == "mlflow\thttps://mlflow.test/#/experiments?workflowType=machine_learning"
     assert not (tmp_path / "opened").exists()
     on_terminal(ours, "open")
     assert not (tmp_path / "opened").exists()
     on_terminal(ours, "open", "api")
     assert (tmp_path / "opened").read_text() == "http://localhost:1234/docs\n"
-    refused = piped(environment, "open", "nothing")
-    assert refused.returncode == 2
+    refused = here(environment, "open", "nothing")
+    assert refused.exit_code == 2
     assert "airflow" in refused.stderr
 
 
@@ -254,7 +264,7 @@ def test_a_shell_completes_names(environment: dict[str, str], typed: str, comple
 
 
 def test_help_lists_each_command_with_its_whole_sentence(environment: dict[str, str]) -> None:
-    shown = " ".join(piped(environment, "--help").stdout.split())
+    shown = " ".join(here(environment, "--help").stdout.split())
     for sentence in ("Start the embedded platform and wait until every use case answers.", "List the use cases."):
         assert sentence in shown
     assert "..." not in shown.partition("Commands:")[2]
