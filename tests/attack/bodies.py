@@ -19,6 +19,8 @@ SECONDS = 8.0
 LINE_SECONDS = 5.0
 """Longest response time for lines with a wrong number of columns."""
 
+ODD_AT_ONCE = 64
+
 UPLOAD_PIECE = 1_000_000
 
 CSV = {"Content-Type": "text/csv"}
@@ -63,6 +65,34 @@ def large_single_rows(target: Target) -> Outcome:
     lists = b"[" + b"[]," * 300_000 + b"[]]"
     bodies = (lists, b'{"Elevation":%b}' % lists, b'{"Elevation":"%b"}' % (b"x" * 900_000), b"9" * 900_000)
     return _repeated(target, cycle(bodies), JSON, path="/predict")
+
+
+def long_numbers(target: Target) -> Outcome:
+    """Send long numbers before a letter, which some grammars read in the square of their length."""
+    bodies = [json.dumps(COVERTYPE.example | {"Elevation": "9" * size + "x"}).encode() for size in (2_000, 60_000)]
+    return _repeated(target, cycle(bodies), JSON, path="/predict")
+
+
+def long_numbers_in_csv(target: Target) -> Outcome:
+    return _repeated(target, repeat(f"{_HEADER}\n{'9' * 1_000_000}x,{_VALUES.partition(',')[2]}\n".encode()))
+
+
+def feedback_of_empty_lines(target: Target) -> Outcome:
+    return _repeated(target, repeat(b"request_id,truth\n" + b",\n" * 500_000), path=f"/feedback/{COVERTYPE.name}")
+
+
+def odd_rows(target: Target) -> Outcome:
+    """Send rows with a hundred unknown fields over many connections."""
+    found, until = Outcome(), time.monotonic() + SECONDS
+    body = json.dumps(COVERTYPE.example | {f"f{'_a' * 290}{n}": "x" for n in range(100)}).encode()
+
+    def one() -> None:
+        while time.monotonic() < until:
+            status, _ = ask(target.port, "POST", "/predict", body, JSON)
+            found.answers[status] += 1
+
+    together([one] * ODD_AT_ONCE)
+    return found
 
 
 def wrong_widths(target: Target) -> Outcome:
@@ -134,6 +164,10 @@ ATTACKS = (
     Attack("15 MB of empty rows", "be read beyond the hundredth", empty_rows),
     Attack("15 MB of nested lists", "be built in memory", nested),
     Attack("single rows of 1 MB", "keep the event loop busy", large_single_rows),
+    Attack("long numbers before a letter", "keep the event loop busy", long_numbers),
+    Attack("long numbers in a CSV", "hold the interpreter's lock", long_numbers_in_csv),
+    Attack("feedback of 500,000 empty lines", "be kept in memory", feedback_of_empty_lines),
+    Attack(f"{ODD_AT_ONCE} connections with odd rows", "delay predictions", odd_rows),
     Attack("lines of a wrong width", f"take more than {LINE_SECONDS:g} s", wrong_widths),
     Attack("12 large uploads at once", "fill the memory", parallel_uploads),
     Attack("10 uploads of 200 MB at once", "fill the memory or go without an answer", largest_uploads),

@@ -108,7 +108,15 @@ def at_once(target: Target) -> Outcome:
 
 def unread_answers(target: Target) -> Outcome:
     """Request long responses and read none of them."""
-    body = csv_rows(20_000)
+    return _unread(target, csv_rows(20_000), 8)
+
+
+def unread_answers_in_memory(target: Target) -> Outcome:
+    """Request responses of some 3 MB, many of which would fit into memory, and read none of them."""
+    return _unread(target, csv_rows(9_000), 200)
+
+
+def _unread(target: Target, body: bytes, count: int) -> Outcome:
     head = f"POST {BATCH} HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     found, kept = Outcome(), []
 
@@ -116,9 +124,13 @@ def unread_answers(target: Target) -> Outcome:
         connection = connect(target.port)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         kept.append(connection)
-        connection.sendall(head + body)
+        with contextlib.suppress(OSError):
+            connection.sendall(head + body)
+            # The answer has begun.
+            connection.recv(12)
 
-    together([one] * 8)
+    for _ in range(0, count, 8):
+        together([one] * 8)
     time.sleep(5)
     status, _ = ask(target.port, "POST", BATCH, csv_rows(10), CSV, source="127.0.0.3")
     found.answers[status] += 1
@@ -232,4 +244,5 @@ ATTACKS = (
     Attack("pipelined requests", "be kept in memory", pipelined),
     Attack("1,500 connections that predict at once", "hold up another client's request", at_once),
     Attack("answers that nobody reads", "keep out another client's batch", unread_answers),
+    Attack("200 smaller answers that nobody reads", "be kept in memory", unread_answers_in_memory),
 )

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -260,6 +260,45 @@ def test_a_response_that_the_client_does_not_read_is_aborted(monkeypatch: pytest
         assert ended.wait(10)
 
 
+def test_one_client_has_a_limit_of_unread_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A response in one piece waits in memory until the client has read it."""
+    monkeypatch.setattr(protocol, "MOST_UNREAD_BYTES", 25_000_000)
+
+    async def large(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"20000000")]})
+        await send({"type": "http.response.body", "body": b" " * 20_000_000})
+
+    def size(connection: socket.socket) -> int:
+        total = 0
+        with suppress(OSError):
+            while part := connection.recv(1 << 20):
+                total += len(part)
+        return total
+
+    request = GET.replace(b"/healthz", b"/") + b"Connection: close\r\n\r\n"
+    with listening(large) as address, ExitStack() as opened:
+        for round_number in range(2):
+            first, second = (opened.enter_context(socket.create_connection(address)) for _ in range(2))
+            first.sendall(request)
+            assert first.recv(1)
+            second.sendall(request)
+            # The second one is closed; what is read makes room for another round.
+            assert size(second) < 20_000_000, round_number
+            assert size(first) > 20_000_000, round_number
+
+
+def test_a_request_without_a_body_takes_a_place() -> None:
+    """Whatever its method: a route that reads no body would not take it."""
+
+    async def unread(scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse("")(scope, receive, send)
+
+    limited = RequestLimits(unread, Settings(queue_depth=1), lambda _: (MOST_BODY, False), lambda: None)
+    limited.places.take("another client")
+    assert asked(limited, [[b""]], str) == [200]
+    assert asked(limited, [[b""]], str, (b"content-length", b"0")) == [503]
+
+
 @pytest.mark.parametrize("answered", [False, True])
 def test_beyond_the_connection_limit_the_longest_waiting_connection_is_closed(
     answered: bool, monkeypatch: pytest.MonkeyPatch
@@ -319,7 +358,12 @@ def test_clients_that_take_all_they_can_leave_places_for_others() -> None:
         places.take("seven")
 
 
-def asked(middleware: Any, bodies: list[list[bytes] | None], clients: Callable[[int], str]) -> list[int]:
+CHUNKED = (b"transfer-encoding", b"chunked")
+
+
+def asked(
+    middleware: Any, bodies: list[list[bytes] | None], clients: Callable[[int], str], *headers: tuple[bytes, bytes]
+) -> list[int]:
     """The statuses of concurrent requests, each from one client and with the parts of its body."""
     statuses: list[int] = []
 
@@ -341,7 +385,7 @@ def asked(middleware: Any, bodies: list[list[bytes] | None], clients: Callable[[
             "type": "http",
             "path": "/predict",
             "method": "POST",
-            "headers": [],
+            "headers": list(headers or [CHUNKED]),
             "query_string": b"",
             "client": (clients(number), 1),
         }

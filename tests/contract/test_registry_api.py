@@ -126,6 +126,13 @@ def test_a_familys_alias_moved_in_mlflow_is_put_back_and_changes_no_prediction(
     ]
 
 
+def test_an_alias_of_a_family_without_versions_names_no_version_of_another(api: TestClient, here: Installation) -> None:
+    family = COVERTYPE.families[-1].name
+    MlflowClient(here.store).set_registered_model_alias(NAME, family, "1")
+    refused = api.post(f"/predict?model={family}", json=COVERTYPE.example)
+    assert (refused.status_code, f"no model of the family {family}" in refused.text) == (503, True)
+
+
 def test_metrics_edited_in_mlflow_are_not_shown(api: TestClient, here: Installation) -> None:
     client = MlflowClient(here.store)
     client.log_metric(here.good[0], "holdout_accuracy", 0.9999)

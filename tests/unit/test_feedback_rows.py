@@ -1,11 +1,12 @@
 """Feedback rows: classes are read as ingest reads them, or by their labels."""
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
 
-from dosel.monitor.feedback_rows import MAX_ROWS, class_code, csv_rows, read_json
+from dosel.monitor.feedback_rows import MAX_ROWS, class_code, csv_rows, read_csv, read_json
 from dosel.rows.validation import MAX_ERRORS, InvalidRows, UnreadableRows
 from dosel.usecases import ALL, UseCase
 from dosel.usecases.covertype import COVERTYPE
@@ -64,8 +65,18 @@ def test_reading_stops_at_the_hundredth_invalid_row_and_lists_two_thousand_error
 
 
 def test_a_feedback_csv_may_have_other_columns_in_any_order() -> None:
-    found = csv_rows("\ufeffNote,TRUTH,Request-ID\nx,2,r-1\n".encode())
+    found = list(csv_rows("\ufeffNote,TRUTH,Request-ID\nx,2,r-1\n".encode()))
     assert found == [{"truth": "2", "request_id": "r-1"}]
+
+
+def test_lines_of_a_feedback_csv_are_judged_one_by_one() -> None:
+    tracemalloc.start()
+    with pytest.raises(InvalidRows):
+        read_csv(COVERTYPE.target, b"request_id,truth\n" + b",\n" * 500_000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # Of a body of 1 MB.
+    assert peak < 12_000_000
 
 
 @pytest.mark.parametrize("row", [3, 3.0, "3"])

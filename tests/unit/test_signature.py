@@ -51,6 +51,13 @@ def test_a_signed_folder_is_accepted(folder: Path, key: SigningKey) -> None:
     check(folder, Trusted(key.both))
 
 
+def test_a_signature_of_any_size_takes_little_memory(folder: Path, key: SigningKey) -> None:
+    with (folder / "model.sig").open("r+b") as file:
+        file.truncate(10_000_000_000)
+    with pytest.raises(UntrustedModel, match="more than 1,000,000 bytes"):
+        signature.check_folder(folder, Trusted(key.both), MODEL, {})
+
+
 def edit(folder: Path, change: Callable[[dict[str, object]], object]) -> None:
     """Change the statement in a signature, which keeps its old bytes of the key."""
     document = json.loads((folder / "model.sig").read_text())

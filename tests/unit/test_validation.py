@@ -235,6 +235,28 @@ def test_arrow_and_the_validator_read_the_same_numbers(text: str) -> None:
     assert np.array_equal(value, as_number(text)) or not np.isfinite(value)
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("9" * 1_000_000 + "x", None),
+        ("1e" + "9" * 1_000_000 + "x", None),
+        ("." + "9" * 1_000_000 + "x", None),
+        ("9" * 1_001, None),
+        (" " * 1_000_000 + "7", 7.0),
+        ("0" * 990 + "7", 7.0),
+        ("1.", 1.0),
+        (".5e1", 5.0),
+        (".", None),
+        ("1e", None),
+    ],
+    ids=lambda value: str(value)[:4],
+)
+def test_long_texts_are_judged_at_once(text: str, value: float | None) -> None:
+    """An expression that tries each division of the digits would take hours for the first ones."""
+    number = as_number(text)
+    assert np.isnan(number) if value is None else number == value
+
+
 def test_columns_from_frames_tables_and_rows_are_equal() -> None:
     rows: list[dict[str, Any]] = [
         dict(USE_CASE.example),
