@@ -110,6 +110,7 @@ def warm_up(port: int) -> None:
     client = httpx.Client(base_url=f"http://{HOST}:{port}", timeout=60)
     client.post("/predict", content=bodies.ROW).raise_for_status()
     client.post(f"/predict{calls.VERSION}", content=bodies.ROW).raise_for_status()
+    client.post("/predict", content=bodies.AS_TEXT).raise_for_status()
     client.post("/explain/covertype", content=bodies.ROW)
     for kind, body in ((bodies.CSV, bodies.csv_rows(20_000)), (bodies.JSON, b"[" + bodies.ROW + b"]")):
         client.post(BATCH, content=body, headers=kind).raise_for_status()
