@@ -155,11 +155,13 @@ def _statements_of_sqlite(file: Path) -> Statements:
 
 
 def _statements_of_server(connection: Connection) -> Statements:
-    """The statements that make the tables of a migrated schema with their rows; no table has a foreign key."""
+    """The statements that make the tables of a migrated schema, with rows and triggers; none has a foreign key."""
     names = inspect(connection).get_table_names()
     tables = [(connection.exec_driver_sql(f"SHOW CREATE TABLE {name}").one()[1], ()) for name in names]
     rows = [(name, tuple(row)) for name in names for row in connection.exec_driver_sql(f"SELECT * FROM {name}")]
-    return tables + [(f"INSERT INTO {name} VALUES %s", (row,)) for name, row in rows]
+    triggers = [trigger for trigger, *_ in connection.exec_driver_sql("SHOW TRIGGERS")]
+    refusals = [(connection.exec_driver_sql(f"SHOW CREATE TRIGGER {name}").one()[2], ()) for name in triggers]
+    return [*tables, *((f"INSERT INTO {name} VALUES %s", (row,)) for name, row in rows), *refusals]
 
 
 @pytest.fixture
