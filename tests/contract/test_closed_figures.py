@@ -30,6 +30,7 @@ READER, PROMOTER = "r" * 20, "p" * 20
 MODEL = EMPLOYEES.model_name
 
 SHARES = (0.8713, 0.8676, 0.7837)
+PROMISED, LIVE = 4173 / 5021, 1043 / 2357
 COUNTS = (1146, 4173, 5021, 2357, 3911, 1043)
 TEXT = (
     "f1_macro 0.8713 against 0.8676 in Production, on the same 1,146 held-out rows; women: 4,173 of 5,021; "
@@ -41,7 +42,7 @@ LABELLED = 2357
 PATTERN = re.compile(
     "|".join(
         (
-            *(rf"(?<![\w.,]){str(share)[:5]}\d*" for share in SHARES),
+            *(rf"(?<![\w.,]){str(share)[:5]}\d*" for share in (*SHARES, PROMISED, LIVE)),
             *(rf"(?<![\w.,]){form}(?!\w)" for count in COUNTS for form in (str(count), f"{count:,}")),
         )
     )
