@@ -102,7 +102,7 @@ def contributions(seen: pd.DataFrame, unseen: pd.DataFrame) -> dict[str, float]:
     for name, build in MODELS.items():
         predictor = Predictor(COVERTYPE, fitted(build(), seen))
         began = perf_counter()
-        contributor = Contributor(predictor, seen_rows)
+        contributor = Contributor(predictor, seen_rows, 0)
         ready = perf_counter() - began
         found: list[Any] = []
 

@@ -65,7 +65,10 @@ def _show_error(view: View, asked: Asked, error: ServiceError) -> None:
 def _show(use_case: dict[str, Any], found: dict[str, Any]) -> None:
     left, right = st.columns(2, gap="large")
     with left:
-        _contributions(use_case, found["contributions"])
+        if found["contributions"]:
+            _contributions(use_case, found["contributions"])
+        else:
+            st.caption("No contributions: this use case is closed and has too few training rows for them.")
     with right:
         if "projection" in found:
             _picture(use_case, found)

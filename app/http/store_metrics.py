@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, get_args
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from app.schemas.coarse import coarse, power_of_ten
+from dosel.closed import coarse, power_of_ten
 from dosel.errors import DoselError
 from dosel.settings import Settings
 from dosel.usecases import UseCase
@@ -146,7 +146,7 @@ def _health(figures: "Figures", closed: Collection[str], hidden: Collection[str]
         whole = health.findings[0]
         show: Callable[[float], float] = coarse if health.use_case in closed else float
         if whole.promised is not None:
-            accuracy.add_metric((*key, "promised"), whole.promised.rate)
+            accuracy.add_metric((*key, "promised"), show(whole.promised.rate))
         if whole.live.total:
             for bound, value in (("live", whole.live.rate), ("low", whole.low), ("high", whole.high)):
                 accuracy.add_metric((*key, bound), show(value))

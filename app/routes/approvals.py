@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def router(use_cases: Sequence[UseCase], reads: WorkQueue) -> APIRouter:
     made = tagged_router("registry")
-    models = {use_case.model_name for use_case in use_cases}
+    models = {use_case.model_name: use_case for use_case in use_cases}
 
     @made.get(
         "/models/{name}/approvals",
@@ -38,12 +38,14 @@ def router(use_cases: Sequence[UseCase], reads: WorkQueue) -> APIRouter:
         registry = follower.registry()
         last, names = registry.last_promotion(name), registry.approvals.names
         found = registry.approvals.open(name, last.sequence if last else 0)
-        return ApprovalRequests(model=name, requests=[ApprovalRequest.of(request, names) for request in found])
+        requests = [ApprovalRequest.of(models[name], request, names) for request in found]
+        return ApprovalRequests(model=name, requests=requests)
 
     return made
 
 
-def waiting(registry: "Registry", model: str, missing: ApprovalsMissing) -> JSONResponse:
+def waiting(use_case: UseCase, registry: "Registry", missing: ApprovalsMissing) -> JSONResponse:
     """The answer 202, with the request that waits for more people."""
-    found = next(request for request in registry.approvals.of_model(model) if request.number == missing.number)
-    return JSONResponse(ApprovalRequest.of(found, registry.approvals.names).model_dump(mode="json"), 202)
+    requests = registry.approvals.of_model(use_case.model_name)
+    found = next(request for request in requests if request.number == missing.number)
+    return JSONResponse(ApprovalRequest.of(use_case, found, registry.approvals.names).model_dump(mode="json"), 202)

@@ -29,6 +29,11 @@ MOST_ID = 2**63 - 1
 def router(use_cases: Sequence[UseCase], settings: Settings, reads: WorkQueue) -> APIRouter:
     made = tagged_router("events")
     names = [use_case.name for use_case in use_cases]
+    opened = {use_case.name for use_case in use_cases if use_case.expose_training_rows}
+
+    def is_open(name: str) -> bool:
+        # The events of all use cases, and of those whose declaration was removed, may be about a closed one.
+        return name in opened or (name not in names and len(opened) == len(names))
 
     @cache
     def store() -> "EventStore":
@@ -54,7 +59,7 @@ def router(use_cases: Sequence[UseCase], settings: Settings, reads: WorkQueue) -
         found = store().newest(limit + 1, use_case, before)
         page = found[:limit]
         return Events(
-            events=[EventInfo.of(event, settings) for event in page],
+            events=[EventInfo.of(event, settings, is_open(event.use_case)) for event in page],
             next_before=page[-1].id if len(found) > limit else None,
         )
 

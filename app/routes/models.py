@@ -14,6 +14,7 @@ from app.schemas.use_cases import UseCaseInfo, UseCases
 from app.serving.follower import ModelFollower
 from app.serving.loaded_model import LoadedModel
 from app.serving.work_queue import SharedCalls, WorkQueue
+from dosel.closed import shown
 from dosel.errors import RegistryError, WarehouseError
 from dosel.rows.shortened import cut
 from dosel.usecases import UseCase
@@ -114,7 +115,7 @@ def _model(follower: ModelFollower, use_case: UseCase) -> Model:
         use_case=use_case.name,
         loaded=_loaded(follower, use_case),
         versions=[Version.of(use_case, v, is_entered(entry, v)) for v in registry.versions(name)],
-        trouble=registry.open_notes(name),
+        trouble=shown(use_case, registry.open_notes(name)),
         waiting_for=follower.waiting_for(use_case) or None,
     )
 

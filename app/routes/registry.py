@@ -106,7 +106,7 @@ def router(use_cases: Sequence[UseCase], store_reads: WorkQueue, registry_reads:
             at=until,
             production=entries[-1].to_version if entries else None,
             entries=[LedgerEntry.of(use_case, entry) for entry in entries],
-            notes=[NoteInfo.of(note) for note in ledger.notes(model) if until is None or note.at <= until],
+            notes=[NoteInfo.of(use_case, note) for note in ledger.notes(model) if until is None or note.at <= until],
             holdout=HoldoutInfo.of(registry.holdout(use_case)),
         )
 
@@ -156,7 +156,7 @@ def router(use_cases: Sequence[UseCase], store_reads: WorkQueue, registry_reads:
         try:
             entry = shadowing.promote(use_case, registry, registry.ledger.engine, version, actor, body.reason, holder)
         except ApprovalsMissing as missing:
-            return waiting(registry, version.name, missing)
+            return waiting(use_case, registry, missing)
         return LedgerEntry.of(use_case, entry)
 
     @made.post(

@@ -89,7 +89,7 @@ def router(use_cases: Sequence[UseCase], reads: WorkQueue) -> APIRouter:
         try:
             end = end_by_hand(slot.use_case, registry, engine, body.role, action, actor, body.reason, holder)
         except ApprovalsMissing as missing:
-            return waiting(registry, name, missing)
-        return ShadowEndInfo.of(end)
+            return waiting(models[name], registry, missing)
+        return ShadowEndInfo.of(models[name], end)
 
     return made

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, Field
 
 from app.schemas.history import RuleInfo
-from app.schemas.models import shown
+from dosel.closed import shown
 from dosel.usecases import UseCase
 
 if TYPE_CHECKING:

@@ -1,9 +1,12 @@
 """Bodies that describe events."""
 
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, Field
+
+from dosel.closed import without_figures
 
 if TYPE_CHECKING:
     from dosel.settings import Settings
@@ -39,8 +42,12 @@ class EventInfo(BaseModel):
     waiting: int = Field(description="Number of targets whose deliveries have all failed so far.")
 
     @classmethod
-    def of(cls, event: "StoredEvent", settings: "Settings") -> "EventInfo":
+    def of(cls, event: "StoredEvent", settings: "Settings", is_open: bool) -> "EventInfo":
+        """The event; unless it `is_open`, that is of no closed use case, its texts have no figures."""
         from dosel.monitor.messages import document
+
+        if not is_open:
+            event = replace(event, what=without_figures(event.what), evidence=without_figures(event.evidence))
 
         delivered = sum(attempt.delivered_at is not None for attempt in event.deliveries)
         return cls(**document(event, settings), delivered=delivered, waiting=len(event.deliveries) - delivered)

@@ -84,7 +84,9 @@ class Explanation(RowAnswer):
     warnings: list[UnusualInfo] = Field(
         description="Values outside those of the training rows, and whether the row is far from them."
     )
-    contributions: Contributions | None = Field(description="Null if the request disabled them.")
+    contributions: Contributions | None = Field(
+        description="Null if the request disabled them, or if a closed use case has too few training rows."
+    )
     model: ModelReference
 
 
@@ -172,9 +174,13 @@ def _contributions(use_case: UseCase, found: "Parts", row: Mapping[str, Any], la
     features = [vars(c) | {"title": titles[c.feature], "value": row[c.feature]} for c in found.features]
     if use_case.expose_training_rows:
         return vars(found) | {"label": label, "features": features}
+
+    def rounded(figure: float | None) -> float | None:
+        return None if figure is None else round(figure, use_case.decimals)
+
     # As the answer's own probability; `base` still adds up with the others to `output`.
     output = round(found.output, use_case.decimals)
-    features = [c | {"contribution": round(c["contribution"], use_case.decimals)} for c in features]
+    features = [c | {name: rounded(c[name]) for name in ("contribution", "error")} for c in features]
     base = round(output - sum(c["contribution"] for c in features), use_case.decimals)
     return vars(found) | {"label": label, "features": features, "base": base, "output": output}
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
-from app.schemas.coarse import coarse
+from dosel.closed import coarse
 from dosel.usecases import UseCase
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from app.schemas.models import HoldoutInfo, Version, shown
+from app.schemas.models import HoldoutInfo, Version
+from dosel.closed import shown
 from dosel.usecases import UseCase
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class GateInfo(BaseModel):
         if not report:
             return None
         return cls.model_validate(
-            report | {part: shown(use_case, report[part]) for part in ("reason", "rules", "metrics")}
+            report | {part: shown(use_case, report[part]) for part in ("reason", "rows", "rules", "metrics")}
         )
 
 
@@ -97,7 +98,7 @@ def for_export(use_case: UseCase, entry: "Promotion") -> "Promotion":
     before, after = public.metrics_before, public.metrics_after
     gate = public.gate.model_dump() if public.gate else None
     evidence = replace(entry.evidence, metrics_before=before, metrics_after=after, gate=gate)
-    return replace(entry, evidence=evidence)
+    return replace(entry, reason=public.reason, evidence=evidence)
 
 
 class NoteInfo(BaseModel):
@@ -108,8 +109,8 @@ class NoteInfo(BaseModel):
     text: str
 
     @classmethod
-    def of(cls, note: "Note") -> "NoteInfo":
-        return cls(at=note.at, after=note.sequence, text=note.text)
+    def of(cls, use_case: UseCase, note: "Note") -> "NoteInfo":
+        return cls(at=note.at, after=note.sequence, text=shown(use_case, note.text))
 
 
 class History(BaseModel):
@@ -163,9 +164,10 @@ class ApprovalRequest(BaseModel):
     approved_by: list[str]
 
     @classmethod
-    def of(cls, request: "Request", names: Mapping[str, str]) -> "ApprovalRequest":
+    def of(cls, use_case: UseCase, request: "Request", names: Mapping[str, str]) -> "ApprovalRequest":
         values = vars(request.subject) | vars(request)
         derived = {"after": request.subject.sequence, "people": request.people, "approved_by": request.holders(names)}
+        derived["reason"] = shown(use_case, request.reason)
         return cls.model_validate(values | derived)
 
 

@@ -2,14 +2,13 @@
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from app.schemas.coarse import without_counts
+from dosel.closed import shown
 from dosel.model.facts import BEFORE, HOLDOUT, held_out
 from dosel.usecases import UseCase
 
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from dosel.registry.looks import Holdout
     from dosel.registry.store import ModelVersion
 
-
-_DECIMALS = re.compile(r"(?<![\w.])\d\.\d{3,}(?!\w|\.\d)")
 
 CHALLENGER = "gate_challenger_"
 """Prefix of the metrics that the gate measured."""
@@ -78,26 +75,6 @@ class Version(BaseModel):
             "lineage": lineage | {"batch_ids": json.loads(known.get("batch_ids", "[]"))},
         }
         return cls.model_validate(vars(version) | derived)
-
-
-def shown(use_case: UseCase, figures: Any) -> Any:
-    """Figures on held-out rows, with two decimals for a closed use case, as on a model card.
-
-    More decimals would tell how many of a group's few rows are answered rightly.
-    """
-    if use_case.expose_training_rows:
-        return figures
-    match figures:
-        case Mapping():
-            return {name: shown(use_case, value) for name, value in figures.items()}
-        case list() | tuple():
-            return [shown(use_case, value) for value in figures]
-        case float():
-            return round(figures, 2)
-        case str():
-            return without_counts(_DECIMALS.sub(lambda found: f"{float(found[0]):.2f}", figures))
-        case _:
-            return figures
 
 
 def _metrics(version: "ModelVersion") -> dict[str, float]:

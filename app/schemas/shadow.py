@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.schemas.batches import HIDDEN
-from app.schemas.coarse import coarse, power_of_ten, without_numbers
 from app.schemas.health import TallyInfo
 from app.schemas.history import Reason
 from app.schemas.use_cases import Value
 from app.serving.shadow_slot import ShadowSlot
+from dosel.closed import coarse, power_of_ten, shown
+from dosel.usecases import UseCase
 
 if TYPE_CHECKING:
     # Importing these takes seconds, in which the app can already answer /healthz.
@@ -121,12 +122,12 @@ class ShadowInfo(BaseModel):
     @classmethod
     def of(cls, state: "ShadowState", slot: ShadowSlot, different: "list[Disagreement]") -> "ShadowInfo":
         shadow, use_case = state.shadow, slot.use_case
-        running, stops = slot.running.get(shadow.number), slot.ends.get(shadow.number)
+        running, stops = slot.running.get(shadow.number), slot.ends.get(shadow.number, "")
         waiting = "" if running else "the next look at the ledger"
         labels, is_open = dict(use_case.target.labels), use_case.expose_training_rows
-        evidence, traffic, now = EvidenceInfo.of(state), vars(state.traffic), state.summary
+        evidence, traffic = EvidenceInfo.of(state), vars(state.traffic)
         if not is_open:
-            evidence, traffic, now = evidence.coarse(), coarse(traffic), without_numbers(now)
+            evidence, traffic = evidence.coarse(), coarse(traffic)
         return cls(
             number=shadow.number,
             role=shadow.role,
@@ -134,10 +135,10 @@ class ShadowInfo(BaseModel):
             champion=shadow.champion,
             since=shadow.at,
             until=shadow.ends_at,
-            reason=shadow.reason,
-            now=now,
+            reason=shown(use_case, shadow.reason),
+            now=shown(use_case, state.summary),
             loaded=running is not None,
-            waiting_for=stops or slot.waiting_for.get(shadow.number, waiting) or None,
+            waiting_for=shown(use_case, stops) or slot.waiting_for.get(shadow.number, waiting) or None,
             dropped=slot.dropped,
             evidence=evidence,
             disagreements=[DisagreementInfo.of(one, labels, is_open) for one in different],
@@ -168,5 +169,6 @@ class ShadowEndInfo(BaseModel):
     evidence: dict[str, Any] = Field(description="What live rows showed.")
 
     @classmethod
-    def of(cls, end: "ShadowEnd") -> "ShadowEndInfo":
-        return cls.model_validate(end)
+    def of(cls, use_case: UseCase, end: "ShadowEnd") -> "ShadowEndInfo":
+        evidence = end.evidence if use_case.expose_training_rows else coarse(end.evidence)
+        return cls.model_validate(vars(end) | {"reason": shown(use_case, end.reason), "evidence": evidence})

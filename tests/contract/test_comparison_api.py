@@ -15,9 +15,12 @@ from sqlalchemy import select
 
 from app.main import build_app
 from app.serving.follower import ModelFollower
+from dosel.cli import compare
+from dosel.closed import coarse
 from dosel.db.engine import connect
 from dosel.db.tables import ANSWERS
 from dosel.quality import check
+from dosel.registry.side_by_side import ComparedFigure, Comparison, Share
 from dosel.sources.base import Batch
 from dosel.usecases.covertype import COVERTYPE
 from dosel.warehouse.batches import BatchStore
@@ -27,6 +30,7 @@ from tests.contract.conftest import Installation
 from tests.contract.test_api import EXAMPLE, NAME, Install, running, serving, wait_until
 
 PATH = f"/models/{NAME}/compare"
+COUNTS = ("rows", "both", "only_a", "only_b", "neither")
 
 
 @pytest.fixture(scope="module")
@@ -88,12 +92,20 @@ def test_a_comparison_is_no_look_of_the_gate(found: dict[str, Any], here: Instal
     assert here.registry.ledger.looks(NAME) == []
 
 
-def test_a_closed_use_case_shows_no_counts_of_answers_and_no_figures_of_few_rows(here: Installation) -> None:
+def test_a_closed_use_case_shows_no_exact_counts_and_no_figures_of_few_rows(
+    here: Installation, found: dict[str, Any]
+) -> None:
     closed = (replace(COVERTYPE, expose_training_rows=False),)
     with running(build_app(here.settings, ModelFollower(here.settings, closed), closed, closed[0])) as client:
         answer = client.get(PATH, params={"a": 1, "b": 2}).raise_for_status().json()
     assert answer["answers"] is None
     assert min(figure["rows"] for figure in answer["figures"]) >= 10
+    # Before and after a batch of one row, exact counts would tell its class, and which version is right about it.
+    counts = [answer[name] for name in COUNTS]
+    counts += [figure["rows"] for figure in answer["figures"]]
+    assert {count % 10 for count in counts} == {0}
+    assert answer["rows"] == coarse(found["rows"]) > 0
+    assert (answer["a"], answer["b"]) == (1, 2)
 
 
 @pytest.mark.parametrize(
@@ -129,6 +141,23 @@ def dosel(here: Installation, *arguments: str) -> str:
     )
     assert result.returncode == 0, result.stderr
     return result.stdout
+
+
+def test_the_command_shows_no_exact_counts_of_a_closed_use_case(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    closed, parts = replace(COVERTYPE, expose_training_rows=False), dict.fromkeys(COUNTS, 17)
+    share = Share(0.87131, 0.86, 0.88)
+    figure = ComparedFigure("recall", "class Aspen", 17, share, share, share)
+    made = Comparison(NAME, 1, 2, confidence=0.95, figures=(figure,), answers=None, rules=(), **parts)
+    monkeypatch.setattr("dosel.cli.compare.of_model", lambda _: closed)
+    monkeypatch.setattr("dosel.pipeline.Pipeline.compare", lambda *_: made)
+    for as_json in (True, False):
+        compare.compare(COVERTYPE.name, 1, 2, as_json)
+        printed = "".join(capsys.readouterr())
+        assert "10" in printed
+        assert "17" not in printed
+        assert "0.871" not in printed
 
 
 @pytest.mark.soak

@@ -16,6 +16,8 @@ from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from sklearn.pipeline import Pipeline
 from sklearn.tree import DecisionTreeClassifier
 
+from app.schemas.explanations import explained as answer
+from app.schemas.explanations import explanation_model
 from dosel.errors import NotExplainable
 from dosel.explain import Contributions, Explainer, Explanation, lightgbm_forests
 from dosel.explain.columns import owners
@@ -229,6 +231,71 @@ def test_sampling_stops_at_the_time_budget() -> None:
 
     assert sampled(output, np.ones(3), np.zeros((5, 3)), seconds=0).pairs == 2
     assert asked == 2
+
+
+def closed_explainer(tmp_path: Path, rows: int, seed: int = 1) -> Explainer:
+    """An explainer of a closed use case whose model has no exact contributions."""
+    closed, features = replace(COVERTYPE, expose_training_rows=False), table(rows, seed=seed)
+    model = pipeline(closed, GradientBoostingClassifier(n_estimators=2, random_state=0)).fit(
+        features, classes(features)
+    )
+    content = reference.write(closed, features, classes(features), tmp_path).read_bytes()
+    return Explainer(Predictor(closed, model), content)
+
+
+@pytest.mark.parametrize("budget", [0, 0.05])
+def test_contributions_of_a_closed_use_case_rest_on_blocks_of_100_rows(tmp_path: Path, budget: float) -> None:
+    """With two rows, each contribution and its error give the two rows' values: somebody who makes the API slow would
+    read them."""
+    parts = closed_explainer(tmp_path, ROWS).explain(COVERTYPE.example, 5, budget).contributions
+    assert parts
+    assert parts.draws
+    assert parts.draws % 200 == 0
+    assert parts.output == pytest.approx(parts.base + sum(c.contribution for c in parts.features))
+
+
+def test_a_closed_use_case_with_few_training_rows_has_no_sampled_contributions(tmp_path: Path) -> None:
+    assert closed_explainer(tmp_path, 99).explain(COVERTYPE.example, 5, BUDGET).contributions is None
+    assert closed_explainer(tmp_path, 100).explain(COVERTYPE.example, 5, BUDGET).contributions
+
+
+def test_contributions_start_with_the_same_rows_in_every_process_but_with_others_for_other_training_rows(
+    tmp_path: Path,
+) -> None:
+    def base(seed: int) -> float:
+        parts = closed_explainer(tmp_path, ROWS, seed).explain(COVERTYPE.example, 5, 0).contributions
+        assert parts
+        return parts.base
+
+    assert base(1) == pytest.approx(base(1), abs=1e-6)
+    seeds = {closed_explainer(tmp_path, ROWS, seed)._contributor._seed for seed in (1, 2)}
+    assert len(seeds) == 2
+    assert seeds.isdisjoint({0})
+
+
+def test_all_figures_of_sampled_contributions_of_a_closed_use_case_have_three_decimals(tmp_path: Path) -> None:
+    closed = replace(COVERTYPE, expose_training_rows=False)
+    found = closed_explainer(tmp_path, ROWS).explain(COVERTYPE.example, 5, 0)
+    version = {"name": "a model", "version": 1, "run_id": "0"}
+    shown: Any = answer(explanation_model(closed), closed, version, COVERTYPE.example, found)  # type: ignore[arg-type]
+    parts = shown.contributions
+    figures = [parts.base, parts.output, *(f for c in parts.features for f in (c.contribution, c.error))]
+    assert len(figures) == 2 + 2 * FEATURES
+    assert figures == [round(figure, 3) for figure in figures]
+    assert any(c.error for c in parts.features)
+
+
+def test_a_block_is_sampled_in_parts_that_fit_the_memory() -> None:
+    widest = 0
+
+    def output(x: Any) -> Any:
+        nonlocal widest
+        widest = max(widest, len(x))
+        return x.sum(axis=1)
+
+    found = sampled(output, np.ones(500), np.zeros((100, 500)), seconds=0, block=100)
+    assert found.pairs == 100
+    assert widest <= 20_000
 
 
 @pytest.mark.parametrize("count", [1, 7, ROWS, ROWS + 10])

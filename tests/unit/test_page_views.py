@@ -136,6 +136,12 @@ def contributions(use_case: "dict[str, Any]", parts: "dict[str, Any]") -> None:
     explain._contributions(use_case, parts)
 
 
+def explanation(found: "dict[str, Any]") -> None:
+    from ui import explain
+
+    explain._show({}, found)
+
+
 def pick(use_cases: "list[dict[str, Any]]") -> None:
     import streamlit as st
 
@@ -201,6 +207,14 @@ def test_the_bars_of_an_explanation_have_the_order_of_the_api() -> None:
         parts = {"label": "Adelie", "features": found, "exact": True, "base": 0.5, "output": 0.7, "method": "TreeSHAP"}
         [bars] = specification(shown(contributions, {"features": features}, parts))["layer"]
         assert bars["encoding"]["y"]["sort"] == [f"{name}: 5 mm" for name in names]
+
+
+def test_an_explanation_without_contributions_says_why() -> None:
+    model = {"name": "employees_burnout", "version": 1}
+    near = [{"label": "Low", "share": 0.6}]
+    found = texts(shown(explanation, {"contributions": None, "near_classes": near, "model": model}))
+    assert "too few training rows" in found
+    assert "Low: about 60%" in found
 
 
 @pytest.mark.parametrize(("asked", "warnings"), [("nosuch", 1), ("penguins", 0), (None, 0)])

@@ -1,16 +1,15 @@
 """The command that shows two versions side by side."""
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import asdict
+from typing import Annotated, Any
 
 import typer
 
 from dosel.cli import common, output
 from dosel.cli.common import ModelName
+from dosel.closed import shown
 from dosel.usecases import of_model
-
-if TYPE_CHECKING:
-    from dosel.registry.side_by_side import Comparison, Share
 
 commands = typer.Typer()
 
@@ -26,11 +25,13 @@ def compare(
     settings = common.load_settings()
     from dosel.pipeline import Pipeline
 
-    found = Pipeline(of_model(name), settings).compare(a, b)
-    records = [_record(figure) for figure in found.figures]
+    use_case = of_model(name)
+    # As over HTTP: what is printed is passed on more easily than the rows in the data store.
+    found = shown(use_case, asdict(Pipeline(use_case, settings).compare(a, b)))
+    records = [_record(figure) for figure in found["figures"]]
     titles = ("figure", "rows", f"version {a}", f"version {b}", "difference")
     output.show(
-        [vars(found)] if json else records,
+        [found] if json else records,
         ("figure", "slice", "rows", "a", "a_low", "a_high", "b", "b_low", "b_high", "difference", "low", "high"),
         lambda: (output.plain_table(titles, _cells(found), folding=titles[2:], least=("rows",)),),
         as_json=json,
@@ -39,34 +40,33 @@ def compare(
     if json:
         return
     output.note(
-        f"{found.rows:,} held-out rows: both right {found.both:,}, only version {a} {found.only_a:,}, only version {b} "
-        f"{found.only_b:,}, neither {found.neither:,}; intervals of {found.confidence:.0%}"
+        f"{found['rows']:,} held-out rows: both right {found['both']:,}, only version {a} {found['only_a']:,}, only "
+        f"version {b} {found['only_b']:,}, neither {found['neither']:,}; intervals of {found['confidence']:.0%}"
     )
-    for rule in found.rules:
-        output.note(f"gate, version {b} for the place of {a}: {rule.name} {_verdict(rule.holds)}: {rule.words}")
+    for rule in found["rules"]:
+        verdict = "holds" if rule["holds"] else "fails"
+        output.note(f"gate, version {b} for the place of {a}: {rule['name']} {verdict}: {rule['words']}")
 
 
-def _record(figure: Any) -> Mapping[str, Any]:
+def _record(figure: Mapping[str, Any]) -> Mapping[str, Any]:
+    a, b, difference = figure["a"], figure["b"], figure["difference"]
     return {
-        "figure": figure.name,
-        "slice": figure.slice,
-        "rows": figure.rows,
-        **{"a": figure.a.value, "a_low": figure.a.low, "a_high": figure.a.high},
-        **{"b": figure.b.value, "b_low": figure.b.low, "b_high": figure.b.high},
-        **{"difference": figure.difference.value, "low": figure.difference.low, "high": figure.difference.high},
+        "figure": figure["name"],
+        "slice": figure["slice"],
+        "rows": figure["rows"],
+        **{"a": a["value"], "a_low": a["low"], "a_high": a["high"]},
+        **{"b": b["value"], "b_low": b["low"], "b_high": b["high"]},
+        **{"difference": difference["value"], "low": difference["low"], "high": difference["high"]},
     }
 
 
-def _cells(found: "Comparison") -> Iterator[tuple[str, ...]]:
-    for figure in found.figures:
-        name = f"{figure.name}, {figure.slice}" if figure.slice else figure.name
-        difference = _share(figure.difference, "+.4f")
-        yield name, f"{figure.rows:,}", _share(figure.a, ".4f"), _share(figure.b, ".4f"), difference
+def _cells(found: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    for figure in found["figures"]:
+        name = f"{figure['name']}, {figure['slice']}" if figure["slice"] else figure["name"]
+        difference = _share(figure["difference"], "+.4f")
+        yield name, f"{figure['rows']:,}", _share(figure["a"], ".4f"), _share(figure["b"], ".4f"), difference
 
 
-def _share(share: "Share", form: str) -> str:
-    return f"{share.value:{form}}" + ("" if share.low is None else f" ({share.low:{form}} to {share.high:{form}})")
-
-
-def _verdict(holds: bool) -> str:
-    return "holds" if holds else "fails"
+def _share(share: Mapping[str, Any], form: str) -> str:
+    interval = "" if share["low"] is None else f" ({share['low']:{form}} to {share['high']:{form}})"
+    return f"{share['value']:{form}}{interval}"

@@ -8,7 +8,7 @@ import numpy as np
 
 from dosel.explain.columns import NO_FEATURE, owners
 from dosel.explain.exact import Exact, exact
-from dosel.explain.sampling import sampled
+from dosel.explain.sampling import CLOSED_BLOCK, sampled
 from dosel.model.predictor import Backend, Predictor
 from dosel.model.reference import Reference
 from dosel.rows.columns import Floats
@@ -56,11 +56,19 @@ class Contributions:
 
 
 class Contributor:
-    """Explains the answers of one model."""
+    """Explains the answers of one model.
 
-    def __init__(self, predictor: Predictor, reference: Reference) -> None:
-        drawn = np.random.default_rng(0).choice(len(reference), min(BACKGROUND, len(reference)), replace=False)
+    For a closed use case, each sampled explanation rests on blocks of `CLOSED_BLOCK` training rows.
+
+    Args:
+        seed: chooses the training rows and their order; secret for a closed use case.
+    """
+
+    def __init__(self, predictor: Predictor, reference: Reference, seed: int) -> None:
+        drawn = np.random.default_rng(seed).choice(len(reference), min(BACKGROUND, len(reference)), replace=False)
         self._names = predictor.use_case.feature_names
+        self._seed = seed
+        self._block = None if predictor.use_case.expose_training_rows else CLOSED_BLOCK
         self._predictor = predictor
         self._background = reference.matrix(drawn)
         self._exact: Exact | None = None
@@ -69,8 +77,8 @@ class Contributor:
             self._exact = exact(predictor.model[-1])
         self._backend = self._faster()
 
-    def explain(self, row: Floats, encoded: Floats, chosen: int, budget: float) -> Contributions:
-        """Explain the class with index `chosen`.
+    def explain(self, row: Floats, encoded: Floats, chosen: int, budget: float) -> Contributions | None:
+        """Explain the class with index `chosen`; None if a closed use case has too few training rows for that.
 
         Args:
             row: as `Predictor.matrix` has it, of shape (1, features).
@@ -79,7 +87,7 @@ class Contributor:
         """
         began = perf_counter()
         found = self._exactly(row, encoded, chosen) or self._drawn(row, chosen, budget)
-        return replace(found, seconds=perf_counter() - began)
+        return found and replace(found, seconds=perf_counter() - began)
 
     def _exactly(self, row: Floats, encoded: Floats, chosen: int) -> Contributions | None:
         if self._exact is None or self._owners is None:
@@ -99,11 +107,14 @@ class Contributor:
         np.add.at(values, self._owners[owned], columns.values[owned])
         return self._made(self._exact.method, columns.base, values, None, None)
 
-    def _drawn(self, row: Floats, chosen: int, budget: float) -> Contributions:
+    def _drawn(self, row: Floats, chosen: int, budget: float) -> Contributions | None:
+        if self._block and len(self._background) < self._block:
+            return None
+
         def output(rows: Floats) -> Floats:
             return self._predictor.probabilities(rows, self._backend)[:, chosen]
 
-        found = sampled(output, row[0], self._background, budget)
+        found = sampled(output, row[0], self._background, budget, self._seed, self._block)
         return self._made("sampled Shapley values", found.base, found.values, found.errors, 2 * found.pairs)
 
     def _faster(self) -> Backend:

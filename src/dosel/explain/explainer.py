@@ -1,5 +1,6 @@
 """Explains the answer for one row, with the model that gave it."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,11 @@ from dosel.model.reference import read
 
 @dataclass(frozen=True)
 class Explanation:
-    """An explanation. `rows` are the neighbours' values, in their order; empty for a closed use case."""
+    """An explanation.
+
+    `rows` are the neighbours' values, in their order; empty for a closed use case. `contributions` is None if they were
+    not asked for, or if a closed use case has too few training rows for them.
+    """
 
     prediction: Prediction
     neighbours: tuple[Neighbour, ...]
@@ -39,7 +44,7 @@ class Explainer:
         self._reference = read(predictor.use_case, content)
         self._space = Space(predictor.encoded, self._reference)
         self._training = Training(predictor.use_case, self._reference, self._space)
-        self._contributor = Contributor(predictor, self._reference)
+        self._contributor = Contributor(predictor, self._reference, _seed(content))
 
     def explain(self, row: Mapping[str, Any], neighbours: int, budget: float | None) -> Explanation:
         """Explain the answer for one valid row.
@@ -60,3 +65,11 @@ class Explainer:
         warnings = self._training.warnings(row, encoded, nearest[0].distance)
         projection = self._space.projection(encoded)
         return Explanation(prediction, nearest, tuple(values), projection, contributions, warnings)
+
+
+def _seed(content: bytes) -> int:
+    """A seed that only those who have the training rows can compute, the same in every process.
+
+    The file's SHA-256 would not do: the manifest shows it.
+    """
+    return int.from_bytes(hashlib.blake2b(content, digest_size=16, person=b"dosel explain 1").digest())

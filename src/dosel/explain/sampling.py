@@ -19,6 +19,10 @@ MOST_PAIRS = 4_096
 _FIRST, _LARGEST = 2, 256
 """Pairs of orders that are sampled between two time checks: initial number and maximum."""
 
+CLOSED_BLOCK = 100
+"""Pairs between two time checks for a closed use case: however slow the API is made, no answer rests on fewer training
+rows, and no two answers differ by fewer."""
+
 _ROWS_AT_ONCE = 20_000
 
 
@@ -35,7 +39,14 @@ class Sampled:
     pairs: int
 
 
-def sampled(output: Callable[[Floats], Floats], row: Floats, background: Floats, seconds: float) -> Sampled:
+def sampled(
+    output: Callable[[Floats], Floats],
+    row: Floats,
+    background: Floats,
+    seconds: float,
+    seed: int = 0,
+    block: int | None = None,
+) -> Sampled:
     """Sample the contributions of a row's features to a model's output.
 
     Args:
@@ -43,27 +54,31 @@ def sampled(output: Callable[[Floats], Floats], row: Floats, background: Floats,
         row: shape (features,).
         background: training rows, of shape (rows, features).
         seconds: time after which no more orders are sampled; at least one batch is.
+        seed: of the orders of features and of training rows.
+        block: sample this many pairs between two time checks; by default as many as the time allows.
     """
-    rng, features = np.random.default_rng(0), len(row)
+    rng, features = np.random.default_rng(seed), len(row)
     target = float(output(row[np.newaxis])[0])
     draws: list[Floats] = []
     bases: list[Floats] = []
     began = perf_counter()
     # Each row comes as often as the others: then the base is nearly their mean, however few orders there are.
     shuffled = rng.permutation(background)
-    pairs, size = 0, _FIRST
-    while pairs < MOST_PAIRS:
+    at_once = max(_ROWS_AT_ONCE // (2 * features), 1)
+    pairs, size = 0, block or _FIRST
+    while pairs <= MOST_PAIRS - (block or 1):
         size = min(size, MOST_PAIRS - pairs)
-        over = shuffled[np.arange(pairs, pairs + size) % len(shuffled)]
-        drawn, base = _pairs(output, row, target, over, rng)
-        draws.append(drawn)
-        bases.append(base)
+        for first in range(pairs, pairs + size, at_once):
+            places = np.arange(first, min(first + at_once, pairs + size))
+            drawn, base = _pairs(output, row, target, shuffled[places % len(shuffled)], rng)
+            draws.append(drawn)
+            bases.append(base)
         pairs += size
         spent = perf_counter() - began
         fits = int(pairs / spent * (seconds - spent))
-        if fits < 1:
+        if fits < (block or 1):
             break
-        size = min(max(fits // 2, 1), _LARGEST, max(_ROWS_AT_ONCE // (2 * features), 1))
+        size = block or min(max(fits // 2, 1), _LARGEST, at_once)
     values = np.concatenate(draws)
     errors = values.std(axis=0, ddof=1) / np.sqrt(pairs)
     return Sampled(values.mean(axis=0), errors, float(np.concatenate(bases).mean()), pairs)

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+from dosel.closed import shown
 from dosel.model import tags
 from dosel.model.facts import HOLDOUT
 from dosel.usecases import DataApiRows, FileRows, GeneratedRows, LakeRows, PackageRows, UseCase
@@ -125,9 +126,10 @@ def card_of(use_case: UseCase, version: "ModelVersion", manifest: "Manifest | No
         confidence=use_case.gate.confidence,
         figures=figures,
         limits=tuple(_limits(use_case, version, manifest, verdict, figures)),
-        gate=_decision(verdict) + (f": {verdict.reason}" if is_open else "") if verdict else None,
+        gate=_decision(verdict) + (f": {shown(use_case, verdict.reason)}" if is_open else "") if verdict else None,
         rules=tuple(
-            RuleResult(r["name"], r["holds"], r["words"] if is_open else "withheld") for r in report.get("rules", ())
+            RuleResult(r["name"], r["holds"], shown(use_case, r["words"]) if is_open else "withheld")
+            for r in report.get("rules", ())
         ),
         lineage=_lineage(version, manifest),
         files=dict(manifest.files) if manifest else {},
@@ -195,11 +197,9 @@ def _shares(use_case: UseCase, name: str, counted: Mapping[str, Iterable[int]]) 
 
 
 def _rounded(use_case: UseCase, figure: Figure) -> Figure:
-    """The figure, with two decimals for a closed use case: from more, somebody could compute counts."""
-    if use_case.expose_training_rows:
-        return figure
-    value, low, high = (None if f is None else round(f, 2) for f in (figure.value, figure.low, figure.high))
-    return replace(figure, value=value, low=low, high=high)
+    """The figure; coarse for a closed use case: from more decimals and rows, somebody could compute counts."""
+    known = {name: shown(use_case, getattr(figure, name)) for name in ("rows", "value", "low", "high")}
+    return replace(figure, **known)
 
 
 def _withheld(rows: Mapping[str, int]) -> set[str]:

@@ -1,0 +1,87 @@
+"""What readers see of a closed use case: figures about its rows, so coarse that one row more does not show.
+
+Exact ones would tell whether a row was labelled, its class, and whether a version answers it rightly: feedback and a
+batch count a row once, and evidence counts each labelled row. Texts have figures, too, whoever wrote them.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from dosel.usecases import UseCase
+
+_EXACT = frozenset({"a", "b", "version", "sequence", "permutations", "majority", "model", "name", "slice"})
+"""What counts no rows: versions, entries, permutations, the code of a class, and names, which may have digits."""
+
+_KEPT = (
+    # What a number names, instead of counting it.
+    r"\b(?:versions?|entry|request|shadow|batch|group|look) \d+(?: and \d+)?\b"
+    r"|\b\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d(?:\.\d+)?)?)?"
+    # The version of a split, a digest, and a word with digits, such as f1_macro.
+    r"|\bh\d+-[\w.-]+|\b(?=\d*[a-f])[0-9a-f]{12,}\b|[^\W\d]\w*"
+)
+_SHARE = r"\b(?:0\.\d+|1\.0+)\b(?![.,]\d| ?%)"
+_NUMBER = r"\d(?:[\d,.]*\d)?(?:e[-+]?\d+)?"
+
+_PARTS = re.compile(f"(?P<kept>{_KEPT})|(?P<share>{_SHARE})|{_NUMBER}")
+
+_LIVE = re.compile(r"\b(?:live|labels|labelled|evidence)\b")
+
+
+def coarse(value: Any) -> Any:
+    """Figures on live rows: counts in steps of ten, or with two digits; shares in steps of 0.05."""
+    match value:
+        case Mapping():
+            return {name: part if _is_exact(name, part) else coarse(part) for name, part in value.items()}
+        case list() | tuple():
+            return [coarse(part) for part in value]
+        case float():
+            return round(round(value * 20) / 20, 2) if abs(value) <= 1 else float(f"{value:.2g}")
+        case int() if not isinstance(value, bool):
+            step = 10 ** max(len(str(value)) - 2, 1)
+            return value // step * step
+        case _:
+            return value
+
+
+def power_of_ten(evidence: float) -> float:
+    """The largest power of ten that evidence reaches: each label changes the evidence itself."""
+    return 10.0 ** math.floor(math.log10(evidence)) if 0 < evidence < math.inf else evidence
+
+
+def shown(use_case: UseCase, figures: Any) -> Any:
+    """Figures on held-out rows and texts; for a closed use case with two decimals, coarse counts, and texts without
+    figures."""
+    if use_case.expose_training_rows:
+        return figures
+    match figures:
+        case Mapping():
+            return {name: part if _is_exact(name, part) else shown(use_case, part) for name, part in figures.items()}
+        case list() | tuple():
+            return [shown(use_case, part) for part in figures]
+        case float():
+            return round(figures, 2)
+        case str():
+            return without_figures(figures)
+        case _:
+            return coarse(figures)
+
+
+def without_figures(text: str) -> str:
+    """A text with an ellipsis for each number, except names of versions, times and the like.
+
+    Shares on held-out rows have two decimals, in a text that says nothing of live rows.
+    """
+    is_live = _LIVE.search(text) is not None
+
+    def part(found: re.Match[str]) -> str:
+        if found["kept"]:
+            return found["kept"]
+        return f"{float(found['share']):.2f}" if found["share"] and not is_live else "…"
+
+    return _PARTS.sub(part, text)
+
+
+def _is_exact(name: str, part: Any) -> bool:
+    return name in _EXACT and isinstance(part, int | str)
