@@ -33,7 +33,7 @@ from dosel.settings import Settings
 from dosel.training.candidates import Figures
 from dosel.training.fan_out import Engine, Folds, Task, Threads, Work
 from dosel.training.on_cluster import OnCluster
-from dosel.training.progress import candidates_since
+from dosel.registry.candidates import candidates_since
 from dosel.training.train import TrainingData, train
 from dosel.usecases.covertype import COVERTYPE
 

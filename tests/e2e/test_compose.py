@@ -34,10 +34,10 @@ from dosel.db.engine import connect
 from dosel.embedded.preflight import free_ports
 from dosel.errors import StartupError
 from dosel.registry import mlflow_calls
+from dosel.registry.candidates import candidates_since
 from dosel.registry.ledger import PromotionLedger
 from dosel.settings import Settings
 from dosel.signing import Keys
-from dosel.training.progress import candidates_since
 from dosel.usecases import ALL, LakeRows, UseCase
 from dosel.usecases.covertype import COVERTYPE
 from dosel.usecases.employees import EMPLOYEES

@@ -10,10 +10,10 @@ from dosel.db.engine import connect
 from dosel.embedded.airflow_runs import AirflowRuns, TaskFailure
 from dosel.errors import DoselError, StartupError
 from dosel.registry import mlflow_calls
+from dosel.registry.candidates import CandidateProgress, candidates_since
 from dosel.registry.registry import Registry
 from dosel.settings import Settings
 from dosel.terminal import Bar, Tally, searching
-from dosel.training.progress import CandidateProgress, candidates_since
 from dosel.usecases import UseCase, adapted
 from dosel.warehouse.batch_ledger import BatchLedger
 from dosel.warehouse.records import BatchRecord
