@@ -12,7 +12,7 @@ _EXACT = frozenset({"version", "sequence", "permutations"})
 
 _NUMBER = re.compile(r"\d[\d,.]*\d|\d")
 
-_COUNTS = re.compile(r"\d[\d,]* of \d[\d,]*|\d[\d,]* only")
+_COUNTS = re.compile(r"\d[\d,]* of \d[\d,]*|\d[\d,]* (?:rows? )?only")
 
 
 def coarse(value: Any) -> Any:

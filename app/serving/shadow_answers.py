@@ -22,7 +22,7 @@ WAITING = 1_000
 """Rows that may wait; further rows are dropped."""
 
 UNWRITTEN = 10_000
-"""Answers that may wait to be written while the data store is away; further answers are dropped."""
+"""Answers that may wait to be written while the data store cannot be reached; further answers are dropped."""
 
 BLOCK = 64
 """Most rows that are answered together, between two pauses: a request may have to wait for them."""

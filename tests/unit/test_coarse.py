@@ -31,9 +31,15 @@ def test_evidence_is_a_power_of_ten(evidence: float, shown: float) -> None:
     assert power_of_ten(evidence) == shown
 
 
-def test_sentences_keep_their_words() -> None:
-    reason = "it answered 1,017 of 1,040 labelled rows correctly (3 only it, 1 only the champion); version 2 stays"
-    assert without_counts(reason) == (
-        "it answered … of … labelled rows correctly (… only it, … only the champion); version 2 stays"
-    )
+@pytest.mark.parametrize(
+    ("counts", "shown"),
+    [
+        ("1,003 rows only the shadow, 1 row only the champion", "… rows only the shadow, … row only the champion"),
+        # An older dosel wrote so.
+        ("3 only it, 1 only the champion", "… only it, … only the champion"),
+    ],
+)
+def test_sentences_keep_their_words(counts: str, shown: str) -> None:
+    reason = f"it answered 1,017 of 1,040 labelled rows correctly ({counts}); version 2 stays"
+    assert without_counts(reason) == f"it answered … of … labelled rows correctly ({shown}); version 2 stays"
     assert without_numbers("a decision needs 12 more labels (0.5 %)") == "a decision needs … more labels (… %)"

@@ -24,9 +24,12 @@ def feedback(
             help="Name of the use case; by default that of `POST /predict`.", autocompletion=common.use_case_names
         ),
     ] = "",
-    key: Annotated[str, typer.Option(help="Key of the API; by default that of a scorer of this installation.")] = "",
+    key: Annotated[str, typer.Option(help="Key of the API; by default DOSEL_API_KEY, or the first one that may predict.")] = "",
 ) -> None:
-    """Give the truth about answers, by the columns request_id, row and truth; giving it again changes nothing."""
+    """Send the true classes of answered rows, from a file with the columns request_id, row and truth.
+
+    Sending a truth again changes nothing.
+    """
     settings = common.load_settings()
     from dosel.client import ApiProblem, Client
     from dosel.monitor.feedback_rows import csv_rows

@@ -83,8 +83,12 @@ class Comparison:
             f"{self.champion.correct:,} of {self.champion.total:,}"
         )
         if self.only_shadow is not None:
-            words += f" ({self.only_shadow:,} only it, {self.only_champion:,} only the champion)"
+            words += f" ({_rows(self.only_shadow)} only the shadow, {_rows(self.only_champion or 0)} only the champion)"
         return words
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"
 
 
 def compare_pairs(target: Target, rules: Shadow, max_fall: float, parts: Sequence[Pairs]) -> Comparison:

@@ -106,8 +106,8 @@ def state_of(use_case: UseCase, shadow: Shadow, engine: Engine, comparison: Comp
         missing = f"{short:,} more labelled rows"
     elif proof.finding is None:
         missing = (
-            f"more evidence: {proof.e_value:.2g} that it is better and {proof.e_against:.2g} that it is worse, of "
-            f"{proof.e_needed:.0f} that prove it"
+            f"more evidence: {proof.e_value:.2g} for better, {proof.e_against:.2g} for worse; "
+            f"{proof.e_needed:.0f} proves either"
         )
     return ShadowState(shadow, comparison, _traffic(engine, shadow), missing)
 

@@ -74,10 +74,10 @@ def train(
     on_candidate: CandidateCallback | None = None,
     studies: str = "",
 ) -> str:
-    """Search each family, compare their best models on the test part, and log it all.
+    """Search each family, compare their best models on the holdout, and log it all.
 
     A family that is already trained on these rows, and whose files the ledger knows, is not trained again. Parameters
-    and the best family are chosen by cross-validation; the test part decides nothing here.
+    and the best family are chosen by cross-validation; the holdout decides nothing here.
 
     Args:
         ledger: where the files of each model are recorded before they are uploaded.
