@@ -167,8 +167,8 @@ def build_app(
         comparisons.router(use_cases, settings),
         shadow.router(use_cases, store_reads),
         ingested_batches.router(use_cases, settings, store_reads),
-        health.router(use_cases, settings, pauses),
-        events.router(use_cases, settings, store_reads),
+        health.router(settings, pauses),
+        events.router(settings, store_reads),
         service.router(use_cases, settings),
     )
     for made in routers:

@@ -92,7 +92,8 @@ def _entry(view: View, entry: dict[str, Any]) -> None:
             if look := entry["gate"]["look"]:
                 st.caption(
                     f"Look {look['number']} of {look['of']} at this holdout. The gate had compared versions on these "
-                    f"rows {look['seen']:.1f} times before. This comparison may use {look['share']:.1%} of the tolerance."
+                    f"rows {look['seen']:.1f} times before. This comparison may use {look['share']:.1%} of the "
+                    "tolerance."
                 )
         st.download_button(
             "Model card",

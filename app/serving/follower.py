@@ -12,9 +12,10 @@ from app.serving.shared_reads import Confirmation, SharedReads
 from app.serving.slot import Slot
 from app.serving.stale_events import StaleEvents
 from app.serving.version_loader import VersionLoader
-from dosel.errors import DoselError, ModelNotFound, UnknownUseCase, UntrustedModel
+from dosel.errors import DoselError, ModelNotFound, UntrustedModel
+from dosel.rows.shortened import cut
 from dosel.settings import Settings
-from dosel.usecases import UseCase
+from dosel.usecases import UseCase, named
 
 if TYPE_CHECKING:
     # Importing it takes seconds, in which the app can already answer /healthz.
@@ -82,9 +83,7 @@ class ModelFollower:
         Raises:
             UnknownUseCase: this API serves none of that name.
         """
-        if name not in self._slots:
-            raise UnknownUseCase(f"no use case {name!r}; there are: {', '.join(self._slots)}")
-        return self._slots[name].use_case
+        return self._slots[name].use_case if name in self._slots else named(cut(name), self.use_cases)
 
     def check_model(self, use_case: UseCase, model: str) -> None:
         """Check that `model` is the registered model of the use case.

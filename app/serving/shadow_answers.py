@@ -100,7 +100,8 @@ class ShadowAnswers:
         return self._unwritten.flush() and not self._rows
 
     def _run(self) -> None:
-        # At a low priority, the thread would wait for a processor while it holds the interpreter's lock.
+        # The thread keeps its priority: with a lower one, it would hold the interpreter's lock while it waits for a
+        # processor.
         pause = IDLE_SECONDS
         while not self._stopped.wait(pause):
             pause = self._work()

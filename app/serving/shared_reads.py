@@ -41,7 +41,7 @@ class Confirmation(msgspec.Struct, frozen=True):
 
 
 class _KeptRead(msgspec.Struct, frozen=True):
-    """What was read `at` a time of the machine's monotonic clock; `claimed` is when a process began to read it again."""
+    """What was read `at` a time of the machine's monotonic clock; `claimed` is when a process began to repeat it."""
 
     at: float
     claimed: float

@@ -24,7 +24,9 @@ def feedback(
             help="Name of the use case; by default that of `POST /predict`.", autocompletion=common.use_case_names
         ),
     ] = "",
-    key: Annotated[str, typer.Option(help="Key of the API; by default DOSEL_API_KEY, or the first one that may predict.")] = "",
+    key: Annotated[
+        str, typer.Option(help="Key of the API; by default DOSEL_API_KEY, or the first declared one that may predict.")
+    ] = "",
 ) -> None:
     """Send the true classes of answered rows, from a file with the columns request_id, row and truth.
 
@@ -41,7 +43,7 @@ def feedback(
         raise typer.BadParameter(f"{file} is not JSON: {error}") from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise typer.BadParameter(f"{file}: expected rows with request_id, truth and, for a bulk request, row")
-    with Client(settings.api_url, key=key or next(iter(settings.predict_key_names), "")) as client:
+    with Client(settings.api_url, key=key or common.api_key(settings)) as client:
         try:
             counts = client.feedback(use_case or _default(), rows)
         except ApiProblem as error:

@@ -60,8 +60,7 @@ def predict(
         moved = opened.enter_context(_progress())
         content = opened.enter_context(_in_utf_8(file, encoding))
         size = content.stat().st_size
-        key = settings.api_key or next(iter(settings.predict_key_names), "")
-        client = opened.enter_context(Client(settings.api_url, key=key))
+        client = opened.enter_context(Client(settings.api_url, key=common.api_key(settings)))
         sent = _sent(content, size, moved)
         try:
             with client.predict_csv(use_case, sent, size, model or None) as answer:

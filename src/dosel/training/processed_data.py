@@ -1,4 +1,4 @@
-"""Preprocessed training rows and held-out rows: written to the lake as Parquet and described in an MLflow run of their own.
+"""Preprocessed training rows and held-out rows, written to the lake as Parquet and described in an MLflow run.
 
 They are for people, who can see what the models saw. Training does not read them: preprocessing belongs to the model's
 pipeline. Rows that were processed before are not processed again.
