@@ -167,7 +167,7 @@ def build_app(
         comparisons.router(use_cases, settings),
         shadow.router(use_cases, store_reads),
         ingested_batches.router(use_cases, settings, store_reads),
-        health.router(use_cases, settings, pauses),
+        health.router(settings, pauses),
         events.router(use_cases, settings, store_reads),
         service.router(use_cases, settings),
     )

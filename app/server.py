@@ -14,7 +14,7 @@ from app.http.worker_metrics import shared_folder
 FLAGS = (
     "--factory",
     *("--http", "app.http.protocol:BoundedHttp"),
-    # No route is a WebSocket, and `app.http.clients` decides which proxies are believed.
+    # No route is a WebSocket, and `app.http.clients` decides which proxies are trusted.
     *("--ws", "none", "--no-proxy-headers"),
     # Longer than clients and load balancers keep an idle connection (5 to 60 s): if both ends close at the same moment,
     # the next request is lost.

@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, help="rows of covertype; generated ones otherwise")
     asked = parser.parse_args()
     table = read(asked.csv) if asked.csv else generated(ROWS)
-    held_out = hashing.is_test(COVERTYPE, table)
+    held_out = hashing.is_held_out(COVERTYPE, table)
     seen, unseen = table[~held_out], frames.canonical(COVERTYPE, table[held_out].head(QUERIES))
     result = spaces(seen, unseen) | contributions(seen, unseen.head(EXPLAINED))
     say(f"RESULT {json.dumps(result)}")

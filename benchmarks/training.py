@@ -113,7 +113,7 @@ def bare(data: TrainingData) -> Outcome:
     from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 
     started = perf_counter()
-    held_out = hashing.is_test(COVERTYPE, data.table)
+    held_out = hashing.is_held_out(COVERTYPE, data.table)
     features, classes = frames.canonical(COVERTYPE, data.table), data.table[COVERTYPE.target.name].to_numpy()
     categories = [list(category.values) for category in COVERTYPE.categories]
     steps = [

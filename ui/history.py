@@ -91,8 +91,9 @@ def _entry(view: View, entry: dict[str, Any]) -> None:
             )
             if look := entry["gate"]["look"]:
                 st.caption(
-                    f"Look {look['number']} of {look['of']} at this holdout. Each row was looked at {look['seen']:.1f} "
-                    f"times before, so that the look could spend {look['share']:.1%} of the tolerance."
+                    f"Look {look['number']} of {look['of']} at this holdout. The gate had compared versions on these "
+                    f"rows {look['seen']:.1f} times before. This comparison may use {look['share']:.1%} of the "
+                    "tolerance."
                 )
         st.download_button(
             "Model card",

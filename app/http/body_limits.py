@@ -39,12 +39,12 @@ FORM = (b"content-type", b"application/x-www-form-urlencoded")
 class RequestLimits:
     """Refuses bodies that are too large, and answers 503 at once while `DOSEL_QUEUE_DEPTH` requests are in progress.
 
-    A request counts as in progress once its body is there, so that clients that send none keep no others out. One
-    client may hold at most half of the places that no other client holds.
+    A request counts as in progress once its body is there, so that clients that send none keep no others out. A
+    client may take at most half of the places that other clients leave free (16 of 32, then 8, then 4).
 
     Args:
         largest: the largest body of a request, in bytes, and whether its route writes the body to disk.
-        on_shed: called for each request that is refused for want of a place.
+        on_shed: called for each request that is refused because no place is free.
     """
 
     def __init__(

@@ -80,7 +80,7 @@ class BehindProxies:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope.get("client"):
             address, port = scope["client"]
-            # Each proxy appends the address that it was called from; only a trusted proxy's entry is believed.
+            # Each proxy appends the address that it was called from; only a trusted proxy's entry is used.
             heard = [
                 part.strip()
                 for name, value in scope["headers"]

@@ -30,12 +30,18 @@ Errors are problem documents (RFC 9457, `application/problem+json`) that name th
 """
 
 TAGS = [
-    {"name": "predict", "description": "One row in, one answer out."},
+    {"name": "predict", "description": "Predictions for one row or for many."},
     {"name": "explain", "description": "The reasons for an answer."},
+    {"name": "feedback", "description": "The true classes of answered rows."},
     {"name": "models", "description": "Registered models, Production, and the loaded versions."},
-    {"name": "registry", "description": "The promotion ledger, promotions and rollbacks."},
+    {
+        "name": "registry",
+        "description": "Moves of Production and what they rest on: the promotion ledger, promotions, rollbacks, "
+        "approvals, shadows, comparisons and model cards.",
+    },
     {"name": "batches", "description": "Ingested batches and refused rows."},
     {"name": "health", "description": "Whether the version in Production is still as good as the gate found."},
+    {"name": "events", "description": "Records for people, such as a promotion or a failed task."},
     {"name": "service", "description": "Whether this service is alive and ready."},
 ]
 

@@ -134,7 +134,7 @@ class _State(Collector):
         answered = CounterMetricFamily("dosel_shadow_answered", "Rows answered in shadow.", labels=("use_case",))
         dropped = CounterMetricFamily(
             "dosel_shadow_dropped",
-            "Sampled rows that were not answered in shadow, for want of time.",
+            "Sampled rows that were not answered in shadow, because there was no time.",
             labels=("use_case",),
         )
         loaded = GaugeMetricFamily("dosel_shadow_loaded", "Versions that answer in shadow.", labels=("use_case",))

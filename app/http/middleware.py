@@ -93,7 +93,7 @@ class Keys:
 
     Args:
         readers: names by key; these keys open the paths of `closed`.
-        scorers: names by key, of those among them that open `PROTECTED`, too.
+        scorers: names by key, some of `readers`; these keys open `PROTECTED`, too.
         closed: prefixes of the paths about rows of closed use cases, which also need a key.
     """
 

@@ -1,4 +1,4 @@
-"""Errors as problem documents (RFC 9457): the one place that gives them their status and shape."""
+"""Errors as problem documents (RFC 9457), and the HTTP status of each of the domain's exceptions."""
 
 import json
 import logging
@@ -69,8 +69,8 @@ WHEN = {
     403: "This installation has no keys for this call, or the role of the key does not allow it.",
     404: "No such use case or model; the answer lists the existing ones.",
     408: "The body did not arrive in time.",
-    409: "The version's files are not those that were registered or signed, there is no version to roll back to, or an "
-    "answer has another truth already.",
+    409: "The version's files are not those that were registered or signed, the promotion, rollback or end of a shadow "
+    "is refused, the version cannot be explained, or an answer has another truth already.",
     413: "The body is too large.",
     415: "The body has a content type that this call does not accept.",
     422: "A field or a query parameter is missing, unknown or invalid; the answer names it, what was expected and what "
@@ -185,7 +185,7 @@ def install(app: FastAPI) -> None:
         status = next((s for kind, s in STATUS if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
         response = _problem(request, status, str(error))
         if isinstance(error, UnknownAnswers):
-            # The log may be behind: in another worker's queue, or while the data store was away.
+            # The log may be behind: in another worker's queue, or while the data store could not be reached.
             response.headers["Retry-After"] = str(RETRY_UNKNOWN_SECONDS)
         return response
 

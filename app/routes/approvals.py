@@ -7,23 +7,19 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from app.http.problems import documented
-from app.routes.dependencies import FollowerDep, in_queue, tagged_router
+from app.routes.dependencies import FollowerDep, in_queue, of_model, tagged_router
 from app.schemas.history import ApprovalRequest, ApprovalRequests
 from app.serving.work_queue import WorkQueue
-from dosel.errors import ApprovalsMissing, UnknownUseCase
-from dosel.rows.shortened import cut
+from dosel.errors import ApprovalsMissing
 from dosel.usecases import UseCase
 
 if TYPE_CHECKING:
     # Importing it takes seconds, in which the app can already answer /healthz.
     from dosel.registry.registry import Registry
 
-"""How long a request waits for a read of the requests."""
-
 
 def router(use_cases: Sequence[UseCase], reads: WorkQueue) -> APIRouter:
     made = tagged_router("registry")
-    models = {use_case.model_name: use_case for use_case in use_cases}
 
     @made.get(
         "/models/{name}/approvals",
@@ -33,12 +29,11 @@ def router(use_cases: Sequence[UseCase], reads: WorkQueue) -> APIRouter:
     @in_queue(reads)
     def show_approvals(name: str, follower: FollowerDep) -> ApprovalRequests:
         """To agree, send `POST /models/{name}/promote` with the same version and a key of your own."""
-        if name not in models:
-            raise UnknownUseCase(f"no model {cut(name)!r}; there are: {', '.join(sorted(models))}")
+        use_case = of_model(name, use_cases)
         registry = follower.registry()
         last, names = registry.last_promotion(name), registry.approvals.names
         found = registry.approvals.open(name, last.sequence if last else 0)
-        requests = [ApprovalRequest.of(models[name], request, names) for request in found]
+        requests = [ApprovalRequest.of(use_case, request, names) for request in found]
         return ApprovalRequests(model=name, requests=requests)
 
     return made

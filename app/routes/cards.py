@@ -8,8 +8,7 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from app.http.problems import documented
-from app.routes.dependencies import FollowerDep, in_queue, tagged_router
-from app.routes.registry import use_case_of
+from app.routes.dependencies import FollowerDep, in_queue, of_model, tagged_router
 from app.schemas.card import CardInfo
 from app.schemas.history import VersionNumber
 from app.serving.work_queue import WorkQueue
@@ -45,7 +44,7 @@ def router(use_cases: Sequence[UseCase], reads: WorkQueue) -> APIRouter:
     ) -> Response:
         """As JSON, as Markdown, or as a CycloneDX 1.6 ML-BOM. For a closed use case, figures of few rows are
         withheld."""
-        use_case = use_case_of(use_cases, name)
+        use_case = of_model(name, use_cases)
         registry = follower.registry()
         card = registry.card(use_case, registry.version(use_case.model_name, version))
         return _written(card, format or _format(request.headers.get("accept", "")))

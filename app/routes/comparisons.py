@@ -7,8 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from app.http.problems import documented
-from app.routes.dependencies import FollowerDep, in_queue, tagged_router
-from app.routes.registry import use_case_of
+from app.routes.dependencies import FollowerDep, in_queue, of_model, tagged_router
 from app.schemas.comparison import ComparisonInfo
 from app.schemas.history import VersionNumber
 from app.serving.memory import release_memory
@@ -41,7 +40,7 @@ def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
         from dosel.registry.side_by_side import compare
         from dosel.warehouse.batches import BatchStore
 
-        use_case, registry = use_case_of(use_cases, name), follower.registry()
+        use_case, registry = of_model(name, use_cases), follower.registry()
         use_case = replace(use_case, split=registry.holdout(use_case).split)
         rows = BatchStore(connect(settings.warehouse_url), use_case).clean_by_batch
         try:

@@ -1,7 +1,7 @@
 """Dependencies of the endpoints."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial, wraps
 from inspect import Parameter, signature
 from typing import Annotated, Any, TypeVar
@@ -15,8 +15,14 @@ from app.http.parameters import check_parameters
 from app.serving.follower import ModelFollower
 from app.serving.loaded_model import Overloaded
 from app.serving.work_queue import WorkQueue
+from dosel.errors import UnknownUseCase
+from dosel.rows.shortened import cut
+from dosel.usecases import UseCase
 
 T = TypeVar("T")
+
+MOST_ID = 2**63 - 1
+"""The largest id of a row in the data store."""
 
 PLACE_SECONDS = 1.0
 """How long a request waits before a full queue refuses it."""
@@ -38,6 +44,18 @@ async def _key_holder(request: Request, _: Annotated[str | None, Security(_KEY)]
 
 
 KeyHolder = Annotated[str, Depends(_key_holder)]
+
+
+def of_model(name: str, use_cases: Sequence[UseCase]) -> UseCase:
+    """The use case of a registered model.
+
+    Raises:
+        UnknownUseCase: none has this model; the message lists the models.
+    """
+    for use_case in use_cases:
+        if use_case.model_name == name:
+            return use_case
+    raise UnknownUseCase(f"no model {cut(name)!r}; there are: {', '.join(u.model_name for u in use_cases)}")
 
 
 async def _client(request: Request) -> str:

@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import APIRouter, Query
 
 from app.http.problems import documented
-from app.routes.dependencies import in_queue, tagged_router
+from app.routes.dependencies import MOST_ID, FollowerDep, in_queue, tagged_router
 from app.schemas.events import EventInfo, Events
 from app.serving.work_queue import WorkQueue
-from dosel.errors import UnknownUseCase
-from dosel.rows.shortened import cut
 from dosel.settings import Settings
 from dosel.usecases import UseCase
 
@@ -20,10 +18,6 @@ if TYPE_CHECKING:
 
 MOST = 1000
 """Most events in one answer."""
-
-"""How long a request waits for the data store."""
-
-MOST_ID = 2**63 - 1
 
 
 def router(use_cases: Sequence[UseCase], settings: Settings, reads: WorkQueue) -> APIRouter:
@@ -49,13 +43,14 @@ def router(use_cases: Sequence[UseCase], settings: Settings, reads: WorkQueue) -
     )
     @in_queue(reads)
     def list_events(
+        follower: FollowerDep,
         use_case: Annotated[str | None, Query(description="Only events of this use case.")] = None,
         before: Annotated[int | None, Query(ge=1, le=MOST_ID, description="Only events with a lower id.")] = None,
         limit: Annotated[int, Query(ge=1, le=MOST, description="Most events in the answer.")] = 100,
     ) -> Events:
         """Each event has its evidence, the page to look at, and the command to run."""
-        if use_case is not None and use_case not in names:
-            raise UnknownUseCase(f"no use case {cut(use_case)!r}; there are: {', '.join(names)}")
+        if use_case is not None:
+            follower.named(use_case)
         found = store().newest(limit + 1, use_case, before)
         page = found[:limit]
         return Events(

@@ -20,7 +20,6 @@ from app.serving.work_queue import WorkQueue
 from dosel.errors import NotExplainable
 from dosel.rows.columns import Columns
 from dosel.rows.json import JsonReader
-from dosel.rows.shortened import cut
 from dosel.settings import Settings
 from dosel.usecases import UseCase
 
@@ -42,7 +41,7 @@ NeighboursQuery = Annotated[
 ContributionsQuery = Annotated[
     bool, Query(description="Whether to compute contributions; without them the answer takes milliseconds.")
 ]
-VersionQuery = Annotated[
+ExplainedVersion = Annotated[
     int | None,
     Query(description="Explain only this version's answer; by default the loaded version's."),
 ]
@@ -59,7 +58,7 @@ def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
 
     @made.post("/explain/{use_case}", include_in_schema=False)
     async def unknown(use_case: str, follower: FollowerDep) -> None:
-        follower.named(cut(use_case))
+        follower.named(use_case)
 
     return made
 
@@ -91,7 +90,7 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, budget: float, 
         request: Request,
         follower: FollowerDep,
         model: ModelQuery = None,
-        version: VersionQuery = None,
+        version: ExplainedVersion = None,
         neighbours: NeighboursQuery = NEIGHBOURS,
         contributions: ContributionsQuery = True,
     ) -> Response:

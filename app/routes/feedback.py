@@ -44,7 +44,7 @@ def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
 
     @made.post("/feedback/{use_case}", include_in_schema=False)
     async def unknown(use_case: str, follower: FollowerDep) -> None:
-        follower.named(cut(use_case))
+        follower.named(use_case)
 
     return made
 

@@ -1,6 +1,5 @@
 """The health of the version in Production: one thread computes it, and requests that wait share one computation."""
 
-from collections.abc import Sequence
 from functools import cache, partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,8 +10,6 @@ from app.routes.dependencies import FollowerDep, tagged_router
 from app.schemas.health import HealthInfo
 from app.serving.follower import ModelFollower
 from app.serving.work_queue import Pauses, SharedCalls
-from dosel.errors import UnknownUseCase
-from dosel.rows.shortened import cut
 from dosel.settings import Settings
 from dosel.usecases import UseCase
 
@@ -23,9 +20,8 @@ WAIT_SECONDS = 10.0
 """How long a request waits for the health."""
 
 
-def router(use_cases: Sequence[UseCase], settings: Settings, pauses: Pauses) -> APIRouter:
+def router(settings: Settings, pauses: Pauses) -> APIRouter:
     made = tagged_router("health")
-    named = {use_case.name: use_case for use_case in use_cases}
     calls = SharedCalls("computations of the health", WAIT_SECONDS, pauses)
 
     @cache
@@ -58,9 +54,7 @@ def router(use_cases: Sequence[UseCase], settings: Settings, pauses: Pauses) -> 
         You may check the state and the bounds as often as you like. A false `harmed` has at most the declared
         probability (`alpha`), over all labels, metrics and versions together.
         """
-        if name not in named:
-            raise UnknownUseCase(f"no use case {cut(name)!r}; there are: {', '.join(named)}")
-        found = await calls.run(name, partial(compute, named[name], follower))
+        found = await calls.run(name, partial(compute, follower.named(name), follower))
         return Response(found, media_type="application/json")
 
     return made

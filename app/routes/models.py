@@ -61,7 +61,7 @@ def router(use_cases: Sequence[UseCase], default: UseCase | None, needs_key: boo
             str | None, Query(description="A family, to show its newest version too; or the registered model.")
         ] = None,
     ) -> ModelInfo:
-        asked = follower.named(cut(use_case))
+        asked = follower.named(use_case)
         newest = None
         if model and asked.family(model):
             newest = (follower.of_family(asked, model) or follower.load_family(asked, model)).version
@@ -100,7 +100,7 @@ def router(use_cases: Sequence[UseCase], default: UseCase | None, needs_key: boo
         use_case: Annotated[str | None, Query(description="Name of one use case; by default all.")] = None,
     ) -> dict[str, Loaded]:
         """Returns the loaded versions by use case. Requests that wait for the same check share it."""
-        asked = [follower.named(cut(use_case))] if use_case else list(use_cases)
+        asked = [follower.named(use_case)] if use_case else list(use_cases)
         await looks.run(use_case or "", partial(follower.poll_now, asked))
         return {u.name: loaded for u in asked if (loaded := _loaded(follower, u))}
 

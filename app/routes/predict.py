@@ -209,7 +209,7 @@ def router(use_cases: Sequence[UseCase], default: UseCase | None) -> APIRouter:
 
     @made.post("/predict/{use_case}", include_in_schema=False)
     async def unknown(use_case: str, follower: FollowerDep) -> None:
-        follower.named(cut(use_case))
+        follower.named(use_case)
 
     return made
 

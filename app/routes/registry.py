@@ -9,7 +9,7 @@ from pydantic import WithJsonSchema
 
 from app.http.problems import documented
 from app.routes.approvals import waiting
-from app.routes.dependencies import FollowerDep, KeyHolder, in_queue, tagged_router
+from app.routes.dependencies import FollowerDep, KeyHolder, in_queue, of_model, tagged_router
 from app.routes.models import is_entered
 from app.schemas.history import (
     ApprovalRequest,
@@ -26,8 +26,7 @@ from app.schemas.history import (
 )
 from app.schemas.models import HoldoutInfo, Version
 from app.serving.work_queue import WorkQueue
-from dosel.errors import ApprovalsMissing, UnknownUseCase
-from dosel.rows.shortened import cut
+from dosel.errors import ApprovalsMissing
 from dosel.usecases import UseCase
 
 CSV = "text/csv"
@@ -36,18 +35,6 @@ CHANGE_SECONDS = 60.0
 """How long a request waits for a read of the ledger, and for a promotion."""
 
 Moment = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
-
-
-def use_case_of(use_cases: Sequence[UseCase], name: str) -> UseCase:
-    """The use case of a registered model.
-
-    Raises:
-        UnknownUseCase: none has this model; the message lists the models.
-    """
-    for use_case in use_cases:
-        if use_case.model_name == name:
-            return use_case
-    raise UnknownUseCase(f"no model {cut(name)!r}; there are: {', '.join(u.model_name for u in use_cases)}")
 
 
 def router(use_cases: Sequence[UseCase], store_reads: WorkQueue, registry_reads: WorkQueue) -> APIRouter:
@@ -60,9 +47,6 @@ def router(use_cases: Sequence[UseCase], store_reads: WorkQueue, registry_reads:
     made = tagged_router("registry")
     # Each takes the model's lock, so that more threads would only wait for each other.
     changes = WorkQueue("promotions", 1, 7, CHANGE_SECONDS)
-
-    def of_model(name: str) -> UseCase:
-        return use_case_of(use_cases, name)
 
     @made.get(
         "/models/{name}/history",
@@ -85,7 +69,7 @@ def router(use_cases: Sequence[UseCase], store_reads: WorkQueue, registry_reads:
         """With `at`, the last entry names the version that was in Production at that time."""
         from dosel.registry.export import as_csv, moment
 
-        use_case = of_model(name)
+        use_case = of_model(name, use_cases)
         model = use_case.model_name
         try:
             until = None if at is None else moment(at)
@@ -119,7 +103,7 @@ def router(use_cases: Sequence[UseCase], store_reads: WorkQueue, registry_reads:
     def show_version(
         name: str, version: Annotated[VersionNumber, Path(description="Its number.")], follower: FollowerDep
     ) -> VersionDetail:
-        use_case = of_model(name)
+        use_case = of_model(name, use_cases)
         registry = follower.registry()
         found = registry.version(use_case.model_name, version)
         verdict = registry.verdict(found)
@@ -151,7 +135,7 @@ def router(use_cases: Sequence[UseCase], store_reads: WorkQueue, registry_reads:
         """
         from dosel.monitor import shadowing
 
-        use_case, registry = of_model(name), follower.registry()
+        use_case, registry = of_model(name, use_cases), follower.registry()
         version, actor = registry.version(use_case.model_name, body.version), f"API key {holder}"
         try:
             entry = shadowing.promote(use_case, registry, registry.ledger.engine, version, actor, body.reason, holder)
@@ -166,7 +150,7 @@ def router(use_cases: Sequence[UseCase], store_reads: WorkQueue, registry_reads:
     )
     @in_queue(changes)
     def roll_back(name: str, body: RollBack, holder: KeyHolder, follower: FollowerDep) -> LedgerEntry:
-        use_case = of_model(name)
+        use_case = of_model(name, use_cases)
         entry = follower.registry().roll_back(use_case.model_name, f"API key {holder}", body.reason, body.to)
         return LedgerEntry.of(use_case, entry)
 

@@ -8,13 +8,12 @@ from fastapi.responses import JSONResponse
 
 from app.http.problems import documented
 from app.routes.approvals import waiting
-from app.routes.dependencies import FollowerDep, KeyHolder, in_queue, tagged_router
+from app.routes.dependencies import FollowerDep, KeyHolder, in_queue, of_model, tagged_router
 from app.schemas.history import ApprovalRequest
 from app.schemas.shadow import EndShadow, ShadowEndInfo, ShadowInfo, Shadows
 from app.serving.shadowing import Shadowing
 from app.serving.work_queue import WorkQueue
-from dosel.errors import ApprovalsMissing, UnknownUseCase
-from dosel.rows.shortened import cut
+from dosel.errors import ApprovalsMissing
 from dosel.usecases import UseCase
 
 CHANGE_SECONDS = 60.0
@@ -32,8 +31,6 @@ def router(use_cases: Sequence[UseCase], reads: WorkQueue) -> APIRouter:
     made = tagged_router("registry")
     # Each takes the model's lock, so that more threads would only wait for each other.
     changes = WorkQueue("decisions on shadows", 1, 7, CHANGE_SECONDS)
-    named = {use_case.name: use_case for use_case in use_cases}
-    models = {use_case.model_name: use_case for use_case in use_cases}
 
     @made.get(
         "/use-cases/{name}/shadow",
@@ -48,10 +45,8 @@ def router(use_cases: Sequence[UseCase], reads: WorkQueue) -> APIRouter:
         from dosel.monitor.shadow_state import states
         from dosel.warehouse.shadow_answers import disagreements
 
-        if name not in named:
-            raise UnknownUseCase(f"no use case {cut(name)!r}; there are: {', '.join(named)}")
         shadowing: Shadowing = request.app.state.shadowing
-        slot = shadowing.slot(named[name])
+        slot = shadowing.slot(follower.named(name))
         found = states(slot.use_case, follower.registry().ledger, shadowing.engine)
         return Shadows(
             shadows=[
@@ -80,16 +75,14 @@ def router(use_cases: Sequence[UseCase], reads: WorkQueue) -> APIRouter:
         """
         from dosel.monitor.shadowing import end_by_hand
 
-        if name not in models:
-            raise UnknownUseCase(f"no model {cut(name)!r}; there are: {', '.join(models)}")
         shadowing: Shadowing = request.app.state.shadowing
-        slot = shadowing.slot(models[name])
+        slot = shadowing.slot(of_model(name, use_cases))
         actor = f"API key {holder}"
         registry, engine = follower.registry(), shadowing.engine
         try:
             end = end_by_hand(slot.use_case, registry, engine, body.role, action, actor, body.reason, holder)
         except ApprovalsMissing as missing:
-            return waiting(models[name], registry, missing)
-        return ShadowEndInfo.of(models[name], end)
+            return waiting(slot.use_case, registry, missing)
+        return ShadowEndInfo.of(slot.use_case, end)
 
     return made

@@ -90,7 +90,7 @@ class FeatureChangeInfo(_Described):
     kind: Literal["number", "category"]
     effect: float = Field(
         description="Number: Wasserstein distance divided by the interquartile range of the training rows. Category: "
-        "Jensen-Shannon distance. At least the change of the share of missing values."
+        "Jensen-Shannon distance. If the share of missing values changed by more than this, the effect is that change."
     )
     by_chance: float = Field(description="19 of 20 samples of training rows have at most this effect.")
     outside: float = Field(description="Share of rows with a value that no training row has.")

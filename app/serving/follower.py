@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from app.serving.loaded_model import LoadedModel, NotReady
 from app.serving.memory import collect_garbage
-from app.serving.shared_look import Confirmation, SharedLook
+from app.serving.shared_reads import Confirmation, SharedReads
 from app.serving.slot import Slot
 from app.serving.stale_events import StaleEvents
 from app.serving.version_loader import VersionLoader
-from dosel.errors import DoselError, ModelNotFound, UnknownUseCase, UntrustedModel
+from dosel.errors import DoselError, ModelNotFound, UntrustedModel
+from dosel.rows.shortened import cut
 from dosel.settings import Settings
-from dosel.usecases import UseCase
+from dosel.usecases import UseCase, named
 
 if TYPE_CHECKING:
     # Importing it takes seconds, in which the app can already answer /healthz.
@@ -47,7 +48,7 @@ class ModelFollower:
     ) -> None:
         self._settings = settings
         self._loader = VersionLoader(settings)
-        self._look = SharedLook(settings)
+        self._reads = SharedReads(settings)
         self._stale = StaleEvents(settings.warehouse_url)
         self._open_registry = open_registry or _open
         self._registry: Registry | None = None
@@ -82,9 +83,7 @@ class ModelFollower:
         Raises:
             UnknownUseCase: this API serves none of that name.
         """
-        if name not in self._slots:
-            raise UnknownUseCase(f"no use case {name!r}; there are: {', '.join(self._slots)}")
-        return self._slots[name].use_case
+        return self._slots[name].use_case if name in self._slots else named(cut(name), self.use_cases)
 
     def check_model(self, use_case: UseCase, model: str) -> None:
         """Check that `model` is the registered model of the use case.
@@ -203,7 +202,7 @@ class ModelFollower:
         """
         models = [use_case.model_name for use_case in self.use_cases]
         try:
-            found = self._look.sequences(lambda: self.registry().ledger.sequences(models), seconds)
+            found = self._reads.sequences(lambda: self.registry().ledger.sequences(models), seconds)
             return found if found.keys() >= set(models) else self.registry().ledger.sequences(models)
         except Exception:  # noqa: BLE001  the registry can fail in any way; this thread must live on
             return {}
@@ -237,7 +236,7 @@ class ModelFollower:
                 slot.failing, slot.pause = None, 0.0
                 self._agrees(slot)
         except Exception as error:  # noqa: BLE001  reading a model can fail in any way; this thread must live on
-            self._look.forget(name)
+            self._reads.forget(name)
             if number is not None:
                 slot.failing = number
                 slot.pause = min(max(2 * slot.pause, self._settings.poll_seconds), MAX_RELOAD_SECONDS)
@@ -273,7 +272,7 @@ class ModelFollower:
 
     def _confirmed(self, slot: Slot) -> bool:
         """Whether another process of this machine has asked MLflow a moment ago, and the ledger has no entry since."""
-        seen = self._look.confirmation(slot.use_case.model_name, ASK_EVERY * self._settings.poll_seconds)
+        seen = self._reads.confirmation(slot.use_case.model_name, ASK_EVERY * self._settings.poll_seconds)
         if seen is None:
             return False
         slot.reconcile_at = max(slot.reconcile_at, seen.reconciled + RECONCILE_SECONDS)
@@ -284,7 +283,7 @@ class ModelFollower:
         self._note(slot, "", "", failed=False)
         if not slot.family:
             confirmation = Confirmation(slot.newest, slot.reconcile_at - RECONCILE_SECONDS)
-            self._look.confirm(slot.use_case.model_name, confirmation)
+            self._reads.confirm(slot.use_case.model_name, confirmation)
 
     def _note(self, slot: Slot, outcome: str, waiting_for: str, failed: bool) -> None:
         """Record a poll's outcome, and log it if it differs from the last one: polls come every few seconds."""

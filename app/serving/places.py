@@ -1,4 +1,4 @@
-"""Limits work in progress: one client may hold at most half of the places that no other client holds."""
+"""Limits work in progress: a client may take at most half of the places that other clients leave free."""
 
 from app.serving.loaded_model import Overloaded
 

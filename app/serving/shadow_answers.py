@@ -22,7 +22,7 @@ WAITING = 1_000
 """Rows that may wait; further rows are dropped."""
 
 UNWRITTEN = 10_000
-"""Answers that may wait to be written while the data store is away; further answers are dropped."""
+"""Answers that may wait to be written while the data store cannot be reached; further answers are dropped."""
 
 BLOCK = 64
 """Most rows that are answered together, between two pauses: a request may have to wait for them."""
@@ -100,7 +100,8 @@ class ShadowAnswers:
         return self._unwritten.flush() and not self._rows
 
     def _run(self) -> None:
-        # At a low priority, the thread would wait for a processor while it holds the interpreter's lock.
+        # The thread keeps its priority: with a lower one, it would hold the interpreter's lock while it waits for a
+        # processor.
         pause = IDLE_SECONDS
         while not self._stopped.wait(pause):
             pause = self._work()

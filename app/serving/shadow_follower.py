@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ACTOR = "serving"
 
 PATIENCE_SECONDS = 600.0
-"""A version that cannot be fetched for so long leaves shadow: MLflow or the artifact store may be away meanwhile."""
+"""A version that cannot be fetched for so long leaves shadow: MLflow or the artifact store may be down meanwhile."""
 
 MAX_PAUSE_SECONDS = 60.0
 """Longest pause before a version that could not be fetched is tried again."""

@@ -164,7 +164,7 @@ class ShadowSlot:
         waiting_for: what keeps the others from being loaded, by number.
         ends: reasons with which shadows have to end, by number, until the ledger has them.
         answered: answers of all versions in shadow since the start.
-        dropped: sampled rows that no shadow answered, for want of time.
+        dropped: sampled rows that no shadow answered, because there was no time.
     """
 
     use_case: UseCase

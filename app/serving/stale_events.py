@@ -51,8 +51,8 @@ class StaleEvents:
         if ended:
             event = follows_again(name, version, since, now)
         else:
-            why = slot.waiting_for or f"nothing any more: it follows again since {now:%Y-%m-%d %H:%M:%S} UTC"
-            event = stale(name, version, since, why)
+            ended_at = f"the API has followed Production again since {now:%Y-%m-%d %H:%M:%S} UTC"
+            event = stale(name, version, since, f"it waits for {slot.waiting_for}" if slot.waiting_for else ended_at)
         try:
             self._store = self._store or EventStore(connect(self._url))
             self._store.add(event)

@@ -1,4 +1,4 @@
-"""Certificates of an organisation for the key that signs versions, and the roots whose certificates are believed."""
+"""Certificates of an organisation for the key that signs versions, and the trusted roots."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -135,14 +135,14 @@ NO_ROOTS = Roots()
 
 @dataclass(frozen=True)
 class Trusted:
-    """What is believed on versions: keys by fingerprint, and certificates of roots."""
+    """What is trusted on versions: keys by fingerprint, and certificates of roots."""
 
     keys: Mapping[str, PublicKey]
     roots: Roots = NO_ROOTS
 
     @classmethod
     def of(cls, keys: Keys) -> "Trusted":
-        """What a process believes now.
+        """What a process trusts now.
 
         Raises:
             SettingsError: a file is missing, or has something else.

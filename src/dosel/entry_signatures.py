@@ -1,8 +1,8 @@
 """Signs and checks single entries of the ledgers: a signature says that a process of this installation wrote one.
 
 A process with the signing key signs with it. One that may add entries but must not sign versions, such as the API in
-Compose, has an entry key: a key of its own, whose public half the signing key has signed. So those who believe the
-signing key believe its entries, too.
+Compose, has an entry key: a key of its own, whose public half the signing key has signed. So those who trust the
+signing key trust its entries, too.
 """
 
 import json

@@ -106,7 +106,7 @@ class DeclarationChanged(UntrustedModel):
 
 
 class PromotionRefused(RegistryError):
-    """A rollback has no version to return to."""
+    """A promotion, a rollback or the end of a shadow was refused."""
 
 
 class ApprovalsMissing(PromotionRefused):

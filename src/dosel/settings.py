@@ -92,13 +92,12 @@ class Settings(BaseSettings):
     """File of a key with which a process without a signing key signs its entries of the ledgers, such as promotions by
     the API. In Compose, the pipeline makes it; elsewhere, `dosel entry-key` does."""
     trusted_keys: str = ""
-    """File of the public keys whose signatures are believed, created if it is missing; empty means those of
-    `DOSEL_SIGNING_KEY`."""
+    """File of the trusted public keys, created if it is missing; empty means those of `DOSEL_SIGNING_KEY`."""
     signing_certificate: str = ""
     """File of the certificate of the key that signs versions, and of the intermediate ones after it, as PEM; empty
     signs without a certificate."""
     trusted_roots: str = ""
-    """File of the root certificates, as PEM, whose certificates are believed on versions, beside the trusted keys; it
+    """File of the root certificates, as PEM, whose certificates are trusted on versions, beside the trusted keys; it
     may have lists of revoked certificates, too."""
     heads: str = ""
     """Folder of the signed heads of the ledgers, best on another machine's disk; empty means the bucket `heads` of the
@@ -106,10 +105,10 @@ class Settings(BaseSettings):
     keys: str = Field("", repr=False)
     """Keys of people and programs, as `name:role:key,name:role:key`. A `reader` may read everything, a `scorer` also
     predict, a `promoter` also change Production, an `admin` also administer Airflow, whose users have the same names
-    and keys. As soon as there is a reader or a scorer, predictions need a key."""
+    and keys. If a setting names a reader or a scorer, predictions need a key."""
     promote_keys: str = Field("", repr=False)
-    """Keys of the people who may promote and roll back, over HTTP and on the command line, as `name:key,name:key`;
-    empty allows none over HTTP."""
+    """Keys of promoters, over HTTP and on the command line, as `name:key,name:key`. If no setting names a promoter,
+    nobody promotes over HTTP."""
     max_batch_bytes: Annotated[int, Field(ge=1024)] = 200_000_000
     """Largest CSV of a bulk request, in bytes; it is on disk while it is processed."""
     max_json_batch_bytes: Annotated[int, Field(ge=1024)] = 20_000_000
@@ -131,18 +130,18 @@ class Settings(BaseSettings):
     """Largest share of one processor core that one API process spends on answers in shadow; further rows are
     dropped."""
     predict_keys: str = Field("", repr=False)
-    """Keys for predictions, explanations and feedback, as `name:key,name:key`; empty allows everybody."""
+    """Keys of scorers, as `name:key,name:key`. If no setting names a reader or a scorer, everybody may predict."""
     cache_key: str = Field("", repr=False)
     """Secret that signs the versions on the API's own disk; empty means a key in `DOSEL_HOME`, created at the first
     start."""
     api_key: str = Field("", repr=False)
-    """Your own key: the page, `dosel` and scripts send it, and the command line promotes with it; empty sends
-    none."""
+    """Your own key: `dosel` and scripts send it, and the command line promotes with it; empty sends none. The page
+    asks its reader for a key."""
     rate_limit: Annotated[float, Field(ge=0)] = 0
     """Requests per second allowed for each key, or each address without a key; 0 means no limit."""
     trusted_proxies: str = ""
-    """Addresses or networks of proxies whose `X-Forwarded-For` is believed, separated by commas, as
-    `10.0.0.5,172.18.0.0/16`; empty believes none."""
+    """Addresses or networks of proxies whose `X-Forwarded-For` is trusted, separated by commas, as
+    `10.0.0.5,172.18.0.0/16`; empty trusts none."""
     explain_budget: Annotated[float, Field(gt=0, le=10)] = 1.0
     """Seconds for approximate contributions in `/explain`, for models without an exact method."""
     explain_rate: Annotated[float, Field(ge=0)] = 1.0

@@ -1,8 +1,8 @@
-"""The keys that sign heads of the ledgers and versions, and those whose signatures are believed.
+"""The keys that sign heads of the ledgers and versions, and the trusted keys.
 
 The signing key lies outside `DOSEL_HOME`, so that write access to the data does not allow to sign them. Heads and
 entries of the ledgers are signed with it (Ed25519), versions with a key derived from it (ECDSA P-256), since the format
-of their signatures has no Ed25519. Keys that are believed are public: their file has the keys in use and those before
+of their signatures has no Ed25519. Trusted keys are public: their file has the keys in use and those before
 them. A key that was stolen is taken out of the file.
 """
 
@@ -170,7 +170,7 @@ def signing_key(settings: Settings) -> SigningKey | None:
 
 
 def trusted_keys(settings: Settings) -> Mapping[str, PublicKey]:
-    """The keys whose signatures are believed, by fingerprint: those of the setting's file, or this process's own.
+    """The trusted keys, by fingerprint: those of the setting's file, or this process's own.
 
     A file that is missing is created by the process that signs, with its own keys.
 

@@ -116,7 +116,7 @@ class TestStale:
         clock(120)
         watch.watch(slot)
         [event] = store.newest(10)
-        assert "it follows again since" in event.evidence
+        assert "the API has followed Production again since" in event.evidence
 
 
 def _away(*_: object) -> bool:

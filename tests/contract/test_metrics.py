@@ -156,13 +156,13 @@ def test_the_last_values_are_shown_with_their_age_while_the_data_store_is_down(
     before = scrape(client)
 
     def away(*_: Any) -> figures.Figures:
-        raise WarehouseError("the data store is away")
+        raise WarehouseError("the data store cannot be reached")
 
     with monkeypatch.context() as patched:
         patched.setattr(figures, "read_figures", away)
         _, after = scrape(client), scrape(client)
     assert [line.message for line in server_log.records if line.levelname in ("WARNING", "ERROR")] == [
-        "/metrics has no new figures of the data store: the data store is away"
+        "/metrics has no new figures of the data store: the data store cannot be reached"
     ]
     assert (before["dosel_store_up"], after["dosel_store_up"]) == (1.0, 0.0)
     assert after["dosel_store_figures_age_seconds"] > before["dosel_store_figures_age_seconds"]

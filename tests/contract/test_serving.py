@@ -151,12 +151,12 @@ def test_a_cached_version_unknown_to_the_ledger_answers_only_until_the_ledger_is
     gone = here.settings.model_copy(update={"tracking_uri": here.store})
     monkeypatch.setattr(Store, "alias", _mlflow_is_away)
     with serving(gone) as client:
-        wait_until(lambda: "MLflow is away" in client.get("/readyz").text)
+        wait_until(lambda: "MLflow cannot be reached" in client.get("/readyz").text)
         assert client.post("/predict", json=EXAMPLE).status_code == 503
 
 
 def _mlflow_is_away(*_: object) -> None:
-    raise RegistryError("MLflow is away")
+    raise RegistryError("MLflow cannot be reached")
 
 
 @pytest.mark.soak
@@ -399,7 +399,7 @@ def test_a_full_prediction_log_drops_and_counts_rows(install: Install) -> None:
         wait_until(lambda: version_of(client) == 1)
 
         def failing() -> Any:
-            raise WarehouseError("the data store is away")
+            raise WarehouseError("the data store cannot be reached")
 
         client.app.state.record._open_store = failing  # type: ignore[attr-defined]
         client.app.state.record._store = None  # type: ignore[attr-defined]

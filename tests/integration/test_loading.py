@@ -19,6 +19,7 @@ from dosel.warehouse.batches import BatchStore
 from dosel.warehouse.records import BatchRecord
 from tests.integration.worlds import batch
 from tests.ledgers import drop_triggers
+from tests.raw_tables import raw_digest
 
 pytestmark = pytest.mark.storage
 
@@ -85,10 +86,10 @@ def test_the_digest_can_be_recomputed_from_the_raw_table(store: Store, engine: E
     for number, sent in enumerate((received(5), [*odd, [None] * 13, [], ODD[:15]], []), 1):
         record = store(sent, number)
         assert record is not None
-        assert batches.digest(record.id) == record.digest
+        assert raw_digest(engine, COVERTYPE, record.id) == record.digest
     with transaction(engine) as connection:
         connection.exec_driver_sql("UPDATE covertype_raw SET Slope = '7' WHERE batch_id = 1 AND row_no = 2")
-    assert batches.digest(1) != batches.records()[0].digest
+    assert raw_digest(engine, COVERTYPE, 1) != batches.records()[0].digest
 
 
 def test_numbers_are_stored_bit_for_bit(engine: Engine) -> None:
@@ -180,7 +181,7 @@ def test_rows_are_inserted_with_one_warning_when_loading_is_off(
             checked = check(COVERTYPE, sent, "uci")
             record = store.store(batch(sent, number), checked.accepted, checked.refused)
             assert record is not None
-            assert store.digest(record.id) == record.digest
+            assert raw_digest(refusing, COVERTYPE, record.id) == record.digest
     assert [record.message for record in caplog.records if "local_infile is off" in record.message] == [
         "local_infile is off on the data store's server: rows are inserted, which takes longer"
     ]

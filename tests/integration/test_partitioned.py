@@ -20,7 +20,7 @@ from dosel.settings import Settings
 from dosel.sources.lake import open_lake
 from dosel.training import partitions
 from dosel.training.partitioned import InProcess, PartitionedData
-from dosel.training.partitions import TEST
+from dosel.training.partitions import HELD_OUT
 from dosel.training.preprocessing import pipeline as preprocessing
 from dosel.usecases import UseCase
 from dosel.usecases.check import problems
@@ -67,12 +67,12 @@ def test_a_version_is_trained_and_promoted_on_partitions(
     version = pipeline.registry.version(PARTITIONED.model_name, number)
     run = MlflowClient(settings.tracking_uri).get_run(version.run_id)
     assert run.data.tags[tags.DATA_DIGEST] == hashing.digest(whole["row_key"].to_numpy())
-    is_test = hashing.is_test(PARTITIONED, whole)
-    assert run.data.tags[tags.ROWS_TEST] == str(is_test.sum())
+    is_held_out = hashing.is_held_out(PARTITIONED, whole)
+    assert run.data.tags[tags.ROWS_TEST] == str(is_held_out.sum())
     model = pipeline.registry.load(version)
     right = model.predict(frames.canonical(PARTITIONED, whole)) == whole["Cover_Type"]
-    assert run.data.metrics["holdout_accuracy"] == pytest.approx(right[is_test].mean())
-    assert run.data.metrics["training_accuracy_score"] == pytest.approx(right[~is_test].mean())
+    assert run.data.metrics["holdout_accuracy"] == pytest.approx(right[is_held_out].mean())
+    assert run.data.metrics["training_accuracy_score"] == pytest.approx(right[~is_held_out].mean())
     described = MlflowClient(settings.tracking_uri).get_model_version(PARTITIONED.model_name, str(number)).description
     assert described is not None
     assert "Trained on partitions" in described
@@ -100,8 +100,8 @@ def test_partitions_hold_the_rows_of_the_warehouse_and_split_them_by_the_same_ha
     pd.testing.assert_frame_equal(features, frames.canonical(PARTITIONED, whole))
     assert np.concatenate([part.classes for part in parts]).tolist() == whole["Cover_Type"].tolist()
     places = np.concatenate([part.places for part in parts])
-    assert (places == TEST).tolist() == hashing.is_test(PARTITIONED, whole).tolist()
-    assert np.bincount(places[places != TEST]).min() > 0.2 * len(whole) * 0.7
+    assert (places == HELD_OUT).tolist() == hashing.is_held_out(PARTITIONED, whole).tolist()
+    assert np.bincount(places[places != HELD_OUT]).min() > 0.2 * len(whole) * 0.7
 
 
 def test_the_preprocessing_is_that_of_all_training_rows(pipeline: Pipeline, settings: Settings) -> None:
@@ -109,9 +109,9 @@ def test_the_preprocessing_is_that_of_all_training_rows(pipeline: Pipeline, sett
     lake = open_lake(settings)
     stored = partitions.store(PARTITIONED, pipeline.batches, lake)
     work = PartitionedData(stored, lake, InProcess(lake, 1)).prepared(PARTITIONED).work
-    training = frames.canonical(PARTITIONED, whole)[~hashing.is_test(PARTITIONED, whole)]
+    training = frames.canonical(PARTITIONED, whole)[~hashing.is_held_out(PARTITIONED, whole)]
     expected = preprocessing(PARTITIONED, "passthrough")[:-1].fit(training).transform(training)
-    np.testing.assert_allclose(work.matrix(lake, range(4), TEST)[0], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(work.matrix(lake, range(4), HELD_OUT)[0], expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.soak
@@ -125,7 +125,7 @@ def test_two_workers_train_and_evaluate_on_their_partitions(
         number = pipeline.register(pipeline.train())
     version = pipeline.registry.version(PARTITIONED.model_name, number)
     whole = pipeline.batches.clean()
-    held_out = whole[hashing.is_test(PARTITIONED, whole)]
+    held_out = whole[hashing.is_held_out(PARTITIONED, whole)]
     model = pipeline.registry.load(version)
     right = model.predict(frames.canonical(PARTITIONED, held_out)) == held_out["Cover_Type"]
     assert version.metrics["holdout_accuracy"] == pytest.approx(right.mean())

@@ -162,7 +162,7 @@ class TestChallenge:
         world.enter("good")
         registry = world.pipeline().registry
         clean = world.pipeline().batches.clean()
-        held_out = clean[hashing.is_test(COVERTYPE, clean)]
+        held_out = clean[hashing.is_held_out(COVERTYPE, clean)]
         features = frames.canonical(COVERTYPE, held_out)
         champion, challenger = (
             accuracy_score(
@@ -231,7 +231,7 @@ class TestChallenge:
         assert verdict.report is not None
         rules = {rule["name"]: rule for rule in verdict.report["rules"]}
         clean = pipeline.batches.clean()
-        both = hashing.is_test(COVERTYPE, clean) & hashing.is_test(
+        both = hashing.is_held_out(COVERTYPE, clean) & hashing.is_held_out(
             dataclasses.replace(COVERTYPE, split=Split("covertype-1.1", 0.3)), clean
         )
         assert verdict.report["rows"] == both.sum() > 0

@@ -204,7 +204,7 @@ class TestRowsInTheLake:
         monkeypatch.setattr(reference, "MOST_ROWS", 100)
 
     @pytest.mark.soak
-    def test_they_are_kept_by_their_digest(
+    def test_training_rows_are_kept_by_their_digest(
         self, settings: Settings, received: Callable[..., list[list[str]]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("DOSEL_HOME", str(settings.home))
@@ -214,7 +214,7 @@ class TestRowsInTheLake:
         assert "training rows, kept in the lake; the data store still has" in found.rows
 
     @pytest.mark.soak
-    def test_partitions_are_the_same_rows(
+    def test_partitions_give_the_same_rows_again(
         self, settings: Settings, received: Callable[..., list[list[str]]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """In this process, since no declared family is partitioned."""

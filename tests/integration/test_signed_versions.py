@@ -156,7 +156,9 @@ class TestOlderVersions:
         assert result.exit_code == code, result.output
         return result.output
 
-    def test_are_refused_until_dosel_sign_has_signed_them(self, older: tuple[World, ModelVersion, Path]) -> None:
+    def test_older_versions_are_refused_until_dosel_sign_has_signed_them(
+        self, older: tuple[World, ModelVersion, Path]
+    ) -> None:
         world, version, _ = older
         with pytest.raises(UntrustedModel, match="has no manifest in the ledger"):
             world.pipeline().registry.load(version)
@@ -166,14 +168,14 @@ class TestOlderVersions:
         [note] = world.pipeline().registry.ledger.notes(world.name)
         assert "signed the files of version 2" in note.text
 
-    def test_are_not_signed_if_their_files_were_changed(self, older: tuple[World, ModelVersion, Path]) -> None:
+    def test_versions_with_changed_files_are_not_signed(self, older: tuple[World, ModelVersion, Path]) -> None:
         world, version, folder = older
         (folder / "MLmodel").write_text("another")
         assert "version 2: its files are not those that were registered: MLmodel changed" in self.run("sign")
         with pytest.raises(UntrustedModel):
             world.pipeline().registry.load(version)
 
-    def test_are_not_signed_if_the_ledgers_are_wrong(
+    def test_versions_are_not_signed_while_the_ledgers_are_wrong(
         self, older: tuple[World, ModelVersion, Path], tmp_path: Path
     ) -> None:
         world, _, folder = older
@@ -184,7 +186,9 @@ class TestOlderVersions:
         assert "nothing is signed, since the ledgers are wrong" in str(result.exception)
         assert not (folder / "model.sig").exists()
 
-    def test_of_a_revoked_key_are_signed_again(self, older: tuple[World, ModelVersion, Path], tmp_path: Path) -> None:
+    def test_versions_of_a_revoked_key_are_signed_again(
+        self, older: tuple[World, ModelVersion, Path], tmp_path: Path
+    ) -> None:
         world, version, _ = older
         self.run("sign")
         (tmp_path / "key.pem").rename(tmp_path / "stolen.pem")

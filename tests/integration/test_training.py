@@ -193,7 +193,7 @@ def test_each_of_the_27_declared_candidates_has_a_run(whole_search: Run, searche
 def test_a_score_is_the_cross_validation_score_on_training_rows(
     whole_search: Run, searched_uri: str, data: TrainingData
 ) -> None:
-    part = data.table[~hashing.is_test(COVERTYPE, data.table)]
+    part = data.table[~hashing.is_held_out(COVERTYPE, data.table)]
     candidates = children(searched_uri, whole_search.info.run_id)
     for run in (candidates[0], candidates[-3]):
         params = {name: int(run.data.params[name]) for name in COVERTYPE.families[0].space}
@@ -205,7 +205,7 @@ def test_a_score_is_the_cross_validation_score_on_training_rows(
 
 
 def test_the_run_has_its_lineage_as_tags(whole_search: Run, data: TrainingData) -> None:
-    held_out = hashing.is_test(COVERTYPE, data.table)
+    held_out = hashing.is_held_out(COVERTYPE, data.table)
     tags = {n.removeprefix("dosel."): v for n, v in whole_search.data.tags.items() if n.startswith("dosel.")}
     assert sum(json.loads(tags.pop("example_answer")).values()) == pytest.approx(1)
     assert len(tags.pop("model_digest")) == 64
@@ -236,7 +236,7 @@ def test_the_run_has_its_lineage_as_tags(whole_search: Run, data: TrainingData) 
 def test_the_metrics_are_computed_on_held_out_rows(
     whole_search: Run, searched_uri: str, data: TrainingData, tmp_path: Path
 ) -> None:
-    held_out = data.table[hashing.is_test(COVERTYPE, data.table)]
+    held_out = data.table[hashing.is_held_out(COVERTYPE, data.table)]
     model = mlflow.sklearn.load_model(f"runs:/{whole_search.info.run_id}/model")
     right = model.predict(frames.canonical(COVERTYPE, held_out)) == held_out["Cover_Type"]
     metrics = whole_search.data.metrics
@@ -388,7 +388,7 @@ def test_recorded_params_and_metrics_equal_those_of_autologging(
     whole_search: Run, searched_uri: str, data: TrainingData, empty_mlflow: Path, tmp_path: Path
 ) -> None:
     """The reference is scikit-learn's search on the same rows, recorded by MLflow's autologging."""
-    part = data.table[~hashing.is_test(COVERTYPE, data.table)]
+    part = data.table[~hashing.is_held_out(COVERTYPE, data.table)]
     grid = {f"classifier__{name}": values for name, values in GRID.items()}
     search = model_selection.GridSearchCV(
         pipeline(COVERTYPE, COVERTYPE.families[0].build(1)),
@@ -448,18 +448,18 @@ def test_recorded_params_and_metrics_equal_those_of_autologging(
 @pytest.mark.parametrize(
     ("table", "counted"),
     [
-        (lambda t: t[:0], "0 of 0 classes to train on and 0 to test on"),
-        (lambda t: t[~hashing.is_test(COVERTYPE, t)], "and 0 to test on"),
-        (lambda t: t[hashing.is_test(COVERTYPE, t)], "0 of 0 classes to train on"),
+        (lambda t: t[:0], "0 of 0 classes to train on and 0 held out"),
+        (lambda t: t[~hashing.is_held_out(COVERTYPE, t)], "and 0 held out"),
+        (lambda t: t[hashing.is_held_out(COVERTYPE, t)], "0 of 0 classes to train on"),
         (lambda t: t[t["Cover_Type"] == 1], "of 1 classes"),
         (
-            lambda t: pd.concat([t[~hashing.is_test(COVERTYPE, t)].drop_duplicates("Cover_Type"), t[-9:]]).pipe(
+            lambda t: pd.concat([t[~hashing.is_held_out(COVERTYPE, t)].drop_duplicates("Cover_Type"), t[-9:]]).pipe(
                 few_training_rows
             ),
             "",
         ),
     ],
-    ids=["none", "none to test on", "none to train on", "one class", "fewer of each class than folds"],
+    ids=["none", "none held out", "none to train on", "one class", "fewer of each class than folds"],
 )
 def test_too_few_rows_are_refused_before_a_run_is_created(
     table: Callable[[pd.DataFrame], pd.DataFrame], counted: str, tracking_uri: str, data: TrainingData
@@ -479,7 +479,7 @@ def test_too_few_rows_are_refused_before_a_run_is_created(
 
 def few_training_rows(table: pd.DataFrame) -> pd.DataFrame:
     """At most two training rows per class, and all test rows."""
-    held_out = hashing.is_test(COVERTYPE, table)
+    held_out = hashing.is_held_out(COVERTYPE, table)
     return pd.concat([table[~held_out].groupby("Cover_Type").head(2), table[held_out]])
 
 

@@ -153,7 +153,7 @@ def test_clean_rows_are_read_unchanged(store: Store, engine: Engine, received: R
     assert str(clean["Cover_Type"].dtype) == str(clean["row_key"].dtype) == "int64"
     assert clean[list(COVERTYPE.columns)].to_dict("records") == checked.to_dict("records")
     assert (clean["row_key"] == hashing.row_keys(COVERTYPE, clean)).all()
-    assert (hashing.is_test(COVERTYPE, clean) == hashing.is_test(COVERTYPE, checked)).all()
+    assert (hashing.is_held_out(COVERTYPE, clean) == hashing.is_held_out(COVERTYPE, checked)).all()
 
 
 def test_an_empty_warehouse_has_an_empty_clean_table(engine: Engine) -> None:

@@ -34,6 +34,7 @@ from dosel.errors import AccountingError
 from dosel.pipeline import Pipeline
 from dosel.settings import Settings
 from dosel.usecases.covertype import COVERTYPE
+from tests.raw_tables import raw_digest
 from tests.soak import ingest_worker
 
 GROUP = 6
@@ -192,9 +193,10 @@ class Soak:
                 tally.lost += 1
         names = Counter((record.stream, record.epoch, record.number) for record in ledger.values())
         tally.doubled += sum(count - 1 for count in names.values())
-        with connect(self._database.url()).begin() as connection:
+        engine = connect(self._database.url())
+        with engine.begin() as connection:
             tally.doubled += connection.scalar(text("SELECT COUNT(*) - COUNT(DISTINCT row_key) FROM covertype_clean"))
-        tally.half += sum(store.digest(record.id) != record.digest for record in ledger.values())
+        tally.half += sum(raw_digest(engine, COVERTYPE, record.id) != record.digest for record in ledger.values())
         try:
             store.audit()
         except AccountingError as error:

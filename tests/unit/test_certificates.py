@@ -1,4 +1,4 @@
-"""Versions signed with an organisation's certificate: which are believed, and that other tools of OMS agree."""
+"""Versions signed with an organisation's certificate: which are trusted, and that other tools of OMS agree."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -127,14 +127,14 @@ def signed(tmp_path: Path) -> Signed:
     return made
 
 
-def test_a_certificate_of_a_trusted_root_is_believed_without_the_key(signed: Signed) -> None:
+def test_a_certificate_of_a_trusted_root_is_trusted_without_the_key(signed: Signed) -> None:
     signed.check(Trusted({}, signed.roots))
     (signed.folder / "model.skops").write_text("another")
     with pytest.raises(UntrustedModel, match=r"model\.skops changed"):
         signed.check(Trusted({}, signed.roots))
 
 
-def test_a_trusted_key_is_believed_without_its_certificates_root(signed: Signed) -> None:
+def test_a_trusted_key_signs_without_its_certificates_root(signed: Signed) -> None:
     signed.check(Trusted(signed.key.both))
     with pytest.raises(UntrustedKey, match="no root is trusted"):
         signed.check(Trusted({}))
@@ -189,7 +189,7 @@ def signed_by_itself(made: Signed) -> Roots:
         signed_by_itself,
     ],
 )
-def test_other_certificates_are_not_believed(signed: Signed, case: Callable[[Signed], Roots]) -> None:
+def test_other_certificates_are_not_trusted(signed: Signed, case: Callable[[Signed], Roots]) -> None:
     roots = case(signed)
     with pytest.raises(UntrustedKey, match="no trusted root issued the certificate"):
         signed.check(Trusted({}, roots))

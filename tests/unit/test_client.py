@@ -126,7 +126,7 @@ def test_an_answer_that_takes_too_long_raises_an_error_with_its_limit(
         call(client(Script(httpx.ReadTimeout("slow"))))
 
 
-@pytest.mark.parametrize("first", [httpx.ConnectError("refused"), problem(503, "MLflow is away")])
+@pytest.mark.parametrize("first", [httpx.ConnectError("refused"), problem(503, "MLflow cannot be reached")])
 @pytest.mark.parametrize("call", [Client.models, Client.warm_up])
 def test_idempotent_requests_are_retried(call: Callable[[Client], Any], first: httpx.Response | Exception) -> None:
     script = Script(first, httpx.Response(200, json={"models": []}))

@@ -189,7 +189,7 @@ class TestEntryKey:
     def make(self, settings: Settings, api: Settings) -> bool:
         return write_entry_key(settings.model_copy(update={"entry_key": api.entry_key}))
 
-    def test_signs_entries_that_the_others_follow(
+    def test_entry_key_signs_entries_that_the_others_follow(
         self, engine: Engine, ledger: PromotionLedger, settings: Settings, api: Settings
     ) -> None:
         assert self.make(settings, api)
@@ -198,37 +198,37 @@ class TestEntryKey:
         assert last(ledger) == last(of_api) == (3, 3)
         assert verify(read_ledgers(engine, ()), Keys(api).trusted()).first_problem == ""
 
-    def test_is_for_its_owner_alone_and_made_once(self, settings: Settings, api: Settings) -> None:
+    def test_entry_key_is_for_its_owner_alone_and_made_once(self, settings: Settings, api: Settings) -> None:
         assert self.make(settings, api)
         content = Path(api.entry_key).read_text()
         assert Path(api.entry_key).stat().st_mode & 0o777 == 0o600
         assert not self.make(settings, api)
         assert Path(api.entry_key).read_text() == content
 
-    def test_is_made_again_after_a_rotation(self, settings: Settings, api: Settings, tmp_path: Path) -> None:
+    def test_entry_key_is_made_again_after_a_rotation(self, settings: Settings, api: Settings, tmp_path: Path) -> None:
         self.make(settings, api)
         assert self.make(Settings(signing_key=str(tmp_path / "new.pem")), api)
 
-    def test_of_a_revoked_key_signs_nothing_that_is_followed(
+    def test_entry_key_of_a_revoked_key_signs_nothing_that_is_followed(
         self, engine: Engine, ledger: PromotionLedger, api: Settings, tmp_path: Path
     ) -> None:
         self.make(Settings(signing_key=str(tmp_path / "revoked.pem")), api)
         PromotionLedger(engine, Keys(api)).append(MODEL, 9, "API key ana", "better", Evidence(to_run=RUN))
         assert last(ledger) == (2, 2)
 
-    def test_without_one_the_process_adds_no_entry(self, engine: Engine, api: Settings) -> None:
+    def test_process_without_entry_key_adds_no_entry(self, engine: Engine, api: Settings) -> None:
         with pytest.raises(SettingsError, match="DOSEL_ENTRY_KEY names no key that the pipeline has made"):
             PromotionLedger(engine, Keys(api)).append(MODEL, 9, "API key ana", "better", Evidence(to_run=RUN))
         with engine.begin() as connection:
             assert connection.execute(select(PROMOTIONS)).first() is None
 
     @pytest.mark.parametrize("content", ["", "{}", '{"key": "00", "certificate": ""}', "[]"])
-    def test_another_file_is_refused(self, content: str, api: Settings) -> None:
+    def test_file_that_is_no_entry_key_is_refused(self, content: str, api: Settings) -> None:
         Path(api.entry_key).write_text(content)
         with pytest.raises(SettingsError, match=r"DOSEL_ENTRY_KEY: .*entry\.json cannot be used"):
             sign_entry(b"", api)
 
-    def test_cannot_certify_another_key(self, settings: Settings, api: Settings) -> None:
+    def test_entry_key_cannot_certify_another_key(self, settings: Settings, api: Settings) -> None:
         self.make(settings, api)
         own = EntryKey.read(Path(api.entry_key).read_text())
         signer, certificate, raw, signature = own.sign(b"one").split(":")
@@ -247,7 +247,7 @@ class TestUpgrade:
         as_owner(engine, delete(ENTRY_SIGNATURES))
         return ledger
 
-    def test_they_are_followed_once_they_are_signed(self, older: PromotionLedger, engine: Engine) -> None:
+    def test_older_entries_are_followed_once_they_are_signed(self, older: PromotionLedger, engine: Engine) -> None:
         assert last(older) is None
         assert older.unsigned(MODEL) == [1, 2]
         signed, left = older.sign_older(every=False)
@@ -257,7 +257,7 @@ class TestUpgrade:
         assert verify(read_ledgers(engine, ()), older.keys.trusted()).first_problem == ""
         assert older.sign_older(every=False) == ([], [])
 
-    def test_one_that_came_later_is_forged(self, older: PromotionLedger, engine: Engine) -> None:
+    def test_entry_after_the_signing_counts_as_forged(self, older: PromotionLedger, engine: Engine) -> None:
         older.sign_older(every=False)
         with transaction(engine) as connection:
             chain.add(connection, PROMOTIONS, forged_entry())

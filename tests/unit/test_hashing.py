@@ -54,7 +54,7 @@ def test_every_spelling_of_a_value_has_the_same_hash(spelling: Any) -> None:
     written = table([[*({**EXAMPLE, "Elevation": spelling}.values()), "3"]])
     typed = frames.frame(COVERTYPE, [EXAMPLE]).assign(Cover_Type=[3])
     assert hashing.row_keys(COVERTYPE, written) == hashing.row_keys(COVERTYPE, typed)
-    assert hashing.is_test(COVERTYPE, written) == hashing.is_test(COVERTYPE, typed)
+    assert hashing.is_held_out(COVERTYPE, written) == hashing.is_held_out(COVERTYPE, typed)
 
 
 def test_integer_columns_hash_like_float_columns() -> None:
@@ -99,7 +99,7 @@ def test_the_split_depends_on_the_features_alone(
     change: Callable[[pd.DataFrame], pd.DataFrame], received: Received
 ) -> None:
     data = table(received(200))
-    assert (hashing.is_test(COVERTYPE, change(data)) == hashing.is_test(COVERTYPE, data)).all()
+    assert (hashing.is_held_out(COVERTYPE, change(data)) == hashing.is_held_out(COVERTYPE, data)).all()
 
 
 @pytest.mark.parametrize("feature", COVERTYPE.feature_names)
@@ -113,25 +113,25 @@ def test_the_split_depends_on_every_feature(feature: str, received: Received) ->
 
 def test_a_row_keeps_its_side_of_the_split_when_batches_arrive(received: Received) -> None:
     first, later = received(200, seed=1), received(300, seed=2)
-    alone = hashing.is_test(COVERTYPE, table(first))
-    assert (hashing.is_test(COVERTYPE, table(first + later))[:200] == alone).all()
-    assert (hashing.is_test(COVERTYPE, table(later + first))[300:] == alone).all()
+    alone = hashing.is_held_out(COVERTYPE, table(first))
+    assert (hashing.is_held_out(COVERTYPE, table(first + later))[:200] == alone).all()
+    assert (hashing.is_held_out(COVERTYPE, table(later + first))[300:] == alone).all()
     shuffled = random.Random(0).sample(range(200), 200)
-    assert (hashing.is_test(COVERTYPE, table([first[i] for i in shuffled])) == alone[shuffled]).all()
+    assert (hashing.is_held_out(COVERTYPE, table([first[i] for i in shuffled])) == alone[shuffled]).all()
 
 
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.5])
 def test_the_declared_share_is_held_out(share: float, received: Received) -> None:
     use_case = with_split(test_share=share)
     # Within four standard deviations of a fair draw of 5,000.
-    assert hashing.is_test(use_case, table(received(5000))).mean() == pytest.approx(
+    assert hashing.is_held_out(use_case, table(received(5000))).mean() == pytest.approx(
         share, abs=4 * (share * (1 - share) / 5000) ** 0.5
     )
 
 
 def test_a_larger_share_only_adds_rows_to_the_holdout(received: Received) -> None:
     data = table(received(500))
-    smaller, larger = (hashing.is_test(with_split(test_share=share), data) for share in (0.2, 0.4))
+    smaller, larger = (hashing.is_held_out(with_split(test_share=share), data) for share in (0.2, 0.4))
     assert smaller.sum() < larger.sum()
     assert not (smaller & ~larger).any()
 
@@ -181,4 +181,4 @@ def test_the_canonical_frame_has_the_declared_order_and_types() -> None:
 def test_the_frame_of_no_rows_is_empty() -> None:
     data = frames.frame(COVERTYPE, [])
     assert data.shape == (0, 12)
-    assert len(hashing.is_test(COVERTYPE, data)) == 0
+    assert len(hashing.is_held_out(COVERTYPE, data)) == 0

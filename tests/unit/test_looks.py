@@ -110,10 +110,10 @@ def judged_rows(champion: ModelVersion) -> pd.DataFrame:
 
 def test_after_a_rotation_no_version_is_judged_on_rows_that_it_was_trained_on() -> None:
     rows = judged_rows(OLD)
-    assert hashing.is_test(ROTATED, rows).all()
-    assert hashing.is_test(USE_CASE, rows)[rows["batch_id"] == 1].all()
+    assert hashing.is_held_out(ROTATED, rows).all()
+    assert hashing.is_held_out(USE_CASE, rows)[rows["batch_id"] == 1].all()
     # All rows that arrived after the champion's training are unseen, whichever side its split puts them on.
-    later = hashing.is_test(ROTATED, PARTS[1]).sum()
+    later = hashing.is_held_out(ROTATED, PARTS[1]).sum()
     assert (rows["batch_id"] == 2).sum() == later > 0
     assert len(rows) > later
 
@@ -127,13 +127,13 @@ def test_after_a_rotation_no_version_is_judged_on_rows_that_it_was_trained_on() 
 )
 def test_later_rows_count_only_if_the_batches_of_a_training_are_proven(champion: ModelVersion) -> None:
     rows = judged_rows(champion)
-    assert hashing.is_test(USE_CASE, rows).all()
-    assert hashing.is_test(ROTATED, rows).all()
+    assert hashing.is_held_out(USE_CASE, rows).all()
+    assert hashing.is_held_out(ROTATED, rows).all()
 
 
 def test_a_look_counts_how_often_each_row_was_looked_at() -> None:
     rows = UnseenRows(USE_CASE, lambda: PARTS, [])
-    first, second = (int(hashing.is_test(USE_CASE, part).sum()) for part in PARTS)
+    first, second = (int(hashing.is_held_out(USE_CASE, part).sum()) for part in PARTS)
     past = [PastLook(8, "run 8", 7, NOW, first, 1), PastLook(9, "run 9", 7, NOW, first, 1)]
     judged = rows.judged(CHALLENGER, OLD, past)
     look = judged.look

@@ -110,9 +110,9 @@ def test_a_server_that_keeps_failing_is_unreachable() -> None:
 
     def answer(request: httpx.Request) -> httpx.Response:
         calls.append(request)
-        return httpx.Response(503, json={"error_code": "TEMPORARILY_UNAVAILABLE", "message": "the database is away"})
+        return httpx.Response(503, json={"error_code": "TEMPORARILY_UNAVAILABLE", "message": "the database is down"})
 
-    with pytest.raises(Unreachable, match="answered 503, TEMPORARILY_UNAVAILABLE: the database is away"):
+    with pytest.raises(Unreachable, match="answered 503, TEMPORARILY_UNAVAILABLE: the database is down"):
         server(answer).run("a" * 32)
     assert len(calls) == 3
 

@@ -27,7 +27,7 @@ class Store:
 
     def write(self, entries: Sequence[LogEntry]) -> None:
         if self.is_away:
-            raise WarehouseError("the data store is away")
+            raise WarehouseError("the data store cannot be reached")
         if any(entry.request_id in self.bad for entry in entries):
             raise ValueError(f"too long: {entries}")
         self.kept += [entry.request_id for entry in entries]

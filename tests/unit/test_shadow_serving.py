@@ -167,7 +167,7 @@ class Store:
 
     def in_shadow(self, answers: Any) -> None:
         if self.is_away:
-            raise WarehouseError("the data store is away")
+            raise WarehouseError("the data store cannot be reached")
         self.kept += answers
 
 

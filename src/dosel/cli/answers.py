@@ -24,9 +24,14 @@ def feedback(
             help="Name of the use case; by default that of `POST /predict`.", autocompletion=common.use_case_names
         ),
     ] = "",
-    key: Annotated[str, typer.Option(help="Key of the API; by default that of a scorer of this installation.")] = "",
+    key: Annotated[
+        str, typer.Option(help="Key of the API; by default DOSEL_API_KEY, or the first declared one that may predict.")
+    ] = "",
 ) -> None:
-    """Give the truth about answers, by the columns request_id, row and truth; giving it again changes nothing."""
+    """Send the true classes of answered rows, from a file with the columns request_id, row and truth.
+
+    Sending a truth again changes nothing.
+    """
     settings = common.load_settings()
     from dosel.client import ApiProblem, Client
     from dosel.monitor.feedback_rows import csv_rows
@@ -38,7 +43,7 @@ def feedback(
         raise typer.BadParameter(f"{file} is not JSON: {error}") from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise typer.BadParameter(f"{file}: expected rows with request_id, truth and, for a bulk request, row")
-    with Client(settings.api_url, key=key or next(iter(settings.predict_key_names), "")) as client:
+    with Client(settings.api_url, key=key or common.api_key(settings)) as client:
         try:
             counts = client.feedback(use_case or _default(), rows)
         except ApiProblem as error:

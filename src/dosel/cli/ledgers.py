@@ -11,7 +11,7 @@ from dosel.cli import common, output
 commands = typer.Typer()
 Keys = Annotated[
     Path | None,
-    typer.Option("--key", help="File of the public keys to believe; by default DOSEL_TRUSTED_KEYS or the own key."),
+    typer.Option("--key", help="File of the trusted public keys; by default DOSEL_TRUSTED_KEYS or the own key."),
 ]
 
 
@@ -23,7 +23,7 @@ def verify(
         Path | None, typer.Option("--heads", help="A folder of signed heads that somebody kept; they must fit, too.")
     ] = None,
     roots: Annotated[
-        Path | None, typer.Option(help="File of the root certificates to believe; by default DOSEL_TRUSTED_ROOTS.")
+        Path | None, typer.Option(help="File of the trusted root certificates; by default DOSEL_TRUSTED_ROOTS.")
     ] = None,
     json: output.AsJson = False,
 ) -> None:
@@ -65,11 +65,11 @@ def verify(
         console.print(f"{found.heads:,} signed heads, the last one of the last entry")
     elif found.heads:
         console.print(
-            f"{found.heads:,} signed heads, the last one of entry {found.last_signed:,}; nothing vouches for the "
+            f"{found.heads:,} signed heads, the last one of entry {found.last_signed:,}; no signed head covers the "
             f"{found.entries - found.last_signed:,} entries after it yet"
         )
     else:
-        console.print("[yellow]no signed head: nothing outside the data store vouches for the entries[/]")
+        console.print("[yellow]no signed head: nothing outside the data store covers the entries[/]")
 
 
 @commands.command()
@@ -161,7 +161,7 @@ def public_key(
         typer.Option(help="Print a request instead, for a certificate with this name for the key that signs versions."),
     ] = None,
 ) -> None:
-    """Print the keys whose signatures are believed, as a file for `dosel verify --key`."""
+    """Print the trusted keys, as a file for `dosel verify --key`."""
     from dosel import certificates
     from dosel.signing import Keys, trusted_keys
 

@@ -33,7 +33,7 @@ class CardFormat(StrEnum):
     cyclonedx = "cyclonedx"
 
 
-VersionNumber = Annotated[int, typer.Argument(help="The version's number.")]
+VersionArgument = Annotated[int, typer.Argument(help="The version's number.")]
 Reason = Annotated[str, typer.Option(help="Why, for the record.")]
 
 
@@ -99,7 +99,7 @@ def card(
 
 
 @commands.command()
-def promote(name: ModelName, version: VersionNumber, reason: Reason) -> None:
+def promote(name: ModelName, version: VersionArgument, reason: Reason) -> None:
     """Put a version into Production without the gate. Its files must match its manifest.
 
     If its use case declares that more people must agree, each of them runs this command, with a key of their own.
@@ -192,7 +192,7 @@ def reconcile(name: SomeModel = None, json: output.AsJson = False) -> None:
 
 
 @commands.command()
-def vouch(name: ModelName, version: VersionNumber, reason: Reason) -> None:
+def vouch(name: ModelName, version: VersionArgument, reason: Reason) -> None:
     """Record the manifest of a version that dosel did not register, from its files as they are now."""
     model, registry = _registry(name)
     manifest = registry.record_manifest(registry.version(model, version))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 commands = typer.Typer()
 
 ROWS_REFUSED, TRY_AGAIN = 3, 4
-"""Exit codes: the file has to be corrected; the API is away or has no time."""
+"""Exit codes: the file has to be corrected; the API cannot be reached or has no time."""
 
 PIECE_BYTES = 1 << 18
 
@@ -43,7 +43,8 @@ def predict(
     model: Annotated[str, typer.Option(help="A family, for its newest version; by default Production answers.")] = "",
     encoding: Annotated[str, typer.Option(help="The file's encoding; by default UTF-8, or UTF-16 by its mark.")] = "",
 ) -> None:
-    """Ask the running API about the rows of a CSV: its other columns, prediction, label and probabilities.
+    """Predict the rows of a CSV with the running API; the output has its undeclared columns, prediction, label and
+    probabilities.
 
     Nothing is predicted if a row is invalid. Exit codes: 3 if rows were refused, 4 if the API cannot be reached or has
     no time, 2 for wrong arguments, 1 for anything else.
@@ -59,8 +60,7 @@ def predict(
         moved = opened.enter_context(_progress())
         content = opened.enter_context(_in_utf_8(file, encoding))
         size = content.stat().st_size
-        key = settings.api_key or next(iter(settings.predict_key_names), "")
-        client = opened.enter_context(Client(settings.api_url, key=key))
+        client = opened.enter_context(Client(settings.api_url, key=common.api_key(settings)))
         sent = _sent(content, size, moved)
         try:
             with client.predict_csv(use_case, sent, size, model or None) as answer:

@@ -18,12 +18,15 @@ if TYPE_CHECKING:
 commands = typer.Typer(
     name="shadow",
     invoke_without_command=True,
-    help="Show which versions answer in shadow of which, and what live rows showed; or end a shadow.",
+    help="Show the versions in shadow, their champions and their evidence. The subcommands end a shadow.",
 )
 COLUMNS = ("use_case", "role", "version", "champion", "number", "since", "until", "now", "actor", "reason")
 Reason = Annotated[str, typer.Option(help="Why, for the record.")]
 Control = Annotated[
-    bool, typer.Option("--control", help="Not the challenger, but the version that was in Production before.")
+    bool,
+    typer.Option(
+        "--control", help="Apply the command to the control (the previous champion) instead of the challenger."
+    ),
 ]
 
 
@@ -32,7 +35,7 @@ def shadows(
     context: typer.Context,
     json: output.AsJson = False,
 ) -> None:
-    """Show which versions answer in shadow of which, and what live rows showed; or end a shadow."""
+    """Show the versions in shadow, their champions and their evidence. The subcommands end a shadow."""
     if context.invoked_subcommand is not None:
         return
     settings = common.load_settings()

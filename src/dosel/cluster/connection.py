@@ -102,7 +102,7 @@ class Cluster:
             describe: a task in words, for error messages.
 
         Raises:
-            ClusterUnavailable: the cluster was away for `PATIENCE` seconds; try again.
+            ClusterUnavailable: the cluster could not be reached for `PATIENCE` seconds; try again.
             ClusterTaskKilled: a task was given up because its workers died.
             Exception: a task's own error.
         """

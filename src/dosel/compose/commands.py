@@ -19,9 +19,9 @@ Folder = Annotated[Path, typer.Argument(help="Folder of the backup.")]
 
 @jobs.command("check-credentials")
 def check_credentials() -> None:
-    """Fail if a password or key has its default, in production or although .env.secrets exists.
+    """Check that no password or key has its public default, if DOSEL_ENVIRONMENT is production or .env.secrets exists.
 
-    Fail in production if MLflow would be open to the network, too.
+    In production, MLflow must not be open to the network, either.
     """
     from dosel.credentials import refuse_forgotten, refuse_open_mlflow
     from dosel.settings import Settings
@@ -97,7 +97,7 @@ def prepare_airflow() -> None:
 
 @jobs.command("airflow-api-server")
 def airflow_api_server() -> None:
-    """Become Airflow's api-server, whose users are the administrator and the holders of keys."""
+    """Run Airflow's api-server with the administrator and the key holders as users."""
     from dosel.embedded.services import airflow_users, write_airflow_passwords
     from dosel.settings import Settings
 

@@ -1,7 +1,7 @@
 """The hash chain over the ledgers: an entry for each of their rows, which carries the hash of the entry before.
 
 A row that is changed, removed or added behind dosel's back no longer fits its entry, and an entry that is changed no
-longer fits the next one. So the hash of the last entry, kept elsewhere, vouches for all before it
+longer fits the next one. So the hash of the last entry, kept elsewhere, covers all before it
 (`dosel.registry.heads`).
 """
 

@@ -77,7 +77,7 @@ ANSWERS = _fixed(
     Index("ix_answers_use_case_at", "use_case", "at"),
     Index("ix_answers_use_case_features_key", "use_case", "features_key"),
 )
-"""The prediction log: an answered row in each, which is number `row_no`, from 1, among the `rows` of its request."""
+"""The prediction log. Each line is an answered row: number `row_no`, from 1, of the `rows` in its request."""
 
 FEEDBACK = _fixed(
     "feedback",

@@ -125,7 +125,7 @@ def check(content: bytes, trusted: Trusted, model: str, files: Mapping[str, str]
     """Check that a trusted key signed exactly these files of a model.
 
     Args:
-        trusted: the keys and roots that are believed.
+        trusted: the trusted keys and roots.
         files: SHA-256 of each file by its path, as they were found.
 
     Raises:

@@ -6,7 +6,7 @@ such rows: there, each labelled row of the challenger is compared with the mean 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from dosel.monitor.sequential import Differences, Floats, Tally, log_evidence_of
 from dosel.usecases import Shadow, Target
 
 Finding = Literal["better", "worse", "a class is worse"]
-
+CLASS_IS_WORSE: Final = "a class is worse"
 
 Flags = npt.NDArray[np.bool_]
 Places = npt.NDArray[np.int64]
@@ -83,8 +83,12 @@ class Comparison:
             f"{self.champion.correct:,} of {self.champion.total:,}"
         )
         if self.only_shadow is not None:
-            words += f" ({self.only_shadow:,} only it, {self.only_champion:,} only the champion)"
+            words += f" ({_rows(self.only_shadow)} only the shadow, {_rows(self.only_champion or 0)} only the champion)"
         return words
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"
 
 
 def compare_pairs(target: Target, rules: Shadow, max_fall: float, parts: Sequence[Pairs]) -> Comparison:
@@ -148,7 +152,7 @@ def prove(rules: Shadow, max_fall: float, everything: Rows, by_class: Mapping[st
         enough = needed + np.log(len(by_class))
         fallen = log_evidence_of_gain(-of_class, max_fall)
         falls[label] = float(max(fallen[-1], 0.0) / enough) if len(fallen) else 0.0
-        check(fallen, places, enough, "a class is worse")
+        check(fallen, places, enough, CLASS_IS_WORSE)
     check(worse, place, needed, "worse")
     check(better, place, needed, "better")
     after, finding = min(proofs, key=lambda proof: proof[0], default=(None, None))

@@ -127,7 +127,7 @@ class _Delivery:
                 try:
                     self._target.send(events)
                 except DeliveryError as error:
-                    # The target is probably away: the other events wait for the next delivery.
+                    # The target probably cannot be reached: the other events wait for the next delivery.
                     self._mark_failed(events, str(error))
                     log.warning("%d events wait: %s", len(events), error)
                     return Delivered(sent, 1)

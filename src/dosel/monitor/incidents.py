@@ -41,12 +41,12 @@ def ledger_mismatch(problem: str) -> Event:
     )
 
 
-def stale(use_case: str, version: int | None, since: datetime, why: str) -> Event:
+def stale(use_case: str, version: int | None, since: datetime, evidence: str) -> Event:
     """The API cannot confirm that it answers with the version in Production.
 
     Args:
         version: the version that answers meanwhile, or None.
-        why: what the API waits for.
+        evidence: a clause: what the API waits for, or since when it has followed Production again.
     """
     meanwhile = f"version {version} keeps answering" if version is not None else "no version answers"
     return Event(
@@ -54,7 +54,7 @@ def stale(use_case: str, version: int | None, since: datetime, why: str) -> Even
         use_case=use_case,
         kind="stale",
         what=f"{use_case}: the prediction API cannot follow Production; {meanwhile}",
-        evidence=f"it waits for {why}",
+        evidence=evidence,
         command="make status",
         since=since,
     )

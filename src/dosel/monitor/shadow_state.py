@@ -10,7 +10,7 @@ from sqlalchemy import Engine, func, select
 
 from dosel.db.engine import reading
 from dosel.db.tables import ANSWERS, SHADOW_ANSWERS
-from dosel.monitor.comparison import Comparison, Finding, compare_arms, compare_pairs
+from dosel.monitor.comparison import CLASS_IS_WORSE, Comparison, Finding, compare_arms, compare_pairs
 from dosel.monitor.pairs import PairStore
 from dosel.registry.ledger import PromotionLedger
 from dosel.registry.shadows import Shadow
@@ -53,8 +53,9 @@ class ShadowState:
     @property
     def summary(self) -> str:
         """What was proven, or what is missing for a decision."""
-        what = {"better": "better", "worse": "worse", "a class is worse": "worse at a class"}
-        return f"is proven {what[self.finding]}" if self.finding else f"waits for {self.missing}"
+        if self.finding is None:
+            return f"waits for {self.missing}"
+        return f"is proven {'worse at a class' if self.finding == CLASS_IS_WORSE else self.finding}"
 
     def evidence(self) -> dict[str, Any]:
         """The figures as JSON values, for the ledger."""
@@ -106,8 +107,8 @@ def state_of(use_case: UseCase, shadow: Shadow, engine: Engine, comparison: Comp
         missing = f"{short:,} more labelled rows"
     elif proof.finding is None:
         missing = (
-            f"more evidence: {proof.e_value:.2g} that it is better and {proof.e_against:.2g} that it is worse, of "
-            f"{proof.e_needed:.0f} that prove it"
+            f"more evidence: {proof.e_value:.2g} for better, {proof.e_against:.2g} for worse; "
+            f"{proof.e_needed:.0f} proves either"
         )
     return ShadowState(shadow, comparison, _traffic(engine, shadow), missing)
 

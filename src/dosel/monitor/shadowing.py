@@ -11,6 +11,7 @@ from typing import Literal
 from sqlalchemy import Engine
 
 from dosel.errors import ApprovalsMissing, ModelNotFound, PromotionConflict, PromotionRefused, UntrustedModel
+from dosel.monitor.comparison import CLASS_IS_WORSE
 from dosel.monitor.pairs import PairStore
 from dosel.monitor.shadow_state import ShadowState, compare, expired, is_canary, state_of
 from dosel.registry.automatic_rollbacks import SHADOW, rolled_back
@@ -168,7 +169,7 @@ def _decision(state: ShadowState) -> ShadowEnd | None:
             outcome = "promoted" if is_challenger else "rolled back"
         else:
             outcome = "refused" if is_challenger else "confirmed"
-        what = f"worse at {_worst(state)}" if finding == "a class is worse" else finding
+        what = f"worse at {_worst(state)}" if finding == CLASS_IS_WORSE else finding
         reason = f"proven {what} by {comparison.proof.after:,} labelled rows; {figures}"
     return ShadowEnd(outcome, SHADOW, reason, state.evidence())
 

@@ -1,6 +1,6 @@
 """Signed heads of the ledgers' hash chain, kept outside the database.
 
-A head says: the chain's entry `sequence` had this hash. So it vouches for every entry up to it: anybody who changes,
+A head says: the chain's entry `sequence` had this hash. So it covers every entry up to it: anybody who changes,
 removes or reorders one of them, or cuts the chain before it, needs the signing key, too.
 """
 

@@ -85,7 +85,7 @@ class PromotionLedger:
         self._engine = engine
         self._migrated = False
         self.keys = keys or Keys()
-        """The keys that sign versions, and those whose signatures are believed."""
+        """The keys that sign versions, and the trusted keys."""
 
     def lock(self, model: str) -> AbstractContextManager[locks.ModelLock]:
         """The lock of a model, for changes of Production in the ledger and in MLflow."""

@@ -90,8 +90,8 @@ def verify(ledgers: Ledgers, keys: Mapping[str, PublicKey], roots: Roots = NO_RO
     """Check each entry against the one before and against its row, and the chain against the signed heads.
 
     Args:
-        keys: the keys whose signatures are believed, by fingerprint.
-        roots: the root certificates that are believed on versions.
+        keys: the trusted keys, by fingerprint.
+        roots: the root certificates that are trusted on versions.
     """
     signed = [head for head in ledgers.heads if head.is_signed(keys)]
     last_signed = max((head.sequence for head in signed), default=0)
@@ -169,7 +169,7 @@ def _problems(ledgers: Ledgers, there: dict[tuple[str, str], Entry], heads: Sequ
         if kind == "removed":
             yield from _wrong_removal(entry, there.pop(place, None))
         elif place in there:
-            yield f"entry {number}: the row {_named(place)} is entered a second time"
+            yield f"entry {number}: the row {_named(place)} has a second entry in the chain"
         else:
             there[place] = entry
             if last_entries[place] == number:
@@ -227,9 +227,9 @@ def _wrong_link(entry: Entry, number: int, previous: str) -> Iterator[str]:
     if entry.sequence != number:
         yield f"entry {number}: it is missing; the next one is {entry.sequence}"
     if entry.previous != previous:
-        yield f"entry {number}: it does not follow entry {number - 1}, whose hash it should carry"
+        yield f"entry {number}: its `previous` is not the hash of entry {number - 1}"
     if entry.hash != entry.expected_hash():
-        yield f"entry {number}: it was changed; its hash is another one"
+        yield f"entry {number}: its content does not match its hash"
 
 
 def _wrong_row(entry: Entry, row: Mapping[str, str | int] | None) -> str:

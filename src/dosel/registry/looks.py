@@ -48,8 +48,9 @@ class Look:
 
     def describe(self) -> str:
         return (
-            f"look {self.number} of {self.of} at this holdout; each row was looked at {self.seen:.1f} times before, so "
-            f"that this look may spend {self.share:.2%} of the error probability and of the tolerance"
+            f"Look {self.number} of {self.of} at this holdout. The gate had compared versions on these rows "
+            f"{self.seen:.1f} times before. This comparison may use {self.share:.2%} of the error probability and of "
+            "the tolerance."
         )
 
 

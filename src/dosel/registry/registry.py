@@ -106,7 +106,7 @@ class Registry:
         return vouch(self._store, self._ledger, version)
 
     def sign(self, version: ModelVersion) -> bool:
-        """Sign a version that no trusted key has signed (see `trust.sign`)."""
+        """Sign a version that no trusted key has signed (see `file_verification.sign`)."""
         return sign(self._store, self._ledger, version)
 
     def manifest(self, version: ModelVersion) -> Manifest | None:

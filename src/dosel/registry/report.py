@@ -60,7 +60,7 @@ class Report:
         """The verdict and the rules as a Markdown table."""
         verdict = "Passed the gate" if self.passed else "Candidate, not promoted"
         lines = [f"| {rule.name} | {'holds' if rule.holds else '**fails**'} | {rule.words} |" for rule in self.rules]
-        look = [f"It was {self.look.describe()}.", ""] if self.look else []
+        look = [self.look.describe(), ""] if self.look else []
         return "\n".join(
             [f"{verdict}: {self.reason}.", "", *look, "| rule | result | figures |", "|---|---|---|", *lines]
         )

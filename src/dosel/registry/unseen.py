@@ -93,7 +93,7 @@ class UnseenRows:
 
     def _read(self) -> Iterator[pd.DataFrame]:
         for part in self._clean_rows():
-            chosen = hashing.is_test(self._use_case, part)
+            chosen = hashing.is_held_out(self._use_case, part)
             for trained in self._trained.values():
                 chosen &= _unseen(trained, part)
             if chosen.any():
@@ -103,7 +103,7 @@ class UnseenRows:
         if split == self._split or (then := splits.split_of(self._use_case, split)) is None:
             # Of a split that cannot be computed now, the gate may have looked at any row.
             return np.ones(len(part), dtype=np.bool_)
-        return hashing.is_test(replace(self._use_case, split=then), part)
+        return hashing.is_held_out(replace(self._use_case, split=then), part)
 
     def _batches_of(self, version: ModelVersion) -> frozenset[int] | None:
         """The batches that a version was trained on; None unless their rows have the digest of its training.
@@ -119,7 +119,7 @@ class UnseenRows:
 
 
 def _unseen(trained: _Trained, part: pd.DataFrame) -> Mask:
-    held_out = hashing.is_test(trained.then, part)
+    held_out = hashing.is_held_out(trained.then, part)
     if trained.batches is None:
         return held_out
     return held_out | ~part["batch_id"].isin(trained.batches).to_numpy()

@@ -62,7 +62,7 @@ def digest(keys: npt.NDArray[np.int64]) -> str:
     return hashlib.sha256(np.sort(keys).astype("<i8", copy=False).data).hexdigest()
 
 
-def is_test(use_case: UseCase, data: "pd.DataFrame") -> npt.NDArray[np.bool_]:
+def is_held_out(use_case: UseCase, data: "pd.DataFrame") -> npt.NDArray[np.bool_]:
     """A mask of the held-out rows. A row's features decide, not its class, batch or id."""
     drawn = hashes(data, use_case.feature_names, use_case.split.salt)
     return drawn < np.uint64(use_case.split.test_share * 2**64)

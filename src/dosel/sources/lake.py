@@ -1,6 +1,5 @@
 """The data lake: objects in buckets on an S3 server, or files in folders if no server is set."""
 
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,8 +18,6 @@ DATA, PROCESSED, TRAINING_ROWS, HEADS = "data", "processed", "training-rows", "h
 
 _HALF = ".half-"
 """Beginning of the name of a file that is being written."""
-
-log = logging.getLogger(__name__)
 
 
 class Lake(Protocol):

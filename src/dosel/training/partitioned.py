@@ -26,7 +26,7 @@ from dosel.training.candidates import Figures, plain
 from dosel.training.evaluation import Evaluation, evaluate_counts
 from dosel.training.fan_out import Engine
 from dosel.training.grid_search import GridSearchCV
-from dosel.training.partitions import TEST, Part, Partitions, Survey, sample, survey
+from dosel.training.partitions import HELD_OUT, Part, Partitions, Survey, sample, survey
 from dosel.training.preprocessing import CLASSIFIER, pipeline
 from dosel.training.rows import Counts, check_counts
 from dosel.training.search import AnySearch, grid_of
@@ -51,12 +51,12 @@ class Work:
 
         Args:
             chosen: places of partitions.
-            without: the fold that is left out; `TEST` leaves out none.
+            without: the fold that is left out; `HELD_OUT` leaves out none.
         """
         rows = int(self.counts(without)[list(chosen)].sum())
         made, classes, filled = np.zeros((0, 0), np.float32), np.zeros(rows, np.int64), 0
         for part in self.read(lake, chosen):
-            features, of_part = part.at((part.places != TEST) & (part.places != without))
+            features, of_part = part.at((part.places != HELD_OUT) & (part.places != without))
             if not len(of_part):
                 continue
             found = self.survey.preprocessing.transform(features)
@@ -69,20 +69,20 @@ class Work:
 
     def counts(self, without: int) -> Counts:
         """The number of training rows by partition and class, without one fold."""
-        training = self.survey.counts[:, :TEST]
-        counts: Counts = training.sum(axis=1) - (0 if without == TEST else training[:, without])
+        training = self.survey.counts[:, :HELD_OUT]
+        counts: Counts = training.sum(axis=1) - (0 if without == HELD_OUT else training[:, without])
         return counts
 
     def confusion(self, lake: Lake, chosen: Sequence[int], model: Any, place: int | None) -> Counts:
         """True classes by row and predicted classes by column, of shape (classes, classes), in the target's order.
 
         Args:
-            place: count the rows of this fold, or of the holdout (`TEST`); None means all training rows.
+            place: count the rows of this fold, or of the holdout (`HELD_OUT`); None means all training rows.
         """
         size = len(self.codes)
         found = np.zeros(size * size, np.int64)
         for part in self.read(lake, chosen):
-            features, classes = part.at(part.places != TEST if place is None else part.places == place)
+            features, classes = part.at(part.places != HELD_OUT if place is None else part.places == place)
             if len(classes):
                 sides = (np.searchsorted(self.codes, side) for side in (classes, model.predict(features)))
                 found += np.bincount(next(sides) * size + next(sides), minlength=size * size)
@@ -97,7 +97,7 @@ class Trainer(Protocol):
     """Fits and evaluates on partitions."""
 
     def fit(self, work: Work, model: Any, without: int) -> Any:
-        """The LightGBM model fitted to the training rows without one fold (`TEST`: with all), as a local class."""
+        """The LightGBM model fitted to the training rows without one fold (`HELD_OUT`: with all), as a local class."""
 
     def confusion(self, work: Work, model: Any, place: int | None) -> Counts:
         """As `Work.confusion`, over all partitions."""
@@ -141,7 +141,7 @@ class PartitionedSearch(GridSearchCV):
         self.best_score_ = self.cv_results_["mean_test_score"][self.best_index_]
         self.best_params_ = self.cv_results_["params"][self.best_index_]
         started = perf_counter()
-        self.best_estimator_ = self._fitted(X, self.best_params_, TEST)
+        self.best_estimator_ = self._fitted(X, self.best_params_, HELD_OUT)
         self.refit_time_ = perf_counter() - started
         return self
 
@@ -187,8 +187,8 @@ class PartitionedData:
         """
         steps = pipeline(use_case, "passthrough")[:-1]
         found = survey(use_case, steps, self.partitions.read(use_case, self.lake))
-        counts = found.counts[:, :TEST].sum(axis=(0, 1))
-        check_counts(use_case, counts[counts > 0], found.rows_test)
+        counts = found.counts[:, :HELD_OUT].sum(axis=(0, 1))
+        check_counts(use_case, counts[counts > 0], found.rows_held_out)
         if found.lacking:
             raise TrainingError(f"{use_case.name}: all training rows lack a value of {', '.join(found.lacking)}")
         return PartitionedRows(Work(use_case, self.partitions, found), self.lake, self.trainer)
@@ -207,12 +207,14 @@ class PartitionedRows:
         return self.work.survey.rows_train
 
     @property
-    def rows_test(self) -> int:
-        return self.work.survey.rows_test
+    def rows_held_out(self) -> int:
+        return self.work.survey.rows_held_out
 
     def dataset(self) -> PandasDataset:
         """The columns of the first training rows stand for all."""
-        features, classes = next(part.at(part.places != TEST) for part in self._read() if (part.places != TEST).any())
+        features, classes = next(
+            part.at(part.places != HELD_OUT) for part in self._read() if (part.places != HELD_OUT).any()
+        )
         return tracking.dataset_of(self.work.use_case, features.head(1), classes[:1], self.work.partitions.digest)
 
     def search(self, family: Family, seed: int, engine: Engine, storage: str, study: str) -> AnySearch:
@@ -246,7 +248,7 @@ class PartitionedRows:
         return found.confusion, figures | {"training_score": found.metrics[search.scoring]}
 
     def on_held_out_rows(self, model: Any) -> Evaluation:
-        return evaluate_counts(self.work.use_case.target, self.trainer.confusion(self.work, model, TEST))
+        return evaluate_counts(self.work.use_case.target, self.trainer.confusion(self.work, model, HELD_OUT))
 
     @property
     def kept(self) -> Sequence[str]:
@@ -254,7 +256,7 @@ class PartitionedRows:
 
     def write(self, model: Any, folder: Path) -> list[Path]:
         training = sample(self._read(), False, self.rows_train, reference.MOST_ROWS)
-        test = sample(self._read(), True, self.rows_test, held_out.MOST_ROWS)
+        test = sample(self._read(), True, self.rows_held_out, held_out.MOST_ROWS)
         return [reference.write(self.work.use_case, *training, folder), held_out.write(model, *test, folder)]
 
     def _read(self) -> Iterator[Part]:

@@ -21,7 +21,7 @@ from dosel.sources.lake import TRAINING_ROWS, Lake
 from dosel.usecases import UseCase
 from dosel.warehouse.batches import BatchStore
 
-TEST = -1
+HELD_OUT = -1
 """The place of a held-out row; a training row's place is its fold."""
 
 Classes = npt.NDArray[np.int64]
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of one partition: canonical features, class codes and places (`TEST` or the fold), of shape (rows,)."""
+    """Rows of one partition: canonical features, class codes and places (`HELD_OUT` or the fold), of shape (rows,)."""
 
     features: pd.DataFrame
     classes: Classes
@@ -69,7 +69,7 @@ class Partitions:
             table = pq.read_table(io.BytesIO(content)).to_pandas()
             features = frames.canonical(use_case, table)
             places = hashing.folds(use_case, features, use_case.folds)
-            places[hashing.is_test(use_case, features)] = TEST
+            places[hashing.is_held_out(use_case, features)] = HELD_OUT
             yield Part(features, table[use_case.target.name].to_numpy(dtype=np.int64), places)
 
 
@@ -99,7 +99,7 @@ class Survey:
     """What one pass over all partitions finds.
 
     Attributes:
-        counts: rows by partition, place and class, of shape (partitions, folds + 1, classes); `TEST` is the last place.
+        counts: rows by partition, place and class, of shape (partitions, folds + 1, classes); `HELD_OUT` is last.
         preprocessing: the use case's preprocessing, fitted to the training rows.
         lacking: features without a value in any training row.
     """
@@ -110,11 +110,11 @@ class Survey:
 
     @property
     def rows_train(self) -> int:
-        return int(self.counts[:, :TEST].sum())
+        return int(self.counts[:, :HELD_OUT].sum())
 
     @property
-    def rows_test(self) -> int:
-        return int(self.counts[:, TEST].sum())
+    def rows_held_out(self) -> int:
+        return int(self.counts[:, HELD_OUT].sum())
 
 
 def survey(use_case: UseCase, preprocessing: Any, parts: Iterator[Part]) -> Survey:
@@ -131,7 +131,7 @@ def survey(use_case: UseCase, preprocessing: Any, parts: Iterator[Part]) -> Surv
         places = np.searchsorted(codes, part.classes) + len(codes) * (part.places % (use_case.folds + 1))
         size = (use_case.folds + 1) * len(codes)
         counts.append(np.bincount(places, minlength=size).reshape(-1, len(codes)))
-        features, _ = part.at(part.places != TEST)
+        features, _ = part.at(part.places != HELD_OUT)
         if len(features):
             _fit_more(preprocessing[0], features)
             present |= (features.notna() & (features != "")).any().to_numpy()
@@ -150,14 +150,14 @@ def _fit_more(columns: Any, features: pd.DataFrame) -> None:
             step.partial_fit(features[names])
 
 
-def sample(parts: Iterator[Part], is_test: bool, rows: int, most: int) -> tuple[pd.DataFrame, Classes]:
+def sample(parts: Iterator[Part], is_held_out: bool, rows: int, most: int) -> tuple[pd.DataFrame, Classes]:
     """At most `most` of the `rows` training or held-out rows, drawn at random."""
     drawn = np.arange(rows)
     if rows > most:
         drawn = np.sort(np.random.default_rng(0).choice(rows, most, replace=False))
     chosen, seen = [], 0
     for part in parts:
-        features, classes = part.at((part.places == TEST) == is_test)
+        features, classes = part.at((part.places == HELD_OUT) == is_held_out)
         first, last = np.searchsorted(drawn, (seen, seen + len(classes)))
         here = drawn[first:last] - seen
         chosen.append((features.iloc[here], classes[here]))

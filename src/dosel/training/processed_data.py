@@ -1,4 +1,4 @@
-"""Preprocessed training and test rows: written to the lake as Parquet and described in an MLflow run of their own.
+"""Preprocessed training rows and held-out rows, written to the lake as Parquet and described in an MLflow run.
 
 They are for people, who can see what the models saw. Training does not read them: preprocessing belongs to the model's
 pipeline. Rows that were processed before are not processed again.
@@ -58,7 +58,7 @@ def process(
     if done:
         log.info("run %s already processed these rows", done[0].info.run_id)
         return str(done[0].info.run_id)
-    held_out = hashing.is_test(use_case, data.table)
+    held_out = hashing.is_held_out(use_case, data.table)
     features = frames.canonical(use_case, data.table)
     classes = data.table[use_case.target.name].to_numpy(dtype=np.int64)
     steps = pipeline(use_case, "passthrough")[:-1].fit(features[~held_out], classes[~held_out])

@@ -31,7 +31,7 @@ class Rows(Protocol):
     def rows_train(self) -> int: ...
 
     @property
-    def rows_test(self) -> int: ...
+    def rows_held_out(self) -> int: ...
 
     def dataset(self) -> PandasDataset:
         """The training rows, as MLflow describes them."""
@@ -81,8 +81,8 @@ class RowsInMemory:
     data_digest: str
     features: pd.DataFrame
     classes: Any
-    test_features: pd.DataFrame
-    test_classes: Any
+    held_out_features: pd.DataFrame
+    held_out_classes: Any
     lake: Lake | None = None
 
     @property
@@ -90,8 +90,8 @@ class RowsInMemory:
         return len(self.classes)
 
     @property
-    def rows_test(self) -> int:
-        return len(self.test_classes)
+    def rows_held_out(self) -> int:
+        return len(self.held_out_classes)
 
     @classmethod
     def of(cls, use_case: UseCase, table: pd.DataFrame, data_digest: str, lake: Lake | None = None) -> "RowsInMemory":
@@ -100,10 +100,10 @@ class RowsInMemory:
         Raises:
             TrainingError: they cannot give a meaningful model.
         """
-        is_test = hashing.is_test(use_case, table)
+        is_held_out = hashing.is_held_out(use_case, table)
         features = frames.canonical(use_case, table)
         classes = table[use_case.target.name].to_numpy(dtype=np.int64)
-        parts = features[~is_test], classes[~is_test], features[is_test], classes[is_test]
+        parts = features[~is_held_out], classes[~is_held_out], features[is_held_out], classes[is_held_out]
         made = cls(use_case, data_digest, *parts, lake)
         made._check()
         return made
@@ -122,7 +122,7 @@ class RowsInMemory:
         return confusion_counts(self.use_case.target, self.classes, predicted), figures
 
     def on_held_out_rows(self, model: Any) -> Evaluation:
-        return evaluate(self.use_case.target, self.test_classes, model.predict(self.test_features))
+        return evaluate(self.use_case.target, self.held_out_classes, model.predict(self.held_out_features))
 
     @cached_property
     def kept(self) -> Sequence[str]:
@@ -133,25 +133,25 @@ class RowsInMemory:
     def write(self, model: Any, folder: Path) -> list[Path]:
         return [
             reference.write(self.use_case, self.features, self.classes, folder),
-            held_out.write(model, self.test_features, self.test_classes, folder),
+            held_out.write(model, self.held_out_features, self.held_out_classes, folder),
         ]
 
     def _check(self) -> None:
         """Refuse rows that cannot give a meaningful model, before anything is logged."""
         use_case, counts = self.use_case, np.unique_counts(self.classes)
-        check_counts(use_case, counts.counts, self.rows_test)
+        check_counts(use_case, counts.counts, self.rows_held_out)
         if empty := [name for name in use_case.feature_names if self.features[name].isna().all()]:
             raise TrainingError(f"{use_case.name}: all training rows lack a value of {', '.join(empty)}")
 
 
-def check_counts(use_case: UseCase, counts: Counts, rows_test: int) -> None:
+def check_counts(use_case: UseCase, counts: Counts, rows_held_out: int) -> None:
     """Refuse too few rows. `counts` are those of the classes that occur among the training rows.
 
     Raises:
         TrainingError: they cannot give a meaningful model.
     """
-    if rows_test == 0 or len(counts) < 2 or counts.max() < use_case.folds:
+    if rows_held_out == 0 or len(counts) < 2 or counts.max() < use_case.folds:
         raise TrainingError(
             f"{use_case.name}: too few rows: {counts.sum()} of {len(counts)} classes to train on and "
-            f"{rows_test} to test on; ingest more batches first"
+            f"{rows_held_out} held out; ingest more batches first"
         )

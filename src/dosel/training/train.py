@@ -74,10 +74,10 @@ def train(
     on_candidate: CandidateCallback | None = None,
     studies: str = "",
 ) -> str:
-    """Search each family, compare their best models on the test part, and log it all.
+    """Search each family, compare their best models on the holdout, and log it all.
 
     A family that is already trained on these rows, and whose files the ledger knows, is not trained again. Parameters
-    and the best family are chosen by cross-validation; the test part decides nothing here.
+    and the best family are chosen by cross-validation; the holdout decides nothing here.
 
     Args:
         ledger: where the files of each model are recorded before they are uploaded.
@@ -112,14 +112,14 @@ def train(
         tags.BATCH_IDS: list(data.batch_ids),
         tags.SPLIT_VERSION: splits.split_version(use_case),
         tags.ROWS_TRAIN: rows.rows_train,
-        tags.ROWS_TEST: rows.rows_test,
+        tags.ROWS_TEST: rows.rows_held_out,
         tags.CORES: engine.cores(),
         tags.SEED: seed,
     }
-    held_out, batches = f"{rows.rows_test:,}", len(data.batch_ids)
+    held_out, batches = f"{rows.rows_held_out:,}", len(data.batch_ids)
     log.info("%s training rows and %s held-out rows of %d batches", f"{rows.rows_train:,}", held_out, batches)
 
-    name = tracking.dated(rows.rows_train + rows.rows_test)
+    name = tracking.dated(rows.rows_train + rows.rows_held_out)
     with mlflow.start_run(run_name=name) as parent:
         tracking.tag(client, parent.info.run_id, origin | {tags.RUN_KIND: tags.COMPARISON})
         dataset = rows.dataset()
@@ -220,13 +220,13 @@ def _search_family(
         with TemporaryDirectory(prefix="dosel-reference-") as folder:
             files = rows.write(model, Path(folder)) + source.write(Path(folder))
             tracking.log_model(use_case, run, model, facts, ledger, files, metrics)
-    rows_test = f"{rows.rows_test:,}"
+    rows_held_out = f"{rows.rows_held_out:,}"
     log.info(
         "%s: the best has %s; accuracy %.4f on %s held-out rows; run %s",
         family,
         best,
         evaluation.metrics["accuracy"],
-        rows_test,
+        rows_held_out,
         run_id,
     )
 

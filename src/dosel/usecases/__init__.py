@@ -1,5 +1,6 @@
 """The use cases this platform serves: each file of this folder declares one. A new one is a new file."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dosel.errors import UnknownUseCase
@@ -48,16 +49,17 @@ DEFAULT: UseCase | None = next((use_case for use_case in ALL if use_case.default
 """The use case of the bare `POST /predict`, which older clients send; None if its file is refused or none is marked."""
 
 
-def named(name: str) -> UseCase:
-    """The use case of that name.
+def named(name: str, among: Sequence[UseCase] = ALL) -> UseCase:
+    """The use case of that name, among all or among those that a process serves.
 
     Raises:
-        UnknownUseCase: none is declared; the message lists those that are.
+        UnknownUseCase: there is none; the message lists those that there are.
     """
-    for use_case in ALL:
+    for use_case in among:
         if use_case.name == name:
             return use_case
-    raise UnknownUseCase(f"no use case {name!r}; there are: {', '.join(u.name for u in ALL)}{_refused()}")
+    more = _refused() if among is ALL else ""
+    raise UnknownUseCase(f"no use case {name!r}; there are: {', '.join(u.name for u in among)}{more}")
 
 
 def chosen(names: str) -> tuple[UseCase, ...]:

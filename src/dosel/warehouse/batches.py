@@ -138,16 +138,6 @@ class BatchStore(BatchLedger):
                 found[record.id] = read(self._engine, query, {"row_key": "int64"})["row_key"].to_numpy()
         return found
 
-    def digest(self, batch_id: int) -> str:
-        """The digest of a batch, computed from the raw table."""
-        table, columns = self._tables.raw, self._received
-        query = select(*columns).where(table.c.batch_id == batch_id).order_by(table.c.row_no)
-        with reading(self._engine) as connection:
-            rows = connection.execute(query).all()
-        values = zip(*rows, strict=True) if rows else [()] * len(columns)
-        names = (column.name for column in columns)
-        return _digest(pa.table({name: pa.array(v, pa.string()) for name, v in zip(names, values, strict=True)}))
-
     def _create_lock_row(self) -> None:
         """Create the row that writers lock, in its own transaction, since another process may create it too."""
         with suppress(IntegrityError), transaction(self._engine) as connection:

@@ -1,7 +1,7 @@
 """Shares what API processes of a machine read from the registry, so that ten cost it about as much as one.
 
-Such a shared look is a read of the registry, not a look of the gate. Each fact is a small signed file with the time at
-which it was read. A process that finds a fact too old reads it itself, while the others wait for the new one.
+Each read is kept in a small signed file with its time. A process that finds a read too old reads the registry itself,
+while the others wait for the new one.
 """
 
 import fcntl
@@ -24,7 +24,7 @@ MOST_BYTES = 8_000_000
 """Largest fact that is shared."""
 
 CLAIM_SECONDS = 2.0
-"""How long others wait for a process that has begun to read a fact; after that they read it, too."""
+"""How long others wait for a process that has begun to read; after that they read, too."""
 
 LOCK_SECONDS = 0.2
 
@@ -43,16 +43,16 @@ class Confirmation(msgspec.Struct, frozen=True):
     reconciled: float
 
 
-class _Fact(msgspec.Struct, frozen=True):
-    """A fact that was read `at` a time of the machine's monotonic clock; `claimed` is when a process began to read."""
+class _KeptRead(msgspec.Struct, frozen=True):
+    """What was read `at` a time of the machine's monotonic clock; `claimed` is when a process began to repeat it."""
 
     at: float
     claimed: float
     content: msgspec.Raw
 
 
-class SharedLook:
-    """The facts of one registry and data store, below `DOSEL_HOME`; without a disk, each process reads for itself."""
+class SharedReads:
+    """The reads of one registry and data store, below `DOSEL_HOME`; without a disk, each process reads for itself."""
 
     def __init__(self, settings: Settings) -> None:
         addresses = f"{settings.tracking_uri}\n{settings.warehouse_url}".encode()
@@ -96,24 +96,24 @@ class SharedLook:
         """Share what this process has just read."""
         self._keep(model, msgspec.json.encode(confirmation))
 
-    def forget(self, fact: str) -> None:
-        """Drop a fact that this process failed to read, so that the others read it."""
+    def forget(self, name: str) -> None:
+        """Drop a read that this process failed to repeat, so that the others repeat it."""
         with suppress(OSError):
-            (self._folder / fact).unlink(missing_ok=True)
+            (self._folder / name).unlink(missing_ok=True)
 
     def _last(self, name: str, seconds: float) -> tuple[bytes | None, bool]:
-        """The content of a fact, and whether it is young enough, or another process is about to read it again."""
+        """The content of a read, and whether it is young enough, or another process is about to repeat it."""
         now = time.monotonic()
         try:
             with self._locked(name):
-                fact = self._read(name)
+                kept = self._read(name)
                 # After a restart of the machine its clock begins at 0 again.
-                if fact is None or fact.at > now:
+                if kept is None or kept.at > now:
                     return None, False
-                if now - fact.at < seconds or 0 <= now - fact.claimed < CLAIM_SECONDS:
-                    return bytes(fact.content), True
-                self._write(name, _Fact(fact.at, now, fact.content))
-                return bytes(fact.content), False
+                if now - kept.at < seconds or 0 <= now - kept.claimed < CLAIM_SECONDS:
+                    return bytes(kept.content), True
+                self._write(name, _KeptRead(kept.at, now, kept.content))
+                return bytes(kept.content), False
         except OSError:
             log.debug("%s cannot be shared", name, exc_info=True)
         return None, False
@@ -121,21 +121,21 @@ class SharedLook:
     def _keep(self, name: str, content: bytes) -> None:
         try:
             with self._locked(name):
-                self._write(name, _Fact(time.monotonic(), 0.0, msgspec.Raw(content)))
+                self._write(name, _KeptRead(time.monotonic(), 0.0, msgspec.Raw(content)))
         except OSError:
             log.debug("%s cannot be shared", name, exc_info=True)
 
-    def _read(self, name: str) -> _Fact | None:
+    def _read(self, name: str) -> _KeptRead | None:
         try:
             signature, _, content = read_at_most(self._folder / name, MOST_BYTES).partition(b"\n")
         except FileNotFoundError:
             return None
         if not hmac.compare_digest(signature, self._signature(name, content)):
             return None
-        return msgspec.json.decode(content, type=_Fact)
+        return msgspec.json.decode(content, type=_KeptRead)
 
-    def _write(self, name: str, fact: _Fact) -> None:
-        content = msgspec.json.encode(fact)
+    def _write(self, name: str, kept: _KeptRead) -> None:
+        content = msgspec.json.encode(kept)
         replace_file(self._folder / name, self._signature(name, content) + b"\n" + content)
 
     def _signature(self, name: str, content: bytes) -> bytes:
@@ -145,7 +145,7 @@ class SharedLook:
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[None]:
-        """Hold a fact's lock, which no process keeps while it waits for anything else.
+        """Hold the lock of a read, which no process keeps while it waits for anything else.
 
         Raises:
             TimeoutError: a process keeps it all the same.
