@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 
 from app.serving.child_process import ChildGone, ChildProcess, answer_calls
+from dosel.errors import DoselError
 
 if TYPE_CHECKING:
     from app.serving.loaded_model import LoadedModel
@@ -116,7 +117,7 @@ class ScoringProcess:
             try:
                 answer = self._process.call(message)
                 if answer == _NEEDS_MODEL:
-                    self._process.call(_MODEL + pickle.dumps((rows.key, loaded.predictor)))
+                    self._process.call(_MODEL + _pickled(rows.key, loaded.predictor))
                     answer = self._process.call(message)
             except ChildGone as error:
                 gone = error
@@ -168,6 +169,14 @@ def scored(predictor: "Predictor", numbers: Numbers, codes: Codes) -> Scored:
         # Without the error's message, which may contain a row's values.
         raise ScoringFailed(f"it could not answer a row ({type(error).__name__})") from error
     return Scored(scores, one * 1000)
+
+
+def _pickled(key: str, predictor: "Predictor") -> bytes:
+    try:
+        return pickle.dumps((key, predictor))
+    except Exception as error:  # its file may have been changed, for example
+        reason = str(error) if isinstance(error, DoselError) else type(error).__name__
+        raise ScoringFailed(f"the process that answers in shadow cannot get it ({reason})") from error
 
 
 def _key(loaded: "LoadedModel") -> str:

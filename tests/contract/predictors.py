@@ -3,6 +3,7 @@
 import os
 from typing import Any
 
+from dosel.errors import UntrustedModel
 from dosel.model.predictor import Scores
 
 
@@ -24,6 +25,13 @@ class Loops:
 class Raises:
     def one(self, *_: Any) -> None:
         raise ValueError("secret")
+
+
+class Changed:
+    """A predictor whose file was changed on the disk."""
+
+    def __reduce__(self) -> Any:
+        raise UntrustedModel("model.skops was changed")
 
 
 class Answers:

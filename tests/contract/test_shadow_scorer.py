@@ -13,7 +13,7 @@ from app.serving import shadow_scorer
 from app.serving.shadow_scorer import DirectScorer, ScoringFailed, ScoringProcess
 from dosel.model.predictor import Predictor
 from dosel.usecases.covertype import COVERTYPE
-from tests.contract.predictors import Answers, Ends, Loops, Raises
+from tests.contract.predictors import Answers, Changed, Ends, Loops, Raises
 from tests.unit.test_predictor import CLASSIFIERS, fitted, numbers_and_codes, table
 
 ROWS = ([[1.0], [2.0]], [[0], [1]])
@@ -65,8 +65,9 @@ def test_rows_are_scored_after_a_kill(scorer: ScoringProcess) -> None:
         (Ends(), r"the process that answers in shadow ended 2 times \(exit code 3"),
         (Loops(), r"more than 0\.1 s of processor time for 2 rows"),
         (Raises(), r"it could not answer a row \(ValueError\)"),
+        (Changed(), r"cannot get it \(model\.skops was changed\)"),
     ],
-    ids=["ends", "loops", "raises"],
+    ids=["ends", "loops", "raises", "changed"],
 )
 def test_a_version_that_fails_is_named_and_others_are_scored(
     scorer: ScoringProcess, monkeypatch: pytest.MonkeyPatch, predictor: Any, reason: str
