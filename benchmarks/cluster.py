@@ -29,11 +29,11 @@ from benchmarks.training import generated, mlflow_server, prepared
 from dosel.cluster.connection import Cluster
 from dosel.model import tags
 from dosel.pipeline import Pipeline
+from dosel.registry.candidates import candidates_since
 from dosel.settings import Settings
 from dosel.training.candidates import Figures
 from dosel.training.fan_out import Engine, Folds, Task, Threads, Work
 from dosel.training.on_cluster import OnCluster
-from dosel.registry.candidates import candidates_since
 from dosel.training.train import TrainingData, train
 from dosel.usecases.covertype import COVERTYPE
 
