@@ -57,6 +57,9 @@ class Served:
     def is_loaded(self) -> bool:
         return self.slot.plan is not None
 
+    def is_shadowing(self, champion: int) -> bool:
+        return self.slot.plan is not None and self.slot.plan.champion == champion
+
     def start(self, **declared: Any) -> Shadow:
         """Start version 2 in shadow of version 1 as declared, without waiting until it is loaded."""
         self.slot.use_case = shadowed(**declared)
@@ -291,7 +294,8 @@ def test_labels_promote_the_better_version_and_can_roll_it_back(module_served: S
     answers = {v: model.predict(frame).tolist() for v, model in models.items()}
     different = [place for place in range(len(rows)) if answers[1][place] != answers[2][place]]
     for right, wrong, kind in ((2, 1, "shadow"), (1, 2, "rollback")):
-        wait_until(lambda: served.is_loaded)
+        # After the promotion, the ended shadow stays loaded until the next poll.
+        wait_until(partial(served.is_shadowing, wrong))
         asked = [(served.ask(**rows[place]), answers[right][place]) for place in different]
         assert {version for (_, version), _ in asked} == {wrong}
         truth = [{"request_id": name, "truth": code} for (name, _), code in asked]
