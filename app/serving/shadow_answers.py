@@ -6,8 +6,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
 from app.serving.prediction_log import LogEntry
 from app.serving.shadow_limits import BusyThread, give_way
 from app.serving.shadow_scorer import ShadowScorer
@@ -15,7 +13,6 @@ from app.serving.shadow_slot import RunningShadow, ShadowSlot
 from app.serving.write_queue import WriteQueue
 
 if TYPE_CHECKING:
-    from dosel.model.predictor import Prediction
     from dosel.warehouse.shadow_answers import ShadowAnswer
 
 WAITING = 1_000
@@ -32,8 +29,6 @@ IDLE_SECONDS = 0.05
 
 FLUSH_SECONDS = 0.5
 """How long `flush` waits for rows to be answered."""
-
-_encoded = msgspec.json.Encoder().encode
 
 
 class Row(NamedTuple):
@@ -146,12 +141,12 @@ class ShadowAnswers:
             used += found.seconds
             for place, row in enumerate(rows):
                 give_way()
-                prediction = running.loaded.predictor.at(found.scores, place)
-                self._unwritten.offer(_record(running, row, prediction, found.one_ms))
+                answer = found.classes[place], found.probabilities[place]
+                self._unwritten.offer(_record(running, row, *answer, found.one_ms))
         return used
 
 
-def _record(running: RunningShadow, row: Row, prediction: "Prediction", took: float) -> "ShadowAnswer":
+def _record(running: RunningShadow, row: Row, answered: int, probabilities: str, took: float) -> "ShadowAnswer":
     # Imported here: it takes a second, in which the app can already answer /healthz.
     from dosel.warehouse.shadow_answers import ShadowAnswer
 
@@ -162,8 +157,8 @@ def _record(running: RunningShadow, row: Row, prediction: "Prediction", took: fl
         entry.request_id,
         entry.row_no,
         entry.at,
-        _encoded(prediction.probabilities).decode(),
-        prediction.prediction,
+        probabilities,
+        answered,
         took,
         row.champion_ms,
     )

@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 import numpy as np
@@ -22,7 +22,7 @@ from dosel.errors import DoselError
 
 if TYPE_CHECKING:
     from app.serving.loaded_model import LoadedModel
-    from dosel.model.predictor import Predictor, Scores
+    from dosel.model.predictor import Predictor
 
 CALL_SECONDS = 600.0
 """How long a call may take. While others use all processors, the process gets next to no time."""
@@ -36,6 +36,8 @@ ATTEMPTS = 2
 _MODEL, _ROWS = b"m", b"r"
 _NEEDS_MODEL, _SCORED, _FAILED = b"n", b"s", b"f"
 
+NOT_NUMBERS = "it gave probabilities that are not numbers"
+
 Numbers = Sequence[Sequence[float]]
 Codes = Sequence[Sequence[int]]
 
@@ -44,10 +46,14 @@ class ScoringFailed(Exception):
     """A version did not score rows. The message says why, without the rows' values."""
 
 
-class Scored(NamedTuple):
-    """The scores of rows, and processor time: the milliseconds of one row, the seconds of another process."""
+class Scored(msgspec.Struct, array_like=True):
+    """The answers for rows: each one's class, as its code, and its probabilities, as JSON.
 
-    scores: "Scores"
+    `one_ms` is the milliseconds of processor time of one row, `seconds` are the seconds of another process.
+    """
+
+    classes: list[int]
+    probabilities: list[str]
     one_ms: float
     seconds: float = 0.0
 
@@ -56,7 +62,7 @@ class ShadowScorer(Protocol):
     """Scores rows with a version. For one thread only, but for `release` and `close`."""
 
     def score(self, loaded: "LoadedModel", numbers: Numbers, codes: Codes) -> Scored:
-        """The scores of at least one row. `numbers` and `codes` are each row's, as in `LogEntry`.
+        """The answers for at least one row. `numbers` and `codes` are each row's, as in `LogEntry`.
 
         Raises:
             ScoringFailed: the version could not.
@@ -91,15 +97,10 @@ class ScoringProcess:
         self._closed = False
 
     def score(self, loaded: "LoadedModel", numbers: Numbers, codes: Codes) -> Scored:
-        from dosel.model.predictor import Scores
-
         answer = self._asked(loaded, _Rows(_key(loaded), CPU_SECONDS, numbers, codes))
         if answer[:1] == _FAILED:
             raise ScoringFailed(answer[1:].decode())
-        found = _answer_of(answer[1:])
-        chosen = np.frombuffer(found.chosen, np.intp)
-        probabilities = np.frombuffer(found.probabilities, np.float64).reshape(len(chosen), -1)
-        return Scored(Scores(chosen, probabilities), found.one_ms, found.seconds)
+        return _scored_of(answer[1:])
 
     def release(self) -> None:
         # The next rows start another one.
@@ -137,25 +138,17 @@ class _Rows(msgspec.Struct, array_like=True):
     codes: Codes
 
 
-class _Answer(msgspec.Struct, array_like=True):
-    """`Scored`, with arrays as their bytes: `chosen` of type intp, `probabilities` of type float64."""
-
-    chosen: bytes
-    probabilities: bytes
-    one_ms: float
-    seconds: float
-
-
 _encoded = msgspec.msgpack.Encoder().encode
 _rows_of = msgspec.msgpack.Decoder(_Rows).decode
-_answer_of = msgspec.msgpack.Decoder(_Answer).decode
+_scored_of = msgspec.msgpack.Decoder(Scored).decode
+_as_json = msgspec.json.Encoder().encode
 
 
 def scored(predictor: "Predictor", numbers: Numbers, codes: Codes) -> Scored:
     """Score rows in this thread: together, which is many times cheaper, and one by itself, as a request would be.
 
     Raises:
-        ScoringFailed: the model raised an exception.
+        ScoringFailed: the model raised an exception, or gave probabilities that are not numbers.
     """
     began = time.thread_time()
     try:
@@ -168,7 +161,11 @@ def scored(predictor: "Predictor", numbers: Numbers, codes: Codes) -> Scored:
     except Exception as error:  # a model may raise whatever it likes
         # Without the error's message, which may contain a row's values.
         raise ScoringFailed(f"it could not answer a row ({type(error).__name__})") from error
-    return Scored(scores, one * 1000)
+    if not np.isfinite(scores.probabilities).all():
+        raise ScoringFailed(NOT_NUMBERS)
+    answers = [predictor.at(scores, place) for place in range(rows)]
+    probabilities = [_as_json(answer.probabilities).decode() for answer in answers]
+    return Scored([answer.prediction for answer in answers], probabilities, one * 1000)
 
 
 def _pickled(key: str, predictor: "Predictor") -> bytes:
@@ -217,9 +214,8 @@ class _Scoring:
             return _FAILED + str(error).encode()
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
-        chosen, probabilities = found.scores.chosen.astype(np.intp), found.scores.probabilities.astype(np.float64)
-        used = time.process_time() - began
-        return _SCORED + _encoded(_Answer(chosen.tobytes(), probabilities.tobytes(), found.one_ms, used))
+        found.seconds = time.process_time() - began
+        return _SCORED + _encoded(found)
 
 
 def _be_idle() -> None:

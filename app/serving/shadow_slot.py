@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 from math import isfinite, isnan
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from app.serving.loaded_model import LoadedModel
 from app.serving.shadow_limits import LatencyLimit
-from app.serving.shadow_scorer import Codes, Numbers, Scored, ScoringFailed, ShadowScorer
+from app.serving.shadow_scorer import NOT_NUMBERS, Codes, Numbers, Scored, ScoringFailed, ShadowScorer
 from dosel.model.predictor import Prediction, ScikitLearnDecides
 from dosel.rows.columns import UNKNOWN
 from dosel.usecases import Number, UseCase
@@ -20,9 +18,6 @@ from dosel.usecases import Shadow as Declared
 if TYPE_CHECKING:
     # Importing it takes seconds, in which the app can already answer /healthz.
     from dosel.registry.shadows import Shadow
-
-
-NOT_NUMBERS = "it gave probabilities that are not numbers"
 
 
 @dataclass(eq=False)
@@ -66,7 +61,7 @@ class RunningShadow:
     def answer_all(
         self, scorer: ShadowScorer, numbers: Numbers, codes: Codes, champion_ms: float | None
     ) -> Scored | None:
-        """The scores of rows, as `ShadowScorer.score`; None if the version has a fault.
+        """The answers for rows, as `ShadowScorer.score`; None if the version has a fault.
 
         Args:
             champion_ms: the champion's milliseconds for the first row, if known.
@@ -77,9 +72,6 @@ class RunningShadow:
             found = scorer.score(self.loaded, numbers, codes)
         except ScoringFailed as error:
             self.fault = str(error)
-            return None
-        if not np.isfinite(found.scores.probabilities).all():
-            self.fault = NOT_NUMBERS
             return None
         self.answered += len(numbers)
         self.fault = self.limit.add(found.one_ms, champion_ms)

@@ -4,7 +4,7 @@ import os
 from typing import Any
 
 from dosel.errors import UntrustedModel
-from dosel.model.predictor import Scores
+from dosel.model.predictor import Prediction, Scores
 
 
 class Ends:
@@ -40,3 +40,6 @@ class Answers:
 
     def scores(self, numbers: Any, codes: Any) -> Scores:
         return Scores(codes[:, 0], numbers)
+
+    def at(self, scores: Scores, place: int) -> Prediction:
+        return Prediction(int(scores.chosen[place]), "x", {"x": float(scores.probabilities[place, 0])})
