@@ -21,7 +21,7 @@ from dosel.files import read_at_most, replace_file
 from dosel.settings import Settings
 
 MOST_BYTES = 8_000_000
-"""Largest fact that is shared."""
+"""Largest read that is shared."""
 
 CLAIM_SECONDS = 2.0
 """How long others wait for a process that has begun to read; after that they read, too."""

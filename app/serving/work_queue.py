@@ -60,7 +60,7 @@ class Pauses:
 
 
 class WorkQueue:
-    """A queue for one kind of work, for the event loop's thread only. Clients take turns, whoever asked first.
+    """A queue for one kind of work, for the event loop's thread only. Clients take turns.
 
     Args:
         what: name of the work, in the plural.

@@ -1,7 +1,7 @@
 """What readers see of a closed use case: figures about its rows, so coarse that one row more does not show.
 
 Exact ones would tell whether a row was labelled, its class, and whether a version answers it rightly: feedback and a
-batch count a row once, and evidence counts each labelled row. Texts have figures, too, whoever wrote them.
+batch count a row once, and evidence counts each labelled row. Texts of people and of dosel have figures, too.
 """
 
 import math
