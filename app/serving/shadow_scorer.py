@@ -159,13 +159,17 @@ def scored(predictor: "Predictor", numbers: Numbers, codes: Codes) -> Scored:
             np.array(numbers, np.float64).reshape(rows, -1), np.array(codes, np.intp).reshape(rows, -1)
         )
     except Exception as error:  # a model may raise whatever it likes
-        # Without the error's message, which may contain a row's values.
-        raise ScoringFailed(f"it could not answer a row ({type(error).__name__})") from error
+        raise ScoringFailed(not_answered(error)) from error
     if not np.isfinite(scores.probabilities).all():
         raise ScoringFailed(NOT_NUMBERS)
     answers = [predictor.at(scores, place) for place in range(rows)]
     probabilities = [_as_json(answer.probabilities).decode() for answer in answers]
     return Scored([answer.prediction for answer in answers], probabilities, one * 1000)
+
+
+def not_answered(error: Exception) -> str:
+    """Why a version did not answer, without the error's message, which may contain a row's values."""
+    return f"it could not answer a row ({type(error).__name__})"
 
 
 def _pickled(key: str, predictor: "Predictor") -> bytes:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from app.serving.loaded_model import LoadedModel
 from app.serving.shadow_limits import LatencyLimit
-from app.serving.shadow_scorer import NOT_NUMBERS, Codes, Numbers, Scored, ScoringFailed, ShadowScorer
+from app.serving.shadow_scorer import NOT_NUMBERS, Codes, Numbers, Scored, ScoringFailed, ShadowScorer, not_answered
 from dosel.model.predictor import Prediction, ScikitLearnDecides
 from dosel.rows.columns import UNKNOWN
 from dosel.usecases import Number, UseCase
@@ -46,8 +46,7 @@ class RunningShadow:
         except ScikitLearnDecides:
             raise
         except Exception as error:  # noqa: BLE001  a model may raise whatever it likes
-            # Without the error's message, which may contain the row's values.
-            self.fault = f"it could not answer a row ({type(error).__name__})"
+            self.fault = not_answered(error)
             return None
         # Processor time: waiting for others says nothing about the version.
         took = (time.thread_time() - began) * 1000
@@ -55,7 +54,8 @@ class RunningShadow:
             self.fault = NOT_NUMBERS
             return None
         self.answered += 1
-        self.fault = self.limit.add(took, champion_ms)
+        if slow := self.limit.add(took, champion_ms):
+            self.fault = slow
         return found, took
 
     def answer_all(
@@ -74,7 +74,9 @@ class RunningShadow:
             self.fault = str(error)
             return None
         self.answered += len(numbers)
-        self.fault = self.limit.add(found.one_ms, champion_ms)
+        # Requests of a canary may have found a fault meanwhile, which stays.
+        if slow := self.limit.add(found.one_ms, champion_ms):
+            self.fault = slow
         return None if self.fault else found
 
 

@@ -14,7 +14,7 @@ from app.serving.prediction_log import LogEntry
 from app.serving.shadow_answers import ShadowAnswers
 from app.serving.shadow_decider import AGAIN_SECONDS, BEHIND_SECONDS, EVERY_SECONDS, ShadowDecider
 from app.serving.shadow_limits import FLOOR_MS, SLOW, WINDOW_SECONDS, BusyThread, LatencyLimit
-from app.serving.shadow_scorer import DirectScorer
+from app.serving.shadow_scorer import DirectScorer, Scored
 from app.serving.shadow_slot import Canary, Plan, RunningShadow, ShadowSlot
 from dosel.errors import WarehouseError
 from dosel.model.predictor import Prediction, Scores
@@ -281,6 +281,19 @@ def test_a_version_that_fails_stops_answering(answers: ShadowAnswers, store: Sto
     answers.flush()
     assert faulty.fault == "it could not answer a row (ZeroDivisionError)"
     assert [a.number for a in store.kept] == [2]
+
+
+def test_a_fault_that_was_found_meanwhile_stays() -> None:
+    running = shadow()
+
+    class Faulty(DirectScorer):
+        def score(self, *rows: Any) -> Scored:
+            # As a request of the canary does in another thread.
+            running.fault = "it is broken"
+            return super().score(*rows)
+
+    assert running.answer_all(Faulty(), [[1.0]], [[0]], None) is None
+    assert running.fault == "it is broken"
 
 
 # Decisions.
