@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from app.serving.prediction_log import LogEntry
+from app.serving.shadow_scorer import answers_of
 from dosel.rows.columns import Columns
 from dosel.usecases import UseCase
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from dosel.warehouse.predictions import AnswerRecord, PredictionStore
-    from dosel.warehouse.shadow_answers import ShadowAnswer, ShadowAnswerStore
+    from dosel.warehouse.shadow_answers import ShadowAnswerStore
 
 
 class AnswerWriter(Protocol):
@@ -29,8 +30,8 @@ class AnswerWriter(Protocol):
     def answers(self, entries: list[LogEntry]) -> None:
         """Add to the prediction log."""
 
-    def in_shadow(self, answers: "list[ShadowAnswer]") -> None:
-        """Add answers of versions in shadow."""
+    def in_shadow(self, blocks: list[bytes]) -> None:
+        """Add answers of versions in shadow, encoded as in `Scored`."""
 
     def close(self) -> None:
         """Release what the writer holds."""
@@ -47,8 +48,8 @@ class DirectWriter:
     def answers(self, entries: list[LogEntry]) -> None:
         self._predictions.append(records(self._use_cases, entries))
 
-    def in_shadow(self, answers: "list[ShadowAnswer]") -> None:
-        self._shadow_answers.append(answers)
+    def in_shadow(self, blocks: list[bytes]) -> None:
+        self._shadow_answers.append([answer for block in blocks for answer in answers_of(block)])
 
     def close(self) -> None:
         if "_engine" in self.__dict__:

@@ -4,25 +4,22 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from app.serving.prediction_log import LogEntry
-from app.serving.shadow_limits import BusyThread, give_way
-from app.serving.shadow_scorer import ShadowScorer
-from app.serving.shadow_slot import RunningShadow, ShadowSlot
+from app.serving.shadow_limits import BusyThread
+from app.serving.shadow_scorer import Row, ShadowScorer, answers_of
+from app.serving.shadow_slot import ShadowSlot
 from app.serving.write_queue import WriteQueue
-
-if TYPE_CHECKING:
-    from dosel.warehouse.shadow_answers import ShadowAnswer
 
 WAITING = 1_000
 """Rows that may wait; further rows are dropped."""
 
-UNWRITTEN = 10_000
-"""Answers that may wait to be written while the data store cannot be reached; further answers are dropped."""
-
 BLOCK = 64
 """Most rows that are answered together, between two pauses: a request may have to wait for them."""
+
+UNWRITTEN = 1_000
+"""Blocks of answers that may wait while the data store cannot be reached; further blocks are dropped."""
 
 IDLE_SECONDS = 0.05
 """Pause while no row waits, or while requests need the processor. The rows of a pause are answered together."""
@@ -31,12 +28,11 @@ FLUSH_SECONDS = 0.5
 """How long `flush` waits for rows to be answered."""
 
 
-class Row(NamedTuple):
-    """A row that the champion has answered, and the milliseconds of processor time of that, if known."""
+class Waiting(NamedTuple):
+    """A row, and the slot with the versions that shall answer it."""
 
     slot: ShadowSlot
-    entry: LogEntry
-    champion_ms: float | None
+    row: Row
 
 
 class ShadowAnswers:
@@ -47,14 +43,14 @@ class ShadowAnswers:
     Args:
         cpu: the largest share of one processor core that the answers take.
         scorer: scores the rows.
-        write: stores all answers of a chunk, or none; see `app.serving.answer_writer`.
+        write: stores all blocks of answers, or none; see `app.serving.answer_writer`.
     """
 
-    def __init__(self, cpu: float, scorer: ShadowScorer, write: "Callable[[list[ShadowAnswer]], None]") -> None:
+    def __init__(self, cpu: float, scorer: ShadowScorer, write: Callable[[list[bytes]], None]) -> None:
         self._cpu = cpu
         self._scorer = scorer
-        self._rows: deque[Row] = deque()
-        self._unwritten: WriteQueue[ShadowAnswer] = WriteQueue("answers in shadow", UNWRITTEN, write, _name)
+        self._rows: deque[Waiting] = deque()
+        self._unwritten: WriteQueue[bytes] = WriteQueue("blocks of answers in shadow", UNWRITTEN, write, _name)
         self._requests: BusyThread | None = None
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="shadow answers", daemon=True)
@@ -83,7 +79,7 @@ class ShadowAnswers:
         if plan is None or not plan.samples(entry.version, entry.request_id, entry.row_no):
             return
         if len(self._rows) < WAITING:
-            self._rows.append(Row(slot, entry, champion_ms))
+            self._rows.append(Waiting(slot, (entry, champion_ms)))
         else:
             slot.dropped += 1
 
@@ -112,9 +108,9 @@ class ShadowAnswers:
         pause = used * (1 / self._cpu - 1)
         return pause if self._rows else max(pause, IDLE_SECONDS)
 
-    def _block(self) -> list[Row]:
+    def _block(self) -> list[Waiting]:
         """Take the first rows that wait, as far as they are for the same shadows."""
-        rows: list[Row] = []
+        rows: list[Waiting] = []
         while self._rows and len(rows) < BLOCK and (not rows or self._rows[0].slot is rows[0].slot):
             rows.append(self._rows.popleft())
         return rows
@@ -123,46 +119,22 @@ class ShadowAnswers:
         while self._rows:
             self._rows.popleft().slot.dropped += 1
 
-    def _answer(self, rows: list[Row]) -> float:
+    def _answer(self, waiting: list[Waiting]) -> float:
         """Answer rows; return the processor time of the scorer, in seconds."""
-        if not rows or (plan := rows[0].slot.plan) is None:
+        if not waiting or (plan := waiting[0].slot.plan) is None:
             # The shadow has ended meanwhile.
             return 0.0
-        rows = [row for row in rows if row.entry.version == plan.champion]
-        if not rows:
-            return 0.0
-        slot, used = rows[0].slot, 0.0
-        numbers, codes = [row.entry.numbers for row in rows], [row.entry.codes for row in rows]
-        for running in plan.running:
-            found = running.answer_all(self._scorer, numbers, codes, rows[0].champion_ms)
-            if found is None or self._stopped.is_set():
-                continue
-            slot.answered += len(rows)
-            used += found.seconds
-            for place, row in enumerate(rows):
-                give_way()
-                answer = found.classes[place], found.probabilities[place]
-                self._unwritten.offer(_record(running, row, *answer, found.one_ms))
+        slot, used = waiting[0].slot, 0.0
+        rows = [one.row for one in waiting if one.row[0].version == plan.champion]
+        for running in plan.running if rows else ():
+            found = running.answer_all(self._scorer, rows)
+            if found is not None and not self._stopped.is_set():
+                slot.answered += len(rows)
+                used += found.seconds
+                self._unwritten.offer(found.answers)
         return used
 
 
-def _record(running: RunningShadow, row: Row, answered: int, probabilities: str, took: float) -> "ShadowAnswer":
-    # Imported here: it takes a second, in which the app can already answer /healthz.
-    from dosel.warehouse.shadow_answers import ShadowAnswer
-
-    shadow, entry = running.shadow, row.entry
-    return ShadowAnswer(
-        shadow.model,
-        shadow.number,
-        entry.request_id,
-        entry.row_no,
-        entry.at,
-        probabilities,
-        answered,
-        took,
-        row.champion_ms,
-    )
-
-
-def _name(answer: "ShadowAnswer") -> str:
-    return f"{answer.request_id} row {answer.row_no}"
+def _name(block: bytes) -> str:
+    answers = answers_of(block)
+    return f"{answers[0].request_id} row {answers[0].row_no} and {len(answers) - 1} more"

@@ -19,11 +19,6 @@ BUSY = 0.75
 """A thread that is busy for a larger share of the time has none to spare."""
 
 
-def give_way() -> None:
-    """Let a thread that waits for the interpreter's lock have it, between two rows in shadow."""
-    time.sleep(0)
-
-
 class LatencyLimit:
     """Compares the p99 of a version's latency, in milliseconds, with the champion's on the same rows."""
 

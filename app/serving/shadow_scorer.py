@@ -18,7 +18,9 @@ import msgspec
 import numpy as np
 
 from app.serving.child_process import ChildGone, ChildProcess, answer_calls
+from app.serving.prediction_log import LogEntry
 from dosel.errors import DoselError
+from dosel.warehouse.shadow_answer import ShadowAnswer
 
 if TYPE_CHECKING:
     from app.serving.loaded_model import LoadedModel
@@ -38,8 +40,8 @@ _NEEDS_MODEL, _SCORED, _FAILED = b"n", b"s", b"f"
 
 NOT_NUMBERS = "it gave probabilities that are not numbers"
 
-Numbers = Sequence[Sequence[float]]
-Codes = Sequence[Sequence[int]]
+Row = tuple[LogEntry, float | None]
+"""A row that the champion has answered, and the milliseconds of processor time of that, if known."""
 
 
 class ScoringFailed(Exception):
@@ -47,13 +49,12 @@ class ScoringFailed(Exception):
 
 
 class Scored(msgspec.Struct, array_like=True):
-    """The answers for rows: each one's class, as its code, and its probabilities, as JSON.
+    """The answers for rows, encoded once, by the process that scored them: `answers_of` reads them.
 
     `one_ms` is the milliseconds of processor time of one row, `seconds` are the seconds of another process.
     """
 
-    classes: list[int]
-    probabilities: list[str]
+    answers: bytes
     one_ms: float
     seconds: float = 0.0
 
@@ -61,8 +62,8 @@ class Scored(msgspec.Struct, array_like=True):
 class ShadowScorer(Protocol):
     """Scores rows with a version. For one thread only, but for `release` and `close`."""
 
-    def score(self, loaded: "LoadedModel", numbers: Numbers, codes: Codes) -> Scored:
-        """The answers for at least one row. `numbers` and `codes` are each row's, as in `LogEntry`.
+    def score(self, loaded: "LoadedModel", number: int, rows: Sequence[Row]) -> Scored:
+        """The answers of the model's shadow `number` for at least one row.
 
         Raises:
             ScoringFailed: the version could not.
@@ -78,8 +79,8 @@ class ShadowScorer(Protocol):
 class DirectScorer:
     """A `ShadowScorer` that scores in the calling thread."""
 
-    def score(self, loaded: "LoadedModel", numbers: Numbers, codes: Codes) -> Scored:
-        return scored(loaded.predictor, numbers, codes)
+    def score(self, loaded: "LoadedModel", number: int, rows: Sequence[Row]) -> Scored:
+        return scored(loaded.predictor, loaded.version.name, number, rows)
 
     def release(self) -> None:
         """Nothing is kept."""
@@ -96,8 +97,8 @@ class ScoringProcess:
         self._process = ChildProcess(__name__, CALL_SECONDS, keeps=False)
         self._closed = False
 
-    def score(self, loaded: "LoadedModel", numbers: Numbers, codes: Codes) -> Scored:
-        answer = self._asked(loaded, _Rows(_key(loaded), CPU_SECONDS, numbers, codes))
+    def score(self, loaded: "LoadedModel", number: int, rows: Sequence[Row]) -> Scored:
+        answer = self._asked(loaded, _Rows(_key(loaded), CPU_SECONDS, loaded.version.name, number, rows))
         if answer[:1] == _FAILED:
             raise ScoringFailed(answer[1:].decode())
         return _scored_of(answer[1:])
@@ -124,7 +125,7 @@ class ScoringProcess:
                 gone = error
                 if error.code == -signal.SIGPROF:
                     raise ScoringFailed(
-                        f"it took more than {rows.cpu_seconds} s of processor time for {len(rows.numbers)} rows"
+                        f"it took more than {rows.cpu_seconds} s of processor time for {len(rows.rows)} rows"
                     ) from error
             else:
                 return answer
@@ -134,8 +135,9 @@ class ScoringProcess:
 class _Rows(msgspec.Struct, array_like=True):
     key: str
     cpu_seconds: float
-    numbers: Numbers
-    codes: Codes
+    model: str
+    number: int
+    rows: Sequence[Row]
 
 
 _encoded = msgspec.msgpack.Encoder().encode
@@ -143,28 +145,44 @@ _rows_of = msgspec.msgpack.Decoder(_Rows).decode
 _scored_of = msgspec.msgpack.Decoder(Scored).decode
 _as_json = msgspec.json.Encoder().encode
 
+answers_of = msgspec.msgpack.Decoder(list[ShadowAnswer]).decode
 
-def scored(predictor: "Predictor", numbers: Numbers, codes: Codes) -> Scored:
+
+def scored(predictor: "Predictor", model: str, number: int, rows: Sequence[Row]) -> Scored:
     """Score rows in this thread: together, which is many times cheaper, and one by itself, as a request would be.
 
     Raises:
         ScoringFailed: the model raised an exception, or gave probabilities that are not numbers.
     """
-    began = time.thread_time()
+    first, began = rows[0][0], time.thread_time()
     try:
-        predictor.one(numbers[0], codes[0])
-        one = time.thread_time() - began
-        rows = len(numbers)
-        scores = predictor.scores(
-            np.array(numbers, np.float64).reshape(rows, -1), np.array(codes, np.intp).reshape(rows, -1)
-        )
+        predictor.one(first.numbers, first.codes)
+        one_ms = (time.thread_time() - began) * 1000
+        numbers = np.array([entry.numbers for entry, _ in rows], np.float64).reshape(len(rows), -1)
+        codes = np.array([entry.codes for entry, _ in rows], np.intp).reshape(len(rows), -1)
+        scores = predictor.scores(numbers, codes)
     except Exception as error:  # a model may raise whatever it likes
         raise ScoringFailed(not_answered(error)) from error
     if not np.isfinite(scores.probabilities).all():
         raise ScoringFailed(NOT_NUMBERS)
-    answers = [predictor.at(scores, place) for place in range(rows)]
-    probabilities = [_as_json(answer.probabilities).decode() for answer in answers]
-    return Scored([answer.prediction for answer in answers], probabilities, one * 1000)
+    answers = []
+    for place, (entry, champion_ms) in enumerate(rows):
+        answer = predictor.at(scores, place)
+        probabilities = _as_json(answer.probabilities).decode()
+        answers.append(
+            ShadowAnswer(
+                model,
+                number,
+                entry.request_id,
+                entry.row_no,
+                entry.at,
+                probabilities,
+                answer.prediction,
+                one_ms,
+                champion_ms,
+            )
+        )
+    return Scored(_encoded(answers), one_ms)
 
 
 def not_answered(error: Exception) -> str:
@@ -213,7 +231,7 @@ class _Scoring:
         # The kernel ends the process after so much processor time, whatever the model does with it.
         signal.setitimer(signal.ITIMER_PROF, rows.cpu_seconds)
         try:
-            found = scored(predictor, rows.numbers, rows.codes)
+            found = scored(predictor, rows.model, rows.number, rows.rows)
         except ScoringFailed as error:
             return _FAILED + str(error).encode()
         finally:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from app.serving.loaded_model import LoadedModel
 from app.serving.shadow_limits import LatencyLimit
-from app.serving.shadow_scorer import NOT_NUMBERS, Codes, Numbers, Scored, ScoringFailed, ShadowScorer, not_answered
+from app.serving.shadow_scorer import NOT_NUMBERS, Row, Scored, ScoringFailed, ShadowScorer, not_answered
 from dosel.model.predictor import Prediction, ScikitLearnDecides
 from dosel.rows.columns import UNKNOWN
 from dosel.usecases import Number, UseCase
@@ -58,24 +58,18 @@ class RunningShadow:
             self.fault = slow
         return found, took
 
-    def answer_all(
-        self, scorer: ShadowScorer, numbers: Numbers, codes: Codes, champion_ms: float | None
-    ) -> Scored | None:
-        """The answers for rows, as `ShadowScorer.score`; None if the version has a fault.
-
-        Args:
-            champion_ms: the champion's milliseconds for the first row, if known.
-        """
+    def answer_all(self, scorer: ShadowScorer, rows: Sequence[Row]) -> Scored | None:
+        """The answers for rows, as `ShadowScorer.score`; None if the version has a fault."""
         if self.fault:
             return None
         try:
-            found = scorer.score(self.loaded, numbers, codes)
+            found = scorer.score(self.loaded, self.shadow.number, rows)
         except ScoringFailed as error:
             self.fault = str(error)
             return None
-        self.answered += len(numbers)
+        self.answered += len(rows)
         # Requests of a canary may have found a fault meanwhile, which stays.
-        if slow := self.limit.add(found.one_ms, champion_ms):
+        if slow := self.limit.add(found.one_ms, rows[0][1]):
             self.fault = slow
         return None if self.fault else found
 

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -22,9 +22,6 @@ from app.serving.write_queue import NotStored
 from dosel.errors import DoselError, WarehouseError
 from dosel.model import fingerprint
 from dosel.usecases import ALL, UseCase
-
-if TYPE_CHECKING:
-    from dosel.warehouse.shadow_answers import ShadowAnswer
 
 NICENESS = 5
 """Niceness of the process above that of the API process."""
@@ -60,8 +57,8 @@ class WritingProcess:
     def answers(self, entries: list[LogEntry]) -> None:
         self._call(_ANSWERS, entries)
 
-    def in_shadow(self, answers: "list[ShadowAnswer]") -> None:
-        self._call(_IN_SHADOW, answers)
+    def in_shadow(self, blocks: list[bytes]) -> None:
+        self._call(_IN_SHADOW, blocks)
 
     def close(self) -> None:
         """End the process; kill it if a call hangs, so that the API can stop."""
@@ -119,9 +116,7 @@ class _Writing:
         self._writer.answers(msgspec.msgpack.decode(content, type=list[LogEntry]))
 
     def _in_shadow(self, content: bytes) -> None:
-        from dosel.warehouse.shadow_answers import ShadowAnswer
-
-        self._writer.in_shadow(msgspec.msgpack.decode(content, type=list[ShadowAnswer]))
+        self._writer.in_shadow(msgspec.msgpack.decode(content, type=list[bytes]))
 
 
 def _result(work: Callable[[bytes], None], content: bytes) -> bytes:

@@ -9,13 +9,23 @@ import psutil
 import pytest
 
 from app.serving import shadow_scorer
-from app.serving.shadow_scorer import DirectScorer, ScoringFailed, ScoringProcess
+from app.serving.prediction_log import LogEntry
+from app.serving.shadow_scorer import DirectScorer, Row, Scored, ScoringFailed, ScoringProcess, answers_of
 from dosel.model.predictor import Predictor
 from dosel.usecases.covertype import COVERTYPE
 from tests.contract.predictors import Answers, Changed, Ends, Loops, Raises
 from tests.unit.test_predictor import CLASSIFIERS, fitted, numbers_and_codes, table
 
-ROWS = ([[1.0], [2.0]], [[0], [1]])
+
+def row(numbers: list[float], codes: list[int], row_no: int = 1, champion_ms: float | None = 0.5) -> Row:
+    return LogEntry("r-1", None, 7.0, COVERTYPE.name, "vf", 1, numbers, codes, b"{}", row_no, 2), champion_ms
+
+
+ROWS = [row([1.0], [0]), row([2.0], [1], 2, None)]
+
+
+def classes(found: Scored) -> list[int]:
+    return [answer.answered for answer in answers_of(found.answers)]
 
 
 def loaded(predictor: Any, version: int = 2) -> Any:
@@ -40,20 +50,30 @@ def test_the_process_gives_the_scores_of_the_predictor(backend: str, scorer: Sco
     predictor = Predictor(COVERTYPE, fitted(CLASSIFIERS["forest"]), fallback_reason=reason)
     assert predictor.backend == backend
     numbers, codes = numbers_and_codes(table(30, seed=3))
-    here, there = (kind.score(loaded(predictor), numbers.tolist(), codes.tolist()) for kind in (DirectScorer(), scorer))
-    assert (there.classes, there.probabilities) == (here.classes, here.probabilities)
+    rows = [row(*values) for values in zip(numbers.tolist(), codes.tolist(), strict=True)]
+    here, there = (kind.score(loaded(predictor), 1, rows) for kind in (DirectScorer(), scorer))
+    assert classes(there) == classes(here)
+    assert [a.probabilities for a in answers_of(there.answers)] == [a.probabilities for a in answers_of(here.answers)]
     assert there.one_ms > 0
     assert there.seconds > 0
 
 
+def test_each_answer_names_its_row_and_its_shadow(scorer: ScoringProcess) -> None:
+    answers = answers_of(scorer.score(loaded(Answers()), 4, ROWS).answers)
+    assert [(a.model, a.number, a.request_id, a.row_no, a.at, a.champion_latency) for a in answers] == [
+        ("vf", 4, "r-1", 1, 7.0, 0.5),
+        ("vf", 4, "r-1", 2, 7.0, None),
+    ]
+
+
 def test_the_process_runs_only_while_a_processor_is_idle(scorer: ScoringProcess) -> None:
-    scorer.score(loaded(Answers()), *ROWS)
+    scorer.score(loaded(Answers()), 1, ROWS)
     assert os.sched_getscheduler(child().pid) == os.SCHED_IDLE
 
 
 def test_rows_are_scored_after_a_kill(scorer: ScoringProcess) -> None:
     for _ in range(2):
-        assert scorer.score(loaded(Answers()), *ROWS).classes == [0, 1]
+        assert classes(scorer.score(loaded(Answers()), 1, ROWS)) == [0, 1]
         child().kill()
 
 
@@ -72,20 +92,20 @@ def test_a_version_that_fails_is_named_and_others_are_scored(
 ) -> None:
     monkeypatch.setattr(shadow_scorer, "CPU_SECONDS", 0.1)
     with pytest.raises(ScoringFailed, match=reason):
-        scorer.score(loaded(predictor), *ROWS)
-    assert scorer.score(loaded(Answers(), version=3), *ROWS).classes == [0, 1]
+        scorer.score(loaded(predictor), 1, ROWS)
+    assert classes(scorer.score(loaded(Answers(), version=3), 1, ROWS)) == [0, 1]
 
 
 def test_released_memory_is_that_of_the_process(scorer: ScoringProcess) -> None:
-    scorer.score(loaded(Answers()), *ROWS)
+    scorer.score(loaded(Answers()), 1, ROWS)
     first = child()
     scorer.release()
     assert not first.is_running()
-    scorer.score(loaded(Answers()), *ROWS)
+    scorer.score(loaded(Answers()), 1, ROWS)
     assert child() != first
 
 
 def test_nothing_starts_after_the_end(scorer: ScoringProcess) -> None:
     scorer.close()
     with pytest.raises(ScoringFailed, match="the API stops"):
-        scorer.score(loaded(Answers()), *ROWS)
+        scorer.score(loaded(Answers()), 1, ROWS)

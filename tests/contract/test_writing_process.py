@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 from sqlalchemy import select
@@ -19,7 +20,7 @@ from dosel.db.engine import connect, reading
 from dosel.db.tables import ANSWERS, SHADOW_ANSWERS
 from dosel.errors import WarehouseError
 from dosel.usecases.covertype import COVERTYPE
-from dosel.warehouse.shadow_answers import ShadowAnswer
+from dosel.warehouse.shadow_answer import ShadowAnswer
 
 ANSWER = b'{"prediction":2,"label":"Lodgepole Pine","probabilities":{"Lodgepole Pine":1.0}}'
 IN_SHADOW = ShadowAnswer(COVERTYPE.model_name, 2, "r-1", 1, 1.0, '{"Lodgepole Pine":1.0}', 2, 0.5, None)
@@ -55,7 +56,7 @@ def child() -> psutil.Process:
 
 def test_answers_are_written_once_also_after_a_kill(writer: WritingProcess, url: str) -> None:
     writer.answers([entry("r-1"), entry("r-2")])
-    writer.in_shadow([IN_SHADOW])
+    writer.in_shadow([msgspec.msgpack.encode([IN_SHADOW])])
     with reading(connect(url)) as connection:
         [shadow] = connection.execute(select(SHADOW_ANSWERS)).mappings()
     assert (shadow["request_id"], shadow["number"], shadow["champion_latency"]) == ("r-1", 2, None)

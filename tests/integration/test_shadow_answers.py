@@ -7,7 +7,8 @@ from sqlalchemy import Engine, select
 
 from dosel.db.tables import SHADOW_ANSWERS
 from dosel.warehouse.retention import prune
-from dosel.warehouse.shadow_answers import ShadowAnswer, ShadowAnswerStore
+from dosel.warehouse.shadow_answer import ShadowAnswer
+from dosel.warehouse.shadow_answers import ShadowAnswerStore
 
 DAY = 24 * 3600
 

@@ -14,7 +14,7 @@ from app.serving.prediction_log import LogEntry
 from app.serving.shadow_answers import ShadowAnswers
 from app.serving.shadow_decider import AGAIN_SECONDS, BEHIND_SECONDS, EVERY_SECONDS, ShadowDecider
 from app.serving.shadow_limits import FLOOR_MS, SLOW, WINDOW_SECONDS, BusyThread, LatencyLimit
-from app.serving.shadow_scorer import DirectScorer, Scored
+from app.serving.shadow_scorer import DirectScorer, Scored, answers_of
 from app.serving.shadow_slot import Canary, Plan, RunningShadow, ShadowSlot
 from dosel.errors import WarehouseError
 from dosel.model.predictor import Prediction, Scores
@@ -165,10 +165,10 @@ class Store:
         self.kept: list[Any] = []
         self.is_away = False
 
-    def in_shadow(self, answers: Any) -> None:
+    def in_shadow(self, blocks: list[bytes]) -> None:
         if self.is_away:
             raise WarehouseError("the data store cannot be reached")
-        self.kept += answers
+        self.kept += [answer for block in blocks for answer in answers_of(block)]
 
 
 @pytest.fixture
@@ -292,7 +292,7 @@ def test_a_fault_that_was_found_meanwhile_stays() -> None:
             running.fault = "it is broken"
             return super().score(*rows)
 
-    assert running.answer_all(Faulty(), [[1.0]], [[0]], None) is None
+    assert running.answer_all(Faulty(), [(entry("a"), None)]) is None
     assert running.fault == "it is broken"
 
 
