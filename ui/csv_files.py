@@ -1,19 +1,17 @@
 """CSV files for the view of many rows: an uploaded one in UTF-8, its invalid rows, and its rows beside the answers."""
 
 import csv
-import io
+from collections import Counter
 from collections.abc import Iterable, Iterator, Set
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import IO, Any
-
-import pyarrow as pa
-from pyarrow import csv as arrow_csv
+from typing import Any
 
 from dosel.rows import encodings
-from dosel.rows.csv import BLOCK_BYTES, MAX_HEADER_BYTES, Header, read_header
+from dosel.rows.answered import AnsweredRows
+from dosel.rows.csv import MAX_HEADER_BYTES, Header, read_header
 from dosel.rows.validation import UnreadableRows
 
 PIECE_BYTES = 1 << 18
@@ -87,15 +85,40 @@ class Upload:
 
 @dataclass(frozen=True)
 class Answers:
-    """The rows of a file with their answers: input columns, prediction, label and probabilities, as CSV on disk."""
+    """The rows of a file with their answers, as CSV on disk.
+
+    Attributes:
+        names: of the columns.
+        first: the first rows, as text.
+        labels: how many rows got each label.
+        stale: the API could not confirm the version.
+    """
 
     model: str
     version: int
     rows: int
     labels: dict[str, int]
-    first: Any = field(repr=False)
+    names: tuple[str, ...] = field(repr=False)
+    first: list[list[str]] = field(repr=False)
     spool: Any = field(repr=False)
     stale: bool
+
+    @classmethod
+    def of(cls, answered: AnsweredRows, model: str, version: int, stale: bool) -> "Answers":
+        """Keep the answers of a version."""
+        labels, first = Counter[str](), list[list[str]]()
+
+        def seen() -> Iterator[list[str]]:
+            for row in answered.rows:
+                labels[row[answered.own + 1]] += 1
+                if len(first) < SHOWN:
+                    first.append(row)
+                yield row
+
+        out = NamedTemporaryFile(prefix="dosel-answers-")  # noqa: SIM115  it lives as long as the answers
+        replace(answered, rows=seen()).write_csv(out)
+        out.flush()
+        return cls(model, version, labels.total(), dict(labels), answered.names, first, out, stale)
 
     def content(self) -> bytes:
         return Path(self.spool.name).read_bytes()
@@ -103,38 +126,3 @@ class Answers:
 
 SHOWN = 100
 """Rows of the answers that the page shows."""
-
-
-def beside(upload: Upload, header: Header, answer: IO[bytes], model: str, version: int, stale: bool) -> Answers:
-    """Write the answers beside the input columns.
-
-    Args:
-        answer: the API's answer, a CSV with a row for each row of the upload.
-        stale: the API could not confirm the version.
-    """
-    with upload.path.open("rb") as opened:
-        given = _read(opened, header.delimiter, list(header.names), header.size)
-    answer.seek(0)
-    names = next(csv.reader(io.StringIO(answer.readline().decode()), delimiter=header.delimiter))
-    answered = _read(answer, header.delimiter, names, answer.tell())
-    # The answer begins with the file's other columns, which are among the input columns, too.
-    own = len(header.extra)
-    columns = [*given.columns, *answered.columns[own:]]
-    table = pa.table(columns, [*header.names, *names[own:]])
-    out = NamedTemporaryFile(prefix="dosel-answers-")  # noqa: SIM115  it lives as long as the answers
-    arrow_csv.write_csv(table, out, arrow_csv.WriteOptions(quoting_style="needed", delimiter=header.delimiter))
-    out.flush()
-    counts = {str(pair["values"]): int(pair["counts"]) for pair in answered.column(own + 1).value_counts().to_pylist()}
-    return Answers(model, version, table.num_rows, counts, table.slice(0, SHOWN), out, stale)
-
-
-def _read(opened: IO[bytes], delimiter: str, names: list[str], start: int) -> Any:
-    """A table of text; its columns have their places for names, since a file's own may be equal."""
-    places = [str(place) for place in range(len(names))]
-    opened.seek(start)
-    return arrow_csv.read_csv(
-        opened,
-        arrow_csv.ReadOptions(block_size=BLOCK_BYTES, column_names=places),
-        arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-        arrow_csv.ConvertOptions(column_types=dict.fromkeys(places, pa.string()), strings_can_be_null=False),
-    )

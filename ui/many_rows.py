@@ -11,9 +11,10 @@ import streamlit as st
 
 from dosel.client import ApiProblem
 from dosel.errors import DoselError, ServiceError
+from dosel.rows.answered import beside
 from ui import errors
 from ui.answer import UNCONFIRMED
-from ui.csv_files import SHOWN, Answers, Column, Upload, beside
+from ui.csv_files import SHOWN, Answers, Column, Upload
 from ui.text import plain
 from ui.view import View
 
@@ -70,7 +71,7 @@ def _predict(view: View, name: str, content: bytes) -> Answers | tuple[Upload | 
         sent = _counted(upload.pieces(), bar, "sending", upload.size, 0.0)
         with view.api.client.predict_csv(view.name, sent, upload.size) as answer, TemporaryFile() as spool:
             spool.writelines(_counted(answer.pieces, bar, "receiving", answer.size, BULK_SHARE))
-            return beside(upload, header, spool, answer.model, answer.version, answer.stale)
+            return Answers.of(beside(upload.path, header, spool), answer.model, answer.version, answer.stale)
     except DoselError as error:
         return upload, error
     finally:
@@ -105,7 +106,8 @@ def _show_answers(view: View, answers: Answers) -> None:
     )
     if answers.rows > SHOWN:
         st.caption(f"The first {SHOWN} rows:")
-    st.dataframe(answers.first.to_pandas(), width="stretch", hide_index=True, key=f"answers-{view.name}")
+    first = pd.DataFrame(answers.first, columns=_distinct(answers.names))
+    st.dataframe(first, width="stretch", hide_index=True, key=f"answers-{view.name}")
 
 
 def _show_refused(view: View, upload: Upload, problem: ApiProblem) -> None:

@@ -135,16 +135,20 @@ class BoundedHttp(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        is_small = len(data) <= self._slice()
         if self._delayed:
             self._delayed += data
-        elif len(data) <= self._slice() and self._turns.take(self._client, self._go_on):
+        elif is_small and self._turns.take(self._client, self._go_on):
             self._parse(data)
+            return
         else:
-            self.flow.held = True
-            self.transport.pause_reading()
-            if len(data) > self._slice():
+            if not is_small:
                 self._wait()
             self._delayed = bytearray(data)
+        # Small requests wait without a pause, which costs system calls.
+        if not self.flow.held and len(self._delayed) > SLICE_BYTES:
+            self.flow.held = True
+            self.transport.pause_reading()
 
     def _slice(self) -> int:
         """The bytes that are parsed in one turn: what is left of a body of known length takes no time."""
@@ -166,9 +170,10 @@ class BoundedHttp(HttpToolsProtocol):
         if self._delayed:
             self._wait()
             return
-        self.flow.held = False
-        if not self.flow.read_paused and not self.transport.is_closing():
-            self.transport.resume_reading()
+        if self.flow.held:
+            self.flow.held = False
+            if not self.flow.read_paused and not self.transport.is_closing():
+                self.transport.resume_reading()
 
     def _parse(self, data: bytes) -> None:
         self._pending += len(data)

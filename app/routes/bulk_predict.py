@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import NamedTemporaryFile, SpooledTemporaryFile
@@ -28,9 +29,10 @@ from app.serving.prediction_log import LogEntry, ids_of
 from app.serving.work_queue import WorkQueue
 from dosel.errors import DoselError
 from dosel.rows.csv import CsvReader
+from dosel.rows.encodings import marked_in_utf_8
 from dosel.rows.json import JsonReader
 from dosel.rows.shortened import cut
-from dosel.rows.validation import InvalidRows
+from dosel.rows.validation import InvalidRows, UnreadableRows
 from dosel.settings import Settings
 from dosel.usecases import UseCase
 
@@ -162,7 +164,8 @@ def _add(
                                 rows = json_reader.rows(body)
                             write_json(rows, served, out, sample)
                         else:
-                            write_csv(csv_reader.blocks(file), served, out, sample)
+                            with _in_utf_8(file) as text:
+                                write_csv(csv_reader.blocks(text), served, out, sample)
                     except DoselError as error:
                         # Its traceback holds the body and all that was read of it.
                         raise error.with_traceback(None) from None
@@ -181,6 +184,15 @@ def _add(
         if stale:
             response.headers[STALE] = "true"
         return response
+
+
+@contextmanager
+def _in_utf_8(file: Path) -> Iterator[Path]:
+    try:
+        with marked_in_utf_8(file) as text:
+            yield text
+    except UnicodeDecodeError as error:
+        raise UnreadableRows(f"not CSV in UTF-16: {error.reason}") from None
 
 
 def _log(

@@ -205,6 +205,15 @@ def test_a_csv_with_semicolons_is_answered_with_semicolons(api: TestClient, some
     assert [int(a["prediction"]) for a in answers] == [a["prediction"] for a in row_by_row(api, some)]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_a_csv_in_utf_16_is_answered_in_utf_8(api: TestClient, some: Rows, encoding: str) -> None:
+    body = ("\ufeff" + as_csv(some).decode()).encode(encoding)
+    response = api.post(PATH, content=body, headers=CSV).raise_for_status()
+    assert response.content == api.post(PATH, content=as_csv(some), headers=CSV).raise_for_status().content
+    refused = api.post(PATH, content=body[:-1], headers=CSV)
+    assert (refused.status_code, refused.json()["detail"]) == (400, "the body is not CSV in UTF-16: truncated data")
+
+
 def test_an_unknown_use_case_or_model_gets_404(api: TestClient) -> None:
     assert api.post("/predict/nothing/batch", json=[]).status_code == 404
     assert api.post(PATH, params={"model": "nope"}, json=[]).status_code == 404

@@ -7,7 +7,8 @@ from tempfile import TemporaryFile
 import pytest
 
 from dosel.errors import DoselError
-from ui.csv_files import Column, Upload, beside
+from dosel.rows.answered import beside
+from ui.csv_files import Answers, Column, Upload
 
 COLUMNS = (Column("length", ("bill",)), Column("island", ()))
 TEXT = 'id;Bill;note;Island\n1;39,1;"two\nlines; one cell";Biscoe\n\n2;40;é;Dream\n'
@@ -21,7 +22,7 @@ def test_answers_come_beside_the_columns_of_the_file(encoding: str) -> None:
     assert (header.delimiter, header.places) == (";", {"length": 1, "island": 3})
     with TemporaryFile() as answer:
         answer.write(ANSWER.encode())
-        answers = beside(upload, header, answer, "penguins_species", 3, stale=True)
+        answers = Answers.of(beside(upload.path, header, answer), "penguins_species", 3, stale=True)
     written, *rows = csv.reader(io.StringIO(answers.content().decode()), delimiter=";")
     assert written == ["id", "Bill", "note", "Island", "prediction", "label", "probability A"]
     assert rows == [
@@ -30,6 +31,22 @@ def test_answers_come_beside_the_columns_of_the_file(encoding: str) -> None:
     ]
     assert answers.stale
     assert (answers.rows, answers.labels, answers.version) == (2, {"A": 1, "B": 1}, 3)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("<html>", "is it the prediction API"),
+        ("id;note;prediction;label;probability A\n1;;0;A;0.9\n", "the number of answers is not that of the rows"),
+    ],
+    ids=["another service", "too few"],
+)
+def test_an_answer_to_something_else_is_not_joined(answer: str, reason: str) -> None:
+    upload = Upload.of("rows.csv", TEXT.encode())
+    with TemporaryFile() as spool:
+        spool.write(answer.encode())
+        with pytest.raises(DoselError, match=reason):
+            list(beside(upload.path, upload.header(COLUMNS), spool).rows)
 
 
 def test_a_row_is_found_by_its_number_without_empty_lines_and_across_lines() -> None:

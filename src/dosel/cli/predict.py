@@ -6,9 +6,10 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from tempfile import NamedTemporaryFile
-from typing import IO, TYPE_CHECKING, Annotated
+from tempfile import NamedTemporaryFile, TemporaryFile
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -19,6 +20,8 @@ from dosel.usecases import UseCase, named
 
 if TYPE_CHECKING:
     from dosel.client import ApiProblem
+    from dosel.rows.answered import AnsweredRows
+    from dosel.rows.csv import Header
 
 commands = typer.Typer()
 
@@ -43,7 +46,7 @@ def predict(
     model: Annotated[str, typer.Option(help="A family, for its newest version; by default Production answers.")] = "",
     encoding: Annotated[str, typer.Option(help="The file's encoding; by default UTF-8, or UTF-16 by its mark.")] = "",
 ) -> None:
-    """Predict the rows of a CSV with the running API; the output has its undeclared columns, prediction, label and
+    """Predict the rows of a CSV with the running API; the output has the file's columns, prediction, label and
     probabilities.
 
     Nothing is predicted if a row is invalid. Exit codes: 3 if rows were refused, 4 if the API cannot be reached or has
@@ -54,6 +57,7 @@ def predict(
         raise typer.BadParameter(f"{out}: write a name that ends in {' or '.join(SUFFIXES)}")
     settings = common.load_settings()
     from dosel.client import ApiProblem, Client
+    from dosel.rows.answered import beside
 
     title = "stdin" if file == "-" else file
     with ExitStack() as opened:
@@ -63,8 +67,9 @@ def predict(
         client = opened.enter_context(Client(settings.api_url, key=common.api_key(settings)))
         sent = _sent(content, size, moved)
         try:
-            with client.predict_csv(use_case, sent, size, model or None) as answer:
-                _write(_received(answer.pieces, answer.size, moved), out)
+            with client.predict_csv(use_case, sent, size, model or None) as answer, TemporaryFile() as spool:
+                spool.writelines(_received(answer.pieces, answer.size, moved))
+                _write(beside(content, _header(content, named(use_case)), spool), out)
         except ApiProblem as problem:
             moved("", 0, 0)
             for line in _explained(problem, title, content, named(use_case)):
@@ -90,17 +95,22 @@ def _explained(problem: "ApiProblem", title: str, content: Path, use_case: UseCa
         hint = "; split the file, or raise DOSEL_MAX_BATCH_BYTES of the API" if problem.status == 413 else ""
         yield f"{title}: {problem.detail}{hint}"
         return
-    from dosel.rows.csv import MAX_HEADER_BYTES, read_header
     from dosel.rows.validation import MAX_INVALID_ROWS
 
-    with content.open("rb") as opened:
-        header = read_header(use_case.features, opened.read(MAX_HEADER_BYTES))
+    header = _header(content, use_case)
     lines = _lines(content, header.delimiter, rows)
     for error in problem.errors:
         place = header.places.get(error["field"] or "")
         column = "" if place is None else f", column {header.names[place]}"
         yield f"{title}: line {lines.get(error['row'], '?')}{column}: got {error['got']}; write {error['expected']}"
     yield f"nothing was predicted; {len(rows)} rows were refused" + (" first" if len(rows) >= MAX_INVALID_ROWS else "")
+
+
+def _header(content: Path, use_case: UseCase) -> "Header":
+    from dosel.rows.csv import MAX_HEADER_BYTES, read_header
+
+    with content.open("rb") as opened:
+        return read_header(use_case.features, opened.read(MAX_HEADER_BYTES))
 
 
 def _lines(content: Path, delimiter: str, rows: Set[int]) -> dict[int, int]:
@@ -175,19 +185,19 @@ def _received(pieces: Iterable[bytes], size: int, moved: Moved) -> Iterator[byte
         moved("receiving", received, size)
 
 
-def _write(pieces: Iterable[bytes], out: Path | None) -> None:
-    """Write the answer to stdout or to a file, which appears when it is whole."""
+def _write(answered: "AnsweredRows", out: Path | None) -> None:
+    """Write the answers to stdout or to a file, which appears when it is whole."""
     if out is None:
-        for piece in pieces:
-            output.write_bytes(piece)
+        with TemporaryFile() as spool:
+            answered.write_csv(spool)
+            spool.seek(0)
+            for piece in iter(partial(spool.read, PIECE_BYTES), b""):
+                output.write_bytes(piece)
         return
     try:
         with NamedTemporaryFile(dir=out.parent, prefix=f".{out.name}-", delete=False) as half:
             try:
-                if out.suffix == ".parquet":
-                    _write_parquet(pieces, half)
-                else:
-                    half.writelines(pieces)
+                (answered.write_parquet if out.suffix == ".parquet" else answered.write_csv)(half)
             except BaseException:
                 Path(half.name).unlink()
                 raise
@@ -195,45 +205,3 @@ def _write(pieces: Iterable[bytes], out: Path | None) -> None:
     except OSError as error:
         output.note(f"dosel: {out} cannot be written: {error.strerror}")
         raise typer.Exit(1) from None
-
-
-def _write_parquet(pieces: Iterable[bytes], out: IO[bytes]) -> None:
-    """Write a CSV answer as Parquet: numbers as numbers, and the file's other columns as the text that they are."""
-    import pyarrow as pa
-    from pyarrow import csv as arrow_csv
-    from pyarrow import parquet
-
-    from dosel.rows.csv import BLOCK_BYTES
-
-    with NamedTemporaryFile(prefix="dosel-answer-") as spool:
-        spool.writelines(pieces)
-        spool.flush()
-        names, delimiter, first = _columns(Path(spool.name))
-        # Names for Arrow, since two of the file's own may be equal.
-        places = [str(place) for place in range(len(names))]
-        numbers = dict.fromkeys(places[first + 2 :], pa.float64()) | {places[first]: pa.int64()}
-        reader = arrow_csv.open_csv(
-            spool.name,
-            arrow_csv.ReadOptions(column_names=places, skip_rows_after_names=1, block_size=BLOCK_BYTES),
-            arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-            arrow_csv.ConvertOptions(
-                column_types=dict.fromkeys(places, pa.string()) | numbers, strings_can_be_null=False
-            ),
-        )
-        schema = pa.schema([field.with_name(name) for field, name in zip(reader.schema, names, strict=True)])
-        with parquet.ParquetWriter(out, schema) as writer:
-            for batch in reader:
-                writer.write_batch(pa.record_batch(batch.columns, schema))
-
-
-def _columns(answer: Path) -> tuple[list[str], str, int]:
-    """The columns of an answer, its delimiter, and the place of the prediction, after the file's other columns."""
-    from dosel.rows.csv import DELIMITERS
-
-    for delimiter in DELIMITERS:
-        with answer.open(encoding="utf-8", newline="") as opened:
-            names = next(csv.reader(opened, delimiter=delimiter), [])
-        found = [place for place in range(len(names)) if names[place : place + 2] == ["prediction", "label"]]
-        if found:
-            return names, delimiter, found[-1]
-    raise ServiceError("the answer has no columns prediction and label; is it the prediction API?")

@@ -2,7 +2,9 @@
 
 import codecs
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import IO
 
 PIECE = 1 << 20
@@ -40,6 +42,22 @@ def pieces(file: Path, encoding: str) -> Iterator[str]:
     with file.open(encoding=encoding, newline="") as opened:
         while piece := opened.read(PIECE):
             yield piece
+
+
+@contextmanager
+def marked_in_utf_8(file: Path) -> Iterator[Path]:
+    """The file itself, or a copy in UTF-8 if it begins with the mark of UTF-16.
+
+    Raises:
+        UnicodeDecodeError: what follows the mark is no UTF-16.
+    """
+    if not is_marked_utf_16(file):
+        yield file
+        return
+    with NamedTemporaryFile(prefix="dosel-utf-8-") as converted:
+        write_utf_8(file, UTF_16, converted)
+        converted.flush()
+        yield Path(converted.name)
 
 
 def write_utf_8(file: Path, encoding: str, out: IO[bytes]) -> None:
