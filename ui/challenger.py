@@ -52,7 +52,7 @@ def _show(use_case: dict[str, Any], shadow: dict[str, Any]) -> None:
             "Labelled rows": (f"{evidence['labels']:,}", "Rows whose true class is known."),
             "Evidence": (
                 f"{evidence['e_value']:.2g} of {evidence['e_needed']:.0f}",
-                "Evidence (e-value) that the version in shadow is better; the second figure proves it.",
+                "Evidence (e-value) that the version in shadow is better; at the second figure, that is proven.",
             ),
         }
         for title, (figure, help_) in figures.items():

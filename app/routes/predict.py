@@ -57,8 +57,8 @@ VersionQuery = Annotated[
     Query(
         ge=1,
         le=MOST_VERSION,
-        description="The number of a registered version, whether or not it is in Production; it comes before `model`. "
-        "The first call loads it.",
+        description="The number of a registered version, whether or not it is in Production; it takes precedence over "
+        "`model`. The first call loads it.",
     ),
 ]
 

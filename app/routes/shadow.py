@@ -23,7 +23,10 @@ DISAGREEMENTS = 20
 
 Action = Annotated[
     Literal["stop", "promote", "refuse"],
-    Path(description="`stop` ends the shadow without a judgement; `promote` puts its version into Production."),
+    Path(
+        description="`stop` ends the shadow without a judgement; `promote` puts its version into Production, and "
+        "`refuse` refuses it."
+    ),
 ]
 
 

@@ -19,7 +19,7 @@ class FigureInfo(BaseModel):
 
     name: str
     slice: str = Field(description="Of which rows: a class, or a value of a declared group; empty for all.")
-    rows: int | None = Field(description="How many they are; null if withheld or not known.")
+    rows: int | None = Field(description="The number of rows; null if withheld or not known.")
     value: float | None = Field(description="Null if withheld, since the rows are few.")
     low: float | None
     high: float | None

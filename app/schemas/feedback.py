@@ -19,7 +19,7 @@ class GivenTruthInfo(BaseModel):
         examples=["6f1c2a9b-415f9a7703be7cc1d2f8e03b5a6c9d17"],
     )
     row: int = Field(1, ge=1, le=MAX_ROW_NUMBER, description="The row's number in a bulk request, from 1.")
-    truth: int | str = Field(description="The class: its label, its code as in answers, or as ingest reads it.")
+    truth: int | str = Field(description="The class: its label, a declared spelling, or its code as in answers; a number, for ranges.")
 
 
 def truths_schema(target: Target) -> dict[str, Any]:
@@ -38,7 +38,7 @@ class ReceiptInfo(BaseModel):
 
     model_config = ConfigDict(from_attributes=True)
 
-    accepted: int = Field(description="Their truth is new and is stored now.")
+    accepted: int = Field(description="Rows whose truth is new, and now stored.")
     already_known: int = Field(description="The same truth was given before.")
     joined: int = Field(description="The same truth came before, in a labelled batch; not for a closed use case.")
     not_logged: int = Field(description="Rows of a bulk request that the prediction log did not keep.")

@@ -226,7 +226,7 @@ class ModelFollower:
             number = registry.newest_of(name, slot.family) if slot.family else registry.production_number(name)
             if number is None:
                 wanted = f"of the family {slot.family}" if slot.family else "in Production"
-                dags = f"the DAGs {slot.use_case.name}_ingest and {slot.use_case.name}_train bring one there"
+                dags = f"the DAGs {slot.use_case.name}_ingest and {slot.use_case.name}_train make one"
                 self._note(slot, "empty", f"a version of {name} {wanted}: {dags}", failed=False)
             elif slot.loaded is not None and slot.loaded.version.version == number and self._confirm(slot):
                 slot.followed = max(slot.followed or 0, slot.sequence)

@@ -136,7 +136,7 @@ class Settings(BaseSettings):
     start."""
     api_key: str = Field("", repr=False)
     """Your own key: `dosel` and scripts send it, and the command line promotes with it; empty sends none. The page
-    asks its reader for a key."""
+    asks its visitor for a key."""
     rate_limit: Annotated[float, Field(ge=0)] = 0
     """Requests per second allowed for each key, or each address without a key; 0 means no limit."""
     trusted_proxies: str = ""

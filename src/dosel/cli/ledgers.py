@@ -11,7 +11,9 @@ from dosel.cli import common, output
 commands = typer.Typer()
 Keys = Annotated[
     Path | None,
-    typer.Option("--key", help="File of the trusted public keys; by default DOSEL_TRUSTED_KEYS or the own key."),
+    typer.Option(
+        "--key", help="File of the trusted public keys; by default DOSEL_TRUSTED_KEYS or this installation's own key."
+    ),
 ]
 
 
@@ -62,11 +64,11 @@ def verify(
     for sentence in found.untrusted:
         console.print(f"[yellow]{escape(sentence)}[/]")
     if found.last_signed == found.entries:
-        console.print(f"{found.heads:,} signed heads, the last one of the last entry")
+        console.print(f"{found.heads:,} signed heads; the newest covers all entries")
     elif found.heads:
         console.print(
-            f"{found.heads:,} signed heads, the last one of entry {found.last_signed:,}; no signed head covers the "
-            f"{found.entries - found.last_signed:,} entries after it yet"
+            f"{found.heads:,} signed heads; the newest covers the entries up to {found.last_signed:,}, and none "
+            f"covers the {found.entries - found.last_signed:,} entries after it yet"
         )
     else:
         console.print("[yellow]no signed head: nothing outside the data store covers the entries[/]")
@@ -82,7 +84,7 @@ def sign(
         ),
     ] = False,
 ) -> None:
-    """Sign versions and entries of an older dosel, or whose key is no longer trusted; run it after an update.
+    """Sign versions and entries that an older dosel wrote, or whose key is no longer trusted; run it after an update.
 
     The ledgers must be right, and a version's files must match its manifest.
     """
@@ -158,7 +160,9 @@ def entry_key() -> None:
 def public_key(
     request: Annotated[
         str | None,
-        typer.Option(help="Print a request instead, for a certificate with this name for the key that signs versions."),
+        typer.Option(
+            help="Print a certificate signing request (CSR) with this name instead, for the key that signs versions."
+        ),
     ] = None,
 ) -> None:
     """Print the trusted keys, as a file for `dosel verify --key`."""

@@ -11,9 +11,9 @@ STEPS = {
     "promoted": "a first version is in Production",
     "harmed": "harm is proven",
     "message": "a signed message about it arrives",
-    "shadow": "a version that was trained since answers in shadow",
+    "shadow": "a version trained after the harm answers in shadow",
     "proven": "live rows prove it better, and it enters Production",
-    "retrained": "a version that was trained since enters Production",
+    "retrained": "a version trained after the harm enters Production",
     "recovered": "the harm is gone: the new version is as promised",
 }
 

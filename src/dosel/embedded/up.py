@@ -213,7 +213,7 @@ class Platform:
             return
         changed = f"the settings name another source of rows ({'; '.join(differences)})"
         if not self._settings.warehouse_url.startswith(f"sqlite:///{self._settings.home}"):
-            raise StartupError(f"{changed}: name an empty warehouse in DOSEL_WAREHOUSE_URL, or undo the change")
+            raise StartupError(f"{changed}: name an empty data store in DOSEL_WAREHOUSE_URL, or undo the change")
         aside = self._home.set_aside()
         self._console.print(
             f"{escape(changed)}: starting over.\n"

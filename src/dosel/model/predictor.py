@@ -255,7 +255,7 @@ class Predictor:
             fitted = self.model[:-1][0] if len(self.model) == 2 else self.model[:-1]
             encoder = Encoder(self.use_case, fitted_steps(self.use_case, fitted))
         except (NotEncodable, TypeError, AttributeError) as error:
-            self.fallback_reason = f"its preprocessing cannot be taken over ({error})"
+            self.fallback_reason = f"dosel cannot reproduce its preprocessing ({error})"
             return
         if known_reason:
             self._encodes(encoder, *trial_rows(self.use_case, encoder, None))
@@ -292,7 +292,7 @@ class Predictor:
         right = np.array_equal(truth[whole], found[whole]) and np.allclose(truth, found, rtol=1e-9, atol=1e-12)
         self._encoder = encoder if right else None
         if not right:
-            self._compiled, self.fallback_reason = None, "its preprocessing gives other numbers when taken over"
+            self._compiled, self.fallback_reason = None, "dosel's copy of its preprocessing gives other numbers"
         return right
 
     def _compare(self, numbers: Floats, codes: Codes) -> None:

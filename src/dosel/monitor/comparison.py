@@ -83,7 +83,8 @@ class Comparison:
             f"{self.champion.correct:,} of {self.champion.total:,}"
         )
         if self.only_shadow is not None:
-            words += f" ({_rows(self.only_shadow)} only the shadow, {_rows(self.only_champion or 0)} only the champion)"
+            ours, theirs = _rows(self.only_shadow), _rows(self.only_champion or 0)
+            words += f" ({ours} only the version in shadow, {theirs} only the champion)"
         return words
 
 

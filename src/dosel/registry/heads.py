@@ -138,4 +138,6 @@ def publish_or_log(engine: Engine, settings: Settings) -> None:
     try:
         publish(engine, settings)
     except DoselError as error:
-        log.warning("the head of the ledgers cannot be signed now, and the next hour tries again: %s", error)
+        log.warning(
+            "the head of the ledgers cannot be signed now; the DAG dosel_ledgers tries again within an hour: %s", error
+        )
