@@ -19,7 +19,9 @@ class GivenTruthInfo(BaseModel):
         examples=["6f1c2a9b-415f9a7703be7cc1d2f8e03b5a6c9d17"],
     )
     row: int = Field(1, ge=1, le=MAX_ROW_NUMBER, description="The row's number in a bulk request, from 1.")
-    truth: int | str = Field(description="The class: its label, a declared spelling, or its code as in answers; a number, for ranges.")
+    truth: int | str = Field(
+        description="The class: its label, a declared spelling, or its code in answers; a number, for ranges."
+    )
 
 
 def truths_schema(target: Target) -> dict[str, Any]:

@@ -38,7 +38,10 @@ def test_evidence_is_a_power_of_ten(evidence: float, shown: float) -> None:
             "it answered 1,017 of 1,040 labelled rows correctly (3 only it, 1 only the champion); version 2 stays",
             "it answered … of … labelled rows correctly (… only it, … only the champion); version 2 stays",
         ),
-        ("1,003 rows only the version in shadow, 1 row only the champion", "… rows only the version in shadow, … row only the champion"),
+        (
+            "1,003 rows only the version in shadow, 1 row only the champion",
+            "… rows only the version in shadow, … row only the champion",
+        ),
         ("waits for 12 more labelled rows", "waits for … more labelled rows"),
         ("more evidence: 3.4 that it is better and 0.034 that", "more evidence: … that it is better and … that"),
         (
