@@ -199,6 +199,10 @@ class Faulty:
         found = self._real.one(numbers, codes)
         return replace(found, probabilities=dict.fromkeys(found.probabilities, float("nan")))
 
+    def scores(self, numbers: Any, codes: Any) -> Any:
+        found = self._real.scores(numbers, codes)
+        return replace(found, probabilities=found.probabilities * float("nan"))
+
 
 @pytest.mark.soak
 @pytest.mark.parametrize("share", [0.0, 0.999])

@@ -46,6 +46,8 @@ def installation(tracking_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     from mlflow.server import handlers
 
     monkeypatch.setenv(mlflow_server.BACKEND_STORE_URI_ENV_VAR, tracking_uri)
+    # For the default experiment, which the server adds to an empty store.
+    monkeypatch.setenv(mlflow_server.ARTIFACT_ROOT_ENV_VAR, str(tmp_path / "artifacts"))
     monkeypatch.setenv(mlflow_server.SERVE_ARTIFACTS_ENV_VAR, "true")
     monkeypatch.setenv(mlflow_server.ARTIFACTS_DESTINATION_ENV_VAR, str(tmp_path / "behind the server"))
     for name in ("_tracking_store", "_model_registry_store", "_artifact_repo"):

@@ -140,7 +140,9 @@ class TestOlderVersions:
         (folder / "model.sig").unlink()
         # Other tests share its files, which must not be signed again.
         world.client.delete_model_version(world.name, "1")
-        settings = world.settings.model_copy(update={"signing_key": str(tmp_path / "key.pem")})
+        # In a lake, other tests have their heads, too.
+        own = {"signing_key": str(tmp_path / "key.pem"), "heads": str(tmp_path / "heads")}
+        settings = world.settings.model_copy(update=own)
         monkeypatch.setattr(common, "load_settings", lambda: settings)
         world.settings = settings
         version = forge(world, folder)

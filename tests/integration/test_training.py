@@ -44,8 +44,8 @@ TINY = FAMILIES["poor"]
 
 
 def ledger_of(uri: str) -> PromotionLedger:
-    """The ledger that belongs to an MLflow store."""
-    return PromotionLedger(connect(f"{uri}.ledger"))
+    """The ledger that belongs to an MLflow store: a file beside it, or in the test's folder beside a server."""
+    return PromotionLedger(connect(f"{uri}.ledger" if uri.startswith("sqlite") else "sqlite:///ledger.db"))
 
 
 def empty_store(empty_mlflow: Path, folder: Path, name: str = "mlflow") -> str:

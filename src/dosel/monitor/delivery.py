@@ -116,6 +116,8 @@ class _Delivery:
         self._settings = settings
         self._target = target
         self._quiet = quiet
+        # Read with the events: a kill between an answer and its mark repeats the message.
+        self._attempts: dict[int, int] = {}
 
     def run(self, deadline: float) -> Delivered:
         """Send until nothing is due, a request fails, or the time is over."""
@@ -153,6 +155,10 @@ class _Delivery:
             due = (EVENTS.c.id > after) & ~outbox.delivered_to(name) & ~later.exists()
             query = select(EVENTS).where(due).order_by(*order).limit(CHUNK)
             events = [stored_event(row) for row in connection.execute(query).mappings()]
+            tried = select(DELIVERIES.c.event_id, DELIVERIES.c.attempts).where(
+                DELIVERIES.c.target == name, DELIVERIES.c.event_id.in_([event.id for event in events])
+            )
+            self._attempts = {row.event_id: row.attempts for row in connection.execute(tried)}
         if not self._target.patient:
             return [[event] for event in events]
         ready = waiting(self._settings, events, is_quiet(self._quiet, datetime.now().time()), now)
@@ -179,21 +185,19 @@ class _Delivery:
         now = datetime.now(UTC)
         with transaction(self._engine) as connection:
             for event in events:
-                attempts = self._attempts(connection, event) + 1
+                attempts = self._attempts.get(event.id, 0) + 1
                 after = next_attempt(now, attempts, random.random()).replace(tzinfo=None)
                 self._write(connection, event, next_at=after, last_error=error[:1000])
 
-    def _attempts(self, connection: Connection, event: StoredEvent) -> int:
-        return connection.scalar(select(DELIVERIES.c.attempts).where(self._mine(event))) or 0
-
     def _write(self, connection: Connection, event: StoredEvent, **values: object) -> None:
         """Count an attempt. Only the process with the lock writes here."""
-        attempts = self._attempts(connection, event)
+        attempts = self._attempts.get(event.id, 0)
         if attempts:
             connection.execute(update(DELIVERIES).where(self._mine(event)).values(attempts=attempts + 1, **values))
         else:
             row = {"event_id": event.id, "target": self._target.name, "attempts": 1} | values
             connection.execute(insert(DELIVERIES).values(row))
+        self._attempts[event.id] = attempts + 1
 
     def _mine(self, event: StoredEvent) -> ColumnElement[bool]:
         return (DELIVERIES.c.event_id == event.id) & (DELIVERIES.c.target == self._target.name)
