@@ -42,7 +42,7 @@ from tests.integration.webhook import webhook
 from tests.integration.worlds import batch
 
 ROWS, ANSWERS, EVENTS = 30, 30, 50
-"""New work before each kill. A kill repeats at most one message, which the receiver has and the store has not marked."""
+"""New work before each kill. A kill repeats at most one message, which arrived and is not marked yet."""
 
 NAME = PENGUINS.model_name
 
