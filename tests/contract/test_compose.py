@@ -106,7 +106,9 @@ def test_every_service_is_confined(name: str) -> None:
     assert service["pids_limit"] <= 2000
     # These images become another user themselves, and leave no process of root behind.
     assert service["init"] is (name not in ("mysql", "mysql-data-store", "postgres"))
-    assert ("cap_add" in service) is (name in ("mysql", "mysql-data-store", "postgres", "minio-owner"))
+    assert ("cap_add" in service) is (
+        name in ("mysql", "mysql-data-store", "postgres", "minio-owner", "monitoring-owner")
+    )
 
 
 def test_networks_separate_the_page_the_data_api_and_the_stores() -> None:
@@ -152,7 +154,10 @@ def test_services_wait_for_healthy_services_and_finished_jobs(name: str) -> None
 
 def test_the_monitoring_profile_refers_to_existing_services_and_files() -> None:
     monitoring = {name: service for name, service in SERVICES.items() if service.get("profiles") == ["monitoring"]}
+    owner = monitoring.pop("monitoring-owner")
     assert monitoring.keys() == {"prometheus", "alertmanager", "grafana"}
+    assert set(owner["volumes"]) < {volume for service in monitoring.values() for volume in service["volumes"]}
+    assert {monitoring[name]["user"] for name in ("prometheus", "alertmanager")} == {owner["command"][1]}
     ports = {name: service["ports"][0].rpartition(":")[2] for name, service in monitoring.items()}
     folders = [volume.split(":")[0] for service in monitoring.values() for volume in service["volumes"]]
     assert [folder for folder in folders if folder.startswith(".") and not (ROOT / folder).is_dir()] == []
