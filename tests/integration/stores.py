@@ -71,6 +71,10 @@ def copy_database(file: Path, copy: Path) -> None:
         original.backup(target)
 
 
+KEEP_ZERO = "SET sql_mode = CONCAT(@@sql_mode, ',NO_AUTO_VALUE_ON_ZERO')"
+"""For copies: MLflow's default experiment has the id 0, for which the server would otherwise take the next number."""
+
+
 class DatabaseAndMinio:
     """A store in one schema whose rows are replaced, since MLflow needs seconds to create its tables."""
 
@@ -93,6 +97,7 @@ class DatabaseAndMinio:
     def keep(self, uri: str) -> str:
         kept = f"kept_{uuid4().hex}"
         with self._engine.begin() as connection:
+            connection.exec_driver_sql(KEEP_ZERO)
             connection.exec_driver_sql(f"CREATE DATABASE {kept}")
             for table in self._with_rows(connection, "mlflow"):
                 connection.exec_driver_sql(f"CREATE TABLE {kept}.{table} LIKE mlflow.{table}")
@@ -101,6 +106,7 @@ class DatabaseAndMinio:
 
     def restored(self, kept: str, folder: Path) -> str:
         with self._engine.begin() as connection:
+            connection.exec_driver_sql(KEEP_ZERO)
             connection.exec_driver_sql("SET foreign_key_checks = 0")
             for table in self._with_rows(connection, "mlflow"):
                 connection.exec_driver_sql(f"DELETE FROM mlflow.{table}")
