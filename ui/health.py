@@ -102,9 +102,13 @@ def _say_harm(use_case: dict[str, Any], health: dict[str, Any]) -> None:
         f"{plain(finding['name'])} {finding['live']['rate']:.1%}, promised {finding['promised']['rate']:.1%}"
         for finding in harmed
     )
+    # The first version ever has none before it.
+    what, command = ("put the previous version back", "rollback")
+    if health["sequence"] == 1:
+        what, command = ("train another version", "train")
     st.error(
         f"Since {moment(health['harmed_since'])} this version is proven to be worse than the gate found: {figures}. "
-        f"{_coverage(health['coverage'])} To put the previous version back: `dosel rollback {use_case['name']}`",
+        f"{_coverage(health['coverage'])} To {what}: `dosel {command} {use_case['name']}`",
         icon=":material/report:",
     )
 

@@ -251,10 +251,7 @@ def health_table(health: "Health") -> Table:
         table.add_row(escape(finding.name), *cells, f"{live.total:,}", finding.state)
     captions = [str(health.coverage)]
     if health.harmed_since is not None:
-        captions.append(
-            f"harm proven {health.harmed_since:%Y-%m-%d %H:%M:%S} UTC; "
-            f"dosel rollback {health.use_case} puts the previous version back"
-        )
+        captions.append(f"harm proven {health.harmed_since:%Y-%m-%d %H:%M:%S} UTC; what to do: {health.remedy}")
     table.caption, table.caption_justify = "\n".join(captions), "left"
     return table
 

@@ -1,5 +1,6 @@
 """The health of a version with many labelled rows."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -53,6 +54,11 @@ def test_the_time_of_proven_harm_is_exact_even_if_its_point_is_not_shown(monkeyp
     assert whole.harmed_since is not None
     assert short.harmed_since == whole.harmed_since
     assert short.harmed_since not in [point.at for point in short.course]
+
+
+@pytest.mark.parametrize(("sequence", "command"), [(1, "dosel train covertype"), (2, "dosel rollback covertype")])
+def test_only_a_version_with_one_before_it_can_be_rolled_back(sequence: int, command: str) -> None:
+    assert replace(looked_at([]), sequence=sequence).remedy == command
 
 
 def test_a_second_look_computes_no_bounds_of_earlier_points(monkeypatch: pytest.MonkeyPatch) -> None:

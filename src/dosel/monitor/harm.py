@@ -58,7 +58,7 @@ def harm_event(use_case: UseCase, found: Health) -> Event:
         kind="harmed",
         what=what + (f"; {' and '.join(automatic)}" if automatic else ""),
         evidence=f"{figures}; {found.coverage}",
-        command=f"dosel health {name}" if "roll back" in policy else f"dosel rollback {name}",
+        command=f"dosel health {name}" if "roll back" in policy else found.remedy,
         place=f"mlflow/#/models/{found.model}/versions/{found.version}",
         since=found.harmed_since,
     )

@@ -101,6 +101,11 @@ class Health:
     def harmed(self) -> tuple[Finding, ...]:
         return tuple(finding for finding in self.findings if finding.state == "harmed")
 
+    @property
+    def remedy(self) -> str:
+        """The command for a person if the version is harmed: the first one ever has none before it."""
+        return f"dosel {'rollback' if self.sequence > 1 else 'train'} {self.use_case}"
+
 
 def health(use_case: UseCase, ledger: PromotionLedger, truths: TruthStore) -> Health | None:
     """The health of the version in Production, by the ledger; None while there is none.
