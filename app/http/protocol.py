@@ -47,6 +47,9 @@ WRITE_SECONDS = 30.0
 MOST_UNREAD_BYTES = 64_000_000
 """Most bytes of answers in memory that one client has not read; a further answer ends its connection."""
 
+MOST_DELAYED_BYTES = 32_000_000
+"""Most bytes that one client has sent and that wait for its turns; more of them end the connection that sent them."""
+
 MOST_CONNECTIONS = 2_000
 """Most open connections; with more, the server closes the one whose next request it has waited for longest."""
 
@@ -94,6 +97,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._turns: Turns = shared.setdefault("dosel_turns", Turns())
         self._open: Counter[str] = shared.setdefault("dosel_open", Counter())
         self._unread_of: Counter[str] = shared.setdefault("dosel_unread", Counter())
+        self._delayed_of: Counter[str] = shared.setdefault("dosel_delayed", Counter())
         self._unread = 0
         """Bytes of this connection's answer that the client has not read."""
         self._client = ""
@@ -128,6 +132,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop()
+        self._drop_delayed(len(self._delayed))
         self._open[self._client] -= 1
         if not self._open[self._client]:
             del self._open[self._client]
@@ -135,18 +140,18 @@ class BoundedHttp(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        is_small = len(data) <= self._slice()
-        if self._delayed:
-            self._delayed += data
-        elif is_small and self._turns.take(self._client, self._go_on):
-            self._parse(data)
-            return
-        else:
-            if not is_small:
+        if not self._delayed:
+            if len(data) > self._slice():
                 self._wait()
-            self._delayed = bytearray(data)
+            elif self._turns.take(self._client, self._go_on):
+                self._parse(data)
+                return
+        self._delayed += data
+        self._delayed_of[self._client] += len(data)
+        if self._delayed_of[self._client] > MOST_DELAYED_BYTES:
+            self.transport.abort()
         # Small requests wait without a pause, which costs system calls.
-        if not self.flow.held and len(self._delayed) > SLICE_BYTES:
+        elif not self.flow.held and len(self._delayed) > SLICE_BYTES:
             self.flow.held = True
             self.transport.pause_reading()
 
@@ -161,11 +166,11 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _go_on(self) -> None:
         if self.transport.is_closing():
-            self._delayed.clear()
+            self._drop_delayed(len(self._delayed))
             return
         size = self._slice()
         some = bytes(self._delayed[:size])
-        del self._delayed[:size]
+        self._drop_delayed(len(some))
         self._parse(some)
         if self._delayed:
             self._wait()
@@ -174,6 +179,12 @@ class BoundedHttp(HttpToolsProtocol):
             self.flow.held = False
             if not self.flow.read_paused and not self.transport.is_closing():
                 self.transport.resume_reading()
+
+    def _drop_delayed(self, size: int) -> None:
+        del self._delayed[:size]
+        self._delayed_of[self._client] -= size
+        if not self._delayed_of[self._client]:
+            del self._delayed_of[self._client]
 
     def _parse(self, data: bytes) -> None:
         self._pending += len(data)

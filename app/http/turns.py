@@ -31,11 +31,13 @@ class Turns:
 
     def _next(self) -> None:
         self._taken.clear()
+        # The event loop calls each step, so that one that fails ends no other client's turn.
+        call_soon = asyncio.get_running_loop().call_soon
         for client, waiting in list(self._waiting.items()):
             self._taken[client] = some = min(AT_ONCE, len(waiting))
             for _ in range(some):
-                waiting.popleft()()
+                call_soon(waiting.popleft())
             if not waiting:
                 del self._waiting[client]
         if self._taken:
-            asyncio.get_running_loop().call_soon(self._next)
+            call_soon(self._next)

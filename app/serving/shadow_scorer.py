@@ -101,7 +101,10 @@ class ScoringProcess:
         answer = self._asked(loaded, _Rows(_key(loaded), CPU_SECONDS, loaded.version.name, number, rows))
         if answer[:1] == _FAILED:
             raise ScoringFailed(answer[1:].decode())
-        return _scored_of(answer[1:])
+        try:
+            return _scored_of(answer[1:])
+        except msgspec.DecodeError as error:
+            raise ScoringFailed("the process that answers in shadow gave an unreadable answer") from error
 
     def release(self) -> None:
         # The next rows start another one.

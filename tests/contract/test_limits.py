@@ -460,6 +460,43 @@ def test_a_client_with_many_requests_lets_others_begin_in_the_same_turn() -> Non
     assert [number for client, number in taken if client == "one"] == list(range(5 * AT_ONCE))
 
 
+def test_a_step_that_fails_ends_no_turn_of_others() -> None:
+    taken: list[int] = []
+
+    def fail() -> None:
+        raise ValueError
+
+    async def together() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        turns = Turns()
+        for number in range(3 * AT_ONCE):
+            turns.take("one", partial(taken.append, number) if number != AT_ONCE else fail)
+        while len(taken) < 2 * AT_ONCE - 1:
+            await asyncio.sleep(0)
+
+    asyncio.run(asyncio.wait_for(together(), 5))
+    assert taken == list(range(AT_ONCE + 1, 3 * AT_ONCE))
+
+
+def test_one_client_has_a_limit_of_bytes_that_wait_to_be_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "MOST_DELAYED_BYTES", 1_000_000)
+    chunks = b"1\r\nx\r\n" * 40_000
+    with listening() as address, ExitStack() as opened:
+        connections = [opened.enter_context(socket.create_connection(address)) for _ in range(30)]
+        for connection in connections:
+            with suppress(ConnectionError):
+                connection.sendall(POST + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n" + chunks)
+        ended = 0
+        for connection in connections:
+            try:
+                connection.sendall(b"0\r\n\r\n")
+                ended += not received(connection)
+            except ConnectionError:
+                ended += 1
+        assert 0 < ended < len(connections)
+        assert b" 200 " in answer_to(address, GET + b"Connection: close\r\n\r\n")
+
+
 def test_a_body_in_tiny_chunks_is_parsed_over_many_turns() -> None:
     """Each chunk costs a call, so that those of one reading take tens of milliseconds."""
     body = b"1\r\nx\r\n" * 40_000 + b"0\r\n\r\n"

@@ -37,7 +37,9 @@ with TestClient(create_app()) as client:
             time.sleep(0.05)
         answers[use_case.name] = answer.json()
     client.post(f"/predict/{use_case.name}/batch", json=[use_case.example] * 3).raise_for_status()
-    for path in ("/healthz", "/metrics", "/use-cases", f"/models/{use_case.model_name}/history"):
+    odd = {name: str(value) for name, value in use_case.example.items()}
+    client.post(f"/predict/{use_case.name}", json=odd).raise_for_status()
+    for path in ("/healthz", "/openapi.json", "/metrics", "/use-cases", f"/models/{use_case.model_name}/history"):
         client.get(path).raise_for_status()
     at_first = imported()
     client.post("/explain/covertype", json=named("covertype").example).raise_for_status()

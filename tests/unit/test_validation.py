@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import random
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -20,7 +21,15 @@ from dosel.rows.columns import UNKNOWN, Columns, codes_of
 from dosel.rows.csv import CsvReader
 from dosel.rows.json import JsonReader
 from dosel.rows.text import as_text
-from dosel.rows.validation import CategoryCodes, InvalidRows, InvalidValue, Validator, describe, without_values
+from dosel.rows.validation import (
+    FEW_ROWS,
+    CategoryCodes,
+    InvalidRows,
+    InvalidValue,
+    Validator,
+    describe,
+    without_values,
+)
 from dosel.usecases import Category, Choice, Number, Target, UseCase, as_number
 from dosel.usecases.penguins import PENGUINS
 
@@ -172,6 +181,19 @@ def test_a_value_gets_the_same_result_from_every_reader(
     else:
         assert message == ""
         assert dict(zip(NAMES, values, strict=True)) == USE_CASE.example | {field: expected}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_few_rows_are_judged_as_many_are(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without Arrow, which reads most numbers itself."""
+    dice = random.Random(seed)
+    rows = [USE_CASE.example | {field: value for field, value, _ in dice.sample(VALUES, 2)} for _ in range(FEW_ROWS)]
+    few = Validator(USE_CASE).check_rows(rows)
+    monkeypatch.setattr("dosel.rows.validation.FEW_ROWS", 0)
+    columns, errors = Validator(USE_CASE).check_rows(rows)
+    np.testing.assert_array_equal(few[0].numbers, columns.numbers)
+    np.testing.assert_array_equal(few[0].codes, columns.codes)
+    assert few[1] == errors
 
 
 @pytest.mark.parametrize("way", WAYS)

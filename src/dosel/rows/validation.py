@@ -7,6 +7,7 @@ value (None, blank, or one of the use case's `missing` marks) is valid for an op
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import islice
@@ -23,6 +24,9 @@ from dosel.usecases import Category, Feature, Number, Target, UseCase, as_number
 
 MOST_GUESSES = 5
 """Unknown fields of a row for which a known one is proposed."""
+
+FEW_ROWS = 16
+"""Up to so many mappings are validated without Arrow, whose arrays import pandas: half a second and 60 MB."""
 
 MAX_EXTRA = 100
 """With more unknown fields than this, a mapping is refused without naming each of them."""
@@ -147,11 +151,15 @@ class Validator:
         Args:
             table: an Arrow table or batch with a text column for each feature; null is a missing value.
         """
+        return self._check(table.column, table.num_rows)
+
+    def _check(self, column_of: Callable[[str], Any], rows: int) -> CheckedRows:
+        """As `check`; `column_of` returns the texts of a feature, an Arrow array or a list."""
         refused: list[tuple[Feature | Target, Mask]] = []
         numbers: list[Floats] = []
         codes: list[Codes] = []
         for feature in self.use_case.features:
-            column = table.column(feature.name)
+            column = column_of(feature.name)
             if isinstance(feature, Number):
                 values, bad = self._check_numbers(feature, column)
                 numbers.append(values)
@@ -160,7 +168,7 @@ class Validator:
                 codes.append(values)
             if bad.any():
                 refused.append((feature, bad))
-        return CheckedRows(Columns.stack(numbers, codes, table.num_rows), refused)
+        return CheckedRows(Columns.stack(numbers, codes, rows), refused)
 
     def check_rows(self, rows: Sequence[Any]) -> tuple[Columns, Errors]:
         """Validate mappings by field, with values of any type. Names match as in a CSV's header.
@@ -169,11 +177,11 @@ class Validator:
             The rows, which are meaningless if there are errors, and the errors by the row's place.
         """
         named = [self._name_fields(row) for row in rows]
-        texts = {
-            name: pa.array([_text_of(fields.get(name)) for fields, _ in named], pa.string())
-            for name in self.use_case.feature_names
-        }
-        checked = self.check(pa.table(texts))
+        texts = {name: [_text_of(fields.get(name)) for fields, _ in named] for name in self.use_case.feature_names}
+        if len(rows) <= FEW_ROWS:
+            checked = self._check(texts.__getitem__, len(rows))
+        else:
+            checked = self.check(pa.table({name: pa.array(column, pa.string()) for name, column in texts.items()}))
         errors = checked.errors(lambda place, name: named[place][0].get(name), MAX_INVALID_ROWS)
         for place, (_, others) in enumerate(named):
             if others:
@@ -202,14 +210,13 @@ class Validator:
         return fields, errors
 
     def _check_numbers(self, number: Number, column: Any) -> tuple[Floats, Mask]:
-        try:
+        if not isinstance(column, list):
             # Arrow accepts fewer spellings than `as_number` and gives the same numbers in a hundredth of the time.
-            values: Floats = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
-            bad = _out_of_bounds(number, values)
-            if not bad.any():
-                return values, bad
-        except pa.ArrowInvalid:
-            pass
+            with suppress(pa.ArrowInvalid):
+                values: Floats = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+                bad = _out_of_bounds(number, values)
+                if not bad.any():
+                    return values, bad
 
         def judge(text: str | None) -> float | None:
             if number.optional and (text is None or text.strip().casefold() in self._missing):
@@ -226,19 +233,22 @@ def invalid_value(column: Feature | Target, value: Any) -> InvalidValue:
 
 
 def judge_spellings(column: Any, judge: Callable[[str | None], Any], refused: Any, dtype: Any) -> tuple[Any, Mask]:
-    """The values of a text column, and a mask of the invalid ones. Each different text is validated once.
+    """The values of a text column, and a mask of the invalid ones. Each different text of an array is validated once.
 
     Args:
+        column: an Arrow array of text, or a list of a few texts.
         judge: returns the value of a text; None if the text is invalid.
         refused: the value to put in the place of an invalid one.
     """
-    if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks()
-    spelled = column.dictionary_encode()
-    found = [judge(text) for text in (*spelled.dictionary.to_pylist(), None)]
+    if isinstance(column, list):
+        texts, places = column, slice(None)
+    else:
+        spelled = (column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column).dictionary_encode()
+        texts = [*spelled.dictionary.to_pylist(), None]
+        places = spelled.indices.fill_null(len(texts) - 1).to_numpy(zero_copy_only=False)
+    found = [judge(text) for text in texts]
     values = np.array([refused if value is None else value for value in found], dtype)
     bad = np.array([value is None for value in found], np.bool_)
-    places = spelled.indices.fill_null(len(found) - 1).to_numpy(zero_copy_only=False)
     return values[places], bad[places]
 
 
