@@ -21,13 +21,14 @@ from app.schemas.answers import Answer
 from app.schemas.rows import request_model, row_model
 from app.serving.follower import ModelFollower
 from app.serving.loaded_model import STALE, LoadedModel
+from app.serving.memory import release_memory
 from app.serving.named_versions import NamedVersions
 from app.serving.prediction_log import LogEntry, PredictionLog, ids_of
 from app.serving.shadow_slot import Plan
 from app.serving.shadowing import Shadowing
 from app.serving.work_queue import Pauses, SharedCalls, WorkQueue
 from dosel.model.predictor import Prediction, ScikitLearnDecides
-from dosel.rows.json import JsonReader
+from dosel.rows.json import JsonReader, Row
 from dosel.rows.shortened import cut
 from dosel.rows.validation import InvalidRows, InvalidValue
 from dosel.usecases import UseCase
@@ -39,6 +40,9 @@ PARAMETERS = ("model", "version")
 
 WAITING, DECIDE_SECONDS = 255, 10.0
 """Rows that may wait for the validator or for scikit-learn, and how long a request waits for either."""
+
+LARGE_BYTES = 8_192
+"""A larger odd body leaves memory that is given back."""
 
 RESPONSES = documented(400, 401, 403, 404, 408, 413, 415, 422, 429, 503)
 
@@ -117,7 +121,7 @@ class PredictRow:
         row = self._reader.ordinary_row(body, self._with_model)
         if row is None:
             # Odd bodies take milliseconds, in which other requests are answered.
-            judge = partial(self._reader.judged_row, body, self._with_model)
+            judge = partial(_judged, self._reader, body, self._with_model)
             row = await self._judging.run(client_of(scope), judge)
         numbers, codes, named = row
         asked = _NOTHING_ASKED
@@ -154,6 +158,15 @@ class PredictRow:
             self._shadowing.offer(self._slot, entry, took)
         # The object without its closing brace, then which model it was, encoded once a version.
         return b"".join((answer[:-1], loaded.model_suffix)), stale
+
+
+def _judged(reader: JsonReader, body: bytes, with_model: bool) -> Row:
+    """As `JsonReader.judged_row`. What a large body took is given back, or the process seems to grow."""
+    try:
+        return reader.judged_row(body, with_model)
+    finally:
+        if len(body) > LARGE_BYTES:
+            release_memory()
 
 
 def _predict(
