@@ -60,10 +60,10 @@ EXPOSED = ("X-Dosel-Request-ID", "X-Request-ID", "Retry-After")
 """Headers that scripts of another origin may read: feedback names the first, and 429 and 503 have the last."""
 
 FAMILY_SECONDS = 30.0
+"""How long a request waits for a family's version that is loaded for it."""
 
 READ_SECONDS = 10.0
 """How long a request waits for a read of the data store or the registry."""
-"""How long a request waits for a family's version that is loaded for it."""
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:

@@ -69,7 +69,7 @@ def cost() -> dict[str, object]:
 
 
 def rollback() -> dict[str, object]:
-    """Seconds from the label that proves the version before better until its first answer."""
+    """Seconds from the deciding label to the first answer of the previous version, after the rollback."""
     with (
         installation(*FORESTS[::-1]) as here,
         uvicorn(here, "app.main:create_app", "/readyz", DOSEL_SHADOW="true") as (url, _, _),

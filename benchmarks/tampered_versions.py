@@ -74,7 +74,7 @@ class Installation:
             return True
 
     def is_put_back(self) -> bool:
-        """Whether the next look finds the version of the ledger, and sets MLflow's aliases to it."""
+        """Whether the next read of the registry finds the version of the ledger, and sets MLflow's aliases to it."""
         served = self.registry.production_number(MODEL)
         self.registry.reconcile(MODEL)
         aliases = self.client.get_registered_model(MODEL).aliases

@@ -1,8 +1,8 @@
 """The reader of CSV files in several layouts.
 
 It takes the thirteen columns in the order of `COLUMNS`, or in any order under a header that names them, or the 55
-columns of UCI's own file (ten measurements, four and forty flags, the class). Whatever it cannot read is one line that
-names the file, the line and the column.
+columns of UCI's own file (ten measurements, four and forty flags, the class). A value that cannot be read raises
+an error that names the file, the line and the column.
 """
 
 import csv

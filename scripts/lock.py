@@ -2,9 +2,9 @@
 
     python scripts/lock.py
 
-`requirements.lock` has everything that runs. `requirements-dev.lock` has its versions, and leaves out every package
-that it pins for the same systems. An image's `requirements.txt` is complete: a part of `requirements.lock` and, for
-Airflow, Celery.
+`requirements.lock` has everything that runs. `requirements-dev.lock` has the same versions, and lists only packages
+that `requirements.lock` does not pin for the same systems. An image's `requirements.txt` is complete: a part of
+`requirements.lock` and, for Airflow, Celery.
 """
 
 import re

@@ -3,7 +3,8 @@
     python -m scripts.sbom
 
 Each lists the image's base and the Python packages of its lock with their hashes: what a build installs on Linux, no
-more and no less, since images are built with `--require-hashes --no-deps`. Packages of the base itself are its own.
+more and no less, since images are built with `--require-hashes --no-deps`. Packages inside the base
+image are not listed.
 """
 
 import json

@@ -107,7 +107,7 @@ class _Request:
             # The next message is the client's disconnect, for which a streamed answer waits.
             return await self._receive()
         if not self._read and (b"expect", b"100-continue") in self._scope["headers"]:
-            # Such a client sends no body before this server asks for it.
+            # A client that sent `Expect: 100-continue` sends no body before this server asks for it.
             self._check_declared()
         message = await (self._receive_upload() if self._on_disk else self._receive())
         size = len(message.get("body", b""))
@@ -143,7 +143,7 @@ class _Request:
             self._limits.receiving.leave(self._client, self._held)
 
     async def _receive_upload(self) -> Message:
-        # Only the time spent here counts, which is the client's: the route takes its own between two parts.
+        # Only waiting for the client counts, and not the time that the route spends between two parts.
         began = time.monotonic()
         try:
             async with asyncio.timeout(self._slack):

@@ -19,7 +19,7 @@ PROTECTED = ("/predict", "/explain", "/feedback")
 Middleware = Callable[[ASGIApp], ASGIApp]
 Headers = list[tuple[bytes, bytes]]
 
-# With `$`, which a last line break does not change, as the framework matches paths.
+# `$` also matches before a final line break, as in the framework's routing: a path that ends with one needs a key, too.
 _CHANGES = re.compile(r"/models/[^/]+/(promote|rollback|shadow/[^/]+)$")
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")

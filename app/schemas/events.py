@@ -43,7 +43,7 @@ class EventInfo(BaseModel):
 
     @classmethod
     def of(cls, event: "StoredEvent", settings: "Settings", is_open: bool) -> "EventInfo":
-        """The event; unless it `is_open`, that is of no closed use case, its texts have no figures."""
+        """The event. If it is one of a closed use case (not `is_open`), its texts have no figures."""
         from dosel.monitor.messages import document
 
         if not is_open:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Position(BaseModel):
-    """The first two principal components of a row."""
+    """The coordinates of a row along the first two principal components."""
 
     x: float
     y: float
@@ -31,7 +31,7 @@ class SamplePoint(Position):
 
 
 class PrincipalComponents(BaseModel):
-    """The first two principal components of the row and of a sample of training rows."""
+    """The coordinates of the row and of a sample of training rows along the first two principal components."""
 
     row: Position
     explained: tuple[float, float] = Field(
@@ -41,7 +41,7 @@ class PrincipalComponents(BaseModel):
 
 
 class Neighbour(SamplePoint):
-    """A near training row, with its first two principal components."""
+    """A near training row, with its coordinates along the first two principal components."""
 
     distance: float = Field(description="Euclidean distance after the model's preprocessing.", examples=[0.41])
     prediction: int = Field(description="Code of the training row's class.", examples=[2])

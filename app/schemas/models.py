@@ -137,7 +137,10 @@ class HoldoutInfo(BaseModel):
 
 
 class ModelInfo(BaseModel):
-    """The version in Production and the loaded version; they differ only in the seconds after a promotion."""
+    """The version in Production and the loaded version.
+
+    They differ shortly after a promotion, and as long as the promoted version cannot be loaded.
+    """
 
     use_case: str
     name: str

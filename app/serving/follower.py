@@ -189,7 +189,7 @@ class ModelFollower:
             woken = self._woken.is_set()
             self._woken.clear()
             with self._polling:
-                # What this process has just written is not in another process's look.
+                # What another process has read may be older than what this process has just written.
                 sequences = self._sequences(0.0 if woken else self._settings.poll_seconds)
                 for slot in [*self._slots.values(), *self._families.values()]:
                     self._poll(slot, sequences.get(slot.use_case.model_name))

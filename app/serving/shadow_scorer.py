@@ -51,7 +51,8 @@ class ScoringFailed(Exception):
 class Scored(msgspec.Struct, array_like=True):
     """The answers for rows, encoded once, by the process that scored them: `answers_of` reads them.
 
-    `one_ms` is the milliseconds of processor time of one row, `seconds` are the seconds of another process.
+    `one_ms` is the milliseconds of processor time of one row. `seconds` is the processor time that the scoring process
+    used for the call; 0 if the calling thread scored the rows.
     """
 
     answers: bytes

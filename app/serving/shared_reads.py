@@ -35,7 +35,7 @@ class Confirmation(msgspec.Struct, frozen=True):
     """MLflow was asked about a model, and agreed with the ledger.
 
     Attributes:
-        newest: the ledger's last entry then, signed or not; -1 if the caller is the process that is to ask again.
+        newest: the ledger's last entry then, signed or not; -1 means that the caller shall ask MLflow.
         reconciled: when MLflow was last compared with the ledger.
     """
 

@@ -16,7 +16,7 @@ class Slot:
         stale: the last poll could not confirm that `loaded` is in Production.
         checked: the ledger has confirmed the manifest of `loaded`.
         confirmed: MLflow has confirmed the run of `loaded`, too.
-        newest: the ledger's last entry at the last complete poll, signed or not; -1 has the next poll ask MLflow.
+        newest: the ledger's last entry at the last complete poll, signed or not; if -1, the next poll asks MLflow.
         sequence: the ledger's signed entry that the last complete poll confirmed; -1 before the first.
         followed: the last entry that this machine has followed, also before a restart, since a ledger never ends
             earlier; None before the first poll has read it.

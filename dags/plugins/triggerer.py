@@ -1,6 +1,6 @@
-"""Airflow's page shows no failure of a triggerer that nothing needs: no task of dosel defers.
+"""An Airflow plugin that shows a missing triggerer as no failure: no task of dosel defers, so that nothing needs one.
 
-The embedded platform therefore starts none.
+The embedded platform starts no triggerer.
 
 Every process of Airflow loads this file; only the api-server needs the imports inside the functions.
 """

@@ -74,7 +74,7 @@ class Roots:
 
     @classmethod
     def of(cls, settings: Settings) -> "Roots":
-        """As `read`, of the setting's file; none without the setting."""
+        """The roots of the file that `DOSEL_TRUSTED_ROOTS` names; without the setting, there are none."""
         return cls.read(Path(settings.trusted_roots)) if settings.trusted_roots else NO_ROOTS
 
     @classmethod

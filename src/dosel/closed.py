@@ -1,7 +1,7 @@
 """What readers see of a closed use case: figures about its rows, so coarse that one row more does not show.
 
-Exact ones would tell whether a row was labelled, its class, and whether a version answers it rightly: feedback and a
-batch count a row once, and evidence counts each labelled row. Texts of people and of dosel have figures, too.
+By comparing exact figures before and after one row, a reader could learn whether that row was labelled, its class, and
+whether the answer was right. Reasons and reports contain figures, too, so that numbers in texts are also replaced.
 """
 
 import math
@@ -51,8 +51,7 @@ def power_of_ten(evidence: float) -> float:
 
 
 def shown(use_case: UseCase, figures: Any) -> Any:
-    """Figures on held-out rows and texts; for a closed use case with two decimals, coarse counts, and texts without
-    figures."""
+    """The figures as they are; for a closed use case, two decimals, coarse counts, and texts without numbers."""
     if use_case.expose_training_rows:
         return figures
     match figures:

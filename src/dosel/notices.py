@@ -7,7 +7,7 @@ import warnings
 from typing import TextIO
 
 _NOTICES = re.compile(
-    # A signature has integers where a client sends them.
+    # MLflow warns of integers in a signature; they are intended.
     "Hint: Inferred schema contains integer"
     # skl2onnx reads both attributes of a support vector machine.
     "|Attribute `prob[AB]_` was deprecated"
@@ -18,9 +18,9 @@ _NOTICES = re.compile(
 
 def leave_out_notices() -> None:
     """Keep these notices out of this process's output, such as the logs of Airflow's tasks."""
-    # A line for each call.
+    # httpx logs a line for each call.
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    # That an experiment is created: to stderr, which Airflow shows as an error.
+    # MLflow logs a new experiment to stderr, which Airflow shows as an error.
     logging.getLogger("mlflow.tracking.fluent").setLevel(logging.WARNING)
     shown = warnings.showwarning
     if isinstance(shown, _Shown) or sys.warnoptions:
@@ -31,7 +31,7 @@ def leave_out_notices() -> None:
 
 
 class _Shown:
-    """Shows warnings but notices and, as Python's own filters do, deprecations."""
+    """Shows warnings, except the notices above and, as Python's own filters, deprecations."""
 
     def __init__(self, show: object) -> None:
         assert callable(show)

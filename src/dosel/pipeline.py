@@ -283,7 +283,7 @@ class Pipeline:
         """Promote a version if every rule of the gate holds against the champion.
 
         If the use case declares a shadow, a version that passes answers live rows in shadow first, unless nothing is in
-        Production. While another one is in shadow, it waits for the next training.
+        Production. While another version is in shadow, the version waits until that shadow has ended.
 
         Args:
             actor: name of the person or task that calls, for the ledger.

@@ -1,8 +1,8 @@
 """Trains a version again from what it keeps, and compares the model's digest.
 
-A version keeps the source that trained it, the lock of its libraries and its training rows, all signed. They run in a
-process of their own: that of this installation's Python if its libraries have the same versions, and otherwise that of
-an environment which is made by the lock (docs/adr/0022-reproduction.md).
+A version keeps the source that trained it, the lock of its libraries and its training rows, all signed. The
+training runs in a process of its own. It uses this installation's Python if the libraries have the same versions, and
+otherwise an environment that is installed from the lock (docs/adr/0022-reproduction.md).
 """
 
 import json
@@ -228,7 +228,7 @@ def _differences(facts: Facts, answer: Answer) -> Iterator[Difference]:
     for name, (then, now) in changes.items():
         yield Difference("library", f"{name} {then or 'was not installed'}", now or "it is not installed")
     changed = declaration_changes(facts.declaration, answer.declaration)
-    # The key is also of dosel's version.
+    # The family's key also depends on dosel's version, so that keys of two versions cannot be compared.
     if not changed and _release(known[tags.CODE_VERSION]) == _release(answer.code_version):
         changed = "" if known[tags.FAMILY_KEY] == answer.family_key else "the search or the metric differs"
     if changed:

@@ -1,7 +1,7 @@
 """The settings: environment variables, typed and validated.
 
-Only `Settings.load()` reads `os.environ`, and nothing calls it at import. The command line, the API's factory and each
-DAG task call it once and pass the settings on.
+Only `Settings.load()` reads dosel's settings from `os.environ`, and nothing calls it at import. The command line, the
+API's factory and each DAG task call it once and pass the settings on.
 """
 
 import os
@@ -41,7 +41,7 @@ class Settings(BaseSettings):
     environment: Literal["laptop", "production"] = "laptop"
     """`production` refuses to start with a default password or key; `laptop` does not."""
     home: Path = Path(".dosel")
-    """Folder of everything the embedded platform writes: data, models, logs."""
+    """Folder of what the embedded platform writes: data, models, logs, but not the signing key."""
     warehouse_url: str = ""
     """SQLAlchemy URL of the data store; empty means a SQLite file in `DOSEL_HOME`."""
     tracking_uri: str = Field("", validation_alias="MLFLOW_TRACKING_URI")
@@ -85,7 +85,8 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[int, Field(ge=1024)] = 1_000_000
     """Largest request body that the API accepts, in bytes."""
     signing_key: str = Field("", repr=False)
-    """File of the Ed25519 key that signs versions and the heads of the ledgers, or the key itself as PEM; empty means
+    """File of the Ed25519 key that signs heads and entries of the ledgers, and from which the key for versions is
+    derived, or the key itself as PEM; empty means
     `dosel/signing-key.pem` in the user's folder of settings, which is created at the first start. `none` signs nothing
     in this process."""
     entry_key: str = ""

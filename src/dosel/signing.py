@@ -31,7 +31,7 @@ _P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
 class PublicKey:
-    """A key that checks signatures: Ed25519 for heads, ECDSA P-256 for versions."""
+    """A key that checks signatures: Ed25519 for heads and entries, ECDSA P-256 for versions."""
 
     def __init__(self, public: Ed25519PublicKey | ec.EllipticCurvePublicKey) -> None:
         self._public = public

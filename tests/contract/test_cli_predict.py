@@ -147,7 +147,7 @@ def test_a_folder_that_does_not_exist_is_named(dosel: Dosel, tmp_path: Path) -> 
 
 
 @pytest.mark.soak
-def test_a_reader_that_leaves_ends_it_quietly(script: Script, tmp_path: Path) -> None:
+def test_predict_ends_quietly_when_the_reader_of_stdout_has_gone(script: Script, tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
     file.write_text(HEADER + "".join(ROW.format(number) for number in range(30_000)))
     reading, writing = os.pipe()

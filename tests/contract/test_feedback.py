@@ -85,7 +85,9 @@ def test_truth_about_the_version_in_production_counts_for_its_health(client: Tes
     assert 0 <= after["coverage"]["delay_median"] <= after["coverage"]["delay_p90"] < 60
 
 
-def test_forty_looks_at_the_health_share_the_work_of_two(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forty_requests_for_the_health_share_the_work_of_two(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     looks, began, released = list[int](), threading.Event(), threading.Event()
     look = health.health
 

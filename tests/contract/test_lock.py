@@ -63,7 +63,7 @@ def test_runtime_packages_are_pinned_in_one_lock() -> None:
         ("pipeline", {"streamlit"}),
     ],
 )
-def test_an_image_has_a_part_of_what_the_tests_run_on(group: str, without: set[str]) -> None:
+def test_packages_of_an_image_have_the_versions_that_the_tests_use(group: str, without: set[str]) -> None:
     everything, image = pinned(RUNTIME, DEV), pinned(f"{IMAGES[group]}/requirements.txt")
     assert image.keys() & without == set()
     other = {name: versions for name, versions in image.items() if not versions <= everything.get(name, versions)}

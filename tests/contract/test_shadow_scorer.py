@@ -96,7 +96,7 @@ def test_a_version_that_fails_is_named_and_others_are_scored(
     assert classes(scorer.score(loaded(Answers(), version=3), 1, ROWS)) == [0, 1]
 
 
-def test_released_memory_is_that_of_the_process(scorer: ScoringProcess) -> None:
+def test_release_ends_the_process_and_the_next_rows_start_another(scorer: ScoringProcess) -> None:
     scorer.score(loaded(Answers()), 1, ROWS)
     first = child()
     scorer.release()
@@ -105,7 +105,7 @@ def test_released_memory_is_that_of_the_process(scorer: ScoringProcess) -> None:
     assert child() != first
 
 
-def test_nothing_starts_after_the_end(scorer: ScoringProcess) -> None:
+def test_a_closed_scorer_starts_no_process(scorer: ScoringProcess) -> None:
     scorer.close()
     with pytest.raises(ScoringFailed, match="the API stops"):
         scorer.score(loaded(Answers()), 1, ROWS)

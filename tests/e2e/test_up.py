@@ -289,7 +289,7 @@ def test_services_listen_on_127_0_0_1_only(running: Running) -> None:
     assert addresses == {"127.0.0.1"}
 
 
-def test_make_up_writes_nothing_into_the_users_home(running: Running) -> None:
+def test_make_up_writes_nothing_but_the_signing_key_into_the_users_home(running: Running) -> None:
     platform, _ = running
     assert [str(p.relative_to(platform.user_home)) for p in platform.user_home.rglob("*")] == []
 

@@ -197,7 +197,9 @@ def test_candidates_are_visible_during_the_search(on_cluster: OnCluster, rows: R
 
 
 @pytest.mark.soak
-def test_a_task_that_kills_its_workers_is_given_up_with_what_workers_used(on_cluster: OnCluster, rows: Rows) -> None:
+def test_a_task_that_kills_its_workers_is_given_up_and_the_error_names_their_memory(
+    on_cluster: OnCluster, rows: Rows
+) -> None:
     """Dask may blame a task that waited on the dying workers, so the named parameters can be those of another task."""
     family = Family("deadly", lambda seed: Deadly(random_state=seed), {"max_depth": (2, 13)})
     with pytest.raises(

@@ -171,7 +171,9 @@ def test_a_version_without_all_its_rows_says_so(gone: str, lab: Lab, monkeypatch
 
 
 @pytest.mark.soak
-def test_a_version_without_source_is_trained_by_equal_source_only(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_version_that_keeps_no_source_is_reproduced_only_by_equal_source(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(source, "ARCHIVE", "another.zip")
     assert lab.reproduce(1).reproduced
     monkeypatch.setattr(reproduction, "code_version", lambda: "0.2.0+new")

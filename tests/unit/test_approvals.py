@@ -85,7 +85,7 @@ def test_one_person_is_enough_for_what_the_gate_let_pass(book: Approvals) -> Non
     assert (approved.subject.kind, approved.holders(NAMES)) == ("gate", ["ana"])
 
 
-def test_no_request_is_made_where_none_is_declared(book: Approvals, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_request_is_made_if_one_person_is_enough(book: Approvals, monkeypatch: pytest.MonkeyPatch) -> None:
     declare(monkeypatch, Approval())
     for kind in ("manual", "gate", "shadow"):
         assert book.admit(replace(SUBJECT, kind=kind), "me", "why", None) is None

@@ -93,7 +93,7 @@ def employees() -> Iterator[Row]:
         )
 
 
-def test_employees_lose_what_no_model_should_see_with_the_reason(write: Write) -> None:
+def test_unusable_columns_of_employees_are_left_out_with_the_reason(write: Write) -> None:
     made, use_case = proposed(write(employees()))
     assert use_case.feature_names == ("Gender", "Work_Hours")
     reasons = ("identifier", "date", "always 'Acme'", "free text", "the same as Burn Rate")
@@ -125,7 +125,7 @@ def test_a_file_of_a_spreadsheet_is_read_in_its_encoding_with_decimal_commas(wri
     assert street.values == ("Nord", "Süd")
 
 
-def test_a_hundred_columns_and_classes_that_are_numbers(write: Write) -> None:
+def test_a_file_with_a_hundred_columns_and_numeric_classes_is_proposed(write: Write) -> None:
     rng = random.Random(3)
     head: list[Row] = [(*(f"x{i}" for i in range(100)), "copy of class", "class")]
     rows = ((*(rng.gauss(0, 10**-3) for _ in range(100)), "abc"[i % 3], i % 3 + 1) for i in range(90))
@@ -143,7 +143,7 @@ def test_words_among_numbers_are_proposed_as_missing_marks(write: Write) -> None
     assert made.lacking == {"age": 1}
 
 
-def test_columns_with_one_name_are_left_out_and_switches_keep_their_bounds(write: Write) -> None:
+def test_columns_with_one_name_are_left_out_and_columns_of_0_and_1_keep_their_bounds(write: Write) -> None:
     rows: list[Row] = [("x", "X", "on", "label"), *((i % 7, i % 5, i % 2, "ab"[i % 3 == 0]) for i in range(100))]
     made, use_case = proposed(write(iter(rows)))
     assert set(made.left_out) == {"x", "X"}

@@ -76,7 +76,7 @@ def test_without_git_there_is_no_commit(package: Path, monkeypatch: pytest.Monke
     assert source.commit.__wrapped__() == Commit("", "")
 
 
-def test_releases_of_one_python_are_equal_and_of_a_library_not() -> None:
+def test_patch_releases_of_python_are_no_difference_and_those_of_a_library_are() -> None:
     then = {"python": "3.11.7", "numpy": "2.4.6", "scipy": "1.17.1"}
     assert library_changes(then, then | {"python": "3.11.9"}) == {}
     now = {"python": "3.12.7", "numpy": "2.4.7"}

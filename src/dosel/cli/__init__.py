@@ -30,7 +30,7 @@ from dosel.errors import DoselError
 
 
 class Commands(TyperGroup):
-    """The list of commands with their whole sentences."""
+    """Lists the commands without cutting their help to one line."""
 
     def format_commands(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
         with formatter.section("Commands"):
@@ -43,7 +43,7 @@ class Commands(TyperGroup):
             )
 
 
-# Plain: what draws boxes around the help takes a third of the time of `dosel --help`.
+# Without rich, whose boxes around the help take a third of the time of `dosel --help`.
 cli = typer.Typer(cls=Commands, no_args_is_help=True, rich_markup_mode=None, help="A model registry platform.")
 for part in (platform, init, rows, predict, answers, models, versions, compare, ledgers, reproduce, events):
     cli.add_typer(part.commands)

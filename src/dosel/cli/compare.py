@@ -26,7 +26,7 @@ def compare(
     from dosel.pipeline import Pipeline
 
     use_case = of_model(name)
-    # As over HTTP: what is printed is passed on more easily than the rows in the data store.
+    # Coarse figures for a closed use case, as over HTTP: printed output is easily passed on.
     found = shown(use_case, asdict(Pipeline(use_case, settings).compare(a, b)))
     records = [_record(figure) for figure in found["figures"]]
     titles = ("figure", "rows", f"version {a}", f"version {b}", "difference")

@@ -75,7 +75,7 @@ def prepare_storage() -> None:
 
     root = (_set("MINIO_ROOT_USER"), _set("MINIO_ROOT_PASSWORD"))
     keys = {storage.MLFLOW: _set("MLFLOW_S3_SECRET_KEY"), storage.PIPELINE: _set("PIPELINE_S3_SECRET_KEY")}
-    # Without one, there is no cluster that needs it.
+    # Without a key for it, there is no cluster.
     if for_cluster := os.environ.get("CLUSTER_S3_SECRET_KEY"):
         keys[storage.CLUSTER] = for_cluster
     storage.prepare(_set("DOSEL_S3_ENDPOINT"), root, keys)

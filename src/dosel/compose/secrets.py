@@ -20,7 +20,7 @@ WITHOUT = frozenset({"airflow-logs", "data-api", "mlflow-scratch", "scratch", "s
 
 
 def write(root: Path, project: str) -> Path:
-    """Write both, and return the file, which replaces `.env`. Only their owner can enter the folder.
+    """Write `.secrets`, which only its owner can enter, and `.env.secrets`; return the latter, which replaces `.env`.
 
     The passwords in an `.env.secrets` of an earlier dosel are kept, since its volumes have them.
 

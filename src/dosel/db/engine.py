@@ -18,7 +18,8 @@ STATEMENT_SECONDS = 300
 _READS = "dosel_reads"
 """Name of the execution option of engines whose transactions only read."""
 
-# For a packet that is too large it sends 1153 and ends the connection; a client that still writes may not read that.
+# MySQL answers a packet that is too large with 1153 and closes the connection; a client that still writes may see only
+# that the connection is lost.
 _LOST = "is it running? If it is, a value may exceed its max_allowed_packet."
 
 _HINTS = {

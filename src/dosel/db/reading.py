@@ -42,9 +42,9 @@ def read(engine: Engine, query: Select[*tuple[object, ...]], types: Mapping[str,
 def _connectorx_url(engine: Engine) -> str | None:
     """The URL for connectorx; None where it cannot be used.
 
-    The API's image is without its 200 MB. It cannot be used for a URL with options, which only PyMySQL understands, and
-    for SQLite: connectorx contains its own SQLite, and two copies in one process break each other's file locks and
-    corrupt the database (https://www.sqlite.org/howtocorrupt.html, 2.2.1).
+    The API's image leaves connectorx (200 MB) out. connectorx cannot be used for a URL with options, which only PyMySQL
+    understands, or for SQLite: it contains its own SQLite, and two copies in one process break each other's file locks
+    and corrupt the database (https://www.sqlite.org/howtocorrupt.html, 2.2.1).
     """
     if engine.dialect.name == "sqlite" or engine.url.query or find_spec("connectorx") is None:
         return None

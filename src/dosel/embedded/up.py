@@ -247,7 +247,7 @@ class Platform:
                         self._processes.start(service, env)
             for service in airflow:
                 self._processes.start(service, env)
-            # While the services start: later, it would miss the first batch.
+            # Imported while the services start: later, that would take so long that the first batch is not seen.
             import_module("dosel.embedded.progress")
             waiting = [service for service in self._services if service.health]
             deadline = time.monotonic() + HEALTH_SECONDS
@@ -282,7 +282,7 @@ class Platform:
         try:
             yield
             while process.poll() is None and time.monotonic() < deadline:
-                # A service that has stopped already ends the start; the preparation need not end before.
+                # Fail at once if a service has stopped, without waiting for the preparation.
                 self._check_alive()
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(POLL_SECONDS)

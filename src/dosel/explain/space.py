@@ -141,7 +141,7 @@ class Space:
         return found
 
     def projection(self, encoded: Floats) -> PrincipalComponents:
-        """The principal components of one row of shape (1, width)."""
+        """The coordinates along the first two principal components of one row of shape (1, width)."""
         [row] = self._projected(encoded)
         shares = [*self._pca.explained_variance_ratio_[:2].tolist(), 0.0]
         return PrincipalComponents((row[0], row[1]), (shares[0], shares[1]), self._sample)

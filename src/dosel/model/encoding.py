@@ -44,7 +44,7 @@ class _Scaled:
 
 
 class ScaledStep(msgspec.Struct, frozen=True):
-    """Declared numbers that end beside each other from `start`, scaled as `_Scaled` says."""
+    """Declared numbers whose encoded columns are adjacent, beginning at `start`, scaled as `_Scaled` says."""
 
     columns: list[str]
     start: int

@@ -13,7 +13,7 @@ HOLDOUT = "holdout_"
 """Prefix of a training's metrics on the held-out rows."""
 
 BEFORE = "test_"
-"""The same prefix in trainings by an older dosel."""
+"""The prefix that an older dosel used instead."""
 
 
 def current_names(metrics: Mapping[str, float]) -> dict[str, float]:

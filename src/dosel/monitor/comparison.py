@@ -1,7 +1,8 @@
 """Compares the champion with a version in shadow on labelled live rows; the result is valid after every label.
 
-Each row on which one of the two is right and the other is wrong is a bet that the shadow wins or loses. A canary has no
-such rows: there, each labelled row of the challenger is compared with the mean of the champion's rows beside it.
+Each row on which one of the two is right and the other is wrong is a bet that the version in shadow wins or loses. A
+canary has no such rows: there, each labelled row of the challenger is compared with the mean of a block of the
+champion's rows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +31,8 @@ class Proof:
     """What the differences prove.
 
     Attributes:
-        log_for, log_against: logarithms of the evidence that the shadow is better, or worse, after the last label.
+        log_for, log_against: logarithms of the evidence that the version in shadow is better, or worse, after the
+            last label.
         log_needed: either is proven where it reaches this.
         falls: how much of the needed evidence there is that a class's recall fell too much, by label; 1 proves it.
         finding: what was proven first, after `after` labels; it stays proven.
@@ -136,7 +138,7 @@ def compare_arms(target: Target, rules: Shadow, max_fall: float, canary: Arm, ch
 
 
 def prove(rules: Shadow, max_fall: float, everything: Rows, by_class: Mapping[str, Rows]) -> Proof:
-    """What the differences, shadow minus champion, prove after any label from the fewest on."""
+    """What the differences, shadow minus champion, prove after each label, once there are `rules.min_labels`."""
     needed = -np.log(rules.alpha)
     differences, place = everything
     better, worse = log_evidence_of_gain(differences), log_evidence_of_gain(-differences)

@@ -149,7 +149,7 @@ class _Delivery:
             DELIVERIES.c.next_at > now.replace(tzinfo=None),
         )
         with transaction(self._engine) as connection:
-            after = self._first_event(connection, now)
+            after = self._last_skipped(connection, now)
             # Urgent ones first: they pass those that wait for the end of the quiet hours.
             order = (EVENTS.c.kind.not_in(URGENT), EVENTS.c.id)
             due = (EVENTS.c.id > after) & ~outbox.delivered_to(name) & ~later.exists()
@@ -166,8 +166,8 @@ class _Delivery:
             return [ready]
         return [[event] for event in ready]
 
-    def _first_event(self, connection: Connection, now: datetime) -> int:
-        """The last event that this target does not get, since it is older than the target."""
+    def _last_skipped(self, connection: Connection, now: datetime) -> int:
+        """The id of the last event before the target was added; the target gets the events after it."""
         known = outbox.last_before(connection, self._target.name)
         if known is not None:
             return known

@@ -105,7 +105,7 @@ def promote(
 ) -> Promotion:
     """Put a version into Production as a person asks for it.
 
-    If people are asked because live rows proved the version better, its shadow ends with what they showed.
+    If the version waits for approval because live rows proved it better, its shadow ends with the rows' evidence.
 
     Raises:
         As `Registry.promote`.

@@ -45,7 +45,7 @@ class Watch:
         Each batch is scored once for each time that a version is in Production. Rows that were refused or that were
         there before are not among a batch's clean rows, so they do not count.
 
-        A row that a client asked about before is the truth about that answer, too.
+        If a client asked about a row with the same features before, the batch's class is the truth about that answer.
 
         Returns:
             The ids of the batches that were scored now.

@@ -324,7 +324,7 @@ class PromotionLedger:
                 )
             newest, now = _newest(connection, model), datetime.now(UTC)
             if last is not None and last.at > now + CLOCK_TOLERANCE:
-                # The entry before cannot lie ahead: that clock was fast, or this one is slow.
+                # The last entry is dated in the future, so that one of the two clocks is wrong.
                 jump = f"{(last.at - now).total_seconds():,.0f} s"
                 notes.add(
                     connection,
@@ -335,7 +335,7 @@ class PromotionLedger:
                 )
             values = {
                 "model": model,
-                # After the unsigned ones, too.
+                # Unsigned entries keep their numbers, so that they count, too.
                 "sequence": (newest["sequence"] if newest else 0) + 1,
                 "from_version": last.to_version if last else None,
                 "to_version": to_version,

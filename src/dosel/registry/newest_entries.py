@@ -43,7 +43,7 @@ def newest_entry(settings: Settings, model: str) -> int:
 def write_newest_entries(engine: Engine, settings: Settings, key: SigningKey) -> None:
     """Write the newest signed entry of each model; a file that cannot be written is logged.
 
-    What the file has does not go back, also if the ledger does.
+    A sequence in the file never decreases, even if entries were removed from the ledger.
 
     Raises:
         WarehouseError: the data store cannot be reached.

@@ -137,8 +137,8 @@ def _followed(
 def _refusal(ledger: PromotionLedger, version: ModelVersion) -> str:
     """Why an alias that was moved in MLflow is not followed to a version; "" if it is.
 
-    It is followed to a version that was in Production by an entry of another kind and was not rolled back since, and
-    to one that passed the gate and had no more to prove.
+    The alias is followed to a version that an entry other than `followed` put into Production and that was not rolled
+    back since, and to a version that passed the gate and did not have to answer in shadow first.
     """
     number, was_let_in, was_rolled_back = version.version, False, False
     for entry in ledger.history(version.name):

@@ -68,7 +68,8 @@ def sign_older(connection: Connection, keys: Keys, every: bool) -> tuple[list[st
     """Sign rows that have no signature of a trusted key, in an installation that is upgraded.
 
     Args:
-        every: also rows that came after the first signature, which are forged, or signed by a revoked key.
+        every: also rows that were added after the first signature: they may be forged, or signed by a revoked key, so
+            that a person must look at them first.
 
     Returns:
         The rows that were signed, and those that were not, in words.

@@ -1,7 +1,8 @@
 """The held-out rows that none of the compared versions was trained on, and the gate's looks at them before.
 
-A version of the present split was trained on no held-out row. After the holdout was rotated, a version of an earlier
-split was: it is judged on those rows only that its own split held out, too, or that arrived after its training.
+A version of the present split was trained on no held-out row. A version of an earlier split may have been trained on
+rows that are held out now. It is therefore judged only on rows that its own split also held out, or that arrived after
+its training.
 """
 
 import json

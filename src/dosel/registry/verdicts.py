@@ -1,4 +1,4 @@
-"""The gate's verdicts on versions, promoted or not, and refusals at registration."""
+"""The gate's verdicts on versions, promoted or not, and refusals at registration. Only signed verdicts are read."""
 
 import hashlib
 import json
@@ -56,7 +56,7 @@ def add(connection: Connection, model: str, version: int, run_id: str, verdict: 
 
 
 def last(connection: Connection, model: str, keys: Keys, version: int | None = None) -> dict[tuple[int, str], Verdict]:
-    """The last verdict on each version, or on one, by version and run; here and below, of those that are signed."""
+    """The last verdict on each version, or on one, by version and run."""
     mine = VERDICTS.c.model == model
     if version is not None:
         mine &= VERDICTS.c.version == version

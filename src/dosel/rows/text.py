@@ -32,9 +32,10 @@ def _read_as_lines(rows: Sequence[Sequence[Any]], columns: Sequence[str]) -> pa.
         lines = text.encode()
     except (TypeError, UnicodeEncodeError):
         return None
-    # Any more tabs or line ends than ours are in a value. The reader would take these two for its own, too.
+        # Any more tabs or line ends than ours are in a value.
     if text.count("\t") != len(rows) * (len(columns) - 1) or text.count("\n") != len(rows) - 1:
         return None
+        # Arrow would take a carriage return or a byte order mark as its own, too.
     if "\r" in text or text.startswith("\ufeff"):
         return None
     try:

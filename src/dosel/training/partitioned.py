@@ -97,7 +97,7 @@ class Trainer(Protocol):
     """Fits and evaluates on partitions."""
 
     def fit(self, work: Work, model: Any, without: int) -> Any:
-        """The LightGBM model fitted to the training rows without one fold (`HELD_OUT`: with all), as a local class."""
+        """The `LGBMClassifier` fitted to the training rows without one fold (`HELD_OUT`: with all)."""
 
     def confusion(self, work: Work, model: Any, place: int | None) -> Counts:
         """As `Work.confusion`, over all partitions."""
@@ -121,7 +121,7 @@ class InProcess:
 
 
 class PartitionedSearch(GridSearchCV):
-    """A grid search over a LightGBM classifier; `fit` takes the work instead of rows. Folds are parts of the hash."""
+    """A grid search over a LightGBM classifier; `fit` takes the work instead of rows. A row's hash decides its fold."""
 
     trainer: Trainer
 

@@ -215,7 +215,7 @@ def _families(use_case: UseCase) -> Iterator[str]:
 
 
 def _partitioned(use_case: UseCase) -> Iterator[str]:
-    """What keeps rows from being trained on partition by partition."""
+    """Problems that prevent a training on partitions."""
     for family in use_case.families:
         field = f"family {family.name!r}"
         if not family.partitioned:

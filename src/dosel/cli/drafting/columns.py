@@ -122,7 +122,11 @@ def tidy(value: float) -> float:
 
 
 def choices_of(column: Column) -> Iterator[Choice]:
-    """A choice for each value, with its other spellings: letter case does not count, and one letter may be short."""
+    """A choice for each value, with its other spellings.
+
+    Values that differ in case are one choice, and a single letter (f) is an alias of the only value that begins with it
+    (female).
+    """
     spelled: dict[str, Counter[str]] = {}
     for value, count in column.values.items():
         spelled.setdefault(value.casefold(), Counter())[value] = count

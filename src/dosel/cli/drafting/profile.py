@@ -14,7 +14,7 @@ from dosel.rows import encodings
 from dosel.usecases import as_number
 
 MOST_ROWS = 200_000
-"""Rows that are read; a proposal from more would not be another one."""
+"""Rows that are read; more would hardly change the proposal."""
 
 MOST_VALUES = 5_000
 """Different values that are counted of each column."""
