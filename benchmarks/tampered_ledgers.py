@@ -188,8 +188,8 @@ TAMPERINGS: Mapping[str, Tampering] = {
 
 
 @dataclass(frozen=True)
-class Owner:
-    """What the owner of the database does not have: the keys, and the signed head."""
+class Verifier:
+    """The keys and the signed head, which the owner of the database does not have."""
 
     keys: Keys
     head: Head
@@ -225,7 +225,7 @@ def tamper(count: int, chance: random.Random) -> tuple[Counter[str], Counter[str
         fill(original, keys)
         head = sign_head(original, keys.signing())
         assert head is not None
-        owner, agreed = Owner(keys, head), approved(original, keys)
+        verifier, agreed = Verifier(keys, head), approved(original, keys)
         with transaction(original) as connection:
             drop_triggers(connection)
         with closing(sqlite3.connect(file)) as source:
@@ -234,7 +234,7 @@ def tamper(count: int, chance: random.Random) -> tuple[Counter[str], Counter[str
                 _restore(source, engine)
                 if TAMPERINGS[name](engine, chance):
                     done[name] += 1
-                    missed[name] += not owner.finds(engine, agreed)
+                    missed[name] += not verifier.finds(engine, agreed)
     return done, missed
 
 
