@@ -29,10 +29,10 @@ from benchmarks.training import generated, mlflow_server, prepared
 from dosel.cluster.connection import Cluster
 from dosel.model import tags
 from dosel.pipeline import Pipeline
-from dosel.registry.candidates import candidates_since
+from dosel.registry.training_progress import candidates_since
 from dosel.settings import Settings
 from dosel.training.candidates import Figures
-from dosel.training.fan_out import Engine, Folds, Task, Threads, Work
+from dosel.training.fan_out import Engine, Folds, SearchJob, Task, Threads
 from dosel.training.on_cluster import OnCluster
 from dosel.training.train import TrainingData, train
 from dosel.usecases.covertype import COVERTYPE
@@ -69,8 +69,8 @@ class Counted:
         self.done = 0
 
     @contextmanager
-    def folds(self, work: Work, X: Any, y: Any) -> Iterator[Folds]:
-        with self._engine.folds(work, X, y) as folds:
+    def folds(self, job: SearchJob, X: Any, y: Any) -> Iterator[Folds]:
+        with self._engine.folds(job, X, y) as folds:
             yield _CountedFolds(self, folds)
 
 

@@ -28,7 +28,7 @@ from dosel.registry.heads import Head, sign_head
 from dosel.registry.ledger import Evidence, PromotionLedger
 from dosel.registry.ledger_verification import read_ledgers, verify
 from dosel.registry.manifests import Manifest
-from dosel.registry.shadows import Shadow
+from dosel.registry.shadows import ShadowRecord
 from dosel.registry.signed_entries import SIGNED
 from dosel.registry.verdicts import Verdict
 from dosel.settings import Settings
@@ -58,7 +58,9 @@ def fill(engine: Engine, keys: Keys) -> None:
             ledger.append(model, version, "a person", f"because of {version}", Evidence(to_run=run))
             until = now + timedelta(days=1)
             ledger.start_shadow(
-                Shadow(model, version, "control", version, run, version, version, now, until, "a task", "it passed")
+                ShadowRecord(
+                    model, version, "control", version, run, version, version, now, until, "a task", "it passed"
+                )
             )
             ledger.note(model, f"note {version}")
         # The last request waits for a second person.

@@ -18,7 +18,7 @@ from dosel.settings import Settings
 
 if TYPE_CHECKING:
     # Importing these takes seconds, in which the app can already answer /healthz.
-    from dosel.registry.shadows import Shadow
+    from dosel.registry.shadows import ShadowRecord
 
 ACTOR = "serving"
 
@@ -105,7 +105,7 @@ class ShadowFollower:
             if (reason := slot.ends.get(shadow.number)) is not None:
                 self._end(slot, shadow, reason)
 
-    def _keep(self, slot: ShadowSlot, opened: "tuple[Shadow, ...]") -> None:
+    def _keep(self, slot: ShadowSlot, opened: "tuple[ShadowRecord, ...]") -> None:
         """Drop what is no longer open."""
         numbers = {shadow.number for shadow in opened}
         ended = [running for number, running in slot.running.items() if number not in numbers]
@@ -129,7 +129,7 @@ class ShadowFollower:
             canaries = (Canary.of(slot.use_case, declared, one) for one in running)
             slot.plan = Plan(running[0].shadow.champion, declared.sample, running, next(filter(None, canaries), None))
 
-    def _load(self, slot: ShadowSlot, shadow: "Shadow") -> None:
+    def _load(self, slot: ShadowSlot, shadow: "ShadowRecord") -> None:
         champion = self._follower.loaded(slot.use_case)
         if champion is None or champion.version.version != shadow.champion:
             # The champion must be loaded first.
@@ -168,7 +168,7 @@ class ShadowFollower:
                 megabytes,
             )
 
-    def _measured(self, slot: ShadowSlot, shadow: "Shadow") -> tuple[LoadedModel | None, float]:
+    def _measured(self, slot: ShadowSlot, shadow: "ShadowRecord") -> tuple[LoadedModel | None, float]:
         """The loaded version and its megabytes; None for the version if it is too large.
 
         Raises:
@@ -191,7 +191,7 @@ class ShadowFollower:
             collect_garbage()
         return None, megabytes
 
-    def _end(self, slot: ShadowSlot, shadow: "Shadow", reason: str) -> None:
+    def _end(self, slot: ShadowSlot, shadow: "ShadowRecord", reason: str) -> None:
         """Record in the ledger that a shadow stopped; after a failure the next poll tries again."""
         from dosel.registry.shadows import ShadowEnd
 

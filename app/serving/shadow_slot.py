@@ -12,19 +12,18 @@ from app.serving.shadow_limits import LatencyLimit
 from app.serving.shadow_scorer import NOT_NUMBERS, Row, Scored, ScoringFailed, ShadowScorer, not_answered
 from dosel.model.predictor import Prediction, ScikitLearnDecides
 from dosel.rows.columns import UNKNOWN
-from dosel.usecases import Number, UseCase
-from dosel.usecases import Shadow as Declared
+from dosel.usecases import Number, Shadow, UseCase
 
 if TYPE_CHECKING:
     # Importing it takes seconds, in which the app can already answer /healthz.
-    from dosel.registry.shadows import Shadow
+    from dosel.registry.shadows import ShadowRecord
 
 
 @dataclass(eq=False)
 class RunningShadow:
     """A version that answers in shadow. `fault` says why it must not go on; "" while it may."""
 
-    shadow: "Shadow"
+    shadow: "ShadowRecord"
     loaded: LoadedModel
     answered: int = 0
     fault: str = ""
@@ -85,7 +84,7 @@ class Canary:
     is_number: bool
 
     @classmethod
-    def of(cls, use_case: UseCase, declared: Declared, running: RunningShadow) -> "Canary | None":
+    def of(cls, use_case: UseCase, declared: Shadow, running: RunningShadow) -> "Canary | None":
         """The canary that a use case declares, or None."""
         if not declared.share or running.shadow.role != "challenger":
             return None
@@ -157,7 +156,7 @@ class ShadowSlot:
 
     use_case: UseCase
     plan: Plan | None = None
-    open: "tuple[Shadow, ...]" = ()
+    open: "tuple[ShadowRecord, ...]" = ()
     running: dict[int, RunningShadow] = field(default_factory=dict)
     waiting_for: dict[int, str] = field(default_factory=dict)
     ends: dict[int, str] = field(default_factory=dict)
@@ -165,7 +164,7 @@ class ShadowSlot:
     dropped: int = 0
 
     @property
-    def declared(self) -> Declared:
+    def declared(self) -> Shadow:
         assert self.use_case.gate.shadow is not None
         return self.use_case.gate.shadow
 

@@ -38,7 +38,7 @@ from dosel.sources.base import Batch, Source
 from dosel.sources.lake import open_lake
 from dosel.sources.opened import source_of
 from dosel.sources.table import Table
-from dosel.training.keys import family_key
+from dosel.training.input_digests import family_key
 from dosel.usecases import UseCase, adapted
 from dosel.warehouse.batches import BatchStore
 from dosel.warehouse.events import EventStore

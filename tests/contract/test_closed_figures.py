@@ -18,7 +18,7 @@ from dosel.errors import ApprovalsMissing
 from dosel.monitor.harm import watch_for_harm
 from dosel.monitor.truths import Truths, TruthStore, insert_truths
 from dosel.registry.approvals import Approvals, Subject
-from dosel.registry.shadows import Shadow, ShadowEnd
+from dosel.registry.shadows import ShadowEnd, ShadowRecord
 from dosel.registry.verdicts import Verdict
 from dosel.usecases import ALL, Approval
 from dosel.usecases.employees import EMPLOYEES
@@ -79,7 +79,7 @@ def here(install: Callable[..., Installation]) -> Iterator[Installation]:
         now = datetime.now(UTC)
         for number in (1, 2):
             start = (MODEL, number, "challenger", 2, run, 1, entry.sequence, now, now + timedelta(days=1), "a test")
-            shadow = Shadow(*start, TEXT, report())  # type: ignore[arg-type]
+            shadow = ShadowRecord(*start, TEXT, report())  # type: ignore[arg-type]
             ledger.start_shadow(shadow)
             if number == 1:
                 ledger.end_shadow(shadow, ShadowEnd("refused", "a test", TEXT, {"labels": LABELLED}))

@@ -1,4 +1,4 @@
-"""Shadow answers in the API: a second version answers the champion's rows, and leaves shadow when it fails."""
+"""A shadow answers in the API: a second version answers the champion's rows, and leaves shadow when it fails."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -21,10 +21,9 @@ from app.serving.version_loader import VersionLoader
 from dosel.db.engine import connect
 from dosel.db.tables import ANSWERS, SHADOW_ANSWERS
 from dosel.errors import UntrustedModel
-from dosel.registry.shadows import Shadow, ShadowEnd
+from dosel.registry.shadows import ShadowEnd, ShadowRecord
 from dosel.rows import frames
-from dosel.usecases import Approval, UseCase
-from dosel.usecases import Shadow as Declared
+from dosel.usecases import Approval, Shadow, UseCase
 from dosel.usecases.covertype import COVERTYPE
 from tests.contract.conftest import Installation
 from tests.contract.test_api import EXAMPLE, NAME, running, serving, wait_until
@@ -37,7 +36,7 @@ STICKY = COVERTYPE.numbers[0]
 
 
 def shadowed(**declared: Any) -> UseCase:
-    return replace(COVERTYPE, gate=replace(COVERTYPE.gate, shadow=Declared(**declared)))
+    return replace(COVERTYPE, gate=replace(COVERTYPE.gate, shadow=Shadow(**declared)))
 
 
 @dataclass
@@ -60,7 +59,7 @@ class Served:
     def is_shadowing(self, champion: int) -> bool:
         return self.slot.plan is not None and self.slot.plan.champion == champion
 
-    def start(self, **declared: Any) -> Shadow:
+    def start(self, **declared: Any) -> ShadowRecord:
         """Start version 2 in shadow of version 1 as declared, without waiting until it is loaded."""
         self.slot.use_case = shadowed(**declared)
         registry = self.here.registry
@@ -70,14 +69,14 @@ class Served:
             registry.version(NAME, 2), "challenger", timedelta(days=1), "a test", "to see it", after=last.sequence
         )
 
-    def end(self, shadow: Shadow) -> ShadowEnd:
+    def end(self, shadow: ShadowRecord) -> ShadowEnd:
         """Wait until a shadow has ended, and return its end."""
         wait_until(lambda: self._found(shadow) is not None)
         found = self._found(shadow)
         assert found is not None
         return found
 
-    def _found(self, shadow: Shadow) -> ShadowEnd | None:
+    def _found(self, shadow: ShadowRecord) -> ShadowEnd | None:
         return self.here.registry.ledger.shadows(NAME)[shadow.number - 1].end
 
     def ask(self, **values: Any) -> tuple[str, int]:

@@ -34,8 +34,8 @@ from dosel.db.engine import connect
 from dosel.embedded.preflight import free_ports
 from dosel.errors import StartupError
 from dosel.registry import mlflow_calls
-from dosel.registry.candidates import candidates_since
 from dosel.registry.ledger import PromotionLedger
+from dosel.registry.training_progress import candidates_since
 from dosel.settings import Settings
 from dosel.signing import Keys
 from dosel.usecases import ALL, LakeRows, UseCase

@@ -63,7 +63,7 @@ class RecordingTarget:
     """A target that accepts every message."""
 
     name = "people"
-    patient = True
+    takes_digests = True
 
     def __init__(self) -> None:
         self.messages: list[list[str]] = []

@@ -26,7 +26,7 @@ from dosel.registry.ledger import Evidence, Promotion, PromotionLedger
 from dosel.registry.manifests import Manifest
 from dosel.registry.registry import Registry
 from dosel.registry.report import Report
-from dosel.registry.shadows import Shadow, ShadowEnd
+from dosel.registry.shadows import ShadowEnd, ShadowRecord
 from dosel.registry.store import ModelVersion
 from dosel.registry.verdicts import Verdict
 from dosel.usecases.covertype import COVERTYPE
@@ -210,7 +210,7 @@ class TestForeignAlias:
         registry, now = registry_of(three), datetime.now(UTC)
         record_verdict(three, 3)
         run_id = registry.version(three.name, 3).run_id
-        shadow = Shadow(
+        shadow = ShadowRecord(
             three.name, 1, "challenger", 3, run_id, 2, 2, now, now + timedelta(days=1), "the gate", "it passed"
         )
         registry.ledger.start_shadow(shadow)

@@ -111,7 +111,7 @@ def test_the_preprocessing_is_that_of_all_training_rows(pipeline: Pipeline, sett
     whole = pipeline.batches.clean()
     lake = open_lake(settings)
     stored = partitions.store(PARTITIONED, pipeline.batches, lake)
-    work = PartitionedData(stored, lake, InProcess(lake, 1)).prepared(PARTITIONED).work
+    work = PartitionedData(stored, lake, InProcess(lake, 1)).prepared(PARTITIONED).job
     training = frames.canonical(PARTITIONED, whole)[~hashing.is_held_out(PARTITIONED, whole)]
     expected = preprocessing(PARTITIONED, "passthrough")[:-1].fit(training).transform(training)
     np.testing.assert_allclose(work.matrix(lake, range(4), HELD_OUT)[0], expected, rtol=1e-4, atol=1e-5)

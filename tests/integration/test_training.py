@@ -32,7 +32,7 @@ from dosel.registry.ledger import PromotionLedger
 from dosel.rows import frames, hashing, splits
 from dosel.training import search
 from dosel.training.fan_out import Threads
-from dosel.training.keys import family_key, training_key
+from dosel.training.input_digests import family_key, training_key
 from dosel.training.preprocessing import pipeline
 from dosel.training.train import TrainingData, train
 from dosel.usecases import Family, Range, UseCase

@@ -24,7 +24,7 @@ from dosel.db.engine import connect
 from dosel.monitor.shadowing import decide, end_by_hand
 from dosel.registry.projection import CHALLENGER, PRODUCTION
 from dosel.registry.registry import Registry
-from dosel.registry.shadows import Shadow
+from dosel.registry.shadows import ShadowRecord
 from dosel.settings import Settings
 from dosel.usecases.covertype import COVERTYPE
 from tests.soak.serving import FORESTS, Soak, answering, sending
@@ -126,7 +126,7 @@ class _Soak:
             self.requests.moves.append((began, time.monotonic(), after.to_version))
         self._compare(client, after.to_version)
 
-    def _choose(self, running: list[Shadow], champion: int) -> tuple[Operation, int]:
+    def _choose(self, running: list[ShadowRecord], champion: int) -> tuple[Operation, int]:
         """An operation that is possible now, and the version to start."""
         roles = {shadow.role for shadow in running}
         possible: list[Operation] = ["stop", "refuse", "promote", "promote"] if "challenger" in roles else ["start"]

@@ -18,7 +18,7 @@ from dosel.errors import ApprovalsMissing, SettingsError
 from dosel.registry.approvals import Approvals, Subject
 from dosel.registry.ledger import Evidence, PromotionLedger
 from dosel.registry.ledger_verification import read_ledgers, verify
-from dosel.registry.shadows import Shadow
+from dosel.registry.shadows import ShadowRecord
 from dosel.registry.verdicts import Verdict
 from dosel.settings import Settings
 from dosel.signing import Keys, signing_key
@@ -146,7 +146,7 @@ def test_a_verdict_that_nobody_signed_lets_no_version_in(ledger: PromotionLedger
 
 def test_a_shadow_that_nobody_signed_is_not_open(ledger: PromotionLedger, engine: Engine) -> None:
     now = datetime.now(UTC)
-    genuine = Shadow(MODEL, 1, "challenger", 3, RUN, 2, 2, now, now + timedelta(days=1), "the DAG", "passed")
+    genuine = ShadowRecord(MODEL, 1, "challenger", 3, RUN, 2, 2, now, now + timedelta(days=1), "the DAG", "passed")
     ledger.start_shadow(genuine)
     with engine.begin() as connection:
         row = dict(connection.execute(select(SHADOWS)).mappings().one())

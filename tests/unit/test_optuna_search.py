@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from dosel.training.candidates import ScoredCandidate
-from dosel.training.fan_out import Folds, Threads, Work
+from dosel.training.fan_out import Folds, SearchJob, Threads
 from dosel.training.grid_search import GridSearchCV
 from dosel.training.optuna_search import OptunaSearchCV
 from dosel.training.search import search_of
@@ -38,7 +38,7 @@ class Backwards(Threads):
     """Threads whose last task is the first to be finished."""
 
     @contextmanager
-    def folds(self, work: Work, X: Any, y: Any) -> Iterator[Folds]:
+    def folds(self, work: SearchJob, X: Any, y: Any) -> Iterator[Folds]:
         with super().folds(work, X, y) as folds:
             forwards = folds.score
             folds.score = lambda tasks: reversed(list(forwards(tasks)))  # type: ignore[method-assign]
@@ -51,7 +51,7 @@ class Counting(Threads):
     tasks = 0
 
     @contextmanager
-    def folds(self, work: Work, X: Any, y: Any) -> Iterator[Folds]:
+    def folds(self, work: SearchJob, X: Any, y: Any) -> Iterator[Folds]:
         with super().folds(work, X, y) as folds:
             score = folds.score
 

@@ -19,9 +19,9 @@ from dosel.embedded.airflow_runs import AirflowRuns
 from dosel.embedded.progress import Progress
 from dosel.errors import StartupError
 from dosel.quality import check
-from dosel.registry.candidates import candidates_since
 from dosel.registry.ledger import PromotionLedger
 from dosel.registry.mlflow_library import MlflowLibrary
+from dosel.registry.training_progress import candidates_since
 from dosel.settings import Settings
 from dosel.sources.base import Batch
 from dosel.terminal import Bar

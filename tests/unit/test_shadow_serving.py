@@ -19,7 +19,7 @@ from app.serving.shadow_slot import Canary, Plan, RunningShadow, ShadowSlot
 from dosel.errors import WarehouseError
 from dosel.model.predictor import Prediction, Scores
 from dosel.monitor import shadowing
-from dosel.usecases import Shadow as Declared
+from dosel.usecases import Shadow
 from dosel.usecases.covertype import COVERTYPE
 
 NOTHING: Any = None
@@ -51,7 +51,7 @@ def entry(name: str, version: int = 1, row_no: int = 1) -> LogEntry:
 
 
 def canary(share: float, feature: str, number: int = 1) -> Canary:
-    made = Canary.of(COVERTYPE, Declared(share=share, sticky_by=feature), shadow(number))
+    made = Canary.of(COVERTYPE, Shadow(share=share, sticky_by=feature), shadow(number))
     assert made is not None
     return made
 
@@ -102,9 +102,9 @@ def test_a_canary_takes_no_row_without_its_feature_and_treats_equal_numbers_alik
 
 
 def test_only_a_challenger_is_a_canary() -> None:
-    declared = Declared(share=0.5, sticky_by=NUMBER.name)
+    declared = Shadow(share=0.5, sticky_by=NUMBER.name)
     assert Canary.of(COVERTYPE, declared, shadow(role="control")) is None
-    assert Canary.of(COVERTYPE, Declared(), shadow()) is None
+    assert Canary.of(COVERTYPE, Shadow(), shadow()) is None
 
 
 def test_a_canary_takes_no_rows_of_a_new_champion() -> None:

@@ -130,18 +130,18 @@ def drill(
 def services(detach: Annotated[bool, typer.Option(help="Return at once; the servers keep running.")] = False) -> None:
     """Start a local MySQL or MariaDB and a MinIO, and print how to use them."""
     settings = common.load_settings()
-    from dosel.embedded import services_command
+    from dosel.embedded import storage_services
 
-    services_command.up(settings.home, dict(os.environ), Console(soft_wrap=True), detach)
+    storage_services.up(settings.home, dict(os.environ), Console(soft_wrap=True), detach)
 
 
 @commands.command("services-down")
 def services_down() -> None:
     """Stop the local database server and MinIO; their data stays."""
     settings = common.load_settings()
-    from dosel.embedded import services_command
+    from dosel.embedded import storage_services
 
-    services_command.down(settings.home, Console())
+    storage_services.down(settings.home, Console())
 
 
 def _platform(as_started: bool = False) -> "Platform":

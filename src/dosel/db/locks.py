@@ -20,7 +20,7 @@ IDLE_SECONDS = 180
 
 
 @dataclass(frozen=True)
-class ModelLock:
+class NamedLock:
     """A lock that this process holds until the end of the block, or of the process."""
 
     name: str
@@ -44,7 +44,7 @@ class ModelLock:
 
 def hold(
     engine: Engine, what: str, wait: float = WAIT_SECONDS, file: str = "turns"
-) -> AbstractContextManager[ModelLock]:
+) -> AbstractContextManager[NamedLock]:
     """Wait for the lock called `what` and hold it for the block.
 
     On MySQL it is a named lock on its own connection, on SQLite a lock on a file next to the database, so that the
@@ -64,7 +64,7 @@ def hold(
 
 
 @contextmanager
-def _mysql_lock(engine: Engine, what: str, wait: float) -> Iterator[ModelLock]:
+def _mysql_lock(engine: Engine, what: str, wait: float) -> Iterator[NamedLock]:
     # Lock names are global to the server and have at most 64 characters.
     name = "dosel " + hashlib.sha256(f"{engine.url.database} {what}".encode()).hexdigest()[:40]
     try:
@@ -79,7 +79,7 @@ def _mysql_lock(engine: Engine, what: str, wait: float) -> Iterator[ModelLock]:
             raise WarehouseError(in_words(engine, error)) from error
         if not mine:
             raise _not_acquired(what, wait)
-        yield ModelLock(name, connection)
+        yield NamedLock(name, connection)
     finally:
         # Closed, not returned to the pool, since that releases the lock in every case.
         connection.invalidate()
@@ -87,16 +87,16 @@ def _mysql_lock(engine: Engine, what: str, wait: float) -> Iterator[ModelLock]:
 
 
 @contextmanager
-def _sqlite_lock(database: str, what: str, wait: float, file: str) -> Iterator[ModelLock]:
+def _sqlite_lock(database: str, what: str, wait: float, file: str) -> Iterator[NamedLock]:
     if not database or database == ":memory:":
-        yield ModelLock(what)
+        yield NamedLock(what)
         return
     with closing(sqlite3.connect(f"{database}.{file}", timeout=wait, isolation_level=None)) as connection:
         try:
             connection.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError as error:
             raise _not_acquired(what, wait) from error
-        yield ModelLock(what)
+        yield NamedLock(what)
 
 
 def _not_acquired(what: str, wait: float) -> LockTaken:

@@ -10,8 +10,8 @@ from dosel.db.engine import connect
 from dosel.embedded.airflow_runs import AirflowRuns, TaskFailure
 from dosel.errors import DoselError, StartupError
 from dosel.registry import mlflow_calls
-from dosel.registry.candidates import CandidateProgress, candidates_since
 from dosel.registry.registry import Registry
+from dosel.registry.training_progress import CandidateProgress, candidates_since
 from dosel.settings import Settings
 from dosel.terminal import Bar, Tally, searching
 from dosel.usecases import UseCase, adapted

@@ -18,7 +18,7 @@ from rich.markup import escape
 
 from dosel.addresses import trainings_in_mlflow
 from dosel.client import Client
-from dosel.embedded import preflight, services_command
+from dosel.embedded import preflight, storage_services
 from dosel.embedded.airflow_runs import AirflowRuns
 from dosel.embedded.home import SOURCE, Home
 from dosel.embedded.processes import GONE, Processes, end_on_signals, ignore_signals
@@ -156,7 +156,7 @@ class Platform:
         """Remove everything the platform wrote; it must not be running."""
         if any(self._processes.leader(service.name) for service in self._services):
             raise StartupError("the platform is running; stop it with `make down` first")
-        services_command.forget(self._settings.home)
+        storage_services.forget(self._settings.home)
         self._home.forget()
 
     def states(self) -> list[ServiceState]:

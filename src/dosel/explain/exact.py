@@ -16,7 +16,7 @@ from dosel.rows.columns import Floats
 
 
 @dataclass(frozen=True)
-class Columns:
+class ColumnContributions:
     """Contributions of encoded columns, shape (width,); with `base` they add up to the class's probability."""
 
     values: Floats
@@ -32,7 +32,7 @@ class Exact:
     """An explanation method for a classifier: `of` takes one encoded row, shape (1, width), and a class's index."""
 
     method: str
-    of: Callable[[Floats, int], Columns]
+    of: Callable[[Floats, int], ColumnContributions]
 
 
 def exact(classifier: Any) -> Exact | None:
@@ -43,10 +43,10 @@ def exact(classifier: Any) -> Exact | None:
     # A class's trees are converted on the first request for that class.
     booster = lru_cache(maxsize=None)(lambda chosen: lightgbm_forests.booster(trees, chosen))
 
-    def of(encoded: Floats, chosen: int) -> Columns:
+    def of(encoded: Floats, chosen: int) -> ColumnContributions:
         single = encoded.astype(np.float32).astype(np.float64)
         # One row keeps one thread busy: others would only spin, on cores that predictions need.
         [found] = booster(chosen).predict(single, pred_contrib=True, num_threads=1)
-        return Columns(found[:-1], float(found[-1]))
+        return ColumnContributions(found[:-1], float(found[-1]))
 
     return Exact("TreeSHAP", of)

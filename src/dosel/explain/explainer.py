@@ -7,7 +7,7 @@ from typing import Any
 
 from dosel.explain.contributions import Contributions, Contributor
 from dosel.explain.space import Neighbour, PrincipalComponents, Space
-from dosel.explain.unusual import Training, Unusual
+from dosel.explain.unusual import TrainingRanges, Unusual
 from dosel.model.predictor import Prediction, Predictor
 from dosel.model.reference import read
 
@@ -43,7 +43,7 @@ class Explainer:
         self._exposes_rows = predictor.use_case.expose_training_rows
         self._reference = read(predictor.use_case, content)
         self._space = Space(predictor.encoded, self._reference)
-        self._training = Training(predictor.use_case, self._reference, self._space)
+        self._training = TrainingRanges(predictor.use_case, self._reference, self._space)
         self._contributor = Contributor(predictor, self._reference, _seed(content))
 
     def explain(self, row: Mapping[str, Any], neighbours: int, budget: float | None) -> Explanation:

@@ -41,7 +41,7 @@ class Unusual:
     message: str
 
 
-class Training:
+class TrainingRanges:
     """What the training rows have: bounds of each number, and the values of each category."""
 
     def __init__(self, use_case: UseCase, reference: Reference, space: Space) -> None:

@@ -98,7 +98,7 @@ def is_quiet(hours: tuple[time_of_day, time_of_day] | None, now: time_of_day) ->
 
 
 def waiting(settings: Settings, events: Sequence[StoredEvent], quiet: bool, now: datetime) -> list[StoredEvent]:
-    """The events that a patient target gets now: urgent ones at once, the others by quiet hours and digest."""
+    """What a target that takes digests gets now: urgent events at once, the others after quiet hours, together."""
     others = [event for event in events if event.kind not in URGENT]
     digest = timedelta(minutes=settings.notify_digest)
     if quiet or (others and now - others[0].at < digest):
@@ -159,7 +159,7 @@ class _Delivery:
                 DELIVERIES.c.target == name, DELIVERIES.c.event_id.in_([event.id for event in events])
             )
             self._attempts = {row.event_id: row.attempts for row in connection.execute(tried)}
-        if not self._target.patient:
+        if not self._target.takes_digests:
             return [[event] for event in events]
         ready = waiting(self._settings, events, is_quiet(self._quiet, datetime.now().time()), now)
         if self._settings.notify_digest and ready:

@@ -16,7 +16,7 @@ from dosel.errors import WarehouseError
 from dosel.monitor.feedback import ATTEMPTS, feedback_row
 from dosel.monitor.pairs import Pairs, insert_pairs
 from dosel.monitor.truths import Classes, Truths, has_truths, insert_truths
-from dosel.registry.shadows import Shadow
+from dosel.registry.shadows import ShadowRecord
 
 Keys = npt.NDArray[np.int64]
 
@@ -27,7 +27,7 @@ def add_batch(
     engine: Engine,
     batch: Truths,
     keys: Keys,
-    in_shadow: Sequence[tuple[Shadow, Classes]] = (),
+    in_shadow: Sequence[tuple[ShadowRecord, Classes]] = (),
     joins: bool = True,
 ) -> bool:
     """Add the labelled rows of a batch, and their classes as the truth about logged answers, in one transaction.
@@ -59,7 +59,9 @@ def add_batch(
     raise WarehouseError(f"feedback on rows of a batch came {ATTEMPTS} times in a row while it was stored; try again")
 
 
-def _add(connection: Connection, batch: Truths, keys: Keys | None, in_shadow: Sequence[tuple[Shadow, Classes]]) -> None:
+def _add(
+    connection: Connection, batch: Truths, keys: Keys | None, in_shadow: Sequence[tuple[ShadowRecord, Classes]]
+) -> None:
     if keys is None:
         insert_truths(connection, batch)
         for shadow, answered in in_shadow:

@@ -14,7 +14,7 @@ from dosel.db.engine import reading, transaction
 from dosel.db.migrations import migrate
 from dosel.db.tables import ANSWERS, FEEDBACK, SHADOW_ANSWERS, SHADOW_TRUTHS
 from dosel.monitor.truths import Classes, TruthSource
-from dosel.registry.shadows import Shadow
+from dosel.registry.shadows import ShadowRecord
 
 IDS_PER_QUERY = 500
 
@@ -51,7 +51,7 @@ class PairStore:
         self._engine = engine
         migrate(engine)
 
-    def of(self, shadow: Shadow) -> list[Pairs]:
+    def of(self, shadow: ShadowRecord) -> list[Pairs]:
         """The labelled rows of a shadow, in the order in which they were added."""
         c = SHADOW_TRUTHS.c
         query = select(SHADOW_TRUTHS).where(c.model == shadow.model, c.number == shadow.number).order_by(c.id)
@@ -66,7 +66,7 @@ class PairStore:
                 for row in connection.execute(query)
             ]
 
-    def arms(self, shadow: Shadow) -> tuple[Arm, Arm]:
+    def arms(self, shadow: ShadowRecord) -> tuple[Arm, Arm]:
         """The feedback on the answers of a canary and of its champion since the shadow began, in its order."""
         c = ANSWERS.c
         query = (
@@ -82,7 +82,7 @@ class PairStore:
             )
         return Arm(*canary), Arm(*champion)
 
-    def collect(self, shadow: Shadow) -> int:
+    def collect(self, shadow: ShadowRecord) -> int:
         """Add the feedback on answers that the shadow gave, too; return the number of rows that are new.
 
         Each answer is marked in the same transaction, so that it counts once, also if two processes collect it.
@@ -99,7 +99,7 @@ class _TakenMeanwhile(Exception):
     """Another process has marked one of the answers; nothing of this transaction stays."""
 
 
-def insert_pairs(connection: Connection, shadow: Shadow, pairs: Pairs) -> None:
+def insert_pairs(connection: Connection, shadow: ShadowRecord, pairs: Pairs) -> None:
     """Add labelled rows.
 
     Raises:
@@ -120,7 +120,7 @@ def insert_pairs(connection: Connection, shadow: Shadow, pairs: Pairs) -> None:
     connection.execute(insert(SHADOW_TRUTHS).values(values | lists))
 
 
-def _collect(connection: Connection, shadow: Shadow) -> int:
+def _collect(connection: Connection, shadow: ShadowRecord) -> int:
     mine, answers = SHADOW_ANSWERS.c, ANSWERS.c
     logged = (answers.request_id == mine.request_id) & (answers.row_no == mine.row_no)
     query = (

@@ -13,9 +13,8 @@ from dosel.db.tables import ANSWERS, SHADOW_ANSWERS
 from dosel.monitor.comparison import CLASS_IS_WORSE, Comparison, Finding, compare_arms, compare_pairs
 from dosel.monitor.pairs import PairStore
 from dosel.registry.ledger import PromotionLedger
-from dosel.registry.shadows import Shadow
-from dosel.usecases import Shadow as Rules
-from dosel.usecases import UseCase
+from dosel.registry.shadows import ShadowRecord
+from dosel.usecases import Shadow, UseCase
 
 NEWEST = 10_000
 """Agreement and latency are those of this many newest answers."""
@@ -41,7 +40,7 @@ class Traffic:
 class ShadowState:
     """A shadow and what live rows showed of it. `missing` says what a decision waits for."""
 
-    shadow: Shadow
+    shadow: ShadowRecord
     comparison: Comparison
     traffic: Traffic
     missing: str
@@ -78,7 +77,7 @@ def states(use_case: UseCase, ledger: PromotionLedger, engine: Engine) -> list[S
     return [state_of(use_case, shadow, engine) for shadow in ledger.open_shadows(use_case.model_name)]
 
 
-def compare(use_case: UseCase, shadow: Shadow, engine: Engine) -> Comparison:
+def compare(use_case: UseCase, shadow: ShadowRecord, engine: Engine) -> Comparison:
     """What labelled rows show of a shadow.
 
     Raises:
@@ -90,7 +89,9 @@ def compare(use_case: UseCase, shadow: Shadow, engine: Engine) -> Comparison:
     return compare_pairs(use_case.target, rules, fall, pairs.of(shadow))
 
 
-def state_of(use_case: UseCase, shadow: Shadow, engine: Engine, comparison: Comparison | None = None) -> ShadowState:
+def state_of(
+    use_case: UseCase, shadow: ShadowRecord, engine: Engine, comparison: Comparison | None = None
+) -> ShadowState:
     """The state of one shadow.
 
     Args:
@@ -113,22 +114,22 @@ def state_of(use_case: UseCase, shadow: Shadow, engine: Engine, comparison: Comp
     return ShadowState(shadow, comparison, _traffic(engine, shadow), missing)
 
 
-def is_canary(use_case: UseCase, shadow: Shadow) -> bool:
+def is_canary(use_case: UseCase, shadow: ShadowRecord) -> bool:
     """Whether clients get answers of a shadow."""
     return _rules(use_case).share > 0 and shadow.role == "challenger"
 
 
-def _rules(use_case: UseCase) -> Rules:
+def _rules(use_case: UseCase) -> Shadow:
     """The declared rules, or the defaults: a shadow may outlive its declaration, or the setting of a process."""
-    return use_case.gate.shadow or Rules()
+    return use_case.gate.shadow or Shadow()
 
 
-def expired(shadow: Shadow) -> bool:
+def expired(shadow: ShadowRecord) -> bool:
     """Whether a shadow's deadline has passed."""
     return datetime.now(UTC) >= shadow.ends_at
 
 
-def _traffic(engine: Engine, shadow: Shadow) -> Traffic:
+def _traffic(engine: Engine, shadow: ShadowRecord) -> Traffic:
     mine, answers = SHADOW_ANSWERS.c, ANSWERS.c
     of_shadow = (mine.model == shadow.model) & (mine.number == shadow.number)
     logged = (answers.request_id == mine.request_id) & (answers.row_no == mine.row_no)

@@ -17,7 +17,7 @@ from dosel.monitor.shadow_state import ShadowState, compare, expired, is_canary,
 from dosel.registry.automatic_rollbacks import SHADOW, rolled_back
 from dosel.registry.ledger import Promotion
 from dosel.registry.registry import Registry
-from dosel.registry.shadows import Outcome, Role, Shadow, ShadowEnd
+from dosel.registry.shadows import Outcome, Role, ShadowEnd, ShadowRecord
 from dosel.registry.store import ModelVersion
 from dosel.usecases import UseCase
 
@@ -179,7 +179,7 @@ def _worst(state: ShadowState) -> str:
     return max(falls, key=falls.__getitem__)
 
 
-def _act(registry: Registry, shadow: Shadow, how: ShadowEnd) -> bool:
+def _act(registry: Registry, shadow: ShadowRecord, how: ShadowEnd) -> bool:
     """Carry a decision out; return False if somebody else decided meanwhile."""
     if how.outcome not in ("promoted", "rolled back"):
         return registry.end_shadow(shadow, how)
@@ -197,7 +197,11 @@ def _act(registry: Registry, shadow: Shadow, how: ShadowEnd) -> bool:
 
 
 def _move(
-    registry: Registry, shadow: Shadow, how: ShadowEnd, kind: Literal["shadow", "manual"], holder: str | None = None
+    registry: Registry,
+    shadow: ShadowRecord,
+    how: ShadowEnd,
+    kind: Literal["shadow", "manual"],
+    holder: str | None = None,
 ) -> Promotion:
     if shadow.role == "control":
         return registry.roll_back(shadow.model, how.actor, how.reason, shadow.version, shadow.sequence, (shadow, how))

@@ -25,13 +25,13 @@ SHOWN_BYTES = 200
 
 
 class Target(Protocol):
-    """A receiver. `name` has no secret; `patient` ones keep quiet hours and take several events in one message."""
+    """A receiver. `name` has no secret. If it `takes_digests`, it has quiet hours and several events in one message."""
 
     @property
     def name(self) -> str: ...
 
     @property
-    def patient(self) -> bool: ...
+    def takes_digests(self) -> bool: ...
 
     def send(self, events: Sequence[StoredEvent]) -> None:
         """Send one message about these events.
@@ -44,7 +44,7 @@ class Target(Protocol):
 class Webhook:
     """Posts each event as JSON, signed as https://www.standardwebhooks.com describes."""
 
-    patient = False
+    takes_digests = False
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -81,7 +81,7 @@ class Webhook:
 class AppriseTarget:
     """One URL of `DOSEL_NOTIFY`."""
 
-    patient = True
+    takes_digests = True
 
     def __init__(self, url: str, settings: Settings) -> None:
         # Imported here: most processes that write events have no target.

@@ -15,7 +15,7 @@ from dosel.monitor.truths import Truths, TruthStore
 from dosel.registry.automatic_rollbacks import SHADOW
 from dosel.registry.ledger import Promotion
 from dosel.registry.registry import Registry
-from dosel.registry.shadows import Shadow, ShadowEnd
+from dosel.registry.shadows import ShadowEnd, ShadowRecord
 from dosel.registry.store import ModelVersion
 from dosel.rows import frames
 from dosel.rows.columns import Columns
@@ -91,7 +91,7 @@ class Watch:
             )
         return scored
 
-    def _in_shadow(self) -> list[tuple[Shadow, Any, int]]:
+    def _in_shadow(self) -> list[tuple[ShadowRecord, Any, int]]:
         """The versions in shadow, their models, and the last batch of each training.
 
         Not of a canary, whose rows are those that it answers to clients.

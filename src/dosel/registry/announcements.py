@@ -12,7 +12,7 @@ from dosel.warehouse.events import Event
 if TYPE_CHECKING:
     from dosel.registry.approvals import Request
     from dosel.registry.ledger import Promotion
-    from dosel.registry.shadows import Shadow, ShadowEnd
+    from dosel.registry.shadows import ShadowEnd, ShadowRecord
     from dosel.registry.verdicts import Verdict
 
 _CAUSES = {
@@ -76,7 +76,7 @@ def announce_refusal(connection: Connection, model: str, version: int, verdict: 
     events.add(connection, event)
 
 
-def announce_shadow(connection: Connection, shadow: "Shadow") -> None:
+def announce_shadow(connection: Connection, shadow: "ShadowRecord") -> None:
     """Write the event of a version that begins to answer in shadow, in the transaction of its record."""
     name = _use_case(shadow.model)
     event = Event(
@@ -92,7 +92,7 @@ def announce_shadow(connection: Connection, shadow: "Shadow") -> None:
     events.add(connection, event)
 
 
-def announce_shadow_end(connection: Connection, shadow: "Shadow", how: "ShadowEnd") -> None:
+def announce_shadow_end(connection: Connection, shadow: "ShadowRecord", how: "ShadowEnd") -> None:
     """Write the event of a shadow that ended and left Production as it is, in the transaction of its record."""
     name = _use_case(shadow.model)
     event = Event(

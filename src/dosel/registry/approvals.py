@@ -48,7 +48,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Given:
+class GivenApproval:
     """An approval."""
 
     holder: str
@@ -66,7 +66,7 @@ class Request:
     expires_at: datetime
     actor: str
     reason: str
-    approvals: tuple[Given, ...] = ()
+    approvals: tuple[GivenApproval, ...] = ()
 
     @property
     def people(self) -> int:
@@ -83,7 +83,7 @@ class Request:
         Args:
             names: the holders' names by key.
         """
-        counted: dict[str, Given] = {}
+        counted: dict[str, GivenApproval] = {}
         for given in self.approvals:
             genuine = any(
                 person(name) == person(given.holder) and hmac.compare_digest(self.mac(key), given.mac)
@@ -236,9 +236,9 @@ def person(name: str) -> str:
 
 
 def _requests(connection: Connection, model: str, keys: Keys) -> list[Request]:
-    approvals: dict[int, list[Given]] = {}
+    approvals: dict[int, list[GivenApproval]] = {}
     for row in chain.intact(connection, APPROVALS, APPROVALS.c.model == model):
-        given = Given(row["holder"], row["at"].replace(tzinfo=UTC), row["mac"])
+        given = GivenApproval(row["holder"], row["at"].replace(tzinfo=UTC), row["mac"])
         approvals.setdefault(row["number"], []).append(given)
     return [
         Request(

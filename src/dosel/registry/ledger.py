@@ -26,7 +26,7 @@ from dosel.registry.announcements import announce_promotion, announce_shadow, an
 from dosel.registry.looks import PastLook, distinct
 from dosel.registry.manifests import TRAINED, Manifest
 from dosel.registry.notes import Note
-from dosel.registry.shadows import Shadow, ShadowEnd
+from dosel.registry.shadows import ShadowEnd, ShadowRecord
 from dosel.registry.verdicts import Verdict
 from dosel.signing import Keys
 
@@ -87,7 +87,7 @@ class PromotionLedger:
         self.keys = keys or Keys()
         """The keys that sign versions, and the trusted keys."""
 
-    def lock(self, model: str) -> AbstractContextManager[locks.ModelLock]:
+    def lock(self, model: str) -> AbstractContextManager[locks.NamedLock]:
         """The lock of a model, for changes of Production in the ledger and in MLflow."""
         # Before the lock: migrating takes one, too, and on SQLite they are all the same file.
         self._migrate()
@@ -101,7 +101,7 @@ class PromotionLedger:
         reason: str,
         evidence: Evidence = Evidence(),
         after: int | None = None,
-        ends: tuple[Shadow, ShadowEnd] | None = None,
+        ends: tuple[ShadowRecord, ShadowEnd] | None = None,
     ) -> Promotion:
         """Record that `to_version` is in Production; if it already is, record nothing.
 
@@ -157,13 +157,13 @@ class PromotionLedger:
         recent = until > now - CLOCK_TOLERANCE
         return [entry for entry in entries if entry.at <= until or (recent and entry.at > now)]
 
-    def start_shadow(self, shadow: Shadow) -> None:
+    def start_shadow(self, shadow: ShadowRecord) -> None:
         """Record the start of a shadow. The caller holds the model's lock."""
         with self._transaction() as connection:
             shadows.add(connection, shadow, self.keys.settings)
             announce_shadow(connection, shadow)
 
-    def end_shadow(self, shadow: Shadow, how: ShadowEnd) -> bool:
+    def end_shadow(self, shadow: ShadowRecord, how: ShadowEnd) -> bool:
         """Record a decision that leaves Production as it is; return False if the shadow had ended before."""
         with self._transaction() as connection:
             ended = shadows.end(connection, shadow, how)
@@ -172,12 +172,12 @@ class PromotionLedger:
                 announce_shadow_end(connection, shadow, how)
             return ended
 
-    def shadows(self, model: str) -> list[Shadow]:
+    def shadows(self, model: str) -> list[ShadowRecord]:
         """All shadows of a model, oldest first."""
         with self._reading() as connection:
             return shadows.of_model(connection, model)
 
-    def open_shadows(self, model: str) -> list[Shadow]:
+    def open_shadows(self, model: str) -> list[ShadowRecord]:
         """The signed shadows without a decision; each ends when Production changes."""
         with self._reading() as connection:
             running = [shadow for shadow in shadows.of_model(connection, model) if shadow.end is None]
@@ -311,7 +311,7 @@ class PromotionLedger:
         reason: str,
         evidence: Evidence,
         after: int | None,
-        ends: tuple[Shadow, ShadowEnd] | None,
+        ends: tuple[ShadowRecord, ShadowEnd] | None,
     ) -> Promotion:
         with self._transaction() as connection:
             last = self._last(connection, model)

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dosel.db.locks import ModelLock
+from dosel.db.locks import NamedLock
 from dosel.errors import ModelNotFound, UntrustedModel
 from dosel.model import tags
 from dosel.model.facts import held_out
@@ -44,7 +44,7 @@ class Projection:
     notes: tuple[str, ...] = ()
 
 
-def sync_aliases(lock: ModelLock, store: Store, ledger: PromotionLedger, name: str) -> Projection:
+def sync_aliases(lock: NamedLock, store: Store, ledger: PromotionLedger, name: str) -> Projection:
     """Set aliases and stage to the ledger's last entry. Idempotent: a call that was killed is finished by the next.
 
     If somebody moved the alias `production` outside dosel, a new entry records that, provided that the version passed
@@ -170,7 +170,7 @@ def evidence_of(ledger: PromotionLedger, version: ModelVersion, before: ModelVer
     )
 
 
-def _write(lock: ModelLock, store: Store, ledger: PromotionLedger, last: Promotion, known: Registered) -> list[str]:
+def _write(lock: NamedLock, store: Store, ledger: PromotionLedger, last: Promotion, known: Registered) -> list[str]:
     """Set aliases and stage to the ledger's last entry; return notes on what was moved outside dosel.
 
     `known` is not read again: if somebody has moved an alias since, the next call finds and notes that.
@@ -203,7 +203,7 @@ def _write(lock: ModelLock, store: Store, ledger: PromotionLedger, last: Promoti
     return notes
 
 
-def _sync_families(lock: ModelLock, store: Store, ledger: PromotionLedger, name: str, known: Registered) -> list[str]:
+def _sync_families(lock: NamedLock, store: Store, ledger: PromotionLedger, name: str, known: Registered) -> list[str]:
     """Set each family's alias to its newest version by the ledger; return notes on those that were moved elsewhere."""
     notes = []
     for family in ledger.families(name):

@@ -24,7 +24,7 @@ from dosel.registry.ledger import Evidence, Kind, Promotion, PromotionLedger, is
 from dosel.registry.looks import Holdout, holdout
 from dosel.registry.manifests import Manifest
 from dosel.registry.projection import PRODUCTION, Projection, entered, evidence_of, newest_of, sync_aliases
-from dosel.registry.shadows import Role, Shadow, ShadowEnd
+from dosel.registry.shadows import Role, ShadowEnd, ShadowRecord
 from dosel.registry.store import ModelVersion, Store
 from dosel.registry.verdicts import Verdict
 from dosel.settings import Settings
@@ -188,7 +188,7 @@ class Registry:
         reason: str,
         evidence: Evidence | None = None,
         after: int | None = None,
-        ends: tuple[Shadow, ShadowEnd] | None = None,
+        ends: tuple[ShadowRecord, ShadowEnd] | None = None,
         holder: str | None = None,
     ) -> Promotion:
         """Put a version into Production: first the ledger, then MLflow. A second call changes nothing.
@@ -268,7 +268,7 @@ class Registry:
         reason: str,
         to: int | None = None,
         after: int | None = None,
-        ends: tuple[Shadow, ShadowEnd] | None = None,
+        ends: tuple[ShadowRecord, ShadowEnd] | None = None,
     ) -> Promotion:
         """Put the previous Production version back; called again, the one before it.
 
@@ -304,7 +304,7 @@ class Registry:
         reason: str,
         after: int,
         gate: Mapping[str, Any] | None = None,
-    ) -> Shadow:
+    ) -> ShadowRecord:
         """Let a version answer in shadow, beside the champion; if it does already, return that shadow.
 
         Args:
@@ -328,7 +328,7 @@ class Registry:
                 if running.role == role:
                     raise PromotionConflict(f"{name}: version {running.version} is in shadow already")
             now, known = datetime.now(UTC), self._ledger.shadows(name)
-            started = Shadow(
+            started = ShadowRecord(
                 model=name,
                 number=known[-1].number + 1 if known else 1,
                 role=role,
@@ -346,7 +346,7 @@ class Registry:
             sync_aliases(lock, self._store, self._ledger, name)
             return started
 
-    def end_shadow(self, shadow: Shadow, how: ShadowEnd) -> bool:
+    def end_shadow(self, shadow: ShadowRecord, how: ShadowEnd) -> bool:
         """End a shadow and leave Production as it is; return False if it had ended before."""
         with self._ledger.lock(shadow.model) as lock:
             ended = self._ledger.end_shadow(shadow, how)
@@ -433,7 +433,7 @@ class Registry:
         raise PromotionRefused(f"{name}: {known}; `dosel versions {name}` lists all that can be promoted instead")
 
 
-def _with_live(evidence: Evidence, ends: tuple[Shadow, ShadowEnd] | None) -> Evidence:
+def _with_live(evidence: Evidence, ends: tuple[ShadowRecord, ShadowEnd] | None) -> Evidence:
     return evidence if ends is None else replace(evidence, live=ends[1].evidence)
 
 

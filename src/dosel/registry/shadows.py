@@ -38,7 +38,7 @@ class ShadowEnd:
 
 
 @dataclass(frozen=True)
-class Shadow:
+class ShadowRecord:
     """One time that a version answers in shadow.
 
     Attributes:
@@ -64,7 +64,7 @@ class Shadow:
     end: ShadowEnd | None = None
 
 
-def add(connection: Connection, shadow: Shadow, settings: Settings) -> None:
+def add(connection: Connection, shadow: ShadowRecord, settings: Settings) -> None:
     """Record and sign the start of a shadow.
 
     Raises:
@@ -77,7 +77,7 @@ def add(connection: Connection, shadow: Shadow, settings: Settings) -> None:
     signed_entries.add(connection, SHADOWS, values | times | texts, settings)
 
 
-def end(connection: Connection, shadow: Shadow, how: ShadowEnd) -> bool:
+def end(connection: Connection, shadow: ShadowRecord, how: ShadowEnd) -> bool:
     """Record the decision on a shadow; return False if it had ended before."""
     mine = (SHADOW_ENDS.c.model == shadow.model) & (SHADOW_ENDS.c.number == shadow.number)
     if connection.execute(select(SHADOW_ENDS.c.number).where(mine)).first() is not None:
@@ -95,7 +95,7 @@ def end(connection: Connection, shadow: Shadow, how: ShadowEnd) -> bool:
     return True
 
 
-def of_model(connection: Connection, model: str) -> list[Shadow]:
+def of_model(connection: Connection, model: str) -> list[ShadowRecord]:
     """All shadows of a model, oldest first."""
     joined = SHADOWS.outerjoin(
         SHADOW_ENDS, (SHADOW_ENDS.c.model == SHADOWS.c.model) & (SHADOW_ENDS.c.number == SHADOWS.c.number)
@@ -111,13 +111,13 @@ def signed(connection: Connection, model: str, keys: Keys) -> set[int]:
     return {row["number"] for row in signed_entries.proven(connection, SHADOWS, rows, keys)}
 
 
-def _shadow(row: Row[Any]) -> Shadow:
+def _shadow(row: Row[Any]) -> ShadowRecord:
     decision = None
     if row.end_outcome is not None:
         decision = ShadowEnd(
             row.end_outcome, row.end_actor, row.end_reason, json.loads(row.end_evidence), row.end_at.replace(tzinfo=UTC)
         )
-    return Shadow(
+    return ShadowRecord(
         row.model,
         row.number,
         row.role,

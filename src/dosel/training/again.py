@@ -20,7 +20,7 @@ from dosel.settings import Settings
 from dosel.sources.lake import open_lake
 from dosel.training.candidates import ScoredCandidate
 from dosel.training.fan_out import Threads
-from dosel.training.keys import family_key
+from dosel.training.input_digests import family_key
 from dosel.training.partitioned import InProcess, PartitionedData
 from dosel.training.partitions import Partitions
 from dosel.training.search import AnySearch, search_of

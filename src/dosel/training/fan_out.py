@@ -19,7 +19,7 @@ from dosel.training.strategies import Params, Strategy
 
 
 @dataclass(frozen=True)
-class Work:
+class SearchJob:
     """What all tasks of a search have in common.
 
     Attributes:
@@ -71,7 +71,7 @@ class Engine(Protocol):
     def cores(self) -> int:
         """The number of cores that score candidates."""
 
-    def folds(self, work: Work, X: Any, y: Any) -> AbstractContextManager[Folds]:
+    def folds(self, job: SearchJob, X: Any, y: Any) -> AbstractContextManager[Folds]:
         """Prepare the folds of a search; they are freed at the end of the block."""
 
     def close(self) -> None:
@@ -96,29 +96,29 @@ class Threads:
             return int(joblib.effective_n_jobs(self.jobs))
 
     @contextmanager
-    def folds(self, work: Work, X: Any, y: Any) -> Iterator[Folds]:
+    def folds(self, job: SearchJob, X: Any, y: Any) -> Iterator[Folds]:
         """Prepare each fold in a thread."""
         parallel = joblib.Parallel(n_jobs=self.jobs, prefer="threads", return_as="generator")
         prepared = parallel(
-            joblib.delayed(prepare_fold)(work.preprocessing, work.plan, X, y, *split) for split in work.splits(X, y)
+            joblib.delayed(prepare_fold)(job.preprocessing, job.plan, X, y, *split) for split in job.splits(X, y)
         )
-        yield _InThreads(work, list(prepared), parallel)
+        yield _InThreads(job, list(prepared), parallel)
 
     def close(self) -> None:
         """Nothing runs in other threads of its own."""
 
 
 class _InThreads:
-    def __init__(self, work: Work, folds: Sequence[Fold], parallel: joblib.Parallel) -> None:
-        self._work = work
+    def __init__(self, job: SearchJob, folds: Sequence[Fold], parallel: joblib.Parallel) -> None:
+        self._job = job
         self._folds = folds
         self._parallel = parallel
         self.count = len(folds)
 
     def score(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, list[Figures]]]:
-        work = self._work
+        job = self._job
         scored = self._parallel(
-            joblib.delayed(score_fold)(work.plan, work.model, task.params, self._folds[task.fold], work.scorer)
+            joblib.delayed(score_fold)(job.plan, job.model, task.params, self._folds[task.fold], job.scorer)
             for task in tasks
         )
         # In the tasks' order.

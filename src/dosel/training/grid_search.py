@@ -11,7 +11,7 @@ from sklearn.model_selection import ParameterGrid, check_cv
 from sklearn.utils import indexable
 
 from dosel.training.candidates import CandidateCallback, Figures, ScoredCandidate, figures_at, plain
-from dosel.training.fan_out import Engine, Task, Threads, Work
+from dosel.training.fan_out import Engine, SearchJob, Task, Threads
 from dosel.training.strategies import Params, strategy
 from dosel.usecases import StrategyName
 
@@ -56,9 +56,9 @@ class GridSearchCV(model_selection.GridSearchCV):  # type: ignore[misc]
         bare = [{key.removeprefix(f"{name}__"): value for key, value in c.items()} for c in candidates]
         plan = strategy(self.strategy, model, bare)
         groups = plan.groups(model, bare)
-        work = Work(self.estimator[:-1], model, plan, self.scorer_, self._checked_cv_orig)
+        job = SearchJob(self.estimator[:-1], model, plan, self.scorer_, self._checked_cv_orig)
         out: list[dict[int, Figures]] = [{} for _ in candidates]
-        with (self.engine or Threads(self.n_jobs)).folds(work, X, y) as folds:
+        with (self.engine or Threads(self.n_jobs)).folds(job, X, y) as folds:
             self.n_splits_ = folds.count
             tasks = [
                 Task(number, fold, [bare[i] for i in group])

@@ -16,7 +16,7 @@ from dosel.cluster.preflight import Software, check_own, software
 from dosel.settings import Settings
 from dosel.sources.lake import open_lake
 from dosel.training.candidates import Figures, Fold, prepare_fold, score_fold
-from dosel.training.fan_out import Folds, Task, Work
+from dosel.training.fan_out import Folds, SearchJob, Task
 from dosel.training.stored_rows import StoredRows, store
 from dosel.training.strategies import Params
 
@@ -49,9 +49,9 @@ class OnCluster:
         return self.cluster.cores()
 
     @contextmanager
-    def folds(self, work: Work, X: pd.DataFrame, y: Any) -> Iterator[Folds]:
+    def folds(self, job: SearchJob, X: pd.DataFrame, y: Any) -> Iterator[Folds]:
         """Store the rows, for workers to prepare the folds of them."""
-        yield _OnWorkers(self.cluster, work, self._rows(X, y), len(work.splits(X, y)))
+        yield _OnWorkers(self.cluster, job, self._rows(X, y), len(job.splits(X, y)))
 
     def close(self) -> None:
         """Close the connection, so that no search gets another result."""
@@ -68,13 +68,13 @@ class OnCluster:
 class _OnWorkers:
     """The folds of one search, on the workers."""
 
-    def __init__(self, cluster: Cluster, work: Work, rows: StoredRows, count: int) -> None:
+    def __init__(self, cluster: Cluster, job: SearchJob, rows: StoredRows, count: int) -> None:
         self.count = count
         self._cluster = cluster
-        self._work = work
+        self._job = job
         self._rows = rows
-        self._preparation = _digest(rows, work.preprocessing, type(work.plan), work.cv)
-        self._search = _digest(self._preparation, work)
+        self._preparation = _digest(rows, job.preprocessing, type(job.plan), job.cv)
+        self._search = _digest(self._preparation, job)
         self._folds: dict[int, Future[Fold]] = {}
         self._client: Client | None = None
 
@@ -86,11 +86,11 @@ class _OnWorkers:
         def submit(client: "Client", name: str) -> "Future[list[Figures]]":
             task = by_name[name]
             fold = self._fold(client, task.fold)
-            return client.submit(_score, software(), self._work, task.params, fold, key=name)
+            return client.submit(_score, software(), self._job, task.params, fold, key=name)
 
         def describe(name: str) -> str:
             task = by_name[name]
-            return f"fitting {type(self._work.model).__name__} with {list(task.params)} on fold {task.fold + 1}"
+            return f"fitting {type(self._job.model).__name__} with {list(task.params)} on fold {task.fold + 1}"
 
         for name, figures in self._cluster.results(by_name, submit, describe):
             yield by_name[name], figures
@@ -102,7 +102,7 @@ class _OnWorkers:
         if number not in self._folds:
             key = f"fold-{self._preparation}-{number}"
             rows = client.submit(_load, software(), self._rows, key=f"rows-{self._rows.sha256}")
-            self._folds[number] = client.submit(_prepare, software(), self._work, rows, number, key=key)
+            self._folds[number] = client.submit(_prepare, software(), self._job, rows, number, key=key)
         return self._folds[number]
 
 
@@ -111,14 +111,14 @@ def _load(expected: Software, rows: StoredRows) -> tuple[pd.DataFrame, Any]:
     return rows.load(Settings.load())
 
 
-def _prepare(expected: Software, work: Work, rows: tuple[pd.DataFrame, Any], number: int) -> Fold:
+def _prepare(expected: Software, job: SearchJob, rows: tuple[pd.DataFrame, Any], number: int) -> Fold:
     check_own(expected)
-    return prepare_fold(work.preprocessing, work.plan, *rows, *work.splits(*rows)[number])
+    return prepare_fold(job.preprocessing, job.plan, *rows, *job.splits(*rows)[number])
 
 
-def _score(expected: Software, work: Work, params: Sequence[Params], fold: Fold) -> list[Figures]:
+def _score(expected: Software, job: SearchJob, params: Sequence[Params], fold: Fold) -> list[Figures]:
     check_own(expected)
-    return score_fold(work.plan, work.model, params, fold, work.scorer)
+    return score_fold(job.plan, job.model, params, fold, job.scorer)
 
 
 def _digest(*parts: Any) -> str:

@@ -22,7 +22,7 @@ from sklearn.metrics import check_scoring
 from sklearn.utils import indexable
 
 from dosel.training.candidates import CandidateCallback, Figures, ScoredCandidate, figures_at, plain
-from dosel.training.fan_out import Engine, Folds, Task, Threads, Work
+from dosel.training.fan_out import Engine, Folds, SearchJob, Task, Threads
 from dosel.training.optuna_trials import FIGURES, StoredTrials
 from dosel.training.preprocessing import CLASSIFIER
 from dosel.training.strategies import Each
@@ -77,9 +77,9 @@ class OptunaSearchCV(BaseEstimator):  # type: ignore[misc]
         """Run the trials that are missing, then fit the best parameters to all rows."""
         X, y = indexable(X, y)
         self.scorer_ = check_scoring(self.estimator, self.scoring)
-        work = Work(self.estimator[:-1], self.estimator.steps[-1][1], Each(), self.scorer_, self.cv)
+        job = SearchJob(self.estimator[:-1], self.estimator.steps[-1][1], Each(), self.scorer_, self.cv)
         made: list[FrozenTrial] = []
-        with (self.engine or Threads(self.n_jobs)).folds(work, X, y) as folds:
+        with (self.engine or Threads(self.n_jobs)).folds(job, X, y) as folds:
             for trial in self._run_trials(folds):
                 made.append(trial)
                 self._report(len(made), trial, made)

@@ -34,7 +34,7 @@ from dosel.usecases import Family, UseCase
 
 
 @dataclass(frozen=True)
-class Work:
+class PartitionedJob:
     """What every task on partitions needs: the declaration, the partitions, and what a survey found of them."""
 
     use_case: UseCase
@@ -96,11 +96,11 @@ class Work:
 class Trainer(Protocol):
     """Fits and evaluates on partitions."""
 
-    def fit(self, work: Work, model: Any, without: int) -> Any:
+    def fit(self, job: PartitionedJob, model: Any, without: int) -> Any:
         """The `LGBMClassifier` fitted to the training rows without one fold (`HELD_OUT`: with all)."""
 
-    def confusion(self, work: Work, model: Any, place: int | None) -> Counts:
-        """As `Work.confusion`, over all partitions."""
+    def confusion(self, job: PartitionedJob, model: Any, place: int | None) -> Counts:
+        """As `PartitionedJob.confusion`, over all partitions."""
 
 
 class InProcess:
@@ -110,22 +110,22 @@ class InProcess:
         self._lake = lake
         self._jobs = jobs
 
-    def fit(self, work: Work, model: Any, without: int) -> Any:
-        features, classes = work.matrix(self._lake, range(len(work.partitions.keys)), without)
+    def fit(self, job: PartitionedJob, model: Any, without: int) -> Any:
+        features, classes = job.matrix(self._lake, range(len(job.partitions.keys)), without)
         threads = model.n_jobs
         fitted = clone(model).set_params(n_jobs=joblib.effective_n_jobs(self._jobs)).fit(features, classes)
         return fitted.set_params(n_jobs=threads)
 
-    def confusion(self, work: Work, model: Any, place: int | None) -> Counts:
-        return work.confusion(self._lake, range(len(work.partitions.keys)), model, place)
+    def confusion(self, job: PartitionedJob, model: Any, place: int | None) -> Counts:
+        return job.confusion(self._lake, range(len(job.partitions.keys)), model, place)
 
 
 class PartitionedSearch(GridSearchCV):
-    """A grid search over a LightGBM classifier; `fit` takes the work instead of rows. A row's hash decides its fold."""
+    """A grid search over a LightGBM classifier on a `PartitionedJob` instead of rows. A row's hash decides its fold."""
 
     trainer: Trainer
 
-    def fit(self, X: Work, y: Any = None) -> "PartitionedSearch":
+    def fit(self, X: PartitionedJob, y: Any = None) -> "PartitionedSearch":
         """Score every candidate on every fold, then fit the best one to all training rows."""
         self._scores: list[float] = []
         self.scorer_, metric = self._get_scorers()
@@ -145,22 +145,22 @@ class PartitionedSearch(GridSearchCV):
         self.refit_time_ = perf_counter() - started
         return self
 
-    def _score(self, work: Work, params: Any, fold: int) -> Figures:
+    def _score(self, job: PartitionedJob, params: Any, fold: int) -> Figures:
         started, cpu_started = perf_counter(), process_time()
-        model = self._fitted(work, params, fold)
+        model = self._fitted(job, params, fold)
         fitted = perf_counter()
-        counts = self.trainer.confusion(work, model, fold)
+        counts = self.trainer.confusion(job, model, fold)
         return {
-            "test_scores": evaluate_counts(work.use_case.target, counts).metrics[self.scoring],
+            "test_scores": evaluate_counts(job.use_case.target, counts).metrics[self.scoring],
             "fit_time": fitted - started,
             "score_time": perf_counter() - fitted,
             "cpu_time": process_time() - cpu_started,
         }
 
-    def _fitted(self, work: Work, params: Any, without: int) -> Pipeline:
+    def _fitted(self, job: PartitionedJob, params: Any, without: int) -> Pipeline:
         model = clone(self.estimator.steps[-1][1]).set_params(**plain(params))
-        fitted = self.trainer.fit(work, model, without)
-        return Pipeline([*work.survey.preprocessing.steps, (CLASSIFIER, fitted)])
+        fitted = self.trainer.fit(job, model, without)
+        return Pipeline([*job.survey.preprocessing.steps, (CLASSIFIER, fitted)])
 
 
 @dataclass(frozen=True)
@@ -191,31 +191,31 @@ class PartitionedData:
         check_counts(use_case, counts[counts > 0], found.rows_held_out)
         if found.lacking:
             raise TrainingError(f"{use_case.name}: all training rows lack a value of {', '.join(found.lacking)}")
-        return PartitionedRows(Work(use_case, self.partitions, found), self.lake, self.trainer)
+        return PartitionedRows(PartitionedJob(use_case, self.partitions, found), self.lake, self.trainer)
 
 
 @dataclass(frozen=True)
 class PartitionedRows:
     """The rows of a training, read partition by partition (`dosel.training.rows.Rows`)."""
 
-    work: Work
+    job: PartitionedJob
     lake: Lake
     trainer: Trainer
 
     @property
     def rows_train(self) -> int:
-        return self.work.survey.rows_train
+        return self.job.survey.rows_train
 
     @property
     def rows_held_out(self) -> int:
-        return self.work.survey.rows_held_out
+        return self.job.survey.rows_held_out
 
     def dataset(self) -> PandasDataset:
         """The columns of the first training rows stand for all."""
         features, classes = next(
             part.at(part.places != HELD_OUT) for part in self._read() if (part.places != HELD_OUT).any()
         )
-        return tracking.dataset_of(self.work.use_case, features.head(1), classes[:1], self.work.partitions.digest)
+        return tracking.dataset_of(self.job.use_case, features.head(1), classes[:1], self.job.partitions.digest)
 
     def search(self, family: Family, seed: int, engine: Engine, storage: str, study: str) -> AnySearch:
         from lightgbm import LGBMClassifier
@@ -226,7 +226,7 @@ class PartitionedRows:
                 f"family {family.name!r} is partitioned and builds {type(model).__name__}: only LightGBM's "
                 "LGBMClassifier trains on partitions; leave partitioned out, or build LightGBM"
             )
-        use_case = self.work.use_case
+        use_case = self.job.use_case
         made = PartitionedSearch(
             pipeline(use_case, model), grid_of(family.space), scoring=use_case.gate.metric, cv=use_case.folds
         )
@@ -234,12 +234,12 @@ class PartitionedRows:
         return made
 
     def fit(self, search: AnySearch) -> None:
-        search.fit(self.work)
+        search.fit(self.job)
 
     def on_training_rows(self, search: AnySearch) -> tuple[Counts, dict[str, float]]:
         """The metrics that follow from counts: probabilities of all training rows are not kept."""
         found = evaluate_counts(
-            self.work.use_case.target, self.trainer.confusion(self.work, search.best_estimator_, None)
+            self.job.use_case.target, self.trainer.confusion(self.job, search.best_estimator_, None)
         )
         figures = {
             f"training_{name}_score": found.metrics[f"{name}_weighted"] for name in ("precision", "recall", "f1")
@@ -248,16 +248,16 @@ class PartitionedRows:
         return found.confusion, figures | {"training_score": found.metrics[search.scoring]}
 
     def on_held_out_rows(self, model: Any) -> Evaluation:
-        return evaluate_counts(self.work.use_case.target, self.trainer.confusion(self.work, model, HELD_OUT))
+        return evaluate_counts(self.job.use_case.target, self.trainer.confusion(self.job, model, HELD_OUT))
 
     @property
     def kept(self) -> Sequence[str]:
-        return self.work.partitions.keys
+        return self.job.partitions.keys
 
     def write(self, model: Any, folder: Path) -> list[Path]:
         training = sample(self._read(), False, self.rows_train, reference.MOST_ROWS)
         test = sample(self._read(), True, self.rows_held_out, held_out.MOST_ROWS)
-        return [reference.write(self.work.use_case, *training, folder), held_out.write(model, *test, folder)]
+        return [reference.write(self.job.use_case, *training, folder), held_out.write(model, *test, folder)]
 
     def _read(self) -> Iterator[Part]:
-        return self.work.read(self.lake, range(len(self.work.partitions.keys)))
+        return self.job.read(self.lake, range(len(self.job.partitions.keys)))

@@ -28,7 +28,7 @@ from dosel.training.candidates import CandidateCallback, ScoredCandidate, plain
 from dosel.training.comparison import COUNTS, compare
 from dosel.training.evaluation import confusion_figure
 from dosel.training.fan_out import Engine
-from dosel.training.keys import family_key, training_key
+from dosel.training.input_digests import family_key, training_key
 from dosel.training.rows import Data, Rows, RowsInMemory
 from dosel.training.search import AnySearch
 from dosel.usecases import Family, UseCase
