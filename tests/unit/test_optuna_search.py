@@ -38,8 +38,8 @@ class Backwards(Threads):
     """Threads whose last task is the first to be finished."""
 
     @contextmanager
-    def folds(self, work: SearchJob, X: Any, y: Any) -> Iterator[Folds]:
-        with super().folds(work, X, y) as folds:
+    def folds(self, job: SearchJob, X: Any, y: Any) -> Iterator[Folds]:
+        with super().folds(job, X, y) as folds:
             forwards = folds.score
             folds.score = lambda tasks: reversed(list(forwards(tasks)))  # type: ignore[method-assign]
             yield folds
@@ -51,8 +51,8 @@ class Counting(Threads):
     tasks = 0
 
     @contextmanager
-    def folds(self, work: SearchJob, X: Any, y: Any) -> Iterator[Folds]:
-        with super().folds(work, X, y) as folds:
+    def folds(self, job: SearchJob, X: Any, y: Any) -> Iterator[Folds]:
+        with super().folds(job, X, y) as folds:
             score = folds.score
 
             def counted(tasks: Any) -> Any:
