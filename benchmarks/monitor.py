@@ -26,6 +26,8 @@ from dosel.monitor.sequential import Tally, first_proof, log_evidence_of_harm, s
 
 ALPHA = 0.01
 HELD_OUT, LABELS = 2_000, 10_000
+TEN_TIMES = 10 * LABELS
+"""Labels after which a fall that the harm test has not found is counted again."""
 BEFORE, AFTER = 0.85, 0.80
 A_DAY = 500
 """Labels between two looks of the daily test."""
@@ -59,6 +61,23 @@ def daily_z_test(promised: Tally, correct: Looks) -> int | None:
     return int(labels[low[0]]) if len(low) else None
 
 
+def not_found_for_long(streams: int, seed: int) -> int:
+    """The streams of `alarms` in which the harm test finds no fall in ten times as many labels either."""
+    random, count = np.random.default_rng(seed), 0
+    for number in range(streams):
+        promised, correct = stream(AFTER, random)
+        if harm_test(promised, correct) is None:
+            later = np.random.default_rng((seed, number)).random(TEN_TIMES - LABELS) < AFTER
+            count += harm_test(promised, np.append(correct, correct[-1] + np.cumsum(later, dtype=np.int64))) is None
+    return count
+
+
+def stream(live: float, random: np.random.Generator) -> tuple[Tally, Looks]:
+    """A held-out figure of its own, and the number of correct answers after each label."""
+    promised = Tally(int(random.binomial(HELD_OUT, BEFORE)), HELD_OUT)
+    return promised, np.cumsum(random.random(LABELS) < live, dtype=np.int64)
+
+
 RULES: dict[str, Rule] = {"harm test": harm_test, "fixed threshold": fixed_threshold, "daily z-test": daily_z_test}
 
 
@@ -67,8 +86,7 @@ def alarms(live: float, streams: int, seed: int) -> dict[str, list[int | None]]:
     random = np.random.default_rng(seed)
     found: dict[str, list[int | None]] = {name: [] for name in RULES}
     for _ in range(streams):
-        promised = Tally(int(random.binomial(HELD_OUT, BEFORE)), HELD_OUT)
-        correct = np.cumsum(random.random(LABELS) < live, dtype=np.int64)
+        promised, correct = stream(live, random)
         for name, rule in RULES.items():
             found[name].append(rule(promised, correct))
     return found
@@ -91,7 +109,9 @@ def harm(streams: int) -> dict[str, object]:
             f"median_labels_to_harm{suffix}": round(labels),
             f"missed{suffix}": round(missed, 4),
         }
-    say(f"\n{streams:,} streams of {LABELS:,} labels each way, {time.perf_counter() - began:.0f} s")
+    result["missed_in_ten_times_the_labels"] = missed = round(not_found_for_long(streams, seed=2) / streams, 4)
+    say(f"\nThe harm test has not found {missed:.1%} of the falls after {TEN_TIMES:,} labels.")
+    say(f"{streams:,} streams of {LABELS:,} labels each way, {time.perf_counter() - began:.0f} s")
     return result
 
 
