@@ -92,7 +92,7 @@ class StoreMetrics:
             self._engine = self._engine or connect(self._settings.warehouse_url)
             ledger = PromotionLedger(self._engine)
             declared = [use_case for use_case in self._use_cases if use_case.gate.shadow is not None]
-            shadows = {use_case.name: states(use_case, ledger, self._engine) for use_case in declared}
+            shadows = {use_case.name: states(use_case, ledger, self._engine, for_readers=True) for use_case in declared}
             reading.set_result(_Read(read_figures(self._engine, self._use_cases, self._settings), shadows))
         except Exception as error:  # noqa: BLE001  a driver may raise whatever it likes, and the scrape waits for it
             # Returned as a value: asyncio would log an exception that no scrape awaits.

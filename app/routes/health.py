@@ -34,7 +34,7 @@ def router(settings: Settings, pauses: Pauses) -> APIRouter:
     def compute(use_case: UseCase, follower: ModelFollower) -> bytes:
         from dosel.monitor.health import health
 
-        found = health(use_case, follower.registry().ledger, truths())
+        found = health(use_case, follower.registry().ledger, truths(), for_readers=True)
         if found is None:
             raise HTTPException(404, f"{use_case.name}: nothing was in Production yet")
         # As JSON here, so that neither the event loop nor each of the callers writes it.

@@ -50,7 +50,7 @@ def router(use_cases: Sequence[UseCase], reads: WorkQueue) -> APIRouter:
 
         shadowing: Shadowing = request.app.state.shadowing
         slot = shadowing.slot(follower.named(name))
-        found = states(slot.use_case, follower.registry().ledger, shadowing.engine)
+        found = states(slot.use_case, follower.registry().ledger, shadowing.engine, for_readers=True)
         return Shadows(
             shadows=[
                 ShadowInfo.of(

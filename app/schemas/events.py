@@ -25,6 +25,10 @@ EventKind = Literal[
 ]
 
 
+IN_THE_LOG = "the task's log has the error"
+"""What is shown instead of the error of a closed use case's task."""
+
+
 class EventInfo(BaseModel):
     """An event that a person should know about."""
 
@@ -43,11 +47,13 @@ class EventInfo(BaseModel):
 
     @classmethod
     def of(cls, event: "StoredEvent", settings: "Settings", is_open: bool) -> "EventInfo":
-        """The event. If it is one of a closed use case (not `is_open`), its texts have no figures."""
+        """The event. If it is one of a closed use case (not `is_open`), its texts have no figures and no values."""
         from dosel.monitor.messages import document
 
         if not is_open:
-            event = replace(event, what=without_figures(event.what), evidence=without_figures(event.evidence))
+            # An error's text may quote anything, for example what the data API sent.
+            evidence = IN_THE_LOG if event.kind == "task failed" else without_figures(event.evidence)
+            event = replace(event, what=without_figures(event.what), evidence=evidence)
 
         delivered = sum(attempt.delivered_at is not None for attempt in event.deliveries)
         return cls(**document(event, settings), delivered=delivered, waiting=len(event.deliveries) - delivered)

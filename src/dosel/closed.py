@@ -1,7 +1,8 @@
 """What readers see of a closed use case: figures about its rows, so coarse that one row more does not show.
 
 By comparing exact figures before and after one row, a reader could learn whether that row was labelled, its class, and
-whether the answer was right. Reasons and reports contain figures, too, so that numbers in texts are also replaced.
+whether the answer was right. So figures are coarse, and those on labelled rows wait for `BLOCK` more of them. Reasons
+and reports contain figures, too, so that numbers in texts are also replaced.
 """
 
 import math
@@ -27,6 +28,10 @@ _NUMBER = r"\d(?:[\d,.]*\d)?(?:e[-+]?\d+)?"
 _PARTS = re.compile(f"(?P<kept>{_KEPT})|(?P<share>{_SHARE})|{_NUMBER}")
 
 _LIVE = re.compile(r"\b(?:live|labels|labelled|evidence)\b")
+
+
+BLOCK = 50
+"""Labelled rows by which figures grow at once: rounded ones, too, move at times with a single row."""
 
 
 def coarse(value: Any) -> Any:

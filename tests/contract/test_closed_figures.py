@@ -16,6 +16,9 @@ from app.serving.follower import ModelFollower
 from dosel.db.engine import transaction
 from dosel.errors import ApprovalsMissing
 from dosel.monitor.harm import watch_for_harm
+from dosel.monitor.health import health
+from dosel.monitor.pairs import Pairs, insert_pairs
+from dosel.monitor.shadow_state import states
 from dosel.monitor.truths import Truths, TruthStore, insert_truths
 from dosel.registry.approvals import Approvals, Subject
 from dosel.registry.shadows import ShadowEnd, ShadowRecord
@@ -175,3 +178,28 @@ def test_the_same_routes_show_the_figures_of_an_open_use_case(here: Installation
         "/use-cases/{name}/shadow",
         "/events",
     }
+
+
+@pytest.mark.parametrize("is_open", [False, True], ids=["closed", "open"])
+def test_a_labelled_row_moves_what_is_shown_only_of_an_open_use_case(here: Installation, is_open: bool) -> None:
+    ledger, use_case = here.registry.ledger, replace(EMPLOYEES, expose_training_rows=is_open)
+
+    def shown() -> tuple[str, str]:
+        of_health = health(use_case, ledger, TruthStore(ledger.engine), for_readers=True)
+        [of_shadow] = states(use_case, ledger, ledger.engine, for_readers=True)
+        return repr(of_health and of_health.findings), repr(of_shadow.comparison)
+
+    [shadow] = ledger.open_shadows(MODEL)
+    entry = ledger.last(MODEL)
+    assert entry is not None
+    seen = [shown()]
+    for number in range(2):
+        one = np.array([number], np.int64)
+        with transaction(ledger.engine) as connection:
+            row = (f"{is_open} {number}", datetime.now(UTC), one, one, 1 - one)
+            insert_pairs(connection, shadow, Pairs("batch", *row))
+            given = (EMPLOYEES.name, MODEL, entry.sequence, entry.to_version, "batch", *row[:-1])
+            insert_truths(connection, Truths(*given))  # type: ignore[arg-type]
+        seen.append(shown())
+    of_health, of_shadow = (len(set(figures)) for figures in zip(*seen, strict=True))
+    assert (of_health, of_shadow) == ((3, 3) if is_open else (1, 1))

@@ -63,6 +63,18 @@ def test_an_invalid_query_gets_422(query: str, client: TestClient) -> None:
     assert client.get(f"/events?{query}").status_code == 422
 
 
+def test_the_error_of_a_closed_use_cases_task_is_not_shown(install: Install) -> None:
+    settings = install().settings
+    store = EventStore(connect(settings.warehouse_url))
+    for name in ("covertype", "employees"):
+        store.add(
+            Event(name, name, "task failed", f"{name}_ingest failed", "it sent ['Zoe', 'E12345', 0.91]", "dosel x")
+        )
+    closed, opened = client_of(settings).get("/events").json()["events"]
+    assert (closed["what"], closed["evidence"]) == ("employees_ingest failed", "the task's log has the error")
+    assert "Zoe" in opened["evidence"]
+
+
 def test_an_unreachable_data_store_gets_503(install: Install) -> None:
     settings = install(warehouse_url="mysql+pymysql://someone:hush@127.0.0.1:1/datadb").settings
     response = client_of(settings).get("/events")

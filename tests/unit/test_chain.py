@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from dosel.db import chain
 from dosel.db.engine import connect, transaction
 from dosel.db.tables import BATCHES, CHAIN, CHAIN_HEAD, ENTRY_SIGNATURES, NOTES, PROMOTIONS
-from dosel.errors import SettingsError
+from dosel.errors import DoselError, SettingsError
 from dosel.monitor.ledger_watch import verify_ledgers
 from dosel.registry import ledger_verification
 from dosel.registry.heads import Head, Heads, sign_head
@@ -173,12 +173,37 @@ def test_an_export_can_be_verified_with_the_public_key_alone(engine: Engine, key
     lines = list(ledger_verification.export(read_ledgers(engine, [head])))
     file = tmp_path / "ledgers.jsonl"
     file.write_text("\n".join(lines))
-    assert verify(ledger_verification.read_export(file), trusted(key)).problem == ""
+    assert verify(ledger_verification.read_export(file), trusted(key), exported=True).problem == ""
     for number, line in enumerate(lines[1:], 1):
         file.write_text("\n".join(lines[:number] + lines[number + 1 :]))
-        without = verify(ledger_verification.read_export(file), trusted(key))
-        # An export without heads verifies, and reports that no head was signed.
-        assert without.problem or (without.heads == 0 and "head" in json.loads(line))
+        without = verify(ledger_verification.read_export(file), trusted(key), exported=True)
+        assert without.problem
+        assert ("no head is signed" in without.problem) == ("head" in json.loads(line))
+
+
+ADDED: dict[str, Callable[[list[str]], list[str]]] = {
+    "a row that is there twice": lambda lines: [*lines, next(line for line in lines if '"row"' in line)],
+    "a name that occurs twice": lambda lines: [*lines[:-1], lines[-1].replace('{"head"', '{"head": 1, "head"')],
+    "a row beside an entry": lambda lines: [
+        *lines[:1],
+        lines[1].replace("{", '{"table": "t", "key": "[1]", "row": {}, ', 1),
+        *lines[2:],
+    ],
+    "something else": lambda lines: [*lines, '{"note": "all is well"}'],
+    "another first line": lambda lines: ['{"format": "dosel ledgers 1", "entry": {}}', *lines[1:]],
+    "nothing but a list": lambda lines: [*lines, "[]"],
+}
+
+
+@pytest.mark.parametrize("added", ADDED)
+def test_a_line_that_no_export_has_is_refused(added: str, engine: Engine, key: SigningKey, tmp_path: Path) -> None:
+    head = sign_head(engine, key)
+    assert head is not None
+    lines = list(ledger_verification.export(read_ledgers(engine, [head])))
+    file = tmp_path / "ledgers.jsonl"
+    file.write_text("\n".join(ADDED[added](lines)))
+    with pytest.raises(DoselError, match=r"line \d+: not an export of the ledgers"):
+        ledger_verification.read_export(file)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -202,8 +227,12 @@ def test_verify_detects_every_random_edit_of_an_export(
         pytest.fail("the edit changed nothing")
     file = tmp_path / "ledgers.jsonl"
     file.write_text("\n".join(json.dumps(line) for line in (lines[0], *entries, *rows, lines[-1])))
+    if len(rows) > len({line["table"] + line["key"] for line in rows}):
+        with pytest.raises(DoselError, match="is there twice"):
+            ledger_verification.read_export(file)
+        return
     found = verify(ledger_verification.read_export(file), trusted(key))
-    # Only the order of entries counts, not that of rows; a repeated row counts once.
+    # Only the order of entries counts, not that of rows.
     same_rows = {json.dumps(line) for line in rows} == {json.dumps(line) for line in lines if "row" in line}
     assert found.problem or (same_rows and [line for line in lines if "entry" in line] == entries)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dosel.monitor.comparison import Comparison, compare_arms, compare_pairs
-from dosel.monitor.pairs import Arm, Pairs
+from dosel.monitor.pairs import Arm
 from dosel.monitor.sequential import log_evidence_of_gain
 from dosel.usecases import Shadow, Target
 
@@ -23,7 +23,7 @@ def compared(answers: str, rules: Shadow = RULES, max_fall: float = 1.0) -> Comp
     truth = np.array([2 if letter.isupper() else 1 for letter in answers], np.int64)
     shadow = np.where([letter in "bsBS" for letter in answers], truth, 0)
     champion = np.where([letter in "bcBC" for letter in answers], truth, 0)
-    return compare_pairs(TARGET, rules, max_fall, [Pairs("batch", "1", NOW, truth, champion, shadow)])
+    return compare_pairs(TARGET, rules, max_fall, truth, champion, shadow)
 
 
 def test_rows_with_equal_answers_are_no_evidence() -> None:

@@ -111,6 +111,7 @@ def test_a_forged_entry_with_a_computed_chain_is_not_followed(
     assert last(ledger) == (2, 2)
     assert [entry.to_version for entry in ledger.history(MODEL)] == [1, 2]
     assert ledger.unsigned(MODEL) == [3]
+    assert ledger.verdicts(MODEL) == {}
     [sentence] = verify(read_ledgers(engine, ()), ledger.keys.trusted()).unsigned
     assert sentence.startswith(f"promotions 3 of {MODEL} (version 9) has no signature of a trusted key")
     # The next entry follows the last signed one.

@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dosel.closed import BLOCK
 from dosel.monitor import health, sequential
 from dosel.monitor.truths import Truths
+from dosel.usecases import UseCase
 from dosel.usecases.covertype import COVERTYPE
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def looked_at(right: list[bool]) -> health.Health:
-    """The health after calls of feedback with one row each."""
+def looked_at(right: list[bool], use_case: UseCase = COVERTYPE) -> health.Health:
+    """The health that readers see after calls of feedback with one row each."""
     entry: Any = SimpleNamespace(model=COVERTYPE.model_name, sequence=1, to_version=1, at=START)
     entry.evidence = SimpleNamespace(to_run="r", gate={"recalled": {"1": [950, 1000]}})
     labelled = [
@@ -28,7 +30,7 @@ def looked_at(right: list[bool]) -> health.Health:
     ]  # fmt: skip
     ledger: Any = SimpleNamespace(history=lambda _: [entry], verdicts=lambda _: {})
     truths: Any = SimpleNamespace(of=lambda *_: labelled, coverage=lambda *_: None, context=lambda *_: None)
-    found = health.health(COVERTYPE, ledger, truths)
+    found = health.health(use_case, ledger, truths, for_readers=True)
     assert found is not None
     return found
 
@@ -54,6 +56,30 @@ def test_the_time_of_proven_harm_is_exact_even_if_its_point_is_not_shown(monkeyp
     assert whole.harmed_since is not None
     assert short.harmed_since == whole.harmed_since
     assert short.harmed_since not in [point.at for point in short.course]
+
+
+CLOSED = replace(COVERTYPE, expose_training_rows=False)
+
+
+def test_a_single_label_changes_no_figure_of_a_closed_use_case() -> None:
+    right = np.random.default_rng(1).random(2 * BLOCK + 10) < 0.9
+    seen = [looked_at(right[:labels].tolist(), CLOSED) for labels in range(len(right) + 1)]
+    assert all(found.labels == labels // BLOCK * BLOCK for labels, found in enumerate(seen))
+    for first in (0, BLOCK, 2 * BLOCK):
+        assert len({repr(found) for found in seen[first : first + BLOCK]}) == 1
+    # A block ends at the time of its last label, and its figures are those of its rows.
+    [*_, last] = seen[-1].course
+    exact = looked_at(right[: 2 * BLOCK].tolist())
+    assert last == exact.course[-1]
+    assert seen[-1].findings == exact.findings
+
+
+def test_harm_of_a_closed_use_case_does_not_wait_for_the_end_of_a_block() -> None:
+    exact, shown = (looked_at([False] * (BLOCK - 1), use_case) for use_case in (COVERTYPE, CLOSED))
+    assert exact.state == shown.state == "harmed"
+    assert shown.harmed_since == exact.harmed_since
+    assert [finding.name for finding in shown.harmed] == [finding.name for finding in exact.harmed]
+    assert shown.labels == 0
 
 
 @pytest.mark.parametrize(("sequence", "command"), [(1, "dosel train covertype"), (2, "dosel rollback covertype")])

@@ -131,6 +131,15 @@ def test_later_rows_count_only_if_the_batches_of_a_training_are_proven(champion:
     assert hashing.is_held_out(ROTATED, rows).all()
 
 
+@pytest.mark.parametrize("block", [1, 7, 1_000])
+def test_only_whole_blocks_of_the_oldest_rows_are_compared(block: int) -> None:
+    whole = pd.concat(UnseenRows(USE_CASE, lambda: PARTS, []).parts())
+    rows = UnseenRows(USE_CASE, lambda: PARTS, [], block)
+    kept = len(whole) // block * block
+    assert pd.concat([whole[:0], *rows.parts()])["row_key"].tolist() == whole["row_key"].tolist()[:kept]
+    assert len(rows.judged(CHALLENGER, OLD, []).truth) == kept
+
+
 def test_a_look_counts_how_often_each_row_was_looked_at() -> None:
     rows = UnseenRows(USE_CASE, lambda: PARTS, [])
     first, second = (int(hashing.is_held_out(USE_CASE, part).sum()) for part in PARTS)

@@ -46,7 +46,8 @@ def verify(
         ledgers = ledger_verification.read_export(file)
     if kept is not None:
         ledgers = ledgers._replace(heads=[*ledgers.heads, *Heads.in_folder(kept).all()])
-    found = ledger_verification.verify(ledgers, keys, Roots.read(roots) if roots else Roots.of(settings))
+    known = Roots.read(roots) if roots else Roots.of(settings)
+    found = ledger_verification.verify(ledgers, keys, known, exported=file is not None)
     if json:
         output.write_json((found,))
         raise typer.Exit(1 if found.first_problem else 0)

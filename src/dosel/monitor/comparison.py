@@ -5,15 +5,16 @@ canary has no such rows: there, each labelled row of the challenger is compared 
 champion's rows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from dosel.monitor.pairs import Arm, Pairs, joined
+from dosel.monitor.pairs import Arm
 from dosel.monitor.sequential import Differences, Floats, Tally, log_evidence_of_gain
+from dosel.monitor.truths import Classes
 from dosel.usecases import Shadow, Target
 
 Finding = Literal["better", "worse", "a class is worse"]
@@ -94,13 +95,15 @@ def _rows(count: int) -> str:
     return f"{count:,} row{'' if count == 1 else 's'}"
 
 
-def compare_pairs(target: Target, rules: Shadow, max_fall: float, parts: Sequence[Pairs]) -> Comparison:
+def compare_pairs(
+    target: Target, rules: Shadow, max_fall: float, truth: Classes, champion: Classes, shadow: Classes
+) -> Comparison:
     """Compare the answers of both to the same rows.
 
     Args:
         max_fall: the largest accepted fall of a class's recall, 0 to 1.
+        truth, champion, shadow: class codes of the labelled rows, each of shape (rows,).
     """
-    truth, champion, shadow = joined(parts)
     right, before = shadow == truth, champion == truth
     differences, place = right.astype(np.int64) - before, np.arange(1, len(truth) + 1)
     by_class = {label: (differences[truth == code], place[truth == code]) for code, label in target.labels.items()}

@@ -22,7 +22,7 @@ class Figures:
     """What the data store held at one time.
 
     Attributes:
-        healths: the health of each version in Production.
+        healths: the health of each version in Production, as its readers see it.
         batches: totals by the use case's name.
         waiting: what waits for each configured receiver of messages.
     """
@@ -39,7 +39,7 @@ def read_figures(engine: Engine, use_cases: Sequence[UseCase], settings: Setting
         WarehouseError: the data store cannot be reached, or failed.
     """
     ledger, truths = PromotionLedger(engine), TruthStore(engine)
-    found = [health(use_case, ledger, truths) for use_case in use_cases]
+    found = [health(use_case, ledger, truths, for_readers=True) for use_case in use_cases]
     with reading(engine) as connection:
         totals = batch_totals(connection)
         waiting = waiting_events(connection, target_names(settings), datetime.now(UTC))

@@ -6,7 +6,7 @@ state again.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Literal
@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from dosel.closed import BLOCK
 from dosel.monitor.context import Context
 from dosel.monitor.coverage import Coverage
 from dosel.monitor.sequential import (
@@ -67,7 +68,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Point:
-    """The accuracy after one more batch or feedback, with its bounds."""
+    """The accuracy after one more batch or feedback (or block, for readers of a closed use case), with its bounds."""
 
     at: datetime
     labels: int
@@ -107,8 +108,12 @@ class Health:
         return f"dosel {'rollback' if self.sequence > 1 else 'train'} {self.use_case}"
 
 
-def health(use_case: UseCase, ledger: PromotionLedger, truths: TruthStore) -> Health | None:
+def health(use_case: UseCase, ledger: PromotionLedger, truths: TruthStore, for_readers: bool = False) -> Health | None:
     """The health of the version in Production, by the ledger; None while there is none.
+
+    Args:
+        for_readers: the figures of a closed use case rest on whole blocks of labelled rows. Harm does not wait for the
+            end of a block.
 
     Raises:
         WarehouseError: the data store cannot be reached, or refused.
@@ -120,6 +125,11 @@ def health(use_case: UseCase, ledger: PromotionLedger, truths: TruthStore) -> He
     labelled = truths.of(entry.model, entry.sequence)
     promised = promised_by(history, ledger.verdicts(entry.model))
     findings, proof = assess(use_case.target, use_case.monitor, promised, labelled, len(history))
+    harmed_since = None if proof is None else _time_of(labelled, proof)
+    if for_readers and not use_case.expose_training_rows:
+        labelled = _in_blocks(labelled)
+        in_blocks, _ = assess(use_case.target, use_case.monitor, promised, labelled, len(history))
+        findings = tuple(map(_with_harm, in_blocks, findings))
     parts = _parts(labelled)
     return Health(
         use_case=use_case.name,
@@ -130,7 +140,7 @@ def health(use_case: UseCase, ledger: PromotionLedger, truths: TruthStore) -> He
         state="harmed" if proof is not None else findings[0].state,
         labels=parts[-1].tally.total if parts else 0,
         findings=findings,
-        harmed_since=None if proof is None else next(part.at for part in parts if part.tally.total >= proof),
+        harmed_since=harmed_since,
         course=_course(parts, alpha),
         coverage=truths.coverage(use_case.name, entry),
         context=truths.context(use_case, entry),
@@ -208,6 +218,27 @@ def promised_by(
         if report and (counts := report.get("recalled")):
             return {int(code): Tally(correct, total) for code, (correct, total) in counts.items()}
     return None
+
+
+def _in_blocks(truths: Sequence[Truths]) -> Sequence[Truths]:
+    """The same rows in parts of `BLOCK` rows each, without those after the last whole block."""
+    truth, answered = (
+        np.concatenate([getattr(t, name) for t in truths] or [np.empty(0)]) for name in ("truth", "answered")
+    )
+    ends = range(BLOCK, len(truth) + 1, BLOCK)
+    parts = [slice(end - BLOCK, end) for end in ends]
+    return [
+        replace(truths[0], at=_time_of(truths, part.stop), truth=truth[part], answered=answered[part]) for part in parts
+    ]
+
+
+def _time_of(truths: Sequence[Truths], label: int) -> datetime:
+    """The time of the batch or feedback that gave the label of this number, from 1."""
+    return truths[int(np.searchsorted(np.cumsum([len(t.truth) for t in truths]), label))].at
+
+
+def _with_harm(shown: Finding, now: Finding) -> Finding:
+    return replace(shown, state="harmed", harmed_at=now.harmed_at) if now.state == "harmed" else shown
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,10 @@ class Arm:
     truth: Classes
     answered: Classes
 
+    def whole_blocks(self, size: int) -> "Arm":
+        """Its oldest rows, as many as fill blocks of this size."""
+        return Arm(*whole_blocks(size, self.truth, self.answered))
+
 
 class PairStore:
     """Reads and collects labelled rows. Every call may raise WarehouseError."""
@@ -152,6 +156,11 @@ def _collect(connection: Connection, shadow: ShadowRecord) -> int:
     truth, champion, answered = (np.array(column, np.int64) for column in columns)
     insert_pairs(connection, shadow, Pairs("feedback", reference, datetime.now(UTC), truth, champion, answered))
     return len(rows)
+
+
+def whole_blocks(size: int, *classes: Classes) -> tuple[Classes, ...]:
+    """The first rows, as many as fill blocks of this size; each array has shape (rows,)."""
+    return tuple(of_rows[: len(of_rows) // size * size] for of_rows in classes)
 
 
 def joined(parts: Sequence[Pairs]) -> tuple[Classes, Classes, Classes]:

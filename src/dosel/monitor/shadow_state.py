@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Engine, func, select
 
+from dosel.closed import BLOCK
 from dosel.db.engine import reading
 from dosel.db.tables import ANSWERS, SHADOW_ANSWERS
 from dosel.monitor.comparison import CLASS_IS_WORSE, Comparison, Finding, compare_arms, compare_pairs
-from dosel.monitor.pairs import PairStore
+from dosel.monitor.pairs import PairStore, joined, whole_blocks
 from dosel.registry.ledger import PromotionLedger
 from dosel.registry.shadows import ShadowRecord
 from dosel.usecases import Shadow, UseCase
@@ -68,25 +69,37 @@ class ShadowState:
         return known | times | {"now": self.summary, "evidence": self.evidence()}
 
 
-def states(use_case: UseCase, ledger: PromotionLedger, engine: Engine) -> list[ShadowState]:
+def states(use_case: UseCase, ledger: PromotionLedger, engine: Engine, for_readers: bool = False) -> list[ShadowState]:
     """The state of each open shadow.
+
+    Args:
+        for_readers: as of `compare`.
 
     Raises:
         WarehouseError: the data store cannot be reached, or refused.
     """
-    return [state_of(use_case, shadow, engine) for shadow in ledger.open_shadows(use_case.model_name)]
+    return [
+        state_of(use_case, shadow, engine, compare(use_case, shadow, engine, for_readers))
+        for shadow in ledger.open_shadows(use_case.model_name)
+    ]
 
 
-def compare(use_case: UseCase, shadow: ShadowRecord, engine: Engine) -> Comparison:
+def compare(use_case: UseCase, shadow: ShadowRecord, engine: Engine, for_readers: bool = False) -> Comparison:
     """What labelled rows show of a shadow.
+
+    Args:
+        for_readers: the figures of a closed use case rest on whole blocks of labelled rows.
 
     Raises:
         WarehouseError: the data store cannot be reached, or refused.
     """
     rules, pairs, fall = _rules(use_case), PairStore(engine), use_case.gate.max_class_drop
+    block = BLOCK if for_readers and not use_case.expose_training_rows else 1
     if is_canary(use_case, shadow):
-        return compare_arms(use_case.target, rules, fall, *pairs.arms(shadow))
-    return compare_pairs(use_case.target, rules, fall, pairs.of(shadow))
+        arms = (arm.whole_blocks(block) for arm in pairs.arms(shadow))
+        return compare_arms(use_case.target, rules, fall, *arms)
+    truth, champion, answered = whole_blocks(block, *joined(pairs.of(shadow)))
+    return compare_pairs(use_case.target, rules, fall, truth, champion, answered)
 
 
 def state_of(

@@ -148,8 +148,7 @@ class PromotionLedger:
     def history(self, model: str, until: datetime | None = None) -> list[Promotion]:
         """A model's signed entries up to a time, oldest first; the last one names the version in Production then."""
         with self._reading() as connection:
-            rows = signed_entries.proven(connection, PROMOTIONS, _rows(connection, model), self.keys)
-        entries = [_promotion(row) for row in rows]
+            entries = self._signed(connection, model)
         if until is None:
             return entries
         now = datetime.now(UTC)
@@ -245,7 +244,7 @@ class PromotionLedger:
             # Promotions of an older dosel, which recorded no verdicts, have the gate's report.
             entered = {
                 (entry.to_version, entry.evidence.to_run or ""): Verdict(True, entry.reason, entry.evidence.gate)
-                for entry in map(_promotion, _rows(connection, model))
+                for entry in self._signed(connection, model)
                 if entry.evidence.kind == "gate"
             }
             return entered | verdicts.last(connection, model, self.keys)
@@ -365,8 +364,12 @@ class PromotionLedger:
         newest = _newest(connection, model)
         if newest is None or signed_entries.proven(connection, PROMOTIONS, [newest], self.keys):
             return _promotion(newest) if newest else None
-        signed = signed_entries.proven(connection, PROMOTIONS, _rows(connection, model), self.keys)
-        return _promotion(signed[-1]) if signed else None
+        return next(reversed(self._signed(connection, model)), None)
+
+    def _signed(self, connection: Connection, model: str) -> list[Promotion]:
+        """The signed entries, oldest first."""
+        rows = signed_entries.proven(connection, PROMOTIONS, _rows(connection, model), self.keys)
+        return [_promotion(row) for row in rows]
 
     @property
     def engine(self) -> Engine:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine, select
 
@@ -86,12 +86,15 @@ def read_ledgers(engine: Engine, heads: Sequence[Head]) -> Ledgers:
 
 
 @_without_collections()
-def verify(ledgers: Ledgers, keys: Mapping[str, PublicKey], roots: Roots = NO_ROOTS) -> Verified:
+def verify(
+    ledgers: Ledgers, keys: Mapping[str, PublicKey], roots: Roots = NO_ROOTS, exported: bool = False
+) -> Verified:
     """Check each entry against the one before and against its row, and the chain against the signed heads.
 
     Args:
         keys: the trusted keys, by fingerprint.
         roots: the root certificates that are trusted on versions.
+        exported: the ledgers were in a file, for which nothing but a signed head vouches.
     """
     signed = [head for head in ledgers.heads if head.is_signed(keys)]
     last_signed = max((head.sequence for head in signed), default=0)
@@ -102,6 +105,8 @@ def verify(ledgers: Ledgers, keys: Mapping[str, PublicKey], roots: Roots = NO_RO
         problem = f"the head of entry {wrong.sequence} is not signed by a trusted key (its key is {wrong.key or '?'})"
     signatures = [check for key, row in ledgers.rows.items() if (check := _signature(key, row, Trusted(keys, roots)))]
     problem = problem or next((check.problem for check in signatures if check.problem), "")
+    if exported and not signed and not problem:
+        problem = "no head is signed by a trusted key, so that anybody could have written this file"
     return Verified(
         entries=len(ledgers.entries),
         rows=len(ledgers.rows),
@@ -139,18 +144,31 @@ def read_export(file: Path) -> Ledgers:
     try:
         with file.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
-                document = json.loads(line)
-                if number == 1 and document != {"format": FORMAT}:
-                    raise ValueError(f"expected the format {FORMAT!r}")
-                if "entry" in document:
-                    entries.append(Entry(**document["entry"]))
-                elif "row" in document:
-                    rows[document["table"], document["key"]] = document["row"]
-                elif "head" in document:
-                    heads.append(read_head(document["head"]))
+                match json.loads(line, object_pairs_hook=_without_repetition):
+                    case {"format": format, **more} if number == 1 and format == FORMAT and not more:
+                        pass
+                    case _ if number == 1:
+                        raise ValueError(f"expected the format {FORMAT!r}")
+                    case {"entry": entry, **more} if not more:
+                        entries.append(Entry(**entry))
+                    case {"table": table, "key": key, "row": row, **more} if not more:
+                        if (table, key) in rows:
+                            raise ValueError(f"the row {_named((table, key))} is there twice")
+                        rows[table, key] = row
+                    case {"head": head, **more} if not more:
+                        heads.append(read_head(head))
+                    case _:
+                        raise ValueError("expected an entry, a row or a head, and nothing else")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DoselError(f"{file}, line {number}: not an export of the ledgers ({error})") from error
     return Ledgers(entries, rows, heads)
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON. Other readers may take the first of two equal names, so that they would see another file."""
+    if len(found := dict(pairs)) < len(pairs):
+        raise ValueError("a name occurs twice in an object")
+    return found
 
 
 def _problems(ledgers: Ledgers, there: dict[tuple[str, str], Entry], heads: Sequence[Head]) -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dosel.closed import BLOCK
 from dosel.errors import UntrustedModel
 from dosel.registry.card import FEWEST_SHOWN, SCORES
 from dosel.registry.evaluations import ModelEvaluation
@@ -66,7 +67,8 @@ class Comparison:
     """Version `a` and version `b` of a model.
 
     Attributes:
-        rows: the held-out rows that neither was trained on.
+        rows: the held-out rows that neither was trained on; of a closed use case, whole blocks of them, since figures
+            before and after one more row would show its class.
         confidence: of the intervals.
         both, only_a, only_b, neither: by which version rows were answered correctly.
         answers: each combination of true class and both answers, most frequent first; None for a closed use case.
@@ -106,7 +108,7 @@ def compare(
         UntrustedModel: a version cannot be loaded, or cannot answer.
     """
     versions = [registry.version(use_case.model_name, number) for number in numbers]
-    rows = UnseenRows(use_case, clean_rows, versions)
+    rows = UnseenRows(use_case, clean_rows, versions, 1 if use_case.expose_training_rows else BLOCK)
     judged = rows.judged(versions[1], versions[0], registry.ledger.looks(use_case.model_name))
     a, b = (_evaluated(registry, use_case, version, rows) for version in versions)
     report = judge(use_case.gate, use_case.target, judged, b, a, seed)

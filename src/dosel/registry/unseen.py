@@ -39,13 +39,19 @@ class UnseenRows:
     Args:
         clean_rows: gives all clean rows, part by part, each time that it is called.
         versions: those that are compared.
+        block: the number of rows that are compared is a multiple of it; the newest rows are left out.
     """
 
     def __init__(
-        self, use_case: UseCase, clean_rows: Callable[[], Iterable[pd.DataFrame]], versions: Sequence[ModelVersion]
+        self,
+        use_case: UseCase,
+        clean_rows: Callable[[], Iterable[pd.DataFrame]],
+        versions: Sequence[ModelVersion],
+        block: int = 1,
     ) -> None:
         self._use_case = use_case
         self._clean_rows = clean_rows
+        self._block = block
         self._split = splits.split_version(use_case)
         self._trained: dict[str, _Trained] = {
             text: _Trained(replace(use_case, split=split), self._batches_of(version))
@@ -56,7 +62,7 @@ class UnseenRows:
 
     def parts(self) -> Iterable[pd.DataFrame]:
         """The rows, part by part; read again each time only if they may outgrow memory."""
-        return self._read() if self._use_case.is_partitioned else self._kept
+        return self._unseen() if self._use_case.is_partitioned else self._kept
 
     def judged(self, challenger: ModelVersion, champion: ModelVersion | None, past: Sequence[PastLook]) -> JudgedRows:
         """The rows' classes and groups, and the look at them that a comparison is.
@@ -90,13 +96,16 @@ class UnseenRows:
 
     @cached_property
     def _kept(self) -> list[pd.DataFrame]:
-        return list(self._read())
+        return list(self._unseen())
+
+    def _unseen(self) -> Iterator[pd.DataFrame]:
+        return self._read() if self._block == 1 else _whole_blocks(self._read(), self._block)
 
     def _read(self) -> Iterator[pd.DataFrame]:
         for part in self._clean_rows():
             chosen = hashing.is_held_out(self._use_case, part)
             for trained in self._trained.values():
-                chosen &= _unseen(trained, part)
+                chosen &= _was_unseen(trained, part)
             if chosen.any():
                 yield part[chosen]
 
@@ -119,7 +128,17 @@ class UnseenRows:
         return batches if digest == version.tags.get(tags.DATA_DIGEST) else None
 
 
-def _unseen(trained: _Trained, part: pd.DataFrame) -> Mask:
+def _whole_blocks(parts: Iterable[pd.DataFrame], size: int) -> Iterator[pd.DataFrame]:
+    rest: list[pd.DataFrame] = []
+    for part in parts:
+        rows = pd.concat([*rest, part])
+        whole = len(rows) // size * size
+        if whole:
+            yield rows[:whole]
+        rest = [rows[whole:]]
+
+
+def _was_unseen(trained: _Trained, part: pd.DataFrame) -> Mask:
     held_out = hashing.is_held_out(trained.then, part)
     if trained.batches is None:
         return held_out

@@ -64,7 +64,7 @@ class DataApi:
             raise SourceUnavailable(
                 f"the data API at {self._url} answered {status}; see its log", _retry_after(headers)
             )
-        parsed = self._parse(status, body)
+        parsed = self._parse(status, headers, body)
         if status == 400 and _is_end(str(parsed.get("detail", ""))):
             return None
         if status != 200:
@@ -116,7 +116,7 @@ class DataApi:
 
         return inflate
 
-    def _parse(self, status: int, body: bytes) -> dict[str, Any]:
+    def _parse(self, status: int, headers: httpx.Headers, body: bytes) -> dict[str, Any]:
         lists = body.count(b"[") + body.count(b"{")
         if lists > len(body) // (2 * self._columns) + 3:
             # Each value takes a byte and a comma. Millions of empty lists would take a hundred times their bytes.
@@ -127,8 +127,10 @@ class DataApi:
         try:
             parsed = json.loads(body)
         except (ValueError, RecursionError) as error:
+            # Without the body: an answer that was cut off has received rows in it.
+            kind = headers.get("content-type", "no content type")
             raise SourceUnavailable(
-                f"the data API at {self._url} answered {status} with a body that is not JSON: {body[:80]!r}"
+                f"the data API at {self._url} answered {status} with {len(body):,} bytes ({kind}) that are not JSON"
             ) from error
         if not isinstance(parsed, dict):
             raise SourceError(f"the data API at {self._url} answered {status} with {type(parsed).__name__}")
