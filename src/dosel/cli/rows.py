@@ -144,7 +144,7 @@ def health(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="As JSON, one object a line for each use case.")] = False,
 ) -> None:
-    """Show whether the versions in Production are still as good as the gate found; exits 1 if one is harmed."""
+    """Show whether the versions in Production are still as good as the gate found; exits 1 if one is proven worse."""
     from dosel.terminal import context_table, health_table
 
     found = {name: _pipeline(name).health() for name in names or [use_case.name for use_case in ALL]}
