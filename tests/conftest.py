@@ -7,16 +7,19 @@ import os
 import random
 import shutil
 import sqlite3
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from functools import wraps
+from functools import cache, wraps
+from importlib import import_module
 from inspect import unwrap
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
+import pymysql
 import pytest
 from alembic import command
 from alembic.config import Config
@@ -111,6 +114,29 @@ def keys_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     """Sign with a key of the tests, the same on all workers, instead of the user's own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(shared_folder(tmp_path_factory) / "settings"))
+        yield
+
+
+READ_ONCE = (
+    ("mlflow.store.db.utils", "_get_latest_schema_revision"),
+    ("streamlit.components.v2.manifest_scanner", "scan_component_manifests"),
+)
+"""What libraries read of their installation again and again: MLflow its migrations for each store, Streamlit all
+packages for each script."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def installed_files_are_read_once() -> Iterator[None]:
+    """Keep what libraries read of their installation, and of the system's certificates for each connection to MySQL."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in READ_ONCE:
+            if module.partition(".")[0] in sys.modules:
+                patch.setattr(f"{module}.{name}", cache(getattr(import_module(module), name)))
+        context = pymysql.Connection._create_ssl_ctx
+        shared = cache(lambda: context(None, {}))
+        patch.setattr(
+            pymysql.Connection, "_create_ssl_ctx", lambda self, asked: context(self, asked) if asked else shared()
+        )
         yield
 
 

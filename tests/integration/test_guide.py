@@ -20,7 +20,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     """Run a module of Python in a copy of the package."""
-    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "src", tmp_path / "src")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("DOSEL_", "MLFLOW_", "AIRFLOW"))}
     environment = kept | {"PYTHONPATH": f"{tmp_path / 'src'}:{ROOT}", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
