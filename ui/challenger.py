@@ -8,7 +8,7 @@ import streamlit as st
 
 from dosel.errors import ServiceError
 from dosel.wording import duration
-from ui import errors
+from ui import errors, events
 from ui.text import plain
 from ui.view import View
 
@@ -18,8 +18,12 @@ ROLES = {
 }
 
 
+DECISIONS = frozenset({"promoted", "refused", "shadow"})
+"""The kinds of events that say what became of challengers."""
+
+
 def show(view: View) -> None:
-    """Show each version in shadow."""
+    """Show each version in shadow, and what became of the last ones."""
     try:
         shadows = view.api.read(view.api.client.shadows, view.name)
     except ServiceError as error:
@@ -28,11 +32,12 @@ def show(view: View) -> None:
     if not shadows:
         st.subheader("Challenger")
         st.caption(
-            "No version is in shadow. A version that passes the gate answers live rows in shadow first if the use case "
-            "declares a shadow, or if `DOSEL_SHADOW` is set."
+            "No version is in shadow. If the use case declares a shadow, or `DOSEL_SHADOW` is set, the next version "
+            "that passes the gate answers live rows in shadow first. The first version of all is promoted at once."
         )
     for shadow in shadows:
         _show(view.use_case, shadow)
+    events.show(view, newest=5, kinds=DECISIONS)
 
 
 def _show(use_case: dict[str, Any], shadow: dict[str, Any]) -> None:
@@ -51,13 +56,18 @@ def _show(use_case: dict[str, Any], shadow: dict[str, Any]) -> None:
             f"Version {champion} correct": (_rate(evidence["champion"]), "Share of the labelled live rows."),
             "Labelled rows": (f"{evidence['labels']:,}", "Rows whose true class is known."),
             "Evidence": (
-                f"{evidence['e_value']:.2g} of {evidence['e_needed']:.0f}",
+                f"{evidence['e_value']:.2g} of {evidence['e_needed']:.0f}" if evidence["labels"] else "none yet",
                 "Evidence (e-value) that the version in shadow is better; at the second figure, that is proven.",
             ),
         }
         for title, (figure, help_) in figures.items():
             st.metric(title, figure, help=help_, width="content")
     st.caption(_traffic(shadow))
+    option = " --control" if shadow["role"] == "control" else ""
+    st.caption(
+        f"You may decide at any time: `dosel shadow promote|refuse|stop {use_case['name']}{option} --reason …`, or "
+        "`POST /models/…/shadow/…` with a promoter's key."
+    )
     if evidence["only_shadow"] is not None:
         with st.expander("Both versions on the same labelled rows"):
             st.dataframe(

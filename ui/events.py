@@ -24,11 +24,11 @@ ICONS = {
 """The icon of each kind."""
 
 
-def show(view: View) -> None:
-    """Show the newest events."""
+def show(view: View, newest: int = SHOWN, kinds: frozenset[str] = frozenset(ICONS)) -> None:
+    """Show those of the newest events that are of these kinds."""
     st.subheader("Events")
     try:
-        events = view.api.read(view.api.client.events, view.name, SHOWN)
+        events = [e for e in view.api.read(view.api.client.events, view.name, SHOWN) if e["kind"] in kinds][:newest]
     except ServiceError as error:
         errors.show(error, "events")
         return

@@ -8,8 +8,8 @@ import streamlit as st
 
 from dosel.client import ApiProblem
 from dosel.errors import ServiceError
-from dosel.wording import NEEDS_LABELS, NO_CONTEXT, duration
-from ui import errors
+from dosel.wording import NEEDS_LABELS, NEVER_RIGHT, NO_CONTEXT, duration
+from ui import errors, events
 from ui.text import moment, plain
 from ui.view import View
 
@@ -24,7 +24,7 @@ NOT_FOUND = 404
 
 
 def show(view: View) -> None:
-    """Show the state, the accuracy over time and each metric."""
+    """Show the state, the accuracy over time, each metric and the newest events."""
     use_case = view.use_case
     st.subheader("Health of the version in Production")
     try:
@@ -55,6 +55,7 @@ def show(view: View) -> None:
         )
     with st.expander("Without labels"):
         _show_context(use_case["name"], health["context"])
+    events.show(view, newest=5)
 
 
 def _show_context(name: str, context: dict[str, Any] | None) -> None:
@@ -160,7 +161,7 @@ def _metrics(findings: list[dict[str, Any]]) -> pd.DataFrame:
             "At least": share(finding["low"]),
             "At most": share(finding["high"]),
             "Rows": finding["live"]["total"],
-            "State": finding["state"],
+            "State": NEVER_RIGHT if finding["promised"] and finding["promised"]["rate"] == 0 else finding["state"],
         }
         for finding in findings
     ]

@@ -158,7 +158,8 @@ class PromoteKeys:
 
     def _refused(self, scope: Scope) -> ProblemResponse | None:
         if not self._promoters:
-            return problem_response(scope, 403, "promotions over HTTP are disabled: DOSEL_KEYS has no promoter")
+            detail = "promotions over HTTP are disabled: neither DOSEL_KEYS nor DOSEL_PROMOTE_KEYS has a promoter"
+            return problem_response(scope, 403, detail)
         name = scope[PROMOTER] = holder_of(self._promoters, _header(scope, b"x-api-key") or b"")
         if name is not None:
             return None

@@ -184,7 +184,7 @@ def install(app: FastAPI) -> None:
     async def domain_error(request: Request, error: DoselError) -> ProblemResponse:
         status = next((s for kind, s in STATUS if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
         response = _problem(request, status, str(error))
-        if isinstance(error, UnknownAnswers):
+        if isinstance(error, UnknownAnswers) and error.may_come:
             # The log may be behind: in another worker's queue, or while the data store could not be reached.
             response.headers["Retry-After"] = str(RETRY_UNKNOWN_SECONDS)
         return response

@@ -11,7 +11,7 @@ from app.routes.dependencies import FollowerDep, in_queue, of_model, tagged_rout
 from app.schemas.comparison import ComparisonInfo
 from app.schemas.history import VersionNumber
 from app.serving.memory import release_memory
-from app.serving.work_queue import WorkQueue
+from app.serving.work_queue import Pauses, WorkQueue
 from dosel.settings import Settings
 from dosel.usecases import UseCase
 
@@ -19,9 +19,9 @@ SECONDS = 120.0
 """How long a request waits for its comparison."""
 
 
-def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
+def router(use_cases: Sequence[UseCase], settings: Settings, pauses: Pauses) -> APIRouter:
     made = tagged_router("registry")
-    comparisons = WorkQueue("comparisons", 1, 3, SECONDS)
+    comparisons = WorkQueue("comparisons", 1, 3, SECONDS, pauses)
 
     @made.get(
         "/models/{name}/compare",

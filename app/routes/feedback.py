@@ -102,7 +102,7 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, settings: Setti
                 return await queue.run(client, work)
             except InvalidRows as bad:
                 return invalid_rows(request, bad)  # type: ignore[return-value]
-            except UnknownAnswers:
-                if next(attempts, None) is None:
+            except UnknownAnswers as unknown:
+                if not unknown.may_come or next(attempts, None) is None:
                     raise
             await asyncio.sleep(PAUSE_SECONDS)

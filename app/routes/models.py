@@ -13,7 +13,7 @@ from app.schemas.models import HoldoutInfo, Loaded, Model, ModelInfo, ModelNames
 from app.schemas.use_cases import UseCaseInfo, UseCases
 from app.serving.follower import ModelFollower
 from app.serving.loaded_model import LoadedModel
-from app.serving.work_queue import SharedCalls, WorkQueue
+from app.serving.work_queue import Pauses, SharedCalls, WorkQueue
 from dosel.closed import shown
 from dosel.errors import RegistryError, WarehouseError
 from dosel.rows.shortened import cut
@@ -27,9 +27,11 @@ LOOK_SECONDS = 30.0
 """How long a request waits for a read from MLflow, and for a check that may load a version."""
 
 
-def router(use_cases: Sequence[UseCase], default: UseCase | None, needs_key: bool, reads: WorkQueue) -> APIRouter:
+def router(
+    use_cases: Sequence[UseCase], default: UseCase | None, needs_key: bool, reads: WorkQueue, pauses: Pauses
+) -> APIRouter:
     made = tagged_router("models")
-    looks = SharedCalls("checks of the registry", LOOK_SECONDS)
+    looks = SharedCalls("checks of the registry", LOOK_SECONDS, pauses)
     described = [UseCaseInfo.of(use_case, default=use_case is default) for use_case in use_cases]
     known = UseCases(needs_key=needs_key, use_cases=described)
 

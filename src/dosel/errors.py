@@ -78,7 +78,15 @@ class NotExplainable(DoselError):
 
 
 class UnknownAnswers(DoselError):
-    """The prediction log has no such answers."""
+    """The prediction log has no such answers.
+
+    Args:
+        may_come: the log may be behind; otherwise, a request had fewer rows, or an id is none of the API's.
+    """
+
+    def __init__(self, message: str, may_come: bool = True) -> None:
+        super().__init__(message)
+        self.may_come = may_come
 
 
 class TruthConflict(DoselError):

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from dosel.warehouse.events import Attempt, StoredEvent
 from dosel.warehouse.records import BatchRecord, RefusedBatch, RefusedRow
-from dosel.wording import NEEDS_LABELS, NO_CONTEXT
+from dosel.wording import NEEDS_LABELS, NEVER_RIGHT, NO_CONTEXT
 
 if TYPE_CHECKING:
     from dosel.monitor.context import Context
@@ -248,7 +248,8 @@ def health_table(health: "Health") -> Table:
         figures = (promised.rate if promised and promised.total else None, live.rate if live.total else None)
         bounds = (finding.low, finding.high) if live.total else (None, None)
         cells = ("–" if value is None else f"{value:.4f}" for value in (*figures, *bounds))
-        table.add_row(escape(finding.name), *cells, f"{live.total:,}", finding.state)
+        state = NEVER_RIGHT if promised and promised.total and not promised.correct else finding.state
+        table.add_row(escape(finding.name), *cells, f"{live.total:,}", state)
     captions = [str(health.coverage)]
     if health.harmed_since is not None:
         captions.append(f"harm proven {health.harmed_since:%Y-%m-%d %H:%M:%S} UTC; what to do: {health.remedy}")

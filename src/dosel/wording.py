@@ -10,6 +10,10 @@ NO_CONTEXT = "Not known yet: scoring computes it once the prediction log has 100
 """Shown in place of the figures without labels."""
 
 
+NEVER_RIGHT = "never right, as promised"
+"""The state of a metric of which the gate promised nothing: a recall of 0 cannot fall."""
+
+
 def duration(seconds: float) -> str:
     """A time in the largest unit of which there is at least one."""
     for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):

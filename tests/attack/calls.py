@@ -27,11 +27,12 @@ FORGED = 40
 MODEL = f"/models/{COVERTYPE.model_name}"
 USE_CASE = f"/use-cases/{COVERTYPE.name}"
 READS = (
-    *("/models", "/model-info", "/events?limit=1000"),
+    *("/models", "/model-info", "/events?limit=1000", "/metrics"),
     *(f"{MODEL}{path}" for path in ("/history", "/versions/1", "/versions/1/card?format=md", "/approvals")),
     *(f"{USE_CASE}{path}" for path in ("/batches?limit=1000", "/quarantine?limit=1000", "/health", "/shadow")),
 )
 """The calls that read the data store or the registry."""
+COMPARISON = f"{MODEL}/compare?a=1&b=2"
 EACH = 6
 """Connections of one client for each of these calls."""
 
@@ -87,6 +88,14 @@ def reads_of_all_kinds(target: Target) -> Outcome:
     return found
 
 
+def comparisons(target: Target) -> Outcome:
+    """A comparison loads two versions, and has them predict all held-out rows."""
+    found = Outcome()
+    until = time.monotonic() + SECONDS
+    together([partial(_again, found, target, "GET", COMPARISON, None, until)] * 2)
+    return found
+
+
 def ties(target: Target) -> Outcome:
     """Find a row on which two classes tie by a bulk request, and send it again and again."""
     found = Outcome()
@@ -139,5 +148,6 @@ ATTACKS = (
     Attack("forged X-Forwarded-For", "pass the rate limit", forged_addresses),
     Attack("60 explanations at once", "delay predictions", explanations),
     Attack(f"{EACH * len(READS)} connections with reads of all kinds", "delay predictions", reads_of_all_kinds),
+    Attack("2 connections with comparisons of versions", "delay predictions", comparisons),
     Attack(f"{TIES} connections with a tie", "delay predictions", ties),
 )

@@ -91,11 +91,11 @@ def test_forty_requests_for_the_health_share_the_work_of_two(
     looks, began, released = list[int](), threading.Event(), threading.Event()
     look = health.health
 
-    def slow(*given: Any) -> Any:
+    def slow(*given: Any, **named: Any) -> Any:
         looks.append(1)
         began.set()
         released.wait(60)
-        return look(*given)
+        return look(*given, **named)
 
     monkeypatch.setattr(health, "health", slow)
     asked, entered = SharedCalls.run, list[int]()
@@ -159,12 +159,14 @@ def test_an_unknown_request_id_is_refused_with_its_whole_request(
     name = ask(client)
     client.post(URL, json=[{"request_id": name, "truth": 2}]).raise_for_status()
     known, before = ask_batch(client, 3), stored(here)
-    for unknown, row in (("nothing-1", 1), (known, 4)):
+    not_yet = f"{'0' * 8}-{'0' * 32}"
+    for unknown, row, may_come in (("nothing-1", 1, False), (known, 4, False), (not_yet, 1, True)):
         rows = [{"request_id": known, "truth": 2}, {"request_id": unknown, "truth": 2, "row": row}]
         answer = client.post(URL, json=rows)
         assert answer.status_code == 404
         assert f"{unknown} row {row}" in answer.json()["detail"]
-        assert int(answer.headers["retry-after"]) > 0
+        assert ("send the X-Dosel-Request-ID" in answer.json()["detail"]) == (unknown == "nothing-1")
+        assert (int(answer.headers.get("retry-after", 0)) > 0) == may_come
     assert client.post("/feedback/penguins", json=[{"request_id": name, "truth": "Gentoo"}]).status_code == 404
     assert stored(here) == before
 

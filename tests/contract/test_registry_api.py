@@ -185,7 +185,7 @@ def test_promotions_over_http_are_forbidden_without_promote_keys(install: Callab
     with TestClient(create_app(install().settings)) as client:
         response = client.post(f"/models/{NAME}/rollback", headers=KEY, json={})
         assert response.status_code == 403
-        assert "DOSEL_KEYS has no promoter" in response.json()["detail"]
+        assert "neither DOSEL_KEYS nor DOSEL_PROMOTE_KEYS has a promoter" in response.json()["detail"]
 
 
 @pytest.mark.parametrize(

@@ -440,4 +440,4 @@ def test_shadows_cannot_be_stopped_over_http_without_promote_keys(install: Insta
     with serving(install().settings) as client:
         response = client.post(STOP, headers=KEY, json={"reason": "x"})
         assert response.status_code == 403
-        assert "DOSEL_KEYS has no promoter" in response.json()["detail"]
+        assert "neither DOSEL_KEYS nor DOSEL_PROMOTE_KEYS has a promoter" in response.json()["detail"]

@@ -98,7 +98,7 @@ def test_a_promotion_and_its_event_are_one_transaction(engine: Engine, monkeypat
 def test_a_refusal_and_its_event_are_one_transaction(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     promotions = PromotionLedger(engine)
     rules = [{"name": "gain", "holds": False, "words": "0.1 lower"}, {"name": "split", "holds": True, "words": "same"}]
-    refused = Verdict(False, "it is worse", {"rules": rules})
+    refused = Verdict(False, "it is worse", {"rules": rules, "champion": 2})
     with monkeypatch.context() as patch:
         patch.setattr(verdicts, "announce_refusal", killed)
         with pytest.raises(KeyboardInterrupt):
@@ -109,7 +109,7 @@ def test_a_refusal_and_its_event_are_one_transaction(engine: Engine, monkeypatch
     promotions.add_verdict(COVERTYPE.model_name, 4, "other", Verdict(True, "it is better", {"rules": []}))
     [event] = all_of(engine)
     assert (event.kind, event.evidence) == ("refused", "gain: 0.1 lower")
-    assert event.command == 'dosel promote covertype 3 --reason "…"'
+    assert event.command == "dosel compare covertype 2 3"
     assert event.place == f"mlflow/#/models/{COVERTYPE.model_name}/versions/3"
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from dosel.cli import common, output
 from dosel.errors import WarehouseError
-from dosel.usecases import ALL, DEFAULT, REFUSED, SURPLUS, named
+from dosel.usecases import ALL, DEFAULT, REFUSED, SURPLUS, chosen, named
 
 if TYPE_CHECKING:
     from dosel.monitor.health import Health
@@ -20,7 +20,7 @@ commands = typer.Typer()
 BATCH = ("outcome", "id", "stream", "epoch", "number", "source", "received_at")
 """What is shown of a batch before its counts."""
 COUNTS = ("rows_received", "rows_clean", "rows_refused", "rows_duplicate", "digest", "reason")
-FINDING = ("use_case", "version", "metric", "promised", "live", "low", "high", "labels", "state")
+FINDING = ("use_case", "version", "metric", "promised", "live", "low", "high", "labels", "held_out", "state")
 
 
 @commands.command("use-cases")
@@ -147,10 +147,11 @@ def health(
     """Show whether the versions in Production are still as good as the gate found; exits 1 if one is proven worse."""
     from dosel.terminal import context_table, health_table
 
-    found = {name: _pipeline(name).health() for name in names or [use_case.name for use_case in ALL]}
+    served = [use_case.name for use_case in chosen(common.load_settings().use_cases)]
+    found = {name: _pipeline(name).health() for name in names or served}
     in_production = [health for health in found.values() if health is not None]
     if json:
-        output.write_json({"use_case": name} if health is None else health for name, health in found.items())
+        output.write_json(one or {"use_case": name, "state": None} for name, one in found.items())
     else:
         output.show(
             [record for health in in_production for record in _findings(health)],
@@ -216,6 +217,7 @@ def _findings(health: "Health") -> Iterator[dict[str, Any]]:
             "low": finding.low if live.total else None,
             "high": finding.high if live.total else None,
             "labels": live.total,
+            "held_out": promised.total if promised else None,
             "state": finding.state,
         }
 

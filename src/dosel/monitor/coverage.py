@@ -28,7 +28,7 @@ class Coverage:
     def __str__(self) -> str:
         if self.share is None:
             return "no answer of this version is in the prediction log"
-        text = f"truth for {self.share:.1%} of {self.answers:,} logged answers"
+        text = f"the true class is known for {self.labelled:,} of {self.answers:,} logged answers ({self.share:.1%})"
         if self.delay_median is None or self.delay_p90 is None:
             return text
         return f"{text}, after {duration(self.delay_median)} (median) and {duration(self.delay_p90)} (90 %)"

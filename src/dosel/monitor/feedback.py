@@ -1,6 +1,7 @@
 """Stores feedback, the true classes that clients send for logged answers: a whole call or nothing, once an answer."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +23,9 @@ from dosel.usecases import UseCase
 ATTEMPTS = 5
 
 IDS_PER_QUERY = 500
+
+_OWN_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{32}")
+"""The form of the ids that the API makes."""
 
 NAMED = 10
 """At most this many rows are named in an error."""
@@ -78,11 +82,16 @@ class FeedbackStore:
             logged = _logged(connection, self._use_case.name, {key[0] for key in wanted})
             unknown = [key for key in wanted if key[0] not in logged or key[1] > logged[key[0]].rows]
             if unknown:
-                raise UnknownAnswers(f"{self._use_case.name}: the prediction log has no {_named(unknown)}")
+                foreign = any(not _OWN_ID.fullmatch(request_id) for request_id, _ in unknown)
+                hint = "; send the X-Dosel-Request-ID of the answer, not an X-Request-ID" if foreign else ""
+                raise UnknownAnswers(
+                    f"{self._use_case.name}: the prediction log has no {_named(unknown)}{hint}",
+                    may_come=not foreign and all(request_id not in logged for request_id, _ in unknown),
+                )
             found = {key: answer for key in wanted if (answer := logged[key[0]].answers.get(key[1])) is not None}
             conflicts = [key for key, a in found.items() if a.truth not in (None, wanted[key])]
             if conflicts:
-                raise TruthConflict(f"another truth was given before for {_named(conflicts)}")
+                raise TruthConflict(f"another truth was given before for {_named(conflicts)}; the first one stays")
             new = sorted((answer.id, wanted[key], answer) for key, answer in found.items() if answer.truth is None)
             if new:
                 self._store(connection, new, history)

@@ -52,13 +52,17 @@ def harm_event(use_case: UseCase, found: Health) -> Event:
     automatic = [words for action, words in follows.items() if action in policy]
     what = f"{name}: version {found.version} answers worse than the gate promised"
     figures = "; ".join(map(_figures, found.harmed)) or f"proven within {found.labels:,} labelled rows"
+    others = found.labels - found.coverage.labelled
+    batches = f"; {others:,} labelled rows came in batches" if others > 0 else ""
+    # An action that has been declared needs no command: a second training or rollback would be too much.
+    acts = "roll back" in policy or ("retrain" in policy and found.sequence == 1)
     return Event(
         incident=f"harmed {found.model} {found.sequence}",
         use_case=name,
         kind="harmed",
         what=what + (f"; {' and '.join(automatic)}" if automatic else ""),
-        evidence=f"{figures}; {found.coverage}",
-        command=f"dosel health {name}" if "roll back" in policy else found.remedy,
+        evidence=f"{figures}{batches}; {found.coverage}",
+        command=f"dosel health {name}" if acts else found.remedy,
         place=f"mlflow/#/models/{found.model}/versions/{found.version}",
         since=found.harmed_since,
     )

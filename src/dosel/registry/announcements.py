@@ -1,5 +1,6 @@
 """The events of the registry: what became of Production, and whom the gate refused."""
 
+import re
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
@@ -33,7 +34,7 @@ def announce_promotion(connection: Connection, entry: "Promotion") -> None:
         use_case=name,
         kind="promoted",
         what=f"{name}: version {entry.to_version} is in Production, {before} ({_CAUSES[kind]})",
-        evidence=f"{entry.reason} (by {entry.actor})",
+        evidence=f"{entry.reason} (by {_who(entry.actor)})",
         # After a rollback, there may be no earlier version to roll back to.
         command=f"dosel {'rollback' if entry.from_version and kind != 'rollback' else 'history'} {name}",
         place=_version_page(entry.model, entry.to_version),
@@ -51,7 +52,7 @@ def announce_request(connection: Connection, request: "Request") -> None:
         kind="approval wanted",
         what=f"{name}: version {subject.version} waits for {request.people} people until "
         f"{request.expires_at:%Y-%m-%d %H:%M} UTC",
-        evidence=f"{request.reason} (by {request.actor})",
+        evidence=f"{request.reason} (by {_who(request.actor)})",
         command=f'dosel promote {name} {subject.version} --reason "…"',
         place=_version_page(subject.model, subject.version),
         since=request.at,
@@ -62,7 +63,9 @@ def announce_request(connection: Connection, request: "Request") -> None:
 def announce_refusal(connection: Connection, model: str, version: int, verdict: "Verdict", verdict_id: int) -> None:
     """Write the event of a verdict that kept a version out, in its transaction."""
     name, who = _use_case(model), "the gate" if verdict.report is not None else "the registration"
-    rules = (verdict.report or {}).get("rules", ())
+    report = verdict.report or {}
+    rules, champion = report.get("rules", ()), report.get("champion")
+    look = f"dosel compare {name} {champion} {version}" if champion else f"dosel versions {name}"
     failed = [f"{rule['name']}: {rule['words']}" for rule in rules if not rule["holds"]]
     event = Event(
         incident=f"refused {model} {verdict_id}",
@@ -70,7 +73,7 @@ def announce_refusal(connection: Connection, model: str, version: int, verdict: 
         kind="refused",
         what=f"{name}: {who} refused version {version}; Production stays as it is",
         evidence="; ".join(failed) or verdict.reason,
-        command=f'dosel promote {name} {version} --reason "…"' if verdict.report is not None else f"dosel train {name}",
+        command=look if report else f"dosel train {name}",
         place=_version_page(model, version),
     )
     events.add(connection, event)
@@ -84,7 +87,7 @@ def announce_shadow(connection: Connection, shadow: "ShadowRecord") -> None:
         use_case=name,
         kind="shadow",
         what=f"{name}: version {shadow.version} answers in shadow of version {shadow.champion}, as {shadow.role}",
-        evidence=f"{shadow.reason} (by {shadow.actor})",
+        evidence=f"{shadow.reason} (by {_who(shadow.actor)})",
         command="dosel shadow",
         place=_version_page(shadow.model, shadow.version),
         since=shadow.at,
@@ -100,7 +103,7 @@ def announce_shadow_end(connection: Connection, shadow: "ShadowRecord", how: "Sh
         use_case=name,
         kind="shadow",
         what=f"{name}: version {shadow.version} is no longer in shadow: {how.outcome}; version {shadow.champion} stays",
-        evidence=f"{how.reason} (by {how.actor})",
+        evidence=f"{how.reason} (by {_who(how.actor)})",
         command="dosel shadow",
         place=_version_page(shadow.model, shadow.version),
     )
@@ -113,6 +116,11 @@ def _use_case(model: str) -> str:
     except UnknownUseCase:
         # The ledger also has models whose declaration was removed.
         return model
+
+
+def _who(actor: str) -> str:
+    """The actor without the id of a run of Airflow, which the ledger keeps and nobody reads in a message."""
+    return re.sub(r"^(\w+) [a-z_]+__\S+$", r"the DAG \1", actor)
 
 
 def _version_page(model: str, version: int) -> str:

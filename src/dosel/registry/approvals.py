@@ -86,7 +86,7 @@ class Request:
         counted: dict[str, GivenApproval] = {}
         for given in self.approvals:
             genuine = any(
-                person(name) == person(given.holder) and hmac.compare_digest(self.mac(key), given.mac)
+                person(name) == person(given.holder) and hmac.compare_digest(self.mac(key).encode(), given.mac.encode())
                 for key, name in names.items()
             )
             if genuine and given.mac not in {other.mac for other in counted.values()}:
