@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from math import inf
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -18,8 +19,9 @@ from app.serving.shadowing import Shadowing
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-KEPT_SECONDS = 1.0
-"""How long all scrapes get the same text: anybody may ask for it, and it costs tens of milliseconds."""
+PERIOD_SECONDS = 1.0
+"""Least time between two texts, each of which costs tens of milliseconds; scrapes that come meanwhile wait, since
+anybody may ask."""
 
 
 class Metrics:
@@ -78,16 +80,18 @@ class Metrics:
         self._batch_rows.inc(count)
 
     async def text(self, hidden: Collection[str] = ()) -> bytes:
-        """All metrics, without the data store's figures about the `hidden` use cases; at most a second old."""
+        """All metrics as of now, without the data store's figures about the `hidden` use cases."""
         key, now = frozenset(hidden), time.monotonic()
-        began, text = self._texts.get(key, (0.0, None))
-        if text is None or (text.done() and now - began >= KEPT_SECONDS):
-            text = asyncio.create_task(self._rendered(key))
-            self._texts[key] = now, text
+        began, text = self._texts.get(key, (-inf, None))
+        if text is None or text.done():
+            begins = max(now, began + PERIOD_SECONDS)
+            text = asyncio.create_task(self._rendered(key, begins - now))
+            self._texts[key] = begins, text
         # A scrape that is given up does not end the rendering for the others.
         return await asyncio.shield(text)
 
-    async def _rendered(self, hidden: Collection[str]) -> bytes:
+    async def _rendered(self, hidden: Collection[str], wait: float) -> bytes:
+        await asyncio.sleep(wait)
         await self._store.refresh()
         shown = self._store.shown(hidden)
         render = asyncio.get_running_loop().run_in_executor

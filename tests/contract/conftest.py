@@ -67,7 +67,7 @@ class Installation:
 @pytest.fixture(autouse=True)
 def each_scrape_shows_the_present(monkeypatch: pytest.MonkeyPatch) -> None:
     """Turn off that scrapes within a second share a text, in the apps of this process."""
-    monkeypatch.setattr(metrics, "KEPT_SECONDS", 0.0)
+    monkeypatch.setattr(metrics, "PERIOD_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="session")
