@@ -181,6 +181,7 @@ def forged(book: Approvals, request: Request) -> Mapping[str, dict[str, object]]
     return {
         "an invented code": row(request.number, "ben", "0" * 64),
         "no code": row(request.number, "ben", ""),
+        "a code that is no ASCII": row(request.number, "ben", "é" * 64),
         "the code of ana's key": row(request.number, "ben", request.mac("a" * 20)),
         "the code of a key that nobody has": row(request.number, "ben", request.mac("x" * 20)),
         "ben's code of another version": row(request.number, "ben", other.approvals[0].mac),
@@ -193,6 +194,7 @@ def forged(book: Approvals, request: Request) -> Mapping[str, dict[str, object]]
     [
         "an invented code",
         "no code",
+        "a code that is no ASCII",
         "the code of ana's key",
         "the code of a key that nobody has",
         "ben's code of another version",
