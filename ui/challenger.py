@@ -13,7 +13,7 @@ from ui.text import plain
 from ui.view import View
 
 ROLES = {
-    "challenger": "wants Production",
+    "challenger": "may replace the champion",
     "control": "was in Production before, and comes back if it is proven better",
 }
 

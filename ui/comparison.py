@@ -65,7 +65,7 @@ def _show(view: View, found: dict[str, Any]) -> None:
         )
     else:
         _show_answers(view, found, a, b)
-    st.markdown(f"**The gate's rules, as if {b} wanted the place of {a}**")
+    st.markdown(f"**The gate's rules, with {b} as the challenger of {a}**")
     st.table(
         [
             {"Rule": rule["name"], "Result": "holds" if rule["holds"] else "fails", "Figures": rule["words"]}

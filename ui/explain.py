@@ -122,8 +122,8 @@ def _caption(parts: dict[str, Any]) -> str:
     if parts["exact"]:
         return f"{sums} Exact values, by {parts['method']}."
     return (
-        f"{sums} Approximate values, by {parts['method']} ({parts['draws']:,} orders in {parts['seconds']:.2f} s); the "
-        "lines show two standard errors."
+        f"{sums} Approximate values, by {parts['method']} ({parts['draws']:,} permutations in {parts['seconds']:.2f} "
+        "s); the lines show two standard errors."
     )
 
 

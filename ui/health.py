@@ -78,7 +78,7 @@ def _show_context(name: str, context: dict[str, Any] | None) -> None:
         st.dataframe(_changes(context["features"]), width="stretch", hide_index=True, key=f"changes-{name}")
         st.caption(
             "Effect: Wasserstein distance over the interquartile range for numbers, Jensen-Shannon distance for "
-            "categories. By chance: what 19 of 20 samples of training rows do not exceed."
+            "categories. By chance: the 95th percentile over random samples of training rows."
         )
     st.caption(NEEDS_LABELS)
 

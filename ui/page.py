@@ -25,7 +25,7 @@ VIEWS: dict[str, tuple[str, str, Callable[[View], None]]] = {
 """Title, icon and content of each view, by its path in the address."""
 
 DEFAULT, ROOT = "predict", "root"
-"""The path of the view that the address without a path shows, and the name that Streamlit wants for the latter."""
+"""The path of the default view, and Streamlit's name for the address without a path."""
 
 SHOWN = 40
 """Most characters of an unknown name that the page repeats."""

@@ -55,7 +55,7 @@ IN_MEMORY_BYTES = 256_000
 """A larger answer is on disk until it is sent, in pieces: a client may take long to read it."""
 
 LARGE_BYTES = 4_000_000
-"""A larger body leaves memory that is given back."""
+"""After a larger body, free memory is returned to the operating system."""
 
 UNREAD = 10
 """Disk for unread answers, in multiples of `DOSEL_MAX_BATCH_BYTES`; further requests get a 503."""

@@ -69,12 +69,12 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, settings: Setti
 
     @router.post(
         f"/feedback/{use_case.name}",
-        summary=f"{use_case.title}, the truth about answers",
+        summary=f"{use_case.title}: send the true classes of answered rows",
         operation_id=f"feedback_{use_case.name}",
         openapi_extra={"requestBody": {"required": True, "content": body}},
     )
     async def give_feedback(request: Request) -> ReceiptInfo:
-        """The classes that answered rows turned out to have, as a JSON list or as CSV with a header.
+        """The true classes of answered rows, as a JSON list or as CSV with a header.
 
         All rows of a call are stored, or none. The same truth again is counted and changes nothing; another truth for
         the same row is refused.

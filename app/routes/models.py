@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dosel.registry.ledger import Promotion
     from dosel.registry.store import ModelVersion
 
-LOOK_SECONDS = 30.0
+CHECK_SECONDS = 30.0
 """How long a request waits for a read from MLflow, and for a check that may load a version."""
 
 
@@ -31,7 +31,7 @@ def router(
     use_cases: Sequence[UseCase], default: UseCase | None, needs_key: bool, reads: WorkQueue, pauses: Pauses
 ) -> APIRouter:
     made = tagged_router("models")
-    looks = SharedCalls("checks of the registry", LOOK_SECONDS, pauses)
+    checks = SharedCalls("checks of the registry", CHECK_SECONDS, pauses)
     described = [UseCaseInfo.of(use_case, default=use_case is default) for use_case in use_cases]
     known = UseCases(needs_key=needs_key, use_cases=described)
 
@@ -103,7 +103,7 @@ def router(
     ) -> dict[str, Loaded]:
         """Returns the loaded versions by use case. Requests that wait for the same check share it."""
         asked = [follower.named(use_case)] if use_case else list(use_cases)
-        await looks.run(use_case or "", partial(follower.poll_now, asked))
+        await checks.run(use_case or "", partial(follower.poll_now, asked))
         return {u.name: loaded for u in asked if (loaded := _loaded(follower, u))}
 
     return made

@@ -42,7 +42,7 @@ WAITING, DECIDE_SECONDS = 255, 10.0
 """Rows that may wait for the validator or for scikit-learn, and how long a request waits for either."""
 
 LARGE_BYTES = 8_192
-"""A larger odd body leaves memory that is given back."""
+"""After a larger body that only the validator can read, free memory is returned to the operating system."""
 
 RESPONSES = documented(400, 401, 403, 404, 408, 413, 415, 422, 429, 503)
 
@@ -161,7 +161,7 @@ class PredictRow:
 
 
 def _judged(reader: JsonReader, body: bytes, with_model: bool) -> Row:
-    """As `JsonReader.judged_row`. What a large body took is given back, or the process seems to grow."""
+    """As `JsonReader.judged_row`. After a large body, free memory is returned to the operating system."""
     try:
         return reader.judged_row(body, with_model)
     finally:

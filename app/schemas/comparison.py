@@ -59,7 +59,7 @@ class ComparisonInfo(BaseModel):
         description="Each combination of true class and both answers, most frequent first: both confusion "
         "matrices, and where they differ. Null for a closed use case."
     )
-    rules: list[RuleInfo] = Field(description="The gate's rules, as if version b wanted the place of version a.")
+    rules: list[RuleInfo] = Field(description="The gate's rules, with version b as the challenger of version a.")
 
     @classmethod
     def of(cls, use_case: UseCase, found: "Comparison") -> "ComparisonInfo":

@@ -66,7 +66,7 @@ class Contributions(BaseModel):
     unit: Literal["probability"] = Field("probability", description="What adds up: the class's probability.")
     base: float = Field(description="The class's mean probability over training rows.")
     output: float = Field(description="The class's probability for the row, as the answer has it.")
-    draws: int | None = Field(description="Number of random orders in an approximation; null if exact.")
+    draws: int | None = Field(description="Number of random permutations in an approximation; null if exact.")
     seconds: float = Field(description="Duration of the computation.")
     features: list[Contribution]
 

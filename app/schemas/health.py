@@ -92,7 +92,7 @@ class FeatureChangeInfo(_Described):
         description="Number: Wasserstein distance divided by the interquartile range of the training rows. Category: "
         "Jensen-Shannon distance. If the share of missing values changed by more than this, the effect is that change."
     )
-    by_chance: float = Field(description="19 of 20 samples of training rows have at most this effect.")
+    by_chance: float = Field(description="The 95th percentile of the effect over random samples of training rows.")
     outside: float = Field(description="Share of rows with a value that no training row has.")
     change: str | None = Field(
         description="The change in the declared unit; null for a closed use case.",

@@ -101,7 +101,8 @@ class ShadowInfo(BaseModel):
 
     number: int = Field(description="Counts the model's shadows from 1.")
     role: Role = Field(
-        description="A challenger wants Production; a control was there before, and comes back if it is proven better."
+        description="A challenger may replace the champion; a control was in Production before, and comes back if it "
+        "is proven better."
     )
     version: int
     champion: int = Field(description="The version in Production.")

@@ -30,7 +30,7 @@ class ChildProcess:
     Args:
         module: run as `python -m MODULE FD`; it answers each message from the socket FD until the other end is closed.
         seconds: how long a call may take.
-        keeps: whether the process may hold something that must not be lost; otherwise it is killed at its end.
+        keeps: whether the process may hold something that must not be lost; otherwise the API kills it at the end.
         opening: called with `ask` when a process has started, before the first call. What it raises, the call raises.
     """
 

@@ -286,7 +286,7 @@ class ModelFollower:
             self._reads.confirm(slot.use_case.model_name, confirmation)
 
     def _note(self, slot: Slot, outcome: str, waiting_for: str, failed: bool) -> None:
-        """Record a poll's outcome, and log it if it differs from the last one: polls come every few seconds."""
+        """Record a poll's outcome, and log it if it differs from the last one: polls come twice a second."""
         slot.waiting_for, slot.failed, slot.stale = waiting_for, failed, failed
         self._stale.watch(slot)
         if outcome == slot.last_outcome:

@@ -29,7 +29,7 @@ MAX_PAUSE_SECONDS = 60.0
 """Longest pause before a version that could not be fetched is tried again."""
 
 MEASUREMENTS = 2
-"""How often a version that seems too large is measured: other work may have taken the memory."""
+"""How many times a version that seems too large is measured: other work may have taken the memory."""
 
 log = logging.getLogger("uvicorn.error")
 

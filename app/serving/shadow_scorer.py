@@ -33,7 +33,7 @@ CPU_SECONDS = 20
 """Processor time that a call may take; a version that needs more hangs."""
 
 ATTEMPTS = 2
-"""How often the process may end in one call: somebody may have killed it."""
+"""How many times the process may end in one call: somebody may have killed it."""
 
 _MODEL, _ROWS = b"m", b"r"
 _NEEDS_MODEL, _SCORED, _FAILED = b"n", b"s", b"f"

@@ -30,7 +30,7 @@ class TooLate(Overloaded):
 class Pauses:
     """Pauses between the jobs of some threads while single rows are answered, which need the processor more.
 
-    By elapsed time: a job that waits for MLflow or the data store keeps their processors busy, too.
+    The share is of elapsed time, since a job that waits for MLflow or the data store keeps a processor busy there.
 
     Args:
         share: the largest share of the time in which one of the threads works.
@@ -46,7 +46,7 @@ class Pauses:
         self._row_at = time.monotonic()
 
     def before(self, job: Callable[[], T]) -> T:
-        """Do a job, once the pause that the last ones earned is over."""
+        """Do a job after the pause that the time of the last jobs requires."""
         now = time.monotonic()
         if now < self._row_at + ROW_SECONDS:
             time.sleep(max(self._until - now, 0.0))

@@ -87,8 +87,8 @@ class Settings(BaseSettings):
     signing_key: str = Field("", repr=False)
     """File of the Ed25519 key that signs heads and entries of the ledgers, and from which the key for versions is
     derived, or the key itself as PEM; empty means
-    `dosel/signing-key.pem` in the user's folder of settings, which is created at the first start. `none` signs nothing
-    in this process."""
+    `dosel/signing-key.pem` in the user's configuration folder, which is created at the first start. `none` signs
+    nothing in this process."""
     entry_key: str = ""
     """File of a key with which a process without a signing key signs its entries of the ledgers, such as promotions by
     the API. In Compose, the pipeline makes it; elsewhere, `dosel entry-key` does."""
@@ -128,7 +128,7 @@ class Settings(BaseSettings):
     shadow_memory_mb: Annotated[float, Field(gt=0)] = 300
     """Most megabytes by which a version in shadow may enlarge an API process; a larger version leaves shadow."""
     shadow_cpu: Annotated[float, Field(gt=0, le=1)] = 0.25
-    """Largest share of one processor core that one API process spends on answers in shadow; further rows are
+    """Largest share of one processor core that the scoring process of one API process uses; further rows are
     dropped."""
     predict_keys: str = Field("", repr=False)
     """Keys of scorers, as `name:key,name:key`. If no setting names a reader or a scorer, everybody may predict."""

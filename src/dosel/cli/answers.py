@@ -51,7 +51,9 @@ def feedback(
                 raise
             raise ServiceError(f"{error}; the rows were taken for {_default()}: --use-case names another") from error
     words = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items())
-    Console().print(f"{len(rows):,} row{'' if len(rows) == 1 else 's'}: {words or 'nothing to give'}", highlight=False)
+    Console().print(
+        f"{len(rows):,} row{'' if len(rows) == 1 else 's'}: {words or 'the file is empty'}", highlight=False
+    )
 
 
 @commands.command()

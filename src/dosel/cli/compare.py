@@ -45,7 +45,7 @@ def compare(
     )
     for rule in found["rules"]:
         verdict = "holds" if rule["holds"] else "fails"
-        output.note(f"gate, version {b} for the place of {a}: {rule['name']} {verdict}: {rule['words']}")
+        output.note(f"the gate on version {b} as the challenger of {a}: {rule['name']} {verdict}: {rule['words']}")
 
 
 def _record(figure: Mapping[str, Any]) -> Mapping[str, Any]:

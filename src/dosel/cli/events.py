@@ -37,7 +37,7 @@ def events(
     records = [messages.document(event, settings) | {"deliveries": event.deliveries} for event in found]
     output.show(records, COLUMNS, lambda: (events_table(found),), as_json=json, empty="there are no events yet")
     if deliver:
-        where = "" if settings.sends_messages else "; no target: DOSEL_NOTIFY and DOSEL_NOTIFY_WEBHOOK are empty"
+        where = "" if settings.sends_messages else "; no receiver: DOSEL_NOTIFY and DOSEL_NOTIFY_WEBHOOK are empty"
         output.note(f"{delivered.sent} messages sent, {delivered.failed} failed{where}")
     if delivered.failed:
         raise typer.Exit(1)

@@ -65,7 +65,7 @@ def history(
         ("sequence", "at", "from_version", "to_version", "kind", "actor", "reason", "to_run", "manifest_digest"),
         lambda: (output.plain_table(titles, map(_in_cells, entries), least=("by",)),),
         as_json=json,
-        empty=f"nothing was in Production of {model}" + (f" at {at}" if at else " yet"),
+        empty=f"no version of {model} was in Production" + (f" at {at}" if at else " yet"),
     )
     for note in ledger.notes(model) if entries else ():
         if until is None or note.at <= until:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 commands = typer.Typer()
 
 ROWS_REFUSED, TRY_AGAIN = 3, 4
-"""Exit codes: the file has to be corrected; the API cannot be reached or has no time."""
+"""Exit codes: the file has to be corrected; the API cannot be reached or is overloaded."""
 
 PIECE_BYTES = 1 << 18
 

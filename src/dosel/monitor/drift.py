@@ -48,7 +48,7 @@ class FeatureChange:
         effect: for a number, the Wasserstein distance divided by the training rows' interquartile range; for a
             category, the Jensen-Shannon distance, 0 to 1. If the share of missing values changed by more than this, the
             effect is that change.
-        by_chance: the effect that 19 of 20 samples of training rows do not exceed.
+        by_chance: the 95th percentile of the effect over random samples of training rows.
         outside: share of the window's rows with a value that no training row has.
         change: the change in words, in the declared unit; None for a closed use case.
     """

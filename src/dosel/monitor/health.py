@@ -104,7 +104,7 @@ class Health:
 
     @property
     def remedy(self) -> str:
-        """The command for a person if the version is harmed: the first one ever has none before it."""
+        """What a person can do about harm: `dosel rollback`, or `dosel train` if there is no earlier version."""
         return f"dosel {'rollback' if self.sequence > 1 else 'train'} {self.use_case}"
 
 

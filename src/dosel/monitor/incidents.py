@@ -14,7 +14,7 @@ from dosel.settings import Settings
 from dosel.warehouse.events import Event, EventStore
 
 SAME_PERIOD_SECONDS = 600
-"""Several processes of the API that lose Production within this time report it once."""
+"""Processes of the API that fail to confirm the version in Production within this time report it once."""
 
 
 def audit_mismatch(use_case: str, problem: AccountingError) -> Event:

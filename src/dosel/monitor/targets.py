@@ -21,7 +21,7 @@ TIMEOUT_SECONDS = 10.0
 15 s a wait."""
 
 SHOWN_BYTES = 200
-"""How much is read of an answer, and only of one that refuses."""
+"""Bytes that are read of an error's response; other responses are not read."""
 
 
 class Target(Protocol):

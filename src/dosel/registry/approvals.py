@@ -131,7 +131,7 @@ class Approvals:
 
         Raises:
             ApprovalsMissing: more people must agree. There is a request now, and it has this person's approval.
-            PromotionRefused: nobody whose key is known asks.
+            PromotionRefused: the caller has no key of a promoter.
         """
         if not needed(subject.model, subject.kind):
             return None

@@ -16,7 +16,7 @@ COLUMNS = (
 
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""How a text begins that a spreadsheet reads as a formula."""
+"""Characters with which a spreadsheet's formula begins."""
 
 
 def as_csv(history: Iterable[Promotion]) -> str:

@@ -76,7 +76,7 @@ def difference_interval(
     Args:
         gate: declares the metric, the confidence and the number of resamples.
         share: the share of the error probability (1 - confidence) that the interval may spend. The percentile interval
-            is then widened as a normal interval would be: resamples are too few for quantiles so far out.
+            is then widened by the ratio of normal quantiles: resamples are too few for quantiles so far out.
     """
     size = len(codes)
     true, one, other = (_place(classes, codes) for classes in (truth, challenger, champion))

@@ -30,7 +30,7 @@ Contents = dict[tuple[str, str], Mapping[str, str | int]]
 
 @dataclass(frozen=True)
 class Verified:
-    """What was walked. `problem` is a sentence about the first entry that is wrong; "" if all are right.
+    """The result of a verification. `problem` is a sentence about the first entry that is wrong; "" if all are right.
 
     `untrusted` has sentences about versions whose key is not trusted, or no longer. `unsigned` has one about each row
     that decides what is served and has no signature of a trusted key.
@@ -165,7 +165,7 @@ def read_export(file: Path) -> Ledgers:
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON. Other readers may take the first of two equal names, so that they would see another file."""
+    """A JSON object; raises ValueError if a name occurs twice, since other parsers may take the first one's value."""
     if len(found := dict(pairs)) < len(pairs):
         raise ValueError("a name occurs twice in an object")
     return found

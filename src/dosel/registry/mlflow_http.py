@@ -91,7 +91,7 @@ class WireRun(msgspec.Struct):
     outputs: _Outputs = msgspec.field(default_factory=_Outputs)
 
     def read(self) -> Run:
-        """The run without what only the wire has."""
+        """The run of the server's JSON."""
         data, models = self.data, tuple(model.model_id for model in self.outputs.model_outputs)
         params, tags = ({entry.key: entry.value for entry in entries} for entries in (data.params, data.tags))
         metrics = {metric.key: metric.value for metric in data.metrics}
@@ -293,7 +293,7 @@ def _check_encoding(response: httpx.Response) -> None:
 
 
 def _check(response: httpx.Response, content: bytes) -> None:
-    """Raise the error of an answer that is none of success."""
+    """Raise the error of an unsuccessful response."""
     if response.is_success:
         return
     if response.has_redirect_location:

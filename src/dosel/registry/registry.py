@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 ON_ITS_WAY = timedelta(seconds=10)
-"""A younger entry may not be in MLflow yet. After that time, the process that finds it missing there writes it."""
+"""An entry younger than this may not be in MLflow yet. Of an older one, the process that misses it there writes it."""
 
 
 class Registry:
@@ -438,7 +438,7 @@ def _with_live(evidence: Evidence, ends: tuple[ShadowRecord, ShadowEnd] | None) 
 
 
 def _rollback_candidates(history: Sequence[Promotion]) -> list[Promotion]:
-    """Entries that a rollback may return to, newest last. A rollback removes the entries that it undid."""
+    """Entries that a rollback may return to, newest last. Entries that a rollback undid are left out."""
     stack: list[Promotion] = []
     for entry in history:
         if entry.evidence.kind == "rollback":

@@ -16,7 +16,7 @@ from dosel.settings import Settings
 from dosel.signing import Keys
 
 Role = Literal["challenger", "control"]
-"""A challenger wants Production; a control was there before, and comes back if it is proven better."""
+"""A challenger may replace the champion; a control was in Production before, and comes back if it is proven better."""
 
 Outcome = Literal["promoted", "refused", "undecided", "stopped", "superseded", "confirmed", "rolled back"]
 """How a shadow ends. A challenger is promoted or refused; with a control, the champion is confirmed or rolled back.

@@ -72,7 +72,7 @@ class Comparison:
         confidence: of the intervals.
         both, only_a, only_b, neither: by which version rows were answered correctly.
         answers: each combination of true class and both answers, most frequent first; None for a closed use case.
-        rules: the gate's rules, as if b wanted the place of a.
+        rules: the gate's rules, with b as the challenger of a.
     """
 
     model: str

@@ -122,7 +122,7 @@ class JsonReader:
         return Columns(numbers, Columns.stack([], codes, len(rows)).codes)
 
     def judged_row(self, body: bytes, with_model: bool = False) -> Row:
-        """As `row`, by the validator, which takes milliseconds for an odd body, and a second at its first row."""
+        """As `row`, by the validator: milliseconds for a body that msgspec refuses, and a second at its first row."""
         text, model = _decoded(body), None
         if len(text.strip()) > WINDOW:
             # Nested lists would take twenty times their bytes, and seconds.
