@@ -117,11 +117,11 @@ def _say_harm(use_case: dict[str, Any], health: dict[str, Any]) -> None:
 def _coverage(coverage: dict[str, Any]) -> str:
     if not coverage["answers"]:
         return "No answer of this version is in the prediction log yet."
-    text = f"The true class is known for {coverage['share']:.1%} of {coverage['answers']:,} logged answers"
+    text = f"The true class is known for {coverage['labelled']:,} of {coverage['answers']:,} logged answers"
     if not coverage["labelled"]:
         return f"{text}."
     median, p90 = duration(coverage["delay_median"]), duration(coverage["delay_p90"])
-    return f"{text}: for half of these within {median}, for 90 % within {p90}."
+    return f"{text} ({coverage['share']:.1%}): for half of these within {median}, for 90 % within {p90}."
 
 
 def _course(health: dict[str, Any]) -> alt.LayerChart | alt.FacetChart:
