@@ -46,7 +46,8 @@ def show(view: View) -> None:
         st.caption(
             "No labelled row has reached this version yet. New batches are scored before a model trains on them."
         )
-    st.caption(_coverage(health["coverage"]))
+    if health["state"] != "harmed":
+        st.caption(_coverage(health["coverage"]))
     with st.expander("Accuracy and recall of each class"):
         st.dataframe(_metrics(health["findings"]), width="stretch", hide_index=True, key=f"metrics-{use_case['name']}")
         st.caption(
@@ -109,7 +110,8 @@ def _say_harm(use_case: dict[str, Any], health: dict[str, Any]) -> None:
         what, command = ("train another version", "train")
     st.error(
         f"Since {moment(health['harmed_since'])} this version is proven to be worse than the gate found: {figures}. "
-        f"{_coverage(health['coverage'])} To {what}: `dosel {command} {use_case['name']}`",
+        f"{_coverage(health['coverage'])} The events below say what dosel does about it. To {what} yourself: "
+        f"`dosel {command} {use_case['name']}`",
         icon=":material/report:",
     )
 
