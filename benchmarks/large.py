@@ -71,7 +71,7 @@ def large(rows: int) -> dict[str, Any]:
     }
     say(
         f"{clean['rows']:,} rows, {WORKERS} workers: {result['big_minutes']} min, driver {result['big_driver_mb']} MB, "
-        f"largest worker {result['big_worker_mb']} MB, test accuracy {result['big_accuracy']}"
+        f"largest worker {result['big_worker_mb']} MB, held-out accuracy {result['big_accuracy']}"
     )
     return result
 

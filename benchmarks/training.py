@@ -69,7 +69,7 @@ def main() -> None:
             say(f"round {number + 1}: bare {bares[-1].seconds:.1f} s, ours {ours[-1].seconds:.1f} s")
     result = compared(bares, ours, len(table), asked.csv.name if asked.csv else "generated")
     if asked.sizes:
-        say("\n| rows | seconds | CPU seconds | peak memory, MB | test accuracy |\n|---:|---:|---:|---:|---:|")
+        say("\n| rows | seconds | CPU seconds | peak memory, MB | held-out accuracy |\n|---:|---:|---:|---:|---:|")
     for size in asked.sizes:
         figures = in_a_process(cost, size)
         say("| {rows:,} | {seconds:.1f} | {cpu_seconds:.0f} | {peak_mb:.0f} | {accuracy:.4f} |".format(**figures))
@@ -92,7 +92,7 @@ def compared(bares: Sequence[Outcome], ours: Sequence[Outcome], count: int, sour
     seconds = {name: median(o.seconds for o in outcomes) for name, outcomes in sides.items()}
     base = seconds["bare GridSearchCV"]
     say(f"{count:,} rows ({source}), 27 candidates, {Threads(-1).cores()} cores; medians of {len(ours)} rounds\n")
-    say("| search | seconds | of bare | best | test accuracy |\n|---|---:|---:|---|---:|")
+    say("| search | seconds | of bare | best | held-out accuracy |\n|---|---:|---:|---|---:|")
     for name, outcomes in sides.items():
         last = outcomes[-1]
         best = ", ".join(f"{k}={v}" for k, v in sorted(last.params.items()))

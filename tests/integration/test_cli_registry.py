@@ -44,7 +44,7 @@ def dosel(world: World, monkeypatch: pytest.MonkeyPatch) -> Terminal:
 
 def test_promote_and_rollback_appear_in_the_history(dosel: Terminal) -> None:
     name = dosel.world.name
-    assert "nothing was in Production" in dosel("history", name, "--at", "2020-01-01")
+    assert f"no version of {name} was in Production" in dosel("history", name, "--at", "2020-01-01")
     assert f"{name}: version 2 is in Production, after version 1" in dosel(
         "promote", name, "2", "--reason", "[it] is better"
     )

@@ -213,7 +213,7 @@ def test_the_events_command_shows_and_delivers_messages(
     write(engine, "one")
     result = runner.invoke(cli, ["events", "--deliver"])
     assert result.exit_code == 0
-    assert "no target" in result.output
+    assert "no receiver" in result.output
     assert "\tdosel events" in result.output
     monkeypatch.setenv("DOSEL_NOTIFY_WEBHOOK", receiver.url)
     assert "1 messages sent" in runner.invoke(cli, ["events", "--deliver"]).output
