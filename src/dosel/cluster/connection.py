@@ -184,7 +184,15 @@ def _round(
                 raise _explained(future.exception(), describe(name), watch)
             if future.status != "finished":
                 raise _Lost
-        yield from zip(done, _gathered(client, list(done.values()), watch), strict=True)
+        try:
+            results = _gathered(client, list(done.values()), watch)
+        except Exception as error:
+            # A result that was lost with its worker is computed again, which may fail.
+            for name, future in done.items():
+                if future.status == "error":
+                    raise _explained(error, describe(name), watch) from error
+            raise
+        yield from zip(done, results, strict=True)
 
 
 def _gathered(client: "Client", futures: "list[Future[Any]]", watch: "_Watch") -> list[Any]:
