@@ -33,25 +33,26 @@ def run(tmp_path: Path) -> Run:
     return module
 
 
-def works(run: Run, name: str, home: Path) -> None:
-    """Check a use case from its rows to its form."""
+def works(run: Run, name: str, home: Path, mlflow: Path) -> None:
+    """Check a use case from its rows to its form. `mlflow` is an empty database of MLflow, which takes long to make."""
     home.mkdir()
+    shutil.copy(mlflow, home / "mlflow.db")
     result = run("tests.integration.guide", name, str(home))
     assert result.returncode == 0, result.stderr[-4000:]
     assert result.stdout.splitlines()[-1] == "all of it works"
 
 
-def test_the_file_of_the_guide_works_as_a_use_case(run: Run, tmp_path: Path) -> None:
+def test_the_file_of_the_guide_works_as_a_use_case(run: Run, tmp_path: Path, empty_mlflow: Path) -> None:
     text = GUIDE.read_text()
     [code] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     [place] = re.findall(r"Copy it to `(src/dosel/usecases/(?:\w+)\.py)`", text)
     assert not (tmp_path / place).exists()
     (tmp_path / place).write_text(code)
-    works(run, Path(place).stem, tmp_path / "home")
+    works(run, Path(place).stem, tmp_path / "home", empty_mlflow)
 
 
 @pytest.mark.soak
-def test_a_proposal_for_a_spreadsheet_works_as_a_use_case(run: Run, tmp_path: Path) -> None:
+def test_a_proposal_for_a_spreadsheet_works_as_a_use_case(run: Run, tmp_path: Path, empty_mlflow: Path) -> None:
     """Penguins as a German spreadsheet writes them: ; and decimal commas, in UTF-16, with missing values."""
     text = (files("palmerpenguins") / "data/penguins.csv").read_text()
     lines = [line.split(",") for line in text.splitlines()]
@@ -63,4 +64,4 @@ def test_a_proposal_for_a_spreadsheet_works_as_a_use_case(run: Run, tmp_path: Pa
     checked = run("dosel", "check")
     assert checked.returncode == 0, checked.stdout
     assert "birds" in checked.stdout
-    works(run, "birds", tmp_path / "home")
+    works(run, "birds", tmp_path / "home", empty_mlflow)

@@ -34,5 +34,5 @@ def test_feedback_sends_the_own_key_before_that_of_a_scorer(
     file.write_text("request_id,row,truth\nr-1,1,2\n")
     result = CliRunner().invoke(cli, ["feedback", str(file), *arguments])
     assert result.exit_code == 0, result.output
-    assert "1 rows: 1 accepted" in result.output
+    assert "1 row: 1 accepted" in result.output
     assert keys == [sent]
