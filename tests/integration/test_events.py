@@ -200,6 +200,9 @@ class TestHarm:
         assert event.since == health.harmed_since
         assert event.what == f"covertype: version {health.version} answers worse than the gate promised"
         assert "accuracy 0." in event.evidence
+        # The event is of the first of the two batches, which are equally large.
+        assert health.from_batches == health.labels
+        assert f"{health.labels // 2} of the labelled rows came in batches" in event.evidence
         assert "held-out rows" in event.evidence
         assert event.command == "dosel rollback covertype"
         [note] = pipeline.registry.open_notes(world.name)

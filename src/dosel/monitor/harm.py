@@ -52,8 +52,7 @@ def harm_event(use_case: UseCase, found: Health) -> Event:
     automatic = [words for action, words in follows.items() if action in policy]
     what = f"{name}: version {found.version} answers worse than the gate promised"
     figures = "; ".join(map(_figures, found.harmed)) or f"proven within {found.labels:,} labelled rows"
-    others = found.labels - found.coverage.labelled
-    batches = f"; {others:,} labelled rows came in batches" if others > 0 else ""
+    batches = f"; {found.from_batches:,} of the labelled rows came in batches" if found.from_batches else ""
     # An action that has been declared needs no command: a second training or rollback would be too much.
     acts = "roll back" in policy or ("retrain" in policy and found.sequence == 1)
     return Event(

@@ -82,6 +82,7 @@ class Health:
     """The state of one version's time in Production, and the figures behind it.
 
     Attributes:
+        from_batches: labels of labelled batches; the others are feedback.
         course: at most `COURSE_POINTS` points at even distances, the newest among them.
     """
 
@@ -92,6 +93,7 @@ class Health:
     since: datetime
     state: State
     labels: int
+    from_batches: int
     findings: tuple[Finding, ...]
     harmed_since: datetime | None
     course: tuple[Point, ...]
@@ -139,6 +141,7 @@ def health(use_case: UseCase, ledger: PromotionLedger, truths: TruthStore, for_r
         since=entry.at,
         state="harmed" if proof is not None else findings[0].state,
         labels=parts[-1].tally.total if parts else 0,
+        from_batches=sum(len(part.truth) for part in labelled if part.source == "batch"),
         findings=findings,
         harmed_since=harmed_since,
         course=_course(parts, alpha),
