@@ -127,7 +127,7 @@ def health(use_case: UseCase, ledger: PromotionLedger, truths: TruthStore, for_r
     labelled = truths.of(entry.model, entry.sequence)
     promised = promised_by(history, ledger.verdicts(entry.model))
     findings, proof = assess(use_case.target, use_case.monitor, promised, labelled, len(history))
-    harmed_since = None if proof is None else _time_of(labelled, proof)
+    harmed_since = None if proof is None else _times_of(labelled, [proof])[0]
     if for_readers and not use_case.expose_training_rows:
         labelled = _in_blocks(labelled)
         in_blocks, _ = assess(use_case.target, use_case.monitor, promised, labelled, len(history))
@@ -228,16 +228,17 @@ def _in_blocks(truths: Sequence[Truths]) -> Sequence[Truths]:
     truth, answered = (
         np.concatenate([getattr(t, name) for t in truths] or [np.empty(0)]) for name in ("truth", "answered")
     )
-    ends = range(BLOCK, len(truth) + 1, BLOCK)
-    parts = [slice(end - BLOCK, end) for end in ends]
+    ends = np.arange(BLOCK, len(truth) + 1, BLOCK)
     return [
-        replace(truths[0], at=_time_of(truths, part.stop), truth=truth[part], answered=answered[part]) for part in parts
+        replace(truths[0], at=at, truth=truth[end - BLOCK : end], answered=answered[end - BLOCK : end])
+        for at, end in zip(_times_of(truths, ends), ends.tolist(), strict=True)
     ]
 
 
-def _time_of(truths: Sequence[Truths], label: int) -> datetime:
-    """The time of the batch or feedback that gave the label of this number, from 1."""
-    return truths[int(np.searchsorted(np.cumsum([len(t.truth) for t in truths]), label))].at
+def _times_of(truths: Sequence[Truths], labels: npt.ArrayLike) -> list[datetime]:
+    """The times of the batches or feedback that gave the labels of these numbers, from 1."""
+    places = np.searchsorted(np.cumsum([len(t.truth) for t in truths]), labels)
+    return [truths[place].at for place in places.tolist()]
 
 
 def _with_harm(shown: Finding, now: Finding) -> Finding:
