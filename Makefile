@@ -77,6 +77,10 @@ soak-registry: setup ## test the registry: 20 processes promote at once, 200 are
 	@.venv/bin/python -m tests.soak.registry $(if $(SHARE),--share $(SHARE)) \
 		$(if $(WAREHOUSE_URL),--warehouse-url "$(WAREHOUSE_URL)")
 
+.PHONY: bench-all
+bench-all: setup ## run every benchmark and write docs/figures.md (ONLY="serving cli" for some, BEFORE=folder; some hours)
+	@.venv/bin/python -m benchmarks.all $(ONLY) $(if $(BEFORE),--before "$(BEFORE)")
+
 .PHONY: bench-cli
 bench-cli: setup ## measure commands that only read the ledgers (two minutes)
 	@.venv/bin/python -m benchmarks.cli
@@ -129,7 +133,7 @@ restore: setup ## create the volumes again from a backup (FROM=…)
 
 .PHONY: bench-serving
 bench-serving: setup ## measure the API, side by side with others (needs wrk; about ten minutes)
-	@.venv/bin/python -m benchmarks.serving $(PARTS)
+	@.venv/bin/python -m benchmarks.serving $(PARTS) $(if $(BEFORE),--before "$(BEFORE)")
 
 .PHONY: bench-training
 bench-training: setup ## measure tracked and bare searches on growing numbers of rows (CSV=…, SIZES=…; an hour)

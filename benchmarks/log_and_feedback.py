@@ -1,18 +1,16 @@
 """The cost of the prediction log for each answer, and the speed of feedback on logged answers."""
 
 import json
-import os
 import shutil
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
 import psutil
 
+from benchmarks.checkouts import checkout
 from benchmarks.installation import local_server, say
 from benchmarks.wrk import Target
 from dosel.db.engine import connect
@@ -26,19 +24,6 @@ from dosel.warehouse.predictions import AnswerRecord, PredictionStore
 
 ANSWERS, A_CALL = 20_000, 1_000
 ROUNDS, SECONDS, CONNECTIONS = 9, 3, 16
-
-_SIDE = """
-import sys
-from benchmarks.installation import installation
-from benchmarks.serving import uvicorn
-
-with installation((80, 12)) as here:
-    log = {"DOSEL_PREDICTION_LOG": sys.argv[1]}
-    with uvicorn(here, "app.main:create_app", "/readyz", **log) as (url, running, _):
-        print("SERVES", url, running.pid, flush=True)
-        sys.stdin.read()
-"""
-"""Run by a checkout's own Python."""
 
 
 def feedback_rows_per_s() -> dict[str, object]:
@@ -91,12 +76,13 @@ def serving_ratio(before: Path | None = None) -> dict[str, object]:
         return {"serving_ratio": None}
     other = "log off" if before is None else "before"
     sides = {"log on": (ROOT, 10_000), other: (ROOT, 0) if before is None else (before, 10_000)}
-    with TemporaryDirectory(prefix="dosel-benchmark-") as folder, ExitStack() as stack:
+    with TemporaryDirectory(prefix="dosel-benchmark-") as home, ExitStack() as stack:
         row = json.dumps(COVERTYPE.example).encode()
         targets = dict[str, tuple[Target, psutil.Process]]()
-        for name, (checkout, capacity) in sides.items():
-            url, running = stack.enter_context(_serving(checkout, capacity))
-            targets[name] = Target.posting(Path(folder), name, f"{url}/predict", row), running
+        for name, (folder, capacity) in sides.items():
+            start = stack.enter_context(checkout(folder))
+            url, running, _ = stack.enter_context(start(DOSEL_PREDICTION_LOG=str(capacity)))
+            targets[name] = Target.posting(Path(home), name, f"{url}/predict", row), running
         spent: dict[str, list[float]] = {name: [] for name in targets}
         for number in range(ROUNDS + 1):
             for name, (target, running) in list(targets.items())[:: 1 if number % 2 else -1]:
@@ -110,30 +96,6 @@ def serving_ratio(before: Path | None = None) -> dict[str, object]:
     for name, figure in figures.items():
         say(f"| {name} | {figure:.1f} |")
     return {"serving_ratio": round(figures[other] / figures["log on"], 3)}
-
-
-@contextmanager
-def _serving(checkout: Path, capacity: int) -> Iterator[tuple[str, psutil.Process]]:
-    """An API of a checkout with an installation of its own, since an older dosel cannot read a newer ledger."""
-    python = checkout / ".venv" / "bin" / "python"
-    environment = os.environ | {"PYTHONPATH": f"{checkout}:{checkout / 'src'}"}
-    side = subprocess.Popen(
-        [python, "-c", _SIDE, str(capacity)],
-        cwd=checkout,
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert side.stdout is not None
-        said = next((line.split() for line in side.stdout if line.startswith("SERVES ")), None)
-        if said is None:
-            raise RuntimeError(f"the API of {checkout} did not start")
-        yield said[1], psutil.Process(int(said[2]))
-    finally:
-        # It ends with its input.
-        side.communicate()
 
 
 def _cpu(running: psutil.Process) -> float:

@@ -1,10 +1,12 @@
-"""Measures the API beside other servers of the same model and an app that only checks the body.
+"""Measures the API beside other servers of the same model and apps that only read the body.
 
     make bench-serving           PARTS="rows batches" for some of it: rows, middleware, batches, starts
+                                 BEFORE=folder adds the API of another checkout
 
 Needs wrk. All services run on this machine, one worker each, with the same flags; the API with everything on.
 """
 
+import argparse
 import csv
 import io
 import json
@@ -14,14 +16,16 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 
 import httpx
 import psutil
 
 from benchmarks import rivals
+from benchmarks.checkouts import Start, Started, checkout
 from benchmarks.installation import HOST, ROOT, Installation, free_port, installation, process, resident_mb, say
 from benchmarks.wrk import Load, Target, side_by_side
 from dosel.usecases.covertype import COVERTYPE
@@ -29,61 +33,59 @@ from external.columns import as_words
 from external.generator import generate
 
 CONNECTIONS = 16
+CONSTANTS = {"constant": "benchmarks.constant:create_app", "bare constant": "benchmarks.constant:create_bare"}
 LAYERS = ("ids, logs, metrics and headers", "keys and rates", "limits")
 MILLION = 1_000_000
 BATCH = f"/predict/{COVERTYPE.name}/batch"
 
 Row = tuple[str, Load, float, float]
+Figures = dict[str, float | None]
 
 
 def main() -> None:
     if not shutil.which("wrk"):
         raise SystemExit("wrk is needed (Debian: apt-get install wrk)")
-    asked = sys.argv[1:]
-    if unknown := set(asked) - set(PARTS):
-        raise SystemExit(f"there is no {', '.join(unknown)}; there are: {', '.join(PARTS)}")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"all by default: {', '.join(PARTS)}")
+    parser.add_argument("--before", type=Path, help="another checkout with an environment in its .venv")
+    asked = parser.parse_args()
+    if unknown := set(asked.parts) - set(PARTS):
+        parser.error(f"there is no {', '.join(unknown)}; there are: {', '.join(PARTS)}")
     with installation((80, 12)) as here:
-        result: dict[str, float] = {}
+        result: Figures = {}
         for name, part in PARTS.items():
-            if not asked or name in asked:
-                result |= part(here)
+            if not asked.parts or name in asked.parts:
+                result |= part(here, asked.before)
     say(f"RESULT {json.dumps(result)}")
 
 
 @contextmanager
-def uvicorn(
-    here: Installation, app: str, ready: str, workers: int = 1, checkout: Path | None = None, **environment: str
-) -> Iterator[tuple[str, psutil.Process, float]]:
-    """An app with the flags of `make up`: its address, process and seconds until ready.
-
-    Args:
-        checkout: another checkout, with its own environment, whose app is started; by default this one.
-    """
+def uvicorn(here: Installation, app: str, ready: str, workers: int = 1, **environment: str) -> Iterator[Started]:
+    """An app with the flags of `make up`: its address, process and seconds until ready."""
     port = free_port()
-    python = sys.executable if checkout is None else str(checkout / ".venv" / "bin" / "python")
-    command = [python, "-m", "app.server", app, "--host", HOST, "--port", str(port)]
+    command = [sys.executable, "-m", "app.server", app, "--host", HOST, "--port", str(port)]
     command += ["--workers", str(workers)] if workers > 1 else []
     url = f"http://{HOST}:{port}"
     log = here.settings.home / f"{port}.log"
-    with process(command, here.environment | environment, url + ready, log, cwd=checkout or ROOT) as (running, seconds):
+    with process(command, here.environment | environment, url + ready, log) as (running, seconds):
         yield url, running, seconds
 
 
-def single_rows(here: Installation) -> dict[str, float]:
+def single_rows(here: Installation, before: Path | None) -> Figures:
     """One row per request."""
     folder, row = here.settings.home, json.dumps(COVERTYPE.example).encode()
     rows: list[Row] = []
     with ExitStack() as stack:
 
-        def start(name: str, app: str, ready: str) -> tuple[Target, float, float]:
-            url, running, seconds = stack.enter_context(uvicorn(here, app, ready))
+        def start(name: str, api: AbstractContextManager[Started]) -> tuple[Target, float, float]:
+            url, running, seconds = stack.enter_context(api)
             time.sleep(2)
             return Target.posting(folder, name, f"{url}/predict", row), resident_mb(running), seconds
 
-        started = [
-            start("dosel", "app.main:create_app", "/readyz"),
-            start("constant", "benchmarks.constant:create_app", "/healthz"),
-        ]
+        started = [start("dosel", uvicorn(here, "app.main:create_app", "/readyz"))]
+        if before is not None:
+            started.append(start("dosel before", stack.enter_context(checkout(before))()))
+        started += [start(name, uvicorn(here, app, "/healthz")) for name, app in CONSTANTS.items()]
         targets = [target for target, _, _ in started]
         both = side_by_side(targets, 7, 4, CONNECTIONS)
         rows += [(target.name, both[target.name], memory, seconds) for target, memory, seconds in started]
@@ -102,25 +104,28 @@ def single_rows(here: Installation) -> dict[str, float]:
                 rows.append((target.name, load, resident_mb(running), seconds))
         except (subprocess.SubprocessError, SystemExit) as error:
             say(f"{rival.__name__} could not be measured: {error}")
-    say("\n| one row a request, 16 connections | requests/s | p50 ms | p99 ms | failed | memory MB | start s |")
-    say("|---|---:|---:|---:|---:|---:|---:|")
-    for name, load, memory, seconds in rows:
-        rest = f"{memory:.0f} | {seconds:.1f}" if memory else " | "
-        say(f"| {name} | {load.rate:,.0f} | {load.p50_ms:.2f} | {load.p99_ms:.2f} | {load.failed} | {rest} |")
     rate = {name: load.rate for name, load, _, _ in rows}
+    say("\n| one row a request | requests/s | dosel's, ratio | p50 ms | p99 ms | failed | memory MB | start s |")
+    say("|---|---:|---:|---:|---:|---:|---:|---:|")
+    for name, load, memory, seconds in rows:
+        ratio = rate["dosel, 1 connection" if name.endswith("1 connection") else "dosel"] / load.rate
+        figures = f"{load.rate:,.0f} | {ratio:.3g} | {load.p50_ms:.2f} | {load.p99_ms:.2f} | {load.failed}"
+        say(f"| {name} | {figures} | {f'{memory:.0f} | {seconds:.1f}' if memory else ' | '} |")
+    others = {
+        "vs_constant": "constant",
+        "vs_bare_constant": "bare constant",
+        "vs_before": "dosel before",
+        "vs_mlflow_serve": "mlflow models serve",
+        "vs_bentoml": "BentoML",
+    }
     return {
-        "vs_constant": round(rate["dosel"] / rate["constant"], 3),
-        **{
-            key: round(rate["dosel"] / rate[name], 1)
-            for key, name in (("vs_mlflow_serve", "mlflow models serve"), ("vs_bentoml", "BentoML"))
-            if name in rate
-        },
+        **{key: round(rate["dosel"] / rate[name], 3) for key, name in others.items() if name in rate},
         "p99_over_p50": round(both["dosel"].p99_ms / both["dosel"].p50_ms, 1),
         "requests_per_s": round(rate["dosel"]),
     }
 
 
-def middleware(here: Installation) -> dict[str, float]:
+def middleware(here: Installation, before: Path | None) -> Figures:
     """The cost of each middleware: time of a request with all of them, minus the time without this one."""
     row = json.dumps(COVERTYPE.example).encode()
     say("\n| middleware | µs a request |\n|---|---:|")
@@ -139,21 +144,26 @@ def middleware(here: Installation) -> dict[str, float]:
     return {}
 
 
-def batches(here: Installation) -> dict[str, float]:
+def batches(here: Installation, before: Path | None) -> Figures:
     """Many rows per request."""
     words = as_words(generate(1_000, seed=7), first_class=1)
     numbers = {number.name for number in COVERTYPE.numbers}
     listed = [
         {n: int(v) if n in numbers else v for n, v in zip(COVERTYPE.feature_names, row, strict=False)} for row in words
     ]
+    forms = {"JSON": (json.dumps(listed).encode(), "application/json"), "CSV": (as_csv(words), "text/csv")}
     folder = here.settings.home
-    with uvicorn(here, "app.main:create_app", "/readyz") as (url, running, _):
+    with ExitStack() as stack:
+        url, running, _ = stack.enter_context(uvicorn(here, "app.main:create_app", "/readyz"))
+        sides = {"": url}
+        if before is not None:
+            sides[" before"], _, _ = stack.enter_context(stack.enter_context(checkout(before))())
         time.sleep(2)
-        targets = [
-            Target.posting(folder, "JSON", url + BATCH, json.dumps(listed).encode()),
-            Target.posting(folder, "CSV", url + BATCH, as_csv(words), "text/csv"),
-        ]
-        found = side_by_side(targets, 3, 5, 2)
+        found: dict[str, Load] = {}
+        # One form after the other: both sides of each at nearly the same time.
+        for name, (body, kind) in forms.items():
+            targets = [Target.posting(folder, name + side, at + BATCH, body, kind) for side, at in sides.items()]
+            found |= side_by_side(targets, 5, 4, 2)
         say("\n| 1,000 rows a request, 2 connections | rows/s | p50 ms | p99 ms | failed |\n|---|---:|---:|---:|---:|")
         for name, load in found.items():
             say(f"| {name} | {1000 * load.rate:,.0f} | {load.p50_ms:.1f} | {load.p99_ms:.1f} | {load.failed} |")
@@ -162,6 +172,11 @@ def batches(here: Installation) -> dict[str, float]:
     return {
         "batch_rows_per_s": round(1000 * found["JSON"].rate),
         "csv_rows_per_s": round(1000 * found["CSV"].rate),
+        **{
+            f"{name.lower()}_vs_before": round(found[name].rate / found[f"{name} before"].rate, 2)
+            for name in forms
+            if before is not None
+        },
         "million_rows_s": round(seconds, 1),
         "million_rows_mb": round(grown),
     }
@@ -199,26 +214,49 @@ def a_million(url: str, running: psutil.Process, folder: Path) -> tuple[float, f
     return seconds, peak - idle, in_order and count == MILLION
 
 
-def cold_starts(here: Installation) -> dict[str, float]:
-    """Seconds from the start of the process to its first answer, with an empty cache and from the cache alone."""
-    with TemporaryDirectory(prefix="dosel-benchmark-") as home:
-        times = {}
-        for name in ("cold_start_s", "cold_start_from_disk_s"):
-            with uvicorn(here, "app.main:create_app", "/readyz", DOSEL_HOME=home) as (url, _, seconds):
-                httpx.post(f"{url}/predict", json=COVERTYPE.example).raise_for_status()
-                times[name] = round(seconds, 2)
-                # The model is written to the cache after its first answer.
-                time.sleep(4)
-        began = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-c", "import app.main, dosel.registry.registry, dosel.model.predictor"], check=True
-        )
-        times["imports_s"] = round(time.perf_counter() - began, 2)
-    say("\n| from start to first answer | seconds |\n|---|---:|")
-    for name, seconds in times.items():
-        say(f"| {name} | {seconds:.1f} |")
-    return times
+def cold_starts(here: Installation, before: Path | None) -> Figures:
+    """A fresh process with three models, beside the one before: first answer, memory, and what importing it takes."""
+    result: Figures = {}
+    sides = {"now": ROOT} | ({"before": before} if before is not None else {})
+    seen: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
+    with ExitStack() as stack:
+        starts = {name: stack.enter_context(checkout(folder, every_use_case=True)) for name, folder in sides.items()}
+        for number in range(START_ROUNDS):
+            for name in list(sides)[:: 1 if number % 2 else -1]:
+                seen[name].append(one_start(starts[name]))
+    say(f"\n| a fresh API process with three models, median of {START_ROUNDS} | {' | '.join(sides)} |")
+    say(f"|---|{'---:|' * len(sides)}")
+    for figure in seen["now"][0]:
+        medians = {name: median(each[figure] for each in seen[name]) for name in sides}
+        say(f"| {FIGURES_OF_STARTS[figure]} | {' | '.join(f'{value:.2f}' for value in medians.values())} |")
+        result[figure] = round(medians["now"], 2)
+        if before is not None:
+            result[f"{figure}_vs_before"] = round(medians["now"] / medians["before"], 2)
+    return result
 
+
+def one_start(start: Start) -> dict[str, float]:
+    """Start an API twice: with an empty cache, and with the cache that the first one wrote."""
+    found: dict[str, float] = {}
+    with TemporaryDirectory(prefix="dosel-benchmark-") as home:
+        for suffix in ("", "_from_disk"):
+            with start(DOSEL_HOME=home) as (url, running, seconds):
+                began = time.perf_counter()
+                httpx.post(f"{url}/predict", json=COVERTYPE.example, timeout=60).raise_for_status()
+                found[f"first_answer{suffix}_s"] = seconds + time.perf_counter() - began
+                # Models are written to the cache after the first answer.
+                time.sleep(4)
+                found[f"memory{suffix}_mb"] = resident_mb(running)
+    return found
+
+
+START_ROUNDS = 5
+FIGURES_OF_STARTS = {
+    "first_answer_s": "first answer, s",
+    "memory_mb": "memory four seconds later, MB",
+    "first_answer_from_disk_s": "first answer with a cache, s",
+    "memory_from_disk_mb": "memory four seconds later, MB",
+}
 
 PARTS = {"rows": single_rows, "middleware": middleware, "batches": batches, "starts": cold_starts}
 """The measurements; arguments choose some of them."""

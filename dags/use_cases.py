@@ -103,7 +103,7 @@ def score(use_case_name: str) -> list[int]:
 
     # Before the first promotion there is nothing to score, and importing the pipeline takes seconds.
     if PromotionLedger(connect(Settings.load().warehouse_url)).last(use_case.model_name) is None:
-        log.info("nothing is in Production of %s yet, so that nothing is scored", use_case.model_name)
+        log.info("no version of %s is in Production yet, so nothing is scored", use_case.model_name)
         return []
     return opened(use_case_name).score()
 
@@ -195,7 +195,7 @@ def deliver() -> int:
 
     settings = Settings.load()
     delivered = delivery.deliver(connect(settings.warehouse_url), settings)
-    log.info("messages sent: %d; failed requests: %d", delivered.sent, delivered.failed)
+    log.info("events delivered: %d; receivers that failed: %d", delivered.sent, delivered.failed)
     return delivered.sent
 
 
@@ -205,7 +205,7 @@ def deliver() -> int:
     schedule=MESSAGES_EVERY if Settings.load().sends_messages else None,
     tags=["dosel"],
     description="Delivers messages that were not delivered yet",
-    doc_md="Delivers the messages that wait: after a failed request, for the end of quiet hours, or for a digest.",
+    doc_md="Delivers the messages that wait: after a failed delivery, until quiet hours end, or to be sent together.",
     **DAG_SETTINGS,
 )
 def messages() -> None:

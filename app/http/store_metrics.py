@@ -193,7 +193,7 @@ def _shadows(
     labels = GaugeMetricFamily("dosel_shadow_labels", "Labelled live rows of a version in shadow.", labels=version)
     evidence = GaugeMetricFamily(
         "dosel_shadow_e_value",
-        "Evidence that a version in shadow is better, or worse; `needed` proves either.",
+        "Evidence that a version in shadow is `better` or `worse`; the value of `needed` proves it.",
         labels=(*version, "kind"),
     )
     for name, states in shadows.items():

@@ -46,7 +46,7 @@ def router(use_cases: Sequence[UseCase], settings: Settings, reads: WorkQueue) -
         follower: FollowerDep,
         use_case: Annotated[str | None, Query(description="Only events of this use case.")] = None,
         before: Annotated[int | None, Query(ge=1, le=MOST_ID, description="Only events with a lower id.")] = None,
-        limit: Annotated[int, Query(ge=1, le=MOST, description="Most events in the answer.")] = 100,
+        limit: Annotated[int, Query(ge=1, le=MOST, description="Maximum number of events in the answer.")] = 100,
     ) -> Events:
         """Each event has its evidence, the page to look at, and the command to run."""
         if use_case is not None:

@@ -21,7 +21,7 @@ MOST = 1000
 """Most entries in one answer."""
 
 Name = Annotated[str, Path(description="Name of the use case.")]
-Limit = Annotated[int, Query(ge=1, le=MOST, description="Most entries in the answer.")]
+Limit = Annotated[int, Query(ge=1, le=MOST, description="Maximum number of entries in the answer.")]
 
 
 def router(use_cases: Sequence[UseCase], settings: Settings, reads: WorkQueue) -> APIRouter:

@@ -42,8 +42,8 @@ class EventInfo(BaseModel):
     evidence: str = Field(description="The figures or reasons behind it.")
     link: str = Field(description="Where to look.")
     command: str = Field(description="What to type.")
-    delivered: int = Field(description="Number of targets that have its message.")
-    waiting: int = Field(description="Number of targets whose deliveries have all failed so far.")
+    delivered: int = Field(description="Number of receivers that accepted its message.")
+    waiting: int = Field(description="Number of receivers for which every delivery has failed so far.")
 
     @classmethod
     def of(cls, event: "StoredEvent", settings: "Settings", is_open: bool) -> "EventInfo":

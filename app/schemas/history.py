@@ -157,7 +157,9 @@ class ApprovalRequest(BaseModel):
     reason: str
     at: datetime
     expires_at: datetime
-    after: int = Field(description="Sequence of the ledger's last entry; after another one, the request is void.")
+    after: int = Field(
+        description="Sequence of the ledger's last entry when the request was made; a newer entry voids the request."
+    )
     manifest_digest: str
     gate_digest: str = Field(description="SHA-256 of the gate's verdict; empty if it did not judge.")
     people: int = Field(description="How many people must agree.")

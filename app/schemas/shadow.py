@@ -29,14 +29,16 @@ class EvidenceInfo(BaseModel):
     shadow: TallyInfo
     champion: TallyInfo
     both_right: int | None = Field(
-        description="Rows that both answered correctly; null for a canary, as the next three."
+        description="Rows that both answered correctly. This and the next three are null for a canary."
     )
     only_shadow: int | None
     only_champion: int | None
     both_wrong: int | None
     e_value: float = Field(description="The evidence that the version in shadow is better, valid after every label.")
     e_against: float = Field(description="The evidence that it is worse.")
-    e_needed: float = Field(description="Either is proven where it reaches this.")
+    e_needed: float = Field(
+        description="The evidence that proves it: better when e_value reaches it, worse when e_against does."
+    )
     finding: Literal["better", "worse", "a class is worse"] | None = Field(description="What is proven.")
 
     @classmethod
@@ -70,7 +72,7 @@ SHOWN_OF_ID = 14
 class DisagreementInfo(BaseModel):
     """A row that champion and shadow answered with different classes."""
 
-    request_id: str = Field(description="The beginning of the request's id: who knows a whole one can give its truth.")
+    request_id: str = Field(description="The first characters of the request's id; feedback needs the whole id.")
     row: int = Field(description="The row's number in its request, from 1.")
     at: datetime
     champion: str = Field(description="Label of the champion's class.")
@@ -124,7 +126,7 @@ class ShadowInfo(BaseModel):
     def of(cls, state: "ShadowState", slot: ShadowSlot, different: "list[Disagreement]") -> "ShadowInfo":
         shadow, use_case = state.shadow, slot.use_case
         running, stops = slot.running.get(shadow.number), slot.ends.get(shadow.number, "")
-        waiting = "" if running else "the next look at the ledger"
+        waiting = "" if running else "this process has not read it from the ledger yet"
         labels, is_open = dict(use_case.target.labels), use_case.expose_training_rows
         evidence, traffic = EvidenceInfo.of(state), vars(state.traffic)
         if not is_open:

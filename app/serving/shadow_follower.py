@@ -133,7 +133,7 @@ class ShadowFollower:
         champion = self._follower.loaded(slot.use_case)
         if champion is None or champion.version.version != shadow.champion:
             # The champion must be loaded first.
-            slot.waiting_for[shadow.number] = f"version {shadow.champion}, which it is compared with"
+            slot.waiting_for[shadow.number] = f"its champion, version {shadow.champion}, is not loaded yet"
             return
         key = slot.use_case.model_name, shadow.number
         failing = self._failing.setdefault(key, _Failing(self._settings.poll_seconds))

@@ -9,7 +9,7 @@ ANSWERS = 1_000
 """The last answers of a version, over which the p99 of its latency is taken."""
 
 SLOW = ANSWERS // 100
-"""Most answers above the limit among them, if their p99 is not to be above it."""
+"""With more of them above the limit, their p99 is above it."""
 
 FLOOR_MS, TIMES = 50.0, 10.0
 """The p99 may be 50 ms, or ten times the champion's if that is more."""

@@ -199,7 +199,7 @@ def _pickled(key: str, predictor: "Predictor") -> bytes:
         return pickle.dumps((key, predictor))
     except Exception as error:  # its file may have been changed, for example
         reason = str(error) if isinstance(error, DoselError) else type(error).__name__
-        raise ScoringFailed(f"the process that answers in shadow cannot get it ({reason})") from error
+        raise ScoringFailed(f"it cannot be sent to the process that answers in shadow ({reason})") from error
 
 
 def _key(loaded: "LoadedModel") -> str:

@@ -1,4 +1,4 @@
-"""Sends a version to the gate: it enters Production, answers in shadow first, or stays a candidate.
+"""Sends a version to the gate: it enters Production, answers in shadow first, or stays out.
 
 Killed anywhere and called again, it gives the same result.
 """

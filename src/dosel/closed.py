@@ -13,7 +13,7 @@ from typing import Any
 from dosel.usecases import UseCase
 
 _EXACT = frozenset({"a", "b", "version", "sequence", "permutations", "majority", "model", "name", "slice"})
-"""What counts no rows: versions, entries, permutations, the code of a class, and names, which may have digits."""
+"""Fields that stay exact, since they count no rows: versions, entries, permutations, class codes and names."""
 
 _KEPT = (
     # What a number names, instead of counting it.
@@ -31,7 +31,7 @@ _LIVE = re.compile(r"\b(?:live|labels|labelled|evidence)\b")
 
 
 BLOCK = 50
-"""Labelled rows by which figures grow at once: rounded ones, too, move at times with a single row."""
+"""Labelled rows after which figures change: even a rounded figure can change with a single row."""
 
 
 def coarse(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Virtual environments by a lock, below `DOSEL_HOME`, for trainings with the libraries of another time."""
+"""Virtual environments from a lock file, below `DOSEL_HOME`, for repeating trainings."""
 
 import hashlib
 import shutil

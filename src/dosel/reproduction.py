@@ -184,7 +184,7 @@ def _as_then(version: ModelVersion, facts: Facts, files: Path, folder: Path, set
         if facts.tags[tags.CODE_VERSION] == code_version():
             return _here(facts)
         raise ReproductionError(
-            f"{version.name} version {version.version} keeps no source, since an older dosel trained it "
+            f"{version.name} version {version.version} keeps no source code: an older dosel trained it "
             f"({facts.tags[tags.CODE_VERSION]}); --here trains with the source and libraries of this installation"
         )
     lock, then = source.unpack(archive, folder), json.loads(facts.tags[tags.LIBRARIES])
@@ -193,8 +193,8 @@ def _as_then(version: ModelVersion, facts: Facts, files: Path, folder: Path, set
     if not lock:
         listed = ", ".join(f"{name} {before}" for name, (before, _) in changes.items())
         raise ReproductionError(
-            f"{version.name} version {version.version} was trained with {listed}, and keeps no lock by which an "
-            "environment could be made; --here trains with the source and libraries of this installation"
+            f"{version.name} version {version.version} was trained with {listed}, and keeps no lock file from which an "
+            "environment can be made; --here trains with the source and libraries of this installation"
         )
     return folder, environment_of(lock, then["python"], settings.home)
 

@@ -119,14 +119,14 @@ class Settings(BaseSettings):
     prediction_log: Annotated[int, Field(ge=0)] = 10_000
     """Answers that may wait to be written to the prediction log; 0 disables the log."""
     logged_batch_rows: Annotated[int, Field(ge=0, le=10_000)] = 100
-    """Most rows of one bulk request that the prediction log keeps, at even distances; 0 keeps none."""
+    """Maximum number of rows of one bulk request that the prediction log keeps, at even distances; 0 keeps none."""
     prediction_days: Annotated[int, Field(ge=1)] = 90
     """Days after which answers and the feedback on them are deleted from the prediction log."""
     prediction_rows: Annotated[int, Field(ge=1_000)] = 20_000_000
-    """Most rows in the prediction log, some 0.7 kB each; what comes beyond that is dropped and counted, until the next
-    deletion leaves the newest nine tenths."""
+    """Maximum number of rows in the prediction log, about 0.7 kB each. Further rows are dropped and counted until the
+    next deletion, which keeps the newest nine tenths."""
     shadow_memory_mb: Annotated[float, Field(gt=0)] = 300
-    """Most megabytes by which a version in shadow may enlarge an API process; a larger version leaves shadow."""
+    """Maximum memory of a version in shadow in an API process, in megabytes; a larger version leaves shadow."""
     shadow_cpu: Annotated[float, Field(gt=0, le=1)] = 0.25
     """Largest share of one processor core that the scoring process of one API process uses; further rows are
     dropped."""

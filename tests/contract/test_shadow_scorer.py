@@ -83,7 +83,7 @@ def test_rows_are_scored_after_a_kill(scorer: ScoringProcess) -> None:
         (Ends(), r"the process that answers in shadow ended 2 times \(exit code 3"),
         (Loops(), r"more than 0\.1 s of processor time for 2 rows"),
         (Raises(), r"it could not answer a row \(ValueError\)"),
-        (Changed(), r"cannot get it \(model\.skops was changed\)"),
+        (Changed(), r"cannot be sent to the process that answers in shadow \(model\.skops was changed\)"),
     ],
     ids=["ends", "loops", "raises", "changed"],
 )

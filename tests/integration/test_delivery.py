@@ -216,7 +216,7 @@ def test_the_events_command_shows_and_delivers_messages(
     assert "no receiver" in result.output
     assert "\tdosel events" in result.output
     monkeypatch.setenv("DOSEL_NOTIFY_WEBHOOK", receiver.url)
-    assert "1 messages sent" in runner.invoke(cli, ["events", "--deliver"]).output
+    assert "events delivered: 1;" in runner.invoke(cli, ["events", "--deliver"]).output
     [line] = runner.invoke(cli, ["events", "--json", "--use-case", "covertype"]).output.splitlines()
     assert '"incident": "one"' in line
     receiver.status = 500

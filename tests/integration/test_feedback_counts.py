@@ -218,7 +218,7 @@ def test_a_full_log_takes_no_more_answers_until_the_oldest_are_deleted(engine: E
     answered(engine, *range(20))
     full = PredictionStore(engine, 10)
     record = AnswerRecord("next", 1, 1, None, 0.0, COVERTYPE.name, NAME, 1, "{}", 7, "{}", 2)
-    with pytest.raises(WarehouseError, match="has its 10 rows"):
+    with pytest.raises(WarehouseError, match="is full: 10 rows"):
         full.append([record])
     assert prune(engine, 90, 10) == 11
     full.append([record._replace(at=datetime.now(UTC).timestamp())])

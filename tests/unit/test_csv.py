@@ -117,7 +117,7 @@ def test_reading_ends_at_the_hundredth_invalid_row(bad: str, file: Path) -> None
         (f"{HEADER}\n{BIRD}\n{BIRD.replace('male', chr(34) + 'male')}\n".encode(), r"a quote \(\"\) is not closed"),
         (f'"{HEADER}\n{BIRD}\n'.encode(), "not CSV"),
         (b"x" * 100_000, "its first line is longer than 65,536 bytes"),
-        (f"{HEADER},{','.join('x' * 301)}\n".encode(), "it has 307 columns, and at most 306 are read"),
+        (f"{HEADER},{','.join('x' * 301)}\n".encode(), "CSV with 307 columns; at most 306 are accepted"),
     ],
 )
 def test_an_unreadable_csv_is_refused_with_the_reason(content: bytes, message: str, file: Path) -> None:

@@ -150,8 +150,14 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
     ),
     # Approvals.
     ({"approval": Approval(people=0)}, "approval.people: 0 is too few; write at least 1"),
-    ({"approval": Approval(people=2, automatic=3)}, "approval.automatic: 3 is no number from 0 to that of people"),
-    ({"approval": Approval(hours=0)}, "approval.hours: 0 is too short or too long; write up to 720"),
+    (
+        {"approval": Approval(people=2, automatic=3)},
+        "approval.automatic: 3 is too small or too large; write a number from 0 to 2",
+    ),
+    (
+        {"approval": Approval(hours=0)},
+        "approval.hours: 0 is too short or too long; write a number above 0, at most 720",
+    ),
     ({"approval": Approval(hours=float("inf"))}, "approval.hours: inf is too short or too long"),
     # Missing marks.
     ({"missing": ("0",)}, "missing: '0' is a valid size; remove the mark, or narrow the feature's bounds"),
@@ -178,7 +184,7 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
     (family(space={"depth": Range(1, 9)}), "space: depth: a grid cannot search a Range; write a list of values"),
     (family(space={"depth": Range(9, 1)}, search=OPTUNA), "space: depth: the minimum 9 is not below the maximum 1"),
     (family(space={"depth": Range(0, 1, log=True)}, search=OPTUNA), "a logarithmic Range cannot begin at 0"),
-    (family(search=Search("optuna", trials=0)), "family 'forest': search: 0 trials find nothing; write at least 1"),
+    (family(search=Search("optuna", trials=0)), "family 'forest': search: trials: 0 is too few; write at least 1"),
     (
         family(search=Search("halving")),  # type: ignore[arg-type]
         "families: 'forest': search.kind: 'halving' is unknown; write one of 'grid', 'optuna'",

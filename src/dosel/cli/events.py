@@ -17,7 +17,7 @@ def events(
     use_case: Annotated[
         str | None, typer.Option(help="Only events of this use case.", autocompletion=common.use_case_names)
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Most events to show.")] = 30,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of events to show.")] = 30,
     json: output.AsJson = False,
     deliver: Annotated[bool, typer.Option("--deliver", help="First send the messages that are due.")] = False,
 ) -> None:
@@ -38,6 +38,6 @@ def events(
     output.show(records, COLUMNS, lambda: (events_table(found),), as_json=json, empty="there are no events yet")
     if deliver:
         where = "" if settings.sends_messages else "; no receiver: DOSEL_NOTIFY and DOSEL_NOTIFY_WEBHOOK are empty"
-        output.note(f"{delivered.sent} messages sent, {delivered.failed} failed{where}")
+        output.note(f"events delivered: {delivered.sent}; receivers that failed: {delivered.failed}{where}")
     if delivered.failed:
         raise typer.Exit(1)

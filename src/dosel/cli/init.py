@@ -54,8 +54,8 @@ def init(
 def _said(proposed: "Draft", out: Path) -> Iterator[str]:
     """What was proposed, and what a person should look at."""
     profile, target = proposed.profile, proposed.target
-    read = "" if profile.is_whole else ", of which the first ones were read"
-    yield f"{out}: proposed from {profile.rows:,} rows{read}, in {profile.encoding}, separated by {profile.delimiter}"
+    read = "" if profile.is_whole else "the first "
+    yield f"{out}: proposed from {read}{profile.rows:,} rows, in {profile.encoding}, separated by {profile.delimiter}"
     how = " (guessed: name another column with --target)" if proposed.target_is_guessed else ""
     classes = ", ".join(f"{label} ({rows:,} rows)" for label, rows in proposed.classes.items())
     yield f"  predicts {target.name}{how}: {classes}"
@@ -66,14 +66,14 @@ def _said(proposed: "Draft", out: Path) -> Iterator[str]:
     yield "  each line with `# guessed` in the file: titles, units, bounds, families, gate"
     for feature in proposed.features:
         if rows := proposed.lacking[feature.name]:
-            yield f"  {feature.name}: {rows:,} of {profile.rows:,} rows have no value, so that it is optional"
+            yield f"  {feature.name}: {rows:,} of {profile.rows:,} rows have no value, so it is optional"
     if proposed.without_target:
         yield f"  {target.name}: {proposed.without_target:,} rows have none; ingest refuses them"
     label, rows = proposed.smallest_class
     if proposed.has_rare_class:
-        yield f"  the class {label} has {rows} rows; a model hardly learns it, and no held-out row may have it"
+        yield f"  the class {label} has {rows} rows: a model hardly learns it, and the holdout may have none of them"
     if proposed.is_unbalanced:
-        yield "  one class has most rows, so that the gate compares the balanced accuracy"
+        yield "  most rows are of one class, so the gate compares the balanced accuracy"
 
 
 def _next(name: str, out: Path, place: Path, problems: list[str]) -> Iterator[str]:

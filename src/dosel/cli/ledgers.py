@@ -22,7 +22,11 @@ def verify(
     file: Annotated[Path | None, typer.Argument(help="A file of `dosel export`; by default the data store.")] = None,
     key: Keys = None,
     kept: Annotated[
-        Path | None, typer.Option("--heads", help="A folder of signed heads that somebody kept; they must fit, too.")
+        Path | None,
+        typer.Option(
+            "--heads",
+            help="A folder of signed heads that somebody kept; the chain must still have the entries that they cover.",
+        ),
     ] = None,
     roots: Annotated[
         Path | None, typer.Option(help="File of the trusted root certificates; by default DOSEL_TRUSTED_ROOTS.")

@@ -22,12 +22,13 @@ def reproduce(
     here: Annotated[
         bool,
         typer.Option(
-            "--here", help="With this installation's source and libraries, instead of those that the version keeps."
+            "--here",
+            help="Train with this installation's source code and libraries, not with those that the version keeps.",
         ),
     ] = False,
     json: output.AsJson = False,
 ) -> None:
-    """Train a version again from the rows and the source that it keeps; exits 1 if the model differs."""
+    """Train a version again from the rows and the source code that it keeps; exits 1 if the model differs."""
     settings = common.load_settings()
     from dosel.pipeline import Pipeline
     from dosel.reproduction import reproduce

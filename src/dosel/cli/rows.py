@@ -108,7 +108,7 @@ def batches(name: common.UseCaseName, json: output.AsJson = False) -> None:
 def quarantine(
     name: common.UseCaseName,
     batch: Annotated[int | None, typer.Option(help="Id of one batch; by default the newest refused rows.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Most rows to show.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of rows to show.")] = 50,
     json: output.AsJson = False,
 ) -> None:
     """Show refused rows, with the reason and the received values."""

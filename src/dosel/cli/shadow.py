@@ -109,7 +109,7 @@ def _lines(name: str, state: "ShadowState") -> Iterator[str]:
         yield f"  {compared.in_words}"
         yield (
             f"  evidence that it is better {proof.e_value:.2g}, that it is worse {proof.e_against:.2g}; "
-            f"{proof.e_needed:.0f} proves either"
+            f"each is proven at {proof.e_needed:.0f}"
         )
     agreed = "" if traffic.agreement is None else f", {traffic.agreement:.1%} with the same class"
     yield f"  {traffic.answers:,} rows answered by both{agreed}"

@@ -56,7 +56,7 @@ PREDICTIONS = _fixed(
     Column("answered", Text, nullable=False),
     Index("ix_predictions_use_case_at", "use_case", "at"),
 )
-"""Requests that were answered before there was the table `answers`. Nothing adds to it."""
+"""Requests that were answered before the table `answers` existed. dosel no longer adds rows."""
 
 ANSWERS = _fixed(
     "answers",

@@ -9,7 +9,7 @@ from dosel.model.predictor import Predictor
 from dosel.usecases import Feature, Number
 
 NO_FEATURE = -1
-"""The owner of a column that never changes."""
+"""Stands for the owner of an encoded column that no feature changes."""
 
 
 def owners(predictor: Predictor) -> npt.NDArray[np.intp] | None:

@@ -20,8 +20,8 @@ _FIRST, _LARGEST = 2, 256
 """Pairs of orders that are sampled between two time checks: initial number and maximum."""
 
 CLOSED_BLOCK = 100
-"""Pairs between two time checks for a closed use case: however slow the API is made, no answer rests on fewer training
-rows, and no two answers differ by fewer."""
+"""Pairs between two time checks for a closed use case. Also on a busy machine, each answer rests on whole blocks of
+this many training rows."""
 
 _ROWS_AT_ONCE = 20_000
 

@@ -1,4 +1,4 @@
-"""What a training runs on, kept with its versions: dosel's source, its git commit, the lock and the libraries.
+"""What a training runs on, kept with its versions: dosel's source, its git commit, lock file and libraries.
 
     extra_files/source.zip      dosel's source, and the lock with the hash of each package
     extra_files/source.patch    how the source differed from its git commit, for people; only if it did

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Delivered:
-    """The result of a delivery: how many events were sent, and how many requests failed."""
+    """The result of a delivery: how many events were delivered, and how many receivers failed."""
 
     sent: int = 0
     failed: int = 0

@@ -39,7 +39,7 @@ AS_PROMISED_MARGIN = 0.05
 
 
 COURSE_POINTS = 500
-"""Most points of the course."""
+"""Maximum number of points of `Health.course`."""
 
 
 @dataclass(frozen=True)

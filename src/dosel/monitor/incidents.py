@@ -14,7 +14,7 @@ from dosel.settings import Settings
 from dosel.warehouse.events import Event, EventStore
 
 SAME_PERIOD_SECONDS = 600
-"""Processes of the API that fail to confirm the version in Production within this time report it once."""
+"""API processes that lose track of Production in the same period of this length write one event together."""
 
 
 def audit_mismatch(use_case: str, problem: AccountingError) -> Event:
@@ -68,7 +68,7 @@ def follows_again(use_case: str, version: int | None, since: datetime, now: date
         begun,
         incident=f"{begun.incident} ended",
         what=f"{use_case}: the prediction API follows Production again; {answers}",
-        evidence=f"it could not since {since:%Y-%m-%d %H:%M:%S} UTC",
+        evidence=f"it had not followed Production since {since:%Y-%m-%d %H:%M:%S} UTC",
         since=now,
     )
 

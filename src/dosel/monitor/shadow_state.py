@@ -122,7 +122,7 @@ def state_of(
     elif proof.finding is None:
         missing = (
             f"more evidence: {proof.e_value:.2g} for better, {proof.e_against:.2g} for worse; "
-            f"{proof.e_needed:.0f} proves either"
+            f"each is proven at {proof.e_needed:.0f}"
         )
     return ShadowState(shadow, comparison, _traffic(engine, shadow), missing)
 

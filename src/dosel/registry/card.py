@@ -259,7 +259,7 @@ def _lineage(version: "ModelVersion", manifest: "Manifest | None") -> dict[str, 
             "seed": tags.SEED,
             "code": tags.CODE_VERSION,
             "commit": tags.COMMIT,
-            "lock (SHA-256)": tags.LOCK,
+            "lock file (SHA-256)": tags.LOCK,
             "model (SHA-256)": tags.MODEL_DIGEST,
         }
         known |= {name: version.tags.get(tag) for name, tag in names.items()}

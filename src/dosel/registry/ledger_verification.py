@@ -106,7 +106,7 @@ def verify(
     signatures = [check for key, row in ledgers.rows.items() if (check := _signature(key, row, Trusted(keys, roots)))]
     problem = problem or next((check.problem for check in signatures if check.problem), "")
     if exported and not signed and not problem:
-        problem = "no head is signed by a trusted key, so that anybody could have written this file"
+        problem = "no head is signed by a trusted key, so anybody could have written this file"
     return Verified(
         entries=len(ledgers.entries),
         rows=len(ledgers.rows),

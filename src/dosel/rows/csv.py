@@ -98,7 +98,7 @@ def read_header(columns: Sequence[Named], beginning: bytes) -> Header:
     delimiter = max(DELIMITERS, key=lambda d: len(_places(columns, _split(line, d)[:most])))
     names = _split(line, delimiter, strict=True)
     if len(names) > most:
-        raise UnreadableRows(f"not CSV of these rows: it has {len(names)} columns, and at most {most} are read")
+        raise UnreadableRows(f"CSV with {len(names)} columns; at most {most} are accepted")
     places = _places(columns, names)
     missing = [column.name for column in columns if column.name not in places]
     twice = [column.name for column in columns if len(places.get(column.name, ())) > 1]

@@ -208,7 +208,7 @@ def _families(use_case: UseCase) -> Iterator[str]:
         if not use_case.expose_training_rows and isinstance(weights, Sequence) and "distance" in weights:
             yield (
                 f"family {family.name!r}: space: weights: 'distance' gives certainty on a training row and less beside "
-                "it, so that predictions reveal the row; leave it out, or write expose_training_rows=True"
+                "it, so predictions reveal the row; leave it out, or write expose_training_rows=True"
             )
     if use_case.is_partitioned:
         yield from _partitioned(use_case)
@@ -234,7 +234,7 @@ def _partitioned(use_case: UseCase) -> Iterator[str]:
 def _search(family: Family) -> Iterator[str]:
     for what in ("trials", "at_once"):
         if (count := getattr(family.search, what)) < 1:
-            yield f"search: {count} {what.replace('_', ' ')} find nothing; write at least 1"
+            yield f"search: {what}: {count} is too few; write at least 1"
     for parameter, values in family.space.items():
         if problem := _space(family, values):
             yield f"space: {parameter}: {problem}"
@@ -310,7 +310,10 @@ def _shadow(use_case: UseCase) -> Iterator[str]:
     if shadow.min_labels < 1:
         yield f"{field}.min_labels: {shadow.min_labels!r} is too few; write at least 1"
     if not (_is_finite(shadow.max_days) and 0 < shadow.max_days <= MAX_SHADOW_DAYS):
-        yield f"{field}.max_days: {shadow.max_days!r} is too short or too long; write up to {MAX_SHADOW_DAYS}"
+        yield (
+            f"{field}.max_days: {shadow.max_days!r} is too short or too long; write a number above 0, at most "
+            f"{MAX_SHADOW_DAYS}"
+        )
     if not (_is_finite(shadow.alpha) and 0 < shadow.alpha < 1):
         yield f"{field}.alpha: {shadow.alpha!r} is too small or too large; write a number between 0 and 1"
     if not (_is_finite(shadow.sample) and 0 < shadow.sample <= 1):
@@ -327,9 +330,15 @@ def _approval(approval: Approval) -> Iterator[str]:
     if approval.people < 1:
         yield f"approval.people: {approval.people!r} is too few; write at least 1"
     if not 0 <= approval.automatic <= approval.people:
-        yield f"approval.automatic: {approval.automatic!r} is no number from 0 to that of people; write such a number"
+        yield (
+            f"approval.automatic: {approval.automatic!r} is too small or too large; write a number from 0 to "
+            f"{approval.people}"
+        )
     if not (_is_finite(approval.hours) and 0 < approval.hours <= MAX_APPROVAL_HOURS):
-        yield f"approval.hours: {approval.hours!r} is too short or too long; write up to {MAX_APPROVAL_HOURS}"
+        yield (
+            f"approval.hours: {approval.hours!r} is too short or too long; write a number above 0, at most "
+            f"{MAX_APPROVAL_HOURS}"
+        )
 
 
 def _unknown_options(declared: Any, path: str) -> Iterator[str]:

@@ -73,7 +73,7 @@ class PredictionStore:
         first, last = connection.execute(select(func.min(ANSWERS.c.id), func.max(ANSWERS.c.id))).one()
         if first is not None and last - first >= self._most_rows:
             raise WarehouseError(
-                f"the prediction log has its {self._most_rows:,} rows (DOSEL_PREDICTION_ROWS); the next run of "
+                f"the prediction log is full: {self._most_rows:,} rows (DOSEL_PREDICTION_ROWS); the next run of "
                 "dosel_retention, or `dosel prune`, deletes the oldest"
             )
         self._counted_at = time.monotonic()

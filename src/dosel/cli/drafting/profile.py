@@ -88,7 +88,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Profile:
-    """A CSV's columns, in order, and how it is written. `is_whole` is false if it has more rows than were read."""
+    """A CSV's columns, in order, and how it is written. `is_whole` is false if reading stopped at `MOST_ROWS`."""
 
     path: Path
     encoding: str
