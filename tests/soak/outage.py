@@ -22,7 +22,7 @@ from dosel.embedded.local_servers import LocalServer, Minio
 from dosel.embedded.services import make_bucket
 from dosel.settings import ARTIFACT_BUCKET, Settings
 from dosel.usecases.covertype import COVERTYPE
-from tests.soak.serving import Soak, sending
+from tests.soak.serving import Answers, sending
 
 SECONDS = 30
 """Seconds of requests to the API while all servers behind it are down."""
@@ -51,7 +51,7 @@ def outage(here: Installation, stores: list[LocalServer]) -> dict[str, float | b
         wait_until(lambda: not stale(url), 30, lambda: "the first look at the registry")
         time.sleep(3)
         whole = ask(url)
-        with sending(Soak(), url) as found:
+        with sending(Answers(), url) as found:
             end_everything(here, stores)
             gone = time.monotonic()
             wait_until(lambda: stale(url), 60, lambda: "the API to notice")
@@ -65,7 +65,7 @@ def outage(here: Installation, stores: list[LocalServer]) -> dict[str, float | b
         say(f"restarted: ready after {seconds:.1f} s, stale: {again.headers.get('x-model-stale')}")
         marked = again.headers.get("x-model-stale") == "true" and stale(url) and "dosel_model_stale{" in metrics(url)
         same = same and again.json() == whole.json()
-        with sending(Soak(), url) as later, ExitStack() as stack:
+        with sending(Answers(), url) as later, ExitStack() as stack:
             for store in stores:
                 store.start()
             stack.enter_context(here.mlflow.running())

@@ -27,7 +27,7 @@ from dosel.registry.registry import Registry
 from dosel.registry.shadows import ShadowRecord
 from dosel.settings import Settings
 from dosel.usecases.covertype import COVERTYPE
-from tests.soak.serving import FORESTS, Soak, answering, sending
+from tests.soak.serving import FORESTS, Answers, answering, sending
 
 OPERATIONS, KILLS = 1_000, 100
 LONGEST_SECONDS = 1.0
@@ -73,7 +73,8 @@ class _Soak:
         self.random = random.Random(1)
         self.operations = operations
         self.killed = set(self.random.sample(range(operations), kills))
-        self.requests = Soak(moves=[(float("-inf"), float("-inf"), here.versions[0])])
+        self.requests = Answers()
+        self.moves = [(float("-inf"), float("-inf"), here.versions[0])]
         self.count: Counter[str] = Counter()
         self.processes = get_context("forkserver")
         # Forked from a process that has imported everything and opened nothing.
@@ -85,7 +86,7 @@ class _Soak:
             for number in range(self.operations):
                 self._operate(number, client)
                 if (number + 1) % 100 == 0:
-                    say(f"{number + 1:5} operations, {len(self.requests.answers)} answers, {dict(self.count)}")
+                    say(f"{number + 1:5} operations, {dict(self.count)}")
         for failure in self.requests.failed[:5]:
             say(f"failed: {failure}")
         history, shadows = self.registry.ledger.history(MODEL), self.registry.ledger.shadows(MODEL)
@@ -97,7 +98,7 @@ class _Soak:
             "kills": self.count["killed"],
             "requests": len(self.requests.answers) + len(self.requests.failed),
             "failed": len(self.requests.failed) + self.count["failed"],
-            "wrong_version": self.requests.wrong(),
+            "wrong_version": self.requests.wrong(self.moves),
             "without_evidence": without,
             "differs_from_ledger": self.count["differs"],
         }
@@ -123,7 +124,7 @@ class _Soak:
         after = self.registry.last_promotion(MODEL)
         assert after is not None
         if after.sequence != before.sequence:
-            self.requests.moves.append((began, time.monotonic(), after.to_version))
+            self.moves.append((began, time.monotonic(), after.to_version))
         self._compare(client, after.to_version)
 
     def _choose(self, running: list[ShadowRecord], champion: int) -> tuple[Operation, int]:
