@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from dosel.errors import ServiceError
-from dosel.wording import duration
+from dosel.wording import ONLY_BATCHES, duration
 from ui import errors, events
 from ui.text import plain
 from ui.view import View
@@ -62,6 +62,8 @@ def _show(use_case: dict[str, Any], shadow: dict[str, Any]) -> None:
         }
         for title, (figure, help_) in figures.items():
             st.metric(title, figure, help=help_, width="content")
+    if not use_case["expose_training_rows"]:
+        st.caption(ONLY_BATCHES)
     st.caption(_traffic(shadow))
     option = " --control" if shadow["role"] == "control" else ""
     st.caption(

@@ -8,7 +8,7 @@ import streamlit as st
 
 from dosel.client import ApiProblem
 from dosel.errors import ServiceError
-from dosel.wording import NEEDS_LABELS, NEVER_RIGHT, NO_CONTEXT, duration
+from dosel.wording import NEEDS_LABELS, NEVER_RIGHT, NO_CONTEXT, ONLY_BATCHES, duration
 from ui import errors, events
 from ui.text import moment, plain
 from ui.view import View
@@ -38,11 +38,13 @@ def show(view: View) -> None:
     icon, colour, words = STATES[health["state"]]
     labels = f"{health['labels']:,} labelled live rows"
     st.markdown(f":{colour}-badge[{icon} {words}] &nbsp; version {health['version']} on {labels}")
+    if not use_case["expose_training_rows"]:
+        st.caption(ONLY_BATCHES)
     if health["state"] == "harmed":
         _say_harm(use_case, health)
     if health["course"]:
         st.altair_chart(_course(health), width="stretch", key=f"course-{use_case['name']}")
-    else:
+    elif use_case["expose_training_rows"]:
         st.caption(
             "No labelled row has reached this version yet. New batches are scored before a model trains on them."
         )
@@ -101,7 +103,7 @@ def _changes(features: list[dict[str, Any]]) -> pd.DataFrame:
 def _say_harm(use_case: dict[str, Any], health: dict[str, Any]) -> None:
     harmed = [finding for finding in health["findings"] if finding["state"] == "harmed"]
     figures = "; ".join(
-        f"{plain(finding['name'])} {finding['live']['rate']:.1%}, promised {finding['promised']['rate']:.1%}"
+        f"{plain(finding['name'])} {_share(finding['live']['rate'])}, promised {_share(finding['promised']['rate'])}"
         for finding in harmed
     )
     # The first version ever has none before it.
@@ -151,17 +153,18 @@ def _course(health: dict[str, Any]) -> alt.LayerChart | alt.FacetChart:
     return alt.layer(*layers).properties(height=220)
 
 
-def _metrics(findings: list[dict[str, Any]]) -> pd.DataFrame:
-    def share(value: float | None) -> str:
-        return "–" if value is None else f"{value:.1%}"
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"
 
+
+def _metrics(findings: list[dict[str, Any]]) -> pd.DataFrame:
     rows = [
         {
             "Metric": finding["name"],
-            "Promised": share(finding["promised"] and finding["promised"]["rate"]),
-            "Live": share(finding["live"]["rate"]),
-            "At least": share(finding["low"]),
-            "At most": share(finding["high"]),
+            "Promised": _share(finding["promised"] and finding["promised"]["rate"]),
+            "Live": _share(finding["live"]["rate"]),
+            "At least": _share(finding["low"]),
+            "At most": _share(finding["high"]),
             "Rows": finding["live"]["total"],
             "State": NEVER_RIGHT if finding["promised"] and finding["promised"]["rate"] == 0 else finding["state"],
         }

@@ -129,7 +129,10 @@ class HealthInfo(_Described):
         description="`unknown`: too few labels. `as promised`: the accuracy's lower bound is close to the held-out "
         "figure. `harmed`: a metric is proven to be lower; this stays until another version is in Production."
     )
-    labels: int = Field(description="Labelled live rows that this version answered.")
+    labels: int = Field(
+        description="Labelled live rows that this version answered. Of a closed use case, this and the figures rest on "
+        "whole blocks of 50 rows of labelled batches; feedback counts for `harmed` only."
+    )
     harmed_since: datetime | None
     findings: list[FindingInfo]
     coverage: CoverageInfo

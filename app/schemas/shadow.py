@@ -25,7 +25,10 @@ Role = Literal["challenger", "control"]
 class EvidenceInfo(BaseModel):
     """What labelled live rows show."""
 
-    labels: int = Field(description="Labelled rows that were compared.")
+    labels: int = Field(
+        description="Labelled rows that were compared. Of a closed use case, this and the figures rest on whole blocks "
+        "of 50 rows of labelled batches; a decision counts feedback, too."
+    )
     shadow: TallyInfo
     champion: TallyInfo
     both_right: int | None = Field(

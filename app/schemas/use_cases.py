@@ -61,6 +61,9 @@ class UseCaseInfo(BaseModel):
     path: str = Field(description="Path for predictions.")
     model_name: str = Field(description="Name of the registered model.")
     families: list[str] = Field(description="Families for `?model=`, which means the newest version of the family.")
+    expose_training_rows: bool = Field(
+        description="False for a closed use case: no call shows its rows, and figures on live rows are coarse."
+    )
     features: list[Annotated[NumberInfo | CategoryInfo, Field(discriminator="kind")]]
     target: TargetInfo
     example: dict[str, Value | str] = Field(description="A real row that can be sent as it is.")

@@ -1,8 +1,8 @@
 """What readers see of a closed use case: figures about its rows, so coarse that one row more does not show.
 
 By comparing exact figures before and after one row, a reader could learn whether that row was labelled, its class, and
-whether the answer was right. So figures are coarse, and those on labelled rows wait for `BLOCK` more of them. Reasons
-and reports contain figures, too, so that numbers in texts are also replaced.
+whether the answer was right. So figures are coarse, and those on labelled rows rest on blocks of `BLOCK` rows of
+labelled batches. Reasons and reports contain figures, too, so that numbers in texts are also replaced.
 """
 
 import math
@@ -31,7 +31,10 @@ _LIVE = re.compile(r"\b(?:live|labels|labelled|evidence)\b")
 
 
 BLOCK = 50
-"""Labelled rows after which figures change: even a rounded figure can change with a single row."""
+"""Rows of labelled batches after which figures change: even a rounded figure can change with a single row.
+
+Feedback is left out of these figures: who gives 49 labels of a block knows what the 50th changed.
+"""
 
 
 def coarse(value: Any) -> Any:

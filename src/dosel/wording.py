@@ -6,6 +6,12 @@ NEEDS_LABELS = (
 )
 """What a reader of the figures without labels has to know."""
 
+ONLY_BATCHES = (
+    "This use case is closed: these figures rest on whole blocks of 50 rows of labelled batches. dosel counts "
+    "feedback, too, and does not show it. `dosel health` and `dosel shadow` on the server show all labels."
+)
+"""What a reader of a closed use case's figures on live rows has to know."""
+
 NO_CONTEXT = "Not known yet: scoring computes it once the prediction log has 100 answers of this version."
 """Shown in place of the figures without labels."""
 

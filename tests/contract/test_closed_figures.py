@@ -19,7 +19,7 @@ from dosel.monitor.harm import watch_for_harm
 from dosel.monitor.health import health
 from dosel.monitor.pairs import Pairs, insert_pairs
 from dosel.monitor.shadow_state import states
-from dosel.monitor.truths import Truths, TruthStore, insert_truths
+from dosel.monitor.truths import Truths, TruthSource, TruthStore, insert_truths
 from dosel.registry.approvals import Approvals, Subject
 from dosel.registry.shadows import ShadowEnd, ShadowRecord
 from dosel.registry.verdicts import Verdict
@@ -180,8 +180,11 @@ def test_the_same_routes_show_the_figures_of_an_open_use_case(here: Installation
     }
 
 
+@pytest.mark.parametrize("source", ["batch", "feedback"])
 @pytest.mark.parametrize("is_open", [False, True], ids=["closed", "open"])
-def test_a_labelled_row_moves_what_is_shown_only_of_an_open_use_case(here: Installation, is_open: bool) -> None:
+def test_a_labelled_row_moves_what_is_shown_only_of_an_open_use_case(
+    here: Installation, is_open: bool, source: TruthSource
+) -> None:
     ledger, use_case = here.registry.ledger, replace(EMPLOYEES, expose_training_rows=is_open)
 
     def shown() -> tuple[str, str]:
@@ -197,9 +200,9 @@ def test_a_labelled_row_moves_what_is_shown_only_of_an_open_use_case(here: Insta
         one = np.array([number], np.int64)
         with transaction(ledger.engine) as connection:
             row = (f"{is_open} {number}", datetime.now(UTC), one, one, 1 - one)
-            insert_pairs(connection, shadow, Pairs("batch", *row))
-            given = (EMPLOYEES.name, MODEL, entry.sequence, entry.to_version, "batch", *row[:-1])
-            insert_truths(connection, Truths(*given))  # type: ignore[arg-type]
+            insert_pairs(connection, shadow, Pairs(source, *row))
+            given = (EMPLOYEES.name, MODEL, entry.sequence, entry.to_version, source, *row[:-1])
+            insert_truths(connection, Truths(*given))
         seen.append(shown())
     of_health, of_shadow = (len(set(figures)) for figures in zip(*seen, strict=True))
     assert (of_health, of_shadow) == ((3, 3) if is_open else (1, 1))

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -124,6 +124,23 @@ def test_the_same_key_under_another_name_counts_once(engine: Engine) -> None:
 def test_an_approval_of_a_key_that_was_removed_does_not_count(engine: Engine) -> None:
     assert ask(Approvals(engine, NAMES), "ana") is None
     assert ask(Approvals(engine, {key: name for key, name in NAMES.items() if name != "ana"}), "ben") is None
+
+
+def test_a_person_whose_key_was_replaced_approves_again(engine: Engine) -> None:
+    assert ask(Approvals(engine, NAMES), "ana") is None
+    replaced = {"n" * 20: "ana"} | {key: name for key, name in NAMES.items() if name != "ana"}
+    book = Approvals(engine, replaced)
+    assert ask(book, "ana") is None
+    assert ask(book, "ben") is not None
+
+
+def test_a_row_under_a_persons_name_does_not_keep_the_person_from_approving(engine: Engine) -> None:
+    book = Approvals(engine, NAMES)
+    assert ask(book, "ana") is None
+    values = {"model": SUBJECT.model, "number": 1, "holder": "ben", "at": datetime.now(UTC).replace(tzinfo=None)}
+    with transaction(engine) as connection:
+        chain.add(connection, APPROVALS, values | {"mac": "0" * 64})
+    assert ask(book, "ben") is not None
 
 
 OTHERS: Mapping[str, Subject] = {

@@ -116,6 +116,14 @@ def test_a_truncated_chain_is_shorter_than_the_signed_head(engine: Engine, key: 
     assert problem(engine, key, head).startswith("entry 15: it is missing")
 
 
+@pytest.mark.parametrize("content", [b"1", b"[]", b"null", b"no JSON", b'{"sequence": "1"}'])
+def test_a_file_that_is_no_head_is_one_that_nobody_signed(content: bytes, tmp_path: Path) -> None:
+    heads = Heads.in_folder(tmp_path / "heads")
+    heads.add(Head(1, "hash", "at", "key"))
+    (tmp_path / "heads" / "000000000002-key.json").write_bytes(content)
+    assert [head.sequence for head in heads.all()] == [1, 0]
+
+
 def test_a_head_signed_by_an_untrusted_key_is_refused(engine: Engine, key: SigningKey) -> None:
     head = sign_head(engine, SigningKey(Ed25519PrivateKey.generate()))
     assert head is not None

@@ -1,5 +1,6 @@
 """The health of a version with many labelled rows."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -10,20 +11,22 @@ import pytest
 
 from dosel.closed import BLOCK
 from dosel.monitor import health, sequential
-from dosel.monitor.truths import Truths
+from dosel.monitor.truths import Truths, TruthSource
 from dosel.usecases import UseCase
 from dosel.usecases.covertype import COVERTYPE
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def looked_at(right: list[bool], use_case: UseCase = COVERTYPE) -> health.Health:
-    """The health that readers see after calls of feedback with one row each."""
+def looked_at(
+    right: list[bool], use_case: UseCase = COVERTYPE, sources: Sequence[TruthSource] = ("feedback",)
+) -> health.Health:
+    """The health that readers see after labels of one row each, from these sources in turn."""
     entry: Any = SimpleNamespace(model=COVERTYPE.model_name, sequence=1, to_version=1, at=START)
     entry.evidence = SimpleNamespace(to_run="r", gate={"recalled": {"1": [950, 1000]}})
     labelled = [
         Truths(
-            COVERTYPE.name, entry.model, 1, 1, "feedback", str(i), START + timedelta(minutes=i),
+            COVERTYPE.name, entry.model, 1, 1, sources[i % len(sources)], str(i), START + timedelta(minutes=i),
             np.array([1]), np.array([1 if good else 2]),
         )
         for i, good in enumerate(right)
@@ -63,7 +66,7 @@ CLOSED = replace(COVERTYPE, expose_training_rows=False)
 
 def test_a_single_label_changes_no_figure_of_a_closed_use_case() -> None:
     right = np.random.default_rng(1).random(2 * BLOCK + 10) < 0.9
-    seen = [looked_at(right[:labels].tolist(), CLOSED) for labels in range(len(right) + 1)]
+    seen = [looked_at(right[:labels].tolist(), CLOSED, ["batch"]) for labels in range(len(right) + 1)]
     assert all(found.labels == labels // BLOCK * BLOCK for labels, found in enumerate(seen))
     for first in (0, BLOCK, 2 * BLOCK):
         assert len({repr(found) for found in seen[first : first + BLOCK]}) == 1
@@ -72,6 +75,16 @@ def test_a_single_label_changes_no_figure_of_a_closed_use_case() -> None:
     exact = looked_at(right[: 2 * BLOCK].tolist())
     assert last == exact.course[-1]
     assert seen[-1].findings == exact.findings
+
+
+def test_feedback_changes_no_figure_of_a_closed_use_case() -> None:
+    """Who gives 49 labels of a block would learn the 50th."""
+    none, feedback = looked_at([], CLOSED), looked_at([True] * (3 * BLOCK), CLOSED)
+    assert repr(feedback) == repr(none)
+    # Between rows of batches, neither.
+    mixed = looked_at([i % 2 == 0 for i in range(2 * BLOCK)], CLOSED, ["batch", "feedback"])
+    assert mixed.labels == BLOCK
+    assert mixed.findings[0].live.correct == BLOCK
 
 
 def test_harm_of_a_closed_use_case_does_not_wait_for_the_end_of_a_block() -> None:

@@ -5,6 +5,7 @@ import json
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -57,6 +58,35 @@ def test_files_are_copied_with_their_folders(tmp_path: Path) -> None:
     root = "/prefix/api/2.0/mlflow-artifacts/artifacts/1/models/m-1/artifacts"
     assert (folder / "MLmodel").read_text() == f"{root}/MLmodel"
     assert (folder / "serving" / "form.json").read_text() == f"{root}/serving/form.json"
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "mlflow-artifacts://elsewhere.test/1/models/m-1",
+        "mlflow-artifacts:/1/models?host=elsewhere.test",
+        "http://elsewhere.test/models/m-1",
+        "file:///etc",
+        "/etc",
+        "s3://elsewhere/models/m-1",
+        "s3://mlflows3/../elsewhere",
+        "",
+    ],
+)
+def test_files_elsewhere_are_neither_read_nor_written(location: str, tmp_path: Path) -> None:
+    """MLflow's own client would follow the location to any host, and take its credentials along."""
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        return httpx.Response(200, json={"artifact_uri": location})
+
+    mlflow = server(answer)
+    with pytest.raises(Refused, match="dosel reads those that MLflow hands out itself"):
+        mlflow.download("vf", 1, tmp_path)
+    with pytest.raises(Refused, match="dosel reads those that MLflow hands out itself"):
+        mlflow.add_file("vf", 1, "card.md", b"")
+    assert {path.rpartition("/")[2] for path in asked} == {"get-download-uri"}
 
 
 @pytest.mark.parametrize("name", ["../outside", "..", "", "/etc/passwd", "a/b", "a\\b", "a\0b"])
@@ -241,7 +271,31 @@ def test_reading_an_answer_stops_at_the_size_limit() -> None:
     assert sent == 8_100_000
 
 
-def test_runs_and_versions_are_read_in_pages_of_a_hundred() -> None:
+def test_answer_of_very_many_small_objects_is_refused_unread() -> None:
+    runs = {"runs": [{"info": {"run_id": ""}}] * mlflow_http.MOST_OBJECTS}
+    with pytest.raises(Refused, match="more than 20,000 JSON objects"):
+        server(lambda _: httpx.Response(200, json=runs)).version("vf", 1)
+
+
+def test_page_with_more_entries_than_asked_for_is_refused() -> None:
+    versions = {"model_versions": [{"name": "vf", "version": "1"}] * (mlflow_http.PER_PAGE + 1)}
+    with pytest.raises(Refused, match="more than the 25 entries of a page that were asked for"):
+        server(lambda _: httpx.Response(200, json=versions)).search_versions("")
+
+
+def test_newest_runs_are_read_until_there_are_enough() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            return httpx.Response(200, json={"experiment": {"experiment_id": "1"}})
+        page = int(json.loads(request.content).get("page_token", "0"))
+        runs = [{"info": {"run_id": f"{page * mlflow_http.PER_PAGE + i}"}} for i in range(mlflow_http.PER_PAGE)]
+        return httpx.Response(200, json={"runs": runs, "next_page_token": str(page + 1)})
+
+    found = server(answer).finished_runs("covertype", datetime.now(UTC), 60)
+    assert [run.id for run in found] == [str(i) for i in range(60)]
+
+
+def test_runs_and_versions_are_read_in_pages() -> None:
     asked = []
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -251,4 +305,4 @@ def test_runs_and_versions_are_read_in_pages_of_a_hundred() -> None:
 
     server(answer).runs(["a" * 32])
     server(answer).search_versions("")
-    assert asked == [(100, None), (100, "more")] * 3
+    assert asked == [(mlflow_http.PER_PAGE, None), (mlflow_http.PER_PAGE, "more")] * 3

@@ -148,7 +148,6 @@ APPROVALS = _fixed(
     Column("holder", String(255), nullable=False),
     Column("at", MOMENT, nullable=False),
     Column("mac", String(64), nullable=False),
-    UniqueConstraint("model", "number", "holder"),
     UniqueConstraint("model", "number", "mac"),
 )
 """Approvals of a request; `mac` authenticates the request with the holder's key."""

@@ -114,8 +114,8 @@ def health(use_case: UseCase, ledger: PromotionLedger, truths: TruthStore, for_r
     """The health of the version in Production, by the ledger; None while there is none.
 
     Args:
-        for_readers: the figures of a closed use case rest on whole blocks of labelled rows. Harm does not wait for the
-            end of a block.
+        for_readers: the figures of a closed use case rest on whole blocks of rows of batches, without feedback.
+            Harm counts all labels, and does not wait for the end of a block.
 
     Raises:
         WarehouseError: the data store cannot be reached, or refused.
@@ -129,7 +129,7 @@ def health(use_case: UseCase, ledger: PromotionLedger, truths: TruthStore, for_r
     findings, proof = assess(use_case.target, use_case.monitor, promised, labelled, len(history))
     harmed_since = None if proof is None else _times_of(labelled, [proof])[0]
     if for_readers and not use_case.expose_training_rows:
-        labelled = _in_blocks(labelled)
+        labelled = _in_blocks([part for part in labelled if part.source == "batch"])
         in_blocks, _ = assess(use_case.target, use_case.monitor, promised, labelled, len(history))
         findings = tuple(map(_with_harm, in_blocks, findings))
     parts = _parts(labelled)

@@ -12,7 +12,7 @@ from dosel.closed import BLOCK
 from dosel.db.engine import reading
 from dosel.db.tables import ANSWERS, SHADOW_ANSWERS
 from dosel.monitor.comparison import CLASS_IS_WORSE, Comparison, Finding, compare_arms, compare_pairs
-from dosel.monitor.pairs import PairStore, joined, whole_blocks
+from dosel.monitor.pairs import Arm, PairStore, joined, whole_blocks
 from dosel.registry.ledger import PromotionLedger
 from dosel.registry.shadows import ShadowRecord
 from dosel.usecases import Shadow, UseCase
@@ -88,17 +88,19 @@ def compare(use_case: UseCase, shadow: ShadowRecord, engine: Engine, for_readers
     """What labelled rows show of a shadow.
 
     Args:
-        for_readers: the figures of a closed use case rest on whole blocks of labelled rows.
+        for_readers: the figures of a closed use case rest on whole blocks of rows of batches, without feedback.
 
     Raises:
         WarehouseError: the data store cannot be reached, or refused.
     """
     rules, pairs, fall = _rules(use_case), PairStore(engine), use_case.gate.max_class_drop
-    block = BLOCK if for_readers and not use_case.expose_training_rows else 1
+    in_blocks = for_readers and not use_case.expose_training_rows
     if is_canary(use_case, shadow):
-        arms = (arm.whole_blocks(block) for arm in pairs.arms(shadow))
+        # Its labels are feedback only.
+        arms = (Arm.empty(), Arm.empty()) if in_blocks else pairs.arms(shadow)
         return compare_arms(use_case.target, rules, fall, *arms)
-    truth, champion, answered = whole_blocks(block, *joined(pairs.of(shadow)))
+    labelled = [part for part in pairs.of(shadow) if not in_blocks or part.source == "batch"]
+    truth, champion, answered = whole_blocks(BLOCK if in_blocks else 1, *joined(labelled))
     return compare_pairs(use_case.target, rules, fall, truth, champion, answered)
 
 

@@ -206,7 +206,7 @@ class Approvals:
             "at": datetime.now(UTC).replace(tzinfo=None),
             "mac": request.mac(key),
         }
-        if person(holder) not in {person(given.holder) for given in request.approvals}:
+        if person(holder) not in map(person, request.holders(self.names)):
             try:
                 with transaction(self._engine) as connection:
                     chain.add(connection, APPROVALS, values)

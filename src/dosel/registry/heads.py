@@ -88,18 +88,26 @@ class Heads:
             SourceError: they cannot be listed or read.
         """
         contents = (self._lake.get(self._bucket, name) for name in self._lake.keys(self._bucket))
-        return [read_head(json.loads(content)) for content in contents if content]
+        return [read_head(_parsed(content)) for content in contents if content]
 
     def last_sequence(self) -> int:
         """The entry of the last head; 0 without one."""
         return max((int(name.partition("-")[0]) for name in self._lake.keys(self._bucket)), default=0)
 
 
-def read_head(document: Mapping[str, object]) -> Head:
+def read_head(document: object) -> Head:
     """A head from its JSON. What is missing or of another type makes a head that nobody signed."""
-    sequence = document.get("sequence")
-    texts = (str(document.get(name, "")) for name in ("hash", "at", "key", "signature"))
+    known = document if isinstance(document, Mapping) else {}
+    sequence = known.get("sequence")
+    texts = (str(known.get(name, "")) for name in ("hash", "at", "key", "signature"))
     return Head(sequence if isinstance(sequence, int) else 0, *texts)
+
+
+def _parsed(content: bytes) -> object:
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
 
 
 def sign_head(engine: Engine, key: SigningKey) -> Head | None:

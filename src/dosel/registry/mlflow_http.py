@@ -27,13 +27,13 @@ MAX_WAIT_SECONDS = 4.0
 LEAST_BYTES_A_SECOND = 200_000
 """How fast a file must come or go, beyond the limit of a call: a large one takes longer over a slow line."""
 
-PER_PAGE = 100
+PER_PAGE = 25
 """Runs, versions or experiments in a page of an answer."""
 
-MOST_BYTES = 8_000_000
-"""Largest answer except a file: more than twice a page of runs with dosel's parameters and metrics, 30 kB each.
+MOST_BYTES, MOST_OBJECTS = 8_000_000, 20_000
+"""Largest answer except a file: ten pages of runs with dosel's parameters and metrics, and the JSON objects of two.
 
-The API reads answers while it serves: each 10 MB would hold its other requests up for some milliseconds.
+The API reads answers while it serves: 8 MB of small objects would hold its other requests up for half a second.
 """
 
 MOST_PAGES, MOST_BYTES_OF_PAGES = 1_000, 60_000_000
@@ -87,12 +87,14 @@ class _Outputs(msgspec.Struct):
 
 class WireRun(msgspec.Struct):
     info: _Info
-    data: _Data = msgspec.field(default_factory=_Data)
-    outputs: _Outputs = msgspec.field(default_factory=_Outputs)
+    # Not made for each run that lacks them: an answer may have thousands of empty ones.
+    data: _Data | None = None
+    outputs: _Outputs | None = None
 
     def read(self) -> Run:
         """The run of the server's JSON."""
-        data, models = self.data, tuple(model.model_id for model in self.outputs.model_outputs)
+        data = self.data or _Data()
+        models = tuple(model.model_id for model in self.outputs.model_outputs) if self.outputs else ()
         params, tags = ({entry.key: entry.value for entry in entries} for entries in (data.params, data.tags))
         metrics = {metric.key: metric.value for metric in data.metrics}
         return Run(self.info.run_id, metrics, params, tags, models, self.info.experiment_id)
@@ -181,15 +183,23 @@ class MlflowHttp:
                     out.write(part)
                     deadline.reschedule(until + out.tell() / LEAST_BYTES_A_SECOND)
 
-    def pages(self, method: str, path: str, asked: Mapping[str, Any]) -> list[Answer]:
-        """The answers to a call that answers page by page."""
+    def pages(self, method: str, path: str, asked: Mapping[str, Any], first: int | None = None) -> list[Answer]:
+        """The answers to a call that answers page by page, of `PER_PAGE` entries each.
+
+        Args:
+            first: ask for this many pages only.
+        """
         pages, token, size = list[Answer](), "", 0
-        while token or not pages:
+        asked = {**asked, "max_results": PER_PAGE}
+        while (token or not pages) and len(pages) != first:
             content = self._called(method, path, {**asked, "page_token": token} if token else asked)
             size += len(content)
             if len(pages) == MOST_PAGES or size > MOST_BYTES_OF_PAGES:
                 raise Refused(f"it gives more than {MOST_PAGES} pages or {MOST_BYTES_OF_PAGES:,} bytes")
-            pages.append(self.read(content))
+            page = self.read(content)
+            if max(len(page.runs), len(page.experiments), len(page.model_versions)) > PER_PAGE:
+                raise Refused(f"it gives more than the {PER_PAGE} entries of a page that were asked for")
+            pages.append(page)
             token = pages[-1].next_page_token
         return pages
 
@@ -246,6 +256,8 @@ class MlflowHttp:
 
     def read(self, content: bytes) -> Answer:
         """The parts of an answer that dosel reads."""
+        if content.count(b"{") > MOST_OBJECTS:
+            raise Refused(f"its answer has more than {MOST_OBJECTS:,} JSON objects; dosel writes far fewer")
         try:
             # Not strict: MLflow writes some integers as text, and NaN.
             return msgspec.json.decode(content or b"{}", type=Answer, strict=False)

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
+from dosel.registry.artifact_roots import ArtifactRoot
 from dosel.registry.mlflow_calls import (
     MISSING,
     CheckFiles,
@@ -25,6 +26,7 @@ from dosel.registry.mlflow_calls import (
     of_runs,
 )
 from dosel.registry.mlflow_http import ARTIFACTS, PER_PAGE, MlflowHttp, WireRun, part_of
+from dosel.settings import ARTIFACT_BUCKET
 
 MAX_FILES = 1_000
 """Most files of a version."""
@@ -45,31 +47,23 @@ class MlflowServer:
         return self._run(run_id).read()
 
     def runs(self, run_ids: Sequence[str]) -> list[Run]:
-        everything = {"view_type": "ALL", "max_results": PER_PAGE}
-        pages = self._http.pages("POST", "experiments/search", everything)
+        pages = self._http.pages("POST", "experiments/search", {"view_type": "ALL"})
         experiments = [experiment.experiment_id for page in pages for experiment in page.experiments]
-        asked = {
-            "experiment_ids": experiments,
-            "filter": of_runs(run_ids),
-            "run_view_type": "ALL",
-            "max_results": PER_PAGE,
-        }
+        asked = {"experiment_ids": experiments, "filter": of_runs(run_ids), "run_view_type": "ALL"}
         return [run.read() for page in self._http.pages("POST", "runs/search", asked) for run in page.runs]
 
     def finished_runs(self, experiment: str, since: datetime, most: int) -> list[Run]:
         found = self._http.call("GET", "experiments/get-by-name", {"experiment_name": experiment}).experiment
-        asked = {
-            "experiment_ids": [part_of(found).experiment_id],
-            "filter": finished_since(since),
-            "max_results": most,
-        }
-        return [run.read() for run in self._http.call("POST", "runs/search", asked).runs]
+        asked = {"experiment_ids": [part_of(found).experiment_id], "filter": finished_since(since)}
+        pages = self._http.pages("POST", "runs/search", asked, first=-(-most // PER_PAGE))
+        return [run.read() for page in pages for run in page.runs][:most]
 
     def search_versions(self, wanted: str, most: int | None = None) -> list[Version]:
-        asked = {"filter": wanted, "max_results": most or PER_PAGE}
         if most is not None:
+            asked = {"filter": wanted, "max_results": most}
             return self._http.call("GET", "model-versions/search", asked).model_versions
-        return [v for page in self._http.pages("GET", "model-versions/search", asked) for v in page.model_versions]
+        pages = self._http.pages("GET", "model-versions/search", {"filter": wanted})
+        return [version for page in pages for version in page.model_versions]
 
     def version(self, name: str, number: int) -> Version:
         return part_of(self._http.call("GET", "model-versions/get", _version(name, number)).model_version)
@@ -187,8 +181,17 @@ def _version(name: str, number: int) -> dict[str, Any]:
 
 
 def _proxied(location: str) -> str | None:
-    """The path of a folder of artifacts that the server hands out itself; None if it is elsewhere."""
+    """The path of a folder of artifacts that the server hands out itself; None if it is in dosel's bucket.
+
+    Raises:
+        Refused: it is elsewhere. MLflow's own client would follow it to any host, and take its credentials along.
+    """
     found = urlsplit(location)
-    if found.scheme != "mlflow-artifacts" or found.netloc or found.query or found.fragment:
+    if found.scheme == "mlflow-artifacts" and not (found.netloc or found.query or found.fragment):
+        return found.path.strip("/")
+    if ArtifactRoot(f"s3://{ARTIFACT_BUCKET}").holds(location):
         return None
-    return found.path.strip("/")
+    raise Refused(
+        f"its artifacts are at {location[:100]!r}; dosel reads those that MLflow hands out itself "
+        f"(mlflow-artifacts:/…), and those in the bucket {ARTIFACT_BUCKET}"
+    )
