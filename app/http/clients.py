@@ -4,7 +4,7 @@ import hmac
 import time
 from collections.abc import Mapping, Sequence
 from functools import cache
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -18,7 +18,15 @@ PROMOTER = "dosel.promoter"
 def client_of(scope: Scope) -> str:
     """The client of a request: the holder of its key, or else its address."""
     holder = scope.get(KEY_HOLDER)
-    return f"key {holder}" if holder else str((scope.get("client") or ("nobody",))[0])
+    return f"key {holder}" if holder else network_of(str((scope.get("client") or ("nobody",))[0]))
+
+
+def network_of(address: str) -> str:
+    """What counts as one client: an IPv4 address, or the /64 network of an IPv6 address, which one customer gets."""
+    if ":" not in address or not _is_address(address):
+        return address
+    found = IPv6Address(address)
+    return str(found.ipv4_mapped or IPv6Network((found, 64), strict=False))
 
 
 def holder_of(names: Mapping[str, str], sent: bytes) -> str | None:

@@ -13,6 +13,7 @@ import msgspec
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from app.http.clients import network_of
 from app.http.problems import MEDIA_TYPE, problem
 from app.http.turns import Turns
 
@@ -108,7 +109,7 @@ class BoundedHttp(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.flow: _Flow = _Flow(transport)
-        self._client = self.client[0] if self.client else ""
+        self._client = network_of(self.client[0]) if self.client else ""
         self._open[self._client] += 1
         if self._open[self._client] > MOST_OF_ONE_CLIENT:
             if not self._make_room(self._client):

@@ -228,6 +228,15 @@ class Settings(BaseSettings):
         return named(self.key_holders, Role.scorer) if self.read_key_names else {}
 
     @property
+    def own_key(self) -> str:
+        """The key of this installation's own calls to the API: DOSEL_API_KEY, or the first declared that may predict.
+
+        Raises:
+            SettingsError: as `key_holders`.
+        """
+        return self.api_key or next(iter(self.predict_key_names), "")
+
+    @property
     def read_key_names(self) -> dict[str, str]:
         """The key holders who may read what is closed: names by key. Empty means everybody.
 

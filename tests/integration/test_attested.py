@@ -1,6 +1,6 @@
 """Changes in MLflow by others: only files of a recorded training can enter Production."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from dosel.errors import DeclarationChanged, UntrustedModel
 from dosel.model import bundle, tags
 from dosel.pipeline import Pipeline
 from dosel.registry.file_verification import trusted_files
-from dosel.registry.mlflow_calls import CheckFiles
+from dosel.registry.mlflow_calls import CheckFiles, Run, TooLarge
 from dosel.registry.registry import Registry
 from dosel.registry.store import ModelVersion, Store
 from dosel.usecases.covertype import COVERTYPE
@@ -248,3 +248,26 @@ def test_a_version_of_another_declaration_is_neither_promoted_nor_used_as_champi
     assert outcome.promoted
     assert outcome.reason.endswith("nothing was in Production")
     assert not pipeline.training_due()
+
+
+def test_a_run_that_somebody_made_too_large_is_left_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody with access to MLflow can log thousands of metrics; what matters of a version is in the ledger."""
+    world.entered("good")
+    number, registry = 1, world.pipeline().registry
+    whole = registry.version(world.name, number)
+    asked = list[str]()
+
+    def too_large(run_id: str) -> Run:
+        asked.append(run_id)
+        raise TooLarge("its answer has more than 8,000,000 bytes")
+
+    def together(run_ids: Sequence[str]) -> list[Run]:
+        raise TooLarge(f"its answer for {len(run_ids)} runs has more than 20,000 JSON objects")
+
+    monkeypatch.setattr(registry.store._mlflow, "run", too_large)
+    monkeypatch.setattr(registry.store._mlflow, "runs", together)
+    [listed] = registry.versions(world.name)
+    assert (listed.metrics, listed.tags, listed.attested) == (whole.metrics, whole.tags, True)
+    assert registry.version(world.name, number).metrics == whole.metrics
+    # For some minutes it is not asked for again.
+    assert asked == [whole.run_id]

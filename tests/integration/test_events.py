@@ -244,7 +244,7 @@ class TestHarm:
         assert pipeline.registry.last_promotion(world.name) == entry
         event, stays = pipeline.registry.open_notes(world.name)
         assert event.startswith("harm: ")
-        assert stays.endswith("but stays: there was an automatic rollback already")
+        assert stays.endswith("stays in Production: there was an automatic rollback already")
 
     def test_a_killed_rollback_is_finished_by_the_next_scoring(
         self, world: World, received: Rows, monkeypatch: pytest.MonkeyPatch
@@ -262,7 +262,12 @@ class TestHarm:
         use_case = dataclasses.replace(FAMILIES["good"], monitor=Monitor(on_harm=("roll back",)))
         pipeline = Pipeline(use_case, world.settings)
         deliver_wrong_labels(pipeline, received)
-        assert "no version could be rolled back to" in pipeline.registry.open_notes(world.name)[-1]
+        reason = "stays in Production: no other version was in Production before"
+        assert reason in pipeline.registry.open_notes(world.name)[-1]
+        [event] = EventStore(connect(world.settings.warehouse_url)).newest(1)
+        assert event.what.endswith(reason)
+        assert event.command == "dosel train covertype"
+        assert event.place == "page/health?use_case=covertype"
 
     def test_harm_trains_once_with_the_reason_in_the_run(
         self, world: World, received: Rows, monkeypatch: pytest.MonkeyPatch

@@ -43,7 +43,7 @@ def feedback(
         raise typer.BadParameter(f"{file} is not JSON: {error}") from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise typer.BadParameter(f"{file}: expected rows with request_id, truth and, for a bulk request, row")
-    with Client(settings.api_url, key=key or common.api_key(settings)) as client:
+    with Client(settings.api_url, key=key or settings.own_key) as client:
         try:
             counts = client.feedback(use_case or _default(), rows)
         except ApiProblem as error:

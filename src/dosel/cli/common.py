@@ -84,11 +84,6 @@ def holder() -> str | None:
     return name
 
 
-def api_key(settings: "Settings") -> str:
-    """The key that the command line sends to the API: DOSEL_API_KEY, or the first declared one that may predict."""
-    return settings.api_key or next(iter(settings.predict_key_names), "")
-
-
 class _Visible(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return visible(super().format(record))

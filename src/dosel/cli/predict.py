@@ -64,7 +64,7 @@ def predict(
         moved = opened.enter_context(_progress())
         content = opened.enter_context(_in_utf_8(file, encoding))
         size = content.stat().st_size
-        client = opened.enter_context(Client(settings.api_url, key=common.api_key(settings)))
+        client = opened.enter_context(Client(settings.api_url, key=settings.own_key))
         sent = _sent(content, size, moved)
         try:
             with client.predict_csv(use_case, sent, size, model or None) as answer, TemporaryFile() as spool:

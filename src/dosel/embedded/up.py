@@ -173,7 +173,7 @@ class Platform:
     def in_production(self) -> list[str]:
         """A line for each model: its version in Production, or the one that answers while MLflow does not; none if the
         API does not answer."""
-        client = Client(self._settings.api_url, timeout=5, attempts=1, key=self._settings.api_key)
+        client = Client(self._settings.api_url, timeout=5, attempts=1, key=self._settings.own_key)
         try:
             return [_in_production(model) for model in client.models()]
         except ServiceError:
@@ -225,7 +225,7 @@ class Platform:
     def _unknown_to_the_api(self) -> list[str]:
         """Use cases that were declared after the API started."""
         try:
-            known = Client(self._settings.api_url, timeout=5, attempts=1, key=self._settings.api_key).use_cases()
+            known = Client(self._settings.api_url, timeout=5, attempts=1, key=self._settings.own_key).use_cases()
         except ServiceError:
             return []
         return sorted({use_case.name for use_case in self._use_cases} - {use_case["name"] for use_case in known})
@@ -304,7 +304,7 @@ class Platform:
         following = {use_case.name: Progress(use_case, self._settings) for use_case in self._use_cases}
         for progress in following.values():
             progress.start_ingest()
-        client = Client(self._settings.api_url, timeout=10, attempts=1, key=self._settings.api_key)
+        client = Client(self._settings.api_url, timeout=10, attempts=1, key=self._settings.own_key)
         answers: dict[str, dict[str, Any]] = {}
         answered: list[tuple[str, str]] = []
         last_news = time.monotonic()
@@ -413,7 +413,7 @@ class Platform:
 
     def _trainings_of(self, use_case: str) -> str:
         """The address of a use case's trainings in MLflow; "" if the API does not name their experiment."""
-        client = Client(self._settings.api_url, timeout=5, attempts=1, key=self._settings.api_key)
+        client = Client(self._settings.api_url, timeout=5, attempts=1, key=self._settings.own_key)
         try:
             version = client.model_info(use_case)["production"]
         except ServiceError:

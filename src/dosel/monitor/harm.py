@@ -1,6 +1,7 @@
 """Reacts to proven harm: one note and one event for each time in Production, then the declared actions."""
 
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 
 from sqlalchemy import Engine, select
@@ -13,6 +14,7 @@ from dosel.monitor.health import Finding, Health, health
 from dosel.monitor.truths import TruthStore
 from dosel.registry import notes
 from dosel.registry.automatic_rollbacks import MONITOR, is_automatic, rolled_back
+from dosel.registry.ledger import Promotion
 from dosel.registry.registry import Registry
 from dosel.usecases import UseCase
 from dosel.warehouse import events
@@ -35,26 +37,33 @@ def watch_for_harm(use_case: UseCase, registry: Registry, engine: Engine) -> Hea
     found = health(use_case, registry.ledger, TruthStore(engine))
     if found is None or found.state != "harmed":
         return found
-    event = harm_event(use_case, found)
+    rolls_back = "roll back" in use_case.monitor.on_harm
+    stays = _why_it_stays(registry.ledger.history(found.model)) if rolls_back else ""
+    event = harm_event(use_case, found, stays)
     with transaction(engine) as connection:
         if events.add(connection, event):
             notes.add(connection, found.model, found.sequence, f"harm: {event.evidence}")
             log.warning("%s: %s", event.what, event.evidence)
-    if "roll back" in use_case.monitor.on_harm:
-        _roll_back(registry, found, event)
+    if rolls_back:
+        _roll_back(registry, found, event, stays)
     return found
 
 
-def harm_event(use_case: UseCase, found: Health) -> Event:
-    """The event of a version that was proven to be harmed."""
+def harm_event(use_case: UseCase, found: Health, stays: str = "") -> Event:
+    """The event of a version that was proven to be harmed.
+
+    Args:
+        stays: why it stays in Production although the use case declares a rollback; empty if it does not.
+    """
     name, policy = use_case.name, use_case.monitor.on_harm
-    follows = {"retrain": "a training with another seed starts", "roll back": "the previous version is put back"}
+    put_back = f"it stays in Production: {stays}" if stays else "the previous version is put back"
+    follows = {"retrain": "a training with another seed starts", "roll back": put_back}
     automatic = [words for action, words in follows.items() if action in policy]
     what = f"{name}: version {found.version} answers worse than the gate promised"
     figures = "; ".join(map(_figures, found.harmed)) or f"proven within {found.labels:,} labelled rows"
     batches = f"; {found.from_batches:,} of the labelled rows came in batches" if found.from_batches else ""
     # An action that has been declared needs no command: a second training or rollback would be too much.
-    acts = "roll back" in policy or ("retrain" in policy and found.sequence == 1)
+    acts = ("roll back" in policy and not stays) or ("retrain" in policy and found.sequence == 1)
     return Event(
         incident=f"harmed {found.model} {found.sequence}",
         use_case=name,
@@ -62,7 +71,7 @@ def harm_event(use_case: UseCase, found: Health) -> Event:
         what=what + (f"; {' and '.join(automatic)}" if automatic else ""),
         evidence=f"{figures}{batches}; {found.coverage}",
         command=f"dosel health {name}" if acts else found.remedy,
-        place=f"mlflow/#/models/{found.model}/versions/{found.version}",
+        place=f"page/health?use_case={name}",
         since=found.harmed_since,
     )
 
@@ -108,13 +117,22 @@ def _figures(finding: Finding) -> str:
     )
 
 
-def _roll_back(registry: Registry, found: Health, event: Event) -> None:
+def _why_it_stays(history: Sequence[Promotion]) -> str:
+    """Why no automatic rollback takes the last version out of Production; empty if one does."""
+    entry = history[-1]
+    if len(history) == 1:
+        return "no other version was in Production before"
+    if is_automatic(entry) or entry.to_version in rolled_back(history):
+        return "there was an automatic rollback already"
+    return ""
+
+
+def _roll_back(registry: Registry, found: Health, event: Event, stays: str) -> None:
     entry = registry.last_promotion(found.model)
     if entry is None or entry.sequence != found.sequence:
         return
-    if is_automatic(entry) or entry.to_version in rolled_back(registry.ledger.history(found.model)):
-        text = f"version {entry.to_version} is harmed but stays: there was an automatic rollback already"
-        registry.ledger.note(found.model, text)
+    if stays:
+        registry.ledger.note(found.model, f"version {entry.to_version} is harmed, and stays in Production: {stays}")
         return
     try:
         # A person may have moved Production meanwhile; that decision stays.

@@ -13,7 +13,7 @@ def link(event: StoredEvent, settings: Settings) -> str:
     service, _, path = event.place.partition("/")
     if service == "mlflow":
         return in_mlflow(settings, path.removeprefix("#/"))
-    return in_airflow(settings, path) if service == "airflow" else settings.page_url
+    return in_airflow(settings, path) if service == "airflow" else f"{settings.page_url}/{path}".rstrip("/")
 
 
 def body(event: StoredEvent, settings: Settings) -> str:

@@ -60,15 +60,18 @@ def announce_request(connection: Connection, request: "Request") -> None:
     events.add(connection, event)
 
 
-def announce_refusal(connection: Connection, model: str, version: int, verdict: "Verdict", verdict_id: int) -> None:
-    """Write the event of a verdict that kept a version out, in its transaction."""
+def announce_refusal(connection: Connection, model: str, version: int, verdict: "Verdict") -> None:
+    """Write the event of a verdict that kept a version out, in its transaction: one for each champion.
+
+    Airflow judges a version again that a person has trained and judged.
+    """
     name, who = _use_case(model), "the gate" if verdict.report is not None else "the registration"
     report = verdict.report or {}
     rules, champion = report.get("rules", ()), report.get("champion")
     look = f"dosel compare {name} {champion} {version}" if champion else f"dosel versions {name}"
     failed = [f"{rule['name']}: {rule['words']}" for rule in rules if not rule["holds"]]
     event = Event(
-        incident=f"refused {model} {verdict_id}",
+        incident=f"refused {model} {version} by {champion}",
         use_case=name,
         kind="refused",
         what=f"{name}: {who} refused version {version}; Production stays as it is",

@@ -41,6 +41,10 @@ class Refused(Exception):
         self.code = code
 
 
+class TooLarge(Refused):
+    """MLflow's answer has more than dosel reads: anybody with access to MLflow can add to a run."""
+
+
 class Unreachable(Exception):
     """MLflow did not answer; the message says how."""
 

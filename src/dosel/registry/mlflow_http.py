@@ -14,7 +14,7 @@ import msgspec
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from dosel.exchange import answer, encoding, finished
-from dosel.registry.mlflow_calls import Refused, Run, Unreachable, Version
+from dosel.registry.mlflow_calls import Refused, Run, TooLarge, Unreachable, Version
 
 API = "api/2.0/mlflow"
 ARTIFACTS = "api/2.0/mlflow-artifacts/artifacts"
@@ -195,7 +195,7 @@ class MlflowHttp:
             content = self._called(method, path, {**asked, "page_token": token} if token else asked)
             size += len(content)
             if len(pages) == MOST_PAGES or size > MOST_BYTES_OF_PAGES:
-                raise Refused(f"it gives more than {MOST_PAGES} pages or {MOST_BYTES_OF_PAGES:,} bytes")
+                raise TooLarge(f"it gives more than {MOST_PAGES} pages or {MOST_BYTES_OF_PAGES:,} bytes")
             page = self.read(content)
             if max(len(page.runs), len(page.experiments), len(page.model_versions)) > PER_PAGE:
                 raise Refused(f"it gives more than the {PER_PAGE} entries of a page that were asked for")
@@ -257,7 +257,7 @@ class MlflowHttp:
     def read(self, content: bytes) -> Answer:
         """The parts of an answer that dosel reads."""
         if content.count(b"{") > MOST_OBJECTS:
-            raise Refused(f"its answer has more than {MOST_OBJECTS:,} JSON objects; dosel writes far fewer")
+            raise TooLarge(f"its answer has more than {MOST_OBJECTS:,} JSON objects; dosel writes far fewer")
         try:
             # Not strict: MLflow writes some integers as text, and NaN.
             return msgspec.json.decode(content or b"{}", type=Answer, strict=False)
@@ -291,7 +291,7 @@ async def _content(response: httpx.Response) -> bytes:
     async for part in response.aiter_raw():
         content += part
         if len(content) > MOST_BYTES:
-            raise Refused(
+            raise TooLarge(
                 f"its answer has more than {MOST_BYTES:,} bytes; dosel writes far less, so look for large tags, "
                 "parameters or descriptions in MLflow"
             )

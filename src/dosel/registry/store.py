@@ -1,7 +1,9 @@
 """Calls to MLflow's model registry: versions, aliases, stages and files."""
 
 import json
+import logging
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +14,17 @@ from typing import Any
 from dosel.errors import ModelNotFound, RegistryError
 from dosel.model.tags import FAMILIES, is_run_id, read_runs
 from dosel.registry import mlflow_calls
-from dosel.registry.mlflow_calls import EXISTS, MISSING, RUN_NOTE, CheckFiles, Refused, Run, Unreachable, Version
+from dosel.registry.mlflow_calls import (
+    EXISTS,
+    MISSING,
+    RUN_NOTE,
+    CheckFiles,
+    Refused,
+    Run,
+    TooLarge,
+    Unreachable,
+    Version,
+)
 
 STAGE = "Production"
 ARCHIVED = "Archived"
@@ -22,6 +34,12 @@ REPORT = "gate.json"
 
 CARD = "model_card.md"
 """Artifact of a run: the model card of its version."""
+
+
+LEFT_OUT_SECONDS = 600.0
+"""How long a run that was too large to read is not asked for again."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,6 +87,8 @@ class Store:
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self._mlflow = mlflow_calls.connect(uri)
+        self._too_large = dict[str, float]()
+        """When each run was found to be too large."""
 
     def create_version(self, name: str, description: str, run_id: str) -> ModelVersion:
         """Create a version of the model that a run logged; if there is one, return it.
@@ -231,17 +251,34 @@ class Store:
         return _version(version, self._run(_run_id(version)), version.aliases)
 
     def _run(self, run_id: str) -> Run | None:
+        """A run; None if there is none, or if somebody made it too large to read: the ledger has what matters."""
+        if not run_id or self._is_too_large(run_id):
+            return None
         try:
-            return self._mlflow.run(run_id) if run_id else None
+            return self._mlflow.run(run_id)
+        except TooLarge as error:
+            log.warning("MLflow's run %s is left out for %.0f s: %s", run_id, LEFT_OUT_SECONDS, error)
+            self._too_large[run_id] = time.monotonic()
+            return None
         except Refused as error:
             if error.code == MISSING:
                 return None
             raise
 
+    def _is_too_large(self, run_id: str) -> bool:
+        """Whether the run was too large a short time ago: MLflow takes seconds for each such answer."""
+        found = self._too_large.get(run_id)
+        return found is not None and time.monotonic() - found < LEFT_OUT_SECONDS
+
     def _runs(self, ids: Iterable[str]) -> dict[str, Run]:
-        """Runs by id, in one query; a text that is no run's id has none."""
-        known = sorted({run_id for run_id in ids if run_id and is_run_id(run_id)})
-        return {run.id: run for run in self._mlflow.runs(known)} if known else {}
+        """Runs by id, in one query; a text that is no run's id has none, nor has a run that is too large."""
+        known = sorted({run_id for run_id in ids if is_run_id(run_id) and not self._is_too_large(run_id)})
+        try:
+            found = self._mlflow.runs(known) if known else []
+        except TooLarge as error:
+            log.warning("MLflow's runs are read one by one: %s", error)
+            found = [run for run_id in known if (run := self._run(run_id)) is not None]
+        return {run.id: run for run in found}
 
     @contextmanager
     def translated_errors(self, missing: str = "") -> Iterator[None]:

@@ -50,9 +50,9 @@ def add(connection: Connection, model: str, version: int, run_id: str, verdict: 
         "reason": verdict.reason,
         "report": json.dumps(verdict.report) if verdict.report is not None else None,
     }
-    key = signed_entries.add(connection, VERDICTS, values, settings)
+    signed_entries.add(connection, VERDICTS, values, settings)
     if not verdict.passed:
-        announce_refusal(connection, model, version, verdict, int(key[0]))
+        announce_refusal(connection, model, version, verdict)
 
 
 def last(connection: Connection, model: str, keys: Keys, version: int | None = None) -> dict[tuple[int, str], Verdict]:

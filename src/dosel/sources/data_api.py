@@ -18,6 +18,8 @@ from dosel.sources.base import Batch
 ATTEMPTS = 4
 MAX_WAIT_SECONDS = 30.0
 MAX_ANSWER_BYTES = 64_000_000
+MAX_NUMBER, MAX_EPOCH = 2**31 - 1, 64
+"""The largest number of a batch, and the longest epoch, that the batch ledger can hold."""
 """Largest answer: ten times the largest slice of the whole data set."""
 
 
@@ -142,8 +144,12 @@ class DataApi:
             return None
         if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
             raise SourceError(f"the data API at {self._url} sent no list of rows in 'data'")
-        if type(number) is not int or number < 1:
-            raise SourceError(f"the data API at {self._url} sent batch_number {number!r}; expected 1 or more")
+        if type(number) is not int or not 1 <= number <= MAX_NUMBER:
+            sent = repr(number)[:40]
+            raise SourceError(f"the data API at {self._url} sent batch_number {sent}; expected 1 to {MAX_NUMBER:,}")
+        if len(epoch) > MAX_EPOCH or not epoch.isprintable():
+            wanted = f"at most {MAX_EPOCH} printable characters"
+            raise SourceError(f"the data API at {self._url} sent X-Epoch {epoch[:40]!r}; expected {wanted}")
         if group != self._group:
             raise SourceError(f"the data API at {self._url} sent group {group!r}; expected {self._group}")
         return Batch(self._url, f"group {self._group}", epoch, number, rows, self._coding)

@@ -40,7 +40,7 @@ class Event:
         what: one sentence without a full stop.
         evidence: the figures or reasons behind it.
         command: the command to run.
-        place: the page to look at: "page", "mlflow", or "airflow", with a path after it, such as "mlflow/#/models/x".
+        place: the page to look at: "page", "mlflow", or "airflow", with a path after it, such as "page/health".
         since: when it began; by default when the event is written.
     """
 
