@@ -157,7 +157,7 @@ def build_app(
     registry_reads = WorkQueue("reads of the registry", 1, 31, READ_SECONDS, pauses)
     routers = (
         predict.router(use_cases, default),
-        bulk_predict.router(use_cases, settings),
+        bulk_predict.router(use_cases, settings, pauses),
         feedback.router(use_cases, settings),
         explain.router(use_cases, settings),
         models.router(use_cases, default, bool(settings.predict_key_names), registry_reads, pauses),

@@ -44,17 +44,28 @@ def _show(use_case: dict[str, Any], shadow: dict[str, Any]) -> None:
     evidence, version, champion = shadow["evidence"], shadow["version"], shadow["champion"]
     st.subheader(f"{shadow['role'].capitalize()}: version {version}")
     seconds = (datetime.fromisoformat(shadow["until"]) - datetime.now(UTC)).total_seconds()
+    is_canary = shadow["share"] is not None
+    task = f"It answers the same live rows as version **{champion}**, and clients do not see its answers."
+    if is_canary:
+        task = (
+            f"Clients see its answers: it is a canary, and has answered {shadow['share']:.1%} of the one-row requests, "
+            f"version **{champion}** the others."
+        )
     st.markdown(
-        f"Version **{version}** {ROLES[shadow['role']]}. It answers the same live rows as version **{champion}**, and "
-        f"clients do not see its answers. It {plain(shadow['now'])}. Time left: {duration(max(0.0, seconds))}."
+        f"Version **{version}** {ROLES[shadow['role']]}. {task} It {plain(shadow['now'])}. Time left: "
+        f"{duration(max(0.0, seconds))}."
     )
     if shadow["waiting_for"]:
         st.warning(f"It does not answer now: {plain(shadow['waiting_for'])}.", icon=":material/hourglass_top:")
+    of_what, counted = "Share of the labelled live rows.", "Rows whose true class is known."
+    if is_canary:
+        of_what = "Share of the values whose first labelled row was answered correctly."
+        counted = "Values of the challenger that were compared with a block of the champion's."
     with st.container(horizontal=True, gap="large"):
         figures = {
-            f"Version {version} correct": (_rate(evidence["shadow"]), "Share of the labelled live rows."),
-            f"Version {champion} correct": (_rate(evidence["champion"]), "Share of the labelled live rows."),
-            "Labelled rows": (f"{evidence['labels']:,}", "Rows whose true class is known."),
+            f"Version {version} correct": (_rate(evidence["shadow"]), of_what),
+            f"Version {champion} correct": (_rate(evidence["champion"]), of_what),
+            "Compared values" if is_canary else "Labelled rows": (f"{evidence['labels']:,}", counted),
             "Evidence": (
                 f"{evidence['e_value']:.2g} of {evidence['e_needed']:.0f}" if evidence["labels"] else "none yet",
                 "Evidence (e-value) that the version in shadow is better; at the second figure, that is proven.",
@@ -122,4 +133,4 @@ def _traffic(shadow: dict[str, Any]) -> str:
 
 
 def _rate(tally: dict[str, Any]) -> str:
-    return f"{tally['correct'] / tally['total']:.1%}" if tally["total"] else "–"
+    return "–" if tally["rate"] is None else f"{tally['rate']:.1%}"

@@ -8,7 +8,7 @@ import streamlit as st
 
 from dosel.client import ApiProblem
 from dosel.errors import ServiceError
-from dosel.wording import NEEDS_LABELS, NEVER_RIGHT, NO_CONTEXT, ONLY_BATCHES, duration
+from dosel.wording import NEEDS_LABELS, NO_CONTEXT, NOTHING_PROMISED, ONLY_BATCHES, duration
 from ui import errors, events
 from ui.text import moment, plain
 from ui.view import View
@@ -49,7 +49,7 @@ def show(view: View) -> None:
             "No labelled row has reached this version yet. New batches are scored before a model trains on them."
         )
     if health["state"] != "harmed":
-        st.caption(_coverage(health["coverage"]))
+        st.caption(_coverage(use_case, health["coverage"]))
     with st.expander("Accuracy and recall of each class"):
         st.dataframe(_metrics(health["findings"]), width="stretch", hide_index=True, key=f"metrics-{use_case['name']}")
         st.caption(
@@ -112,15 +112,17 @@ def _say_harm(use_case: dict[str, Any], health: dict[str, Any]) -> None:
         what, command = ("train another version", "train")
     st.error(
         f"Since {moment(health['harmed_since'])} this version is proven to be worse than the gate found: {figures}. "
-        f"{_coverage(health['coverage'])} The events below say what dosel does about it. To {what} yourself: "
+        f"{_coverage(use_case, health['coverage'])} The events below say what dosel does about it. To {what} yourself: "
         f"`dosel {command} {use_case['name']}`",
         icon=":material/report:",
     )
 
 
-def _coverage(coverage: dict[str, Any]) -> str:
+def _coverage(use_case: dict[str, Any], coverage: dict[str, Any]) -> str:
     if not coverage["answers"]:
         return "No answer of this version is in the prediction log yet."
+    if not use_case["expose_training_rows"]:
+        return f"The true class is known for about {coverage['share']:.0%} of the logged answers."
     text = f"The true class is known for {coverage['labelled']:,} of {coverage['answers']:,} logged answers"
     if not coverage["labelled"]:
         return f"{text}."
@@ -166,7 +168,7 @@ def _metrics(findings: list[dict[str, Any]]) -> pd.DataFrame:
             "At least": _share(finding["low"]),
             "At most": _share(finding["high"]),
             "Rows": finding["live"]["total"],
-            "State": NEVER_RIGHT if finding["promised"] and finding["promised"]["rate"] == 0 else finding["state"],
+            "State": NOTHING_PROMISED if finding["promised"] and finding["promised"]["rate"] == 0 else finding["state"],
         }
         for finding in findings
     ]

@@ -43,6 +43,8 @@ def _of_parameter(error: Mapping[str, Any]) -> InvalidValue:
         expected = "a JSON object"
     elif error["type"] == "extra_forbidden":
         expected = "no field of this name"
+    elif error["type"] == "missing":
+        expected = "a value"
     else:
         expected = str(error["msg"]).removeprefix("Input should be ")
     return InvalidValue(field, expected, "nothing" if error["type"] == "missing" else describe(error["input"]))

@@ -26,7 +26,7 @@ from app.serving.memory import release_memory
 from app.serving.pace import Pace
 from app.serving.places import Places
 from app.serving.prediction_log import LogEntry, ids_of
-from app.serving.work_queue import WorkQueue
+from app.serving.work_queue import Pauses, WorkQueue
 from dosel.errors import DoselError
 from dosel.rows.csv import CsvReader
 from dosel.rows.encodings import marked_in_utf_8
@@ -38,6 +38,9 @@ from dosel.usecases import UseCase
 
 AT_ONCE = max(1, min(2, (os.cpu_count() or 1) // 2))
 """Bulk requests that are processed at once: on two cores, one is left for single rows."""
+
+SPARE = max(0, min(4, os.cpu_count() or 1) - AT_ONCE)
+"""Further ones while no single rows are answered."""
 
 WAITING = 16
 """Bulk requests that may wait for processing; further requests get a 503."""
@@ -83,11 +86,16 @@ def limits(settings: Settings, use_cases: Sequence[UseCase]) -> Callable[[Scope]
     return limit
 
 
-def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
+def router(use_cases: Sequence[UseCase], settings: Settings, pauses: Pauses) -> APIRouter:
+    """
+    Args:
+        pauses: knows whether single rows are answered.
+    """
     made = tagged_router(
         "predict", documented(400, 401, 403, 404, 408, 413, 415, 429, 503) | documented(422, model=BatchProblem)
     )
-    queue, uploads = WorkQueue("bulk requests", AT_ONCE, WAITING), Places("the upload queue", UPLOADS)
+    queue = WorkQueue("bulk requests", AT_ONCE, WAITING, spare=SPARE, rows=pauses)
+    uploads = Places("the upload queue", UPLOADS)
     unread = Places("the disk for answers that clients have not read", UNREAD * settings.max_batch_bytes)
     pace = Pace(BYTES_PER_SECOND)
     for use_case in use_cases:

@@ -1,9 +1,10 @@
 """Bodies that describe the health of the version in Production."""
 
 from datetime import datetime
+from math import isnan
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, computed_field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from dosel.closed import coarse
 from dosel.usecases import UseCase
@@ -23,11 +24,12 @@ class TallyInfo(_Described):
 
     correct: int
     total: int
+    rate: float | None = Field(None, description="Their share; null without rows.")
 
-    @computed_field(description="Their share; null without rows.")  # type: ignore[prop-decorator]
-    @property
-    def rate(self) -> float | None:
-        return self.correct / self.total if self.total else None
+    @field_validator("rate")
+    @classmethod
+    def _null_without_rows(cls, rate: float | None) -> float | None:
+        return None if rate is None or isnan(rate) else rate
 
 
 class FindingInfo(_Described):
@@ -145,4 +147,16 @@ class HealthInfo(_Described):
     def of(cls, use_case: UseCase, found: "Health") -> "HealthInfo":
         """The body of an answer; `coarse` for a closed use case."""
         made = cls.model_validate(found)
-        return made if use_case.expose_training_rows else cls.model_validate(coarse(made.model_dump()))
+        return made if use_case.expose_training_rows else made._coarse()
+
+    def _coarse(self) -> "HealthInfo":
+        """As it is shown of a closed use case: shares are rounded as such, and not computed from rounded counts."""
+        found = HealthInfo.model_validate(coarse(self.model_dump()))
+        for finding, exact in zip(found.findings, self.findings, strict=True):
+            if finding.promised and exact.promised and exact.promised.rate is not None:
+                # On held-out rows, which do not change.
+                finding.promised.rate = round(exact.promised.rate, 2)
+        if found.context and found.context.two_sample:
+            # Not rounded to 0: no p-value is below 0.01.
+            found.context.two_sample.p_value = max(found.context.two_sample.p_value, 0.05)
+        return found

@@ -26,8 +26,8 @@ class EvidenceInfo(BaseModel):
     """What labelled live rows show."""
 
     labels: int = Field(
-        description="Labelled rows that were compared. Of a closed use case, this and the figures rest on whole blocks "
-        "of 50 rows of labelled batches; a decision counts feedback, too."
+        description="Labelled rows that were compared; of a canary, values of the challenger. Of a closed use case, "
+        "this and the figures rest on whole blocks of 50 rows of labelled batches; a decision counts feedback, too."
     )
     shadow: TallyInfo
     champion: TallyInfo
@@ -117,8 +117,12 @@ class ShadowInfo(BaseModel):
     now: str = Field(description="What was proven, or what a decision waits for.")
     loaded: bool = Field(description="Whether the API process that answers this call has loaded it.")
     waiting_for: str | None = Field(description="Why it does not answer in this process; null while it does.")
-    answers: int = Field(description="Rows that it has answered.")
+    answers: int = Field(description="Rows that both have answered.")
     dropped: int = Field(description="Sampled rows that this process had no time for, since its start.")
+    share: float | None = Field(
+        description="Canary: the share of the one-row requests since the start that it answered, so that clients got "
+        "its answers; null for a shadow."
+    )
     agreement: float | None = Field(description="Share of its newest answers with the champion's class.")
     latency_ms: float | None = Field(description="Median processor time of an answer.")
     champion_latency_ms: float | None
@@ -142,7 +146,7 @@ class ShadowInfo(BaseModel):
             since=shadow.at,
             until=shadow.ends_at,
             reason=shown(use_case, shadow.reason),
-            now=shown(use_case, state.summary),
+            now=state.summary if is_open else state.summary_without_figures,
             loaded=running is not None,
             waiting_for=shown(use_case, stops) or slot.waiting_for.get(shadow.number, waiting) or None,
             dropped=slot.dropped,

@@ -20,6 +20,9 @@ CHUNK_ROWS = 2_048
 """Rows that are encoded at once, while no other thread of Python runs."""
 
 
+_encoded = msgspec.json.Encoder().encode
+
+
 class Sampled(NamedTuple):
     """An answered row, as in `LogEntry`; `row_no` counts from 1."""
 
@@ -45,16 +48,11 @@ class BatchSample:
         while self.rows > self._limit * self._distance:
             self._distance *= 2
         self.sampled = [row for row in self.sampled if not (row.row_no - 1) % self._distance]
-        chosen = range(-before % self._distance, len(rows), self._distance)
-        self.sampled += [
-            Sampled(
-                before + place + 1,
-                rows.numbers[place].tolist(),
-                rows.codes[place].tolist(),
-                msgspec.json.encode(predictor.at(scores, place)),
-            )
-            for place in chosen
-        ]
+        places = slice(-before % self._distance, len(rows), self._distance)
+        numbers, codes = rows.numbers[places].tolist(), rows.codes[places].tolist()
+        answers = map(_encoded, _objects(predictor, scores[places]))
+        numbered = range(before + places.start + 1, self.rows + 1, self._distance)
+        self.sampled += map(Sampled, numbered, numbers, codes, answers)
 
 
 def write_json(rows: Columns, loaded: LoadedModel, out: IO[bytes], sample: BatchSample) -> None:
@@ -86,12 +84,16 @@ def write_csv(blocks: Iterable[Block], loaded: LoadedModel, out: IO[bytes], samp
 
 def _json_rows(predictor: "Predictor", scores: "Scores") -> bytes:
     """The answers as JSON objects, separated by commas."""
+    return _encoded(_objects(predictor, scores))[1:-1]
+
+
+def _objects(predictor: "Predictor", scores: "Scores") -> list[dict[str, Any]]:
+    """Each answer, as `Prediction`."""
     heads = [{"prediction": code, "label": name} for code, name in zip(predictor.classes, predictor.names, strict=True)]
-    rows = [
+    return [
         heads[best] | {"probabilities": dict(zip(predictor.names, row, strict=True))}
         for best, row in zip(scores.chosen.tolist(), predictor.shown(scores).tolist(), strict=True)
     ]
-    return msgspec.json.encode(rows)[1:-1]
 
 
 def _arrow_rows(predictor: "Predictor", scores: "Scores", extra: Any) -> Any:

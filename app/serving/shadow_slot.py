@@ -1,17 +1,16 @@
 """The versions in shadow of one use case, and what requests need to know of them."""
 
-import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import isfinite, isnan
+from math import isfinite
 from typing import TYPE_CHECKING
 
 from app.serving.loaded_model import LoadedModel
 from app.serving.shadow_limits import LatencyLimit
 from app.serving.shadow_scorer import NOT_NUMBERS, Row, Scored, ScoringFailed, ShadowScorer, not_answered
 from dosel.model.predictor import Prediction, ScikitLearnDecides
-from dosel.rows.columns import UNKNOWN
+from dosel.monitor.canary import Draw, drawn
 from dosel.usecases import Number, Shadow, UseCase
 
 if TYPE_CHECKING:
@@ -78,30 +77,23 @@ class Canary:
     """The share of one-row requests that a challenger answers: equal values of one feature get the same version."""
 
     running: RunningShadow
-    share: float
-    salt: str
+    draw: Draw
     place: int
     is_number: bool
 
     @classmethod
     def of(cls, use_case: UseCase, declared: Shadow, running: RunningShadow) -> "Canary | None":
         """The canary that a use case declares, or None."""
-        if not declared.share or running.shadow.role != "challenger":
+        draw = Draw.of(use_case, declared, running.shadow)
+        if draw is None:
             return None
-        feature = next(feature for feature in use_case.features if feature.name == declared.sticky_by)
-        is_number = isinstance(feature, Number)
-        place = (use_case.numbers if is_number else use_case.categories).index(feature)
-        salt = f"{running.shadow.model} {running.shadow.number}"
-        return cls(running, declared.share, salt, place, is_number)
+        is_number = isinstance(draw.feature, Number)
+        place = (use_case.numbers if is_number else use_case.categories).index(draw.feature)
+        return cls(running, draw, place, is_number)
 
     def takes(self, numbers: Sequence[float], codes: Sequence[int]) -> bool:
         """Whether the challenger answers this row; a row without the value stays with the champion."""
-        if self.is_number:
-            # Adding zero turns -0.0 into 0.0, which is an equal value.
-            number = float(numbers[self.place]) + 0.0
-            return not isnan(number) and drawn(f"{self.salt} {number}") < self.share
-        code = codes[self.place]
-        return code != UNKNOWN and drawn(f"{self.salt} {code}") < self.share
+        return self.draw.takes(numbers[self.place] if self.is_number else codes[self.place])
 
 
 @dataclass(frozen=True)
@@ -167,8 +159,3 @@ class ShadowSlot:
     def declared(self) -> Shadow:
         assert self.use_case.gate.shadow is not None
         return self.use_case.gate.shadow
-
-
-def drawn(text: str) -> float:
-    """A number from 0 to 1 that depends on nothing but the text."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") / 2**64

@@ -45,11 +45,15 @@ class Pauses:
         """Note that a single row is being answered."""
         self._row_at = time.monotonic()
 
+    @property
+    def rows_come(self) -> bool:
+        """Whether single rows are being answered."""
+        return time.monotonic() < self._row_at + ROW_SECONDS
+
     def before(self, job: Callable[[], T]) -> T:
         """Do a job after the pause that the time of the last jobs requires."""
-        now = time.monotonic()
-        if now < self._row_at + ROW_SECONDS:
-            time.sleep(max(self._until - now, 0.0))
+        if self.rows_come:
+            time.sleep(max(self._until - time.monotonic(), 0.0))
         began = time.monotonic()
         try:
             return job()
@@ -68,17 +72,26 @@ class WorkQueue:
         waiting: number of requests that may wait for a thread.
         seconds: how long a request waits for its work. The work itself goes on, and keeps its place meanwhile.
         pauses: for work that leaves the processor to single rows.
+        spare: number of further threads, which take work only while `rows` says that no single rows are answered.
     """
 
     def __init__(
-        self, what: str, at_once: int, waiting: int, seconds: float | None = None, pauses: Pauses | None = None
+        self,
+        what: str,
+        at_once: int,
+        waiting: int,
+        seconds: float | None = None,
+        pauses: Pauses | None = None,
+        spare: int = 0,
+        rows: Pauses | None = None,
     ) -> None:
         self._pauses = pauses or Pauses(1.0)
+        self._rows = rows or self._pauses
         self._what = what
         self._seconds = seconds
         self._places = Places(f"the queue for {what}", at_once + waiting)
-        self._threads = ThreadPoolExecutor(at_once, thread_name_prefix=what)
-        self._idle = at_once
+        self._threads = ThreadPoolExecutor(at_once + spare, thread_name_prefix=what)
+        self._at_once, self._spare, self._running = at_once, spare, 0
         # Each client's work, in the order of the clients' turns.
         self._lines: dict[str, deque[tuple[Callable[[], Any], asyncio.Future[Any]]]] = {}
 
@@ -105,18 +118,19 @@ class WorkQueue:
 
     def _start(self) -> None:
         """Give idle threads the next work."""
-        while self._idle and self._lines:
+        most = self._at_once if self._rows.rows_come else self._at_once + self._spare
+        while self._running < most and self._lines:
             client = next(iter(self._lines))
             line = self._lines.pop(client)
             job, done = line.popleft()
             if line:
                 self._lines[client] = line
-            self._idle -= 1
+            self._running += 1
             running = asyncio.get_running_loop().run_in_executor(self._threads, self._pauses.before, job)
             running.add_done_callback(partial(self._finish, client, done))
 
     def _finish(self, client: str, done: "asyncio.Future[T]", running: "asyncio.Future[T]") -> None:
-        self._idle += 1
+        self._running -= 1
         self._places.leave(client)
         if running.cancelled():
             # The API stops.

@@ -13,9 +13,9 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TaskID, Text
 from rich.table import Column, Table
 from rich.text import Text
 
-from dosel.warehouse.events import Attempt, StoredEvent
+from dosel.warehouse.events import StoredEvent
 from dosel.warehouse.records import BatchRecord, RefusedBatch, RefusedRow
-from dosel.wording import NEEDS_LABELS, NEVER_RIGHT, NO_CONTEXT
+from dosel.wording import NEEDS_LABELS, NO_CONTEXT, NOTHING_PROMISED
 
 if TYPE_CHECKING:
     from dosel.monitor.context import Context
@@ -211,15 +211,9 @@ def events_table(events: Iterable[StoredEvent]) -> Table:
     table.add_column("delivered", overflow="fold")
     for event in events:
         text = f"[bold]{escape(event.what)}[/]\n{escape(event.evidence)}\n[dim]$ {escape(event.command)}[/]"
-        delivered = "\n".join(f"{escape(a.target)}: {_delivered(a)}" for a in event.deliveries) or "–"
+        delivered = "\n".join(escape(attempt.in_words) for attempt in event.deliveries) or "–"
         table.add_row(str(event.id), f"{event.at:%Y-%m-%d %H:%M:%S}", event.kind, text, delivered)
     return table
-
-
-def _delivered(attempt: Attempt) -> str:
-    if attempt.delivered_at is not None:
-        return f"{attempt.delivered_at:%H:%M:%S}"
-    return f"waits, {attempt.attempts} failed: {escape(attempt.last_error or '')}"
 
 
 def refused(rows: Iterable[RefusedRow]) -> Table:
@@ -248,7 +242,7 @@ def health_table(health: "Health") -> Table:
         figures = (promised.rate if promised and promised.total else None, live.rate if live.total else None)
         bounds = (finding.low, finding.high) if live.total else (None, None)
         cells = ("–" if value is None else f"{value:.4f}" for value in (*figures, *bounds))
-        state = NEVER_RIGHT if promised and promised.total and not promised.correct else finding.state
+        state = NOTHING_PROMISED if promised and promised.total and not promised.correct else finding.state
         table.add_row(escape(finding.name), *cells, f"{live.total:,}", state)
     captions = [str(health.coverage)]
     if health.harmed_since is not None:

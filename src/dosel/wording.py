@@ -16,7 +16,7 @@ NO_CONTEXT = "Not known yet: scoring computes it once the prediction log has 100
 """Shown in place of the figures without labels."""
 
 
-NEVER_RIGHT = "never right, as promised"
+NOTHING_PROMISED = "nothing promised"
 """The state of a metric of which the gate promised nothing: a recall of 0 cannot fall."""
 
 

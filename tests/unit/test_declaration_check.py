@@ -26,6 +26,7 @@ from dosel.usecases import (
     Range,
     RefusedFile,
     Search,
+    Shadow,
     Split,
     Target,
     UseCase,
@@ -148,6 +149,16 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
         target(bins=Bins(0, 1, (0.3, 0.6))),
         "target 'kind': bins: 2 limits make 3 classes, and labels has 2; write a label for each",
     ),
+    # Canary.
+    (
+        {"gate": Gate(shadow=Shadow(share=0.05, sticky_by="colour"))},
+        "gate.shadow.sticky_by: 'colour' has 2 values, and the challenger gets about 0 of them; a decision needs 100",
+    ),
+    (
+        {"gate": Gate(shadow=Shadow(share=0.5))},
+        "gate.shadow: a canary needs both share and sticky_by; write both, or neither",
+    ),
+    ({"gate": Gate(shadow=Shadow(share=0.5, sticky_by="city"))}, "gate.shadow.sticky_by: 'city' is no feature"),
     # Approvals.
     ({"approval": Approval(people=0)}, "approval.people: 0 is too few; write at least 1"),
     (

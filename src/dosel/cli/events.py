@@ -7,7 +7,7 @@ import typer
 from dosel.cli import common, output
 from dosel.usecases import named
 
-COLUMNS = ("id", "at", "kind", "use_case", "what", "evidence", "command", "link")
+COLUMNS = ("id", "at", "kind", "use_case", "what", "evidence", "command", "link", "delivered")
 
 commands = typer.Typer()
 
@@ -19,9 +19,11 @@ def events(
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Maximum number of events to show.")] = 30,
     json: output.AsJson = False,
-    deliver: Annotated[bool, typer.Option("--deliver", help="First send the messages that are due.")] = False,
+    deliver: Annotated[
+        bool, typer.Option("--deliver", help="First send the messages that wait, except for quiet hours or a digest.")
+    ] = False,
 ) -> None:
-    """Show what happened, newest first, and whether its messages were delivered; exits 1 if a delivery failed."""
+    """Show what happened, newest first, and whether its messages were delivered; exits 1 if one failed and waits."""
     settings = common.load_settings()
     # Events about the ledgers concern no use case.
     if use_case not in (None, "ledgers"):
@@ -32,12 +34,16 @@ def events(
     from dosel.warehouse.events import EventStore
 
     engine = connect(settings.warehouse_url)
-    delivered = delivery.deliver(engine, settings) if deliver else delivery.Delivered()
+    delivered = delivery.deliver(engine, settings, retry_now=True) if deliver else delivery.Delivered()
     found = EventStore(engine).newest(limit, use_case)
-    records = [messages.document(event, settings) | {"deliveries": event.deliveries} for event in found]
+    records = [
+        messages.document(event, settings)
+        | {"delivered": "; ".join(attempt.in_words for attempt in event.deliveries), "deliveries": event.deliveries}
+        for event in found
+    ]
     output.show(records, COLUMNS, lambda: (events_table(found),), as_json=json, empty="there are no events yet")
     if deliver:
         where = "" if settings.sends_messages else "; no receiver: DOSEL_NOTIFY and DOSEL_NOTIFY_WEBHOOK are empty"
         output.note(f"events delivered: {delivered.sent}; receivers that failed: {delivered.failed}{where}")
-    if delivered.failed:
+    if delivered.failed or any(attempt.failed for event in found for attempt in event.deliveries):
         raise typer.Exit(1)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dosel.monitor.shadow_state import ShadowState
     from dosel.monitor.shadowing import Action
     from dosel.registry.shadows import Role
+    from dosel.settings import Settings
 
 commands = typer.Typer(
     name="shadow",
@@ -21,6 +22,7 @@ commands = typer.Typer(
     help="Show the versions in shadow, their champions and their evidence. The subcommands end a shadow.",
 )
 COLUMNS = ("use_case", "role", "version", "champion", "number", "since", "until", "now", "actor", "reason")
+ENDED_COLUMNS = ("use_case", "role", "version", "champion", "number", "since", "ended", "outcome", "actor", "reason")
 Reason = Annotated[str, typer.Option(help="Why, for the record.")]
 Control = Annotated[
     bool,
@@ -34,11 +36,15 @@ Control = Annotated[
 def shadows(
     context: typer.Context,
     json: output.AsJson = False,
+    ended: Annotated[bool, typer.Option("--ended", help="Show the shadows that have ended, newest first.")] = False,
 ) -> None:
     """Show the versions in shadow, their champions and their evidence. The subcommands end a shadow."""
     if context.invoked_subcommand is not None:
         return
     settings = common.load_settings()
+    if ended:
+        _show_ended(settings, json)
+        return
     from dosel.db.engine import connect
     from dosel.monitor.shadow_state import states
     from dosel.registry.ledger import PromotionLedger
@@ -58,6 +64,34 @@ def shadows(
         as_json=json,
         empty="no version is in shadow",
     )
+
+
+def _show_ended(settings: "Settings", as_json: bool) -> None:
+    from dosel.db.engine import connect
+    from dosel.registry.ledger import PromotionLedger
+
+    ledger = PromotionLedger(connect(settings.warehouse_url))
+    records = [
+        {
+            **{name: getattr(shadow, name) for name in ("role", "version", "champion", "number")},
+            **{"use_case": use_case.name, "since": shadow.at.isoformat(), "ended": shadow.end.at.isoformat()},
+            **{name: getattr(shadow.end, name) for name in ("outcome", "actor", "reason", "evidence")},
+        }
+        for use_case in chosen(settings.use_cases)
+        for shadow in reversed(ledger.shadows(use_case.model_name))
+        if shadow.end is not None
+    ]
+
+    def lines() -> Iterator[str]:
+        for one in records:
+            who = f"version {one['version']}, {one['role']} of version {one['champion']}"
+            yield f"{one['use_case']}: {who}: {one['outcome']}"
+            yield f"  {one['ended'][:16].replace('T', ' ')} UTC, by {one['actor']}: {one['reason']}"
+            if labels := one["evidence"].get("labels"):
+                right = (f"{one['evidence'][name]['correct']:,}" for name in ("shadow", "champion"))
+                yield f"  evidence: {labels:,} compared, {' and '.join(right)} correct"
+
+    output.show(records, ENDED_COLUMNS, lambda: map(escape, lines()), as_json=as_json, empty="no shadow has ended yet")
 
 
 @commands.command()
@@ -103,7 +137,13 @@ def _end(name: str, action: "Action", reason: str, control: bool) -> None:
 
 def _lines(name: str, state: "ShadowState") -> Iterator[str]:
     shadow, compared, traffic, proof = state.shadow, state.comparison, state.traffic, state.comparison.proof
-    yield f"{name}: version {shadow.version} answers in shadow of version {shadow.champion}, as {shadow.role}"
+    if traffic.share is None:
+        yield f"{name}: version {shadow.version} answers in shadow of version {shadow.champion}, as {shadow.role}"
+    else:
+        yield (
+            f"{name}: version {shadow.version} answers clients as canary: {traffic.share:.1%} of the one-row requests "
+            f"so far, version {shadow.champion} the others"
+        )
     yield f"  it {state.summary}; until {shadow.ends_at:%Y-%m-%d %H:%M} UTC"
     if compared.labels:
         yield f"  {compared.in_words}"

@@ -46,6 +46,9 @@ class Scores:
     chosen: npt.NDArray[np.intp]
     probabilities: Floats
 
+    def __getitem__(self, places: slice) -> "Scores":
+        return Scores(self.chosen[places], self.probabilities[places])
+
 
 class Predictor:
     """Answers with a fitted pipeline. Threads may share it.

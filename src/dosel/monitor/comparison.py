@@ -1,8 +1,8 @@
 """Compares the champion with a version in shadow on labelled live rows; the result is valid after every label.
 
 Each row on which one of the two is right and the other is wrong is a bet that the version in shadow wins or loses. A
-canary has no such rows: there, each labelled row of the challenger is compared with the mean of a block of the
-champion's rows.
+canary has no such rows: there, each value that the challenger got is compared with the mean of a block of the
+champion's values, by the first labelled row of each value.
 """
 
 from collections.abc import Mapping
@@ -66,8 +66,8 @@ class Comparison:
     """What labelled rows show of a shadow.
 
     Attributes:
-        labels: rows that were compared; of a canary, the challenger's own.
-        shadow, champion: correct answers of each.
+        labels: rows that were compared; of a canary, the challenger's values that were compared with a block.
+        shadow, champion: correct answers of each; of a canary, values whose first labelled row was answered correctly.
         only_shadow, only_champion: rows that only one of the two answered correctly; None for a canary.
     """
 
@@ -81,14 +81,19 @@ class Comparison:
     @property
     def in_words(self) -> str:
         """The figures as a clause."""
-        words = (
-            f"it answered {self.shadow.correct:,} of {self.shadow.total:,} labelled rows correctly, the champion "
-            f"{self.champion.correct:,} of {self.champion.total:,}"
+        mine, others = (f"{tally.correct:,} of {tally.total:,}" for tally in (self.shadow, self.champion))
+        if self.only_shadow is None:
+            return f"it answered {mine} values correctly, by the first labelled row of each, the champion {others}"
+        ours, theirs = _rows(self.only_shadow), _rows(self.only_champion or 0)
+        return (
+            f"it answered {mine} labelled rows correctly, the champion {others} "
+            f"({ours} only the version in shadow, {theirs} only the champion)"
         )
-        if self.only_shadow is not None:
-            ours, theirs = _rows(self.only_shadow), _rows(self.only_champion or 0)
-            words += f" ({ours} only the version in shadow, {theirs} only the champion)"
-        return words
+
+    @property
+    def unit(self) -> str:
+        """What `labels` counts, in the plural."""
+        return "labelled rows" if self.only_shadow is not None else "compared values"
 
 
 def _rows(count: int) -> str:

@@ -42,11 +42,14 @@ class Delivered:
     failed: int = 0
 
 
-def deliver(engine: Engine, settings: Settings, targets: Sequence[Target] | None = None) -> Delivered:
+def deliver(
+    engine: Engine, settings: Settings, targets: Sequence[Target] | None = None, retry_now: bool = False
+) -> Delivered:
     """Send what is due to every target; nothing if another process is delivering.
 
     Args:
         targets: by default those that the settings name.
+        retry_now: also send what failed before and would wait for its next attempt.
 
     Raises:
         SettingsError: a setting of the messages is invalid.
@@ -64,7 +67,7 @@ def deliver(engine: Engine, settings: Settings, targets: Sequence[Target] | None
         with hold(engine, "delivering messages", wait=0, file="delivery") as lock:
             for target in targets:
                 lock.check()
-                found = _Delivery(engine, settings, target, quiet).run(deadline)
+                found = _Delivery(engine, settings, target, quiet, retry_now).run(deadline)
                 sent, failed = sent + found.sent, failed + found.failed
     except LockTaken:
         log.info("another process is delivering messages")
@@ -110,12 +113,18 @@ class _Delivery:
     """The delivery to one target."""
 
     def __init__(
-        self, engine: Engine, settings: Settings, target: Target, quiet: tuple[time_of_day, time_of_day] | None
+        self,
+        engine: Engine,
+        settings: Settings,
+        target: Target,
+        quiet: tuple[time_of_day, time_of_day] | None,
+        retry_now: bool,
     ) -> None:
         self._engine = engine
         self._settings = settings
         self._target = target
         self._quiet = quiet
+        self._retry_now = retry_now
         # Read with the events: a kill between an answer and its mark repeats the message.
         self._attempts: dict[int, int] = {}
 
@@ -152,7 +161,9 @@ class _Delivery:
             after = self._last_skipped(connection, now)
             # Urgent ones first: they pass those that wait for the end of the quiet hours.
             order = (EVENTS.c.kind.not_in(URGENT), EVENTS.c.id)
-            due = (EVENTS.c.id > after) & ~outbox.delivered_to(name) & ~later.exists()
+            due = (EVENTS.c.id > after) & ~outbox.delivered_to(name)
+            if not self._retry_now:
+                due &= ~later.exists()
             query = select(EVENTS).where(due).order_by(*order).limit(CHUNK)
             events = [stored_event(row) for row in connection.execute(query).mappings()]
             tried = select(DELIVERIES.c.event_id, DELIVERIES.c.attempts).where(

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import Connection, Engine, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from dosel.db.engine import reading, transaction
 from dosel.db.migrations import migrate
 from dosel.db.tables import ANSWERS, FEEDBACK, SHADOW_ANSWERS, SHADOW_TRUTHS
+from dosel.monitor.canary import Draw, first_of_each
 from dosel.monitor.truths import Classes, TruthSource
 from dosel.registry.shadows import ShadowRecord
 
@@ -38,7 +39,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Arm:
-    """Labelled rows that one version answered to clients; class codes, each of shape (rows,)."""
+    """Labelled rows that one version answered to clients, one for each value; class codes, each of shape (rows,)."""
 
     truth: Classes
     answered: Classes
@@ -70,21 +71,35 @@ class PairStore:
                 for row in connection.execute(query)
             ]
 
-    def arms(self, shadow: ShadowRecord) -> tuple[Arm, Arm]:
-        """The feedback on the answers of a canary and of its champion since the shadow began, in its order."""
+    def arms(self, shadow: ShadowRecord, draw: Draw) -> tuple[Arm, Arm]:
+        """The labelled answers of a canary and of its champion since the shadow began: the first of each value.
+
+        Bulk requests are left out, since the champion answers all of them.
+        """
         c = ANSWERS.c
+        value = func.json_extract(c.features, f'$."{draw.feature.name}"')
+        if self._engine.dialect.name == "sqlite":
+            value = func.json_quote(value)
         query = (
-            select(FEEDBACK.c.truth, c.answered)
+            select(FEEDBACK.c.truth, c.answered, c.version, value)
             .join_from(ANSWERS, FEEDBACK, FEEDBACK.c.answer_id == c.id)
-            .where(c.model == shadow.model, c.at >= shadow.at.replace(tzinfo=None), FEEDBACK.c.source == "feedback")
+            .where(
+                c.model == shadow.model,
+                c.at >= shadow.at.replace(tzinfo=None),
+                c.version.in_((shadow.version, shadow.champion)),
+                c.rows == 1,
+                FEEDBACK.c.source == "feedback",
+            )
             .order_by(FEEDBACK.c.id)
         )
         with reading(self._engine) as connection:
-            canary, champion = (
-                np.array(connection.execute(query.where(c.version == version)).all(), np.int64).reshape(-1, 2).T
-                for version in (shadow.version, shadow.champion)
+            rows = (
+                (None if text is None else draw.logged(json.loads(text)), version, (truth, answered))
+                for truth, answered, version, text in connection.execute(query)
             )
-        return Arm(*canary), Arm(*champion)
+            arms = first_of_each(rows, draw, shadow.version, shadow.champion)
+        canary, champion = (Arm(*np.array(arm, np.int64).reshape(-1, 2).T) for arm in arms)
+        return canary, champion
 
     def collect(self, shadow: ShadowRecord) -> int:
         """Add the feedback on answers that the shadow gave, too; return the number of rows that are new.

@@ -1,7 +1,7 @@
 """What is known of a shadow: labels, evidence, agreement, latency, and what is missing for a decision."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +11,7 @@ from sqlalchemy import Engine, func, select
 from dosel.closed import BLOCK
 from dosel.db.engine import reading
 from dosel.db.tables import ANSWERS, SHADOW_ANSWERS
+from dosel.monitor.canary import Draw
 from dosel.monitor.comparison import CLASS_IS_WORSE, Comparison, Finding, compare_arms, compare_pairs
 from dosel.monitor.pairs import Arm, PairStore, joined, whole_blocks
 from dosel.registry.ledger import PromotionLedger
@@ -26,7 +27,8 @@ class Traffic:
     """The newest answers in shadow.
 
     Attributes:
-        answers: all answers so far; of a canary, those that clients got.
+        answers: rows that both answered so far.
+        share: the share of the one-row requests since the start that a canary answered; None for a shadow.
         agreement: the share of the newest answers with the champion's class, 0 to 1; None without any.
         latency_ms, champion_latency_ms: medians; None if unknown.
     """
@@ -35,6 +37,7 @@ class Traffic:
     agreement: float | None = None
     latency_ms: float | None = None
     champion_latency_ms: float | None = None
+    share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,13 @@ class ShadowState:
         if self.finding is None:
             return f"waits for {self.missing}"
         return f"is proven {'worse at a class' if self.finding == CLASS_IS_WORSE else self.finding}"
+
+    @property
+    def summary_without_figures(self) -> str:
+        """The summary as readers of a closed use case see it."""
+        if self.finding is not None:
+            return self.summary
+        return f"waits for more {'evidence' if self.missing.startswith('more evidence') else self.comparison.unit}"
 
     def evidence(self) -> dict[str, Any]:
         """The figures as JSON values, for the ledger."""
@@ -95,9 +105,9 @@ def compare(use_case: UseCase, shadow: ShadowRecord, engine: Engine, for_readers
     """
     rules, pairs, fall = _rules(use_case), PairStore(engine), use_case.gate.max_class_drop
     in_blocks = for_readers and not use_case.expose_training_rows
-    if is_canary(use_case, shadow):
+    if draw := Draw.of(use_case, rules, shadow):
         # Its labels are feedback only.
-        arms = (Arm.empty(), Arm.empty()) if in_blocks else pairs.arms(shadow)
+        arms = (Arm.empty(), Arm.empty()) if in_blocks else pairs.arms(shadow, draw)
         return compare_arms(use_case.target, rules, fall, *arms)
     labelled = [part for part in pairs.of(shadow) if not in_blocks or part.source == "batch"]
     truth, champion, answered = whole_blocks(BLOCK if in_blocks else 1, *joined(labelled))
@@ -120,13 +130,16 @@ def state_of(
     short = _rules(use_case).min_labels - comparison.labels
     missing = ""
     if short > 0:
-        missing = f"{short:,} more labelled rows"
+        missing = f"{short:,} more {comparison.unit}"
     elif proof.finding is None:
         missing = (
             f"more evidence: {proof.e_value:.2g} for better, {proof.e_against:.2g} for worse; "
             f"each is proven at {proof.e_needed:.0f}"
         )
-    return ShadowState(shadow, comparison, _traffic(engine, shadow), missing)
+    traffic = _traffic(engine, shadow)
+    if is_canary(use_case, shadow):
+        traffic = replace(traffic, share=_share(engine, shadow))
+    return ShadowState(shadow, comparison, traffic, missing)
 
 
 def is_canary(use_case: UseCase, shadow: ShadowRecord) -> bool:
@@ -165,6 +178,17 @@ def _traffic(engine: Engine, shadow: ShadowRecord) -> Traffic:
         _median([row.latency for row in rows]),
         _median([row.champion_latency for row in rows if row.champion_latency is not None]),
     )
+
+
+def _share(engine: Engine, shadow: ShadowRecord) -> float | None:
+    """The share of the one-row requests that the challenger answered; None without any."""
+    c = ANSWERS.c
+    since = (c.model == shadow.model) & (c.at >= shadow.at.replace(tzinfo=None)) & (c.rows == 1)
+    query = select(c.version, func.count()).where(since).group_by(c.version)
+    with reading(engine) as connection:
+        counts: dict[int, int] = dict(connection.execute(query).tuples().all())
+    mine, others = (counts.get(version, 0) for version in (shadow.version, shadow.champion))
+    return mine / (mine + others) if mine + others else None
 
 
 def _median(values: Sequence[float]) -> float | None:

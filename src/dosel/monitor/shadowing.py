@@ -170,7 +170,7 @@ def _decision(state: ShadowState) -> ShadowEnd | None:
         else:
             outcome = "refused" if is_challenger else "confirmed"
         what = f"worse at {_worst(state)}" if finding == CLASS_IS_WORSE else finding
-        reason = f"proven {what} by {comparison.proof.after:,} labelled rows; {figures}"
+        reason = f"proven {what} by {comparison.proof.after:,} {comparison.unit}; {figures}"
     return ShadowEnd(outcome, SHADOW, reason, state.evidence())
 
 

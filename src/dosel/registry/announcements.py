@@ -1,6 +1,7 @@
 """The events of the registry: what became of Production, and whom the gate refused."""
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
@@ -89,13 +90,22 @@ def announce_shadow(connection: Connection, shadow: "ShadowRecord") -> None:
         incident=f"shadow {shadow.model} {shadow.number}",
         use_case=name,
         kind="shadow",
-        what=f"{name}: version {shadow.version} answers in shadow of version {shadow.champion}, as {shadow.role}",
+        what=f"{name}: version {shadow.version} {_task(shadow)}, as {shadow.role}",
         evidence=f"{shadow.reason} (by {_who(shadow.actor)})",
         command="dosel shadow",
         place=_version_page(shadow.model, shadow.version),
         since=shadow.at,
     )
     events.add(connection, event)
+
+
+def _task(shadow: "ShadowRecord") -> str:
+    """What a version does beside the champion, by the declaration."""
+    with suppress(UnknownUseCase):
+        rules = of_model(shadow.model).gate.shadow
+        if rules is not None and rules.share and shadow.role == "challenger":
+            return f"answers {rules.share:.0%} of the values of {rules.sticky_by} instead of version {shadow.champion}"
+    return f"answers in shadow of version {shadow.champion}"
 
 
 def announce_shadow_end(connection: Connection, shadow: "ShadowRecord", how: "ShadowEnd") -> None:
@@ -107,7 +117,7 @@ def announce_shadow_end(connection: Connection, shadow: "ShadowRecord", how: "Sh
         kind="shadow",
         what=f"{name}: version {shadow.version} is no longer in shadow: {how.outcome}; version {shadow.champion} stays",
         evidence=f"{how.reason} (by {_who(how.actor)})",
-        command="dosel shadow",
+        command="dosel shadow --ended",
         place=_version_page(shadow.model, shadow.version),
     )
     events.add(connection, event)

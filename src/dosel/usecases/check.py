@@ -7,8 +7,8 @@ from dataclasses import fields, is_dataclass
 from itertools import pairwise
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from dosel.usecases.declaration import RESERVED_COLUMNS, Approval, Family, HarmAction, Monitor, Range, UseCase
-from dosel.usecases.features import Bins, Category, Number, Target, as_number, plain_name
+from dosel.usecases.declaration import RESERVED_COLUMNS, Approval, Family, HarmAction, Monitor, Range, Shadow, UseCase
+from dosel.usecases.features import Bins, Category, Feature, Number, Target, as_number, plain_name
 
 MYSQL_NAME = 64
 """Characters of a table's or column's name in MySQL."""
@@ -318,12 +318,34 @@ def _shadow(use_case: UseCase) -> Iterator[str]:
         yield f"{field}.alpha: {shadow.alpha!r} is too small or too large; write a number between 0 and 1"
     if not (_is_finite(shadow.sample) and 0 < shadow.sample <= 1):
         yield f"{field}.sample: {shadow.sample!r} is no share of the rows; write a number above 0, at most 1"
+    yield from _canary(use_case, shadow)
+
+
+def _canary(use_case: UseCase, shadow: Shadow) -> Iterator[str]:
+    field = "gate.shadow"
     if not (_is_finite(shadow.share) and 0 <= shadow.share < 1):
         yield f"{field}.share: {shadow.share!r} is no share of the requests; write a number from 0, below 1"
+        return
     if bool(shadow.share) != bool(shadow.sticky_by):
         yield f"{field}: a canary needs both share and sticky_by; write both, or neither"
-    if shadow.sticky_by and shadow.sticky_by not in use_case.feature_names:
+    if not shadow.sticky_by:
+        return
+    feature = next((feature for feature in use_case.features if feature.name == shadow.sticky_by), None)
+    if feature is None:
         yield f"{field}.sticky_by: {shadow.sticky_by!r} is no feature; write one of {', '.join(use_case.feature_names)}"
+    elif (values := _count_values(feature)) * shadow.share < shadow.min_labels:
+        yield (
+            f"{field}.sticky_by: {shadow.sticky_by!r} has {values:,} values, and the challenger gets about "
+            f"{values * shadow.share:.0f} of them; a decision needs {shadow.min_labels} (min_labels), so name a "
+            "feature with more values"
+        )
+
+
+def _count_values(feature: Feature) -> float:
+    """How many values a feature can have: infinite for a number that is no integer."""
+    if isinstance(feature, Category):
+        return len(feature.values)
+    return feature.maximum - feature.minimum + 1 if feature.integer else float("inf")
 
 
 def _approval(approval: Approval) -> Iterator[str]:

@@ -62,6 +62,20 @@ class Attempt:
     attempts: int
     delivered_at: datetime | None
     last_error: str | None
+    next_at: datetime
+
+    @property
+    def failed(self) -> bool:
+        """Whether the event waits after a failure."""
+        return self.delivered_at is None
+
+    @property
+    def in_words(self) -> str:
+        """The target, and when it accepted the event, or since when and why not."""
+        if self.delivered_at is not None:
+            return f"{self.target}: {self.delivered_at:%H:%M:%S}"
+        tries = f"{self.attempts} {'attempt' if self.attempts == 1 else 'attempts'}"
+        return f"{self.target}: waits until {self.next_at:%H:%M:%S} UTC after {tries}: {self.last_error or ''}"
 
 
 @dataclass(frozen=True)
@@ -134,7 +148,8 @@ def _deliveries(connection: Connection, ids: Sequence[int]) -> dict[int, list[At
     query = select(DELIVERIES).where(DELIVERIES.c.event_id.in_(ids)).order_by(DELIVERIES.c.target)
     for row in connection.execute(query):
         delivered = row.delivered_at and row.delivered_at.replace(tzinfo=UTC)
-        found.setdefault(row.event_id, []).append(Attempt(row.target, row.attempts, delivered, row.last_error))
+        tried = Attempt(row.target, row.attempts, delivered, row.last_error, row.next_at.replace(tzinfo=UTC))
+        found.setdefault(row.event_id, []).append(tried)
     return found
 
 
