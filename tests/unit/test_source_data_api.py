@@ -218,11 +218,22 @@ def test_the_size_limit_applies_to_the_decompressed_response(monkeypatch: pytest
         ),
         (httpx.Response(200, content=b'{"data": [[' + b"{}," * 100_000 + b"1]]}"), "too many for rows of 3 columns"),
         (httpx.Response(200, json=BATCH | {"data": [[]] * 50_000}), "too many for rows"),
+        (httpx.Response(200, json=BATCH | {"data": [["1"] * 100_000]}), "commas in 3 lists and objects, too many"),
+        (httpx.Response(200, json=BATCH | dict.fromkeys(map(str, range(1_000)), 1)), "commas in .* too many for rows"),
         (encoded(b"x", "gzip, gzip"), "in the encoding 'gzip, gzip'"),
         (encoded(b"x", "br"), "in the encoding 'br'"),
         (httpx.Response(302, json={}, headers={"Location": "http://elsewhere.test/"}), "refused group 6: 302"),
     ],
-    ids=["nested lists", "objects", "empty rows", "nested gzip", "another encoding", "a redirect"],
+    ids=[
+        "nested lists",
+        "objects",
+        "empty rows",
+        "a wide row",
+        "many keys",
+        "nested gzip",
+        "another encoding",
+        "a redirect",
+    ],
 )
 def test_a_response_that_needs_more_memory_than_its_bytes_is_refused_without_parsing(
     answer: httpx.Response, message: str

@@ -18,9 +18,13 @@ from dosel.sources.base import Batch
 ATTEMPTS = 4
 MAX_WAIT_SECONDS = 30.0
 MAX_ANSWER_BYTES = 64_000_000
+"""Largest answer: ten times the largest slice of the whole data set."""
+
+SPARE_VALUES = 10
+"""Commas that a row may have beyond its columns, as within texts; an answer with more than twice as many is refused."""
+
 MAX_NUMBER, MAX_EPOCH = 2**31 - 1, 64
 """The largest number of a batch, and the longest epoch, that the batch ledger can hold."""
-"""Largest answer: ten times the largest slice of the whole data set."""
 
 
 class DataApi:
@@ -125,6 +129,12 @@ class DataApi:
             raise SourceError(
                 f"the data API at {self._url} sent {lists:,} lists and objects in {len(body):,} bytes, too many for "
                 f"rows of {self._columns} columns"
+            )
+        if (commas := body.count(b",")) > 2 * (lists + 1) * (self._columns + SPARE_VALUES):
+            # Before they are read: a row of fifteen million values takes 2 GB.
+            raise SourceError(
+                f"the data API at {self._url} sent {commas:,} commas in {lists:,} lists and objects, too many for rows "
+                f"of {self._columns} columns"
             )
         try:
             parsed = json.loads(body)
