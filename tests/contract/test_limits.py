@@ -595,6 +595,32 @@ def test_clients_take_turns() -> None:
     assert order == ["a1", "a2", "b1", "c1", "a3", "b2", "a4"]
 
 
+@pytest.mark.parametrize(("rows_come", "at_once"), [(True, 1), (False, 3)])
+def test_spare_threads_work_only_while_no_single_rows_are_answered(rows_come: bool, at_once: int) -> None:
+    released, began = threading.Event(), list[int]()
+
+    def work(number: int) -> None:
+        began.append(number)
+        released.wait()
+
+    async def many() -> None:
+        rows = Pauses(1.0)
+        if rows_come:
+            rows.row_came()
+        queue = WorkQueue("sums", 1, 31, spare=2, rows=rows)
+        asked = [asyncio.create_task(queue.run("one", partial(work, number))) for number in range(5)]
+        async with asyncio.timeout(10):
+            while len(began) < at_once:
+                await asyncio.sleep(0.01)
+        # Those that wait have no thread, whatever time passes.
+        assert queue._running == at_once
+        released.set()
+        await asyncio.gather(*asked)
+
+    asyncio.run(many())
+    assert sorted(began) == list(range(5))
+
+
 def test_callers_share_a_waiting_call_but_not_a_running_one() -> None:
     calls: list[int] = []
     began, released = threading.Event(), threading.Event()
