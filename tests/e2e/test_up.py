@@ -196,7 +196,7 @@ def log_of(run: Path, task: str) -> list[dict[str, Any]]:
 
 SAYS = {
     "pull": r"new batches: \d+; [\d,]+ rows received, [\d,]+ clean, [\d,]+ refused",
-    "score": "nothing is in Production",
+    "score": r"no version of \w+ is in Production yet",
     "process": r"[\d,]+ train rows",
     "announce": "a training is due: new clean rows",
     "train": r"accuracy [01]\.\d+ on [\d,]+ held-out rows",
