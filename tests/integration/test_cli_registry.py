@@ -151,8 +151,16 @@ def test_a_shadow_is_shown_and_stopped(dosel: Terminal, monkeypatch: pytest.Monk
     document = json.loads(dosel("shadow", "--json"))
     assert (document["use_case"], document["version"], document["champion"]) == ("covertype", 2, 1)
     ended = "covertype: the shadow of the challenger has ended: stopped; version 1 is in Production\n"
+    assert dosel("shadow", "--ended").endswith("no shadow has ended yet\n")
     assert dosel("shadow", "stop", "covertype", "--reason", "a try").endswith(ended)
     assert dosel("shadow").endswith("no version is in shadow\n")
+    with monkeypatch.context() as terminal:
+        terminal.setattr(output, "is_terminal", lambda: True)
+        first, second = dosel("shadow", "--ended").splitlines()
+    assert first == "covertype: version 2, challenger of version 1: stopped"
+    assert second.endswith(": a try")
+    document = json.loads(dosel("shadow", "--ended", "--json"))
+    assert (document["outcome"], document["evidence"]["labels"]) == ("stopped", 0)
 
 
 def test_reconcile_prints_the_differences(dosel: Terminal) -> None:

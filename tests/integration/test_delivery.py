@@ -222,3 +222,11 @@ def test_the_events_command_shows_and_delivers_messages(
     receiver.status = 500
     write(engine, "two")
     assert runner.invoke(cli, ["events", "--deliver"]).exit_code == 1
+    waiting = runner.invoke(cli, ["events"])
+    assert waiting.exit_code == 1
+    assert " UTC after 1 attempt: " in waiting.output
+    # A person who repaired the receiver need not wait for the next attempt.
+    receiver.status = 200
+    sent = runner.invoke(cli, ["events", "--deliver"])
+    assert (sent.exit_code, "events delivered: 1;" in sent.output) == (0, True)
+    assert runner.invoke(cli, ["events"]).exit_code == 0

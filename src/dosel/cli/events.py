@@ -30,6 +30,7 @@ def events(
         named(use_case)
     from dosel.db.engine import connect
     from dosel.monitor import delivery, messages
+    from dosel.monitor.targets import target_names
     from dosel.terminal import events_table
     from dosel.warehouse.events import EventStore
 
@@ -45,5 +46,7 @@ def events(
     if deliver:
         where = "" if settings.sends_messages else "; no receiver: DOSEL_NOTIFY and DOSEL_NOTIFY_WEBHOOK are empty"
         output.note(f"events delivered: {delivered.sent}; receivers that failed: {delivered.failed}{where}")
-    if delivered.failed or any(attempt.failed for event in found for attempt in event.deliveries):
+    targets = target_names(settings)
+    waiting = any(attempt.failed and attempt.target in targets for event in found for attempt in event.deliveries)
+    if delivered.failed or waiting:
         raise typer.Exit(1)

@@ -180,15 +180,15 @@ def _traffic(engine: Engine, shadow: ShadowRecord) -> Traffic:
     )
 
 
-def _share(engine: Engine, shadow: ShadowRecord) -> float | None:
-    """The share of the one-row requests that the challenger answered; None without any."""
+def _share(engine: Engine, shadow: ShadowRecord) -> float:
+    """The share of the one-row requests that the challenger answered; 0 without any."""
     c = ANSWERS.c
     since = (c.model == shadow.model) & (c.at >= shadow.at.replace(tzinfo=None)) & (c.rows == 1)
     query = select(c.version, func.count()).where(since).group_by(c.version)
     with reading(engine) as connection:
         counts: dict[int, int] = dict(connection.execute(query).tuples().all())
     mine, others = (counts.get(version, 0) for version in (shadow.version, shadow.champion))
-    return mine / (mine + others) if mine + others else None
+    return mine / max(mine + others, 1)
 
 
 def _median(values: Sequence[float]) -> float | None:
