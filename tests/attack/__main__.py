@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
@@ -91,6 +92,8 @@ def main() -> None:
                 cases.append(carried_out(attack, target, api))
                 time.sleep(REST_SECONDS)
         undeclared = undeclared_5xx(port)
+        if undeclared:
+            say(errors_of(here.settings.home / f"{port}.log"))
         report(cases, samples(), before, undeclared)
 
 
@@ -178,6 +181,12 @@ def undeclared_5xx(port: int) -> dict[str, int]:
         if status not in paths.get(route, {}).get(method.lower(), {}).get("responses", {}):
             found[f"{method} {route} {status}"] = int(float(count))
     return found
+
+
+def errors_of(log: Path) -> str:
+    """The last errors in a log of the API."""
+    lines = log.read_text(errors="replace").splitlines()
+    return "\n".join([line[-3_000:] for line in lines if '"level":"error"' in line][-3:])
 
 
 def report(cases: list[Case], samples: Samples, before: float, undeclared: dict[str, int]) -> None:
