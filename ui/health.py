@@ -36,7 +36,7 @@ def show(view: View) -> None:
             errors.show(error, "health")
         return
     icon, colour, words = STATES[health["state"]]
-    labels = f"{health['labels']:,} labelled live rows"
+    labels = f"{health['labels']:,} {'labelled live rows' if use_case['expose_training_rows'] else 'rows of batches'}"
     st.markdown(f":{colour}-badge[{icon} {words}] &nbsp; version {health['version']} on {labels}")
     if not use_case["expose_training_rows"]:
         st.caption(ONLY_BATCHES)
@@ -103,7 +103,7 @@ def _changes(features: list[dict[str, Any]]) -> pd.DataFrame:
 def _say_harm(use_case: dict[str, Any], health: dict[str, Any]) -> None:
     harmed = [finding for finding in health["findings"] if finding["state"] == "harmed"]
     figures = "; ".join(
-        f"{plain(finding['name'])} {_share(finding['live']['rate'])}, promised {_share(finding['promised']['rate'])}"
+        f"{plain(finding['name'])} {_live(finding)}(promised {_share(finding['promised']['rate'])})"
         for finding in harmed
     )
     # The first version ever has none before it.
@@ -153,6 +153,12 @@ def _course(health: dict[str, Any]) -> alt.LayerChart | alt.FacetChart:
             )
         )
     return alt.layer(*layers).properties(height=220)
+
+
+def _live(finding: dict[str, Any]) -> str:
+    """The live figure with a blank; nothing if it is not shown, as of a closed use case without labelled batches."""
+    rate = finding["live"]["rate"]
+    return "" if rate is None else f"{rate:.1%} "
 
 
 def _share(value: float | None) -> str:
