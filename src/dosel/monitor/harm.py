@@ -63,14 +63,16 @@ def harm_event(use_case: UseCase, found: Health, stays: str = "") -> Event:
     figures = "; ".join(map(_figures, found.harmed)) or f"proven within {found.labels:,} labelled rows"
     batches = f"; {found.from_batches:,} of the labelled rows came in batches" if found.from_batches else ""
     # An action that has been declared needs no command: a second training or rollback would be too much.
-    acts = ("roll back" in policy and not stays) or ("retrain" in policy and found.sequence == 1)
+    acts = ("roll back" in policy and not stays) or ("retrain" in policy and (bool(stays) or found.sequence == 1))
+    # The version before one that stays was proven worse, or there is none.
+    remedy = f"dosel train {name}" if stays else found.remedy
     return Event(
         incident=f"harmed {found.model} {found.sequence}",
         use_case=name,
         kind="harmed",
         what=what + (f"; {' and '.join(automatic)}" if automatic else ""),
         evidence=f"{figures}{batches}; {found.coverage}",
-        command=f"dosel health {name}" if acts else found.remedy,
+        command=f"dosel health {name}" if acts else remedy,
         place=f"page/health?use_case={name}",
         since=found.harmed_since,
     )

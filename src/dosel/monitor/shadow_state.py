@@ -65,7 +65,7 @@ class ShadowState:
         """The summary as readers of a closed use case see it."""
         if self.finding is not None:
             return self.summary
-        return f"waits for more {'evidence' if self.missing.startswith('more evidence') else self.comparison.unit}"
+        return f"waits for more {self.comparison.unit}, or more evidence"
 
     def evidence(self) -> dict[str, Any]:
         """The figures as JSON values, for the ledger."""
@@ -144,7 +144,7 @@ def state_of(
 
 def is_canary(use_case: UseCase, shadow: ShadowRecord) -> bool:
     """Whether clients get answers of a shadow."""
-    return _rules(use_case).share > 0 and shadow.role == "challenger"
+    return Draw.of(use_case, _rules(use_case), shadow) is not None
 
 
 def _rules(use_case: UseCase) -> Shadow:
