@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
 
-from benchmarks.installation import ROOT, say
+from benchmarks.installation import ROOT, parsed, say
 
 PAGE = ROOT / "docs" / "figures.md"
 
@@ -47,9 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("only", nargs="*", metavar="NAME", help=f"all by default: {', '.join(BENCHMARKS)}")
     parser.add_argument("--before", type=Path, help="another checkout with an environment in its .venv")
-    asked = parser.parse_args()
-    if unknown := set(asked.only) - set(BENCHMARKS):
-        parser.error(f"there is no {', '.join(unknown)}; there are: {', '.join(BENCHMARKS)}")
+    asked = parsed(parser, "only", BENCHMARKS)
     failed = []
     for name in asked.only or BENCHMARKS:
         compared = ("--before", str(asked.before)) if asked.before and name in COMPARE else ()

@@ -1,11 +1,12 @@
 """Servers and models for the benchmarks, in temporary folders."""
 
+import argparse
 import os
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -195,6 +196,14 @@ def peak_mb() -> float:
     kib = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert kib is not None
     return int(kib[1]) / 1024
+
+
+def parsed(parser: argparse.ArgumentParser, field: str, known: Collection[str]) -> argparse.Namespace:
+    """The arguments of this process; an unknown name in the list `field` is an error."""
+    asked = parser.parse_args()
+    if unknown := set(getattr(asked, field)) - set(known):
+        parser.error(f"there is no {', '.join(unknown)}; there are: {', '.join(known)}")
+    return asked
 
 
 def say(line: str) -> None:

@@ -26,7 +26,7 @@ import psutil
 
 from benchmarks import rivals
 from benchmarks.checkouts import Start, Started, checkout
-from benchmarks.installation import HOST, ROOT, Installation, free_port, installation, process, resident_mb, say
+from benchmarks.installation import HOST, ROOT, Installation, free_port, installation, parsed, process, resident_mb, say
 from benchmarks.wrk import Load, Target, side_by_side
 from dosel.usecases.covertype import COVERTYPE
 from external.columns import as_words
@@ -48,9 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"all by default: {', '.join(PARTS)}")
     parser.add_argument("--before", type=Path, help="another checkout with an environment in its .venv")
-    asked = parser.parse_args()
-    if unknown := set(asked.parts) - set(PARTS):
-        parser.error(f"there is no {', '.join(unknown)}; there are: {', '.join(PARTS)}")
+    asked = parsed(parser, "parts", PARTS)
     with installation((80, 12)) as here:
         result: Figures = {}
         for name, part in PARTS.items():
