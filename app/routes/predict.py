@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from email.message import Message
 from functools import partial
 from typing import Annotated, Any
@@ -24,6 +25,7 @@ from app.serving.loaded_model import STALE, LoadedModel
 from app.serving.memory import release_memory
 from app.serving.named_versions import NamedVersions
 from app.serving.prediction_log import LogEntry, PredictionLog, ids_of
+from app.serving.row_groups import RowGroups
 from app.serving.shadow_slot import Plan
 from app.serving.shadowing import Shadowing
 from app.serving.work_queue import Pauses, SharedCalls, WorkQueue
@@ -67,14 +69,28 @@ VersionQuery = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class RowWork:
+    """What all routes for one row share.
+
+    Attributes:
+        pauses: of other work while rows come.
+        groups: for rows of requests that come at the same time.
+        judging: for rows that only the validator can read or refuse.
+        decisions: for rows that scikit-learn has to decide.
+    """
+
+    pauses: Pauses
+    groups: RowGroups
+    judging: WorkQueue
+    decisions: WorkQueue
+
+
 class PredictRow:
     """Answers one row, as a plain ASGI app: FastAPI's way to an endpoint takes longer than the model.
 
     Args:
         with_model: whether the body may name the model to ask, beside the row's fields.
-        judging: for rows that only the validator can read or refuse.
-        decisions: for rows that scikit-learn has to decide.
-        pauses: of other work while rows come.
     """
 
     def __init__(
@@ -84,14 +100,10 @@ class PredictRow:
         follower: ModelFollower,
         log: PredictionLog,
         shadowing: Shadowing,
-        judging: WorkQueue,
-        decisions: WorkQueue,
-        pauses: Pauses,
+        work: RowWork,
     ) -> None:
         self._use_case = use_case
-        self._pauses = pauses
-        self._judging = judging
-        self._decisions = decisions
+        self._work = work
         self._with_model = with_model
         self._follower = follower
         self._log = log
@@ -100,12 +112,15 @@ class PredictRow:
         self._reader = JsonReader(use_case)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._work.groups.requests += 1
         try:
             answer, stale = await self._answer(scope, receive)
         except Exception as error:  # noqa: BLE001  it becomes a problem document, and an unexpected one is logged
             response = await error_response(Request(scope), error)
             await response(scope, receive, send)
             return
+        finally:
+            self._work.groups.requests -= 1
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
         if stale:
             headers.append((STALE.lower().encode(), b"true"))
@@ -115,15 +130,15 @@ class PredictRow:
     async def _answer(self, scope: Scope, receive: Receive) -> tuple[bytes, bool]:
         """The body of the answer, and whether the model may be stale."""
         use_case = self._use_case
-        self._pauses.row_came()
+        self._work.pauses.row_came()
         check_is_json(scope)
         body = await _body(receive)
-        row = self._reader.ordinary_row(body, self._with_model)
-        if row is None:
+        read = self._reader.ordinary_row(body, self._with_model)
+        if read is None:
             # Odd bodies take milliseconds, in which other requests are answered.
             judge = partial(_judged, self._reader, body, self._with_model)
-            row = await self._judging.run(client_of(scope), judge)
-        numbers, codes, named = row
+            read = await self._work.judging.run(client_of(scope), judge)
+        numbers, codes, named = read
         asked = _NOTHING_ASKED
         if scope["query_string"]:
             asked = QueryParams(scope["query_string"])
@@ -136,11 +151,15 @@ class PredictRow:
         if loaded is not self._follower.loaded(use_case) or asked.get("version") is not None:
             plan = None
         try:
-            loaded, prediction, took = _predict(plan, loaded, numbers, codes, wait=False)
+            if self._work.groups.requests == 1 or (plan and plan.canary_for(loaded, numbers, codes)):
+                loaded, prediction, took = _predict(plan, loaded, numbers, codes, wait=False)
+            else:
+                row = numbers, codes
+                prediction, took = await self._work.groups.answer(loaded.predictor, row, measure=plan is not None)
         except ScikitLearnDecides:
             # Meanwhile other requests are answered. Rows for which the best classes are nearly equal can be chosen.
             decide = partial(_predict, plan, loaded, numbers, codes, wait=True)
-            loaded, prediction, took = await self._decisions.run(client_of(scope), decide)
+            loaded, prediction, took = await self._work.decisions.run(client_of(scope), decide)
         answer = msgspec.json.encode(prediction)
         version = loaded.version
         entry = LogEntry(
@@ -190,10 +209,14 @@ def routes(
     paths = [(f"/predict/{use_case.name}", use_case, False) for use_case in use_cases]
     if default is not None:
         paths.append((DEFAULT_PATH, default, True))
-    judging = WorkQueue("rows that the validator reads", 1, WAITING, DECIDE_SECONDS)
-    decisions = WorkQueue("rows that scikit-learn decides", 1, WAITING, DECIDE_SECONDS, pauses)
+    work = RowWork(
+        pauses,
+        RowGroups(),
+        WorkQueue("rows that the validator reads", 1, WAITING, DECIDE_SECONDS),
+        WorkQueue("rows that scikit-learn decides", 1, WAITING, DECIDE_SECONDS, pauses),
+    )
     return [
-        Route(path, PredictRow(use_case, with_model, follower, log, shadowing, judging, decisions, pauses))
+        Route(path, PredictRow(use_case, with_model, follower, log, shadowing, work))
         for path, use_case, with_model in paths
     ]
 

@@ -118,14 +118,19 @@ class Plan:
         Raises:
             ScikitLearnDecides: as `Predictor.one`.
         """
-        canary = self.canary
-        if canary is not None and champion.version.version == self.champion and canary.takes(numbers, codes):
+        if (canary := self.canary_for(champion, numbers, codes)) is not None:
             found = canary.running.answer(numbers, codes, wait=wait)
             if found is not None:
                 return canary.running.loaded, *found
         began = time.thread_time()
         prediction = champion.predictor.one(numbers, codes, wait)
         return champion, prediction, (time.thread_time() - began) * 1000
+
+    def canary_for(self, champion: LoadedModel, numbers: Sequence[float], codes: Sequence[int]) -> Canary | None:
+        """The canary whose challenger answers this row, if any does."""
+        canary = self.canary
+        mine = canary is not None and champion.version.version == self.champion and canary.takes(numbers, codes)
+        return canary if mine else None
 
     def samples(self, version: int, request_id: str, row_no: int) -> bool:
         """Whether an answer goes to the shadows; all workers agree."""

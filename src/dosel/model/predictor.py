@@ -148,17 +148,33 @@ class Predictor:
         Raises:
             ScikitLearnDecides: it has to, and the caller does not wait.
         """
-        row, known = np.array([numbers], dtype=np.float64), np.array([codes], dtype=np.intp)
-        if self._compiled is not None and self._encoder is not None and (self._encoder.fills or isfinite(sum(numbers))):
-            found = self._compiled.probabilities(self._encoder.encode(row, known, self._compiled.dtype))[0].tolist()
-            best = max(found)
-            # On seven numbers Python is faster than numpy; if another class is nearly as probable, `scores` decides.
-            if sum(best - p < 2 * TOLERANCE for p in found) == 1:
-                return self._prediction(found.index(best), found)
+        if (found := self.together([(numbers, codes)])[0]) is not None:
+            return found
         if not wait:
             raise ScikitLearnDecides
-        scores = self.scores(row, known)
+        scores = self.scores(np.array([numbers], np.float64), np.array([codes], np.intp))
         return self._prediction(int(scores.chosen[0]), scores.probabilities[0].tolist())
+
+    def together(self, rows: Sequence[tuple[Sequence[float], Sequence[int]]]) -> list[Prediction | None]:
+        """The answers for some rows, each as in `one`; None for a row that scikit-learn has to decide."""
+        compiled, encoder = self._compiled, self._encoder
+        if compiled is None or encoder is None:
+            return [None] * len(rows)
+        numbers, codes = np.array([n for n, _ in rows], np.float64), np.array([c for _, c in rows], np.intp)
+        found = compiled.probabilities(encoder.encode(numbers, codes, compiled.dtype)).tolist()
+        # The two libraries compare NaN in different ways.
+        return [
+            self._clear(probabilities) if encoder.fills or isfinite(sum(row[0])) else None
+            for row, probabilities in zip(rows, found, strict=True)
+        ]
+
+    def _clear(self, probabilities: list[float]) -> Prediction | None:
+        """The answer, if no other class is nearly as probable as the best one."""
+        best = max(probabilities)
+        # On seven numbers Python is faster than numpy.
+        if sum(best - p < 2 * TOLERANCE for p in probabilities) == 1:
+            return self._prediction(probabilities.index(best), probabilities)
+        return None
 
     def scores(self, numbers: Floats, codes: Codes) -> Scores:
         """The answers for many rows.
