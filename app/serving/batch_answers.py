@@ -1,6 +1,8 @@
 """Answers for many rows, written in the order of the rows, in memory that does not grow with them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from itertools import starmap
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -84,16 +86,23 @@ def write_csv(blocks: Iterable[Block], loaded: LoadedModel, out: IO[bytes], samp
 
 def _json_rows(predictor: "Predictor", scores: "Scores") -> bytes:
     """The answers as JSON objects, separated by commas."""
-    return _encoded(_objects(predictor, scores))[1:-1]
+    return _encoded(list(_objects(predictor, scores)))[1:-1]
 
 
-def _objects(predictor: "Predictor", scores: "Scores") -> list[dict[str, Any]]:
-    """Each answer, as `Prediction`."""
-    heads = [{"prediction": code, "label": name} for code, name in zip(predictor.classes, predictor.names, strict=True)]
-    return [
-        heads[best] | {"probabilities": dict(zip(predictor.names, row, strict=True))}
-        for best, row in zip(scores.chosen.tolist(), predictor.shown(scores).tolist(), strict=True)
-    ]
+def _objects(predictor: "Predictor", scores: "Scores") -> Iterator[Any]:
+    """Each answer, with the fields of `Prediction`."""
+    codes, labels = (map(of.__getitem__, scores.chosen.tolist()) for of in (predictor.classes, predictor.names))
+    answer, probabilities = _structs(predictor.names)
+    return map(answer, codes, labels, starmap(probabilities, predictor.shown(scores).tolist()))
+
+
+@lru_cache(64)
+def _structs(labels: tuple[str, ...]) -> tuple[Any, Any]:
+    """Structs of an answer and of its probabilities, which are made in a third of the time of dicts."""
+    names = {f"class_{place}": label for place, label in enumerate(labels)}
+    probabilities = msgspec.defstruct("Probabilities", [(name, float) for name in names], rename=names, gc=False)
+    fields = [("prediction", int), ("label", str), ("probabilities", probabilities)]
+    return msgspec.defstruct("Answer", fields, gc=False), probabilities
 
 
 def _arrow_rows(predictor: "Predictor", scores: "Scores", extra: Any) -> Any:
