@@ -40,7 +40,7 @@ WINDOW_BYTES = 150_000
 
 DRAIN_SECONDS = 15.0
 DRAINED_BYTES = 64 * 1024 * 1024
-"""Limits for dropping the rest of the body of a request that is answered already: the client can then read it."""
+"""Limits for dropping the rest of a body whose request is answered already, so that the client can read the answer."""
 
 WRITE_SECONDS = 30.0
 """Longest wait for a client to read the next 48 kB of its answer."""
@@ -90,7 +90,7 @@ class BoundedHttp(HttpToolsProtocol):
         """Bytes that are left of a body of known length."""
         self._in_body = False
         self._refusal: tuple[int, str] | None = None
-        """The status and the detail of the answer to a head that is not read."""
+        """The status and the detail of the answer to a request line and headers that are refused."""
         self._since = 0.0
         self._timer: asyncio.TimerHandle | None = None
         # One for all connections of this server.
@@ -209,11 +209,11 @@ class BoundedHttp(HttpToolsProtocol):
         if self._refusal:
             raise _Refused
         self._stop()
-        # The parser has refused what is no length.
+        # A number: the parser has refused any other Content-Length.
         self._left = max((int(value) for name, value in self.headers if name == b"content-length"), default=0)
         super().on_headers_complete()
         self._pending, self._arrived, self._in_body = 0, 0, True
-        # Not the scope's: the fields after a chunked body would otherwise become the request's own.
+        # A new list: otherwise the fields after a chunked body would be added to the headers of this request's scope.
         self.headers = []
 
     def on_body(self, body: bytes) -> None:

@@ -25,7 +25,7 @@ RECONCILE_SECONDS = 10.0
 """Pause between two repairs of what polls do not check: MLflow's stage and the aliases of families."""
 
 ASK_EVERY = 10
-"""MLflow is asked at every tenth poll: most changes are in the ledger, and its answer costs much less."""
+"""MLflow is asked at every tenth poll only: most changes are in the ledger, which costs much less to ask."""
 
 MAX_RELOAD_SECONDS = 60.0
 """Longest pause before a version that could not be loaded is tried again."""

@@ -87,7 +87,7 @@ class _Outputs(msgspec.Struct):
 
 class WireRun(msgspec.Struct):
     info: _Info
-    # Not made for each run that lacks them: an answer may have thousands of empty ones.
+    # None and not empty objects by default: an answer may have thousands of runs without them.
     data: _Data | None = None
     outputs: _Outputs | None = None
 

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 ON_ITS_WAY = timedelta(seconds=10)
-"""An entry younger than this may not be in MLflow yet. Of an older one, the process that misses it there writes it."""
+"""MLflow may lack an entry younger than this; the process that finds an older one missing in MLflow writes it there."""
 
 
 class Registry:
