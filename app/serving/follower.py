@@ -320,7 +320,7 @@ class ModelFollower:
         return manifest is not None and manifest.digest == loaded.manifest
 
     def _load_last_known(self, slot: Slot) -> None:
-        """Answer with what this machine last saw in Production, until the registry has been asked."""
+        """Answer with the version that this machine last loaded for the slot, until the registry has been asked."""
         try:
             slot.loaded = self._loader.last_known(slot.use_case, slot.cache_name)
         except Exception:
