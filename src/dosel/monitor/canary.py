@@ -53,8 +53,8 @@ def first_of_each(
     """The first row of each value, of the challenger and of the champion.
 
     All rows with one value go to one version, so a value counts once, however many rows it has. Otherwise, a few values
-    with easy rows would prove that the version that answers them is better. Rows without a value are left out, and rows
-    that another version answered than the one drawn for their value: a client named that version.
+    with easy rows would prove that the version that answers them is better. Two kinds of rows are left out: those
+    without a value, and those of another version than the one drawn for the value, since a client named that version.
 
     Args:
         rows: the value, the version that answered, and what to return, of each row.

@@ -18,7 +18,7 @@ MAX_ROWS = 10_000
 MAX_ROW_NUMBER = 2**31 - 1
 
 MAX_FIELDS = 20
-"""Most fields of a row: of so many, the error names each unknown one; a row with more is refused as a whole."""
+"""Most fields of a row. An error names each unknown field; a row with more than these is refused as a whole."""
 
 ID_PATTERN = "^[!-~]{1,64}$"
 """What a request id looks like."""

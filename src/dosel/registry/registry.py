@@ -279,7 +279,7 @@ class Registry:
 
         Raises:
             PromotionConflict: Production changed after the entry `after`.
-            PromotionRefused: there is none.
+            PromotionRefused: no earlier version can be loaded, or `to` never was in Production or is lost.
             UntrustedModel: the files of `to` are not those that were registered.
         """
         with self._ledger.lock(name) as lock:
