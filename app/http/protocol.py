@@ -83,7 +83,7 @@ class BoundedHttp(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._pending = 0
-        """Bytes since the last part of a message that was complete."""
+        """Bytes that have arrived since the last complete part of a message."""
         self._arrived = 0
         """Bytes of the body in this window."""
         self._left = 0
@@ -157,7 +157,7 @@ class BoundedHttp(HttpToolsProtocol):
             self.transport.pause_reading()
 
     def _slice(self) -> int:
-        """The bytes that are parsed in one turn: what is left of a body of known length takes no time."""
+        """The bytes that are parsed in one turn: also the whole rest of a body of known length, which takes no time."""
         return max(SLICE_BYTES, self._left if self._in_body else 0)
 
     def _wait(self) -> None:

@@ -89,7 +89,7 @@ class PromotionLedger:
 
     def lock(self, model: str) -> AbstractContextManager[locks.NamedLock]:
         """The lock of a model, for changes of Production in the ledger and in MLflow."""
-        # Before the lock: migrating takes one, too, and on SQLite they are all the same file.
+        # Before the lock: migrating takes a lock, too, and on SQLite all locks are on the same file.
         self._migrate()
         return locks.hold(self._engine, f"moving Production of {model}")
 
