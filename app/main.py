@@ -152,7 +152,7 @@ def build_app(
     app.state.metrics = metrics
     app.add_middleware(FormsAsJson)
     problems.install(app)
-    # All readers share two threads: more would keep the interpreter's lock from the thread that answers single rows.
+    # One thread for each queue: more would keep the interpreter's lock from the thread that answers single rows.
     store_reads = WorkQueue("reads of the data store", 1, 31, READ_SECONDS, pauses)
     registry_reads = WorkQueue("reads of the registry", 1, 31, READ_SECONDS, pauses)
     routers = (

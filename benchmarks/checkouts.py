@@ -95,5 +95,5 @@ def checkout(folder: Path, every_use_case: bool = False) -> Iterator[Start]:
             side.wait_for("READY")
             yield side.start
         finally:
-            # It ends with its input.
+            # The process ends when its input is closed.
             side.process.communicate()

@@ -232,7 +232,7 @@ def first_child(client: MlflowClient, experiment: str, counted: Counted) -> Iter
 
 
 def passed_through(dask: LocalDask) -> float:
-    """Bytes that the scheduler has read and written, its log included; over TLS these are reads and writes of files."""
+    """Bytes that the scheduler has read and written, its log included; with TLS, its connections count as files do."""
     assert dask.scheduler is not None
     io = dask.scheduler.io_counters()
     return float(io.read_chars + io.write_chars)

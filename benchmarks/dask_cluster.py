@@ -1,4 +1,4 @@
-"""A Dask cluster of real processes on this machine, started as on several; its parts can be killed."""
+"""A Dask cluster of real processes on this machine, started as on several machines; its processes can be killed."""
 
 import os
 import signal

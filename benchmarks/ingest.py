@@ -30,7 +30,7 @@ from external.columns import as_words
 from external.generator import generate
 
 ROW_BY_ROW = 5_000
-"""Rows of the slowest way: enough to tell its speed."""
+"""Rows for the slowest alternative: enough to measure its speed."""
 
 BATCHES_OF_ALL = 10
 

@@ -27,10 +27,10 @@ from dosel.monitor.sequential import Tally, first_proof, log_evidence_of_harm, s
 ALPHA = 0.01
 HELD_OUT, LABELS = 2_000, 10_000
 TEN_TIMES = 10 * LABELS
-"""Labels after which a fall that the harm test has not found is counted again."""
+"""Labels after which a fall that the harm test has still not found is counted."""
 BEFORE, AFTER = 0.85, 0.80
 A_DAY = 500
-"""Labels between two looks of the daily test."""
+"""Labels between two checks of the daily test."""
 FIXED_FALL, FIXED_WINDOW = 0.03, 500
 """The threshold rule alarms when the last labels' accuracy is this much below the held-out figure."""
 

@@ -158,7 +158,7 @@ def batches(here: Installation, before: Path | None) -> Figures:
             sides[" before"], _, _ = stack.enter_context(stack.enter_context(checkout(before))())
         time.sleep(2)
         found: dict[str, Load] = {}
-        # One form after the other: both sides of each at nearly the same time.
+        # One format after the other, so that both sides of a format run at nearly the same time.
         for name, (body, kind) in forms.items():
             targets = [Target.posting(folder, name + side, at + BATCH, body, kind) for side, at in sides.items()]
             found |= side_by_side(targets, 5, 4, 2)
@@ -213,7 +213,7 @@ def a_million(url: str, running: psutil.Process, folder: Path) -> tuple[float, f
 
 
 def cold_starts(here: Installation, before: Path | None) -> Figures:
-    """A fresh process with three models, beside the one before: first answer, memory, and what importing it takes."""
+    """A fresh process with three models, beside another checkout's: time to the first answer, and memory."""
     result: Figures = {}
     sides = {"now": ROOT} | ({"before": before} if before is not None else {})
     seen: dict[str, list[dict[str, float]]] = {name: [] for name in sides}

@@ -45,7 +45,7 @@ def cost() -> dict[str, object]:
         start_shadow(here)
         wait_for_shadow(targets["with a shadow"][0])
         full = _rounds(targets)
-        # What full load has left in the queues is not of half load.
+        # Rows that wait since the full load must not count as half load.
         wait_until(lambda: not any(_waiting(url) for url, _ in targets.values()), 60, lambda: "empty queues")
         paced = _rounds(targets, 2 * CONNECTIONS / min(median(load.rate for load in each) for each in full.values()))
         answered, dropped = _counts(here, targets["with a shadow"][0])

@@ -1,6 +1,6 @@
 """Tampers with the ledgers as the owner of the database, without the signing key and the signed heads.
 
-Many times, each time with a fresh copy, and counts what `dosel verify` and the check of approvals miss.
+Each change is made in a fresh copy of the database. Counts what `dosel verify` and the check of approvals miss.
 """
 
 import json
@@ -155,7 +155,7 @@ def forge_entry(engine: Engine, chance: random.Random) -> bool:
     table = chance.choice(list(SIGNED.values()))
     with transaction(engine) as connection:
         row = dict(chance.choice(connection.execute(select(table)).mappings().all()))
-        # Where a row of its own is wanted, at the end of the ledger.
+        # With another number, so that the copy is a row of its own at the end of the ledger.
         later = {name: 100 + row[name] for name in ("sequence", "number") if name in row} or {"version": 99}
         key = chain.add(connection, table, row | later | {"id": None})
         if chance.random() < 0.5:
@@ -197,7 +197,7 @@ class Verifier:
     head: Head
 
     def finds(self, engine: Engine, agreed: Mapping[tuple[str, int], list[str]]) -> bool:
-        """Whether verification finds that the ledgers were changed, or nobody counts as agreed who did not agree."""
+        """Whether verification finds the change, or every approval that counts was given before the change."""
         try:
             found = verify(read_ledgers(engine, [self.head]), self.keys.trusted())
             if found.first_problem:

@@ -59,7 +59,7 @@ class Installation:
         return folder
 
     def is_refused(self, number: int) -> bool:
-        """Whether neither the gate nor a promotion nor the API would read the version's files."""
+        """Whether the check that the gate, a promotion and the API make refuses the version's files."""
         try:
             self.registry.check(self.registry.version(MODEL, number))
         except DoselError:
@@ -147,7 +147,7 @@ def change_run(here: Installation, chance: random.Random) -> Check:
     runs[number][part] = runs[1 - number][part]
     _set_runs(here, [tuple(row) for row in runs])
     changed = int(runs[number][3])
-    # Of the two addresses of the files, MLflow reads one: the other changes nothing.
+    # MLflow has two addresses of the files and reads only one of them; a change of the other has no effect.
     return lambda: here.is_refused(changed) or (part > 0 and here.is_unchanged())
 
 

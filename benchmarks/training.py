@@ -3,10 +3,10 @@
     make bench-training          CSV=rows.csv for real rows; SIZES="7000 581012" for other sizes, SIZES= for none
 
 Both sides search the same 27 candidates on the same rows, with all cores, from rows in memory. The bare one is
-scikit-learn's GridSearchCV over a pipeline as usually written: sparse one-hot, preprocessing in every
-fit. Its encoder knows the declared categories, since other columns would make other forests. Ours ends with the
-version registered on its own MLflow server. Each side runs once before, on few rows, so that imports and
-starting worker processes do not count.
+scikit-learn's GridSearchCV over a pipeline as usually written: sparse one-hot, preprocessing in every fit. Its encoder
+knows the declared categories, since other columns would make other forests. dosel's side ends when the version is
+registered on its own MLflow server. Each side runs once before, on few rows, so that imports and starting worker
+processes do not count.
 """
 
 import argparse

@@ -8,8 +8,8 @@ import gc
 from importlib import import_module
 
 LIBRARIES = (
-    # First, and before Airflow: at its import it asks every loaded module for each function of SciPy. Airflow's modules
-    # answer with a thousand warnings and with imports of their own, which take seconds.
+    # First, and before Airflow: while skops is imported, it asks every loaded module for each function of SciPy.
+    # Airflow's modules would answer with a thousand warnings and with imports of their own, which take seconds.
     "skops.io",
     "lightgbm",
     "matplotlib.figure",

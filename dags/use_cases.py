@@ -65,7 +65,7 @@ def clean_rows_of(use_case_name: str) -> Asset:
 
 
 def training_due_of(use_case_name: str) -> AssetAlias:
-    """The alias through which a task updates the asset only if a training is due; plain outlets always update."""
+    """Airflow's asset alias: a task with this outlet updates the asset only if a training is due, and not always."""
     return AssetAlias(f"{use_case_name}_training_due")
 
 

@@ -1,8 +1,9 @@
 """Generates Covertype rows from published statistics, for machines that cannot download the real ones.
 
-The generator draws a row's class, then its area given the class, then its soil given both. Six measurements follow from
-a Gaussian copula with the rank correlations within a class. Then come the aspect and the hillshades, which the position
-of the sun determines from slope and aspect. A model learns much the same from these rows as from the real ones.
+Each class gets its share of the rows. The generator then draws a row's area and soil together, given the class. Six
+measurements follow from a Gaussian copula with the rank correlations within a class. Then come the aspect and the
+hillshades, which the position of the sun determines from slope and aspect. A model learns much the same from these rows
+as from the real ones.
 """
 
 import numpy as np

@@ -2,7 +2,7 @@
 
     uvicorn --factory external.main:create_app        (or `uvicorn external.main:app`)
 
-Only HTTP here: which batch a group has reached is `state`, what is in it is `sampling`.
+This module has only HTTP: `state` knows which batch a group has reached, and `sampling` draws its rows.
 """
 
 import logging

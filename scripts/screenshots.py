@@ -152,7 +152,7 @@ def _open(page: Page, address: str, path: str, use_case: str) -> None:
 
 
 def _save(page: Page, file: Path) -> None:
-    """Take a picture of the whole page, which scrolls within a box: the window is as high as that for a moment."""
+    """Take a picture of the whole page: it scrolls within a box, so the window is as high as its content meanwhile."""
     size = page.viewport_size
     assert size is not None
     height = page.evaluate("document.querySelector('[data-testid=stMainBlockContainer]').scrollHeight")

@@ -14,7 +14,7 @@ LIKELY = 0.8
 """The probability of the example's first class; the second has the rest."""
 
 GAIN = 0.5
-"""The part of that probability which the first feature has made, in the example of an explanation."""
+"""The first feature's contribution to that probability, in the example of an explanation."""
 
 
 def add_examples(document: dict[str, Any], use_cases: Iterable[UseCase], default: UseCase | None) -> None:

@@ -137,8 +137,8 @@ class ProblemResponse(JSONResponse):
 def documented(*statuses: int, model: type[Problem] = Problem) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that may answer with these statuses.
 
-    As a reference: the framework would make a validator for each status of each route, which takes half of the time in
-    which the app is built.
+    The schema is a reference: for a model, the framework would make a validator for each status of each route, which
+    takes half of the time in which the app is built.
     """
     content = {"application/json": {"schema": {"$ref": f"{SCHEMAS}{model.__name__}"}}}
     return {status: {"description": WHEN[status], "content": content} for status in statuses}

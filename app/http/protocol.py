@@ -40,7 +40,7 @@ WINDOW_BYTES = 150_000
 
 DRAIN_SECONDS = 15.0
 DRAINED_BYTES = 64 * 1024 * 1024
-"""Limits for dropping the rest of the body of a request that is answered already: the client can then read it."""
+"""Limits for dropping the rest of a body whose request is answered already, so that the client can read the answer."""
 
 WRITE_SECONDS = 30.0
 """Longest wait for a client to read the next 48 kB of its answer."""
@@ -83,14 +83,14 @@ class BoundedHttp(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._pending = 0
-        """Bytes since the last part of a message that was complete."""
+        """Bytes that have arrived since the last complete part of a message."""
         self._arrived = 0
         """Bytes of the body in this window."""
         self._left = 0
         """Bytes that are left of a body of known length."""
         self._in_body = False
         self._refusal: tuple[int, str] | None = None
-        """The status and the detail of the answer to a head that is not read."""
+        """The status and the detail of the answer to a request line and headers that are refused."""
         self._since = 0.0
         self._timer: asyncio.TimerHandle | None = None
         # One for all connections of this server.
@@ -157,7 +157,7 @@ class BoundedHttp(HttpToolsProtocol):
             self.transport.pause_reading()
 
     def _slice(self) -> int:
-        """The bytes that are parsed in one turn: what is left of a body of known length takes no time."""
+        """The bytes that are parsed in one turn: also the whole rest of a body of known length, which takes no time."""
         return max(SLICE_BYTES, self._left if self._in_body else 0)
 
     def _wait(self) -> None:
@@ -209,11 +209,11 @@ class BoundedHttp(HttpToolsProtocol):
         if self._refusal:
             raise _Refused
         self._stop()
-        # The parser has refused what is no length.
+        # A number: the parser has refused any other Content-Length.
         self._left = max((int(value) for name, value in self.headers if name == b"content-length"), default=0)
         super().on_headers_complete()
         self._pending, self._arrived, self._in_body = 0, 0, True
-        # Not the scope's: the fields after a chunked body would otherwise become the request's own.
+        # A new list: otherwise the fields after a chunked body would be added to the headers of this request's scope.
         self.headers = []
 
     def on_body(self, body: bytes) -> None:

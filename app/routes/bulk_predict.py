@@ -40,7 +40,7 @@ AT_ONCE = max(1, min(2, (os.cpu_count() or 1) // 2))
 """Bulk requests that are processed at once: on two cores, one is left for single rows."""
 
 SPARE = max(0, min(4, os.cpu_count() or 1) - AT_ONCE)
-"""Further ones while no single rows are answered."""
+"""Further bulk requests that are processed at once while no single rows are answered."""
 
 WAITING = 16
 """Bulk requests that may wait for processing; further requests get a 503."""

@@ -110,7 +110,7 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, budget: float, 
             is_first = not served.has_explained
             found = served.explainer.explain(row, count, within)
             if is_first:
-                # It imported libraries, through which a full collection would otherwise walk in a later request.
+                # The first explanation imports libraries: otherwise, a full collection in a later request visits them.
                 collect_garbage()
             return explained(Explanation, use_case, served.version, row, found).model_dump_json().encode()
 

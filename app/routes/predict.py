@@ -157,7 +157,7 @@ class PredictRow:
                 row = numbers, codes
                 prediction, took = await self._work.groups.answer(loaded.predictor, row, measure=plan is not None)
         except ScikitLearnDecides:
-            # Meanwhile other requests are answered. Rows for which the best classes are nearly equal can be chosen.
+            # In a thread, so that other requests are answered meanwhile: a client can choose rows with near ties.
             decide = partial(_predict, plan, loaded, numbers, codes, wait=True)
             loaded, prediction, took = await self._work.decisions.run(client_of(scope), decide)
         answer = msgspec.json.encode(prediction)
@@ -175,7 +175,7 @@ class PredictRow:
         self._log.offer(entry)
         if took is not None:
             self._shadowing.offer(self._slot, entry, took)
-        # The object without its closing brace, then which model it was, encoded once a version.
+        # The JSON object without its closing brace, then the member `model`, which is encoded once for each version.
         return b"".join((answer[:-1], loaded.model_suffix)), stale
 
 

@@ -150,13 +150,13 @@ class HealthInfo(_Described):
         return made if use_case.expose_training_rows else made._coarse()
 
     def _coarse(self) -> "HealthInfo":
-        """As it is shown of a closed use case: shares are rounded as such, and not computed from rounded counts."""
+        """The health as readers of a closed use case see it. Shares are rounded, not computed from rounded counts."""
         found = HealthInfo.model_validate(coarse(self.model_dump()))
         for finding, exact in zip(found.findings, self.findings, strict=True):
             if finding.promised and exact.promised and exact.promised.rate is not None:
-                # On held-out rows, which do not change.
+                # Two decimals give nothing away: held-out rows do not change with each label.
                 finding.promised.rate = round(exact.promised.rate, 2)
         if found.context and found.context.two_sample:
-            # Not rounded to 0: no p-value is below 0.01.
+            # At least one step: rounding would show a small p-value as 0, and none is below 0.01.
             found.context.two_sample.p_value = max(found.context.two_sample.p_value, 0.05)
         return found

@@ -63,7 +63,7 @@ class EvidenceInfo(BaseModel):
         )
 
     def coarse(self) -> "EvidenceInfo":
-        """As it is shown of a closed use case."""
+        """The evidence as readers of a closed use case see it."""
         known = self.model_dump()
         powers = {name: power_of_ten(known[name]) for name in ("e_value", "e_against")}
         return EvidenceInfo.model_validate(coarse(known) | powers | {"e_needed": self.e_needed})

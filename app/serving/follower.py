@@ -25,7 +25,7 @@ RECONCILE_SECONDS = 10.0
 """Pause between two repairs of what polls do not check: MLflow's stage and the aliases of families."""
 
 ASK_EVERY = 10
-"""MLflow is asked at every tenth poll: most changes are in the ledger, and its answer costs much less."""
+"""MLflow is asked at every tenth poll only: most changes are in the ledger, which costs much less to ask."""
 
 MAX_RELOAD_SECONDS = 60.0
 """Longest pause before a version that could not be loaded is tried again."""
@@ -320,7 +320,7 @@ class ModelFollower:
         return manifest is not None and manifest.digest == loaded.manifest
 
     def _load_last_known(self, slot: Slot) -> None:
-        """Answer with what this machine last saw in Production, until the registry has been asked."""
+        """Answer with the version that this machine last loaded for the slot, until the registry has been asked."""
         try:
             slot.loaded = self._loader.last_known(slot.use_case, slot.cache_name)
         except Exception:

@@ -11,7 +11,7 @@ from dosel.settings import Settings
 from dosel.usecases import UseCase
 
 MOST = 2
-"""Versions that stay in memory, beside those in Production; of more, the least recently named one goes."""
+"""Versions that stay in memory beside those in Production; of more, the one that was named longest ago goes."""
 
 SECONDS = 30.0
 """How long a request waits for a version that is loaded for it."""

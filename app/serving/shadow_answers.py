@@ -16,7 +16,7 @@ WAITING = 1_000
 """Rows that may wait; further rows are dropped."""
 
 BLOCK = 64
-"""Most rows that are answered together, between two pauses: a request may have to wait for them."""
+"""Most rows that are answered together, between two pauses."""
 
 UNWRITTEN = 1_000
 """Blocks of answers that may wait while the data store cannot be reached; further blocks are dropped."""

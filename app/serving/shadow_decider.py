@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 EVERY_SECONDS = 30.0
-"""Pause between two decisions without new labels: deadlines pass."""
+"""Pause between two decisions without new labels; a decision also notices that a deadline has passed."""
 
 AGAIN_SECONDS = 1.5
 """Pause after a decision on new labels: the answers of other workers are written by then."""
@@ -98,7 +98,7 @@ class ShadowDecider:
         is_new = name in self._woken_for or state != last.state
         if champion is None or not (is_new or time.monotonic() >= last.due):
             return
-        # Before the decision: labels that come meanwhile are for the next one.
+        # Before the decision: labels that come while it runs wake the thread for the next one.
         self._woken_for.discard(name)
         last.state = state
         now = time.monotonic()

@@ -6,17 +6,17 @@ from collections import deque
 from pathlib import Path
 
 ANSWERS = 1_000
-"""The last answers of a version, over which the p99 of its latency is taken."""
+"""The number of a version's last answers whose p99 latency is compared."""
 
 SLOW = ANSWERS // 100
-"""With more of them above the limit, their p99 is above it."""
+"""If more of these answers took longer than the limit, their p99 is above it."""
 
 FLOOR_MS, TIMES = 50.0, 10.0
 """The p99 may be 50 ms, or ten times the champion's if that is more."""
 
 WINDOW_SECONDS = 0.1
 BUSY = 0.75
-"""A thread that is busy for a larger share of the time has none to spare."""
+"""If the thread that answers requests is busy for a larger share of the time, rows for shadows are dropped."""
 
 
 class LatencyLimit:

@@ -72,7 +72,8 @@ class WorkQueue:
         waiting: number of requests that may wait for a thread.
         seconds: how long a request waits for its work. The work itself goes on, and keeps its place meanwhile.
         pauses: for work that leaves the processor to single rows.
-        spare: number of further threads, which take work only while `rows` says that no single rows are answered.
+        spare: number of further threads, which take work only while no single rows are answered.
+        rows: knows whether single rows are answered; by default `pauses`.
     """
 
     def __init__(

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from dosel.errors import DoselError
 
 FLUSH_SECONDS = 1.0
-"""How long an entry waits, about, before it is written."""
+"""About how long an entry waits before it is written."""
 MAX_RETRY_SECONDS = 30.0
 CHUNK = 1_000
 """Most entries that are written in one transaction."""

@@ -52,9 +52,9 @@ def first_of_each(
 ) -> tuple[list[T], list[T]]:
     """The first row of each value, of the challenger and of the champion.
 
-    Rows with one value all go to one version, so a value is one trial, however many rows it has: otherwise, a few
-    values whose rows are easy would prove the version better that they were drawn for. Rows without a value, and those
-    of a version that the value was not drawn for, are left out: a client named the version.
+    All rows with one value go to one version, so a value counts once, however many rows it has. Otherwise, a few values
+    with easy rows would prove that the version that answers them is better. Two kinds of rows are left out: those
+    without a value, and those of another version than the one drawn for the value, since a client named that version.
 
     Args:
         rows: the value, the version that answered, and what to return, of each row.

@@ -42,7 +42,7 @@ REFRESH = timedelta(minutes=10)
 """Least time between two computations."""
 
 COARSE = 0.05
-"""Figures of closed use cases are rounded to this."""
+"""Shares and effects of closed use cases are rounded to multiples of this."""
 
 log = logging.getLogger(__name__)
 

@@ -125,7 +125,7 @@ class _Delivery:
         self._target = target
         self._quiet = quiet
         self._retry_now = retry_now
-        # Read with the events: a kill between an answer and its mark repeats the message.
+        # The attempts so far, by the event's id; read together with the events.
         self._attempts: dict[int, int] = {}
 
     def run(self, deadline: float) -> Delivered:

@@ -113,7 +113,7 @@ def _number_effect(number: Number, before: Floats, now: Floats) -> float:
     if not (len(had) and len(has)):
         return missing
     low, high = np.quantile(had, (0.25, 0.75))
-    # Half of the values of a number may be equal, or all of them.
+    # The range is 0 if half of the values are equal; the deviation, too, if all of them are.
     scale = float(high - low) or float(had.std()) or number.maximum - number.minimum
     return max(float(wasserstein_distance(had, has)) / scale, missing)
 

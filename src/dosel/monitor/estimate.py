@@ -17,7 +17,7 @@ FEWEST_ROWS = 100
 """Fewest rows of a window, and fewest held-out rows, for an estimate."""
 
 MOST_THIN = 0.2
-"""Largest share of rows without support for an estimate."""
+"""Largest share of thin rows (see `Estimate.thin`) for an estimate."""
 
 NEAR, NEIGHBOURS = 0.1, 10
 """A row has support if `NEIGHBOURS` held-out rows with the same answer have a confidence within `NEAR` of its own."""
@@ -43,7 +43,8 @@ class Estimate:
     Attributes:
         accuracy: None if the estimate is refused; `refused` says why, and is empty otherwise.
         low, high: where the accuracy of these very rows is expected with a probability of 95 %, without concept drift.
-        thin: share of the window's rows without support among the held-out rows; None if that is not known.
+        thin: share of the window's rows without support among the held-out rows, or with a value that no training row
+            had; None if that is not known.
     """
 
     accuracy: float | None = None

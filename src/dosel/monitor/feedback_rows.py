@@ -13,18 +13,18 @@ from dosel.rows.validation import MAX_INVALID_ROWS, Errors, InvalidRows, Invalid
 from dosel.usecases import Target, plain_name
 
 MAX_ROWS = 10_000
-"""Most rows of one call, which is one transaction."""
+"""Most rows of one call; all of them are stored in one transaction."""
 
 MAX_ROW_NUMBER = 2**31 - 1
 
 MAX_FIELDS = 20
-"""Fields of a row that are named if they are unknown; a row with more is refused as a whole."""
+"""Most fields of a row. An error names each unknown field; a row with more than these is refused as a whole."""
 
 ID_PATTERN = "^[!-~]{1,64}$"
 """What a request id looks like."""
 
 NO_CODING = ""
-"""Class codes are those of answers, not a source's numbers."""
+"""Classes may be given by the codes that answers have, and not by the numbers of a source's coding."""
 
 
 class GivenTruth(NamedTuple):
@@ -68,7 +68,7 @@ def read_csv(target: Target, body: bytes) -> list[GivenTruth]:
 def csv_rows(body: bytes) -> Iterator[Any]:
     """The rows of a CSV as mappings, not validated; a line with more or fewer values than the header as a list.
 
-    One by one: a megabyte of empty lines would be three hundred as mappings.
+    The rows come one by one: as mappings, a megabyte of empty lines would take 300 MB.
 
     Raises:
         UnreadableRows, InvalidRows: as `read_csv`.

@@ -62,9 +62,9 @@ def harm_event(use_case: UseCase, found: Health, stays: str = "") -> Event:
     what = f"{name}: version {found.version} answers worse than the gate promised"
     figures = "; ".join(map(_figures, found.harmed)) or f"proven within {found.labels:,} labelled rows"
     batches = f"; {found.from_batches:,} of the labelled rows came in batches" if found.from_batches else ""
-    # An action that has been declared needs no command: a second training or rollback would be too much.
+    # If a declared action follows by itself, the event proposes no second training or rollback.
     acts = ("roll back" in policy and not stays) or ("retrain" in policy and (bool(stays) or found.sequence == 1))
-    # The version before one that stays was proven worse, or there is none.
+    # If the version stays, a rollback is no remedy: there is no version before it, or that one was proven worse.
     remedy = f"dosel train {name}" if stays else found.remedy
     return Event(
         incident=f"harmed {found.model} {found.sequence}",

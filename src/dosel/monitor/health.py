@@ -254,7 +254,7 @@ class _Part:
 
 
 def _parts(truths: Sequence[Truths]) -> Sequence[_Part]:
-    # Feedback may have given the true class of every row of a batch before.
+    # A batch has no rows here if feedback gave the true class of each of them before.
     labelled = [part for part in truths if len(part.truth)]
     right = np.cumsum([int((part.truth == part.answered).sum()) for part in labelled], dtype=np.int64)
     total = np.cumsum([len(part.truth) for part in labelled], dtype=np.int64)

@@ -106,7 +106,7 @@ def compare(use_case: UseCase, shadow: ShadowRecord, engine: Engine, for_readers
     rules, pairs, fall = _rules(use_case), PairStore(engine), use_case.gate.max_class_drop
     in_blocks = for_readers and not use_case.expose_training_rows
     if draw := Draw.of(use_case, rules, shadow):
-        # Its labels are feedback only.
+        # A canary's labels are feedback only, which readers of a closed use case do not see.
         arms = (Arm.empty(), Arm.empty()) if in_blocks else pairs.arms(shadow, draw)
         return compare_arms(use_case.target, rules, fall, *arms)
     labelled = [part for part in pairs.of(shadow) if not in_blocks or part.source == "batch"]

@@ -1,6 +1,6 @@
 """Decides on shadows: promote, refuse, roll back, or wait. Every decision is an entry of the ledger with its evidence.
 
-All of it is derived from the data store. Killed anywhere and called again, in any process, it goes on from there.
+Each decision is derived from the data store: after a kill, the next call in any process comes to the same decision.
 """
 
 import logging

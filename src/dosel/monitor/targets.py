@@ -17,8 +17,8 @@ from dosel.settings import Settings
 from dosel.warehouse.events import StoredEvent
 
 TIMEOUT_SECONDS = 10.0
-"""How long one request to the webhook may take with its answer. Apprise's services have limits of their own, of 4 s or
-15 s a wait."""
+"""Time limit of one request to the webhook, its response included. Apprise's services have limits of their own: 4 s or
+15 s for each wait."""
 
 SHOWN_BYTES = 200
 """Bytes that are read of an error's response; other responses are not read."""

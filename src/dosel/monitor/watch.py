@@ -45,7 +45,8 @@ class Watch:
         Each batch is scored once for each time that a version is in Production. Rows that were refused or that were
         there before are not among a batch's clean rows, so they do not count.
 
-        If a client asked about a row with the same features before, the batch's class is the truth about that answer.
+        If a client asked about a row with the same features before, the batch's class is the truth about that answer,
+        unless the use case is closed.
 
         Returns:
             The ids of the batches that were scored now.
@@ -94,7 +95,7 @@ class Watch:
     def _in_shadow(self) -> list[tuple[ShadowRecord, Any, int]]:
         """The versions in shadow, their models, and the last batch of each training.
 
-        Not of a canary, whose rows are those that it answers to clients.
+        A canary is left out: it is judged on the rows that it answers to clients.
         """
         loaded = []
         for shadow in self._registry.ledger.open_shadows(self._use_case.model_name):

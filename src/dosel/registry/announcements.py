@@ -64,7 +64,7 @@ def announce_request(connection: Connection, request: "Request") -> None:
 def announce_refusal(connection: Connection, model: str, version: int, verdict: "Verdict") -> None:
     """Write the event of a verdict that kept a version out, in its transaction: one for each champion.
 
-    Airflow judges a version again that a person has trained and judged.
+    The gate may refuse a version twice: after a person has trained and judged it, Airflow judges it again.
     """
     name, who = _use_case(model), "the gate" if verdict.report is not None else "the registration"
     report = verdict.report or {}

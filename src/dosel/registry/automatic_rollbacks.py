@@ -17,5 +17,5 @@ def is_automatic(entry: Promotion) -> bool:
 
 
 def rolled_back(history: Iterable[Promotion]) -> set[int]:
-    """The versions that such a rollback moved out of Production."""
+    """The versions that an automatic rollback moved out of Production."""
     return {entry.from_version for entry in history if is_automatic(entry) and entry.from_version is not None}

@@ -203,7 +203,7 @@ def _rounded(use_case: UseCase, figure: Figure) -> Figure:
 
 
 def _withheld(rows: Mapping[str, int]) -> set[str]:
-    """The slices of few rows; if it is one alone, also the next one, since the total would give the first away."""
+    """The slices of few rows. If there is only one, also the next larger one: the total would give it away."""
     smallest = sorted(rows, key=rows.__getitem__)
     few = [part for part in smallest if rows[part] < FEWEST_SHOWN]
     return set(smallest[:2] if len(few) == 1 else few)

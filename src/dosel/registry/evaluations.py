@@ -42,7 +42,7 @@ class JudgedRows:
         truth: their classes, shape (rows,).
         split: version of the split that holds them out now.
         look: the look that this is at the holdout; None means the first one.
-        other_splits: splits of versions that were trained on none of these rows all the same.
+        other_splits: other splits, whose versions were trained on none of these rows either.
         groups: the rows' values of each declared group, shape (rows,); "" where it is missing.
     """
 

@@ -118,7 +118,7 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
 
 
 def _check_of(manifest: Manifest) -> CheckFiles:
-    """A check of a version's files before one is fetched: there are no others, and their sizes are as recorded."""
+    """The check, before any file is fetched, that there are only the manifest's files, with their recorded sizes."""
     sizes = manifest.facts.sizes if manifest.facts else {}
 
     def check(found: Mapping[str, int | None]) -> None:

@@ -75,7 +75,7 @@ class Promotion:
 
 
 class PromotionLedger:
-    """Adds and reads entries. Each entry's `from_version` is the `to_version` of the entry before.
+    """Adds and reads entries. Each entry's `from_version` is the `to_version` of the signed entry before.
 
     Args:
         keys: by default those of the environment.
@@ -85,11 +85,11 @@ class PromotionLedger:
         self._engine = engine
         self._migrated = False
         self.keys = keys or Keys()
-        """The keys that sign versions, and the trusted keys."""
+        """The keys that sign versions and entries, and the trusted keys."""
 
     def lock(self, model: str) -> AbstractContextManager[locks.NamedLock]:
         """The lock of a model, for changes of Production in the ledger and in MLflow."""
-        # Before the lock: migrating takes one, too, and on SQLite they are all the same file.
+        # Before the lock: migrating takes a lock, too, and on SQLite all locks are on the same file.
         self._migrate()
         return locks.hold(self._engine, f"moving Production of {model}")
 
@@ -186,7 +186,7 @@ class PromotionLedger:
         return [s for s in running if last is not None and s.sequence == last.sequence and s.number in signed]
 
     def manifest(self, model: str, version: int, run_id: str) -> Manifest | None:
-        """The digests of a version's files; None if dosel did not register it."""
+        """The digests of a version's files; None if the version has no manifest that a trusted key signed."""
         with self._reading() as connection:
             return manifests.find(connection, model, version, run_id, self.keys)
 

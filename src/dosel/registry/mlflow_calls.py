@@ -26,7 +26,7 @@ _BEYOND_HTTP = ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4", "MLFLOW_TRA
 
 
 CheckFiles = Callable[[Mapping[str, int | None]], None]
-"""A check of a version's files: of their sizes in bytes, if they are known, by their paths."""
+"""A check of a version's files, given the size of each in bytes by its path; None for an unknown size."""
 
 
 class Refused(Exception):
@@ -74,7 +74,7 @@ class Version(msgspec.Struct, frozen=True):
 
 
 class MlflowCalls(Protocol):
-    """MLflow. Each call may raise `Refused` or `Unreachable`; it is refused with `MISSING` for what does not exist."""
+    """MLflow. Each call may raise `Unreachable` or `Refused`, the latter with `MISSING` for what does not exist."""
 
     def run(self, run_id: str) -> Run: ...
 
@@ -122,7 +122,7 @@ class MlflowCalls(Protocol):
         """Copy a version's files into a folder, and return where they are.
 
         Args:
-            check: raises an error if the files are not those wanted, before one is fetched.
+            check: raises an error if the files are not those wanted; called before any file is fetched.
         """
 
     def add_file(self, name: str, number: int, file: str, content: bytes) -> None:

@@ -25,7 +25,7 @@ TIMEOUT_SECONDS, RETRIES = 30.0, 3
 MAX_WAIT_SECONDS = 4.0
 
 LEAST_BYTES_A_SECOND = 200_000
-"""How fast a file must come or go, beyond the limit of a call: a large one takes longer over a slow line."""
+"""Slowest accepted transfer of a file: the time limit of a call grows with the file's bytes at this rate."""
 
 PER_PAGE = 25
 """Runs, versions or experiments in a page of an answer."""
@@ -87,7 +87,7 @@ class _Outputs(msgspec.Struct):
 
 class WireRun(msgspec.Struct):
     info: _Info
-    # Not made for each run that lacks them: an answer may have thousands of empty ones.
+    # None and not empty objects by default: an answer may have thousands of runs without them.
     data: _Data | None = None
     outputs: _Outputs | None = None
 

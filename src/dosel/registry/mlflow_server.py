@@ -1,6 +1,6 @@
 """The calls to an MLflow server over HTTP, by MLflow's REST API (https://mlflow.org/docs/latest/rest-api.html).
 
-A server's answers are untrusted input. An answer of another form is an error, and a file's name cannot
+A server's answers are untrusted input. An answer of an unknown structure is an error, and a file's name cannot
 leave the folder that it is copied to.
 """
 

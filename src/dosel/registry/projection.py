@@ -47,9 +47,9 @@ class Projection:
 def sync_aliases(lock: NamedLock, store: Store, ledger: PromotionLedger, name: str) -> Projection:
     """Set aliases and stage to the ledger's last entry. Idempotent: a call that was killed is finished by the next.
 
-    If somebody moved the alias `production` outside dosel, a new entry records that, provided that the version passed
-    the gate or was in Production before, was not rolled back, needs no approval, and has the files of its manifest.
-    From any other version the alias is put back, with a note; so are the stage and the families' aliases.
+    If somebody moved the alias `production` outside dosel, a new entry records the move if the API could load the
+    version, `_refusal` has nothing against it, and the use case needs no approvals. Otherwise the alias is put back,
+    with a note. The stage and the families' aliases are put back in any case.
     """
     last, unsigned = ledger.last(name), ledger.unsigned(name)
     if last is None and unsigned:

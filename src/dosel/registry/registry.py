@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 ON_ITS_WAY = timedelta(seconds=10)
-"""An entry younger than this may not be in MLflow yet. Of an older one, the process that misses it there writes it."""
+"""MLflow may lack an entry younger than this; the process that finds an older one missing in MLflow writes it there."""
 
 
 class Registry:
@@ -279,7 +279,7 @@ class Registry:
 
         Raises:
             PromotionConflict: Production changed after the entry `after`.
-            PromotionRefused: there is none.
+            PromotionRefused: no earlier version can be loaded, or `to` never was in Production or is lost.
             UntrustedModel: the files of `to` are not those that were registered.
         """
         with self._ledger.lock(name) as lock:

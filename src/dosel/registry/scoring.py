@@ -40,7 +40,7 @@ def evaluate_version(
         return ModelEvaluation(version.version, None, str(error), **known)
     try:
         predictor = Predictor(use_case, loaded.estimator, loaded.backend.onnx, loaded.backend.fallback_reason)
-        # Not rounded, as answers of a use case that does not expose its rows are.
+        # Without the rounding that the API applies to answers of a closed use case.
         [answered] = predictor.probabilities(predictor.matrix([use_case.example])).tolist()
         known["answered"] = dict(zip(predictor.classes, answered, strict=True))
         known["latency_ms"] = _latency_ms(predictor, use_case)

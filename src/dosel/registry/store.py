@@ -183,7 +183,7 @@ class Store:
         """A copy of a version's files, removed after the block.
 
         Args:
-            check: raises an error if the files are not those wanted, before one is fetched.
+            check: raises an error if the files are not those wanted; called before any file is fetched.
         """
         with tempfile.TemporaryDirectory(prefix="dosel-model-") as folder:
             with self.translated_errors():

@@ -26,7 +26,7 @@ class Verdict:
     report: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        # Here, so that a verdict equals the stored one, and has its digest.
+        # Cut now and not when it is stored, so that this verdict and the stored one are equal, with the same digest.
         object.__setattr__(self, "reason", fitting(self.reason))
 
     @property
