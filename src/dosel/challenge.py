@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from dosel.errors import ApprovalsMissing, DeclarationChanged, PromotionConflict
 from dosel.model import tags
 from dosel.registry.attested import gate_metrics
-from dosel.registry.automatic_rollbacks import rolled_back
 from dosel.registry.file_verification import check_declaration
 from dosel.registry.gate import judge
 from dosel.registry.ledger import Promotion
 from dosel.registry.registry import Registry
 from dosel.registry.report import Report
+from dosel.registry.rollbacks import rolled_back
 from dosel.registry.store import ModelVersion
 from dosel.registry.unseen import UnseenRows
 from dosel.registry.verdicts import Verdict

@@ -13,8 +13,8 @@ from dosel.db.types import MOST_TEXT
 from dosel.errors import AccountingError, QualityError
 from dosel.pipeline import Pipeline
 from dosel.registry import announcements, ledger, verdicts
-from dosel.registry.automatic_rollbacks import MONITOR
 from dosel.registry.ledger import Evidence, PromotionLedger
+from dosel.registry.rollbacks import MONITOR
 from dosel.registry.verdicts import Verdict
 from dosel.usecases import HarmAction, Monitor
 from dosel.usecases.covertype import COVERTYPE
@@ -262,7 +262,7 @@ class TestHarm:
         use_case = dataclasses.replace(FAMILIES["good"], monitor=Monitor(on_harm=("roll back",)))
         pipeline = Pipeline(use_case, world.settings)
         deliver_wrong_labels(pipeline, received)
-        reason = "stays in Production: no other version was in Production before"
+        reason = "stays in Production: there is no earlier version"
         assert reason in pipeline.registry.open_notes(world.name)[-1]
         [event] = EventStore(connect(world.settings.warehouse_url)).newest(1)
         assert event.what.endswith(reason)

@@ -101,8 +101,23 @@ def test_a_new_version_starts_without_labels_and_with_its_own_promise(
     champion.registry.promote(champion.registry.version(COVERTYPE.model_name, fair), "a person", "a try")
     health = health_of(champion)
     assert (health.version, health.state) == (fair, "unknown")
-    # The new version has not answered the batch yet, and does so now.
+    # What was evidence about one version is none about the next: only batches that come from now on are.
+    assert champion.score() == []
+    champion.ingest(Deliveries(batch(received(50, seed=7), 3)))
     assert len(champion.score()) == 1
+
+
+def test_rows_that_showed_a_version_to_be_worse_prove_nothing_about_the_one_before_it(
+    champion: Pipeline, received: Received, world: World
+) -> None:
+    fair = world.register("fair")
+    champion.registry.promote(champion.registry.version(COVERTYPE.model_name, fair), "a person", "a try")
+    champion.ingest(Deliveries(batch(with_wrong_labels(received(150, seed=6)), 2)))
+    champion.score()
+    champion.registry.roll_back(COVERTYPE.model_name, "a person", "it was worse")
+    assert champion.score() == []
+    health = health_of(champion)
+    assert (health.version, health.state, health.labels) == (1, "unknown", 0)
 
 
 def test_a_restored_version_keeps_the_promise_of_its_gate(world: World, champion: Pipeline, received: Received) -> None:

@@ -23,7 +23,7 @@ def looked_at(
 ) -> health.Health:
     """The health that readers see after labels of one row each, from these sources in turn."""
     entry: Any = SimpleNamespace(model=COVERTYPE.model_name, sequence=1, to_version=1, at=START)
-    entry.evidence = SimpleNamespace(to_run="r", gate={"recalled": {"1": [950, 1000]}})
+    entry.evidence = SimpleNamespace(kind="gate", to_run="r", gate={"recalled": {"1": [950, 1000]}})
     labelled = [
         Truths(
             COVERTYPE.name, entry.model, 1, 1, sources[i % len(sources)], str(i), START + timedelta(minutes=i),
@@ -95,9 +95,9 @@ def test_harm_of_a_closed_use_case_does_not_wait_for_the_end_of_a_block() -> Non
     assert shown.labels == 0
 
 
-@pytest.mark.parametrize(("sequence", "command"), [(1, "dosel train covertype"), (2, "dosel rollback covertype")])
-def test_only_a_version_with_one_before_it_can_be_rolled_back(sequence: int, command: str) -> None:
-    assert replace(looked_at([]), sequence=sequence).remedy == command
+@pytest.mark.parametrize(("previous", "command"), [(None, "dosel train covertype"), (1, "dosel rollback covertype")])
+def test_only_a_version_with_one_before_it_can_be_rolled_back(previous: int | None, command: str) -> None:
+    assert replace(looked_at([]), previous=previous).remedy == command
 
 
 def test_a_second_look_computes_no_bounds_of_earlier_points(monkeypatch: pytest.MonkeyPatch) -> None:

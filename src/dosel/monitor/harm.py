@@ -13,9 +13,9 @@ from dosel.errors import PromotionConflict, PromotionRefused
 from dosel.monitor.health import Finding, Health, health
 from dosel.monitor.truths import TruthStore
 from dosel.registry import notes
-from dosel.registry.automatic_rollbacks import MONITOR, is_automatic, rolled_back
 from dosel.registry.ledger import Promotion
 from dosel.registry.registry import Registry
+from dosel.registry.rollbacks import MONITOR, is_automatic, rollback_candidates, rolled_back
 from dosel.usecases import UseCase
 from dosel.warehouse import events
 from dosel.warehouse.events import Event, stored_event
@@ -64,15 +64,13 @@ def harm_event(use_case: UseCase, found: Health, stays: str = "") -> Event:
     batches = f"; {found.from_batches:,} of the labelled rows came in batches" if found.from_batches else ""
     # If a declared action follows by itself, the event proposes no second training or rollback.
     acts = ("roll back" in policy and not stays) or ("retrain" in policy and (bool(stays) or found.sequence == 1))
-    # If the version stays, a rollback is no remedy: there is no version before it, or that one was proven worse.
-    remedy = f"dosel train {name}" if stays else found.remedy
     return Event(
         incident=f"harmed {found.model} {found.sequence}",
         use_case=name,
         kind="harmed",
         what=what + (f"; {' and '.join(automatic)}" if automatic else ""),
         evidence=f"{figures}{batches}; {found.coverage}",
-        command=f"dosel health {name}" if acts else remedy,
+        command=f"dosel health {name}" if acts else found.remedy,
         place=f"page/health?use_case={name}",
         since=found.harmed_since,
     )
@@ -122,10 +120,10 @@ def _figures(finding: Finding) -> str:
 def _why_it_stays(history: Sequence[Promotion]) -> str:
     """Why no automatic rollback takes the last version out of Production; empty if one does."""
     entry = history[-1]
-    if len(history) == 1:
-        return "no other version was in Production before"
     if is_automatic(entry) or entry.to_version in rolled_back(history):
         return "there was an automatic rollback already"
+    if not rollback_candidates(history):
+        return "there is no earlier version"
     return ""
 
 

@@ -26,6 +26,7 @@ from dosel.monitor.sequential import (
 )
 from dosel.monitor.truths import Truths, TruthStore
 from dosel.registry.ledger import Promotion, PromotionLedger
+from dosel.registry.rollbacks import rollback_candidates
 from dosel.registry.verdicts import Verdict
 from dosel.usecases import Monitor, Target, UseCase
 
@@ -83,6 +84,7 @@ class Health:
 
     Attributes:
         from_batches: labels of labelled batches; the others are feedback.
+        previous: the version that a rollback puts back; None if there is none.
         course: at most `COURSE_POINTS` points at even distances, the newest among them.
     """
 
@@ -90,6 +92,7 @@ class Health:
     model: str
     version: int
     sequence: int
+    previous: int | None
     since: datetime
     state: State
     labels: int
@@ -107,7 +110,7 @@ class Health:
     @property
     def remedy(self) -> str:
         """What a person can do about harm: `dosel rollback`, or `dosel train` if there is no earlier version."""
-        return f"dosel {'rollback' if self.sequence > 1 else 'train'} {self.use_case}"
+        return f"dosel {'train' if self.previous is None else 'rollback'} {self.use_case}"
 
 
 def health(use_case: UseCase, ledger: PromotionLedger, truths: TruthStore, for_readers: bool = False) -> Health | None:
@@ -132,12 +135,13 @@ def health(use_case: UseCase, ledger: PromotionLedger, truths: TruthStore, for_r
         labelled = _in_blocks([part for part in labelled if part.source == "batch"])
         in_blocks, _ = assess(use_case.target, use_case.monitor, promised, labelled, len(history))
         findings = tuple(map(_with_harm, in_blocks, findings))
-    parts = _parts(labelled)
+    parts, earlier = _parts(labelled), rollback_candidates(history)
     return Health(
         use_case=use_case.name,
         model=entry.model,
         version=entry.to_version,
         sequence=entry.sequence,
+        previous=earlier[-1].to_version if earlier else None,
         since=entry.at,
         state="harmed" if proof is not None else findings[0].state,
         labels=parts[-1].tally.total if parts else 0,

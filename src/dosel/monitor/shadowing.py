@@ -14,9 +14,9 @@ from dosel.errors import ApprovalsMissing, ModelNotFound, PromotionConflict, Pro
 from dosel.monitor.comparison import CLASS_IS_WORSE
 from dosel.monitor.pairs import PairStore
 from dosel.monitor.shadow_state import ShadowState, compare, expired, is_canary, state_of
-from dosel.registry.automatic_rollbacks import SHADOW, rolled_back
 from dosel.registry.ledger import Promotion
 from dosel.registry.registry import Registry
+from dosel.registry.rollbacks import SHADOW, rolled_back
 from dosel.registry.shadows import Outcome, Role, ShadowEnd, ShadowRecord
 from dosel.registry.store import ModelVersion
 from dosel.usecases import UseCase

@@ -50,11 +50,9 @@ class TruthStore:
         self._engine = engine
         migrate(engine)
 
-    def references(self, model: str, sequence: int, source: TruthSource) -> set[str]:
-        """The references of the batches or the feedback that were added for an entry of the ledger."""
-        query = select(TRUTHS.c.reference).where(
-            TRUTHS.c.model == model, TRUTHS.c.sequence == sequence, TRUTHS.c.source == source
-        )
+    def references(self, model: str, source: TruthSource) -> set[str]:
+        """The references of the batches or the feedback that were added for any version of a model."""
+        query = select(TRUTHS.c.reference).where(TRUTHS.c.model == model, TRUTHS.c.source == source)
         with reading(self._engine) as connection:
             return {str(reference) for reference in connection.scalars(query)}
 

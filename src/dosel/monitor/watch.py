@@ -12,9 +12,9 @@ from dosel.model import tags
 from dosel.monitor.joining import add_batch
 from dosel.monitor.shadow_state import is_canary
 from dosel.monitor.truths import Truths, TruthStore
-from dosel.registry.automatic_rollbacks import SHADOW
 from dosel.registry.ledger import Promotion
 from dosel.registry.registry import Registry
+from dosel.registry.rollbacks import SHADOW
 from dosel.registry.shadows import ShadowEnd, ShadowRecord
 from dosel.registry.store import ModelVersion
 from dosel.rows import frames
@@ -42,8 +42,9 @@ class Watch:
     def score_batches(self) -> list[int]:
         """Let the version in Production answer the labelled batches that came after its training.
 
-        Each batch is scored once for each time that a version is in Production. Rows that were refused or that were
-        there before are not among a batch's clean rows, so they do not count.
+        Each batch is scored once, by the version that is in Production then. If rows show that a version is worse and
+        it is replaced, the same rows prove nothing about the next one. Rows that were refused or that were there before
+        are not among a batch's clean rows, so they do not count.
 
         If a client asked about a row with the same features before, the batch's class is the truth about that answer,
         unless the use case is closed.
@@ -58,7 +59,7 @@ class Watch:
         version, entry = self._registry.production(name), self._registry.last_promotion(name)
         if version is None or entry is None:
             return []
-        done = self._truths.references(name, entry.sequence, "batch")
+        done = self._truths.references(name, "batch")
         trained_on = _last_trained_batch(version)
         due = [r for r in self._batches.records() if r.id > trained_on and r.rows_clean and str(r.id) not in done]
         if not due:

@@ -24,6 +24,7 @@ from dosel.registry.ledger import Evidence, Kind, Promotion, PromotionLedger, is
 from dosel.registry.looks import Holdout, holdout
 from dosel.registry.manifests import Manifest
 from dosel.registry.projection import PRODUCTION, Projection, entered, evidence_of, newest_of, sync_aliases
+from dosel.registry.rollbacks import rollback_candidates
 from dosel.registry.shadows import Role, ShadowEnd, ShadowRecord
 from dosel.registry.store import ModelVersion, Store
 from dosel.registry.verdicts import Verdict
@@ -419,7 +420,7 @@ class Registry:
         return version
 
     def _previous_version(self, history: Sequence[Promotion], name: str) -> ModelVersion:
-        candidates = _rollback_candidates(history)
+        candidates = rollback_candidates(history)
         for entry in reversed(candidates):
             try:
                 version = entered(self._store, self._ledger, entry)
@@ -435,16 +436,3 @@ class Registry:
 
 def _with_live(evidence: Evidence, ends: tuple[ShadowRecord, ShadowEnd] | None) -> Evidence:
     return evidence if ends is None else replace(evidence, live=ends[1].evidence)
-
-
-def _rollback_candidates(history: Sequence[Promotion]) -> list[Promotion]:
-    """Entries that a rollback may return to, newest last. Entries that a rollback undid are left out."""
-    stack: list[Promotion] = []
-    for entry in history:
-        if entry.evidence.kind == "rollback":
-            numbers = [e.to_version for e in stack]
-            if entry.to_version in numbers:
-                del stack[len(numbers) - 1 - numbers[::-1].index(entry.to_version) :]
-        stack.append(entry)
-    now = stack[-1].to_version if stack else None
-    return [entry for entry in stack if entry.to_version != now]
