@@ -19,7 +19,7 @@ def show(error: ServiceError, place: str) -> bool:
         case ApiProblem(status=401):
             st.info("**A key is needed.** Enter a valid key at the top of the page.", icon=":material/key:")
         case ApiProblem():
-            st.error(f"**The prediction API refused the request.** {error.detail}", icon=":material/block:")
+            st.error(f"**The prediction API refused the request.** {plain(error.detail)}", icon=":material/block:")
         case AnswerTimeout():
             st.error(
                 "**The prediction API takes too long.** Its machine may be busy. Try again in a moment.",

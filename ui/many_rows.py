@@ -57,7 +57,7 @@ def show(view: View) -> None:
                 del kept[view.name]
                 st.rerun()
         case (_, DoselError() as error):
-            st.error(f"**The file cannot be read.** {error}", icon=":material/block:")
+            st.error(f"**The file cannot be read.** {plain(str(error))}", icon=":material/block:")
 
 
 def _predict(view: View, name: str, content: bytes) -> Answers | tuple[Upload | None, DoselError]:

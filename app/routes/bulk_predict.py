@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -56,6 +56,9 @@ MOST_CHANGE_BYTES = 16_384
 
 IN_MEMORY_BYTES = 256_000
 """A larger answer is on disk until it is sent, in pieces: a client may take long to read it."""
+
+PIECE_BYTES = 1 << 17
+"""Bytes of an answer on disk that are read at once."""
 
 LARGE_BYTES = 4_000_000
 """After a larger body, free memory is returned to the operating system."""
@@ -244,11 +247,17 @@ def _sent(
     return _FromDisk(out, partial(unread.leave, client, size), media_type, headers | {"Content-Length": str(size)})
 
 
+async def _pieces(out: IO[bytes]) -> AsyncIterator[bytes]:
+    # Just written, so the system has them in memory: a thread for each would take longer, and may not start.
+    while piece := out.read(PIECE_BYTES):
+        yield piece
+
+
 class _FromDisk(StreamingResponse):
     """Sends a file and then deletes it, also if the client disconnects."""
 
     def __init__(self, out: IO[bytes], done: Callable[[], None], media_type: str, headers: dict[str, str]) -> None:
-        super().__init__(iter(partial(out.read, 1 << 18), b""), media_type=media_type, headers=headers)
+        super().__init__(_pieces(out), media_type=media_type, headers=headers)
         self._out = out
         self._done = done
 

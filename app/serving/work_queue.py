@@ -126,8 +126,14 @@ class WorkQueue:
             job, done = line.popleft()
             if line:
                 self._lines[client] = line
+            try:
+                running = asyncio.get_running_loop().run_in_executor(self._threads, self._pauses.before, job)
+            except RuntimeError as error:
+                # The system gives no further thread, or the API stops.
+                self._places.leave(client)
+                done.set_exception(Overloaded(f"{self._what} cannot be worked on now ({error}); try again later"))
+                continue
             self._running += 1
-            running = asyncio.get_running_loop().run_in_executor(self._threads, self._pauses.before, job)
             running.add_done_callback(partial(self._finish, client, done))
 
     def _finish(self, client: str, done: "asyncio.Future[T]", running: "asyncio.Future[T]") -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dosel.challenge import Challenge, Outcome
+from dosel.closed import shown
 from dosel.db.engine import connect
 from dosel.errors import AccountingError, QualityError, SourceError
 from dosel.model import tags
@@ -187,7 +188,8 @@ class Pipeline:
         with self._messages():
             scored = Watch(self._use_case, self._registry, self._batches, self._engine).score_batches()
             found = watch_for_harm(self._use_case, self._registry, self._engine)
-            log.info("%s: %s", self._use_case.model_name, describe(found) if found else "nothing is in Production")
+            state = shown(self._use_case, describe(found)) if found else "nothing is in Production"
+            log.info("%s: %s", self._use_case.model_name, state)
             decide(self._use_case, self._registry, self._engine)
         for shadow in self._registry.ledger.open_shadows(self._use_case.model_name):
             log.info("version %d answers in shadow until %s", shadow.version, f"{shadow.ends_at:%Y-%m-%d %H:%M} UTC")
@@ -195,8 +197,9 @@ class Pipeline:
         return scored
 
     def training_reason(self) -> str:
-        """Why a training that is due starts."""
-        return training_seed(self._engine, self._use_case, self._settings.seed)[1]
+        """Why a training that is due starts, as readers of Airflow and MLflow see it."""
+        reason: str = shown(self._use_case, training_seed(self._engine, self._use_case, self._settings.seed)[1])
+        return reason
 
     def training_due(self) -> bool:
         """Whether the ledger lacks a judged version that was trained on the current clean rows.
@@ -244,12 +247,12 @@ class Pipeline:
 
         use_case, s = self._use_case, self._settings
         ledger = self._registry.ledger
-        seed, reason = training_seed(self._engine, use_case, s.seed)
+        seed, _ = training_seed(self._engine, use_case, s.seed)
         with engine_of(use_case, s) as engine:
             split = use_case.is_partitioned
             data = partitioned_data(use_case, self._batches, engine, s) if split else self._training_data()
             run_id = train(use_case, data, s.tracking_uri, ledger, seed, engine, on_candidate, s.studies_url)
-        self._registry.store.note_run(run_id, f"Trained because of: {reason}.")
+        self._registry.store.note_run(run_id, f"Trained because of: {self.training_reason()}.")
         return run_id
 
     def register(self, run_id: str) -> int:

@@ -576,6 +576,24 @@ def test_work_past_its_deadline_raises_and_keeps_its_place_until_done() -> None:
     asyncio.run(late())
 
 
+def test_a_queue_goes_on_after_a_thread_could_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit of memory or of processes, for a moment."""
+
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def many() -> None:
+        queue = WorkQueue("sums", 1, 1)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refused)
+            for _ in range(3):
+                with pytest.raises(Overloaded, match=r"sums cannot be worked on now \(can't start new thread\)"):
+                    await queue.run("one", lambda: 7)
+        assert await queue.run("one", lambda: 7) == 7
+
+    asyncio.run(many())
+
+
 def test_clients_take_turns() -> None:
     released, order = threading.Event(), list[str]()
 

@@ -1,9 +1,13 @@
 """Delivery of messages: at least once, also after failures and kills, by one process at a time."""
 
+import socket
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -16,6 +20,7 @@ from dosel.db.engine import transaction
 from dosel.db.locks import hold
 from dosel.db.tables import DELIVERIES, EVENTS
 from dosel.errors import DeliveryError
+from dosel.monitor import apprise_message
 from dosel.monitor.delivery import Delivered, deliver, try_to_deliver
 from dosel.monitor.targets import signature
 from dosel.settings import Settings
@@ -135,6 +140,41 @@ def test_apprise_delivers_the_text(engine: Engine, receiver: Received) -> None:
     receiver.status = 500
     write(engine, "two")
     assert deliver(engine, settings) == Delivered(0, 1)
+    [attempt] = EventStore(engine).newest(1)[0].deliveries
+    # In the words of Apprise.
+    assert "error=500" in (attempt.last_error or "")
+
+
+@pytest.mark.parametrize(
+    ("piece", "pause", "seconds", "reason"),
+    [
+        (b".", 0.05, 3.0, "the service did not finish its answer in 3 s"),
+        # In the words of Apprise, at the limit of memory.
+        (b"." * 65_536, 0.0, 60.0, "raised an exception."),
+    ],
+)
+def test_a_service_whose_answer_does_not_end_is_given_up(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, piece: bytes, pause: float, seconds: float, reason: str
+) -> None:
+    """Apprise itself would read and wait for ever."""
+    monkeypatch.setattr(apprise_message, "SECONDS", seconds)
+    monkeypatch.setattr(apprise_message, "MEMORY_BYTES", 200_000_000)
+    write(engine, "one")
+
+    def answer(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection, suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n")
+            while True:
+                connection.sendall(piece)
+                time.sleep(pause)
+
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as threads:
+        threads.submit(answer, server)
+        settings = settings_of(engine, notify=f"json://127.0.0.1:{server.getsockname()[1]}")
+        assert deliver(engine, settings) == Delivered(0, 1)
+    [attempt] = EventStore(engine).newest(1)[0].deliveries
+    assert (attempt.last_error or "").endswith(reason)
 
 
 def test_a_new_target_gets_recent_events_only(engine: Engine) -> None:

@@ -1,8 +1,10 @@
 """Scoring: the version in Production answers each labelled batch once, before any training uses it."""
 
 import json
+import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from dosel.monitor.watch import Watch
 from dosel.pipeline import Pipeline
 from dosel.rows.json import JsonReader
 from dosel.usecases.covertype import COVERTYPE
-from tests.integration.worlds import Deliveries, World, batch
+from tests.integration.worlds import FAMILIES, Deliveries, World, batch
 
 Received = Callable[..., list[list[str]]]
 
@@ -76,6 +78,23 @@ def test_unchanged_rows_prove_no_harm(champion: Pipeline, received: Received) ->
     assert health.labels == 900
     assert health.state != "harmed"
     assert [point.labels for point in health.course] == [300, 600, 900]
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_the_log_of_a_closed_use_case_tells_nothing_about_single_rows(
+    world: World, champion: Pipeline, received: Received, is_open: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Readers' keys open Airflow's logs: after a batch of one row, an exact figure is that row's answer."""
+    pipeline = Pipeline(replace(FAMILIES["good"], expose_training_rows=is_open), world.settings)
+    told = []
+    for answer, seed in ((True, 5), (False, 6)):
+        rows = received(1, seed=seed)
+        pipeline.ingest(Deliveries(batch(rows if answer else with_wrong_labels(rows), seed)))
+        caplog.clear()
+        with caplog.at_level("INFO", "dosel"):
+            pipeline.score()
+        told.append(re.sub(r"batch \d+", "", caplog.text))
+    assert len(set(told)) == (2 if is_open else 1)
 
 
 def test_wrong_answers_prove_harm_and_the_proof_stays(champion: Pipeline, received: Received) -> None:

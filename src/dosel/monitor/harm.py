@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from sqlalchemy import Engine, select
 
+from dosel.closed import shown
 from dosel.db.engine import reading, transaction
 from dosel.db.migrations import migrate
 from dosel.db.tables import EVENTS
@@ -43,7 +44,7 @@ def watch_for_harm(use_case: UseCase, registry: Registry, engine: Engine) -> Hea
     with transaction(engine) as connection:
         if events.add(connection, event):
             notes.add(connection, found.model, found.sequence, f"harm: {event.evidence}")
-            log.warning("%s: %s", event.what, event.evidence)
+            log.warning("%s: %s", event.what, shown(use_case, event.evidence))
     if rolls_back:
         _roll_back(registry, found, event, stays)
     return found

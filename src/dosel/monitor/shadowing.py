@@ -10,6 +10,7 @@ from typing import Literal
 
 from sqlalchemy import Engine
 
+from dosel.closed import shown
 from dosel.errors import ApprovalsMissing, ModelNotFound, PromotionConflict, PromotionRefused, UntrustedModel
 from dosel.monitor.comparison import CLASS_IS_WORSE
 from dosel.monitor.pairs import PairStore
@@ -51,7 +52,8 @@ def decide(use_case: UseCase, registry: Registry, engine: Engine) -> list[Shadow
             continue
         decision = _decision(state_of(use_case, shadow, engine, comparison))
         if decision is not None and _act(registry, shadow, decision):
-            log.info("%s version %d in shadow: %s, %s", model, shadow.version, decision.outcome, decision.reason)
+            reason = shown(use_case, decision.reason)
+            log.info("%s version %d in shadow: %s, %s", model, shadow.version, decision.outcome, reason)
             decisions.append(decision)
     if decisions and rules is not None and rules.watch_back:
         _start_control(use_case, registry, timedelta(days=rules.max_days))
@@ -188,7 +190,7 @@ def _act(registry: Registry, shadow: ShadowRecord, how: ShadowEnd) -> bool:
     except PromotionConflict:
         return False
     except ApprovalsMissing as waiting:
-        log.info("%s version %d in shadow: %s; %s", shadow.model, shadow.version, how.reason, waiting)
+        log.info("%s version %d in shadow is %s; %s", shadow.model, shadow.version, how.outcome, waiting)
         return False
     except (ModelNotFound, UntrustedModel, PromotionRefused) as error:
         stopped = ShadowEnd("stopped", SHADOW, f"{how.reason}, and cannot enter Production: {error}", how.evidence)

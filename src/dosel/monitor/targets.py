@@ -12,13 +12,12 @@ import httpx
 
 from dosel.errors import DeliveryError, SettingsError
 from dosel.exchange import answer, encoding, finished
-from dosel.monitor import messages
+from dosel.monitor import apprise_message, messages
 from dosel.settings import Settings
 from dosel.warehouse.events import StoredEvent
 
 TIMEOUT_SECONDS = 10.0
-"""Time limit of one request to the webhook, its response included. Apprise's services have limits of their own: 4 s or
-15 s for each wait."""
+"""Time limit of one request to the webhook, its response included."""
 
 SHOWN_BYTES = 200
 """Bytes that are read of an error's response; other responses are not read."""
@@ -88,19 +87,17 @@ class AppriseTarget:
         from apprise import Apprise
 
         self._settings = settings
-        self._apprise = Apprise()
+        self._url = url
         scheme = url.partition(":")[0]
-        if not self._apprise.add(url):
+        if not Apprise().add(url):
             # Without the URL, which may contain a password.
             raise SettingsError(f"DOSEL_NOTIFY: Apprise does not understand the URL that starts with {scheme[:16]!r}")
         self.name = _apprise_name(url)
 
     def send(self, events: Sequence[StoredEvent]) -> None:
-        from apprise import NotifyFormat
-
-        title, body = messages.title(events), messages.text(events, self._settings)
-        if not self._apprise.notify(body=body, title=title, body_format=NotifyFormat.TEXT):
-            raise DeliveryError(f"{self.name} did not take the message; the log of Apprise says why")
+        reason = apprise_message.send(self._url, messages.title(events), messages.text(events, self._settings))
+        if reason:
+            raise DeliveryError(f"{self.name} did not take the message: {reason}")
 
 
 def targets_of(settings: Settings) -> list[Target]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sqlalchemy import Engine
 
+from dosel.closed import shown
 from dosel.errors import UntrustedModel
 from dosel.model import tags
 from dosel.monitor.joining import add_batch
@@ -82,15 +83,12 @@ class Watch:
                 right += int((truths.truth == truths.answered).sum())
                 rows_scored += len(truths.truth)
         if scored:
-            log.info(
-                "%s version %d answered %s of %s rows of %d new batches correctly (%.4f)",
-                name,
-                version.version,
-                f"{right:,}",
-                f"{rows_scored:,}",
-                len(scored),
-                right / rows_scored,
+            figures = (
+                f"{name} version {version.version} answered {right:,} of {rows_scored:,} rows of {len(scored):,} new "
+                f"batches correctly ({right / rows_scored:.4f})"
             )
+            # Readers' keys open Airflow's logs, too.
+            log.info("%s", shown(self._use_case, figures))
         return scored
 
     def _in_shadow(self) -> list[tuple[ShadowRecord, Any, int]]:
