@@ -122,13 +122,13 @@ def _show_disagreements(use_case: dict[str, Any], shadow: dict[str, Any]) -> Non
 
 
 def _traffic(shadow: dict[str, Any]) -> str:
-    words = [f"{shadow['answers']:,} rows answered by both"]
+    words = [f"{shadow['answers']:,} rows answered by both"] if shadow["share"] is None else []
     if shadow["agreement"] is not None:
         words.append(f"{shadow['agreement']:.1%} with the same class")
     if shadow["latency_ms"] is not None:
         words.append(f"{shadow['latency_ms']:.2f} ms a row")
     if shadow["dropped"]:
-        words.append(f"{shadow['dropped']:,} rows left out while the API was busy")
+        words.append(f"{shadow['dropped']:,} rows left out since the API's start, while it was busy")
     return " · ".join(words)
 
 

@@ -14,7 +14,7 @@ from ui.text import moment, plain
 from ui.view import View
 
 STATES = {
-    "unknown": (":material/hourglass_empty:", "gray", "too few labels to say"),
+    "unknown": (":material/hourglass_empty:", "gray", "too few rows to say"),
     "as promised": (":material/verified:", "green", "as promised"),
     "harmed": (":material/report:", "red", "harmed"),
 }
@@ -37,7 +37,9 @@ def show(view: View) -> None:
         return
     icon, colour, words = STATES[health["state"]]
     labels = f"{health['labels']:,} {'labelled live rows' if use_case['expose_training_rows'] else 'rows of batches'}"
-    st.markdown(f":{colour}-badge[{icon} {words}] &nbsp; version {health['version']} on {labels}")
+    promised = health["findings"][0]["promised"]
+    held_out = f", promised on {promised['total']:,} held-out rows" if promised and promised["total"] else ""
+    st.markdown(f":{colour}-badge[{icon} {words}] &nbsp; version {health['version']} on {labels}{held_out}")
     if not use_case["expose_training_rows"]:
         st.caption(ONLY_BATCHES)
     if health["state"] == "harmed":
@@ -106,9 +108,9 @@ def _say_harm(use_case: dict[str, Any], health: dict[str, Any]) -> None:
         f"{plain(finding['name'])} {_live(finding)}(promised {_share(finding['promised']['rate'])})"
         for finding in harmed
     )
-    # The first version ever has none before it.
+    # There may be no version that a rollback could put back.
     what, command = ("put the previous version back", "rollback")
-    if health["sequence"] == 1:
+    if health["previous"] is None:
         what, command = ("train another version", "train")
     st.error(
         f"Since {moment(health['harmed_since'])} this version is proven to be worse than the gate found: {figures}. "
@@ -120,7 +122,7 @@ def _say_harm(use_case: dict[str, Any], health: dict[str, Any]) -> None:
 
 def _coverage(use_case: dict[str, Any], coverage: dict[str, Any]) -> str:
     if not coverage["answers"]:
-        return "No answer of this version is in the prediction log yet."
+        return "No answer of this version was logged since it entered Production."
     if not use_case["expose_training_rows"]:
         return f"The true class is known for about {coverage['share']:.0%} of the logged answers."
     text = f"The true class is known for {coverage['labelled']:,} of {coverage['answers']:,} logged answers"

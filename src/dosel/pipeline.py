@@ -153,7 +153,8 @@ class Pipeline:
         if refused > self._use_case.max_refused_share * received:
             # Read by people who may not see the rows.
             shown = (lambda why: why) if self._use_case.expose_training_rows else without_values
-            first = "; ".join(f"row {i}: {shown(why)}" for i, why in list(checked.refused.items())[:3])
+            # From 1, as people count.
+            first = "; ".join(f"row {i + 1}: {shown(why)}" for i, why in list(checked.refused.items())[:3])
             reason = (
                 f"{refused} of {received} rows are invalid, more than {self._use_case.max_refused_share:.0%}; "
                 "nothing of the batch is stored"

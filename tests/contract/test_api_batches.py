@@ -74,7 +74,7 @@ def test_batches_refused_as_a_whole_are_listed(install: Callable[..., Installati
         store.refuse(Batch("here", "group 6", "e1", number, [BAD, BAD]), {0: "bad", 1: "worse"}, "too many are bad")
     newest, _ = get(client_of(settings), LEDGER, "Batches")["refused"]
     assert (newest["number"], newest["rows_received"], newest["rows_refused"], newest["refused_share"]) == (2, 2, 2, 1)
-    assert (newest["reason"], newest["first_reasons"]) == ("too many are bad", ["row 0: bad", "row 1: worse"])
+    assert (newest["reason"], newest["first_reasons"]) == ("too many are bad", ["row 1: bad", "row 2: worse"])
 
 
 def test_the_quarantine_shows_the_reason_and_values_of_each_refused_row(client: TestClient) -> None:

@@ -130,10 +130,10 @@ class TestRefusedBatch:
         [line] = pipeline.batches.refusals()
         assert (line.number, line.rows_received, line.rows_refused, line.refused_share) == (2, 10, 10, 1.0)
         assert line.reason.startswith("10 of 10 rows are invalid, more than 5%")
-        assert line.first_reasons[0].startswith("row 0: Elevation: expected a whole number")
+        assert line.first_reasons[0].startswith("row 1: Elevation: expected a whole number")
         [event] = all_of(data, "batch refused")
         assert event.command == "dosel batches covertype"
-        assert "row 0: Elevation" in event.evidence
+        assert "row 1: Elevation" in event.evidence
 
     @pytest.mark.storage
     def test_batch_number_can_be_delivered_again_with_valid_rows(self, world: World, received: Rows) -> None:

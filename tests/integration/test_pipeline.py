@@ -51,7 +51,7 @@ class TestIngest:
 
     def test_refuses_a_batch_with_too_many_bad_rows(self, empty: Pipeline, received: Received) -> None:
         good, bad = batch(received(10, seed=9), 1), batch(with_bad_classes(100, 6, received), 2)
-        with pytest.raises(QualityError, match=r"batch 2 of group 6: 6 of 100 .*more than 5%.*row 0: Cover_Type") as e:
+        with pytest.raises(QualityError, match=r"batch 2 of group 6: 6 of 100 .*more than 5%.*row 1: Cover_Type") as e:
             empty.ingest(Deliveries(good, bad, batch(received(5), 3)))
         assert str(e.value).count("row ") == 3
         assert [record.number for record in empty.batches.records()] == [1]

@@ -50,11 +50,13 @@ def test_a_message_has_time_cause_link_and_command() -> None:
 
 
 def test_a_message_about_several_events_lists_each() -> None:
-    events = [stored(), stored("stale", place="page")]
+    events = [stored(minutes=5), stored("stale", place="page")]
     assert messages.title(events) == "dosel: 2 events (harmed, stale)"
     text = messages.text(events, SETTINGS)
     assert text.count("version 3 is worse\nSince") == 2
-    assert "Look: http://localhost:8503\n" in text
+    # The newest one, whose command is not out of date.
+    assert text.splitlines()[2] == "Look: http://localhost:8503"
+    assert text.count("Type: ") == 1
 
 
 @pytest.mark.parametrize(

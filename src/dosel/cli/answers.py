@@ -33,7 +33,7 @@ def feedback(
     Sending a truth again changes nothing.
     """
     settings = common.load_settings()
-    from dosel.client import ApiProblem, Client
+    from dosel.client import FEEDBACK_ROWS, ApiProblem, Client
     from dosel.monitor.feedback_rows import csv_rows
 
     content = file.read_bytes()
@@ -47,6 +47,11 @@ def feedback(
         try:
             counts = client.feedback(use_case or _default(), rows)
         except ApiProblem as error:
+            if len(rows) > FEEDBACK_ROWS:
+                raise ServiceError(
+                    f"{error}; the rows are sent in parts of {FEEDBACK_ROWS:,}, and those before the refused part are "
+                    "stored: correct the row and send the whole file again"
+                ) from error
             if use_case or error.status != HTTPStatus.UNPROCESSABLE_ENTITY:
                 raise
             raise ServiceError(f"{error}; the rows were taken for {_default()}: --use-case names another") from error

@@ -151,5 +151,7 @@ def _lines(name: str, state: "ShadowState") -> Iterator[str]:
             f"  evidence that it is better {proof.e_value:.2g}, that it is worse {proof.e_against:.2g}; "
             f"each is proven at {proof.e_needed:.0f}"
         )
-    agreed = "" if traffic.agreement is None else f", {traffic.agreement:.1%} with the same class"
-    yield f"  {traffic.answers:,} rows answered by both{agreed}"
+    # Of a canary's rows, each is answered by one of the two.
+    if traffic.share is None:
+        agreed = "" if traffic.agreement is None else f", {traffic.agreement:.1%} with the same class"
+        yield f"  {traffic.answers:,} rows answered by both{agreed}"

@@ -27,7 +27,7 @@ class Coverage:
 
     def __str__(self) -> str:
         if self.share is None:
-            return "no answer of this version is in the prediction log"
+            return "no answer of this version was logged since it entered Production"
         text = f"the true class is known for {self.labelled:,} of {self.answers:,} logged answers ({self.share:.1%})"
         if self.delay_median is None or self.delay_p90 is None:
             return text

@@ -19,11 +19,15 @@ def link(event: StoredEvent, settings: Settings) -> str:
 def body(event: StoredEvent, settings: Settings) -> str:
     """The lines of a message: since when, the evidence, the page to look at, and the command to run."""
     lines = (
-        f"Since {event.since:%Y-%m-%d %H:%M:%S} UTC. {event.evidence.rstrip('.')}.",
+        _what_happened(event),
         f"Look: {link(event, settings)}",
         f"Type: {event.command}",
     )
     return "\n".join(lines)
+
+
+def _what_happened(event: StoredEvent) -> str:
+    return f"Since {event.since:%Y-%m-%d %H:%M:%S} UTC. {event.evidence.rstrip('.')}."
 
 
 def title(events: Sequence[StoredEvent]) -> str:
@@ -35,10 +39,17 @@ def title(events: Sequence[StoredEvent]) -> str:
 
 
 def text(events: Sequence[StoredEvent], settings: Settings) -> str:
-    """The body of a message about one event or several."""
+    """The body of a message about one event or several: the newest first, with a command for each use case's newest."""
     if len(events) == 1:
         return body(events[0], settings)
-    return "\n\n".join(f"{event.what}\n{body(event, settings)}" for event in events)
+    newest_first = sorted(events, key=lambda event: (event.at, event.id), reverse=True)
+    parts, seen = [], set[str]()
+    for event in newest_first:
+        # What an earlier event proposes may be out of date.
+        said = _what_happened(event) if event.use_case in seen else body(event, settings)
+        seen.add(event.use_case)
+        parts.append(f"{event.what}\n{said}")
+    return "\n\n".join(parts)
 
 
 def document(event: StoredEvent, settings: Settings) -> dict[str, Any]:

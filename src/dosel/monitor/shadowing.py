@@ -131,7 +131,7 @@ def _end_superseded(registry: Registry, model: str) -> None:
     last = registry.last_promotion(model)
     for shadow in running:
         if last is not None and shadow.sequence != last.sequence:
-            reason = f"version {last.to_version} entered Production by another way ({last.reason})"
+            reason = f"version {last.to_version} entered Production ({last.reason})"
             registry.end_shadow(shadow, ShadowEnd("superseded", SHADOW, reason))
 
 
@@ -165,7 +165,11 @@ def _decision(state: ShadowState) -> ShadowEnd | None:
         if not expired(shadow):
             return None
         outcome = "undecided"
-        reason = f"nothing was proven by the deadline, so version {shadow.champion} stays; missing: {state.missing}"
+        shown_so_far = f"{figures}; " if comparison.labels else ""
+        reason = (
+            f"nothing was proven by the deadline, so version {shadow.champion} stays; {shown_so_far}"
+            f"missing: {state.missing}"
+        )
     else:
         if finding == "better":
             outcome = "promoted" if is_challenger else "rolled back"

@@ -109,13 +109,14 @@ def _task(shadow: "ShadowRecord") -> str:
 
 
 def announce_shadow_end(connection: Connection, shadow: "ShadowRecord", how: "ShadowEnd") -> None:
-    """Write the event of a shadow that ended and left Production as it is, in the transaction of its record."""
+    """Write the event of a shadow that ended without an entry of its version, in the transaction of its record."""
     name = _use_case(shadow.model)
+    stays = "" if how.outcome == "superseded" else f"; version {shadow.champion} stays"
     event = Event(
         incident=f"shadow ended {shadow.model} {shadow.number}",
         use_case=name,
         kind="shadow",
-        what=f"{name}: version {shadow.version} is no longer in shadow: {how.outcome}; version {shadow.champion} stays",
+        what=f"{name}: version {shadow.version} is no longer in shadow: {how.outcome}{stays}",
         evidence=f"{how.reason} (by {_who(how.actor)})",
         command="dosel shadow --ended",
         place=_version_page(shadow.model, shadow.version),

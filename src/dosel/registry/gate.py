@@ -260,14 +260,15 @@ class _Rules:
 
 
 def _reason(gate: Gate, rules: tuple[Rule, ...], metrics: Mapping[str, Mapping[str, float]], rows: int) -> str:
-    figures = ""
+    figures, compared = "", "better"
     if score := metrics["challenger"].get(gate.metric):
         figures = f"{gate.metric} {score:.4f}"
         if production := metrics.get("production", {}).get(gate.metric):
             figures += f" against {production:.4f} in Production, on the same {rows:,} held-out rows"
+            compared = "better" if score > production else "not worse"
     failed = {rule.name: rule.words for rule in rules if not rule.holds}
     if not failed:
-        return f"better: {figures}" if "production" in metrics else f"{figures}; nothing was in Production"
+        return f"{compared}: {figures}" if "production" in metrics else f"{figures}; nothing was in Production"
     worse = bool(figures) and not failed.keys().isdisjoint(COMPARISONS)
     others = [f"{name}: {words}" for name, words in failed.items() if not (worse and name in COMPARISONS)]
     return "; ".join([f"not better: {figures}"] * worse + others)

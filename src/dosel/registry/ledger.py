@@ -166,8 +166,8 @@ class PromotionLedger:
         """Record a decision that leaves Production as it is; return False if the shadow had ended before."""
         with self._transaction() as connection:
             ended = shadows.end(connection, shadow, how)
-            # Another change of Production has an event of its own.
-            if ended and how.outcome != "superseded":
+            # Another change of Production has an event of its own, and ends each control.
+            if ended and (how.outcome != "superseded" or shadow.role == "challenger"):
                 announce_shadow_end(connection, shadow, how)
             return ended
 

@@ -8,10 +8,29 @@ from typing import Literal
 from dosel.model.facts import held_out
 from dosel.registry.ledger import PromotionLedger
 from dosel.registry.manifests import Manifest
+from dosel.registry.shadows import ShadowEnd
 from dosel.registry.verdicts import Verdict
 
-State = Literal["Production", "challenger", "control", "was in Production", "passed", "refused", "not judged"]
-"""Where a version stands: in Production or in shadow now, in Production before, or by the gate's last verdict."""
+State = Literal[
+    "Production",
+    "challenger",
+    "control",
+    "was in Production",
+    "refused on live rows",
+    "undecided on live rows",
+    "stopped in shadow",
+    "passed",
+    "refused",
+    "not judged",
+]
+"""Where a version stands: in Production or in shadow now, in Production before, or by the last verdict: of live rows if
+it was a challenger in shadow, else of the gate."""
+
+_AFTER_SHADOW: Mapping[str, State] = {
+    "refused": "refused on live rows",
+    "undecided": "undecided on live rows",
+    "stopped": "stopped in shadow",
+}
 
 
 @dataclass(frozen=True)
@@ -39,16 +58,24 @@ def known_versions(ledger: PromotionLedger, model: str) -> list[KnownVersion]:
     verdicts, last = ledger.verdicts(model), ledger.last(model)
     manifests = {(manifest.version, manifest.run_id): manifest for manifest in ledger.manifests(model)}
     entries = {(entry.to_version, entry.evidence.to_run or ""): entry for entry in ledger.history(model)}
-    now: dict[tuple[int, str], State] = {
-        (shadow.version, shadow.run_id): shadow.role for shadow in ledger.open_shadows(model)
-    }
+    now: dict[tuple[int, str], State] = {}
+    after_shadow: dict[tuple[int, str], ShadowEnd] = {}
+    for shadow in ledger.shadows(model):
+        if shadow.end is None:
+            now[shadow.version, shadow.run_id] = shadow.role
+        elif shadow.role == "challenger" and shadow.end.outcome in _AFTER_SHADOW:
+            after_shadow[shadow.version, shadow.run_id] = shadow.end
     if last is not None:
         now[last.to_version, last.evidence.to_run or ""] = "Production"
     found = []
     for key in sorted({*manifests, *entries}, reverse=True):
         manifest, verdict, entry = manifests.get(key), verdicts.get(key), entries.get(key)
-        before: State = "was in Production" if entry else _judged(verdict)
-        reason = entry.reason if entry else verdict.reason if verdict else ""
+        before, reason = _judged(verdict), verdict.reason if verdict else ""
+        if ended := after_shadow.get(key):
+            before, reason = _AFTER_SHADOW[ended.outcome], ended.reason
+        if entry:
+            before = "was in Production"
+            reason = f"put back: {entry.reason}" if entry.evidence.kind == "rollback" else entry.reason
         at, family = (manifest.at, manifest.family) if manifest else (None, None)
         found.append(KnownVersion(key[0], at, family, now.get(key, before), _holdout(manifest), reason, key[1]))
     return found

@@ -30,7 +30,8 @@ def add(
     digest: str,
 ) -> None:
     """Add a line and its event, unless the same rows were refused before under the same number."""
-    first = [f"row {position}: {why}"[:500] for position, why in list(refused.items())[:FIRST]]
+    # From 1, as people count.
+    first = [f"row {position + 1}: {why}"[:500] for position, why in list(refused.items())[:FIRST]]
     event = Event(
         incident=f"batch refused {use_case} {batch.number} {digest}",
         use_case=use_case,
@@ -38,6 +39,7 @@ def add(
         what=f"{use_case}: batch {batch.number} of {batch.stream} was refused as a whole",
         evidence=f"{reason}. {'; '.join(first)} (from {batch.source})",
         command=f"dosel batches {use_case}",
+        place=f"page/data?use_case={use_case}",
     )
     known = (
         (REFUSED_BATCHES.c.use_case == use_case)
