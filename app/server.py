@@ -33,6 +33,8 @@ def main(arguments: list[str]) -> None:
     Args:
         arguments: the app's import name, and flags of uvicorn.
     """
+    # Its cache and its logs are for its own user only, also where no `make up` has made the folder.
+    os.umask(0o077)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < MOST_FILES:
         most = MOST_FILES if hard == resource.RLIM_INFINITY else min(MOST_FILES, hard)

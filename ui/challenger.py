@@ -128,7 +128,7 @@ def _traffic(shadow: dict[str, Any]) -> str:
     if shadow["latency_ms"] is not None:
         words.append(f"{shadow['latency_ms']:.2f} ms a row")
     if shadow["dropped"]:
-        words.append(f"{shadow['dropped']:,} rows left out since the API's start, while it was busy")
+        words.append(f"{shadow['dropped']:,} rows left out while the API was busy")
     return " · ".join(words)
 
 

@@ -112,10 +112,14 @@ def _say_harm(use_case: dict[str, Any], health: dict[str, Any]) -> None:
     what, command = ("put the previous version back", "rollback")
     if health["previous"] is None:
         what, command = ("train another version", "train")
+    to_do = f"To {what} yourself: `dosel {command} {use_case['name']}`"
+    if health["control"] is not None:
+        to_do = (
+            f"Version {health['control']} answers the same rows as control: the view Challenger shows if it is better"
+        )
     st.error(
         f"Since {moment(health['harmed_since'])} this version is proven to be worse than the gate found: {figures}. "
-        f"{_coverage(use_case, health['coverage'])} The events below say what dosel does about it. To {what} yourself: "
-        f"`dosel {command} {use_case['name']}`",
+        f"{_coverage(use_case, health['coverage'])} The events below say what dosel does about it. {to_do}.",
         icon=":material/report:",
     )
 

@@ -13,6 +13,7 @@ from app.routes.bulk_predict import CSV, JSON
 from app.routes.dependencies import FollowerDep, tagged_router
 from app.routes.predict import content_type
 from app.schemas.feedback import ReceiptInfo, truths_schema
+from app.serving.memory import release_memory
 from app.serving.work_queue import WorkQueue
 from dosel.errors import UnknownAnswers
 from dosel.rows.shortened import cut
@@ -32,6 +33,9 @@ a thread.
 
 SECONDS = 30.0
 """How long a request waits for the data store."""
+
+LARGE_BYTES = 100_000
+"""After a larger body, free memory is returned to the operating system."""
 
 
 def router(use_cases: Sequence[UseCase], settings: Settings) -> APIRouter:
@@ -88,7 +92,11 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, settings: Setti
         def work() -> ReceiptInfo:
             from dosel.monitor.feedback_rows import read_csv, read_json
 
-            given = (read_json if kind == JSON else read_csv)(use_case.target, received)
+            try:
+                given = (read_json if kind == JSON else read_csv)(use_case.target, received)
+            finally:
+                if len(received) > LARGE_BYTES:
+                    release_memory()
             # A bulk request's rows are logged in parts: without the flush, the last ones would be unknown.
             request.app.state.record.flush()
             receipt = store().add(given)

@@ -127,6 +127,7 @@ class HealthInfo(_Described):
     version: int
     sequence: int = Field(description="The ledger's entry that put the version into Production.")
     previous: int | None = Field(description="The version that a rollback puts back; null if there is none.")
+    control: int | None = Field(description="The version in shadow as control; null if there is none.")
     since: datetime
     state: State = Field(
         description="`unknown`: too few labels. `as promised`: the accuracy's lower bound is close to the held-out "

@@ -118,7 +118,7 @@ class ShadowInfo(BaseModel):
     loaded: bool = Field(description="Whether the API process that answers this call has loaded it.")
     waiting_for: str | None = Field(description="Why it does not answer in this process; null while it does.")
     answers: int = Field(description="Rows that both have answered.")
-    dropped: int = Field(description="Sampled rows that this process had no time for, since its start.")
+    dropped: int = Field(description="Sampled rows that this process had no time for, since it loaded the version.")
     share: float | None = Field(
         description="Canary: the share of the one-row requests since the start that it answered, so that clients got "
         "its answers; null for a shadow."
@@ -149,7 +149,7 @@ class ShadowInfo(BaseModel):
             now=state.summary if is_open else state.summary_without_figures,
             loaded=running is not None,
             waiting_for=shown(use_case, stops) or slot.waiting_for.get(shadow.number, waiting) or None,
-            dropped=slot.dropped,
+            dropped=slot.dropped_since_loaded(shadow.number),
             evidence=evidence,
             disagreements=[DisagreementInfo.of(one, labels, is_open) for one in different],
             **traffic,

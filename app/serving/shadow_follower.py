@@ -159,7 +159,7 @@ class ShadowFollower:
                 return
             self._failing.pop(key, None)
             slot.waiting_for.pop(shadow.number, None)
-            slot.running[shadow.number] = RunningShadow(shadow, loaded)
+            slot.running[shadow.number] = RunningShadow(shadow, loaded, slot.dropped)
             log.info(
                 "%s: version %d answers in shadow of version %d, with %.0f MB",
                 slot.use_case.name,
@@ -196,7 +196,8 @@ class ShadowFollower:
         from dosel.registry.shadows import ShadowEnd
 
         running = slot.running.get(shadow.number)
-        figures = {"answers_of_this_process": running.answered if running else 0, "dropped": slot.dropped}
+        dropped = slot.dropped_since_loaded(shadow.number)
+        figures = {"answers_of_this_process": running.answered if running else 0, "dropped": dropped}
         if self._follower.registry().end_shadow(shadow, ShadowEnd("stopped", ACTOR, reason, figures)):
             log.warning("%s: version %d leaves shadow: %s", slot.use_case.name, shadow.version, reason)
         self._woken.set()

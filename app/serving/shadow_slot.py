@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class RunningShadow:
-    """A version that answers in shadow. `fault` says why it must not go on; "" while it may."""
+    """A version that answers in shadow. `fault` says why it must not go on; "" while it may.
+
+    `dropped_before` counts the rows of the slot that were dropped before this version was loaded.
+    """
 
     shadow: "ShadowRecord"
     loaded: LoadedModel
+    dropped_before: int = 0
     answered: int = 0
     fault: str = ""
     limit: LatencyLimit = field(default_factory=LatencyLimit)
@@ -159,6 +163,11 @@ class ShadowSlot:
     ends: dict[int, str] = field(default_factory=dict)
     answered: int = 0
     dropped: int = 0
+
+    def dropped_since_loaded(self, number: int) -> int:
+        """The rows that were dropped since a version was loaded; 0 if it is not."""
+        running = self.running.get(number)
+        return self.dropped - running.dropped_before if running else 0
 
     @property
     def declared(self) -> Shadow:

@@ -18,6 +18,7 @@ from dosel.registry.ledger import Promotion
 from dosel.registry.registry import Registry
 from dosel.registry.report import Report
 from dosel.registry.rollbacks import rolled_back
+from dosel.registry.shadows import ShadowEnd
 from dosel.registry.store import ModelVersion
 from dosel.registry.unseen import UnseenRows
 from dosel.registry.verdicts import Verdict
@@ -50,11 +51,18 @@ class Challenge:
     Args:
         clean_rows: gives all clean rows, part by part, each time that it is called; the version is judged on those
             that are held out.
+        is_harmed: whether live rows proved the version of an entry of the ledger to be worse than the gate found.
     """
 
     def __init__(
-        self, use_case: UseCase, registry: Registry, clean_rows: "Callable[[], Iterable[pd.DataFrame]]", seed: int
+        self,
+        use_case: UseCase,
+        registry: Registry,
+        clean_rows: "Callable[[], Iterable[pd.DataFrame]]",
+        seed: int,
+        is_harmed: Callable[[Promotion], bool] = lambda _: False,
     ) -> None:
+        self._is_harmed = is_harmed
         self._use_case = use_case
         self._registry = registry
         self._clean_rows = clean_rows
@@ -110,9 +118,16 @@ class Challenge:
         for shadow in known:
             if shadow.end is not None and (shadow.version, shadow.sequence) == (number, champion.sequence):
                 return Outcome(number, False, f"its shadow has ended: {shadow.end.outcome}, {shadow.end.reason}")
-        running = [s.version for s in ledger.open_shadows(version.name) if s.role == "challenger"]
-        if running and running != [number]:
-            return Outcome(number, False, f"passed the gate, and waits while version {running[0]} is in shadow")
+        running = next((s for s in ledger.open_shadows(version.name) if s.role == "challenger"), None)
+        if running is not None and running.version != number:
+            if not self._is_harmed(champion):
+                ledger.announce_waiting(running, number)
+                return Outcome(
+                    number, False, f"passed the gate, and waits while version {running.version} is in shadow"
+                )
+            # A champion that is worse should not stay for the days that the older challenger may need.
+            reason = f"version {champion.to_version} is harmed, and version {number} passed the gate after it"
+            self._registry.end_shadow(running, ShadowEnd("superseded", actor, reason))
         length = timedelta(days=rules.max_days)
         self._registry.start_shadow(
             version, "challenger", length, actor, report.reason, champion.sequence, report.document()

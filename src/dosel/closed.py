@@ -12,7 +12,9 @@ from typing import Any
 
 from dosel.usecases import UseCase
 
-_EXACT = frozenset({"a", "b", "version", "sequence", "permutations", "majority", "model", "name", "slice"})
+_EXACT = frozenset(
+    {"a", "b", "version", "previous", "control", "sequence", "permutations", "majority", "model", "name", "slice"}
+)
 """Fields that stay exact, since they count no rows: versions, entries, permutations, class codes and names."""
 
 _KEPT = (

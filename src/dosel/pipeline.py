@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +21,7 @@ from dosel.errors import AccountingError, QualityError, SourceError
 from dosel.model import tags
 from dosel.monitor.context import try_to_update_context
 from dosel.monitor.delivery import try_to_deliver
-from dosel.monitor.harm import describe, training_seed, watch_for_harm
+from dosel.monitor.harm import describe, is_harmed, training_seed, watch_for_harm
 from dosel.monitor.health import Health, health
 from dosel.monitor.incidents import audit_mismatch
 from dosel.monitor.shadowing import decide
@@ -287,7 +288,8 @@ class Pipeline:
         """Promote a version if every rule of the gate holds against the champion.
 
         If the use case declares a shadow, a version that passes answers live rows in shadow first, unless nothing is in
-        Production. While another version is in shadow, the version waits until that shadow has ended.
+        Production. While another version is in shadow, the version waits until that shadow has ended, or takes its
+        place if the champion is harmed.
 
         Args:
             actor: name of the person or task that calls, for the ledger.
@@ -297,7 +299,8 @@ class Pipeline:
         """
         with self._messages():
             rows, seed = self._batches.clean_by_batch, self._settings.seed
-            outcome = Challenge(self._use_case, self._registry, rows, seed).run(number, actor)
+            harmed = partial(is_harmed, self._engine)
+            outcome = Challenge(self._use_case, self._registry, rows, seed, harmed).run(number, actor)
             decide(self._use_case, self._registry, self._engine)
             return outcome
 

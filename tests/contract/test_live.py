@@ -145,6 +145,14 @@ def wait_for_new_text(url: str) -> None:
 Workers = tuple[Installation, "subprocess.Popen[bytes]", str]
 
 
+def test_other_users_of_the_machine_read_nothing_of_the_cache(two_workers: Workers) -> None:
+    """The API may have been started alone, without the folder that `make up` creates for its user only."""
+    here, _, _ = two_workers
+    cache = here.settings.home / "serving"
+    assert list(cache.iterdir())
+    assert cache.stat().st_mode & 0o077 == 0
+
+
 @pytest.mark.soak
 def test_each_worker_follows_production(two_workers: Workers) -> None:
     here, _, url = two_workers

@@ -20,7 +20,7 @@ from dosel.registry.shadows import ShadowEnd
 from dosel.rows import frames
 from dosel.usecases import Approval, Monitor, Shadow, UseCase
 from dosel.usecases.covertype import COVERTYPE
-from dosel.warehouse.events import EventStore
+from dosel.warehouse.events import Event, EventStore
 from tests.integration.test_watch import with_wrong_labels
 from tests.integration.worlds import FAMILIES, Deliveries, World, batch
 from tests.ledgers import drop_triggers
@@ -238,9 +238,26 @@ def test_a_second_challenger_waits_for_the_end_of_the_first(world: World) -> Non
     outcome = life.pipeline("good").challenge(world.register("good"), "a test")
     assert (outcome.promoted, outcome.in_shadow) == (False, False)
     assert "waits while version 2 is in shadow" in outcome.reason
+    [event] = EventStore(life.engine).newest(1)
+    assert event.what == "covertype: version 3 passed the gate, and waits while version 2 is in shadow"
+    assert event.command == 'dosel shadow stop covertype --reason "…"'
     end_by_hand(declared("good"), life.registry, life.engine, "challenger", "refuse", "ana", "make room")
     assert life.pipeline("good").training_due()
     assert life.pipeline("good").challenge(3, "a test").in_shadow
+
+
+def test_a_second_challenger_takes_the_place_of_the_first_if_the_champion_is_harmed(world: World) -> None:
+    """A champion that is known to be worse does not wait for days."""
+    life = Life(world, first="poor", then="fair")
+    entry = life.registry.last_promotion(life.name)
+    assert entry is not None
+    EventStore(life.engine).add(
+        Event(f"harmed {life.name} {entry.sequence}", "covertype", "harmed", "it is worse", "as seen", "dosel health")
+    )
+    assert life.pipeline("good").challenge(world.register("good"), "a test").in_shadow
+    assert life.ends()[:1] == [("challenger", "superseded", 2)]
+    [now] = life.registry.ledger.open_shadows(life.name)
+    assert now.version == 3
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from dosel.model.signature import sign
 from dosel.registry.card import Card, Figure, card_of
 from dosel.registry.card_formats import as_cyclonedx, as_json, as_markdown, escaped
 from dosel.registry.manifests import Manifest
+from dosel.registry.shadows import Outcome, ShadowEnd, ShadowRecord
 from dosel.registry.store import ModelVersion
 from dosel.registry.verdicts import Verdict
 from dosel.signing import SigningKey
@@ -90,6 +91,17 @@ def test_a_version_that_the_gate_has_not_judged_has_the_figures_of_its_training(
     assert accuracy.low == pytest.approx(0.8817, abs=1e-3)
     assert made.gate is None
     assert any("has not judged" in limit for limit in made.limits)
+
+
+@pytest.mark.parametrize(("outcome", "is_named"), [("refused", True), ("promoted", False)])
+def test_a_version_that_live_rows_refused_says_so(outcome: Outcome, is_named: bool) -> None:
+    """The gate's praise alone would have the next person promote it."""
+    at = VERSION.created_at
+    end = ShadowEnd(outcome, "shadow", "proven worse by 117 labelled rows")
+    shadow = ShadowRecord(VERSION.name, 1, "challenger", VERSION.version, RUN, 2, 2, at, at, "a test", "", end=end)
+    limits = card_of(OPEN, VERSION, MANIFEST, Verdict(True, "better", REPORT), [shadow]).limits
+    said = "In shadow of version 2 it was refused: proven worse by 117 labelled rows"
+    assert (said in limits) is is_named
 
 
 def test_figures_that_can_be_edited_in_mlflow_are_left_out() -> None:

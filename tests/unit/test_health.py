@@ -31,7 +31,7 @@ def looked_at(
         )
         for i, good in enumerate(right)
     ]  # fmt: skip
-    ledger: Any = SimpleNamespace(history=lambda _: [entry], verdicts=lambda _: {})
+    ledger: Any = SimpleNamespace(history=lambda _: [entry], verdicts=lambda _: {}, open_shadows=lambda _: [])
     truths: Any = SimpleNamespace(of=lambda *_: labelled, coverage=lambda *_: None, context=lambda *_: None)
     found = health.health(use_case, ledger, truths, for_readers=True)
     assert found is not None
@@ -98,6 +98,7 @@ def test_harm_of_a_closed_use_case_does_not_wait_for_the_end_of_a_block() -> Non
 @pytest.mark.parametrize(("previous", "command"), [(None, "dosel train covertype"), (1, "dosel rollback covertype")])
 def test_only_a_version_with_one_before_it_can_be_rolled_back(previous: int | None, command: str) -> None:
     assert replace(looked_at([]), previous=previous).remedy == command
+    assert replace(looked_at([]), previous=previous, control=1).remedy == "dosel shadow"
 
 
 def test_a_second_look_computes_no_bounds_of_earlier_points(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ def feedback(
 ) -> None:
     """Send the true classes of answered rows, from a file with the columns request_id, row and truth.
 
-    Sending a truth again changes nothing.
+    Sending a truth again changes nothing. Rows without a truth are left out.
     """
     settings = common.load_settings()
     from dosel.client import FEEDBACK_ROWS, ApiProblem, Client
@@ -43,11 +43,12 @@ def feedback(
         raise typer.BadParameter(f"{file} is not JSON: {error}") from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise typer.BadParameter(f"{file}: expected rows with request_id, truth and, for a bulk request, row")
+    known = [row for row in rows if row.get("truth") not in (None, "")]
     with Client(settings.api_url, key=key or settings.own_key) as client:
         try:
-            counts = client.feedback(use_case or _default(), rows)
+            counts = client.feedback(use_case or _default(), known)
         except ApiProblem as error:
-            if len(rows) > FEEDBACK_ROWS:
+            if len(known) > FEEDBACK_ROWS:
                 raise ServiceError(
                     f"{error}; the rows are sent in parts of {FEEDBACK_ROWS:,}, and those before the refused part are "
                     "stored: correct the row and send the whole file again"
@@ -56,6 +57,8 @@ def feedback(
                 raise
             raise ServiceError(f"{error}; the rows were taken for {_default()}: --use-case names another") from error
     words = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items())
+    if len(known) < len(rows):
+        words += f"{', ' if words else ''}{len(rows) - len(known):,} without a truth"
     Console().print(
         f"{len(rows):,} row{'' if len(rows) == 1 else 's'}: {words or 'the file is empty'}", highlight=False
     )

@@ -19,7 +19,7 @@ from dosel.registry.registry import Registry
 from dosel.registry.rollbacks import MONITOR, is_automatic, rollback_candidates, rolled_back
 from dosel.usecases import UseCase
 from dosel.warehouse import events
-from dosel.warehouse.events import Event, stored_event
+from dosel.warehouse.events import Event, EventStore, stored_event
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +50,11 @@ def watch_for_harm(use_case: UseCase, registry: Registry, engine: Engine) -> Hea
     return found
 
 
+def is_harmed(engine: Engine, entry: Promotion) -> bool:
+    """Whether the version of the ledger's entry was proven to be harmed."""
+    return EventStore(engine).has(_incident(entry.model, entry.sequence))
+
+
 def harm_event(use_case: UseCase, found: Health, stays: str = "") -> Event:
     """The event of a version that was proven to be harmed.
 
@@ -66,7 +71,7 @@ def harm_event(use_case: UseCase, found: Health, stays: str = "") -> Event:
     # If a declared action follows by itself, the event proposes no second training or rollback.
     acts = ("roll back" in policy and not stays) or ("retrain" in policy and (bool(stays) or found.sequence == 1))
     return Event(
-        incident=f"harmed {found.model} {found.sequence}",
+        incident=_incident(found.model, found.sequence),
         use_case=name,
         kind="harmed",
         what=what + (f"; {' and '.join(automatic)}" if automatic else ""),
@@ -108,12 +113,16 @@ def training_seed(engine: Engine, use_case: UseCase, seed: int) -> tuple[int, st
     return (seed + len(harms), f"{harms[-1].what}: {harms[-1].evidence}") if harms else new_rows
 
 
+def _incident(model: str, sequence: int) -> str:
+    return f"harmed {model} {sequence}"
+
+
 def _figures(finding: Finding) -> str:
     promised = finding.promised
     assert promised is not None
     return (
         f"{finding.name} {finding.live.rate:.4f} on {finding.live.total:,} labelled live rows "
-        f"(at most {finding.high:.4f} at any time), {promised.rate:.4f} on {promised.total:,} held-out rows; "
+        f"(the true figure is at most {finding.high:.4f}), {promised.rate:.4f} on {promised.total:,} held-out rows; "
         f"proven after {finding.harmed_at:,} of these live rows"
     )
 

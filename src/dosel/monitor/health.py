@@ -85,6 +85,7 @@ class Health:
     Attributes:
         from_batches: labels of labelled batches; the others are feedback.
         previous: the version that a rollback puts back; None if there is none.
+        control: the version in shadow as control; None if there is none.
         course: at most `COURSE_POINTS` points at even distances, the newest among them.
     """
 
@@ -93,6 +94,7 @@ class Health:
     version: int
     sequence: int
     previous: int | None
+    control: int | None
     since: datetime
     state: State
     labels: int
@@ -109,7 +111,12 @@ class Health:
 
     @property
     def remedy(self) -> str:
-        """What a person can do about harm: `dosel rollback`, or `dosel train` if there is no earlier version."""
+        """What a person can do about harm: `dosel rollback`, or `dosel train` if there is no earlier version.
+
+        While the earlier version answers the same rows as control, `dosel shadow` says whether it is better.
+        """
+        if self.control is not None:
+            return "dosel shadow"
         return f"dosel {'train' if self.previous is None else 'rollback'} {self.use_case}"
 
 
@@ -142,6 +149,7 @@ def health(use_case: UseCase, ledger: PromotionLedger, truths: TruthStore, for_r
         version=entry.to_version,
         sequence=entry.sequence,
         previous=earlier[-1].to_version if earlier else None,
+        control=next((s.version for s in ledger.open_shadows(entry.model) if s.role == "control"), None),
         since=entry.at,
         state="harmed" if proof is not None else findings[0].state,
         labels=parts[-1].tally.total if parts else 0,

@@ -93,7 +93,7 @@ def announce_shadow(connection: Connection, shadow: "ShadowRecord") -> None:
         what=f"{name}: version {shadow.version} {_task(shadow)}, as {shadow.role}",
         evidence=f"{shadow.reason} (by {_who(shadow.actor)})",
         command="dosel shadow",
-        place=_version_page(shadow.model, shadow.version),
+        place=f"page/challenger?use_case={name}",
         since=shadow.at,
     )
     events.add(connection, event)
@@ -119,7 +119,22 @@ def announce_shadow_end(connection: Connection, shadow: "ShadowRecord", how: "Sh
         what=f"{name}: version {shadow.version} is no longer in shadow: {how.outcome}{stays}",
         evidence=f"{how.reason} (by {_who(how.actor)})",
         command="dosel shadow --ended",
-        place=_version_page(shadow.model, shadow.version),
+        place=f"page/challenger?use_case={name}",
+    )
+    events.add(connection, event)
+
+
+def announce_waiting(connection: Connection, shadow: "ShadowRecord", version: int) -> None:
+    """Write the event of a version that passed the gate and waits for the end of another version's shadow."""
+    name = _use_case(shadow.model)
+    event = Event(
+        incident=f"waiting {shadow.model} {version} for {shadow.number}",
+        use_case=name,
+        kind="shadow",
+        what=f"{name}: version {version} passed the gate, and waits while version {shadow.version} is in shadow",
+        evidence=f"that shadow ends on {shadow.ends_at:%Y-%m-%d %H:%M} UTC at the latest",
+        command=f'dosel shadow stop {name} --reason "…"',
+        place=f"page/challenger?use_case={name}",
     )
     events.add(connection, event)
 

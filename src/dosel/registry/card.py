@@ -21,6 +21,7 @@ from dosel.usecases.features import Feature
 if TYPE_CHECKING:
     # Importing these takes seconds, in which the API can already answer.
     from dosel.registry.manifests import Manifest
+    from dosel.registry.shadows import ShadowRecord
     from dosel.registry.store import ModelVersion
     from dosel.registry.verdicts import Verdict
 
@@ -29,6 +30,9 @@ FEWEST_SHOWN = 10
 
 FEWEST_SURE = 30
 """With fewer held-out rows, a figure is named among the limits."""
+
+KEPT_OUT = frozenset({"refused", "undecided", "stopped"})
+"""Ends of a challenger's shadow after which it did not enter Production."""
 
 SCORES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "f1_macro": "F1, macro"}
 """The overall figures, by the metric's name."""
@@ -107,8 +111,18 @@ class Card:
     files: Mapping[str, str] = field(default_factory=dict)
 
 
-def card_of(use_case: UseCase, version: "ModelVersion", manifest: "Manifest | None", verdict: "Verdict | None") -> Card:
-    """The card of a version, from the ledger's facts alone: figures that can be edited in MLflow are left out."""
+def card_of(
+    use_case: UseCase,
+    version: "ModelVersion",
+    manifest: "Manifest | None",
+    verdict: "Verdict | None",
+    shadows: Iterable["ShadowRecord"] = (),
+) -> Card:
+    """The card of a version, from the ledger's facts alone: figures that can be edited in MLflow are left out.
+
+    Args:
+        shadows: those of this version; what live rows showed of it is among the limits.
+    """
     report: Mapping[str, Any] = (verdict.report if verdict else None) or {}
     figures, target = tuple(_figures(use_case, version, report)), use_case.target
     # The gate's words have exact figures, from which those that are withheld could be computed.
@@ -125,7 +139,7 @@ def card_of(use_case: UseCase, version: "ModelVersion", manifest: "Manifest | No
         source=_source(use_case),
         confidence=use_case.gate.confidence,
         figures=figures,
-        limits=tuple(_limits(use_case, version, manifest, verdict, figures)),
+        limits=(*_limits(use_case, version, manifest, verdict, figures), *_on_live_rows(use_case, shadows)),
         gate=_decision(verdict) + (f": {shown(use_case, verdict.reason)}" if is_open else "") if verdict else None,
         rules=tuple(
             RuleResult(r["name"], r["holds"], shown(use_case, r["words"]) if is_open else "withheld")
@@ -233,6 +247,13 @@ def _limits(
         yield from _limits_of(figure)
     if use_case.caveat:
         yield use_case.caveat.strip().removesuffix(".")
+
+
+def _on_live_rows(use_case: UseCase, shadows: Iterable["ShadowRecord"]) -> Iterator[str]:
+    for shadow in shadows:
+        if shadow.end is not None and shadow.role == "challenger" and shadow.end.outcome in KEPT_OUT:
+            what = f"In shadow of version {shadow.champion} it was {shadow.end.outcome}"
+            yield f"{what}: {shown(use_case, shadow.end.reason)}"
 
 
 def _limits_of(figure: Figure) -> Iterator[str]:

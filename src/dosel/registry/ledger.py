@@ -22,7 +22,7 @@ from dosel.errors import PromotionConflict
 from dosel.model import signature
 from dosel.model.facts import Facts
 from dosel.registry import manifests, notes, orphans, shadows, signed_entries, verdicts
-from dosel.registry.announcements import announce_promotion, announce_shadow, announce_shadow_end
+from dosel.registry.announcements import announce_promotion, announce_shadow, announce_shadow_end, announce_waiting
 from dosel.registry.looks import PastLook, distinct
 from dosel.registry.manifests import TRAINED, Manifest
 from dosel.registry.notes import Note
@@ -170,6 +170,11 @@ class PromotionLedger:
             if ended and (how.outcome != "superseded" or shadow.role == "challenger"):
                 announce_shadow_end(connection, shadow, how)
             return ended
+
+    def announce_waiting(self, shadow: ShadowRecord, version: int) -> None:
+        """Write the event of a version that passed the gate and waits for the end of another version's shadow."""
+        with self._transaction() as connection:
+            announce_waiting(connection, shadow, version)
 
     def shadows(self, model: str) -> list[ShadowRecord]:
         """All shadows of a model, oldest first."""

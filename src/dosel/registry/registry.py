@@ -369,7 +369,12 @@ class Registry:
 
     def card(self, use_case: UseCase, version: ModelVersion) -> Card:
         """The model card of a version, from what the ledger has."""
-        return card_of(use_case, version, self.manifest(version), self.verdict(version))
+        mine = [
+            shadow
+            for shadow in self._ledger.shadows(version.name)
+            if (shadow.version, shadow.run_id) == (version.version, version.run_id)
+        ]
+        return card_of(use_case, version, self.manifest(version), self.verdict(version), mine)
 
     def write_card(self, use_case: UseCase, version: ModelVersion) -> None:
         """Write the model card of a version to its run, for readers of MLflow."""

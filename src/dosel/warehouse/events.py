@@ -118,6 +118,11 @@ class EventStore:
         with transaction(self._engine) as connection:
             return add(connection, event)
 
+    def has(self, incident: str) -> bool:
+        """Whether an incident has an event."""
+        with reading(self._engine) as connection:
+            return connection.execute(select(EVENTS.c.id).where(EVENTS.c.incident == incident)).first() is not None
+
     def newest(self, limit: int, use_case: str | None = None, before: int | None = None) -> list[StoredEvent]:
         """Events with their deliveries, newest first.
 
