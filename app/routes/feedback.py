@@ -23,6 +23,7 @@ from dosel.usecases import UseCase
 
 if TYPE_CHECKING:
     from dosel.monitor.feedback import FeedbackStore
+    from dosel.monitor.feedback_rows import GivenTruth
 
 ATTEMPTS, PAUSE_SECONDS = 4, 0.7
 """An answer may be in the queue of the prediction log for a second, in this process or in another worker.
@@ -90,13 +91,7 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, settings: Setti
         received, client = await request.body(), client_of(request.scope)
 
         def work() -> ReceiptInfo:
-            from dosel.monitor.feedback_rows import read_csv, read_json
-
-            try:
-                given = (read_json if kind == JSON else read_csv)(use_case.target, received)
-            finally:
-                if len(received) > LARGE_BYTES:
-                    release_memory()
+            given = _read(use_case, kind, received)
             # A bulk request's rows are logged in parts: without the flush, the last ones would be unknown.
             request.app.state.record.flush()
             receipt = store().add(given)
@@ -114,3 +109,14 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, settings: Setti
                 if not unknown.may_come or next(attempts, None) is None:
                     raise
             await asyncio.sleep(PAUSE_SECONDS)
+
+
+def _read(use_case: UseCase, kind: str, received: bytes) -> "list[GivenTruth]":
+    """The rows of a body. After a large one, free memory is returned to the operating system."""
+    from dosel.monitor.feedback_rows import read_csv, read_json
+
+    try:
+        return (read_json if kind == JSON else read_csv)(use_case.target, received)
+    finally:
+        if len(received) > LARGE_BYTES:
+            release_memory()

@@ -7,16 +7,13 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from pyarrow import csv
 
 from app.serving.loaded_model import LoadedModel
 from dosel.rows.columns import Columns
-from dosel.rows.csv import Block
 
 if TYPE_CHECKING:
     from dosel.model.predictor import Predictor, Scores
+    from dosel.rows.csv import Block
 
 CHUNK_ROWS = 2_048
 """Rows that are encoded at once, while no other thread of Python runs."""
@@ -69,8 +66,10 @@ def write_json(rows: Columns, loaded: LoadedModel, out: IO[bytes], sample: Batch
     out.write(b"]" + loaded.model_suffix)
 
 
-def write_csv(blocks: Iterable[Block], loaded: LoadedModel, out: IO[bytes], sample: BatchSample) -> None:
+def write_csv(blocks: "Iterable[Block]", loaded: LoadedModel, out: IO[bytes], sample: BatchSample) -> None:
     """Write each row's extra columns, then prediction, label, and each class's probability in a column by its label."""
+    from pyarrow import csv
+
     predictor, writer = loaded.predictor, None
     for block in blocks:
         scores = predictor.scores(block.columns.numbers, block.columns.codes)
@@ -106,6 +105,9 @@ def _structs(labels: tuple[str, ...]) -> tuple[Any, Any]:
 
 
 def _arrow_rows(predictor: "Predictor", scores: "Scores", extra: Any) -> Any:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     names = [*extra.column_names, "prediction", "label", *(f"probability {name}" for name in predictor.names)]
     columns = [
         *extra.columns,

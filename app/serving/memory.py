@@ -2,9 +2,8 @@
 
 import ctypes
 import gc
+import sys
 from contextlib import suppress
-
-import pyarrow as pa
 
 
 def collect_garbage() -> None:
@@ -23,7 +22,9 @@ def release_memory() -> None:
 
     Takes milliseconds, in which other threads run.
     """
-    pa.default_memory_pool().release_unused()
+    # It is imported at the first use.
+    if pyarrow := sys.modules.get("pyarrow"):
+        pyarrow.default_memory_pool().release_unused()
     # Only glibc has it.
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -3,6 +3,8 @@
 A CSV is in UTF-8, with or without a byte order mark. Its values are separated by `,` or `;`; with `;`, numbers may
 have a decimal comma. The header names the columns in any order, by their names or aliases, without regard to case and
 separators. Other columns may be there, too.
+
+Arrow is imported where it is used: it takes 36 MB, which an API without bulk requests does not need.
 """
 
 import codecs
@@ -15,9 +17,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from pyarrow import csv as arrow_csv
 
 from dosel.rows.columns import Columns
 from dosel.rows.shortened import cut
@@ -153,6 +152,8 @@ class CsvReader:
             UnreadableRows: it is no CSV.
             InvalidRows: rows are invalid; raised after the last row or the `MAX_INVALID_ROWS`th invalid one.
         """
+        import pyarrow as pa
+
         with file.open("rb") as opened:
             header = read_header(self._use_case.features, opened.read(MAX_HEADER_BYTES))
         has_rows, has_quotes = _scan(file, header.size)
@@ -176,6 +177,8 @@ class CsvReader:
             raise InvalidRows.numbered(errors)
 
     def _block(self, header: Header, batch: Any) -> tuple[Block, Errors]:
+        import pyarrow as pa
+
         texts = {feature.name: self._text(header, batch, feature) for feature in self._use_case.features}
         checked = self._validator.check(pa.table(texts))
         extra = pa.table([batch.column(place) for place in header.extra], [header.names[i] for i in header.extra])
@@ -185,6 +188,8 @@ class CsvReader:
     def _text(self, header: Header, batch: Any, feature: Feature) -> Any:
         column = batch.column(header.places[feature.name])
         if header.delimiter == ";" and isinstance(feature, Number):
+            import pyarrow.compute as pc
+
             return pc.replace_substring_regex(column, _DECIMAL_COMMA, _DECIMAL_POINT)
         return column
 
@@ -246,6 +251,9 @@ def _scan(file: Path, start: int) -> tuple[bool, bool]:
 
 def _batches(file: Path, header: Header, has_quotes: bool, errors: Errors) -> Iterator[tuple[Any, Any]]:
     """Arrow batches of text with their rows' numbers; lines with more or fewer values go to `errors`."""
+    import pyarrow as pa
+    from pyarrow import csv as arrow_csv
+
     misfits: list[int] = []
 
     def refuse(line: Any) -> str:

@@ -15,7 +15,6 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from dosel.errors import DoselError
 from dosel.rows.columns import UNKNOWN, Codes, Columns, Floats
@@ -181,6 +180,8 @@ class Validator:
         if len(rows) <= FEW_ROWS:
             checked = self._check(texts.__getitem__, len(rows))
         else:
+            import pyarrow as pa
+
             checked = self.check(pa.table({name: pa.array(column, pa.string()) for name, column in texts.items()}))
         errors = checked.errors(lambda place, name: named[place][0].get(name), MAX_INVALID_ROWS)
         for place, (_, others) in enumerate(named):
@@ -211,9 +212,11 @@ class Validator:
 
     def _check_numbers(self, number: Number, column: Any) -> tuple[Floats, Mask]:
         if not isinstance(column, list):
+            from pyarrow import ArrowInvalid, float64
+
             # Arrow accepts fewer spellings than `as_number` and gives the same numbers in a hundredth of the time.
-            with suppress(pa.ArrowInvalid):
-                values: Floats = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+            with suppress(ArrowInvalid):
+                values: Floats = column.cast(float64()).to_numpy(zero_copy_only=False)
                 bad = _out_of_bounds(number, values)
                 if not bad.any():
                     return values, bad
@@ -243,7 +246,9 @@ def judge_spellings(column: Any, judge: Callable[[str | None], Any], refused: An
     if isinstance(column, list):
         texts, places = column, slice(None)
     else:
-        spelled = (column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column).dictionary_encode()
+        from pyarrow import ChunkedArray
+
+        spelled = (column.combine_chunks() if isinstance(column, ChunkedArray) else column).dictionary_encode()
         texts = [*spelled.dictionary.to_pylist(), None]
         places = spelled.indices.fill_null(len(texts) - 1).to_numpy(zero_copy_only=False)
     found = [judge(text) for text in texts]
