@@ -17,7 +17,7 @@ from dosel.rows.validation import MAX_INVALID_ROWS, InvalidRows, UnreadableRows
 from dosel.usecases.covertype import COVERTYPE
 
 MOST_MB = {"json": 80, "csv": 130}
-"""The peak of memory while a body of 15 MB or more is read, with the modules that are imported for it, but for Arrow."""
+"""The peak of memory while a body of 15 MB or more is read, with the modules that are imported for it, but Arrow."""
 
 MEASURED = """
 import sys
