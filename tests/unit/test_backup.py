@@ -40,7 +40,7 @@ def docker(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 def test_backup_copies_each_volume_and_records_its_labels(docker: SimpleNamespace, tmp_path: Path) -> None:
     assert backup("p", tmp_path / "new") == ["mysql"]
     (command,) = docker.commands
-    assert f"--volume=p_mysql:/volume --volume={tmp_path}/new:/backup" in command
+    assert f"--volume=p_mysql:/volume:ro --volume={tmp_path}/new:/backup " in command
     assert command.endswith("-czf /backup/mysql.tar.gz .")
     assert json.loads((tmp_path / "new" / LABELS).read_text()) == VOLUMES
 
@@ -52,6 +52,8 @@ def test_restore_labels_volumes_with_the_current_project_name(docker: SimpleName
     assert restore("q", tmp_path) == ["mysql"]
     made, filled = docker.commands
     assert "--label=com.docker.compose.project=q --label=com.docker.compose.volume=mysql q_mysql" in made
+    # As root: an archive that somebody edited writes nowhere but into the volume.
+    assert f"--volume=q_mysql:/volume --volume={tmp_path}:/backup:ro " in filled
     assert filled.endswith("-xzf /backup/mysql.tar.gz")
 
 

@@ -65,8 +65,12 @@ def _stopped(project: str) -> None:
 
 
 def _tar(project: str, folder: Path, name: str, mode: str) -> None:
-    mounts = (f"--volume={project}_{name}:/volume", f"--volume={folder.absolute()}:/backup")
-    # As root, since the files belong to the users of several images.
+    # As root, since the files belong to the users of several images; what is read only cannot be changed.
+    saves = mode == "-czf"
+    mounts = (
+        f"--volume={project}_{name}:/volume{':ro' if saves else ''}",
+        f"--volume={folder.absolute()}:/backup{'' if saves else ':ro'}",
+    )
     tar = ["tar", "--numeric-owner", "-C", "/volume", mode, f"/backup/{name}.tar.gz"]
-    tar += ["."] if mode == "-czf" else []
+    tar += ["."] if saves else []
     docker("run", "--rm", "--user=0", "--network=none", *mounts, IMAGE, *tar)
