@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from app.serving.loaded_model import LoadedModel, NotReady
-from app.serving.memory import collect_garbage
+from app.serving.memory import collect_garbage, release_memory
 from app.serving.shared_reads import Confirmation, SharedReads
 from app.serving.slot import Slot
 from app.serving.stale_events import StaleEvents
@@ -223,6 +223,8 @@ class ModelFollower:
             if not slot.family and time.monotonic() >= slot.reconcile_at:
                 slot.reconcile_at = time.monotonic() + RECONCILE_SECONDS
                 registry.reconcile(name)
+                # It has read all versions: up to 40 MB, which the process would keep.
+                release_memory()
             number = registry.newest_of(name, slot.family) if slot.family else registry.production_number(name)
             if number is None:
                 wanted = f"of the family {slot.family}" if slot.family else "in Production"
