@@ -86,15 +86,15 @@ def test_the_log_of_a_closed_use_case_tells_nothing_about_single_rows(
 ) -> None:
     """Readers' keys open Airflow's logs: after a batch of one row, an exact figure is that row's answer."""
     pipeline = Pipeline(replace(FAMILIES["good"], expose_training_rows=is_open), world.settings)
-    told = []
+    logged = []
     for answer, seed in ((True, 5), (False, 6)):
         rows = received(1, seed=seed)
         pipeline.ingest(Deliveries(batch(rows if answer else with_wrong_labels(rows), seed)))
         caplog.clear()
         with caplog.at_level("INFO", "dosel"):
             pipeline.score()
-        told.append(re.sub(r"batch \d+", "", caplog.text))
-    assert len(set(told)) == (2 if is_open else 1)
+        logged.append(re.sub(r"batch \d+", "", caplog.text))
+    assert len(set(logged)) == (2 if is_open else 1)
 
 
 def test_wrong_answers_prove_harm_and_the_proof_stays(champion: Pipeline, received: Received) -> None:
