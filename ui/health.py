@@ -126,7 +126,9 @@ def _say_harm(use_case: dict[str, Any], health: dict[str, Any]) -> None:
 
 def _coverage(use_case: dict[str, Any], coverage: dict[str, Any]) -> str:
     if not coverage["answers"]:
-        return "No answer of this version was logged since it entered Production."
+        # Counts of a closed use case are in steps of ten.
+        how_many = "No answer" if use_case["expose_training_rows"] else "Fewer than ten answers"
+        return f"{how_many} of this version in the prediction log since it entered Production."
     if not use_case["expose_training_rows"]:
         return f"The true class is known for about {coverage['share']:.0%} of the logged answers."
     text = f"The true class is known for {coverage['labelled']:,} of {coverage['answers']:,} logged answers"
