@@ -173,7 +173,7 @@ class PredictRow:
             answer,
         )
         self._log.offer(entry)
-        if took is not None:
+        if plan is not None:
             self._shadowing.offer(self._slot, entry, took)
         # The JSON object without its closing brace, then the member `model`, which is encoded once for each version.
         return b"".join((answer[:-1], loaded.model_suffix)), stale

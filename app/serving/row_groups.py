@@ -12,6 +12,9 @@ from dosel.model.predictor import Prediction, Predictor, ScikitLearnDecides
 Row = tuple[Sequence[float], Sequence[int]]
 """A row's numbers and codes."""
 
+MEASURE_SECONDS = 0.05
+"""Pause between two measurements of a row by itself, which takes as long as a run for all rows of a group."""
+
 Answered = tuple[Prediction, float | None]
 """An answer, and the milliseconds of processor time for a row by itself, if they were measured."""
 
@@ -24,6 +27,7 @@ class RowGroups:
 
     def __init__(self) -> None:
         self.requests = 0
+        self._measure_at = 0.0
         # By the model, and whether to measure.
         self._groups: dict[tuple[Predictor, bool], list[tuple[Row, asyncio.Future[Answered]]]] = {}
 
@@ -31,7 +35,7 @@ class RowGroups:
         """The answer for one row, as `Predictor.one` gives it without waiting.
 
         Args:
-            measure: whether to measure the processor time.
+            measure: whether to measure the processor time of a row now and then.
 
         Raises:
             ScikitLearnDecides: as `Predictor.one`.
@@ -46,7 +50,10 @@ class RowGroups:
     def _answer(self) -> None:
         groups, self._groups = self._groups, {}
         for (predictor, measure), group in groups.items():
-            results = answers(predictor, [row for row, _ in group], measure)
+            due = measure and time.monotonic() >= self._measure_at
+            if due:
+                self._measure_at = time.monotonic() + MEASURE_SECONDS
+            results = answers(predictor, [row for row, _ in group], due)
             for (_, done), result in zip(group, results, strict=True):
                 if done.cancelled():
                     continue

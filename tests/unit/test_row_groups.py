@@ -88,6 +88,19 @@ def test_a_request_that_is_given_up_takes_no_other_with_it() -> None:
     assert asyncio.run(ask()) == (predictor.one(*rows(2)[1]), None)
 
 
+def test_the_time_of_one_row_is_measured_now_and_then() -> None:
+    """Each time would take as long as the answers of a whole group."""
+    counted = Counted(Predictor(COVERTYPE, fitted(CLASSIFIERS["tree"])))
+
+    async def ask() -> list[float | None]:
+        groups = RowGroups()
+        return [(await groups.answer(counted, row, measure=True))[1] for row in rows(5)]  # type: ignore[arg-type]
+
+    took = asyncio.run(ask())
+    assert took[0] is not None
+    assert None in took
+
+
 def test_the_time_of_one_row_is_measured_by_itself() -> None:
     """As that of versions in shadow: a run for many rows takes longer."""
     counted = Counted(Predictor(COVERTYPE, fitted(CLASSIFIERS["tree"])))
