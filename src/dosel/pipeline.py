@@ -249,12 +249,12 @@ class Pipeline:
 
         use_case, s = self._use_case, self._settings
         ledger = self._registry.ledger
-        seed, _ = training_seed(self._engine, use_case, s.seed)
+        seed, reason = training_seed(self._engine, use_case, s.seed)
         with engine_of(use_case, s) as engine:
             split = use_case.is_partitioned
             data = partitioned_data(use_case, self._batches, engine, s) if split else self._training_data()
             run_id = train(use_case, data, s.tracking_uri, ledger, seed, engine, on_candidate, s.studies_url)
-        self._registry.store.note_run(run_id, f"Trained because of: {self.training_reason()}.")
+        self._registry.store.note_run(run_id, f"Trained because of: {shown(use_case, reason)}.")
         return run_id
 
     def register(self, run_id: str) -> int:

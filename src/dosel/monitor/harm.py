@@ -69,7 +69,7 @@ def harm_event(use_case: UseCase, found: Health, stays: str = "") -> Event:
     figures = "; ".join(map(_figures, found.harmed)) or f"proven within {found.labels:,} labelled rows"
     batches = f"; {found.from_batches:,} of the labelled rows came in batches" if found.from_batches else ""
     # If a declared action follows by itself, the event proposes no second training or rollback.
-    acts = ("roll back" in policy and not stays) or ("retrain" in policy and (bool(stays) or found.sequence == 1))
+    acts = ("roll back" in policy and not stays) or ("retrain" in policy and (bool(stays) or found.previous is None))
     return Event(
         incident=_incident(found.model, found.sequence),
         use_case=name,
