@@ -122,7 +122,7 @@ def build_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         # Single rows are answered in this thread. Beside threads that work on bulk requests, it waits this long for
-        # each turn; Python's default is five times as long.
+        # each turn; Python's default is ten times as long.
         sys.setswitchinterval(0.0005)
         follower.start()
         record.start()

@@ -29,6 +29,7 @@ from benchmarks.training import generated, mlflow_server, prepared
 from dosel.cluster.connection import Cluster
 from dosel.model import tags
 from dosel.pipeline import Pipeline
+from dosel.registry.mlflow_calls import connect
 from dosel.registry.training_progress import candidates_since
 from dosel.settings import Settings
 from dosel.training.candidates import Figures
@@ -191,7 +192,7 @@ def trained(engine: Engine, data: TrainingData, uri: str, home: Path, experiment
     use_case = replace(COVERTYPE, experiment=experiment)
     settings = Settings(tracking_uri=uri, warehouse_url=f"sqlite:///{home / 'warehouse.db'}")
     ledger = Pipeline(use_case, settings).registry.ledger
-    with first_child(client, experiment, counted) as seen:
+    with first_child(uri, experiment, counted) as seen:
         began = perf_counter()
         run = train(use_case, data, uri, ledger, SEED, counted)
         seconds = perf_counter() - began
@@ -211,14 +212,14 @@ def candidate_scores(client: MlflowClient, experiment_id: str, run_id: str) -> l
 
 
 @contextmanager
-def first_child(client: MlflowClient, experiment: str, counted: Counted) -> Iterator[list[int]]:
+def first_child(uri: str, experiment: str, counted: Counted) -> Iterator[list[int]]:
     """The number of tasks that were done when the first candidate was visible, in a list."""
     seen: list[int] = []
-    over, began = Event(), datetime.now(UTC)
+    over, began, mlflow = Event(), datetime.now(UTC), connect(uri)
 
     def look() -> None:
         while not over.wait(LOOK_SECONDS):
-            if candidates_since(client, experiment, began):
+            if candidates_since(mlflow, experiment, began):
                 seen.append(counted.done)
                 return
 

@@ -1,4 +1,4 @@
-"""What a reader typed and was answered, kept beyond a reload of the page.
+"""What a reader typed, and the answers, kept beyond a reload of the page.
 
 A cookie of the browser's session names the reader. Rows stay out of the address, which browsers and proxies log.
 """

@@ -39,8 +39,8 @@ FORM = (b"content-type", b"application/x-www-form-urlencoded")
 class RequestLimits:
     """Refuses bodies that are too large, and answers 503 at once while `DOSEL_QUEUE_DEPTH` requests are in progress.
 
-    A request counts as in progress once its body is there, so that clients that send none keep no others out. A
-    client may take at most half of the places that other clients leave free (16 of 32, then 8, then 4).
+    A request counts as in progress once its body has arrived, so that a client that sends no body cannot keep other
+    clients out. A client may take at most half of the places that other clients leave free (16 of 32, then 8, then 4).
 
     Args:
         largest: the largest body of a request, in bytes, and whether its route writes the body to disk.

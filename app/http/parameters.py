@@ -12,7 +12,7 @@ from dosel.rows.shortened import cut
 from dosel.rows.validation import InvalidRows, InvalidValue, describe
 
 MOST_ERRORS, MOST_HINTS = 10, 3
-"""Errors of a request, and of these, how many say which name may be meant: comparing names takes long."""
+"""Most unknown names that an error lists, and for how many it proposes a known one: comparing names takes long."""
 
 LONGEST_NAME = 40
 """Characters of the longest name that is compared with the known ones."""

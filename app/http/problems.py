@@ -73,8 +73,8 @@ WHEN = {
     "is refused, the version cannot be explained, or an answer has another truth already.",
     413: "The body is too large.",
     415: "The body has a content type that this call does not accept.",
-    422: "A field or a query parameter is missing, unknown or invalid; the answer names it, what was expected and what "
-    "it got.",
+    422: "A field or a query parameter is missing, unknown or invalid; the answer names it, and says what was "
+    "expected and what was received.",
     429: "Too many requests per second from this caller; `Retry-After` says how long to wait.",
     503: "No model answers yet, MLflow cannot be reached, or a queue is full; the answer says which.",
 }

@@ -1,6 +1,7 @@
 """Limits on what a client sends: how much, for how long and how often at once. uvicorn's own protocol has none.
 
-Its timers run only while a client keeps the server waiting, so that a request that arrives in one piece costs none.
+The timers of this protocol run only while a client keeps the server waiting, so that a request that arrives in one
+piece costs none.
 """
 
 import asyncio

@@ -87,7 +87,7 @@ def _add(router: APIRouter, use_case: UseCase, queue: WorkQueue, settings: Setti
         declared = request.headers.get("content-type", "")
         kind = content_type(declared) if declared else JSON
         if kind not in (JSON, CSV):
-            raise HTTPException(415, f"the body says it is {cut(declared)}; send {JSON} or {CSV}")
+            raise HTTPException(415, f"the Content-Type is {cut(declared)}; send {JSON} or {CSV}")
         received, client = await request.body(), client_of(request.scope)
 
         def work() -> ReceiptInfo:

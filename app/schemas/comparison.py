@@ -9,7 +9,7 @@ from dosel.closed import shown
 from dosel.usecases import UseCase
 
 if TYPE_CHECKING:
-    from dosel.registry.side_by_side import Comparison
+    from dosel.registry.side_by_side import VersionComparison
 
 
 class ShareInfo(BaseModel):
@@ -62,6 +62,6 @@ class ComparisonInfo(BaseModel):
     rules: list[RuleInfo] = Field(description="The gate's rules, with version b as the challenger of version a.")
 
     @classmethod
-    def of(cls, use_case: UseCase, found: "Comparison") -> "ComparisonInfo":
+    def of(cls, use_case: UseCase, found: "VersionComparison") -> "ComparisonInfo":
         made = cls.model_validate(found, from_attributes=True)
         return cls.model_validate(shown(use_case, made.model_dump()))

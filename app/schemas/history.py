@@ -25,7 +25,7 @@ class RuleInfo(BaseModel):
 
     name: str
     holds: bool
-    words: str = Field(description="The figures behind the verdict, as a sentence.")
+    words: str = Field(description="The figures behind the rule's result, as a sentence.")
     figures: dict[str, Any]
 
 

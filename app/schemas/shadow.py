@@ -38,9 +38,9 @@ class EvidenceInfo(BaseModel):
     only_champion: int | None
     both_wrong: int | None
     e_value: float = Field(description="The evidence that the version in shadow is better, valid after every label.")
-    e_against: float = Field(description="The evidence that it is worse.")
+    e_against: float = Field(description="The evidence that the version in shadow is worse.")
     e_needed: float = Field(
-        description="The evidence that proves it: better when e_value reaches it, worse when e_against does."
+        description="What is proof: the version is better if e_value reaches it, and worse if e_against does."
     )
     finding: Literal["better", "worse", "a class is worse"] | None = Field(description="What is proven.")
 

@@ -22,7 +22,7 @@ AGAIN_SECONDS = 1.5
 """Pause after a decision on new labels: the answers of other workers are written by then."""
 
 BEHIND_SECONDS = 30.0
-"""For so long after new labels, the pause stays short while answers in shadow are not written yet."""
+"""How long after new labels the pause stays short, if answers in shadow are not written yet."""
 
 RETRY_SECONDS = 5.0
 

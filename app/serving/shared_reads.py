@@ -56,7 +56,7 @@ class SharedReads:
 
     def __init__(self, settings: Settings) -> None:
         addresses = f"{settings.tracking_uri}\n{settings.warehouse_url}".encode()
-        self._folder = settings.home / "looks" / hashlib.sha256(addresses).hexdigest()[:12]
+        self._folder = settings.home / "reads" / hashlib.sha256(addresses).hexdigest()[:12]
         try:
             self._key = signing_key(settings.home, settings.cache_key)
         except OSError:

@@ -27,7 +27,7 @@ class StaleEvents:
         self._retry_at = datetime.min.replace(tzinfo=UTC)
 
     def watch(self, slot: Slot) -> None:
-        """Note since when polls fail, and report a period that lasts, and its end."""
+        """Note since when polls fail; write an event if they fail for long, and one when they succeed again."""
         now = datetime.now(UTC)
         if slot.failed and slot.stale_since is None:
             slot.stale_since, slot.stale_reported = now, False

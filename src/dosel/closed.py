@@ -18,7 +18,7 @@ _EXACT = frozenset(
 """Fields that stay exact, since they count no rows: versions, entries, permutations, class codes and names."""
 
 _KEPT = (
-    # What a number names, instead of counting it.
+    # Words whose number is a name and not a count, such as version 3, and times.
     r"\b(?:versions?|entry|request|shadow|batch|group|look) \d+(?: and \d+)?\b"
     r"|\b\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d(?:\.\d+)?)?)?"
     # The version of a split, a digest, and a word with digits, such as f1_macro.
@@ -35,7 +35,8 @@ _LIVE = re.compile(r"\b(?:live|labels|labelled|evidence)\b")
 BLOCK = 50
 """Rows of labelled batches after which figures change: even a rounded figure can change with a single row.
 
-Feedback is left out of these figures: who gives 49 labels of a block knows what the 50th changed.
+Feedback is left out of these figures: a client that gives 49 labels of a block would know what the 50th
+changed.
 """
 
 

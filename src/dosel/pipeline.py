@@ -31,7 +31,7 @@ from dosel.notices import leave_out_notices
 from dosel.quality import check
 from dosel.registry.manifests import Manifest
 from dosel.registry.registry import Registry
-from dosel.registry.side_by_side import Comparison, compare
+from dosel.registry.side_by_side import VersionComparison, compare
 from dosel.rows import hashing
 from dosel.rows.text import as_text
 from dosel.rows.validation import without_values
@@ -304,7 +304,7 @@ class Pipeline:
             decide(self._use_case, self._registry, self._engine)
             return outcome
 
-    def compare(self, a: int, b: int) -> Comparison:
+    def compare(self, a: int, b: int) -> VersionComparison:
         """Two versions side by side, on the held-out rows that neither was trained on; as `side_by_side.compare`."""
         rows = self._batches.clean_by_batch
         return compare(self._registry, self._use_case, rows, (a, b), self._settings.seed)

@@ -1,8 +1,8 @@
 """The keys that sign heads of the ledgers and versions, and the trusted keys.
 
-The signing key lies outside `DOSEL_HOME`, so that write access to the data does not allow to sign them. Heads and
-entries of the ledgers are signed with it (Ed25519), versions with a key derived from it (ECDSA P-256), since the format
-of their signatures has no Ed25519. Trusted keys are public: their file has the keys in use and those before
+The signing key lies outside `DOSEL_HOME`, so that nobody can sign anything with write access to the data alone. Heads
+and entries of the ledgers are signed with it (Ed25519), versions with a key derived from it (ECDSA P-256), since the
+format of their signatures has no Ed25519. Trusted keys are public: their file has the keys in use and those before
 them. A key that was stolen is taken out of the file.
 """
 

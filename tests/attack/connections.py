@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from benchmarks.serving import BATCH
 from tests.attack.bodies import CSV, ROW, csv_rows
-from tests.attack.target import Attack, Outcome, Target, ask, connect, status_of, together
+from tests.attack.target import Attack, Outcome, Target, ask, connect, status_of, together, whole_answer
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
 POST = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -91,7 +91,7 @@ def pipelined(target: Target) -> Outcome:
 
 
 def at_once(target: Target) -> Outcome:
-    """Send a valid request on each of many connections, and again once all are answered."""
+    """Send a valid request on each of many connections, and again once all are answered; replace closed connections."""
     whole = POST + b"Content-Length: %d\r\n\r\n" % len(ROW) + ROW
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     found, open_ones = Outcome(), [connect(target.port) for _ in range(1_500)]
@@ -99,8 +99,13 @@ def at_once(target: Target) -> Outcome:
         for connection in open_ones:
             with contextlib.suppress(OSError):
                 connection.sendall(whole)
-        for connection in open_ones:
-            found.answers[status_of(connection, 30)] += 1
+        for place, connection in enumerate(open_ones):
+            status = whole_answer(connection, 30)
+            found.answers[status] += 1
+            if status != "200":
+                connection.close()
+                with contextlib.suppress(OSError):
+                    open_ones[place] = connect(target.port)
     for connection in open_ones:
         connection.close()
     return found

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPResponse
 from multiprocessing.connection import Connection
 from threading import Thread
 from typing import Any
@@ -125,6 +125,18 @@ def status_of(connection: socket.socket, seconds: float) -> str:
     except OSError:
         return "closed"
     return beginning[9:12].decode("latin-1") or "closed"
+
+
+def whole_answer(connection: socket.socket, seconds: float) -> str:
+    """The status of an answer that is read to its end; "closed" without one."""
+    connection.settimeout(seconds)
+    try:
+        response = HTTPResponse(connection)
+        response.begin()
+        response.read()
+    except (OSError, HTTPException):
+        return "closed"
+    return str(response.status)
 
 
 def together(calls: Iterable[Callable[[], Any]]) -> None:

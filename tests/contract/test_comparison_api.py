@@ -20,7 +20,7 @@ from dosel.closed import BLOCK
 from dosel.db.engine import connect
 from dosel.db.tables import ANSWERS
 from dosel.quality import check
-from dosel.registry.side_by_side import ComparedFigure, Comparison, Share
+from dosel.registry.side_by_side import ComparedFigure, Share, VersionComparison
 from dosel.sources.base import Batch
 from dosel.usecases.covertype import COVERTYPE
 from dosel.warehouse.batches import BatchStore
@@ -150,7 +150,7 @@ def test_the_command_shows_no_exact_counts_of_a_closed_use_case(
     closed, parts = replace(COVERTYPE, expose_training_rows=False), dict.fromkeys(COUNTS, 17)
     share = Share(0.87131, 0.86, 0.88)
     figure = ComparedFigure("recall", "class Aspen", 17, share, share, share)
-    made = Comparison(NAME, 1, 2, confidence=0.95, figures=(figure,), answers=None, rules=(), **parts)
+    made = VersionComparison(NAME, 1, 2, confidence=0.95, figures=(figure,), answers=None, rules=(), **parts)
     monkeypatch.setattr("dosel.cli.compare.of_model", lambda _: closed)
     monkeypatch.setattr("dosel.pipeline.Pipeline.compare", lambda *_: made)
     for as_json in (True, False):

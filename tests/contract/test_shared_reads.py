@@ -126,6 +126,6 @@ def test_one_process_reads_and_the_others_do_not_wait_for_it_forever(
 def test_a_read_without_the_installations_signature_is_not_trusted(kept: bytes, settings: Settings) -> None:
     shared = SharedReads(settings)
     shared.sequences(lambda: {"m": 1}, 60)
-    [file] = settings.home.glob("looks/*/sequences")
+    [file] = settings.home.glob("reads/*/sequences")
     file.write_bytes(kept)
     assert shared.sequences(lambda: {"m": 2}, 60) == {"m": 2}

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from dosel.monitor.comparison import Comparison, compare_arms, compare_pairs
+from dosel.monitor.comparison import ShadowComparison, compare_arms, compare_pairs
 from dosel.monitor.pairs import Arm
 from dosel.monitor.sequential import log_evidence_of_gain
 from dosel.usecases import Shadow, Target
@@ -15,7 +15,7 @@ TARGET = Target("kind", "Kind", labels={1: "oak", 2: "ash"})
 RULES = Shadow(min_labels=20)
 
 
-def compared(answers: str, rules: Shadow = RULES, max_fall: float = 1.0) -> Comparison:
+def compared(answers: str, rules: Shadow = RULES, max_fall: float = 1.0) -> ShadowComparison:
     """The comparison for one letter a row.
 
     b: both are right, s: only the shadow, c: only the champion, n: neither. Capitals are rows of the rare class.

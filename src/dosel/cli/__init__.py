@@ -48,8 +48,8 @@ cli = typer.Typer(cls=Commands, no_args_is_help=True, rich_markup_mode=None, hel
 for part in (platform, init, rows, predict, answers, models, versions, compare, ledgers, reproduce, events):
     cli.add_typer(part.commands)
 cli.add_typer(shadow.commands)
-cli.add_typer(cluster.commands, name="cluster")
-cli.add_typer(jobs, name="compose")
+cli.add_typer(cluster.commands, name="cluster", cls=Commands)
+cli.add_typer(jobs, name="compose", cls=Commands)
 
 
 def _print_version(asked: bool) -> None:

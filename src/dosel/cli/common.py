@@ -46,7 +46,7 @@ def load_settings() -> "Settings":
         if value is not None:
             os.environ.setdefault(key, value)
     os.environ.setdefault("DOSEL_HOME", str(ROOT / ".dosel"))
-    # Before anything imports mlflow, which would note this machine in the user's home.
+    # Before anything imports mlflow, which would write an identifier of this machine to the user's home.
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     return Settings.load()
 

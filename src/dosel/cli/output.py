@@ -54,7 +54,7 @@ def show(
 
 
 LONGEST_CELL = 26
-"""Characters that a terminal shows of a value, such as the id of Airflow's run, unless its column takes more lines."""
+"""Most characters of a value in a column that does not wrap: a longer one, such as the id of an Airflow run, is cut."""
 
 NARROWEST = 20
 """Characters that a column of sentences keeps on a narrow terminal, where it takes more lines."""

@@ -49,8 +49,8 @@ def predict(
     """Predict the rows of a CSV with the running API; the output has the file's columns, prediction, label and
     probabilities.
 
-    Nothing is predicted if a row is invalid. Exit codes: 3 if rows were refused, 4 if the API cannot be reached or has
-    no time, 2 for wrong arguments, 1 for anything else.
+    Nothing is predicted if a row is invalid. Exit codes: 3 if rows were refused, 4 if the API cannot be reached, has
+    no model yet or is overloaded, 2 for wrong arguments, 1 for anything else.
     """
     named(use_case)
     if out is not None and out.suffix not in SUFFIXES:
@@ -114,7 +114,7 @@ def _header(content: Path, use_case: UseCase) -> "Header":
 
 
 def _lines(content: Path, delimiter: str, rows: Set[int]) -> dict[int, int]:
-    """The line on which each of these rows begins: a row may have several, and empty lines are none."""
+    """The line on which each of these rows begins: a row may span several, and empty lines are not rows."""
     found: dict[int, int] = {}
     with content.open(encoding="utf-8-sig", newline="") as opened, suppress(csv.Error):
         reader, row, line = csv.reader(opened, delimiter=delimiter), -1, 1

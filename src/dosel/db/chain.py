@@ -108,7 +108,7 @@ def intact(connection: Connection, table: Table, condition: ColumnElement[bool])
     return [row for row in rows if digests.get(row_key(table, row)) == sha256(content(row))]
 
 
-def remove(connection: Connection, table: Table, condition: ColumnElement[bool]) -> None:
+def append_removals(connection: Connection, table: Table, condition: ColumnElement[bool]) -> None:
     """Append an entry for each row that is about to be deleted in this transaction."""
     assert table in REMOVABLE
     _append(connection, "removed", table, connection.execute(select(table).where(condition)).mappings())

@@ -21,7 +21,7 @@ _KINDS = (
 
 
 @dataclass(frozen=True)
-class Comparison:
+class TableComparison:
     """`added` are optional features that a table lacks, by table; `differences` is what cannot be added, in words."""
 
     use_case: UseCase
@@ -42,7 +42,7 @@ class Comparison:
         )
 
 
-def compare_all(url: str, use_cases: Iterable[UseCase]) -> list[Comparison]:
+def compare_all(url: str, use_cases: Iterable[UseCase]) -> list[TableComparison]:
     """Compare each use case with the data store at `url`; empty if that is a file that does not exist yet.
 
     Raises:
@@ -56,7 +56,7 @@ def compare_all(url: str, use_cases: Iterable[UseCase]) -> list[Comparison]:
         return [compare(connection, use_case) for use_case in use_cases]
 
 
-def compare(connection: Connection, use_case: UseCase) -> Comparison:
+def compare(connection: Connection, use_case: UseCase) -> TableComparison:
     """Compare each declared column with the raw and clean tables; a table that does not exist fits."""
     tables = tables_of(use_case)
     raw, clean = _columns(connection, tables.raw), _columns(connection, tables.clean)
@@ -70,7 +70,7 @@ def compare(connection: Connection, use_case: UseCase) -> Comparison:
     for table, there in ((tables.raw, raw), (tables.clean, clean)):
         if there and (lacking := tuple(column for column in table.columns if column.name not in there)):
             added[table] = lacking
-    return Comparison(use_case, added, differences)
+    return TableComparison(use_case, added, differences)
 
 
 def _columns(connection: Connection, table: Table) -> dict[str, Any] | None:

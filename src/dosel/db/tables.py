@@ -345,7 +345,8 @@ EVENTS = _fixed(
     Column("command", Text, nullable=False),
     Column("place", String(255), nullable=False),
 )
-"""What a person should know; each is written in the transaction of what happened. The outbox of the messages."""
+"""Events that a person should know about, each written in the transaction of the change that it reports. Messages are
+sent from this table."""
 
 TARGETS = _fixed(
     "event_targets", Column("target", String(64), primary_key=True), Column("after_event", BigInteger, nullable=False)

@@ -106,7 +106,7 @@ class Platform:
                     raise
 
     def _missing(self) -> list[Service]:
-        """The services to start; what is in the way of a start is removed, or refused.
+        """The services to start. Ends what a killed service left behind, and refuses what prevents a start.
 
         Raises:
             StartupError: the platform runs with other settings, or a precondition fails.

@@ -179,7 +179,7 @@ def write_backend(predictor: "Predictor", folder: Path) -> None:
     """Write the backend that `predictor` chose. The same model gives the same content."""
     target = folder / BACKEND_FOLDER
     target.mkdir(exist_ok=True)
-    # The names in this file are those of versions that are already registered.
+    # These keys never change: versions that are already registered have them, too.
     about = {
         "made_with": _backend_libraries(),
         "refused": predictor.fallback_reason,

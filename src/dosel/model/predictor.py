@@ -54,8 +54,8 @@ class Predictor:
     """Answers with a fitted pipeline. Threads may share it.
 
     ONNX Runtime answers if it passed the parity check (`dosel.model.parity`): the same label for each trial row, and
-    probabilities that differ by at most 1e-6. If the two best classes of a row are nearer to each other than that,
-    scikit-learn answers the row, so that rounding never decides a label.
+    probabilities that differ by at most 1e-6. If the probabilities of a row's two best classes differ by less than
+    twice that, scikit-learn answers the row, so that rounding never decides a label.
 
     Args:
         onnx: the classifier as ONNX, if this model passed the parity check before.

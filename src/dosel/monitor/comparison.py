@@ -62,7 +62,7 @@ class Proof:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ShadowComparison:
     """What labelled rows show of a shadow.
 
     Attributes:
@@ -102,7 +102,7 @@ def _rows(count: int) -> str:
 
 def compare_pairs(
     target: Target, rules: Shadow, max_fall: float, truth: Classes, champion: Classes, shadow: Classes
-) -> Comparison:
+) -> ShadowComparison:
     """Compare the answers of both to the same rows.
 
     Args:
@@ -112,7 +112,7 @@ def compare_pairs(
     right, before = shadow == truth, champion == truth
     differences, place = right.astype(np.int64) - before, np.arange(1, len(truth) + 1)
     by_class = {label: (differences[truth == code], place[truth == code]) for code, label in target.labels.items()}
-    return Comparison(
+    return ShadowComparison(
         labels=len(truth),
         shadow=Tally(int(right.sum()), len(truth)),
         champion=Tally(int(before.sum()), len(truth)),
@@ -122,7 +122,7 @@ def compare_pairs(
     )
 
 
-def compare_arms(target: Target, rules: Shadow, max_fall: float, canary: Arm, champion: Arm) -> Comparison:
+def compare_arms(target: Target, rules: Shadow, max_fall: float, canary: Arm, champion: Arm) -> ShadowComparison:
     """Compare the answers of both to different rows, as of a canary."""
     beside = max(1, round((1 - rules.share) / rules.share))
     right, before = canary.truth == canary.answered, champion.truth == champion.answered
@@ -135,7 +135,7 @@ def compare_arms(target: Target, rules: Shadow, max_fall: float, canary: Arm, ch
 
     everything = rows(np.ones(len(right), np.bool_), np.ones(len(before), np.bool_))
     by_class = {label: rows(canary.truth == code, champion.truth == code) for code, label in target.labels.items()}
-    return Comparison(
+    return ShadowComparison(
         labels=len(everything[0]),
         shadow=Tally(int(right.sum()), len(right)),
         champion=Tally(int(before.sum()), len(before)),

@@ -12,7 +12,7 @@ from dosel.closed import BLOCK
 from dosel.db.engine import reading
 from dosel.db.tables import ANSWERS, SHADOW_ANSWERS
 from dosel.monitor.canary import Draw
-from dosel.monitor.comparison import CLASS_IS_WORSE, Comparison, Finding, compare_arms, compare_pairs
+from dosel.monitor.comparison import CLASS_IS_WORSE, Finding, ShadowComparison, compare_arms, compare_pairs
 from dosel.monitor.pairs import Arm, PairStore, joined, whole_blocks
 from dosel.registry.ledger import PromotionLedger
 from dosel.registry.shadows import ShadowRecord
@@ -45,7 +45,7 @@ class ShadowState:
     """A shadow and what live rows showed of it. `missing` says what a decision waits for."""
 
     shadow: ShadowRecord
-    comparison: Comparison
+    comparison: ShadowComparison
     traffic: Traffic
     missing: str
 
@@ -94,7 +94,7 @@ def states(use_case: UseCase, ledger: PromotionLedger, engine: Engine, for_reade
     ]
 
 
-def compare(use_case: UseCase, shadow: ShadowRecord, engine: Engine, for_readers: bool = False) -> Comparison:
+def compare(use_case: UseCase, shadow: ShadowRecord, engine: Engine, for_readers: bool = False) -> ShadowComparison:
     """What labelled rows show of a shadow.
 
     Args:
@@ -115,7 +115,7 @@ def compare(use_case: UseCase, shadow: ShadowRecord, engine: Engine, for_readers
 
 
 def state_of(
-    use_case: UseCase, shadow: ShadowRecord, engine: Engine, comparison: Comparison | None = None
+    use_case: UseCase, shadow: ShadowRecord, engine: Engine, comparison: ShadowComparison | None = None
 ) -> ShadowState:
     """The state of one shadow.
 

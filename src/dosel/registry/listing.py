@@ -23,8 +23,8 @@ State = Literal[
     "refused",
     "not judged",
 ]
-"""Where a version stands: in Production or in shadow now, in Production before, or by the last verdict: of live rows if
-it was a challenger in shadow, else of the gate."""
+"""Where a version stands: in Production or in shadow now, in Production before, or what was last decided on it: by live
+rows if it was a challenger in shadow, otherwise by the gate."""
 
 _AFTER_SHADOW: Mapping[str, State] = {
     "refused": "refused on live rows",

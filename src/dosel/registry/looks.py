@@ -1,7 +1,7 @@
 """Looks at the holdout: how many comparisons of the gate rest on it, what each may spend, and when it is rotated.
 
 Each comparison may let in a challenger that is only lucky on the held-out rows. Over many comparisons with the same
-rows, one of them surely is: the holdout is worn out (Blum and Hardt, The Ladder: A Reliable Leaderboard for Machine
+rows, one of them surely is: the holdout is used up (Blum and Hardt, The Ladder: A Reliable Leaderboard for Machine
 Learning Competitions, ICML 2015). So the gate spends a budget over the looks, as sequential trials spend their error
 (Lan and DeMets, Discrete sequential boundaries for clinical trials, Biometrika 70, 1983): look k gets the share
 k^-1.5 / (1^-1.5 + ... + n^-1.5) of the declared error probability and of the declared tolerance, for n declared

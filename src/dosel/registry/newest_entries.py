@@ -1,7 +1,7 @@
 """The newest entry of each model's ledger, signed and kept outside the database.
 
-An API that has followed the ledger remembers how far. One with an empty disk reads it here: otherwise the database's
-owner could remove the newest entries, and it would answer with an earlier version.
+An API that has followed a ledger remembers its last entry. An API with an empty disk reads the newest entry from this
+file: otherwise the database's owner could remove the newest entries, and the API would answer with an earlier version.
 """
 
 import json

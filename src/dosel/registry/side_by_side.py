@@ -63,7 +63,7 @@ class Answered:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class VersionComparison:
     """Version `a` and version `b` of a model.
 
     Attributes:
@@ -95,7 +95,7 @@ def compare(
     clean_rows: "Callable[[], Iterable[pd.DataFrame]]",
     numbers: tuple[int, int],
     seed: int,
-) -> Comparison:
+) -> VersionComparison:
     """Compare two versions of a model. Nothing is recorded: the gate's looks at the holdout stay as they are.
 
     Args:
@@ -115,7 +115,7 @@ def compare(
     truth, one, other = judged.truth, _predicted(a), _predicted(b)
     right_a, right_b = one == truth, other == truth
     figures = _figures(use_case, truth, one, other, seed) if len(truth) else ()
-    return Comparison(
+    return VersionComparison(
         use_case.model_name,
         *numbers,
         len(truth),

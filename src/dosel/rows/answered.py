@@ -65,7 +65,7 @@ def beside(file: Path, header: Header, answer: IO[bytes]) -> AnsweredRows:
         ServiceError: the answer is not one for these rows; also while they are read.
     """
     answer.seek(0)
-    # No longer one reaches the API.
+    # The longest value that the API reads.
     csv.field_size_limit(BLOCK_BYTES)
     answers = csv.reader(io.TextIOWrapper(answer, "utf-8", newline=""), delimiter=header.delimiter)
     names = next(answers, [])

@@ -122,7 +122,7 @@ class JsonReader:
         return Columns(numbers, Columns.stack([], codes, len(rows)).codes)
 
     def judged_row(self, body: bytes, with_model: bool = False) -> Row:
-        """As `row`, by the validator: milliseconds for a body that msgspec refuses, and a second at its first row."""
+        """As `row`, by the validator, for a body that msgspec refuses. Takes milliseconds, and at first a second."""
         text, model = _decoded(body), None
         if len(text.strip()) > WINDOW:
             # Nested lists would take twenty times their bytes, and seconds.
@@ -161,7 +161,7 @@ def _field(feature: Feature) -> Any:
     if isinstance(feature, Category):
         kind: Any = str
     else:
-        # Whether a number is whole is checked beside: `multiple_of` lets 17.0000000001 pass.
+        # The reader itself checks whether a number is whole: msgspec's `multiple_of` lets 17.0000000001 pass.
         kind = Annotated[float, msgspec.Meta(ge=feature.minimum, le=feature.maximum)]
     return (feature.name, kind | None, None) if feature.optional else (feature.name, kind)
 

@@ -104,9 +104,9 @@ class DataApi:
             return response.status_code, response.headers, bytes(body)
 
     def _inflater(self, encoded: str) -> Callable[[bytes], bytes]:
-        """What makes plain bytes of received ones, for a server that compresses although it was asked not to.
+        """A function that decompresses an answer, for a server that compresses although it was asked not to.
 
-        One layer, and never more than the largest answer: a few kB of nested gzip can inflate to gigabytes.
+        It undoes one encoding only, and stops at the largest answer: a few kB of nested gzip can inflate to gigabytes.
         """
         if encoded == "identity":
             return bytes

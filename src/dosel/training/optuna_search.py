@@ -124,7 +124,8 @@ class OptunaSearchCV(BaseEstimator):  # type: ignore[misc]
     ) -> Iterator[FrozenTrial]:
         """Score trials that were asked for together; those that look poor after their first fold are pruned.
 
-        Whether a trial is pruned is decided before the study gets the first of their scores, so order is no matter.
+        Whether a trial is pruned is decided before the study gets the first of their scores, so that their order does
+        not matter.
 
         Args:
             known: the figures of each trial's first folds, if an interrupted search has stored them.

@@ -1,7 +1,7 @@
 """Trains LightGBM on partitions: a grid search whose rows never come together in the driver.
 
-Two trainers stand behind it: this process, which fits LightGBM to the training rows as one float32 matrix, and the
-cluster's workers (`dosel.training.on_workers`), each with a share of the partitions.
+Two trainers can fit the candidates: this process, which fits LightGBM to the training rows as one float32 matrix, and
+the cluster's workers (`dosel.training.on_workers`), each with a share of the partitions.
 """
 
 from collections.abc import Iterator, Sequence

@@ -37,7 +37,7 @@ def clear(engine: Engine, use_case: UseCase) -> dict[str, int]:
         connection.execute(select(WRITERS).where(WRITERS.c.use_case == use_case.name).with_for_update())
         removed = _counts(connection, use_case)
         for ledger in _LEDGERS:
-            chain.remove(connection, ledger, _mine(ledger, use_case))
+            chain.append_removals(connection, ledger, _mine(ledger, use_case))
         for table in _existing(connection, use_case):
             connection.execute(delete(table).where(_mine(table, use_case)))
         return {name: count for name, count in removed.items() if count}

@@ -1,4 +1,4 @@
-"""What is proposed of one column: a name, a feature, or the reason why it is none."""
+"""The proposal for one column: its name, and a feature or the reason why there is none."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""What is proposed of a CSV: the features, the target, and what is left out, with the reason."""
+"""The proposal for a CSV: the features, the target, and what is left out, with the reason."""
 
 import math
 from collections import Counter

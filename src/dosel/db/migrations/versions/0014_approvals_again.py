@@ -1,4 +1,4 @@
-"""A person may approve a request again: with a new key, or after a row of that name that is not the person's."""
+"""A person may approve a request again: with a new key, or if somebody has forged an approval in the person's name."""
 
 from alembic import op
 from sqlalchemy import Column, Integer, MetaData, String, Table, UniqueConstraint, inspect
