@@ -148,7 +148,8 @@ def test_a_shadow_is_shown_and_stopped(dosel: Terminal, monkeypatch: pytest.Monk
         first, second, *_ = dosel("shadow").splitlines()
     assert first == "covertype: version 2 answers in shadow of version 1, as challenger"
     assert second.startswith("  it waits for 100 more labelled rows; until ")
-    document = json.loads(dosel("shadow", "--json"))
+    assert dosel("shadow", "--use-case", "penguins").endswith("no version is in shadow\n")
+    document = json.loads(dosel("shadow", "--use-case", "covertype", "--json"))
     assert (document["use_case"], document["version"], document["champion"]) == ("covertype", 2, 1)
     ended = "covertype: the shadow of the challenger has ended: stopped; version 1 is in Production\n"
     assert dosel("shadow", "--ended").endswith("no shadow has ended yet\n")

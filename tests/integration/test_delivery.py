@@ -9,7 +9,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timedelta
+from datetime import time as time_of_day
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, update
@@ -21,7 +23,7 @@ from dosel.db.locks import hold
 from dosel.db.tables import DELIVERIES, EVENTS
 from dosel.errors import DeliveryError
 from dosel.monitor import apprise_message
-from dosel.monitor.delivery import Delivered, deliver, try_to_deliver
+from dosel.monitor.delivery import Delivered, deliver, held_back, try_to_deliver
 from dosel.monitor.targets import signature
 from dosel.settings import Settings
 from dosel.warehouse import events
@@ -195,6 +197,23 @@ def test_quiet_hours_let_only_urgent_messages_pass(engine: Engine) -> None:
     assert people.messages == [["harm"]]
     deliver(engine, settings_of(engine), [people])
     assert people.messages == [["harm"], ["a"], ["b"]]
+
+
+@pytest.mark.parametrize(
+    ("given", "at", "words"),
+    [
+        ({"notify_quiet": "22:00-07:00"}, time_of_day(23), "quiet hours until 07:00"),
+        ({"notify_quiet": "22:00-07:00"}, time_of_day(12), ""),
+        ({"notify_digest": 10}, time_of_day(12), "wait up to 10 minutes"),
+        ({"notify_quiet": "22:00-07:00", "notify": ""}, time_of_day(23), ""),
+    ],
+)
+def test_the_reason_why_messages_wait_can_be_read(
+    engine: Engine, given: dict[str, Any], at: time_of_day, words: str
+) -> None:
+    why = held_back(settings_of(engine, **{"notify": "json://127.0.0.1", **given}), at)
+    assert words in why
+    assert bool(words) == bool(why)
 
 
 def test_a_digest_is_one_message_when_its_oldest_event_has_waited(engine: Engine) -> None:

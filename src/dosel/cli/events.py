@@ -1,5 +1,6 @@
 """The command for events and their delivery."""
 
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -46,6 +47,8 @@ def events(
     if deliver:
         where = "" if settings.sends_messages else "; no receiver: DOSEL_NOTIFY and DOSEL_NOTIFY_WEBHOOK are empty"
         output.note(f"events delivered: {delivered.sent}; receivers that failed: {delivered.failed}{where}")
+    if why := delivery.held_back(settings, datetime.now().time()):
+        output.note(why)
     targets = target_names(settings)
     waiting = any(attempt.failed and attempt.target in targets for event in found for attempt in event.deliveries)
     if delivered.failed or waiting:

@@ -1,6 +1,6 @@
 """Commands for versions in shadow."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from dosel.cli import common, output
 from dosel.cli.common import UseCaseName
-from dosel.usecases import adapted, chosen, named
+from dosel.usecases import UseCase, adapted, chosen, named
 
 if TYPE_CHECKING:
     from dosel.monitor.shadow_state import ShadowState
@@ -35,6 +35,9 @@ Control = Annotated[
 @commands.callback()
 def shadows(
     context: typer.Context,
+    use_case: Annotated[
+        str | None, typer.Option(help="Only shadows of this use case.", autocompletion=common.use_case_names)
+    ] = None,
     json: output.AsJson = False,
     ended: Annotated[bool, typer.Option("--ended", help="Show the shadows that have ended, newest first.")] = False,
 ) -> None:
@@ -42,8 +45,9 @@ def shadows(
     if context.invoked_subcommand is not None:
         return
     settings = common.load_settings()
+    asked = chosen(settings.use_cases) if use_case is None else (named(use_case),)
     if ended:
-        _show_ended(settings, json)
+        _show_ended(settings, asked, json)
         return
     from dosel.db.engine import connect
     from dosel.monitor.shadow_state import states
@@ -52,10 +56,9 @@ def shadows(
     engine = connect(settings.warehouse_url)
     ledger = PromotionLedger(engine)
     found = [
-        (use_case.name, state)
-        for declared in chosen(settings.use_cases)
-        for use_case in [adapted(declared, settings)]
-        for state in states(use_case, ledger, engine)
+        (declared.name, state)
+        for declared in [adapted(one, settings) for one in asked]
+        for state in states(declared, ledger, engine)
     ]
     output.show(
         [{"use_case": name} | state.document() for name, state in found],
@@ -66,7 +69,7 @@ def shadows(
     )
 
 
-def _show_ended(settings: "Settings", as_json: bool) -> None:
+def _show_ended(settings: "Settings", asked: Iterable[UseCase], as_json: bool) -> None:
     from dosel.db.engine import connect
     from dosel.registry.ledger import PromotionLedger
 
@@ -74,11 +77,11 @@ def _show_ended(settings: "Settings", as_json: bool) -> None:
     records = [
         {
             **{name: getattr(shadow, name) for name in ("role", "version", "champion", "number")},
-            **{"use_case": use_case.name, "since": shadow.at.isoformat(), "ended": shadow.end.at.isoformat()},
+            **{"use_case": of.name, "since": shadow.at.isoformat(), "ended": shadow.end.at.isoformat()},
             **{name: getattr(shadow.end, name) for name in ("outcome", "actor", "reason", "evidence")},
         }
-        for use_case in chosen(settings.use_cases)
-        for shadow in reversed(ledger.shadows(use_case.model_name))
+        for of in asked
+        for shadow in reversed(ledger.shadows(of.model_name))
         if shadow.end is not None
     ]
 

@@ -100,6 +100,17 @@ def is_quiet(hours: tuple[time_of_day, time_of_day] | None, now: time_of_day) ->
     return begin <= now < end if begin <= end else now >= begin or now < end
 
 
+def held_back(settings: Settings, now: time_of_day) -> str:
+    """Why messages that are not urgent wait at this time of the day, or ""."""
+    if not settings.notify.strip():
+        return ""
+    if (hours := settings.quiet_hours) is not None and is_quiet(hours, now):
+        return f"quiet hours until {hours[1]:%H:%M}: only messages of harm and failed tasks are sent by DOSEL_NOTIFY"
+    if settings.notify_digest:
+        return f"messages by DOSEL_NOTIFY wait up to {settings.notify_digest:g} minutes, to be sent together"
+    return ""
+
+
 def waiting(settings: Settings, events: Sequence[StoredEvent], quiet: bool, now: datetime) -> list[StoredEvent]:
     """What a target that takes digests gets now: urgent events at once, the others after quiet hours, together."""
     others = [event for event in events if event.kind not in URGENT]
