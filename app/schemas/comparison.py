@@ -31,8 +31,8 @@ class ComparedFigureInfo(BaseModel):
     difference: ShareInfo = Field(description="Version b minus version a.")
 
 
-class AnsweredInfo(BaseModel):
-    """How many rows of a class the versions answered with these classes."""
+class AnswerCountInfo(BaseModel):
+    """The number of rows of class `truth` that version a answered with class `a`, and version b with class `b`."""
 
     truth: str
     a: str
@@ -55,7 +55,7 @@ class ComparisonInfo(BaseModel):
     only_a: int
     only_b: int
     neither: int
-    answers: list[AnsweredInfo] | None = Field(
+    answers: list[AnswerCountInfo] | None = Field(
         description="Each combination of true class and both answers, most frequent first: both confusion "
         "matrices, and where they differ. Null for a closed use case."
     )

@@ -9,7 +9,7 @@ ANSWERS = 1_000
 """The number of a version's last answers whose p99 latency is compared."""
 
 SLOW = ANSWERS // 100
-"""If more of these answers took longer than the limit, their p99 is above it."""
+"""If more than this many of the answers took longer than the limit, their p99 is above it."""
 
 FLOOR_MS, TIMES = 50.0, 10.0
 """The p99 may be 50 ms, or ten times the champion's if that is more."""

@@ -94,7 +94,7 @@ class Challenge:
                 if now.entry is not None and now.version is not None and self._use_case.gate.shadow is not None:
                     self._publish(version, report)
                     return self._to_shadow(version, report, now.entry, actor)
-                evidence = self._registry.judged(version, report.document(), "gate")
+                evidence = self._registry.gate_evidence(version, report.document(), "gate")
                 self._registry.promote(version, actor, report.reason, evidence, now.entry.sequence if now.entry else 0)
             except ApprovalsMissing as waiting:
                 self._publish(version, report)

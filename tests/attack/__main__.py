@@ -120,7 +120,7 @@ def warm_up(port: int) -> None:
     client.post("/explain/covertype", content=bodies.ROW)
     for kind, body in ((bodies.CSV, bodies.csv_rows(20_000)), (bodies.JSON, b"[" + bodies.ROW + b"]")):
         client.post(BATCH, content=body, headers=kind).raise_for_status()
-    for path in ("/models", "/openapi.json", "/metrics", "/docs"):
+    for path in (*calls.READS, calls.COMPARISON, "/openapi.json", "/docs"):
         client.get(path).raise_for_status()
 
 

@@ -248,7 +248,7 @@ def _in_blocks(truths: Sequence[Truths]) -> Sequence[Truths]:
 
 
 def _times_of(truths: Sequence[Truths], labels: npt.ArrayLike) -> list[datetime]:
-    """The times of the batches or feedback that gave the labels of these numbers, from 1."""
+    """For each position among the labels, from 1: the time of the batch or feedback that brought this label."""
     places = np.searchsorted(np.cumsum([len(t.truth) for t in truths]), labels)
     return [truths[place].at for place in places.tolist()]
 

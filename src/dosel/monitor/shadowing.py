@@ -214,5 +214,5 @@ def _move(
     version = registry.version(shadow.model, shadow.version)
     if version.run_id != shadow.run_id:
         raise UntrustedModel(f"MLflow's version {shadow.version} is another one than the one in shadow")
-    evidence = registry.judged(version, shadow.gate or {}, kind)
+    evidence = registry.gate_evidence(version, shadow.gate or {}, kind)
     return registry.promote(version, how.actor, how.reason, evidence, shadow.sequence, (shadow, how), holder)

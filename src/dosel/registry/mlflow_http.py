@@ -31,7 +31,7 @@ PER_PAGE = 25
 """Runs, versions or experiments in a page of an answer."""
 
 MOST_BYTES, MOST_OBJECTS = 8_000_000, 20_000
-"""Largest answer except a file: ten pages of runs with dosel's parameters and metrics, and the JSON objects of two.
+"""Limits of an answer that is no file: the bytes of ten pages of dosel's runs, and the JSON objects of two such pages.
 
 The API reads answers while it serves: 8 MB of small objects would hold its other requests up for half a second.
 """

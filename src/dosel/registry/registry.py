@@ -241,7 +241,7 @@ class Registry:
         """The evidence of a promotion that people agreed to; if the gate had asked them, it has the gate's report."""
         verdict = self.verdict(version)
         if request.subject.kind == "gate" and evidence.kind == "manual" and verdict is not None:
-            evidence = self.judged(version, verdict.report or {}, "gate")
+            evidence = self.gate_evidence(version, verdict.report or {}, "gate")
         return replace(evidence, request=request.number)
 
     def _agreed(self, request: Request) -> str:
@@ -249,7 +249,7 @@ class Registry:
         agreed = ", ".join(request.holders(self.approvals.names))
         return f"API keys {agreed}" if request.subject.kind == "manual" else f"{request.actor}, approved by {agreed}"
 
-    def judged(self, version: ModelVersion, report: Mapping[str, Any], kind: Kind) -> Evidence:
+    def gate_evidence(self, version: ModelVersion, report: Mapping[str, Any], kind: Kind) -> Evidence:
         """The evidence of a promotion that follows from the gate's report, as in `gate.json`."""
         manifest, metrics = self.manifest(version), report.get("metrics", {})
         return Evidence(

@@ -53,8 +53,8 @@ class ComparedFigure:
 
 
 @dataclass(frozen=True)
-class Answered:
-    """How many rows of a class the versions answered with these classes."""
+class AnswerCount:
+    """The number of rows of class `truth` that version a answered with class `a`, and version b with class `b`."""
 
     truth: str
     a: str
@@ -85,7 +85,7 @@ class VersionComparison:
     only_a: int
     only_b: int
     neither: int
-    answers: tuple[Answered, ...] | None
+    answers: tuple[AnswerCount, ...] | None
     rules: tuple[Rule, ...]
 
 
@@ -163,8 +163,8 @@ def _figures(use_case: UseCase, truth: Classes, a: Classes, b: Classes, seed: in
         yield ComparedFigure("recall", label, rows, one, other, Share(other.value - one.value))
 
 
-def _answers(use_case: UseCase, truth: Classes, a: Classes, b: Classes) -> Iterator[Answered]:
+def _answers(use_case: UseCase, truth: Classes, a: Classes, b: Classes) -> Iterator[AnswerCount]:
     labels = use_case.target.labels
     counts = Counter(zip(truth.tolist(), a.tolist(), b.tolist(), strict=True))
     for (true, one, other), rows in counts.most_common():
-        yield Answered(labels[true], labels[one], labels[other], rows)
+        yield AnswerCount(labels[true], labels[one], labels[other], rows)

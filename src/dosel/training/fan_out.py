@@ -105,7 +105,7 @@ class Threads:
         yield _InThreads(job, list(prepared), parallel)
 
     def close(self) -> None:
-        """Nothing runs in other threads of its own."""
+        """Nothing to end: it runs one search at a time, in the caller's thread."""
 
 
 class _InThreads:

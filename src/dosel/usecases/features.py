@@ -114,7 +114,8 @@ Feature = Number | Category
 
 @dataclass(frozen=True)
 class Bins:
-    """A number of the source that is divided into classes: each cut is the largest value of the class below it."""
+    """A number of the source that is divided into classes: each value of `at` is the largest of the class
+    below it."""
 
     minimum: float
     maximum: float
