@@ -126,7 +126,7 @@ def announce(use_case_name: str) -> None:
     """
     pipeline = opened(use_case_name)
     if not pipeline.training_due():
-        log.info("no training is due: there are no clean rows that a judged version was not trained on")
+        log.info("no training is due: a judged version was trained on all clean rows, or there are none yet")
         return
     reason = pipeline.training_reason()
     log.info("a training is due: %s", reason)

@@ -14,7 +14,7 @@ from ui.text import moment, plain
 from ui.view import View
 
 STATES = {
-    "unknown": (":material/hourglass_empty:", "gray", "too few rows to say"),
+    "unknown": (":material/hourglass_empty:", "gray", "not known yet"),
     "as promised": (":material/verified:", "green", "as promised"),
     "harmed": (":material/report:", "red", "harmed"),
 }

@@ -67,7 +67,8 @@ WHEN = {
     400: "The body cannot be read.",
     401: "A key is required in the header X-API-Key.",
     403: "This installation has no keys for this call, or the role of the key does not allow it.",
-    404: "No such use case or model; the answer lists the existing ones.",
+    404: "There is no such use case, model, version or request id, or nothing was in Production yet; the answer says "
+    "which.",
     408: "The body did not arrive in time.",
     409: "The version's files are not those that were registered or signed, the promotion, rollback or end of a shadow "
     "is refused, the version cannot be explained, or an answer has another truth already.",
@@ -76,7 +77,8 @@ WHEN = {
     422: "A field or a query parameter is missing, unknown or invalid; the answer names it, and says what was "
     "expected and what was received.",
     429: "Too many requests per second from this caller; `Retry-After` says how long to wait.",
-    503: "No model answers yet, MLflow cannot be reached, or a queue is full; the answer says which.",
+    503: "No model answers yet, MLflow or the data store cannot be reached, a queue is full, or the call takes too "
+    "long; the answer says which.",
 }
 
 

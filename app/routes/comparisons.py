@@ -35,7 +35,7 @@ def router(use_cases: Sequence[UseCase], settings: Settings, pauses: Pauses) -> 
         b: Annotated[VersionNumber, Query(description="The number of another one.")],
         follower: FollowerDep,
     ) -> ComparisonInfo:
-        """Takes seconds, and a key if this installation has keys. This is no look of the gate: nothing is recorded."""
+        """Takes seconds, and needs a key if predictions need one. This is no look of the gate: nothing is recorded."""
         from dosel.db.engine import connect
         from dosel.registry.side_by_side import compare
         from dosel.warehouse.batches import BatchStore

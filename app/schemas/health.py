@@ -130,8 +130,9 @@ class HealthInfo(_Described):
     control: int | None = Field(description="The version in shadow as control; null if there is none.")
     since: datetime
     state: State = Field(
-        description="`unknown`: too few labels. `as promised`: the accuracy's lower bound is close to the held-out "
-        "figure. `harmed`: a metric is proven to be lower; this stays until another version is in Production."
+        description="`unknown`: neither is proven yet, or the gate has not judged the version. `as promised`: the "
+        "accuracy's lower bound is close to the held-out figure. `harmed`: a metric is proven to be lower; this stays "
+        "until another version is in Production."
     )
     labels: int = Field(
         description="Labelled live rows that this version answered. Of a closed use case, this and the figures rest on "

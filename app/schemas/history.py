@@ -43,7 +43,7 @@ class GateInfo(BaseModel):
 
     passed: bool
     reason: str
-    champion: int | None = Field(description="The champion's version; null if nothing was in Production.")
+    champion: int | None = Field(description="The champion's version; null if there was none to compare with.")
     rows: int = Field(description="Number of held-out rows that both were scored on.")
     split: str = Field(description="Version of the split.")
     look: LookInfo | None = Field(None, description="Null if nothing was compared, or looks were not counted yet.")

@@ -15,14 +15,15 @@ from app.serving.write_queue import WriteQueue
 WAITING = 1_000
 """Rows that may wait; further rows are dropped."""
 
-BLOCK = 64
+BLOCK = 256
 """Most rows that are answered together, between two pauses."""
 
 UNWRITTEN = 1_000
 """Blocks of answers that may wait while the data store cannot be reached; further blocks are dropped."""
 
-IDLE_SECONDS = 0.05
-"""Pause while no row waits, or while requests need the processor. The rows of a pause are answered together."""
+IDLE_SECONDS = 0.2
+"""Pause while no row waits, or while requests need the processor. The rows of a pause are answered together: each
+exchange with the scoring process takes the interpreter's lock several times, whatever the number of rows."""
 
 FLUSH_SECONDS = 0.5
 """How long `flush` waits for rows to be answered."""

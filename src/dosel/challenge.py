@@ -91,7 +91,8 @@ class Challenge:
                 self._registry.tag_run(version, report.backend_tags)
                 if not report.passed:
                     return self._publish(version, report)
-                if now.entry is not None and now.version is not None and self._use_case.gate.shadow is not None:
+                # A champion that the API can no longer load answers nothing that could be compared.
+                if now.entry is not None and report.champion is not None and self._use_case.gate.shadow is not None:
                     self._publish(version, report)
                     return self._to_shadow(version, report, now.entry, actor)
                 evidence = self._registry.gate_evidence(version, report.document(), "gate")
@@ -174,7 +175,7 @@ class Challenge:
         self._registry.note(version, verdict, figures, report.table + self._use_case.caveat)
         for rule in report.rules:
             log.info("rule %s %s: %s", rule.name, "holds" if rule.holds else "fails", rule.words)
-        against = f"version {report.champion}" if report.champion else "no version in Production"
+        against = f"version {report.champion}" if report.champion else "no champion"
         log.info("judged on %s held-out rows, against %s", f"{report.rows:,}", against)
         log.info("%s version %d: %s", version.name, version.version, report.reason)
         return Outcome(version.version, report.passed, report.reason)

@@ -246,7 +246,7 @@ def test_a_version_of_another_declaration_is_neither_promoted_nor_used_as_champi
     assert pipeline.training_due()
     outcome = pipeline.challenge(pipeline.register(pipeline.train()), "the DAG")
     assert outcome.promoted
-    assert outcome.reason.endswith("nothing was in Production")
+    assert outcome.reason.endswith("no champion to compare with")
     assert not pipeline.training_due()
 
 

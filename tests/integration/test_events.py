@@ -287,6 +287,8 @@ class TestHarm:
         assert note == "Trained because of: covertype: version 2 is harmed: accuracy 0.1."
         pipeline.challenge(pipeline.register(run_id), "a test")
         assert not pipeline.training_due()
+        # The next one is not about this harm any more.
+        assert pipeline.training_reason() == "new clean rows"
 
 
 def test_a_pipeline_step_delivers_its_events(world: World) -> None:

@@ -283,7 +283,7 @@ class TestLostVersions:
         assert registry.production_number(three.name) is None
         outcome = three.pipeline("good").challenge(2, "the DAG")
         assert outcome.promoted
-        assert outcome.reason.endswith("; nothing was in Production")
+        assert outcome.reason.endswith("; no champion to compare with")
         assert moves(three) == [1, 2, 2]
         assert_projected(three, 2)
         assert len(registry.ledger.notes(three.name)) == 1

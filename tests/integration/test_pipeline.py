@@ -115,7 +115,7 @@ class TestChallenge:
     def test_the_first_version_is_promoted(self, world: World) -> None:
         outcome = world.pipeline().challenge(world.register("fair"), "me")
         assert outcome.promoted
-        assert outcome.reason.endswith("; nothing was in Production")
+        assert outcome.reason.endswith("; no champion to compare with")
         assert (world.aliases(), world.stages()) == ({"production": 1}, {1: "Production"})
         assert world.pipeline().registry.production_number(world.name) == 1
 

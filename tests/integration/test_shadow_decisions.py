@@ -10,7 +10,7 @@ from sqlalchemy import update
 
 from dosel.db.engine import connect, transaction
 from dosel.db.tables import SHADOWS
-from dosel.errors import PromotionRefused
+from dosel.errors import DeclarationChanged, PromotionRefused
 from dosel.monitor.shadow_state import states
 from dosel.monitor.shadowing import Action, _decision, decide, end_by_hand, promote
 from dosel.pipeline import Pipeline
@@ -97,6 +97,20 @@ def test_the_first_version_is_promoted_at_once_and_the_next_one_is_in_shadow(lif
     assert life.pipeline().challenge(2, "a test").in_shadow
     assert life.ends() == [("challenger", "", 2)]
     assert not life.pipeline().training_due()
+
+
+def test_a_champion_that_the_api_can_no_longer_load_has_no_shadow(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The API refuses a version of another declaration: a shadow of it would wait until its deadline."""
+
+    def refuse(*_: object) -> None:
+        raise DeclarationChanged("a unit has changed")
+
+    assert Pipeline(declared("poor"), world.settings).challenge(world.register("poor"), "a test").promoted
+    monkeypatch.setattr("dosel.challenge.check_declaration", refuse)
+    outcome = Pipeline(declared("good"), world.settings).challenge(world.register("good"), "a test")
+    assert (outcome.promoted, outcome.in_shadow) == (True, False)
 
 
 def test_a_better_challenger_is_promoted_with_evidence_and_the_champion_becomes_the_control(

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from dosel.model.cache import MAX_VERSIONS, ModelCache
+from dosel.model.cache import OTHER_VERSIONS, ModelCache
 
 
 def test_the_version_in_production_stays_cached_while_shadow_versions_change(tmp_path: Path) -> None:
@@ -12,8 +12,8 @@ def test_the_version_in_production_stays_cached_while_shadow_versions_change(tmp
     cache = ModelCache(tmp_path / "cache", b"key")
     assert cache.add("trees", 1, files, b"record")
     cache.set_last("trees", 1)
-    numbers = range(2, 2 + 2 * MAX_VERSIONS)
+    numbers = range(2, 2 + 2 * OTHER_VERSIONS)
     for number in numbers:
         assert cache.add("trees", number, files, b"record")
     kept = [number for number in (1, *numbers) if cache.record("trees", number) is not None]
-    assert kept == [1, *numbers[-MAX_VERSIONS:]]
+    assert kept == [1, *numbers[-OTHER_VERSIONS:]]

@@ -63,7 +63,7 @@ def test_a_better_version_is_promoted_and_every_rule_has_a_message() -> None:
 
 def test_the_first_version_must_reach_the_floor_and_beat_the_majority_class() -> None:
     assert judged(GOOD, None).passed
-    assert judged(GOOD, None).reason.endswith("; nothing was in Production")
+    assert judged(GOOD, None).reason.endswith("; no champion to compare with")
     assert failing(judged(GOOD, None, floor=0.95)) == {"floor"}
     assert failing(judged(evaluation(np.ones(ROWS, dtype=int)), None)) == {"baseline"}
 

@@ -22,7 +22,7 @@ VERSION = {
     "version": 1,
     "metrics": {"holdout_accuracy": 0.9},
     "lineage": {"rows_train": 100, "rows_test": 20, "family": "forest"},
-    "gate": {"reason": "accuracy 1.0000; nothing was in Production", "verdict": "promoted"},
+    "gate": {"reason": "accuracy 1.0000; no champion to compare with", "verdict": "promoted"},
     "experiment_id": "1",
     "run_id": "abc",
     "created_at": AT,
@@ -196,7 +196,7 @@ def test_why_a_version_is_in_production_is_what_the_ledger_says(
     history = {"/models/penguins_species/history": {"entries": entries}}
     found = texts(shown(production, view_of({"/model-info": INFO} | history, monkeypatch)))
     assert said in found
-    assert "nothing was in Production" not in found
+    assert "no champion to compare with" not in found
 
 
 def test_the_bars_of_an_explanation_have_the_order_of_the_api() -> None:

@@ -19,7 +19,7 @@ from urllib.parse import quote
 from dosel.files import read_at_most, replace_file
 from dosel.model import bundle
 
-MAX_VERSIONS = 3
+OTHER_VERSIONS = 3
 """Versions of a model that stay, beside the one in Production: those that a rollback may need, or in shadow."""
 
 MOST_RECORD_BYTES = 8_000_000
@@ -59,7 +59,7 @@ class ModelCache:
                 shutil.rmtree(half, ignore_errors=True)
             # Shadows come and go while one version stays in Production, and a restart needs that one.
             others = [folder for folder in _versions(home) if folder.name != str(self.last(name))]
-            for old in sorted(others, key=lambda folder: folder.stat().st_mtime, reverse=True)[MAX_VERSIONS:]:
+            for old in sorted(others, key=lambda folder: folder.stat().st_mtime, reverse=True)[OTHER_VERSIONS:]:
                 shutil.rmtree(old, ignore_errors=True)
         except OSError:
             # Another process was faster, or the disk is full. The API still answers, from memory.

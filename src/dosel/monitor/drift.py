@@ -32,7 +32,7 @@ class TwoSample:
 
     Attributes:
         auc: its area under the ROC curve on rows that it was not fitted on; 0.5 if it cannot.
-        p_value: share of permutations, the found order included, with at least this area.
+        p_value: share of the permutations whose area is at least this; the rows as they are count as one of them.
     """
 
     auc: float

@@ -4,12 +4,12 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, func, select
 
 from dosel.closed import shown
 from dosel.db.engine import reading, transaction
 from dosel.db.migrations import migrate
-from dosel.db.tables import EVENTS
+from dosel.db.tables import EVENTS, VERDICTS
 from dosel.errors import PromotionConflict, PromotionRefused
 from dosel.monitor.health import Finding, Health, health
 from dosel.monitor.truths import TruthStore
@@ -20,6 +20,8 @@ from dosel.registry.rollbacks import MONITOR, is_automatic, rollback_candidates,
 from dosel.usecases import UseCase
 from dosel.warehouse import events
 from dosel.warehouse.events import Event, EventStore, stored_event
+
+NEW_ROWS = "new clean rows"
 
 log = logging.getLogger(__name__)
 
@@ -96,21 +98,26 @@ def describe(found: Health) -> str:
 
 
 def training_seed(engine: Engine, use_case: UseCase, seed: int) -> tuple[int, str]:
-    """The seed of the next training, and why it starts: a proven harm, if the use case declares `retrain`, or new rows.
+    """The seed of the next training, and why it starts.
 
-    Each proven harm changes the seed. With the same rows and the same seed, a training gives the same model, so that
+    If the use case declares `retrain`, the reason is a proven harm until a version has been judged after it; otherwise
+    new rows. Each proven harm changes the seed: with the same rows and seed, a training gives the same model, so that
     it would not be due.
     """
-    new_rows = seed, "new clean rows"
     if "retrain" not in use_case.monitor.on_harm:
-        return new_rows
+        return seed, NEW_ROWS
     migrate(engine)
     mine = (EVENTS.c.use_case == use_case.name) & (EVENTS.c.kind == "harmed")
     with reading(engine) as connection:
         harms = [
             stored_event(row) for row in connection.execute(select(EVENTS).where(mine).order_by(EVENTS.c.id)).mappings()
         ]
-    return (seed + len(harms), f"{harms[-1].what}: {harms[-1].evidence}") if harms else new_rows
+        judged = connection.scalar(select(func.max(VERDICTS.c.at)).where(VERDICTS.c.model == use_case.model_name))
+    if not harms:
+        return seed, NEW_ROWS
+    last = harms[-1]
+    is_over = judged is not None and judged >= last.at.replace(tzinfo=None)
+    return seed + len(harms), NEW_ROWS if is_over else f"{last.what}: {last.evidence}"
 
 
 def _incident(model: str, sequence: int) -> str:

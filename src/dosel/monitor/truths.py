@@ -57,7 +57,7 @@ class TruthStore:
             return {str(reference) for reference in connection.scalars(query)}
 
     def coverage(self, use_case: str, entry: Promotion) -> Coverage:
-        """The number of answers with a known true class since an entry of the ledger, by the entry's version."""
+        """The coverage since an entry of the ledger, of the version that the entry names."""
         with reading(self._engine) as connection:
             return coverage(connection, use_case, entry)
 

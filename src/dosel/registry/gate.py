@@ -242,7 +242,7 @@ class _Rules:
         return gaps[widest] <= limit, words, {"gaps": gaps}
 
     def _no_champion(self) -> tuple[bool, str, dict[str, Any]]:
-        return True, "no champion: nothing was in Production", {}
+        return True, "no champion to compare with", {}
 
     def _score(self, evaluation: ModelEvaluation) -> float:
         return float(METRICS[self.gate.metric](self._matrix(evaluation)))
@@ -268,7 +268,7 @@ def _reason(gate: Gate, rules: tuple[Rule, ...], metrics: Mapping[str, Mapping[s
             compared = "better" if score > production else "not worse"
     failed = {rule.name: rule.words for rule in rules if not rule.holds}
     if not failed:
-        return f"{compared}: {figures}" if "production" in metrics else f"{figures}; nothing was in Production"
+        return f"{compared}: {figures}" if "production" in metrics else f"{figures}; no champion to compare with"
     worse = bool(figures) and not failed.keys().isdisjoint(COMPARISONS)
     others = [f"{name}: {words}" for name, words in failed.items() if not (worse and name in COMPARISONS)]
     return "; ".join([f"not better: {figures}"] * worse + others)

@@ -35,7 +35,8 @@ _ROW_END = re.compile(rb"\}[ \t\n\r]*,")
 
 
 def parts(body: IO[bytes]) -> Iterator[bytes]:
-    """A JSON list of rows as smaller lists. If it ends with a comma, so does the last of them, or it is empty.
+    """A JSON list of rows as smaller lists. If the list ends with a comma, so does its last
+    part, or this part is empty.
 
     The list is cut at braces. A brace within a text gives a part that is not JSON.
 
