@@ -121,8 +121,9 @@ def process(use_case_name: str) -> str | None:
 def announce(use_case_name: str) -> None:
     """Start the training if one is due: update the asset that it waits for, with the reason.
 
-    A training is due when no judged version was trained on all clean rows, when the version that passed the gate was
-    not promoted because its task was killed, and after a proven harm, if the use case declares `retrain`.
+    A training is due when no judged version was trained on all clean rows by this dosel, declaration and holdout, when
+    the version that passed the gate was not promoted because its task was killed, and after a proven harm, if the use
+    case declares `retrain`.
     """
     pipeline = opened(use_case_name)
     if not pipeline.training_due():

@@ -33,7 +33,8 @@ def show(view: View) -> None:
         st.subheader("Challenger")
         st.caption(
             "No version is in shadow. If the use case declares a shadow, or `DOSEL_SHADOW` is set, the next version "
-            "that passes the gate answers live rows in shadow first. The first version of all is promoted at once."
+            "that passes the gate answers live rows in shadow first. Without a champion to compare with, a version is "
+            "promoted at once."
         )
     for shadow in shadows:
         _show(view.use_case, shadow)

@@ -78,7 +78,7 @@ class RunningShadow:
 
 @dataclass(frozen=True)
 class Canary:
-    """The share of one-row requests that a challenger answers: equal values of one feature get the same version."""
+    """The one-row requests that a challenger answers: those with a share of the values of one feature."""
 
     running: RunningShadow
     draw: Draw

@@ -204,7 +204,7 @@ class Pipeline:
         return reason
 
     def training_due(self) -> bool:
-        """Whether the ledger lacks a judged version that was trained on the current clean rows.
+        """Whether the ledger lacks a judged version that this dosel would train on the current clean rows.
 
         After a proven harm, a training is due once more, if the use case declares `retrain`.
         """
@@ -254,7 +254,7 @@ class Pipeline:
             split = use_case.is_partitioned
             data = partitioned_data(use_case, self._batches, engine, s) if split else self._training_data()
             run_id = train(use_case, data, s.tracking_uri, ledger, seed, engine, on_candidate, s.studies_url)
-        self._registry.store.note_run(run_id, f"Trained because of: {shown(use_case, reason)}.")
+        self._registry.store.note_run(run_id, f"Reason of the training: {shown(use_case, reason)}.")
         return run_id
 
     def register(self, run_id: str) -> int:
@@ -287,9 +287,9 @@ class Pipeline:
     def challenge(self, number: int, actor: str) -> Outcome:
         """Promote a version if every rule of the gate holds against the champion.
 
-        If the use case declares a shadow, a version that passes answers live rows in shadow first, unless nothing is in
-        Production. While another version is in shadow, the version waits until that shadow has ended, or takes its
-        place if the champion is harmed.
+        If the use case declares a shadow, a version that passes answers live rows in shadow first, unless there is no
+        champion to compare with. While another version is in shadow, the version waits until that shadow has ended, or
+        takes its place if the champion is harmed.
 
         Args:
             actor: name of the person or task that calls, for the ledger.

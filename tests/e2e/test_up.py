@@ -198,7 +198,7 @@ SAYS = {
     "pull": r"new batches: \d+; [\d,]+ rows received, [\d,]+ clean, [\d,]+ refused",
     "score": r"no version of \w+ is in Production yet",
     "process": r"[\d,]+ train rows",
-    "announce": "a training is due: new clean rows",
+    "announce": "a training is due: no judged version was trained on these rows",
     "train": r"accuracy [01]\.\d+ on [\d,]+ held-out rows",
     "register": r"version \d+ \(\w+\) is the challenger: cross-validation \w+ [01]\.\d+",
     "challenge": r"rule floor holds: .*\d",

@@ -60,16 +60,16 @@ def promotion_ledger(name: str) -> "tuple[str, PromotionLedger]":
 
 
 def actor() -> str:
-    """The actor for the ledger: the name of a key if keys are declared, and otherwise that of the login."""
+    """The actor for the ledger: the name of a key if promoters' keys are declared, otherwise that of the login."""
     name = holder()
     return f"API key {name}" if name else f"command line, {getpass.getuser()}"
 
 
 def holder() -> str | None:
-    """The name of the key in DOSEL_API_KEY; None if the installation declares no keys.
+    """The name of the key in DOSEL_API_KEY; None if no promoter's key is declared.
 
     Raises:
-        SettingsError: it declares keys, and this is none of them.
+        SettingsError: promoters' keys are declared, and this is none of them.
     """
     from dosel.errors import SettingsError
 

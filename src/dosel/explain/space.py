@@ -15,7 +15,7 @@ Singles = npt.NDArray[np.float32]
 SHOWN = 500
 """Number of training rows in the picture."""
 
-PICTURED = 50_000
+MOST_FITTED = 50_000
 """Most training rows that the principal components are computed from."""
 
 DECIMALS = 4
@@ -76,10 +76,10 @@ class Space:
         self._rows: Singles = np.concatenate(pieces)
         self._norms: Singles = np.einsum("ij,ij->i", self._rows, self._rows)
         rng = np.random.default_rng(0)
-        pictured = _drawn(rng, len(reference), PICTURED)
+        fitted = _drawn(rng, len(reference), MOST_FITTED)
         self._pca = PCA(svd_solver="covariance_eigh")
-        self._pca.fit(self._rows[pictured].astype(np.float64))
-        self._pictured = pictured
+        self._pca.fit(self._rows[fitted].astype(np.float64))
+        self._fitted = fitted
         self._sample = self._points(_drawn(rng, len(reference), SHOWN))
 
     def nearest(self, encoded: Floats, count: int) -> tuple[Neighbour, ...]:
@@ -131,8 +131,8 @@ class Space:
 
     @cached_property
     def _all_spreads(self) -> Floats:
-        """The squared Mahalanobis distances of the pictured rows, sorted."""
-        return np.sort(self._spreads(self._rows[self._pictured].astype(np.float64)))
+        """The squared Mahalanobis distances of the rows that the components were computed from, sorted."""
+        return np.sort(self._spreads(self._rows[self._fitted].astype(np.float64)))
 
     def _spreads(self, encoded: Floats) -> Floats:
         variances = self._pca.explained_variance_

@@ -1,8 +1,8 @@
 """Warns of a row that is unlike the training rows: a value outside of theirs, or a row far from all of them.
 
 For a closed use case, no warning depends on fewer than `FEWEST` training rows, however often somebody asks: its bounds
-leave that many rows out on either side and are rounded, and its distance is that from the middle of all rows, in units
-of their spread.
+leave that many rows out on either side and are rounded, and its distance is that from the middle of up to 50,000
+rows, in units of their spread.
 """
 
 from collections.abc import Mapping

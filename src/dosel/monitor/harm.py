@@ -21,7 +21,7 @@ from dosel.usecases import UseCase
 from dosel.warehouse import events
 from dosel.warehouse.events import Event, EventStore, stored_event
 
-NEW_ROWS = "new clean rows"
+NOT_TRAINED_YET = "no judged version was trained on these rows, by this dosel and declaration"
 
 log = logging.getLogger(__name__)
 
@@ -101,11 +101,11 @@ def training_seed(engine: Engine, use_case: UseCase, seed: int) -> tuple[int, st
     """The seed of the next training, and why it starts.
 
     If the use case declares `retrain`, the reason is a proven harm until a version has been judged after it; otherwise
-    new rows. Each proven harm changes the seed: with the same rows and seed, a training gives the same model, so that
-    it would not be due.
+    that there is no version of these rows. Each proven harm changes the seed: with the same rows and seed, a training
+    gives the same model, so that it would not be due.
     """
     if "retrain" not in use_case.monitor.on_harm:
-        return seed, NEW_ROWS
+        return seed, NOT_TRAINED_YET
     migrate(engine)
     mine = (EVENTS.c.use_case == use_case.name) & (EVENTS.c.kind == "harmed")
     with reading(engine) as connection:
@@ -114,10 +114,10 @@ def training_seed(engine: Engine, use_case: UseCase, seed: int) -> tuple[int, st
         ]
         judged = connection.scalar(select(func.max(VERDICTS.c.at)).where(VERDICTS.c.model == use_case.model_name))
     if not harms:
-        return seed, NEW_ROWS
+        return seed, NOT_TRAINED_YET
     last = harms[-1]
     is_over = judged is not None and judged >= last.at.replace(tzinfo=None)
-    return seed + len(harms), NEW_ROWS if is_over else f"{last.what}: {last.evidence}"
+    return seed + len(harms), NOT_TRAINED_YET if is_over else f"{last.what}: {last.evidence}"
 
 
 def _incident(model: str, sequence: int) -> str:

@@ -324,7 +324,7 @@ def _shadow(use_case: UseCase) -> Iterator[str]:
 def _canary(use_case: UseCase, shadow: Shadow) -> Iterator[str]:
     field = "gate.shadow"
     if not (_is_finite(shadow.share) and 0 <= shadow.share < 1):
-        yield f"{field}.share: {shadow.share!r} is no share of the requests; write a number from 0, below 1"
+        yield f"{field}.share: {shadow.share!r} is no share of the values; write a number from 0, below 1"
         return
     if bool(shadow.share) != bool(shadow.sticky_by):
         yield f"{field}: a canary needs both share and sticky_by; write both, or neither"

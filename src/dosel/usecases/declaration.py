@@ -150,7 +150,7 @@ class Shadow:
     watch_back: bool = True
     """Whether the previous champion answers in shadow after a promotion, and comes back once it is proven better."""
     share: float = 0.0
-    """Canary: the share of one-row requests that the challenger answers instead of the champion."""
+    """Canary: the share of the values of `sticky_by` whose one-row requests the challenger answers."""
     sticky_by: str = ""
     """Canary: the feature whose value decides which version answers, so that equal values get the same version."""
 
