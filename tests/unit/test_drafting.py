@@ -1,5 +1,7 @@
 """`dosel init`: what it proposes for files as people have them, and that the proposal can be used as it is."""
 
+import ast
+import csv
 import random
 import subprocess
 import sys
@@ -15,7 +17,7 @@ from dosel.cli import cli
 from dosel.cli.drafting.columns import identifier
 from dosel.cli.drafting.draft import Draft, draft
 from dosel.cli.drafting.profile import read
-from dosel.cli.drafting.source import source
+from dosel.cli.drafting.source import check_source, source
 from dosel.errors import SourceError
 from dosel.settings import Settings
 from dosel.sources.opened import source_of
@@ -188,3 +190,52 @@ def test_a_proposal_that_clashes_with_a_use_case_names_the_problem(write: Write,
     result = CliRunner().invoke(cli, arguments)
     assert result.exit_code == 1
     assert "the use case penguins has 'penguins' already" in result.output
+
+
+HOSTILE = (
+    'y\nimport os;os.system("touch ran")#',
+    "y\rimport os",
+    'y"""\nimport os#',
+    "y\\\nimport os",
+    "y\u2028import os",
+    "y\x1b[2J",
+    "'''y",
+    "{y}",
+    "# y",
+)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_no_word_of_a_csv_becomes_code(tmp_path: Path, text: str) -> None:
+    """As the name of the target, of a feature, of a column that is left out, and as values."""
+    path = tmp_path / "hostile.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["a", text + "1", text + "same", text])
+        for number in range(60):
+            word = text if number % 2 else "other"
+            writer.writerow([number, text if number % 3 else "another", word, word])
+    made = source(draft(read(path)), "hostile")
+    check_source(made)
+    out = tmp_path / "hostile.py"
+    result = CliRunner().invoke(cli, ["init", str(path), "-o", str(out), "--name", "hostile"])
+    assert "\x1b" not in result.output
+    assert ast.parse(out.read_text()) is not None
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "import os\n",
+        '"""A."""\nfrom os import system\nX = system("id")\n',
+        '"""A."""\nfrom dosel.usecases.features import Number\nX = open("a")\n',
+        '"""A."""\nfrom dosel.usecases.features import Number\nX = Number(__import__("os"))\n',
+        '"""A."""\nfrom dosel.usecases.features import Number\nX = Number("a".join)\n',
+        '"""A."""\nfrom dosel.usecases.features import Number\nimport os\nX = Number("a")\n',
+    ],
+)
+def test_a_file_that_does_more_than_declare_is_refused(text: str) -> None:
+    with pytest.raises(SourceError, match="plain declaration"):
+        check_source(text)

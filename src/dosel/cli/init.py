@@ -38,14 +38,18 @@ def init(
     if out.exists():
         raise typer.BadParameter(f"{out} is there already; remove it, or name another file with -o")
     proposed = draft(read(file), target)
+    text = source(proposed, name)
     try:
         with out.open("x", encoding="utf-8") as written:
-            written.write(source(proposed, name))
+            written.write(text)
     except OSError as error:
         raise SourceError(f"{out} cannot be written: {error.strerror}") from None
     problems = problems_of(out, ALL)
     output.write(
-        "".join(f"{line}\n" for line in (*_said(proposed, out), *problems, *_next(name, out, place_of(name), problems)))
+        "".join(
+            f"{output.visible(line)}\n"
+            for line in (*_said(proposed, out), *problems, *_next(name, out, place_of(name), problems))
+        )
     )
     if problems:
         raise typer.Exit(1)

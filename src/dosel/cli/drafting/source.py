@@ -1,6 +1,11 @@
-"""The file of a proposed declaration. Each line that the CSV does not prove has a comment `# guessed`."""
+"""The file of a proposed declaration. Each line that the CSV does not prove has a comment `# guessed`.
 
+The file is Python, which dosel runs. The CSV's words are only in its texts and comments: `check_source` makes sure.
+"""
+
+import ast
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +13,7 @@ from typing import Any
 from dosel import usecases
 from dosel.cli.drafting.columns import title_of
 from dosel.cli.drafting.draft import Draft
+from dosel.errors import SourceError
 from dosel.rows import encodings
 from dosel.usecases import Category, Feature, Number, Target
 
@@ -18,9 +24,48 @@ _SMALL = 2_000
 """With fewer rows than this, a few held-out rows decide a comparison."""
 
 
+_LINE_BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+
+_PLAIN = (ast.Call, ast.Name, ast.Load, ast.Constant, ast.Tuple, ast.Dict, ast.keyword, ast.UnaryOp, ast.USub)
+"""What a declaration may consist of: calls by name, literals, and negative numbers."""
+
+
 def source(draft: Draft, name: str) -> str:
-    """The text of the file, in the project's own format."""
-    return "\n".join(_lines(draft, name)) + "\n"
+    """The text of the file, in the project's own format.
+
+    Raises:
+        SourceError: the text would be more than a declaration.
+    """
+    text = "\n".join(_lines(draft, name)) + "\n"
+    check_source(text)
+    return text
+
+
+def check_source(text: str) -> None:
+    """Check that a file imports names of dosel, calls them with literals, and does nothing else.
+
+    Raises:
+        SourceError: it does something else.
+    """
+    refused = SourceError("the proposal would not be a plain declaration; rename the columns, or choose another --name")
+    try:
+        docstring, *statements = ast.parse(text).body
+    except (SyntaxError, ValueError) as error:
+        raise refused from error
+    *imports, declared = statements or [docstring]
+    known: set[str] = set()
+    for line in imports:
+        if not (isinstance(line, ast.ImportFrom) and line.module and line.module.startswith("dosel.usecases.")):
+            raise refused
+        known |= {alias.name for alias in line.names if alias.asname is None}
+    if not (isinstance(docstring, ast.Expr) and isinstance(docstring.value, ast.Constant)):
+        raise refused
+    if not (isinstance(declared, ast.Assign) and isinstance(declared.value, ast.Call)):
+        raise refused
+    parts = list(ast.walk(declared.value))
+    names = {part.id for part in parts if isinstance(part, ast.Name)}
+    if not all(isinstance(part, _PLAIN) for part in parts) or not names <= known:
+        raise refused
 
 
 def _lines(draft: Draft, name: str) -> Iterator[str]:
@@ -37,7 +82,7 @@ def _lines(draft: Draft, name: str) -> Iterator[str]:
     yield f"from dosel.usecases.features import {', '.join(sorted(kinds))}"
     yield ""
     for column, reason in draft.left_out.items():
-        yield f"# Left out: {_text(column)}. {reason[0].upper()}{reason[1:]}."
+        yield f"# Left out: {_in_comment(_text(column))}. {_in_comment(reason[0].upper() + reason[1:])}."
     if draft.left_out:
         yield ""
     yield f"{name.upper()} = UseCase("
@@ -150,6 +195,11 @@ def _tuple(values: Sequence[Any]) -> str:
 
 def _value(value: Any) -> str:
     return _text(value) if isinstance(value, str) else repr(value)
+
+
+def _in_comment(text: str) -> str:
+    """A text without line breaks, which would end the comment."""
+    return _LINE_BREAKS.sub(" ", text)
 
 
 def _text(text: str) -> str:
