@@ -11,12 +11,14 @@ Airflow.
 import logging
 from collections.abc import Callable
 from datetime import timedelta
+from functools import wraps
 from inspect import cleandoc
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, Asset, AssetAlias, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
+from dosel.closed_logs import without_figures_of
 from dosel.settings import TRAINING_POOL, Settings
 from dosel.usecases import UseCase, chosen, named
 
@@ -59,6 +61,20 @@ def documented(**settings: Any) -> Callable[[Callable[..., Any]], Any]:
     return make
 
 
+def of_use_case(**settings: Any) -> Callable[[Callable[..., Any]], Any]:
+    """A documented task of a use case. Its log has no figures if the use case is closed: readers may read the logs."""
+
+    def make(function: Callable[..., Any]) -> Any:
+        @wraps(function)
+        def run(use_case_name: str, *given: Any) -> Any:
+            with without_figures_of(named(use_case_name)):
+                return function(use_case_name, *given)
+
+        return documented(**settings)(run)
+
+    return make
+
+
 def clean_rows_of(use_case_name: str) -> Asset:
     """The asset that the training waits for."""
     return Asset(name=f"{use_case_name}_clean", uri=f"dosel://warehouse/{use_case_name}_clean")
@@ -75,7 +91,7 @@ def opened(use_case_name: str) -> "Pipeline":
     return Pipeline(named(use_case_name), Settings.load())
 
 
-@documented(execution_timeout=timedelta(minutes=30))
+@of_use_case(execution_timeout=timedelta(minutes=30))
 def pull(use_case_name: str) -> list[int]:
     """Store the source's new batches and return their ids.
 
@@ -88,7 +104,7 @@ def pull(use_case_name: str) -> list[int]:
     return [batch.id for batch in pipeline.ingest(pipeline.source())]
 
 
-@documented(execution_timeout=timedelta(minutes=30))
+@of_use_case(execution_timeout=timedelta(minutes=30))
 def score(use_case_name: str) -> list[int]:
     """Score the version in Production on new labelled rows, before a model trains on them; return the batches' ids.
 
@@ -108,7 +124,7 @@ def score(use_case_name: str) -> list[int]:
     return opened(use_case_name).score()
 
 
-@documented(execution_timeout=timedelta(minutes=30))
+@of_use_case(execution_timeout=timedelta(minutes=30))
 def process(use_case_name: str) -> str | None:
     """Write the preprocessed rows to the lake, and return the id of the MLflow run that describes them.
 
@@ -117,7 +133,7 @@ def process(use_case_name: str) -> str | None:
     return opened(use_case_name).process()
 
 
-@documented(execution_timeout=timedelta(minutes=5))
+@of_use_case(execution_timeout=timedelta(minutes=5))
 def announce(use_case_name: str) -> None:
     """Start the training if one is due: update the asset that it waits for, with the reason.
 
@@ -135,7 +151,7 @@ def announce(use_case_name: str) -> None:
     outlet.add(clean_rows_of(use_case_name), extra={"reason": reason})
 
 
-@documented(pool=TRAINING_POOL, execution_timeout=timedelta(hours=12))
+@of_use_case(pool=TRAINING_POOL, execution_timeout=timedelta(hours=12))
 def train(use_case_name: str) -> str:
     """Search each family, evaluate its best model on the held-out rows, and return the id of the MLflow run.
 
@@ -146,7 +162,7 @@ def train(use_case_name: str) -> str:
     return opened(use_case_name).train()
 
 
-@documented(execution_timeout=timedelta(minutes=10))
+@of_use_case(execution_timeout=timedelta(minutes=10))
 def register(use_case_name: str, mlflow_run: str) -> int:
     """Register each family's best model, and return the version number of the best of them, the challenger.
 
@@ -155,7 +171,7 @@ def register(use_case_name: str, mlflow_run: str) -> int:
     return opened(use_case_name).register(mlflow_run)
 
 
-@documented(execution_timeout=timedelta(minutes=30))
+@of_use_case(execution_timeout=timedelta(minutes=30))
 def challenge(use_case_name: str, version: int) -> bool:
     """Send the challenger to the gate, and return whether it was promoted.
 
@@ -169,7 +185,7 @@ def challenge(use_case_name: str, version: int) -> bool:
     return opened(use_case_name).challenge(version, actor).promoted
 
 
-@documented(execution_timeout=timedelta(minutes=5))
+@of_use_case(execution_timeout=timedelta(minutes=5))
 def warm_up(use_case_name: str, promoted: bool) -> None:
     """Make the API load the promoted version now instead of at its next poll.
 

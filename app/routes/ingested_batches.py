@@ -42,7 +42,8 @@ def router(use_cases: Sequence[UseCase], settings: Settings, reads: WorkQueue) -
     )
     @in_queue(reads)
     def list_batches(name: Name, follower: FollowerDep, limit: Limit = 100) -> Batches:
-        store = opened(follower.named(name).name)
+        use_case = follower.named(name)
+        store = opened(use_case.name)
         records, refusals = store.records(), store.refusals()
         return Batches(
             count=len(records),
@@ -50,8 +51,8 @@ def router(use_cases: Sequence[UseCase], settings: Settings, reads: WorkQueue) -
             rows_clean=sum(record.rows_clean for record in records),
             rows_refused=sum(record.rows_refused for record in records),
             rows_duplicate=sum(record.rows_duplicate for record in records),
-            batches=[Batch.model_validate(record, from_attributes=True) for record in reversed(records[-limit:])],
-            refused=[RefusedBatch.model_validate(b, from_attributes=True) for b in reversed(refusals[-limit:])],
+            batches=[Batch.of(use_case, b) for b in reversed(records[-limit:])],
+            refused=[RefusedBatch.of(use_case, b) for b in reversed(refusals[-limit:])],
         )
 
     @made.get(
@@ -68,7 +69,7 @@ def router(use_cases: Sequence[UseCase], settings: Settings, reads: WorkQueue) -
     ) -> Quarantine:
         use_case = follower.named(name)
         refused = opened(use_case.name).quarantine(limit, batch)
-        rows = [Refused.model_validate(row, from_attributes=True) for row in refused]
+        rows = [Refused.of(use_case, row) for row in refused]
         return Quarantine(rows=rows if use_case.expose_training_rows else [row.masked() for row in rows])
 
     return made

@@ -1,18 +1,30 @@
 """Bodies that describe ingested batches and quarantined rows."""
 
 from datetime import datetime
+from typing import Self
 
 from pydantic import BaseModel, Field
 
+from dosel.closed import HIDDEN
 from dosel.rows.validation import without_values
+from dosel.usecases import UseCase
 
 
-class Batch(BaseModel):
+class _OfBatch(BaseModel):
+    @classmethod
+    def of(cls, use_case: UseCase, record: object) -> Self:
+        """The record; of a closed use case without digests, which give away the label of a row of known features."""
+        made = cls.model_validate(record, from_attributes=True)
+        digests = cls.model_fields.keys() & {"digest", "epoch"}
+        return made if use_case.expose_training_rows else made.model_copy(update=dict.fromkeys(digests, HIDDEN))
+
+
+class Batch(_OfBatch):
     """An entry of the batch ledger; `rows_received` is the sum of the other three counts."""
 
     id: int
     stream: str = Field(description="Name of the source's sequence.", examples=["group 6"])
-    epoch: str = Field(description="Changes when the source restarts its numbering.")
+    epoch: str = Field(description="Changes when the source restarts its numbering; hidden for a closed use case.")
     number: int = Field(description="The batch's number within the epoch.")
     source: str
     received_at: datetime
@@ -22,10 +34,10 @@ class Batch(BaseModel):
     rows_duplicate: int = Field(description="Stored before, or repeated within the batch.")
     refused_share: float = Field(description="Of the received rows, 0 to 1.")
     duplicate_share: float = Field(description="Of the received rows, 0 to 1.")
-    digest: str = Field(description="SHA-256 of the rows as received.")
+    digest: str = Field(description="SHA-256 of the rows as received; hidden for a closed use case.")
 
 
-class RefusedBatch(BaseModel):
+class RefusedBatch(_OfBatch):
     """A batch that was refused as a whole; nothing of it is stored."""
 
     stream: str
@@ -38,7 +50,7 @@ class RefusedBatch(BaseModel):
     refused_share: float = Field(description="Of the received rows, 0 to 1.")
     reason: str
     first_reasons: list[str] = Field(description="Of the first invalid rows.")
-    digest: str = Field(description="SHA-256 of the rows as received.")
+    digest: str = Field(description="SHA-256 of the rows as received; hidden for a closed use case.")
 
 
 class Batches(BaseModel):
@@ -53,11 +65,7 @@ class Batches(BaseModel):
     refused: list[RefusedBatch] = Field(description="The newest batches that were refused as a whole.")
 
 
-HIDDEN = "hidden"
-"""Placeholder for a value of a closed use case."""
-
-
-class Refused(BaseModel):
+class Refused(_OfBatch):
     """A row in quarantine."""
 
     batch_id: int

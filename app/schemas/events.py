@@ -53,7 +53,9 @@ class EventInfo(BaseModel):
         if not is_open:
             # An error's text may quote anything, for example what the data API sent.
             evidence = IN_THE_LOG if event.kind == "task failed" else without_figures(event.evidence)
-            event = replace(event, what=without_figures(event.what), evidence=evidence)
+            # The incident of a refused batch has the digest of its rows.
+            incident = f"{event.kind} {event.id}"
+            event = replace(event, incident=incident, what=without_figures(event.what), evidence=evidence)
 
         delivered = sum(attempt.delivered_at is not None for attempt in event.deliveries)
         return cls(**document(event, settings), delivered=delivered, waiting=len(event.deliveries) - delivered)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from app.schemas.models import HoldoutInfo, Version
-from dosel.closed import shown
+from dosel.closed import HIDDEN, shown
 from dosel.usecases import UseCase
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ class LedgerEntry(BaseModel):
             "metrics_before": shown(use_case, evidence.metrics_before),
             "metrics_after": shown(use_case, evidence.metrics_after),
             "gate": GateInfo.of(use_case, evidence.gate),
+            "data_digest": evidence.data_digest if use_case.expose_training_rows else HIDDEN,
         }
         return cls.model_validate(vars(entry) | vars(evidence) | derived)
 
@@ -97,7 +98,9 @@ def for_export(use_case: UseCase, entry: "Promotion") -> "Promotion":
     public = LedgerEntry.of(use_case, entry)
     before, after = public.metrics_before, public.metrics_after
     gate = public.gate.model_dump() if public.gate else None
-    evidence = replace(entry.evidence, metrics_before=before, metrics_after=after, gate=gate)
+    evidence = replace(
+        entry.evidence, metrics_before=before, metrics_after=after, gate=gate, data_digest=public.data_digest
+    )
     return replace(entry, reason=public.reason, evidence=evidence)
 
 

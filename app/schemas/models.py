@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from dosel.closed import shown
+from dosel.closed import HIDDEN, shown
 from dosel.model.facts import BEFORE, HOLDOUT, held_out
 from dosel.usecases import UseCase
 
@@ -31,7 +31,7 @@ class Gate(BaseModel):
 class Lineage(BaseModel):
     """The origin of a version; null where its run has no tag."""
 
-    data_digest: str | None = Field(description="SHA-256 of the set of clean rows.")
+    data_digest: str | None = Field(description="SHA-256 of the set of clean rows; hidden for a closed use case.")
     batch_ids: list[int] = Field(description="Ids of the batches that contain those rows.")
     rows_train: int | None = Field(description="Number of training rows.")
     rows_test: int | None = Field(description="Number of held-out rows, on which the metrics rest.")
@@ -66,6 +66,8 @@ class Version(BaseModel):
         tags = {name.removeprefix("dosel."): value for name, value in version.tags.items()}
         known = tags if version.attested else {}
         lineage: dict[str, Any] = {name: known.get(name) for name in Lineage.model_fields}
+        if not use_case.expose_training_rows:
+            lineage["data_digest"] = HIDDEN
         derived = {
             "in_production": in_production,
             "metrics": shown(use_case, _metrics(version)),

@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.schemas.batches import HIDDEN
 from app.schemas.health import TallyInfo
 from app.schemas.history import Reason
 from app.schemas.use_cases import Value
 from app.serving.shadow_slot import ShadowSlot
-from dosel.closed import coarse, power_of_ten, shown
+from dosel.closed import HIDDEN, coarse, power_of_ten, shown
 from dosel.usecases import UseCase
 
 if TYPE_CHECKING:

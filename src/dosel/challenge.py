@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from dosel.closed import BLOCK
 from dosel.errors import ApprovalsMissing, DeclarationChanged, PromotionConflict
 from dosel.model import tags
 from dosel.registry.attested import gate_metrics
@@ -156,9 +157,13 @@ class Challenge:
                 log.warning("there is no champion: %s", error)
                 champion = None
         compared = [challenger] if champion is None else [challenger, champion]
-        rows = UnseenRows(use_case, self._clean_rows, compared)
         past = self._registry.ledger.looks(challenger.name)
-        judged = rows.judged(challenger, champion, past)
+        for block in (1,) if use_case.expose_training_rows else (BLOCK, 1):
+            # With fewer held-out rows than a block, all of them are judged.
+            rows = UnseenRows(use_case, self._clean_rows, compared, block)
+            judged = rows.judged(challenger, champion, past)
+            if len(judged.truth):
+                break
         one, *other = (
             evaluate_version(self._registry, use_case, v, (frames.canonical(use_case, p) for p in rows.parts()))
             for v in compared

@@ -33,11 +33,14 @@ _LIVE = re.compile(r"\b(?:live|labels|labelled|evidence)\b")
 
 
 BLOCK = 50
-"""Rows of labelled batches after which figures change: even a rounded figure can change with a single row.
+"""Labelled rows of batches, or held-out rows, after which figures change: even a rounded one can change with one row.
 
-Feedback is left out of these figures: a client that gives 49 labels of a block would know what the 50th
+Feedback is left out of figures on live rows: a client that gives 49 labels of a block would know what the 50th
 changed.
 """
+
+HIDDEN = "hidden"
+"""Placeholder for what a closed use case does not show: values, and digests, from which values could be guessed."""
 
 
 def coarse(value: Any) -> Any:

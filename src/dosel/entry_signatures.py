@@ -97,19 +97,21 @@ def entry_key(settings: Settings) -> EntryKey | None:
     """The entry key of this process; None without one.
 
     Raises:
-        SettingsError: the file is something else, or cannot be read.
+        SettingsError: the file is something else, others may read it, or it cannot be read.
     """
     file = Path(settings.entry_key).expanduser()
     if not settings.entry_key or not file.exists():
         return None
     try:
+        if file.stat().st_mode & 0o077:
+            raise SettingsError(f"DOSEL_ENTRY_KEY: other users may read {file}; run `chmod 600 {file}`")
         return EntryKey.read(file.read_text())
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SettingsError(f"DOSEL_ENTRY_KEY: {file} cannot be used ({error})") from error
 
 
 def write_entry_key(settings: Settings) -> bool:
-    """Make the entry key for other processes, unless the present signing key has made it; return whether it did.
+    """Make the file `DOSEL_ENTRY_KEY`, unless the present signing key has made it; return whether it did.
 
     Raises:
         SettingsError: this process has no signing key, or the file cannot be written.

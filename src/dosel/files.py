@@ -25,7 +25,9 @@ def replace_file(file: Path, content: bytes | str, mode: int = 0o600) -> None:
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     half = file.with_name(f".half-{os.getpid()}-{file.name}")
-    with open(os.open(half, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as target:
+    # A killed process with this number may have left one. A link of another user's is not followed.
+    half.unlink(missing_ok=True)
+    with open(os.open(half, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600), "wb") as target:
         os.fchmod(target.fileno(), mode)
         target.write(content.encode() if isinstance(content, str) else content)
     half.replace(file)

@@ -283,6 +283,9 @@ def test_batches_quarantine_and_health_of_a_closed_use_case_need_a_key_and_show_
         assert set(row["values"].values()) == {"hidden"}
         assert "9999" not in str(row)
         assert row["reason"].startswith("Elevation")
+        # Somebody who knows a row but for its label could try each label until the digest is this one.
+        batches = client.get("/use-cases/covertype/batches", headers={b"X-API-Key": key.encode()}).json()["batches"]
+        assert {row["epoch"], *(batch[name] for batch in batches for name in ("epoch", "digest"))} == {"hidden"}
         assert client.get("/use-cases").json()["needs_key"] is True
 
 

@@ -1,11 +1,35 @@
 """Figures about live rows of a closed use case do not show one row more."""
 
+import logging
+from dataclasses import replace
+from datetime import UTC, datetime
 from math import inf
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from dosel.closed import coarse, power_of_ten, without_figures
+from dosel.closed import BLOCK, coarse, power_of_ten, without_figures
+from dosel.closed_logs import without_figures_of
+from dosel.errors import TrainingError
+from dosel.monitor.blocks import in_blocks
+from dosel.monitor.truths import Truths, TruthSource
+from dosel.rows import frames
+from dosel.rows.hashing import is_held_out
+from dosel.training.rows import RowsInMemory
+from dosel.usecases.covertype import COVERTYPE
+from external.columns import as_words
+from external.generator import generate
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def clean_rows(count: int) -> pd.DataFrame:
+    words = pd.DataFrame(as_words(generate(count, seed=3), first_class=1), columns=list(COVERTYPE.columns))
+    table = frames.canonical(COVERTYPE, words)
+    table[COVERTYPE.target.name] = words[COVERTYPE.target.name].astype("int64")
+    return table
 
 
 @pytest.mark.parametrize(
@@ -65,3 +89,56 @@ def test_evidence_is_a_power_of_ten(evidence: float, shown: float) -> None:
 )
 def test_a_text_of_a_closed_use_case_keeps_its_words_and_no_figures(text: str, shown: str) -> None:
     assert without_figures(text) == shown
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_logs_and_errors_of_a_closed_use_case_have_no_figures(is_open: bool, caplog: pytest.LogCaptureFixture) -> None:
+    use_case = replace(COVERTYPE, expose_training_rows=is_open)
+    log, other = logging.getLogger("dosel.training.train"), logging.getLogger("airflow")
+    text = "version 3: accuracy 0.8614 on 1,147 held-out rows"
+    caplog.set_level(logging.INFO)
+
+    def task() -> None:
+        with without_figures_of(use_case):
+            log.info("version %d: accuracy %.4f on %s held-out rows", 3, 0.8614, "1,147")
+            other.info("try number %d", 2)
+            raise TrainingError("only 12 rows of class 3")
+
+    with pytest.raises(TrainingError) as raised:
+        task()
+    shown = text if is_open else "version 3: accuracy 0.86 on … held-out rows"
+    assert caplog.messages == [shown, "try number 2"]
+    assert str(raised.value) == ("only 12 rows of class 3" if is_open else "only … rows of class …")
+    # After the block, as before it.
+    log.info("%d rows", 12)
+    assert caplog.messages[-1] == "12 rows"
+
+
+def labelled(source: TruthSource, *rows: int) -> Truths:
+    classes = np.array(rows, np.int64)
+    return Truths("covertype", "vf", 1, 1, source, "1", START, classes, classes)
+
+
+def test_rows_of_batches_count_in_blocks_where_their_last_row_came() -> None:
+    parts = [
+        labelled("batch", *range(30)),
+        labelled("feedback", 7),
+        labelled("batch", *range(30, 110)),
+        labelled("batch", 110),
+    ]
+    found = in_blocks(parts, ("truth", "answered"))
+    assert [(part.source, len(part.truth)) for part in found] == [("feedback", 1), ("batch", 2 * BLOCK)]
+    assert found[1].truth.tolist() == found[1].answered.tolist() == list(range(100))
+
+
+@pytest.mark.parametrize(("is_open", "blocks"), [(True, 0), (False, 1)])
+def test_a_closed_use_case_is_measured_on_whole_blocks_of_held_out_rows(is_open: bool, blocks: int) -> None:
+    use_case = replace(COVERTYPE, expose_training_rows=is_open)
+    table = clean_rows(2_000)
+    held_out = is_held_out(use_case, table)
+    rows = RowsInMemory.of(use_case, table, "digest")
+    assert rows.rows_train == (~held_out).sum()
+    expected = held_out.sum() // BLOCK * BLOCK if blocks else held_out.sum()
+    assert rows.rows_held_out == len(rows.held_out_features) == expected
+    first = table[held_out][COVERTYPE.target.name].to_numpy()[:expected]
+    assert rows.held_out_classes.tolist() == first.tolist()

@@ -223,9 +223,16 @@ class TestEntryKey:
         with engine.begin() as connection:
             assert connection.execute(select(PROMOTIONS)).first() is None
 
+    def test_entry_key_that_others_may_read_is_refused(self, settings: Settings, api: Settings) -> None:
+        self.make(settings, api)
+        Path(api.entry_key).chmod(0o644)
+        with pytest.raises(SettingsError, match="other users may read"):
+            sign_entry(b"", api)
+
     @pytest.mark.parametrize("content", ["", "{}", '{"key": "00", "certificate": ""}', "[]"])
     def test_file_that_is_no_entry_key_is_refused(self, content: str, api: Settings) -> None:
         Path(api.entry_key).write_text(content)
+        Path(api.entry_key).chmod(0o600)
         with pytest.raises(SettingsError, match=r"DOSEL_ENTRY_KEY: .*entry\.json cannot be used"):
             sign_entry(b"", api)
 

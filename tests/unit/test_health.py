@@ -87,7 +87,18 @@ def test_feedback_changes_no_figure_of_a_closed_use_case() -> None:
     assert mixed.findings[0].live.correct == BLOCK
 
 
-def test_harm_of_a_closed_use_case_does_not_wait_for_the_end_of_a_block() -> None:
+def test_a_single_row_of_a_batch_does_not_prove_harm_of_a_closed_use_case() -> None:
+    """A client that drives the evidence to the edge by feedback would learn whether that row was answered correctly."""
+    for wrong in range(BLOCK):
+        assert looked_at([False] * wrong, CLOSED, ["batch"]).state == "unknown"
+    assert looked_at([False] * BLOCK, CLOSED, ["batch"]).state == "harmed"
+    # Feedback beside it counts at once.
+    edge = next(n for n in range(BLOCK) if looked_at([False] * n, CLOSED, ["feedback"]).state == "harmed")
+    found = looked_at([False] * (edge + 5), CLOSED, [*["feedback"] * (edge - 1), *["batch"] * 6])
+    assert found.state == "unknown"
+
+
+def test_harm_of_a_closed_use_case_by_feedback_does_not_wait_for_the_end_of_a_block() -> None:
     exact, shown = (looked_at([False] * (BLOCK - 1), use_case) for use_case in (COVERTYPE, CLOSED))
     assert exact.state == shown.state == "harmed"
     assert shown.harmed_since == exact.harmed_since

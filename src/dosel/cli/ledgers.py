@@ -153,12 +153,12 @@ def export(file: Annotated[Path, typer.Argument(help="The file to write.")]) -> 
 
 
 @commands.command("entry-key")
-def entry_key() -> None:
-    """Print a new key for DOSEL_ENTRY_KEY, with which a process without the signing key adds entries to the ledgers."""
-    from dosel.entry_signatures import EntryKey
-    from dosel.signing import Keys
+def entry_key(file: Annotated[Path, typer.Argument(help="The file to write, which only you may read.")]) -> None:
+    """Make a key for DOSEL_ENTRY_KEY, with which a process without the signing key adds entries to the ledgers."""
+    from dosel.entry_signatures import write_entry_key
 
-    output.write(EntryKey.made_by(Keys(common.load_settings()).signing()).document() + "\n")
+    made = write_entry_key(common.load_settings().model_copy(update={"entry_key": str(file)}))
+    output.note(f"{file}: a new key" if made else f"{file} has a key of the present signing key already")
 
 
 @commands.command("public-key")

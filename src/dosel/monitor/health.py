@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from dosel.closed import BLOCK
+from dosel.monitor.blocks import in_blocks
 from dosel.monitor.context import Context
 from dosel.monitor.coverage import Coverage
 from dosel.monitor.sequential import (
@@ -123,9 +123,10 @@ class Health:
 def health(use_case: UseCase, ledger: PromotionLedger, truths: TruthStore, for_readers: bool = False) -> Health | None:
     """The health of the version in Production, by the ledger; None while there is none.
 
+    The rows of a closed use case's batches count in whole blocks: a single one must not change the state.
+
     Args:
-        for_readers: the figures of a closed use case rest on whole blocks of rows of batches, without feedback.
-            Harm counts all labels, and does not wait for the end of a block.
+        for_readers: the figures of a closed use case are without feedback, which counts for harm only.
 
     Raises:
         WarehouseError: the data store cannot be reached, or refused.
@@ -134,14 +135,16 @@ def health(use_case: UseCase, ledger: PromotionLedger, truths: TruthStore, for_r
     if not history:
         return None
     entry, alpha = history[-1], use_case.monitor.alpha
-    labelled = truths.of(entry.model, entry.sequence)
+    labelled, is_closed = truths.of(entry.model, entry.sequence), not use_case.expose_training_rows
+    if is_closed:
+        labelled = in_blocks(labelled, ("truth", "answered"))
     promised = promised_by(history, ledger.verdicts(entry.model))
     findings, proof = assess(use_case.target, use_case.monitor, promised, labelled, len(history))
     harmed_since = None if proof is None else _times_of(labelled, [proof])[0]
-    if for_readers and not use_case.expose_training_rows:
-        labelled = _in_blocks([part for part in labelled if part.source == "batch"])
-        in_blocks, _ = assess(use_case.target, use_case.monitor, promised, labelled, len(history))
-        findings = tuple(map(_with_harm, in_blocks, findings))
+    if for_readers and is_closed:
+        labelled = [part for part in labelled if part.source == "batch"]
+        of_batches, _ = assess(use_case.target, use_case.monitor, promised, labelled, len(history))
+        findings = tuple(map(_with_harm, of_batches, findings))
     parts, earlier = _parts(labelled), rollback_candidates(history)
     return Health(
         use_case=use_case.name,
@@ -233,18 +236,6 @@ def promised_by(
         if report and (counts := report.get("recalled")):
             return {int(code): Tally(correct, total) for code, (correct, total) in counts.items()}
     return None
-
-
-def _in_blocks(truths: Sequence[Truths]) -> Sequence[Truths]:
-    """The same rows in parts of `BLOCK` rows each, without those after the last whole block."""
-    truth, answered = (
-        np.concatenate([getattr(t, name) for t in truths] or [np.empty(0)]) for name in ("truth", "answered")
-    )
-    ends = np.arange(BLOCK, len(truth) + 1, BLOCK)
-    return [
-        replace(truths[0], at=at, truth=truth[end - BLOCK : end], answered=answered[end - BLOCK : end])
-        for at, end in zip(_times_of(truths, ends), ends.tolist(), strict=True)
-    ]
 
 
 def _times_of(truths: Sequence[Truths], labels: npt.ArrayLike) -> list[datetime]:

@@ -173,11 +173,6 @@ def _collect(connection: Connection, shadow: ShadowRecord) -> int:
     return len(rows)
 
 
-def whole_blocks(size: int, *classes: Classes) -> tuple[Classes, ...]:
-    """The first rows, as many as fill blocks of this size; each array has shape (rows,)."""
-    return tuple(of_rows[: len(of_rows) // size * size] for of_rows in classes)
-
-
 def joined(parts: Sequence[Pairs]) -> tuple[Classes, Classes, Classes]:
     """Truth, champion's and shadow's classes of all rows, each of shape (rows,)."""
     if not parts:

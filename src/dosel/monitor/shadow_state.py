@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Engine, func, select
 
-from dosel.closed import BLOCK
 from dosel.db.engine import reading
 from dosel.db.tables import ANSWERS, SHADOW_ANSWERS
+from dosel.monitor.blocks import in_blocks
 from dosel.monitor.canary import Draw
 from dosel.monitor.comparison import CLASS_IS_WORSE, Finding, ShadowComparison, compare_arms, compare_pairs
-from dosel.monitor.pairs import Arm, PairStore, joined, whole_blocks
+from dosel.monitor.pairs import Arm, PairStore, joined
 from dosel.registry.ledger import PromotionLedger
 from dosel.registry.shadows import ShadowRecord
 from dosel.usecases import Shadow, UseCase
@@ -95,22 +95,25 @@ def states(use_case: UseCase, ledger: PromotionLedger, engine: Engine, for_reade
 
 
 def compare(use_case: UseCase, shadow: ShadowRecord, engine: Engine, for_readers: bool = False) -> ShadowComparison:
-    """What labelled rows show of a shadow.
+    """What labelled rows show of a shadow. Those of a closed use case's batches count in whole blocks.
 
     Args:
-        for_readers: the figures of a closed use case rest on whole blocks of rows of batches, without feedback.
+        for_readers: the figures of a closed use case are without feedback, which counts for decisions only.
 
     Raises:
         WarehouseError: the data store cannot be reached, or refused.
     """
     rules, pairs, fall = _rules(use_case), PairStore(engine), use_case.gate.max_class_drop
-    in_blocks = for_readers and not use_case.expose_training_rows
+    is_closed = not use_case.expose_training_rows
     if draw := Draw.of(use_case, rules, shadow):
         # A canary's labels are feedback only, which readers of a closed use case do not see.
-        arms = (Arm.empty(), Arm.empty()) if in_blocks else pairs.arms(shadow, draw)
+        arms = (Arm.empty(), Arm.empty()) if for_readers and is_closed else pairs.arms(shadow, draw)
         return compare_arms(use_case.target, rules, fall, *arms)
-    labelled = [part for part in pairs.of(shadow) if not in_blocks or part.source == "batch"]
-    truth, champion, answered = whole_blocks(BLOCK if in_blocks else 1, *joined(labelled))
+    labelled = pairs.of(shadow)
+    if is_closed:
+        labelled = in_blocks(labelled, ("truth", "champion", "shadow"))
+        labelled = [part for part in labelled if not for_readers or part.source == "batch"]
+    truth, champion, answered = joined(labelled)
     return compare_pairs(use_case.target, rules, fall, truth, champion, answered)
 
 

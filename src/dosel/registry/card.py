@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from dosel.closed import shown
+from dosel.closed import HIDDEN, shown
 from dosel.model import tags
 from dosel.model.facts import HOLDOUT
 from dosel.usecases import DataApiRows, FileRows, GeneratedRows, LakeRows, PackageRows, UseCase
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 FEWEST_SHOWN = 10
 """Fewest rows whose figures a card of a closed use case shows."""
+
+ROWS_DIGEST = "rows (SHA-256)"
 
 FEWEST_SURE = 30
 """With fewer held-out rows, a figure is named among the limits."""
@@ -145,7 +147,7 @@ def card_of(
             RuleResult(r["name"], r["holds"], shown(use_case, r["words"]) if is_open else "withheld")
             for r in report.get("rules", ())
         ),
-        lineage=_lineage(version, manifest),
+        lineage=_lineage(version, manifest) | ({} if use_case.expose_training_rows else {ROWS_DIGEST: HIDDEN}),
         files=dict(manifest.files) if manifest else {},
     )
 
@@ -276,7 +278,7 @@ def _lineage(version: "ModelVersion", manifest: "Manifest | None") -> dict[str, 
             "training rows": tags.ROWS_TRAIN,
             "held-out rows": tags.ROWS_TEST,
             "split": tags.SPLIT_VERSION,
-            "rows (SHA-256)": tags.DATA_DIGEST,
+            ROWS_DIGEST: tags.DATA_DIGEST,
             "seed": tags.SEED,
             "code": tags.CODE_VERSION,
             "commit": tags.COMMIT,

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from mlflow.data.pandas_dataset import PandasDataset
 
+from dosel.closed import BLOCK
 from dosel.errors import TrainingError
 from dosel.model import held_out, reference
 from dosel.rows import frames, hashing
@@ -101,9 +102,13 @@ class RowsInMemory:
             TrainingError: they cannot give a meaningful model.
         """
         is_held_out = hashing.is_held_out(use_case, table)
+        measured = np.flatnonzero(is_held_out)
+        if not use_case.expose_training_rows:
+            # One more row must not change a figure; with fewer rows than a block, all of them are measured.
+            measured = measured[: len(measured) // BLOCK * BLOCK or len(measured)]
         features = frames.canonical(use_case, table)
         classes = table[use_case.target.name].to_numpy(dtype=np.int64)
-        parts = features[~is_held_out], classes[~is_held_out], features[is_held_out], classes[is_held_out]
+        parts = features[~is_held_out], classes[~is_held_out], features.iloc[measured], classes[measured]
         made = cls(use_case, data_digest, *parts, lake)
         made._check()
         return made
