@@ -81,7 +81,7 @@ def clean_rows_of(use_case_name: str) -> Asset:
 
 
 def training_due_of(use_case_name: str) -> AssetAlias:
-    """Airflow's asset alias: a task with this outlet updates the asset only if a training is due, and not always."""
+    """Airflow's asset alias: a task with this outlet decides itself whether it updates the asset."""
     return AssetAlias(f"{use_case_name}_training_due")
 
 
@@ -143,7 +143,7 @@ def announce(use_case_name: str) -> None:
     """
     pipeline = opened(use_case_name)
     if not pipeline.training_due():
-        log.info("no training is due: a judged version was trained on all clean rows, or there are none yet")
+        log.info("no training is due: a judged version was trained on all clean rows, or there are no clean rows yet")
         return
     reason = pipeline.training_reason()
     log.info("a training is due: %s", reason)

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 
 import msgspec
 
-from dosel.credentials import signing_key
+from dosel.credentials import cache_key
 from dosel.files import read_at_most, replace_file
 from dosel.settings import Settings
 
@@ -58,7 +58,7 @@ class SharedReads:
         addresses = f"{settings.tracking_uri}\n{settings.warehouse_url}".encode()
         self._folder = settings.home / "reads" / hashlib.sha256(addresses).hexdigest()[:12]
         try:
-            self._key = signing_key(settings.home, settings.cache_key)
+            self._key = cache_key(settings.home, settings.cache_key)
         except OSError:
             # On a full disk, say.
             self._key = secrets.token_bytes()

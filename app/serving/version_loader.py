@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from app.serving.loaded_model import LoadedModel
-from dosel.credentials import signing_key
+from dosel.credentials import cache_key
 from dosel.errors import DeclarationChanged, DoselError, NotExplainable, UntrustedModel
 from dosel.settings import Settings
 from dosel.signing import Keys
@@ -126,7 +126,7 @@ class VersionLoader:
         from dosel.model.cache import ModelCache
 
         try:
-            key = signing_key(self._settings.home, self._settings.cache_key)
+            key = cache_key(self._settings.home, self._settings.cache_key)
         except OSError as error:
             # On a full disk, say. Models answer from memory; the next start does not know this key.
             log.warning("the key of the cache cannot be written (%s): the next start fetches all versions again", error)

@@ -108,8 +108,8 @@ class Client:
 
         `version` names a registered version by its number instead.
 
-        Its `request_id` is what `feedback` takes. `stale` is true if the API could not confirm that the version is
-        still in Production.
+        The answer's `request_id` is what `feedback` takes. `stale` is true if the API could not confirm that the
+        version is still in Production.
         """
         response = self._asked_about(f"/predict/{use_case}", row, {"model": model, "version": version})
         return self._json(response) | {

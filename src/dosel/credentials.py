@@ -101,13 +101,13 @@ CREDENTIALS = (
 
 
 KEY_FILE = "signing.key"
-"""The installation's own secret, in `DOSEL_HOME`."""
+"""The file in `DOSEL_HOME` with the secret of `cache_key`; it is not the signing key of `dosel.signing`."""
 NEWEST_ENTRIES = "newest-entries-"
 """Beginning of the names of the files with the newest signed entries, one for each data store."""
 
 
-def signing_key(home: Path, configured: str) -> bytes:
-    """The secret with which this installation signs files of its own: `configured`, or a key in `home`.
+def cache_key(home: Path, configured: str) -> bytes:
+    """The secret with which the API signs files for itself, such as its cache: `configured`, or a key in `home`.
 
     The key is created on first use, readable for this user only; several processes may do so at once.
 

@@ -8,7 +8,7 @@ NEEDS_LABELS = (
 
 ONLY_BATCHES = (
     "This use case is closed: these figures rest on whole blocks of 50 rows of labelled batches. dosel counts "
-    "feedback, too, and does not show it. `dosel health` and `dosel shadow` on the server show all labels."
+    "feedback, too, and does not show it. `dosel health` and `dosel shadow` on the server count it."
 )
 """What a reader of a closed use case's figures on live rows has to know."""
 

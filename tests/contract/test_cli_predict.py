@@ -107,7 +107,7 @@ def test_a_refused_cell_is_named_with_its_line_its_column_and_what_to_write(dose
     assert result.stderr.splitlines() == [
         f"{file}: line 6, column culmen_length_mm: got 390; write a number from 25 to 70 mm",
         f"{file}: line 7: got 2; write 7 values",
-        "nothing was predicted; 2 rows were refused",
+        "nothing was predicted; there are 2 refused rows",
     ]
     assert not out.exists()
 

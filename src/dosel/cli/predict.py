@@ -103,7 +103,8 @@ def _explained(problem: "ApiProblem", title: str, content: Path, use_case: UseCa
         place = header.places.get(error["field"] or "")
         column = "" if place is None else f", column {header.names[place]}"
         yield f"{title}: line {lines.get(error['row'], '?')}{column}: got {error['got']}; write {error['expected']}"
-    yield f"nothing was predicted; {len(rows)} rows were refused" + (" first" if len(rows) >= MAX_INVALID_ROWS else "")
+    more = "these are the first" if len(rows) >= MAX_INVALID_ROWS else "there are"
+    yield f"nothing was predicted; {more} {len(rows)} refused rows"
 
 
 def _header(content: Path, use_case: UseCase) -> "Header":

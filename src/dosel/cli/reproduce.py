@@ -28,7 +28,7 @@ def reproduce(
     ] = False,
     json: output.AsJson = False,
 ) -> None:
-    """Train a version again from the rows and the source code that it keeps; exits 1 if the model differs."""
+    """Train a version again from the rows and source code that it keeps; exits 1 if the model or the rows differ."""
     settings = common.load_settings()
     from dosel.pipeline import Pipeline
     from dosel.reproduction import reproduce

@@ -107,7 +107,7 @@ def _follow(settings: Settings, record: Record, console: Console, shadow: bool) 
             with suppress(ServiceError, HTTPError):
                 for line in record.add(client.events(USE_CASE), client.health(USE_CASE)):
                     console.print(f"[dim]{record.seconds:>4.0f} s[/]  {escape(line)}", highlight=False)
-                # Learning needs no more rows; a version in shadow does, and so does the proof of its recovery.
+                # A training has enough rows. A shadow needs more labels, and so does the proof that the harm is gone.
                 trained = "shadow" if shadow else "retrained"
                 learning = "harmed" in record.steps and trained not in record.steps
                 if not learning or len(client.batches(USE_CASE)["batches"]) < TO_LEARN_FROM:

@@ -15,7 +15,20 @@ from dosel.errors import StartupError
 from dosel.files import replace_file
 from dosel.settings import Settings
 
-PARTS = ("airflow", "cache", "data-api", "drill", "lake", "logs", "looks", "mlflow", "reads", "run", "serving")
+PARTS = (
+    "airflow",
+    "cache",
+    "data-api",
+    "drill",
+    "environments",
+    "lake",
+    "logs",
+    "looks",
+    "mlflow",
+    "reads",
+    "run",
+    "serving",
+)
 """What `make clean` deletes; earlier versions have left `looks`."""
 FORMER = "former"
 SECRET = re.compile("PASSWORD|SECRET|KEY")

@@ -24,7 +24,7 @@ Part = TypeVar("Part", bound=Labelled)
 
 
 def in_blocks(parts: Sequence[Part], fields: Sequence[str]) -> list[Part]:
-    """The same parts, with the rows of batches in whole blocks, each where its last row came.
+    """The same parts, with the rows of batches in whole blocks only, in the part whose rows complete a block.
 
     Args:
         fields: the attributes of a part that are arrays of shape (rows,).

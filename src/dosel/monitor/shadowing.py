@@ -194,7 +194,7 @@ def _act(registry: Registry, shadow: ShadowRecord, how: ShadowEnd) -> bool:
     except PromotionConflict:
         return False
     except ApprovalsMissing as waiting:
-        log.info("%s version %d in shadow is %s; %s", shadow.model, shadow.version, how.outcome, waiting)
+        log.info("%s version %d in shadow is proven better; %s", shadow.model, shadow.version, waiting)
         return False
     except (ModelNotFound, UntrustedModel, PromotionRefused) as error:
         stopped = ShadowEnd("stopped", SHADOW, f"{how.reason}, and cannot enter Production: {error}", how.evidence)

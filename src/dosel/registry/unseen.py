@@ -27,7 +27,7 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class _Trained:
-    """A training with another split: its use case then, and its batches; None if they cannot be proven."""
+    """A training with another split: the use case with that split, and the ids of its batches; None if unproven."""
 
     then: UseCase
     batches: frozenset[int] | None
