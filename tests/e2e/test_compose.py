@@ -75,6 +75,7 @@ VOLUMES = (
     "trusted-keys",
     "valkey",
 )
+OF_PROFILES = ("alertmanager", "prometheus")
 FIRST_PREDICTION_SECONDS = 900
 HEALTHY_SECONDS = 180
 """Seconds until a killed service is healthy again."""
@@ -504,7 +505,8 @@ def test_a_restored_backup_has_the_same_version_in_production(
     with pytest.raises(StartupError, match="down -v"):
         restore(PROJECT, tmp_path / "backup")
     stack.compose(everything, "down", "-v")
-    assert restore(PROJECT, tmp_path / "backup") == sorted(VOLUMES)
+    # Compose 1.29 also makes the volumes of profiles that were not chosen.
+    assert set(restore(PROJECT, tmp_path / "backup")) - set(OF_PROFILES) == set(VOLUMES)
     stack.compose(EXTERNAL, "up", "-d")
     stack.compose(PLATFORM, "up", "-d", timeout=600)
     wait("an answer", lambda: answer(stack)["model"]["version"] == version, FIRST_PREDICTION_SECONDS)
