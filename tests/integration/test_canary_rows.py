@@ -40,13 +40,19 @@ def test_the_first_labelled_row_of_each_value_counts_for_its_version(engine: Eng
         assert 5 < len(arm.truth) < 25
 
 
-def label(engine: Engine, feature: str, rows: list[tuple[object, int, int, int]]) -> None:
+def label(
+    engine: Engine,
+    feature: str,
+    rows: list[tuple[object, int, int, int]],
+    model: str = "vf",
+    when: datetime = START + timedelta(hours=1),
+) -> None:
     """Log answers and their feedback: the feature's value, the version, the rows of the request, the answered class."""
-    at = (START + timedelta(hours=1)).replace(tzinfo=None)
+    at = when.replace(tzinfo=None)
     with transaction(engine) as connection:
         for value, version, count, answered in rows:
             features = json.dumps(COVERTYPE.example | {feature: value})
-            known = {"trace_id": None, "at": at, "use_case": "covertype", "model": "vf", "features_key": 1}
+            known = {"trace_id": None, "at": at, "use_case": "covertype", "model": model, "features_key": 1}
             request = f"{connection.scalar(select(func.count()).select_from(ANSWERS))}"
             row = {"request_id": request, "row_no": 1, "rows": count, "version": version, "probabilities": "{}"}
             given = known | row | {"features": features, "answered": answered}

@@ -11,6 +11,7 @@ from sqlalchemy import update
 from dosel.db.engine import connect, transaction
 from dosel.db.tables import SHADOWS
 from dosel.errors import DeclarationChanged, PromotionRefused
+from dosel.monitor.canary import Draw
 from dosel.monitor.shadow_state import states
 from dosel.monitor.shadowing import Action, _decision, decide, end_by_hand, promote
 from dosel.pipeline import Pipeline
@@ -21,6 +22,7 @@ from dosel.rows import frames
 from dosel.usecases import Approval, Monitor, Shadow, UseCase
 from dosel.usecases.covertype import COVERTYPE
 from dosel.warehouse.events import Event, EventStore
+from tests.integration.test_canary_rows import label
 from tests.integration.test_watch import with_wrong_labels
 from tests.integration.worlds import FAMILIES, Deliveries, World, batch
 from tests.ledgers import drop_triggers
@@ -169,6 +171,26 @@ def test_a_worse_challenger_is_refused(life: Life, received: Rows) -> None:
     assert event.evidence.startswith("proven worse")
     outcome = life.pipeline().challenge(2, "a test")
     assert (outcome.promoted, outcome.in_shadow) == (False, False)
+
+
+CANARY = Shadow(min_labels=50, max_days=7, share=0.5, sticky_by="Elevation")
+
+
+@pytest.mark.parametrize(("wrong", "outcome"), [("canary", "refused"), ("champion", "promoted"), ("nobody", "")])
+def test_a_canary_is_judged_by_feedback_on_its_own_answers(life: Life, wrong: str, outcome: str) -> None:
+    """Each of 600 values of the feature has one labelled answer, by the version that the value belongs to."""
+    use_case = declared("good", CANARY)
+    [shadow] = life.registry.ledger.open_shadows(life.name)
+    draw = Draw.of(use_case, CANARY, shadow)
+    assert draw is not None
+    rows: list[tuple[object, int, int, int]] = []
+    for value in range(2_000, 2_600):
+        is_canary = draw.takes(draw.logged(value) or 0)
+        answered = 2 if wrong == ("canary" if is_canary else "champion") else 1
+        rows.append((value, 2 if is_canary else 1, 1, answered))
+    label(life.engine, "Elevation", rows, life.name, datetime.now(UTC) + timedelta(seconds=1))
+    assert [how.outcome for how in decide(use_case, life.registry, life.engine)] == ([outcome] if outcome else [])
+    assert life.production == (2 if outcome == "promoted" else 1)
 
 
 def labelled_by(model: Any, rows: list[list[str]]) -> list[list[str]]:
