@@ -5,6 +5,9 @@
 It speaks to the prediction API over HTTP and to nothing else; everything about a use case comes from there.
 """
 
-from ui.page import show
+import streamlit as st
+from starlette.middleware import Middleware
 
-show()
+from ui.uploads import UploadLimit
+
+app = st.App("ui/script.py", middleware=[Middleware(UploadLimit)])

@@ -1,0 +1,5 @@
+"""What Streamlit runs at each click."""
+
+from ui.page import show
+
+show()

@@ -1,0 +1,48 @@
+"""Limits the files that browsers upload to the page: Streamlit keeps each in memory until its session ends.
+
+A session needs no key, so that anybody who reaches the page's port could fill its memory.
+"""
+
+from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+MOST_BYTES = 400_000_000
+"""All files together: twice the largest one (`maxUploadSize` in .streamlit/config.toml)."""
+
+ROUTE = "/_stcore/upload_file/"
+
+
+class UploadLimit:
+    """ASGI middleware that refuses an upload while the page has no room for it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._arriving = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "PUT" or ROUTE not in scope["path"]:
+            await self._app(scope, receive, send)
+            return
+        length = Headers(scope=scope).get("content-length", "")
+        if not length.isdecimal():
+            await PlainTextResponse("write the header Content-Length", 411)(scope, receive, send)
+        elif kept_bytes() + self._arriving + int(length) > MOST_BYTES:
+            text = "the page has no memory for this file now; close the pages with large files, and try again later"
+            await PlainTextResponse(text, 503)(scope, receive, send)
+        else:
+            self._arriving += int(length)
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                self._arriving -= int(length)
+
+
+def kept_bytes() -> int:
+    """The bytes of all files that the page keeps, also for sessions that have just ended."""
+    from streamlit.runtime import get_instance
+
+    manager: Any = get_instance().uploaded_file_mgr
+    return sum(len(file.data) for files in list(manager.file_storage.values()) for file in list(files.values()))
