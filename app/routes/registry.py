@@ -111,7 +111,7 @@ def router(use_cases: Sequence[UseCase], store_reads: WorkQueue, registry_reads:
             model=use_case.model_name,
             use_case=use_case.name,
             version=Version.of(use_case, found, is_entered(registry.last_promotion(found.name), found)),
-            manifest=ManifestInfo.of(registry.manifest(found)),
+            manifest=ManifestInfo.of(use_case, registry.manifest(found)),
             gate=GateInfo.of(use_case, verdict.report if verdict else None),
             in_production=[
                 LedgerEntry.of(use_case, entry)

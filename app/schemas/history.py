@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from app.schemas.models import HoldoutInfo, Version
-from dosel.closed import HIDDEN, shown
+from dosel.closed import HIDDEN, shown, shown_files
 from dosel.usecases import UseCase
 
 if TYPE_CHECKING:
@@ -132,11 +132,13 @@ class ManifestInfo(BaseModel):
 
     digest: str
     at: datetime | None
-    files: dict[str, str] = Field(description="SHA-256 by path.")
+    files: dict[str, str] = Field(description="SHA-256 by path; of a closed use case, those of rows are hidden.")
 
     @classmethod
-    def of(cls, manifest: "Manifest | None") -> "ManifestInfo | None":
-        return cls(digest=manifest.digest, at=manifest.at, files=dict(manifest.files)) if manifest else None
+    def of(cls, use_case: UseCase, manifest: "Manifest | None") -> "ManifestInfo | None":
+        if manifest is None:
+            return None
+        return cls(digest=manifest.digest, at=manifest.at, files=shown_files(use_case, manifest.files))
 
 
 class VersionDetail(BaseModel):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from dosel.closed import HIDDEN, shown
+from dosel.closed import HIDDEN, coarse, shown
 from dosel.model.facts import BEFORE, HOLDOUT, held_out
 from dosel.usecases import UseCase
 
@@ -67,7 +67,8 @@ class Version(BaseModel):
         known = tags if version.attested else {}
         lineage: dict[str, Any] = {name: known.get(name) for name in Lineage.model_fields}
         if not use_case.expose_training_rows:
-            lineage["data_digest"] = HIDDEN
+            counts = {name: coarse(int(lineage[name])) for name in ("rows_train", "rows_test") if lineage[name]}
+            lineage |= {"data_digest": HIDDEN} | counts
         derived = {
             "in_production": in_production,
             "metrics": shown(use_case, _metrics(version)),

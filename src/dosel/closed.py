@@ -29,6 +29,9 @@ _NUMBER = r"\d(?:[\d,.]*\d)?(?:e[-+]?\d+)?"
 
 _PARTS = re.compile(f"(?P<kept>{_KEPT})|(?P<share>{_SHARE})|{_NUMBER}")
 
+_WITH_ROWS = ("reference.parquet", "held_out.parquet")
+"""Endings of the paths of a version's files that have rows; see `dosel.model.bundle`."""
+
 _LIVE = re.compile(r"\b(?:live|labels|labelled|evidence)\b")
 
 
@@ -79,6 +82,13 @@ def shown(use_case: UseCase, figures: Any) -> Any:
             return without_figures(figures)
         case _:
             return coarse(figures)
+
+
+def shown_files(use_case: UseCase, digests: Mapping[str, str]) -> dict[str, str]:
+    """The digests of a version's files; of a closed use case, without those of the files that have rows."""
+    if use_case.expose_training_rows:
+        return dict(digests)
+    return {path: HIDDEN if path.endswith(_WITH_ROWS) else digest for path, digest in digests.items()}
 
 
 def without_figures(text: str) -> str:

@@ -120,8 +120,9 @@ def cache_key(home: Path, configured: str) -> bytes:
     if not file.exists():
         home.mkdir(parents=True, exist_ok=True)
         half = home / f".{KEY_FILE}-{os.getpid()}"
+        half.unlink(missing_ok=True)
         try:
-            with open(os.open(half, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as target:
+            with open(os.open(half, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600), "w") as target:
                 target.write(_signing_key())
             with suppress(FileExistsError):
                 os.link(half, file)

@@ -1,6 +1,7 @@
 """Figures about live rows of a closed use case do not show one row more."""
 
 import logging
+import traceback
 from dataclasses import replace
 from datetime import UTC, datetime
 from math import inf
@@ -12,7 +13,7 @@ import pytest
 
 from dosel.closed import BLOCK, coarse, power_of_ten, without_figures
 from dosel.closed_logs import without_figures_of
-from dosel.errors import TrainingError
+from dosel.errors import DoselError, TrainingError, WarehouseError
 from dosel.monitor.blocks import in_blocks
 from dosel.monitor.truths import Truths, TruthSource
 from dosel.rows import frames
@@ -112,6 +113,23 @@ def test_logs_and_errors_of_a_closed_use_case_have_no_figures(is_open: bool, cap
     # After the block, as before it.
     log.info("%d rows", 12)
     assert caplog.messages[-1] == "12 rows"
+
+
+@pytest.mark.parametrize("error", [ValueError("row 17: salary 4123"), WarehouseError("no answer for 30 s")])
+def test_an_error_of_a_closed_use_case_has_no_cause_and_no_foreign_text(error: Exception) -> None:
+    # Not in the line that raises it, which a traceback shows.
+    cause = KeyError("row 18: salary 5000")
+
+    def task() -> None:
+        with without_figures_of(replace(COVERTYPE, expose_training_rows=False)):
+            raise error from cause
+
+    with pytest.raises(DoselError) as raised:
+        task()
+    text = "".join(traceback.format_exception(raised.value))
+    assert "salary" not in text
+    assert "30 s" not in text
+    assert type(error).__name__ in text
 
 
 def labelled(source: TruthSource, *rows: int) -> Truths:

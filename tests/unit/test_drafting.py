@@ -206,8 +206,9 @@ HOSTILE = (
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_no_word_of_a_csv_becomes_code(tmp_path: Path, text: str) -> None:
+def test_no_word_of_a_csv_becomes_code(tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As the name of the target, of a feature, of a column that is left out, and as values."""
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "hostile.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -219,6 +220,7 @@ def test_no_word_of_a_csv_becomes_code(tmp_path: Path, text: str) -> None:
     check_source(made)
     out = tmp_path / "hostile.py"
     result = CliRunner().invoke(cli, ["init", str(path), "-o", str(out), "--name", "hostile"])
+    assert result.exit_code == 0, result.output
     assert "\x1b" not in result.output
     assert ast.parse(out.read_text()) is not None
     assert not (tmp_path / "ran").exists()
@@ -234,6 +236,8 @@ def test_no_word_of_a_csv_becomes_code(tmp_path: Path, text: str) -> None:
         '"""A."""\nfrom dosel.usecases.features import Number\nX = Number(__import__("os"))\n',
         '"""A."""\nfrom dosel.usecases.features import Number\nX = Number("a".join)\n',
         '"""A."""\nfrom dosel.usecases.features import Number\nimport os\nX = Number("a")\n',
+        '"""A."""\nfrom dosel.usecases.features import Number\nX[print("ran")] = Number("a")\n',
+        '"""A."""\nfrom dosel.usecases.features import Number\nNumber = X = Number("a")\n',
     ],
 )
 def test_a_file_that_does_more_than_declare_is_refused(text: str) -> None:

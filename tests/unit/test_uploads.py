@@ -1,15 +1,19 @@
 """The page refuses an upload while it has no memory for it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
+from streamlit.runtime.uploaded_file_manager import UploadedFileRec
 
 from ui import uploads
 from ui.uploads import MOST_BYTES, UploadLimit
 
 FILE = f"{uploads.ROUTE}a-session/a-file"
+Header = tuple[bytes, bytes]
 
 
 @pytest.fixture
@@ -28,16 +32,19 @@ async def passed(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-def asked(limit: UploadLimit, length: str | None, path: str = FILE, method: str = "PUT") -> int:
+def scope_of(length: str | None, path: str = FILE, method: str = "PUT", extra: Sequence[Header] = ()) -> dict[str, Any]:
+    headers = [*extra] if length is None else [(b"content-length", length.encode()), *extra]
+    return {"type": "http", "method": method, "path": path, "headers": headers}
+
+
+def asked(limit: UploadLimit, length: str | None, **given: Any) -> int:
     """The status of a request."""
-    headers = [] if length is None else [(b"content-length", length.encode())]
-    scope = {"type": "http", "method": method, "path": path, "headers": headers}
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
         sent.append(message)
 
-    asyncio.run(limit(scope, None, send))  # type: ignore[arg-type]
+    asyncio.run(limit(scope_of(length, **given), None, send))  # type: ignore[arg-type]
     return int(sent[0]["status"])
 
 
@@ -66,27 +73,44 @@ def test_other_requests_pass(kept: Callable[[int], None]) -> None:
     assert asked(UploadLimit(passed), None, method="DELETE") == 204
 
 
-def test_files_that_still_arrive_count(kept: Callable[[int], None]) -> None:
-    seen: list[int] = []
+def test_a_body_without_its_length_is_refused(kept: Callable[[int], None]) -> None:
+    assert asked(UploadLimit(passed), "1", extra=[(b"transfer-encoding", b"chunked")]) == 411
 
-    async def slow(scope: Any, receive: Any, send: Any) -> None:
-        if not seen:
-            seen.append(0)
-            seen.append(await status_of_another())
+
+def test_files_that_still_arrive_count_and_end_when_there_is_no_room(kept: Callable[[int], None]) -> None:
+    """Two clients are let in together, and each sends half of what there is room for, and then more."""
+    seen: list[str] = []
+
+    async def read(scope: Any, receive: Any, send: Any) -> None:
+        for _ in range(2):
+            seen.append((await receive())["type"])
+            await asyncio.sleep(0)
         await passed(scope, receive, send)
 
-    async def status_of_another() -> int:
-        sent: list[Any] = []
+    async def half() -> dict[str, Any]:
+        return {"type": "http.request", "body": Half(), "more_body": True}
 
-        async def send(message: Any) -> None:
-            sent.append(message)
+    async def send(message: Any) -> None:
+        """The answer does not matter."""
 
-        headers = [(b"content-length", str(MOST_BYTES).encode())]
-        await limit({"type": "http", "method": "PUT", "path": FILE, "headers": headers}, None, send)  # type: ignore[arg-type]
-        return int(sent[0]["status"])
+    async def both() -> None:
+        limit = UploadLimit(read)
+        await asyncio.gather(*(limit(scope_of("1"), half, send) for _ in range(2)))
 
-    limit = UploadLimit(slow)
-    assert asked(limit, "1") == 204
-    assert seen == [0, 503]
-    # It has arrived.
-    assert asked(limit, str(MOST_BYTES)) == 204
+    asyncio.run(both())
+    assert seen == ["http.request", "http.request", "http.disconnect", "http.disconnect"]
+
+
+class Half(bytes):
+    """A body that says it is half of the limit."""
+
+    def __len__(self) -> int:
+        return MOST_BYTES // 2
+
+
+def test_what_streamlit_keeps_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = MemoryUploadedFileManager("")
+    for session, size in (("a", 3), ("b", 4)):
+        manager.add_file(session, UploadedFileRec(f"file {size}", "rows.csv", "text/csv", bytes(size)))
+    monkeypatch.setattr("streamlit.runtime.get_instance", lambda: SimpleNamespace(uploaded_file_mgr=manager))
+    assert uploads.kept_bytes() == 7

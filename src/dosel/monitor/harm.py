@@ -90,7 +90,7 @@ def describe(found: Health) -> str:
     held_out = accuracy.promised
     promised = f"; {held_out.rate:.4f} on {held_out.total:,} held-out rows" if held_out and held_out.total else ""
     if not accuracy.live.total:
-        return f"version {found.version} in Production has no labelled live rows yet{promised}"
+        return f"version {found.version} in Production has no labelled live rows that count yet{promised}"
     return (
         f"version {found.version} in Production is {found.state}: accuracy {accuracy.live.rate:.4f} "
         f"({accuracy.low:.4f} to {accuracy.high:.4f}) on {accuracy.live.total:,} labelled live rows{promised}"

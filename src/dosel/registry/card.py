@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from dosel.closed import HIDDEN, shown
+from dosel.closed import HIDDEN, coarse, shown, shown_files
 from dosel.model import tags
 from dosel.model.facts import HOLDOUT
 from dosel.usecases import DataApiRows, FileRows, GeneratedRows, LakeRows, PackageRows, UseCase
@@ -147,8 +147,8 @@ def card_of(
             RuleResult(r["name"], r["holds"], shown(use_case, r["words"]) if is_open else "withheld")
             for r in report.get("rules", ())
         ),
-        lineage=_lineage(version, manifest) | ({} if use_case.expose_training_rows else {ROWS_DIGEST: HIDDEN}),
-        files=dict(manifest.files) if manifest else {},
+        lineage=_shown_lineage(use_case, _lineage(version, manifest)),
+        files=shown_files(use_case, manifest.files) if manifest else {},
     )
 
 
@@ -266,6 +266,14 @@ def _limits_of(figure: Figure) -> Iterator[str]:
         yield f"The {of} rests on {figure.rows} held-out rows only"
     elif figure.slice and figure.value is not None and figure.value < 0.5:
         yield f"The {of} is {figure.value:.3f}: most of these rows are answered wrongly"
+
+
+def _shown_lineage(use_case: UseCase, lineage: dict[str, str]) -> dict[str, str]:
+    """The lineage; of a closed use case with coarse counts of rows, and without their digest."""
+    if use_case.expose_training_rows:
+        return lineage
+    counts = {name: str(coarse(int(lineage[name]))) for name in ("training rows", "held-out rows") if name in lineage}
+    return lineage | counts | ({ROWS_DIGEST: HIDDEN} if ROWS_DIGEST in lineage else {})
 
 
 def _lineage(version: "ModelVersion", manifest: "Manifest | None") -> dict[str, str]:

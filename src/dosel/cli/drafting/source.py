@@ -62,6 +62,8 @@ def check_source(text: str) -> None:
         raise refused
     if not (isinstance(declared, ast.Assign) and isinstance(declared.value, ast.Call)):
         raise refused
+    if [type(target) for target in declared.targets] != [ast.Name]:
+        raise refused
     parts = list(ast.walk(declared.value))
     names = {part.id for part in parts if isinstance(part, ast.Name)}
     if not all(isinstance(part, _PLAIN) for part in parts) or not names <= known:
