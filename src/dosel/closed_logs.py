@@ -29,7 +29,8 @@ def without_figures_of(use_case: UseCase) -> Iterator[None]:
 
     def record(*args: Any, **given: Any) -> logging.LogRecord:
         made = before(*args, **given)
-        if made.name.partition(".")[0] == "dosel":
+        # `logging.makeLogRecord` makes records without a name.
+        if str(made.name).partition(".")[0] == "dosel":
             made.msg, made.args, made.exc_info = without_figures(made.getMessage()), (), None
         return made
 

@@ -103,6 +103,7 @@ def test_logs_and_errors_of_a_closed_use_case_have_no_figures(is_open: bool, cap
         with without_figures_of(use_case):
             log.info("version %d: accuracy %.4f on %s held-out rows", 3, 0.8614, "1,147")
             other.info("try number %d", 2)
+            assert logging.makeLogRecord({"name": "dosel.x", "msg": "as a copy"}).getMessage() == "as a copy"
             raise TrainingError("only 12 rows of class 3")
 
     with pytest.raises(TrainingError) as raised:
