@@ -12,6 +12,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 MOST_BYTES = 400_000_000
 """All files together: twice the largest one (`maxUploadSize` in .streamlit/config.toml)."""
 
+LEAST_BYTES = 65_536
+"""A kept file counts as at least this many bytes, so that the number of files is bounded, too."""
+
 ROUTE = "/_stcore/upload_file/"
 
 
@@ -53,8 +56,9 @@ class UploadLimit:
 
 
 def kept_bytes() -> int:
-    """The bytes of all files that the page keeps, also for sessions that have just ended."""
+    """The bytes of all files that the page keeps, also for sessions that have just ended; small ones count as more."""
     from streamlit.runtime import get_instance
 
     manager: Any = get_instance().uploaded_file_mgr
-    return sum(len(file.data) for files in list(manager.file_storage.values()) for file in list(files.values()))
+    kept = [file for files in list(manager.file_storage.values()) for file in list(files.values())]
+    return sum(max(len(file.data), LEAST_BYTES) for file in kept)

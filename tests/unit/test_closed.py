@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dosel.closed import BLOCK, coarse, power_of_ten, without_figures
+from dosel.closed import BLOCK, HIDDEN, coarse, power_of_ten, shown_files, without_figures
 from dosel.closed_logs import without_figures_of
 from dosel.errors import DoselError, TrainingError, WarehouseError
+from dosel.model.bundle import ESTIMATOR_FILE, HELD_OUT_FILE, ONNX_FILE, REFERENCE_FILE
 from dosel.monitor.blocks import in_blocks
 from dosel.monitor.truths import Truths, TruthSource
 from dosel.rows import frames
@@ -161,3 +162,11 @@ def test_a_closed_use_case_is_measured_on_whole_blocks_of_held_out_rows(is_open:
     assert rows.rows_held_out == len(rows.held_out_features) == expected
     first = table[held_out][COVERTYPE.target.name].to_numpy()[:expected]
     assert rows.held_out_classes.tolist() == first.tolist()
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_the_digests_of_files_with_rows_are_hidden_of_a_closed_use_case(is_open: bool) -> None:
+    with_rows = {f"extra_files/{name}": "1" * 64 for name in (REFERENCE_FILE, HELD_OUT_FILE)}
+    others = {ESTIMATOR_FILE: "2" * 64, f"extra_files/{ONNX_FILE}": "3" * 64}
+    found = shown_files(replace(COVERTYPE, expose_training_rows=is_open), with_rows | others)
+    assert found == (with_rows if is_open else dict.fromkeys(with_rows, HIDDEN)) | others

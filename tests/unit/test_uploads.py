@@ -10,7 +10,7 @@ from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileMan
 from streamlit.runtime.uploaded_file_manager import UploadedFileRec
 
 from ui import uploads
-from ui.uploads import MOST_BYTES, UploadLimit
+from ui.uploads import LEAST_BYTES, MOST_BYTES, UploadLimit
 
 FILE = f"{uploads.ROUTE}a-session/a-file"
 Header = tuple[bytes, bytes]
@@ -110,7 +110,8 @@ class Half(bytes):
 
 def test_what_streamlit_keeps_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     manager = MemoryUploadedFileManager("")
-    for session, size in (("a", 3), ("b", 4)):
+    large = 10 * LEAST_BYTES
+    for session, size in (("a", 3), ("b", large)):
         manager.add_file(session, UploadedFileRec(f"file {size}", "rows.csv", "text/csv", bytes(size)))
     monkeypatch.setattr("streamlit.runtime.get_instance", lambda: SimpleNamespace(uploaded_file_mgr=manager))
-    assert uploads.kept_bytes() == 7
+    assert uploads.kept_bytes() == LEAST_BYTES + large
