@@ -94,7 +94,9 @@ def test_a_single_row_of_a_batch_does_not_prove_harm_of_a_closed_use_case() -> N
     assert looked_at([False] * BLOCK, CLOSED, ["batch"]).state == "harmed"
     # Feedback beside it counts at once.
     edge = next(n for n in range(BLOCK) if looked_at([False] * n, CLOSED, ["feedback"]).state == "harmed")
-    found = looked_at([False] * (edge + 5), CLOSED, [*["feedback"] * (edge - 1), *["batch"] * 6])
+    feedback: list[TruthSource] = ["feedback"] * (edge - 1)
+    batch: list[TruthSource] = ["batch"] * 6
+    found = looked_at([False] * (edge + 5), CLOSED, feedback + batch)
     assert found.state == "unknown"
 
 
