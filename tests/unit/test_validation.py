@@ -301,7 +301,7 @@ def test_columns_from_frames_tables_and_rows_are_equal() -> None:
 
 def test_columns_of_text_are_refused_as_rows_are() -> None:
     received = [[*map(str, USE_CASE.example.values())], ["91", "NA", "7", ""]]
-    verdict = Validator(USE_CASE).check(as_text(received, NAMES))
+    verdict = Validator(USE_CASE).check(as_text(received, NAMES), 2)
     assert [(feature.name, bad.tolist()) for feature, bad in verdict.refused] == [("slope", [False, True])]
 
 

@@ -34,7 +34,7 @@ def check(use_case: UseCase, received: Sequence[Sequence[Any]], coding: str, tex
         text: the rows as `as_text` gives them, if the caller has them already.
     """
     text = as_text(received, use_case.columns) if text is None else text
-    checked, target, width = Validator(use_case).check(text), use_case.target, len(use_case.columns)
+    checked, target, width = Validator(use_case).check(text, text.num_rows), use_case.target, len(use_case.columns)
     classes, unknown = judge_spellings(
         text[target.name], lambda spelled: None if spelled is None else target.code(spelled, coding), 0, np.int64
     )

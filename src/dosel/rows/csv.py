@@ -13,6 +13,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -94,7 +95,7 @@ def read_header(columns: Sequence[Named], beginning: bytes) -> Header:
     if end == len(text) and len(beginning) >= MAX_HEADER_BYTES:
         raise UnreadableRows(f"not CSV: its first line is longer than {MAX_HEADER_BYTES:,} bytes")
     most = len(columns) + MAX_EXTRA_COLUMNS
-    delimiter = max(DELIMITERS, key=lambda d: len(_places(columns, _split(line, d)[:most])))
+    delimiter = _delimiter(columns, line, most)
     names = _split(line, delimiter, strict=True)
     if len(names) > most:
         raise UnreadableRows(f"CSV with {len(names)} columns; at most {most} are accepted")
@@ -180,7 +181,7 @@ class CsvReader:
         import pyarrow as pa
 
         texts = {feature.name: self._text(header, batch, feature) for feature in self._use_case.features}
-        checked = self._validator.check(pa.table(texts))
+        checked = self._validator.check(texts, batch.num_rows)
         extra = pa.table([batch.column(place) for place in header.extra], [header.names[i] for i in header.extra])
         errors = checked.errors(lambda place, name: texts[name][place].as_py(), MAX_INVALID_ROWS)
         return Block(checked.columns, extra, header.delimiter), errors
@@ -209,17 +210,34 @@ def _split(line: str, delimiter: str, strict: bool = False) -> tuple[str, ...]:
         raise UnreadableRows(f"not CSV: {error}") from None
 
 
+def _delimiter(columns: Sequence[Named], line: str, most: int) -> str:
+    """The delimiter that finds most of the columns; of equals, the first one."""
+    found = {}
+    for delimiter in DELIMITERS:
+        found[delimiter] = len(_places(columns, _split(line, delimiter)[:most]))
+        if found[delimiter] == len(columns):
+            break
+    return max(found, key=found.__getitem__)
+
+
 def _places(columns: Sequence[Named], names: Sequence[str]) -> dict[str, list[int]]:
     """Positions of each declared column, by its name or an alias; missing columns are left out."""
-    named: dict[str, list[int]] = {}
+    named = _by_plain_name(tuple((column.name, *column.aliases) for column in columns))
+    found: dict[str, list[int]] = {}
     for place, name in enumerate(names):
-        named.setdefault(plain_name(name), []).append(place)
-    found = {}
-    for column in columns:
-        known = {plain_name(name) for name in (column.name, *column.aliases)}
-        if places := [place for name in known for place in named.get(name, ())]:
-            found[column.name] = places
+        for column in named.get(plain_name(name), ()):
+            found.setdefault(column, []).append(place)
     return found
+
+
+@lru_cache(64)
+def _by_plain_name(columns: tuple[tuple[str, ...], ...]) -> dict[str, set[str]]:
+    """The columns that each plain name may mean; of a column, its name and aliases are given."""
+    named: dict[str, set[str]] = {}
+    for names in columns:
+        for name in names:
+            named.setdefault(plain_name(name), set()).add(names[0])
+    return named
 
 
 def _misfit(line: list[str], width: int) -> list[str]:

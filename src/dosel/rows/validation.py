@@ -144,21 +144,18 @@ class Validator:
         self.codes = {category.name: CategoryCodes(category, self._missing) for category in use_case.categories}
         self._by_plain_name = {plain_name(name): f.name for f in use_case.features for name in (*f.aliases, f.name)}
 
-    def check(self, table: Any) -> CheckedRows:
-        """Validate rows of text. Each different text is validated once.
+    def check(self, texts: Any, rows: int) -> CheckedRows:
+        """Validate rows of text. Each different text of an Arrow array is validated once.
 
         Args:
-            table: an Arrow table or batch with a text column for each feature; null is a missing value.
+            texts: gives each feature's texts by its name, as an Arrow array or a list of a few; null is a missing value.
+            rows: how many there are.
         """
-        return self._check(table.column, table.num_rows)
-
-    def _check(self, column_of: Callable[[str], Any], rows: int) -> CheckedRows:
-        """As `check`; `column_of` returns the texts of a feature, an Arrow array or a list."""
         refused: list[tuple[Feature | Target, Mask]] = []
         numbers: list[Floats] = []
         codes: list[Codes] = []
         for feature in self.use_case.features:
-            column = column_of(feature.name)
+            column = texts[feature.name]
             if isinstance(feature, Number):
                 values, bad = self._check_numbers(feature, column)
                 numbers.append(values)
@@ -178,11 +175,11 @@ class Validator:
         named = [self._name_fields(row) for row in rows]
         texts = {name: [_text_of(fields.get(name)) for fields, _ in named] for name in self.use_case.feature_names}
         if len(rows) <= FEW_ROWS:
-            checked = self._check(texts.__getitem__, len(rows))
+            checked = self.check(texts, len(rows))
         else:
             import pyarrow as pa
 
-            checked = self.check(pa.table({name: pa.array(column, pa.string()) for name, column in texts.items()}))
+            checked = self.check({name: pa.array(column, pa.string()) for name, column in texts.items()}, len(rows))
         errors = checked.errors(lambda place, name: named[place][0].get(name), MAX_INVALID_ROWS)
         for place, (_, others) in enumerate(named):
             if others:
