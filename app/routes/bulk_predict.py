@@ -5,8 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
-from tempfile import NamedTemporaryFile, SpooledTemporaryFile
+from tempfile import SpooledTemporaryFile
 from typing import IO, Annotated
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
@@ -55,7 +54,7 @@ MOST_CHANGE_BYTES = 16_384
 """Most bytes of the body of a promotion and the like."""
 
 IN_MEMORY_BYTES = 256_000
-"""A larger answer is on disk until it is sent, in pieces: a client may take long to read it."""
+"""A larger body or answer is on disk; an answer until it is sent, in pieces: a client may take long to read it."""
 
 PIECE_BYTES = 1 << 17
 """Bytes of an answer on disk that are read at once."""
@@ -164,24 +163,22 @@ def _add(
         queue.check(client)
         uploads.take(client)
         try:
-            with NamedTemporaryFile(prefix="dosel-batch-") as spool:
-                await _receive(request, spool, pace)
+            with SpooledTemporaryFile[bytes](IN_MEMORY_BYTES, prefix="dosel-batch-") as body:
+                await _receive(request, body, pace)
+                size = body.tell()
 
                 def work() -> None:
-                    file = Path(spool.name)
                     try:
                         if kind == JSON:
-                            with file.open("rb") as body:
-                                rows = json_reader.rows(body)
-                            write_json(rows, served, out, sample)
+                            write_json(json_reader.rows(body), served, out, sample)
                         else:
-                            with _in_utf_8(file) as text:
+                            with _in_utf_8(body) as text:
                                 write_csv(csv_reader.blocks(text), served, out, sample)
                     except DoselError as error:
                         # Its traceback holds the body and all that was read of it.
                         raise error.with_traceback(None) from None
                     finally:
-                        if file.stat().st_size > LARGE_BYTES:
+                        if size > LARGE_BYTES:
                             release_memory()
 
                 await queue.run(client, work)
@@ -198,9 +195,9 @@ def _add(
 
 
 @contextmanager
-def _in_utf_8(file: Path) -> Iterator[Path]:
+def _in_utf_8(body: IO[bytes]) -> Iterator[IO[bytes]]:
     try:
-        with marked_in_utf_8(file) as text:
+        with marked_in_utf_8(body) as text:
             yield text
     except UnicodeDecodeError as error:
         raise UnreadableRows(f"not CSV in UTF-16: {error.reason}") from None
@@ -221,12 +218,11 @@ def _log(
             state.shadowing.offer(slot, entry)
 
 
-async def _receive(request: Request, spool: IO[bytes], pace: Pace) -> None:
-    """Write the body to a file."""
+async def _receive(request: Request, body: IO[bytes], pace: Pace) -> None:
+    """Write the request's body to a file."""
     async for chunk in request.stream():
-        spool.write(chunk)
+        body.write(chunk)
         await pace.take(len(chunk))
-    spool.flush()
 
 
 def _sent(

@@ -1,6 +1,7 @@
 """CSV: delimiters, decimal commas, headers, damaged files and training files."""
 
 from importlib.resources import files
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,8 @@ HEADER = "island,bill_length_mm,bill_depth_mm,flipper_length_mm,body_mass_g,sex"
 BIRD = "Torgersen,39.1,18.7,181,3750,male"
 
 
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "rows.csv"
-
-
-def read(file: Path, content: bytes | str, use_case: UseCase = PENGUINS) -> list[Block]:
-    file.write_bytes(content.encode() if isinstance(content, str) else content)
-    return list(CsvReader(use_case).blocks(file))
+def read(content: bytes | str, use_case: UseCase = PENGUINS) -> list[Block]:
+    return list(CsvReader(use_case).blocks(BytesIO(content.encode() if isinstance(content, str) else content)))
 
 
 def rows(blocks: list[Block], use_case: UseCase = PENGUINS) -> list[dict[str, Any]]:
@@ -54,13 +49,13 @@ def rows(blocks: list[Block], use_case: UseCase = PENGUINS) -> list[dict[str, An
         *("semicolons", "decimal commas", "quoted names", "another order"),
     ],
 )
-def test_a_row_is_read_from_every_csv_dialect(content: str, file: Path) -> None:
+def test_a_row_is_read_from_every_csv_dialect(content: str) -> None:
     expected = {"island": "Torgersen", "bill_length_mm": 39.1, "bill_depth_mm": 18.7} | {
         "flipper_length_mm": 181,
         "body_mass_g": 3750,
         "sex": "male",
     }
-    assert rows(read(file, content)) == [expected]
+    assert rows(read(content)) == [expected]
 
 
 def test_ingest_reads_decimal_commas() -> None:
@@ -69,42 +64,42 @@ def test_ingest_reads_decimal_commas() -> None:
     assert text == [*BIRD.split(","), "Adelie"]
 
 
-def test_a_decimal_comma_is_refused_where_commas_separate_columns(file: Path) -> None:
+def test_a_decimal_comma_is_refused_where_commas_separate_columns() -> None:
     with pytest.raises(InvalidRows, match='bill_length_mm: expected a number from 25 to 70 mm, got "39,1"'):
-        read(file, f"{HEADER}\n" + BIRD.replace("39.1", '"39,1"') + "\n")
+        read(f"{HEADER}\n" + BIRD.replace("39.1", '"39,1"') + "\n")
 
 
-def test_undeclared_columns_are_returned_unchanged(file: Path) -> None:
-    [block] = read(file, f'id,{HEADER},,id\n"a ""b"", c\nd",{BIRD},5,é\n')
+def test_undeclared_columns_are_returned_unchanged() -> None:
+    [block] = read(f'id,{HEADER},,id\n"a ""b"", c\nd",{BIRD},5,é\n')
     assert block.extra.column_names == ["id", "", "id"]
     assert [column.to_pylist() for column in block.extra.columns] == [['a "b", c\nd'], ["5"], ["é"]]
 
 
-def test_a_csv_without_rows_gives_one_empty_block(file: Path) -> None:
-    [block] = read(file, f"id,{HEADER}\n\n")
+def test_a_csv_without_rows_gives_one_empty_block() -> None:
+    [block] = read(f"id,{HEADER}\n\n")
     assert (len(block.columns), block.extra.column_names, block.extra.num_rows) == (0, ["id"], 0)
 
 
-def test_rows_keep_their_order_and_numbers_across_blocks(file: Path) -> None:
+def test_rows_keep_their_order_and_numbers_across_blocks() -> None:
     count = 3 * BLOCK_BYTES // len(BIRD)
     lines = [BIRD.replace("3750", str(2000 + i % 6000)) for i in range(count)]
-    blocks = read(file, "\n".join([HEADER, *lines]))
+    blocks = read("\n".join([HEADER, *lines]))
     assert len(blocks) > 1
     assert [row["body_mass_g"] for row in rows(blocks)] == [2000 + i % 6000 for i in range(count)]
     lines[1], lines[3], lines[-1] = "1,2", BIRD.replace("male", "?"), BIRD.replace("181", "0")
     lines[2] = ""
     with pytest.raises(InvalidRows) as refused:
-        read(file, "\n".join([HEADER, *lines]))
+        read("\n".join([HEADER, *lines]))
     # An empty line is not a row.
     assert [error.row for error in refused.value.errors] == [2, 3, count - 1]
     assert refused.value.errors[0].message == "row 2: expected 6 values, got 2"
 
 
 @pytest.mark.parametrize("bad", ["1,2", BIRD.replace("181", "0")], ids=["lines of another width", "values"])
-def test_reading_ends_at_the_hundredth_invalid_row(bad: str, file: Path) -> None:
+def test_reading_ends_at_the_hundredth_invalid_row(bad: str) -> None:
     many = "\n".join([HEADER, *[bad] * 500]) + "\n" + "x" * 5
     with pytest.raises(InvalidRows) as refused:
-        read(file, many)
+        read(many)
     assert [error.row for error in refused.value.errors] == list(range(1, MAX_INVALID_ROWS + 1))
 
 
@@ -120,9 +115,9 @@ def test_reading_ends_at_the_hundredth_invalid_row(bad: str, file: Path) -> None
         (f"{HEADER},{','.join('x' * 301)}\n".encode(), "CSV with 307 columns; at most 306 are accepted"),
     ],
 )
-def test_an_unreadable_csv_is_refused_with_the_reason(content: bytes, message: str, file: Path) -> None:
+def test_an_unreadable_csv_is_refused_with_the_reason(content: bytes, message: str) -> None:
     with pytest.raises(UnreadableRows, match=message):
-        read(file, content)
+        read(content)
 
 
 @pytest.mark.parametrize(
@@ -158,8 +153,8 @@ def training_file(use_case: UseCase) -> bytes:
 
 
 @pytest.mark.parametrize("use_case", [PENGUINS, EMPLOYEES], ids=lambda u: u.name)
-def test_the_csv_reader_and_ingest_accept_the_same_rows(use_case: UseCase, file: Path) -> None:
-    agree(use_case, training_file(use_case), file)
+def test_the_csv_reader_and_ingest_accept_the_same_rows(use_case: UseCase) -> None:
+    agree(use_case, training_file(use_case))
 
 
 @pytest.mark.parametrize(
@@ -170,13 +165,13 @@ def test_the_csv_reader_and_ingest_accept_the_same_rows(use_case: UseCase, file:
         ("employees", "enriched_employee_dataset.csv"),
     ],
 )
-def test_a_published_file_is_read_unchanged(name: str, rows_file: str, file: Path) -> None:
+def test_a_published_file_is_read_unchanged(name: str, rows_file: str) -> None:
     if not (SHARED / rows_file).exists():
         pytest.skip(f"{rows_file} lies beside the repository only on some machines")
-    agree(named(name), (SHARED / rows_file).read_bytes(), file)
+    agree(named(name), (SHARED / rows_file).read_bytes())
 
 
-def agree(use_case: UseCase, content: bytes, file: Path) -> None:
+def agree(use_case: UseCase, content: bytes) -> None:
     """Check that ingest and bulk requests refuse the same rows, and read the others alike."""
     from dosel.quality import check
 
@@ -186,11 +181,11 @@ def agree(use_case: UseCase, content: bytes, file: Path) -> None:
     refused = [i + 1 for i, reason in checked.refused.items() if any(name in reason for name in features)]
     if refused:
         with pytest.raises(InvalidRows) as bad:
-            read(file, content, use_case)
+            read(content, use_case)
         assert sorted({error.row or 0 for error in bad.value.errors}) == refused
         lines = content.splitlines(keepends=True)
         content = b"".join(line for i, line in enumerate(lines) if i not in refused)
-    blocks = read(file, content, use_case)
+    blocks = read(content, use_case)
     assert sum(len(block.columns) for block in blocks) == len(texts) - len(refused)
     declared = {header.names[header.places[name]] for name in use_case.feature_names}
     assert [name for name in header.names if name not in declared] == blocks[0].extra.column_names

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable
 from functools import partial
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -110,28 +109,25 @@ def test_an_empty_list_has_no_rows(body: bytes) -> None:
 
 @settings(max_examples=300 * SCALE, deadline=None)
 @given(st.one_of(st.binary(max_size=300), st.text(max_size=300).map(str.encode)))
-def test_readers_accept_or_refuse_any_bytes(tmp_path_factory: pytest.TempPathFactory, body: bytes) -> None:
-    check_bytes(tmp_path_factory.getbasetemp() / "fuzzed.csv", body)
+def test_readers_accept_or_refuse_any_bytes(body: bytes) -> None:
+    check_bytes(body)
 
 
 @settings(max_examples=200 * SCALE, deadline=None)
 @given(st.lists(some_rows, max_size=4), st.data())
-def test_readers_accept_or_refuse_a_damaged_body(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]], data: st.DataObject
-) -> None:
+def test_readers_accept_or_refuse_a_damaged_body(rows: list[dict[str, Any]], data: st.DataObject) -> None:
     for whole in (json.dumps(rows).encode(), as_csv(rows)):
         at = data.draw(st.integers(0, len(whole)))
         damage = data.draw(st.binary(max_size=6))
         cut = data.draw(st.integers(0, 6))
-        check_bytes(tmp_path_factory.getbasetemp() / "damaged.csv", whole[:at] + damage + whole[at + cut :])
+        check_bytes(whole[:at] + damage + whole[at + cut :])
 
 
-def check_bytes(file: Path, body: bytes) -> None:
+def check_bytes(body: bytes) -> None:
     """Check that the readers return valid rows of these bytes, or raise their documented errors."""
-    file.write_bytes(body)
     reads: list[Callable[[], list[Columns]]] = [
         lambda: [READER.rows(BytesIO(body))],
-        lambda: [block.columns for block in CSV_READER.blocks(file)],
+        lambda: [block.columns for block in CSV_READER.blocks(BytesIO(body))],
     ]
     for read in reads:
         try:

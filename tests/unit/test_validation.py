@@ -6,7 +6,6 @@ import json
 import random
 from collections.abc import Callable
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,19 +54,19 @@ USE_CASE = UseCase(
 )
 NAMES = USE_CASE.feature_names
 Verdict = tuple[list[Any], str]
-Way = Callable[[dict[str, Any], Path], Verdict]
+Way = Callable[[dict[str, Any]], Verdict]
 
 
 def accepted(columns: Columns) -> Verdict:
     return [*columns.row(USE_CASE).values()], ""
 
 
-def by_mapping(row: dict[str, Any], _: Path) -> Verdict:
+def by_mapping(row: dict[str, Any]) -> Verdict:
     columns, errors = Validator(USE_CASE).check_rows([row])
     return ([], "; ".join(error.message for error in errors[0])) if errors else accepted(columns)
 
 
-def by_json(row: dict[str, Any], _: Path) -> Verdict:
+def by_json(row: dict[str, Any]) -> Verdict:
     try:
         numbers, codes, _model = JsonReader(USE_CASE).row(json.dumps(row).encode())
     except InvalidRows as error:
@@ -75,7 +74,7 @@ def by_json(row: dict[str, Any], _: Path) -> Verdict:
     return accepted(Columns(np.array([numbers], np.float64), np.array([codes], np.intp)))
 
 
-def by_json_list(row: dict[str, Any], _: Path) -> Verdict:
+def by_json_list(row: dict[str, Any]) -> Verdict:
     try:
         return accepted(JsonReader(USE_CASE).rows(BytesIO(json.dumps([row]).encode())))
     except InvalidRows as error:
@@ -83,17 +82,15 @@ def by_json_list(row: dict[str, Any], _: Path) -> Verdict:
 
 
 def by_csv(delimiter: str) -> Way:
-    def way(row: dict[str, Any], folder: Path) -> Verdict:
+    def way(row: dict[str, Any]) -> Verdict:
         out = io.StringIO(newline="")
         writer = csv.DictWriter(out, NAMES, delimiter=delimiter)
         writer.writeheader()
         writer.writerow(
             {n: str(v).replace(".", ",") if delimiter == ";" and isinstance(v, float) else v for n, v in row.items()}
         )
-        file = folder / "row.csv"
-        file.write_text(out.getvalue(), newline="")
         try:
-            [block] = CsvReader(USE_CASE).blocks(file)
+            [block] = CsvReader(USE_CASE).blocks(BytesIO(out.getvalue().encode()))
         except InvalidRows as error:
             return [], str(error).replace("row 1: ", "")
         return accepted(block.columns)
@@ -101,7 +98,7 @@ def by_csv(delimiter: str) -> Way:
     return way
 
 
-def by_ingest(row: dict[str, Any], _: Path) -> Verdict:
+def by_ingest(row: dict[str, Any]) -> Verdict:
     checked = check(USE_CASE, [[*(row.get(name) for name in NAMES), "1"]], "")
     if checked.refused:
         return [], checked.refused[0]
@@ -172,10 +169,8 @@ VALUES: list[tuple[str, Any, Any]] = [
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(("field", "value", "expected"), VALUES, ids=[f"{f} {str(v)[:12]!r}" for f, v, _ in VALUES])
-def test_a_value_gets_the_same_result_from_every_reader(
-    way: str, field: str, value: Any, expected: Any, tmp_path: Path
-) -> None:
-    values, message = WAYS[way](USE_CASE.example | {field: value}, tmp_path)
+def test_a_value_gets_the_same_result_from_every_reader(way: str, field: str, value: Any, expected: Any) -> None:
+    values, message = WAYS[way](USE_CASE.example | {field: value})
     if isinstance(expected, str) and "expected" in expected:
         assert (values, message) == ([], expected)
     else:
@@ -197,8 +192,8 @@ def test_few_rows_are_judged_as_many_are(seed: int, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_all_errors_of_a_row_are_in_the_order_of_the_features(way: str, tmp_path: Path) -> None:
-    _, message = WAYS[way]({"slope": 91, "share": 1, "area": "?", "side": "?"}, tmp_path)
+def test_all_errors_of_a_row_are_in_the_order_of_the_features(way: str) -> None:
+    _, message = WAYS[way]({"slope": 91, "share": 1, "area": "?", "side": "?"})
     assert [part.partition(":")[0] for part in message.split("; ")] == list(NAMES)[: len(message.split("; "))]
     assert message.startswith(f"slope: {WHOLE}, got 91; share: {SHARE}, got 1")
 

@@ -14,8 +14,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 
@@ -140,14 +139,17 @@ def read_texts(use_case: UseCase, content: bytes) -> tuple[Header, list[list[str
 
 
 class CsvReader:
-    """Reads the features of rows from files, block by block."""
+    """Reads the features of rows from a CSV, block by block."""
 
     def __init__(self, use_case: UseCase) -> None:
         self._use_case = use_case
         self._validator = Validator(use_case)
 
-    def blocks(self, file: Path) -> Iterator[Block]:
-        """The rows of a file, in order; at least one block, which may be empty.
+    def blocks(self, body: IO[bytes]) -> Iterator[Block]:
+        """The rows of a CSV, in order; at least one block, which may be empty.
+
+        Args:
+            body: a file, from whose beginning the rows are read; it stays open.
 
         Raises:
             UnreadableRows: it is no CSV.
@@ -155,16 +157,16 @@ class CsvReader:
         """
         import pyarrow as pa
 
-        with file.open("rb") as opened:
-            header = read_header(self._use_case.features, opened.read(MAX_HEADER_BYTES))
-        has_rows, has_quotes = _scan(file, header.size)
+        body.seek(0)
+        header = read_header(self._use_case.features, body.read(MAX_HEADER_BYTES))
+        has_rows, has_quotes = _scan(body, header.size)
         if not has_rows:
             nothing = pa.record_batch([pa.array([], pa.string())] * len(header.names), _positions(header))
             yield self._block(header, nothing)[0]
             return
         errors = Errors()
         try:
-            for numbers, batch in _batches(file, header, has_quotes, errors):
+            for numbers, batch in _batches(body, header, has_quotes, errors):
                 block, found = self._block(header, batch)
                 errors |= {int(numbers[place]): row_errors for place, row_errors in found.items()}
                 if len(errors) >= MAX_INVALID_ROWS:
@@ -245,21 +247,20 @@ def _misfit(line: list[str], width: int) -> list[str]:
     return [*line, ""] if len(line) == width else line
 
 
-def _scan(file: Path, start: int) -> tuple[bool, bool]:
-    """Whether a file has rows after its header, and whether any value is quoted.
+def _scan(body: IO[bytes], start: int) -> tuple[bool, bool]:
+    """Whether a CSV has rows after its header, and whether any value is quoted.
 
     Raises:
         UnreadableRows: it is not UTF-8, or the last quote is not closed: Arrow would drop or join lines silently.
     """
     decoder, has_rows, quotes = codecs.getincrementaldecoder("utf-8")(), False, 0
     try:
-        with file.open("rb") as opened:
-            opened.seek(start)
-            while block := opened.read(BLOCK_BYTES):
-                decoder.decode(block)
-                quotes += block.count(b'"')
-                has_rows = has_rows or bool(block.strip(b"\r\n"))
-            decoder.decode(b"", final=True)
+        body.seek(start)
+        while block := body.read(BLOCK_BYTES):
+            decoder.decode(block)
+            quotes += block.count(b'"')
+            has_rows = has_rows or bool(block.strip(b"\r\n"))
+        decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:
         raise UnreadableRows(f"not CSV in UTF-8: {error.reason}") from None
     if quotes % 2:
@@ -267,7 +268,7 @@ def _scan(file: Path, start: int) -> tuple[bool, bool]:
     return has_rows, quotes > 0
 
 
-def _batches(file: Path, header: Header, has_quotes: bool, errors: Errors) -> Iterator[tuple[Any, Any]]:
+def _batches(body: IO[bytes], header: Header, has_quotes: bool, errors: Errors) -> Iterator[tuple[Any, Any]]:
     """Arrow batches of text with their rows' numbers; lines with more or fewer values go to `errors`."""
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
@@ -281,25 +282,22 @@ def _batches(file: Path, header: Header, has_quotes: bool, errors: Errors) -> It
         return "error" if len(errors) >= MAX_INVALID_ROWS else "skip"
 
     names = _positions(header)
-    with pa.OSFile(str(file)) as opened:
-        opened.seek(header.size)
-        reader = arrow_csv.open_csv(
-            opened,
-            arrow_csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES, column_names=names),
-            arrow_csv.ParseOptions(
-                delimiter=header.delimiter, newlines_in_values=has_quotes, invalid_row_handler=refuse
-            ),
-            arrow_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False),
-        )
-        first = 1
-        for batch in reader:
-            skipped = [number for number in misfits if number >= first]
-            numbers = np.arange(first, first + batch.num_rows + len(skipped))
-            if skipped:
-                numbers = np.setdiff1d(numbers, skipped)[: batch.num_rows]
-            yield numbers, batch
-            if batch.num_rows:
-                first = int(numbers[-1]) + 1
+    body.seek(header.size)
+    reader = arrow_csv.open_csv(
+        pa.PythonFile(body, mode="r"),
+        arrow_csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES, column_names=names),
+        arrow_csv.ParseOptions(delimiter=header.delimiter, newlines_in_values=has_quotes, invalid_row_handler=refuse),
+        arrow_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False),
+    )
+    first = 1
+    for batch in reader:
+        skipped = [number for number in misfits if number >= first]
+        numbers = np.arange(first, first + batch.num_rows + len(skipped))
+        if skipped:
+            numbers = np.setdiff1d(numbers, skipped)[: batch.num_rows]
+        yield numbers, batch
+        if batch.num_rows:
+            first = int(numbers[-1]) + 1
 
 
 def _positions(header: Header) -> list[str]:

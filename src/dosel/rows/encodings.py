@@ -3,12 +3,13 @@
 import codecs
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import TemporaryFile
 from typing import IO
 
 PIECE = 1 << 20
-"""Characters that are converted at a time."""
+"""Bytes that are converted at a time."""
 
 UTF_8, UTF_16, WESTERN = "utf-8", "utf-16", "cp1252"
 
@@ -39,25 +40,27 @@ def pieces(file: Path, encoding: str) -> Iterator[str]:
     Raises:
         UnicodeDecodeError: the file is in another encoding.
     """
-    with file.open(encoding=encoding, newline="") as opened:
-        while piece := opened.read(PIECE):
-            yield piece
+    with file.open("rb") as opened:
+        yield from _decoded(opened, encoding)
 
 
 @contextmanager
-def marked_in_utf_8(file: Path) -> Iterator[Path]:
-    """The file itself, or a copy in UTF-8 if it begins with the mark of UTF-16.
+def marked_in_utf_8(file: IO[bytes]) -> Iterator[IO[bytes]]:
+    """The open file itself, or a copy in UTF-8 if it begins with the mark of UTF-16.
 
     Raises:
         UnicodeDecodeError: what follows the mark is no UTF-16.
     """
-    if not is_marked_utf_16(file):
+    file.seek(0)
+    marked = file.read(2) in _MARKS
+    file.seek(0)
+    if not marked:
         yield file
         return
-    with NamedTemporaryFile(prefix="dosel-utf-8-") as converted:
-        write_utf_8(file, UTF_16, converted)
-        converted.flush()
-        yield Path(converted.name)
+    with TemporaryFile(prefix="dosel-utf-8-") as converted:
+        for piece in _decoded(file, UTF_16):
+            converted.write(piece.encode())
+        yield converted
 
 
 def write_utf_8(file: Path, encoding: str, out: IO[bytes]) -> None:
@@ -68,3 +71,7 @@ def write_utf_8(file: Path, encoding: str, out: IO[bytes]) -> None:
     """
     for piece in pieces(file, encoding):
         out.write(piece.encode())
+
+
+def _decoded(opened: IO[bytes], encoding: str) -> Iterator[str]:
+    return codecs.iterdecode(iter(partial(opened.read, PIECE), b""), encoding)

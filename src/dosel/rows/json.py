@@ -100,6 +100,7 @@ class JsonReader:
             UnreadableRows: the body is not JSON.
             InvalidRows: the body is no list, or rows of it are invalid.
         """
+        body.seek(0)
         try:
             parts = [self._part(part) for part in json_list.parts(body)]
         except _UNUSUAL:

@@ -148,7 +148,7 @@ class Validator:
         """Validate rows of text. Each different text of an Arrow array is validated once.
 
         Args:
-            texts: gives each feature's texts by its name, as an Arrow array or a list of a few; null is a missing value.
+            texts: gives each feature's texts by its name, an Arrow array or a list of a few; null is a missing value.
             rows: how many there are.
         """
         refused: list[tuple[Feature | Target, Mask]] = []
