@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import psutil
 
@@ -27,6 +27,9 @@ PATIENCE_SECONDS = 600.0
 
 MAX_PAUSE_SECONDS = 60.0
 """Longest pause before a version that could not be fetched is tried again."""
+
+READ_SECONDS = 10.0
+"""The open shadows are read and verified so often even if no entry came: somebody may have edited one."""
 
 MEASUREMENTS = 2
 """How many times a version that seems too large is measured: other work may have taken the memory."""
@@ -52,6 +55,7 @@ class ShadowFollower:
         self._loader = VersionLoader(settings)
         self._failing: dict[tuple[str, int], _Failing] = {}
         self._failed = False
+        self._reads: dict[str, _Read] = {}
         self._woken = threading.Event()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="shadows", daemon=True)
@@ -74,13 +78,22 @@ class ShadowFollower:
     def _watch(self) -> None:
         while not self._stopped.is_set():
             self._woken.clear()
+            rows = self._rows()
             for slot in self._slots:
                 try:
-                    self._poll(slot)
+                    self._poll(slot, rows.get(slot.use_case.model_name))
                     self._failed = False
                 except Exception as error:  # noqa: BLE001  this thread must live on
                     self._note(slot, error)
             self._woken.wait(self._settings.poll_seconds)
+
+    def _rows(self) -> dict[str, tuple[int, ...]]:
+        """What the ledger counts of each model's shadows; empty if it cannot be read, which each poll then notes."""
+        models = [slot.use_case.model_name for slot in self._slots if self._follower.loaded(slot.use_case) is not None]
+        try:
+            return self._follower.registry().ledger.rows_of_shadows(models) if models else {}
+        except Exception:  # noqa: BLE001  the data store can fail in any way; this thread must live on
+            return {}
 
     def _note(self, slot: ShadowSlot, error: Exception) -> None:
         if not self._failed:
@@ -88,11 +101,14 @@ class ShadowFollower:
             reason = str(error) if isinstance(error, DoselError) else f"{type(error).__name__}: {error}"
             log.warning("%s: the shadows cannot be followed: %s", slot.use_case.name, reason)
 
-    def _poll(self, slot: ShadowSlot) -> None:
+    def _poll(self, slot: ShadowSlot, rows: tuple[int, ...] | None) -> None:
+        """
+        Args:
+            rows: what the ledger counts of this model's shadows, if it was just read.
+        """
         if self._follower.loaded(slot.use_case) is None:
             return
-        registry = self._follower.registry()
-        opened = tuple(registry.ledger.open_shadows(slot.use_case.model_name))
+        opened = self._opened(slot, rows)
         self._keep(slot, opened)
         for running in slot.running.values():
             if running.fault:
@@ -104,6 +120,20 @@ class ShadowFollower:
         for shadow in opened:
             if (reason := slot.ends.get(shadow.number)) is not None:
                 self._end(slot, shadow, reason)
+
+    def _opened(self, slot: ShadowSlot, rows: tuple[int, ...] | None) -> "tuple[ShadowRecord, ...]":
+        """The open shadows. Unless an entry came, they are those of the last poll: verifying them takes milliseconds,
+        in which requests wait.
+        """
+        model, last = slot.use_case.model_name, self._reads.pop(slot.use_case.model_name, None)
+        if last is not None and rows == last.rows and time.monotonic() < last.until:
+            opened = slot.open
+        else:
+            last = _Read(rows, time.monotonic() + READ_SECONDS)
+            opened = tuple(self._follower.registry().ledger.open_shadows(model))
+        if rows is not None:
+            self._reads[model] = last
+        return opened
 
     def _keep(self, slot: ShadowSlot, opened: "tuple[ShadowRecord, ...]") -> None:
         """Drop what is no longer open."""
@@ -201,6 +231,13 @@ class ShadowFollower:
         if self._follower.registry().end_shadow(shadow, ShadowEnd("stopped", ACTOR, reason, figures)):
             log.warning("%s: version %d leaves shadow: %s", slot.use_case.name, shadow.version, reason)
         self._woken.set()
+
+
+class _Read(NamedTuple):
+    """A read of the open shadows: what the ledger counted before it, and until when it is used."""
+
+    rows: tuple[int, ...] | None
+    until: float
 
 
 class _Failing:

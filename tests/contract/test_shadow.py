@@ -1,6 +1,7 @@
 """A shadow answers in the API: a second version answers the champion's rows, and leaves shadow when it fails."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -21,6 +22,7 @@ from app.serving.version_loader import VersionLoader
 from dosel.db.engine import connect
 from dosel.db.tables import ANSWERS, SHADOW_ANSWERS
 from dosel.errors import UntrustedModel
+from dosel.registry.ledger import PromotionLedger
 from dosel.registry.shadows import ShadowEnd, ShadowRecord
 from dosel.rows import frames
 from dosel.usecases import Approval, Shadow, UseCase
@@ -253,6 +255,27 @@ def test_a_shadow_that_ended_in_the_ledger_is_unloaded(loaded: Served) -> None:
     registry.end_shadow(shadow, ShadowEnd("refused", "a test", "to see it go"))
     wait_until(lambda: not loaded.is_loaded)
     assert loaded.slot.running == {}
+
+
+def test_open_shadows_are_verified_again_from_time_to_time(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verifying takes milliseconds in which requests wait, and polls come twice a second."""
+    calls: Counter[str] = Counter()
+    for name in ("rows_of_shadows", "open_shadows"):
+
+        def counted(*given: Any, name: str = name, real: Any = getattr(PromotionLedger, name)) -> Any:
+            calls[name] += 1
+            return real(*given)
+
+        monkeypatch.setattr(PromotionLedger, name, counted)
+    monkeypatch.setattr("app.serving.shadow_follower.READ_SECONDS", 0)
+    served.start()
+    wait_until(lambda: served.is_loaded)
+    verified = calls["open_shadows"]
+    wait_until(lambda: calls["open_shadows"] >= verified + 3)
+    monkeypatch.setattr("app.serving.shadow_follower.READ_SECONDS", 60)
+    calls.clear()
+    wait_until(lambda: calls["rows_of_shadows"] >= 5)
+    assert calls["open_shadows"] <= 1
 
 
 @pytest.mark.soak
