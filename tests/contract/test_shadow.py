@@ -260,13 +260,18 @@ def test_a_shadow_that_ended_in_the_ledger_is_unloaded(loaded: Served) -> None:
 def test_open_shadows_are_verified_again_from_time_to_time(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """Verifying takes milliseconds in which requests wait, and polls come twice a second."""
     calls: Counter[str] = Counter()
-    for name in ("rows_of_shadows", "open_shadows"):
 
-        def counted(*given: Any, name: str = name, real: Any = getattr(PromotionLedger, name)) -> Any:
+    def count(name: str) -> None:
+        real = getattr(PromotionLedger, name)
+
+        def counted(*given: Any) -> Any:
             calls[name] += 1
             return real(*given)
 
         monkeypatch.setattr(PromotionLedger, name, counted)
+
+    count("rows_of_shadows")
+    count("open_shadows")
     monkeypatch.setattr("app.serving.shadow_follower.READ_SECONDS", 0)
     served.start()
     wait_until(lambda: served.is_loaded)
