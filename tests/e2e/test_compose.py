@@ -53,11 +53,11 @@ log = logging.getLogger(__name__)
 
 ROWS, GROUP, BATCHES = 8000, 6, 10
 INGEST, TRAIN = f"{COVERTYPE.name}_ingest", f"{COVERTYPE.name}_train"
-CLUSTER_PORTS = ("DASK_PORT", "DASK_DASHBOARD_PORT")
-"""Ports of services that the profile `cluster` starts."""
+PROFILE_PORTS = ("DASK_PORT", "DASK_DASHBOARD_PORT", "PROMETHEUS_PORT", "ALERTMANAGER_PORT")
+"""Ports of services that the profiles `cluster` and `monitoring` start."""
 
 PORTS = (
-    *CLUSTER_PORTS,
+    *PROFILE_PORTS,
     *("AIRFLOW_PORT", "MLFLOW_PORT", "API_PORT", "STREAMLIT_PORT", "EXTERNAL_PORT"),
     *("MLFLOW_MYSQL_PORT", "DATA_STORE_PORT", "MINIO_PORT", "MINIO_CONSOLE_PORT"),
 )
@@ -299,7 +299,7 @@ def test_ports_are_published_on_127_0_0_1_only(stack: Stack) -> None:
         for bindings in (container["HostConfig"]["PortBindings"] or {}).values()
         for binding in bindings
     ]
-    assert len(published) == len(PORTS) - len(CLUSTER_PORTS)
+    assert len(published) == len(PORTS) - len(PROFILE_PORTS)
     assert set(published) == {"127.0.0.1"}
 
 
@@ -453,6 +453,36 @@ def test_a_training_ends_on_a_cluster_of_which_a_worker_is_killed(
         stack.compose(*profile, "rm", "--stop", "--force", "dask-worker", "dask-scheduler")
         stack.compose(PLATFORM, "up", "-d", timeout=600)
     wait("all are healthy", lambda: not stack.unhealthy(), HEALTHY_SECONDS)
+
+
+def test_the_profile_monitoring_watches_the_api(stack: Stack) -> None:
+    """Without Grafana, whose queries `tests/contract/test_metrics.py` runs."""
+    services, monitoring = ("prometheus", "alertmanager"), ("--profile", "monitoring")
+    with httpx.Client(base_url=f"{stack.url('PROMETHEUS_PORT')}/api/v1", timeout=10) as prometheus:
+
+        def found(path: str, **parameters: str) -> Any:
+            return prometheus.get(path, params=parameters).raise_for_status().json()["data"]
+
+        def is_up(value: str) -> bool:
+            [api] = found("/query", query='up{job="dosel"}')["result"]
+            return bool(api["value"][1] == value)
+
+        try:
+            stack.compose(PLATFORM, *monitoring, "up", "-d", *services, timeout=600)
+            wait("all are healthy", lambda: not stack.unhealthy(), HEALTHY_SECONDS)
+            wait("the API is scraped", lambda: is_up("1"), 60)
+            in_production = found("/query", query="dosel_model_version")["result"]
+            assert {one["metric"]["use_case"] for one in in_production} >= {COVERTYPE.name}
+            assert len(found("/alertmanagers")["activeAlertmanagers"]) == 1
+            stack.compose(PLATFORM, "stop", "fast_api")
+            wait("the API is missed", lambda: is_up("0"), 60)
+            wait(
+                "an alert", lambda: "DoselApiDown" in {a["labels"]["alertname"] for a in found("/alerts")["alerts"]}, 60
+            )
+        finally:
+            stack.compose(PLATFORM, "start", "fast_api")
+            stack.compose(PLATFORM, *monitoring, "rm", "--stop", "--force", *services, "monitoring-owner")
+    wait("an answer", lambda: ask(stack), HEALTHY_SECONDS)
 
 
 def test_a_new_api_container_answers_from_the_cache_marked_stale(stack: Stack, warehouse: Engine) -> None:
