@@ -51,6 +51,7 @@ class ShadowAnswers:
         self._cpu = cpu
         self._scorer = scorer
         self._rows: deque[Waiting] = deque()
+        self._scoring = False
         self._unwritten: WriteQueue[bytes] = WriteQueue("blocks of answers in shadow", UNWRITTEN, write, _name)
         self._requests: BusyThread | None = None
         self._stopped = threading.Event()
@@ -87,9 +88,13 @@ class ShadowAnswers:
     def flush(self) -> bool:
         """Answer the rows that wait, for at most half a second, and write all answers; return whether none is left."""
         deadline = time.monotonic() + FLUSH_SECONDS
-        while self._rows and time.monotonic() < deadline and not self._stopped.wait(IDLE_SECONDS / 2):
+        while not self._is_done() and time.monotonic() < deadline and not self._stopped.wait(IDLE_SECONDS / 2):
             pass
-        return self._unwritten.flush() and not self._rows
+        done = self._is_done()
+        return self._unwritten.flush() and done
+
+    def _is_done(self) -> bool:
+        return not (self._rows or self._scoring)
 
     def _run(self) -> None:
         # The thread keeps its priority: with a lower one, it would hold the interpreter's lock while it waits for a
@@ -103,8 +108,12 @@ class ShadowAnswers:
         if self._requests is not None and self._requests.is_busy():
             self._drop()
             return IDLE_SECONDS
-        began = time.thread_time()
-        used = self._answer(self._block()) + time.thread_time() - began
+        # Before rows are taken from the queue: they are not answered yet.
+        self._scoring, began = True, time.thread_time()
+        try:
+            used = self._answer(self._block()) + time.thread_time() - began
+        finally:
+            self._scoring = False
         # So that the answers never take more than their share.
         pause = used * (1 / self._cpu - 1)
         return pause if self._rows else max(pause, IDLE_SECONDS)

@@ -271,6 +271,21 @@ def test_answers_wait_while_the_data_store_is_down(answers: ShadowAnswers, store
     assert [a.request_id for a in store.kept] == ["a"]
 
 
+def test_rows_that_are_being_scored_are_not_answered_yet(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shadow_answers, "FLUSH_SECONDS", 0)
+    flushed = []
+
+    class Flushing(DirectScorer):
+        def score(self, loaded: Any, number: int, rows: Any) -> Scored:
+            flushed.append(answers.flush())
+            return super().score(loaded, number, rows)
+
+    answers = ShadowAnswers(0.25, Flushing(), store.in_shadow)
+    answers.offer(slot(shadow()), entry("a"), None)
+    answers._work()
+    assert (flushed, answers.flush(), len(store.kept)) == ([False], True, 1)
+
+
 def test_a_version_that_fails_stops_answering(answers: ShadowAnswers, store: Store) -> None:
     faulty = shadow()
     broken: Any = SimpleNamespace(version=faulty.loaded.version, predictor=SimpleNamespace(one=lambda *_: 1 / 0))
