@@ -1,6 +1,7 @@
 """Files that are written in one step."""
 
 import os
+import threading
 from pathlib import Path
 
 
@@ -24,8 +25,8 @@ def replace_file(file: Path, content: bytes | str, mode: int = 0o600) -> None:
         mode: the file's permissions; by default only its owner may read it.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    half = file.with_name(f".half-{os.getpid()}-{file.name}")
-    # A killed process with this number may have left one. A link of another user's is not followed.
+    half = file.with_name(f".half-{threading.get_native_id()}-{file.name}")
+    # A killed thread with this number may have left one. A link of another user's is not followed.
     half.unlink(missing_ok=True)
     with open(os.open(half, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600), "wb") as target:
         os.fchmod(target.fileno(), mode)

@@ -277,13 +277,13 @@ def test_rows_that_are_being_scored_are_not_answered_yet(store: Store, monkeypat
 
     class Flushing(DirectScorer):
         def score(self, loaded: Any, number: int, rows: Any) -> Scored:
-            flushed.append(answers.flush())
+            flushed.append(queue.flush())
             return super().score(loaded, number, rows)
 
-    answers = ShadowAnswers(0.25, Flushing(), store.in_shadow)
-    answers.offer(slot(shadow()), entry("a"), None)
-    answers._work()
-    assert (flushed, answers.flush(), len(store.kept)) == ([False], True, 1)
+    queue = ShadowAnswers(0.25, Flushing(), store.in_shadow)
+    queue.offer(slot(shadow()), entry("a"), None)
+    queue._work()
+    assert (flushed, queue.flush(), len(store.kept)) == ([False], True, 1)
 
 
 def test_a_version_that_fails_stops_answering(answers: ShadowAnswers, store: Store) -> None:
