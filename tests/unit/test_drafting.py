@@ -145,6 +145,14 @@ def test_words_among_numbers_are_proposed_as_missing_marks(write: Write) -> None
     assert made.lacking == {"age": 1}
 
 
+@pytest.mark.parametrize(("low", "high"), [("-1e308", "9e307"), ("1.1", "1e308"), ("-5e-324", "1e-323")])
+def test_numbers_at_the_limits_of_a_float_keep_their_bounds(low: str, high: str, write: Write) -> None:
+    rows: list[Row] = [("x", "label"), *(((low, high)[i % 2], "ab"[i % 3 == 0]) for i in range(100))]
+    _, use_case = proposed(write(iter(rows)))
+    [number] = use_case.numbers
+    assert (number.minimum, number.maximum) == (float(low), float(high))
+
+
 def test_columns_with_one_name_are_left_out_and_columns_of_0_and_1_keep_their_bounds(write: Write) -> None:
     rows: list[Row] = [("x", "X", "on", "label"), *((i % 7, i % 5, i % 2, "ab"[i % 3 == 0]) for i in range(100))]
     made, use_case = proposed(write(iter(rows)))

@@ -17,6 +17,9 @@ MOST_CHOICES = 60
 RARE = 10
 """Fewest rows from which a model learns a class."""
 
+SMALLEST, LARGEST = 1e-300, 1e300
+"""Ranges of numbers whose bounds can be rounded: a float ends at 1.8e308."""
+
 UNITS = ("mm", "cm", "km", "m", "kg", "mg", "g", "ml", "l", "h", "s", "ms", "usd", "eur", "percent")
 
 _IDENTIFIER = re.compile(r"(.*_)?(id|uuid|guid|index|row|rownames|key|serial)|unnamed(_\d+)?|")
@@ -97,7 +100,8 @@ def feature_of(column: Column, name: str) -> Feature:
     aliases, optional = aliases_of(name, column), lacking_of(column) > 0
     text = f"{title}, as in the column {column.name}."
     if column.is_numeric:
-        integer = column.integers == column.numbers
+        # A larger float is always a whole number.
+        integer = column.integers == column.numbers and max(-column.minimum, column.maximum) < 2**53
         low, high = bounds(column.minimum, column.maximum, integer)
         return Number(name, title, unit, low, high, low, text, integer, optional=optional, aliases=aliases)
     choices = tuple(choices_of(column))
@@ -109,6 +113,9 @@ def bounds(low: float, high: float, integer: bool) -> tuple[float, float]:
     if integer and (low, high) == (0, 1):
         return 0, 1
     span = high - low or abs(high) or 1.0
+    if not SMALLEST < span < LARGEST or max(-low, high) > LARGEST:
+        # A float cannot hold what lies around them.
+        return low, high
     step = 10.0 ** (math.floor(math.log10(span)) - 1)
     step = max(1.0, step) if integer else step
     lower, upper = math.floor((low - span / 4) / step) * step, math.ceil((high + span / 4) / step) * step
