@@ -129,8 +129,8 @@ def _feature(draft: Draft, feature: Feature) -> Iterator[str]:
         case Number():
             low, high = draft.seen[feature.name]
             yield f"            {_text(feature.unit)},  {GUESSED}: the unit"
-            yield f"            minimum={feature.minimum!r},  {GUESSED}: {low:g} in the file"
-            yield f"            maximum={feature.maximum!r},  {GUESSED}: {high:g} in the file"
+            yield f"            minimum={_value(feature.minimum)},  {GUESSED}: {low:g} in the file"
+            yield f"            maximum={_value(feature.maximum)},  {GUESSED}: {high:g} in the file"
         case Category():
             yield "            choices=("
             for choice in feature.choices:
@@ -165,7 +165,7 @@ def _target(draft: Draft) -> Iterator[str]:
             yield f"            {_text(text)}: {code},"
         yield "        },"
     if target.bins:
-        bins = (repr(target.bins.minimum), repr(target.bins.maximum), f"at={_tuple(target.bins.at)}")
+        bins = (_value(target.bins.minimum), _value(target.bins.maximum), f"at={_tuple(target.bins.at)}")
         yield f"        bins=Bins({', '.join(bins)}),  {GUESSED}: classes with about as many rows each"
     if target.aliases:
         yield f"        aliases={_tuple(target.aliases)},"
@@ -196,7 +196,8 @@ def _tuple(values: Sequence[Any]) -> str:
 
 
 def _value(value: Any) -> str:
-    return _text(value) if isinstance(value, str) else repr(value)
+    # As ruff formats large numbers.
+    return _text(value) if isinstance(value, str) else repr(value).replace("e+", "e")
 
 
 def _in_comment(text: str) -> str:
