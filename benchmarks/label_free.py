@@ -104,7 +104,7 @@ def _measure(
     codes = model.classes_.astype(np.int64)
     known = HeldOut(codes, model.predict_proba(held[0]), held[1])
     answers = model.predict_proba(live[0])
-    cells = outside(Columns.of(COVERTYPE, features), Columns.of(COVERTYPE, live[0]))
+    cells = outside(Columns.of(COVERTYPE, features), Columns.of(COVERTYPE, live[0]), is_open=True)
     beyond = np.logical_or.reduce(cells, axis=1)
     right = codes[answers.argmax(axis=1)] == live[1]
     every = np.concatenate(windows)

@@ -140,8 +140,12 @@ def test_the_context_of_a_closed_use_case_is_rounded_and_has_no_values(champion:
     entry = champion.registry.last_promotion(COVERTYPE.model_name)
     assert entry is not None
     with champion._engine.connect() as connection:
+        exact = read_context(connection, COVERTYPE, entry)
         found = read_context(connection, replace(COVERTYPE, expose_training_rows=False), entry)
     assert found is not None
+    assert exact is not None
+    assert exact.estimate.refused.startswith("100% of the rows are unlike")
+    assert found.estimate.refused.startswith("…% of the rows are unlike")
     figures = [figure for f in found.features for figure in (f.effect, f.by_chance, f.outside)]
     assert all(figure == pytest.approx(round(figure * 20) / 20) for figure in figures)
     assert {feature.change for feature in found.features} == {None}

@@ -49,7 +49,7 @@ def test_the_shifted_feature_is_first_in_its_declared_unit(
     training: Columns, window: Columns, name: str, by: float, words: str
 ) -> None:
     shifted = moved(window, name, by)
-    first, second, *_ = changes(COVERTYPE, training, shifted, outside(training, shifted))
+    first, second, *_ = changes(COVERTYPE, training, shifted, outside(training, shifted, is_open=True))
     assert first.name == name
     assert first.effect > 2 * max(second.effect, first.by_chance)
     assert first.change is not None
@@ -59,7 +59,7 @@ def test_the_shifted_feature_is_first_in_its_declared_unit(
 def test_a_category_whose_values_change_is_first(training: Columns, window: Columns) -> None:
     areas = np.where(np.arange(len(window)) % 2, window.codes[:, 0], 1)
     shifted = replace(window, codes=np.column_stack([areas, window.codes[:, 1]]))
-    first, *_ = changes(COVERTYPE, training, shifted, outside(training, shifted))
+    first, *_ = changes(COVERTYPE, training, shifted, outside(training, shifted, is_open=True))
     assert (first.name, first.kind) == ("Wilderness_Area", "category")
     assert first.change is not None
     assert first.change.startswith("Neota ")
@@ -70,21 +70,37 @@ def test_a_number_that_is_now_missing_is_first(training: Columns, window: Column
     numbers = window.numbers.copy()
     numbers[::2, NUMBERS.index(SLOPE)] = np.nan
     shifted = replace(window, numbers=numbers)
-    first, *_ = changes(COVERTYPE, training, shifted, outside(training, shifted))
+    first, *_ = changes(COVERTYPE, training, shifted, outside(training, shifted, is_open=True))
     assert (first.name, first.effect, first.outside) == (SLOPE, 0.5, 0.5)
     assert first.change is not None
     assert first.change.endswith("missing 0% → 50%")
 
 
 def test_effects_are_within_chance_when_nothing_changed(training: Columns, window: Columns) -> None:
-    found = changes(COVERTYPE, training, window, outside(training, window))
+    found = changes(COVERTYPE, training, window, outside(training, window, is_open=True))
     assert all(change.effect < 2 * change.by_chance for change in found)
 
 
 def test_values_outside_the_training_range_are_counted() -> None:
     training = Columns(np.array([[1.0, np.nan], [3.0, 5.0]]), np.array([[0], [2]]))
     window = Columns(np.array([[0.5, 5.0], [3.0, np.nan], [np.nan, 6.0]]), np.array([[2], [1], [UNKNOWN]]))
-    assert outside(training, window).tolist() == [[True, False, False], [False, False, True], [True, True, True]]
+    cells = outside(training, window, is_open=True)
+    assert cells.tolist() == [[True, False, False], [False, False, True], [True, True, True]]
+        [True, False, False],
+        [False, False, True],
+        [True, True, True],
+    ]
+
+
+def test_no_value_of_fewer_than_ten_training_rows_of_a_closed_use_case_decides() -> None:
+    """Clients choose the window's rows: asking again and again, they would find out each value that decides."""
+    usual = Columns(np.column_stack([np.linspace(4, 8, 1_000), np.full(1_000, 7.0)]), np.zeros((1_000, 1), np.intp))
+    single = Columns(np.array([[11.8, np.nan]] * 9), np.full((9, 1), 1))
+    training = Columns(np.vstack([usual.numbers, single.numbers]), np.vstack([usual.codes, single.codes]))
+    grid = np.column_stack([np.linspace(0, 14, 500), np.where(np.arange(500) % 2, np.nan, 7.0)])
+    window = Columns(grid, (np.arange(500) % 3)[:, None])
+    assert (outside(training, window, False) == outside(usual, window, False)).all()
+    assert (outside(training, window, True) != outside(usual, window, True)).any(axis=0).all()
 
 
 def test_a_shift_has_the_smallest_p_value(training: Columns, window: Columns) -> None:

@@ -7,30 +7,15 @@ rows, in units of their spread.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import floor, log10
 from typing import Any
 
 import numpy as np
 
 from dosel.explain.space import Space
+from dosel.model.ranges import FEWEST, range_of
 from dosel.model.reference import Reference
 from dosel.rows.columns import Floats
 from dosel.usecases import Feature, Number, UseCase
-
-FEWEST = 10
-"""Training rows that a warning of a closed use case rests on, at least."""
-
-OUTER, MOST_OUTER = 0.01, 0.1
-"""For closed use cases: the share of training rows that bounds leave out on each side, and its maximum."""
-
-
-@dataclass(frozen=True)
-class _Bounds:
-    """The values of `share` of the training rows."""
-
-    low: float
-    high: float
-    share: float
 
 
 @dataclass(frozen=True)
@@ -50,7 +35,7 @@ class TrainingRanges:
         self._space = space
         self._is_open = use_case.expose_training_rows
         self._bounds = {
-            feature.name: self._bounds_of(matrix[:, place])
+            feature.name: range_of(matrix[:, place], self._is_open)
             for place, feature in enumerate(use_case.features)
             if isinstance(feature, Number)
         }
@@ -102,22 +87,3 @@ class TrainingRanges:
             f"the nearest training row is at distance {nearest:.2f}; 99 % of the training rows have another one within "
             f"{usual:.2f}"
         )
-
-    def _bounds_of(self, values: Floats) -> _Bounds | None:
-        """The bounds of a number, coarse for a closed use case; None with too few rows."""
-        known = np.sort(values[~np.isnan(values)])
-        left_out = 0 if self._is_open else max(FEWEST, round(OUTER * len(known)))
-        if len(known) == 0 or left_out > MOST_OUTER * len(known):
-            return None
-        low, high = float(known[left_out]), float(known[-left_out - 1])
-        if self._is_open:
-            return _Bounds(low, high, 1.0)
-        return _Bounds(_outward(low, -1), _outward(high, 1), 1 - 2 * left_out / len(known))
-
-
-def _outward(value: float, direction: int) -> float:
-    """A value rounded to two digits, away from the middle."""
-    if value == 0:
-        return 0.0
-    step = 10.0 ** (floor(log10(abs(value))) - 1)
-    return direction * float(np.ceil(round(direction * value / step, 9))) * step

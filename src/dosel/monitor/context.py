@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 from sqlalchemy import Connection, Engine, Row, delete, insert, select
 
+from dosel.closed import without_figures
 from dosel.db.engine import transaction
 from dosel.db.migrations import migrate
 from dosel.db.tables import ANSWERS, CONTEXTS
@@ -54,7 +55,7 @@ class Context:
     Attributes:
         at: when this was computed.
         first, last: when the first and the last answer of the window were given; `answers` is their number.
-        outside: share of the window's rows with a value that no training row has.
+        outside: share of the window's rows with a value that is `dosel.monitor.drift.outside`.
         features: the largest effect beyond chance first; empty while the training rows are not known.
         unknown: why the comparison with training rows is missing; empty if it is there.
     """
@@ -159,7 +160,8 @@ def _computed(use_case: UseCase, folder: Path, answers: Sequence[Row[Any]], seco
         training = None if content is None else Columns.of(use_case, reference.read(use_case, content).table)
     except NotExplainable as error:
         unknown = str(error)
-    beyond = np.zeros((len(window), 1), np.bool_) if training is None else outside(training, window)
+    is_open = use_case.expose_training_rows
+    beyond = np.zeros((len(window), 1), np.bool_) if training is None else outside(training, window, is_open)
     found = Context(
         at=datetime.now(UTC),
         first=first,
@@ -207,6 +209,7 @@ def _coarse(context: Context) -> Context:
     test, beyond = context.two_sample, context.outside
     return replace(
         context,
+        estimate=replace(context.estimate, refused=without_figures(context.estimate.refused)),
         features=features,
         two_sample=test and replace(test, auc=_rounded(test.auc)),
         outside=None if beyond is None else _rounded(beyond),

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from dosel.model.ranges import FEWEST, range_of
 from dosel.rows.columns import Codes, Columns, Floats
 from dosel.usecases import Category, Number, UseCase
 
@@ -49,7 +50,7 @@ class FeatureChange:
             category, the Jensen-Shannon distance, 0 to 1. If the share of missing values changed by more than this, the
             effect is that change.
         by_chance: the 95th percentile of the effect over random samples of training rows.
-        outside: share of the window's rows with a value that no training row has.
+        outside: share of the window's rows with a value that is `outside`.
         change: the change in words, in the declared unit; None for a closed use case.
     """
 
@@ -62,18 +63,25 @@ class FeatureChange:
     change: str | None
 
 
-def outside(training: Columns, window: Columns) -> Mask:
+def outside(training: Columns, window: Columns, is_open: bool) -> Mask:
     """Cells of the window whose value no training row has, of shape (rows, numbers + categories).
 
     For a number, that is a value below the smallest or above the largest one. A missing value is a value, too.
+
+    Args:
+        is_open: otherwise, a value counts as one of the training rows' if `FEWEST` of them have it, and the range of a
+            number is `range_of`: clients can choose the window's rows, and so find out each value that decides.
     """
-    gone = np.isnan(training.numbers)
-    low = np.where(gone, np.inf, training.numbers).min(axis=0)
-    high = np.where(gone, -np.inf, training.numbers).max(axis=0)
-    missing = np.isnan(window.numbers)
-    numbers = np.where(missing, ~gone.any(axis=0), (window.numbers < low) | (window.numbers > high))
-    codes = [~np.isin(mine, seen) for mine, seen in zip(window.codes.T, training.codes.T, strict=True)]
-    return np.column_stack([numbers, *codes])
+    fewest = 1 if is_open else FEWEST
+    cells = []
+    for had, has in zip(training.numbers.T, window.numbers.T, strict=True):
+        known = range_of(had, is_open)
+        beyond = np.full(len(has), is_open) if known is None else (has < known.low) | (has > known.high)
+        cells.append(np.where(np.isnan(has), np.isnan(had).sum() < fewest, beyond))
+    for seen, mine in zip(training.codes.T, window.codes.T, strict=True):
+        values, counts = np.unique(seen, return_counts=True)
+        cells.append(~np.isin(mine, values[counts >= fewest]))
+    return np.column_stack(cells)
 
 
 def changes(use_case: UseCase, training: Columns, window: Columns, cells: Mask) -> tuple[FeatureChange, ...]:
