@@ -62,6 +62,10 @@ PIECE_BYTES = 1 << 17
 LARGE_BYTES = 4_000_000
 """After a larger body, free memory is returned to the operating system."""
 
+LOG_SHARE = 0.2
+"""The part of the queue of the prediction log that rows of bulk requests may fill: one client can send more of them
+than are written."""
+
 UNREAD = 10
 """Disk for unread answers, in multiples of `DOSEL_MAX_BATCH_BYTES`; further requests get a 503."""
 
@@ -213,7 +217,7 @@ def _log(
         entry = LogEntry(
             *ids, began, use_case.name, version.name, version.version, numbers, codes, answer, row_no, sample.rows
         )
-        state.record.offer(entry)
+        state.record.offer(entry, LOG_SHARE)
         if is_champion:
             state.shadowing.offer(slot, entry)
 

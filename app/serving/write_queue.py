@@ -49,6 +49,8 @@ class WriteQueue(Generic[T]):
         self._write = write
         self._name = name
         self._waiting: deque[T] = deque()
+        # Entries that have left the queue, written or not.
+        self._done = 0
         # How many of the waiting entries are written one by one, since writing them together failed.
         self._singly = 0
         self._flushing = threading.Lock()
@@ -69,17 +71,22 @@ class WriteQueue(Generic[T]):
     def waiting(self) -> int:
         return len(self._waiting)
 
-    def offer(self, entry: T) -> None:
-        """Add an entry; if the queue is full, drop and count it."""
-        if len(self._waiting) < self._capacity:
+    def offer(self, entry: T, share: float = 1.0) -> None:
+        """Add an entry; drop and count it if the queue is full.
+
+        Args:
+            share: the part of the queue that entries of this kind may fill.
+        """
+        if len(self._waiting) < self._capacity * share:
             self._waiting.append(entry)
         elif self._capacity:
             self.dropped += 1
 
     def flush(self) -> bool:
-        """Write the waiting entries now; return whether none is left."""
+        """Write the entries that wait now, and not those that come meanwhile; return whether none of them is left."""
         with self._flushing:
-            while self._waiting:
+            until = self._done + len(self._waiting)
+            while self._done < until:
                 if not self._write_some(CHUNK):
                     return False
             return True
@@ -119,4 +126,5 @@ class WriteQueue(Generic[T]):
         self._singly = max(0, self._singly - 1)
         for _ in chunk:
             self._waiting.popleft()
+        self._done += size
         return True

@@ -86,10 +86,6 @@ def test_values_outside_the_training_range_are_counted() -> None:
     window = Columns(np.array([[0.5, 5.0], [3.0, np.nan], [np.nan, 6.0]]), np.array([[2], [1], [UNKNOWN]]))
     cells = outside(training, window, is_open=True)
     assert cells.tolist() == [[True, False, False], [False, False, True], [True, True, True]]
-        [True, False, False],
-        [False, False, True],
-        [True, True, True],
-    ]
 
 
 def test_no_value_of_fewer_than_ten_training_rows_of_a_closed_use_case_decides() -> None:

@@ -66,6 +66,33 @@ def test_rows_wait_while_the_data_store_is_down(server_log: pytest.LogCaptureFix
     assert store.kept == ["r-0", "r-2"]
 
 
+def test_flushing_ends_although_rows_keep_coming() -> None:
+    """Feedback waits for it, and one client's bulk requests can bring rows as fast as they are written."""
+    kept: list[str] = []
+
+    def write(entries: Sequence[LogEntry]) -> None:
+        kept.extend(each.request_id for each in entries)
+        for _ in entries:
+            log.offer(entry("later"))
+
+    log = PredictionLog(100, write)
+    log.offer(entry("r-0"))
+    log.offer(entry("r-1"))
+    assert log.flush()
+    assert kept == ["r-0", "r-1"]
+    assert log.waiting == 2
+
+
+def test_entries_of_one_kind_may_fill_only_their_share_of_the_queue() -> None:
+    log = PredictionLog(100, lambda _: None)
+    for number in range(50):
+        log.offer(entry(f"bulk-{number}"), share=0.2)
+    assert (log.waiting, log.dropped) == (20, 30)
+    for number in range(90):
+        log.offer(entry(f"single-{number}"))
+    assert (log.waiting, log.dropped) == (100, 40)
+
+
 def test_a_missing_value_is_stored_as_null() -> None:
     numbers = [float("nan"), *[1.0] * (len(COVERTYPE.numbers) - 1)]
     [record] = records({COVERTYPE.name: COVERTYPE}, [entry("r")._replace(numbers=numbers)])
