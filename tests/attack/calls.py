@@ -22,6 +22,9 @@ CHECKS = 45
 SLOW_SECONDS = {"/healthz": 1.0, "/models": 15.0, "/explain/covertype": 10.0, "/predict?model=random_forest": 35.0}
 """Longest response time of each call while MLflow hangs and `CHECKS` requests make the API check it."""
 
+FEEDBACK_SECONDS = 10.0
+"""Longest time of another client's feedback while bulk requests fill the prediction log."""
+
 FORGED = 40
 
 MODEL = f"/models/{COVERTYPE.model_name}"
@@ -96,6 +99,32 @@ def comparisons(target: Target) -> Outcome:
     return found
 
 
+def rows_for_the_log(target: Target) -> Outcome:
+    """Bulk requests bring more rows than are logged, while another client gives feedback on its own answers."""
+    found = Outcome()
+    until = time.monotonic() + SECONDS
+    rows = b"[" + b",".join([ROW] * 100) + b"]"
+    bulk = partial(_again, found, target, "POST", BATCH, rows, until)
+    together([*[bulk] * 4, partial(_feedback, found, target, until)])
+    return found
+
+
+def _feedback(found: Outcome, target: Target, until: float) -> None:
+    """Send rows and the truth about each from another address; each truth has to be accepted in time."""
+    with closing(HTTPConnection(HOST, target.port, timeout=60, source_address=("127.0.0.3", 0))) as connection:
+        while time.monotonic() < until and not found.failed:
+            connection.request("POST", "/predict", ROW, JSON)
+            answered = connection.getresponse()
+            truth = {"request_id": answered.headers["X-Dosel-Request-ID"], "truth": json.load(answered)["label"]}
+            began = time.monotonic()
+            connection.request("POST", f"/feedback/{COVERTYPE.name}", json.dumps([truth]).encode(), JSON)
+            receipt = connection.getresponse()
+            content, seconds = receipt.read().decode(), time.monotonic() - began
+            found.answers[str(receipt.status)] += 1
+            if receipt.status != 200 or seconds > FEEDBACK_SECONDS:
+                found.failed = f"feedback got {receipt.status} after {seconds:.1f} s: {content[:200]}"
+
+
 def ties(target: Target) -> Outcome:
     """Find a row on which two classes tie by a bulk request, and send it again and again."""
     found = Outcome()
@@ -149,5 +178,6 @@ ATTACKS = (
     Attack("60 explanations at once", "delay predictions", explanations),
     Attack(f"{EACH * len(READS)} connections with reads of all kinds", "delay predictions", reads_of_all_kinds),
     Attack("2 connections with comparisons of versions", "delay predictions", comparisons),
+    Attack("bulk requests that fill the prediction log", "hold up feedback", rows_for_the_log),
     Attack(f"{TIES} connections with a tie", "delay predictions", ties),
 )
