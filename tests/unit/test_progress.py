@@ -17,7 +17,6 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from dosel.db.engine import connect
 from dosel.embedded.airflow_runs import AirflowRuns
 from dosel.embedded.progress import Progress
-from dosel.errors import StartupError
 from dosel.quality import check
 from dosel.registry.ledger import PromotionLedger
 from dosel.registry.mlflow_library import MlflowLibrary
@@ -257,13 +256,14 @@ def test_a_failed_task_is_reported_once_per_attempt(settings: Settings, airflow:
     assert progress.stage == "retrying"
 
 
-def test_a_task_without_attempts_left_raises_a_startup_error(settings: Settings, airflow: Airflow) -> None:
+def test_a_task_without_attempts_left_has_failed(settings: Settings, airflow: Airflow) -> None:
     progress = Progress(COVERTYPE, settings)
     log = write_log(settings, {"level": "error", "event": "boom"}, attempt=3)
     airflow.failed = [failure("failed", attempt=3)]
-    with pytest.raises(StartupError) as raised:
-        progress.poll()
-    assert str(raised.value) == f"covertype_ingest: task pull failed (attempt 3 of 3): boom\nIts log: {log}"
+    reason = f"covertype_ingest: task pull failed (attempt 3 of 3): boom\nIts log: {log}"
+    assert progress.poll() == [reason]
+    assert (progress.failed, progress.stage) == (reason, "failed")
+    assert progress.poll() == []
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,9 @@ def up(
         bool, typer.Option(help="Return when every use case answers; the services keep running.")
     ] = False,
 ) -> None:
-    """Start the embedded platform and wait until every use case answers."""
-    _platform().up(detach)
+    """Start the embedded platform and wait until every use case answers; exits 1 if one cannot."""
+    if _platform().up(detach):
+        raise typer.Exit(1)
 
 
 @commands.command()

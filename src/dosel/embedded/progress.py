@@ -8,7 +8,7 @@ import httpx
 
 from dosel.db.engine import connect
 from dosel.embedded.airflow_runs import AirflowRuns, TaskFailure
-from dosel.errors import DoselError, StartupError
+from dosel.errors import DoselError
 from dosel.registry import mlflow_calls
 from dosel.registry.registry import Registry
 from dosel.registry.training_progress import CandidateProgress, candidates_since
@@ -77,6 +77,8 @@ class Progress:
         """What the use case is doing, for the progress bar."""
         self.production: int | None = None
         """The version in Production at the last poll."""
+        self.failed = ""
+        """Why a task failed that Airflow does not try again, and its log; "" if none did."""
         self._failures: set[tuple[str, str, int]] = set()
         self.phases: dict[str, float] = {}
         """Seconds by phase."""
@@ -104,9 +106,6 @@ class Progress:
             mlflow: ask MLflow for candidates, too.
             airflow: ask Airflow for failed tasks, too. Each answer of either costs a hundred times one of the data
                 store.
-
-        Raises:
-            StartupError: a task failed and Airflow will not retry it; the message has the reason and the log's path.
         """
         news: list[str] = []
         # A service that does not answer now is reported by the check of the services, not here.
@@ -166,10 +165,13 @@ class Progress:
         for dag in (f"{self._use_case.name}_ingest", f"{self._use_case.name}_train"):
             for failure in self._airflow.failures(dag, self._since):
                 key = (failure.dag, failure.task, failure.attempt)
+                if key in self._failures:
+                    continue
+                self._failures.add(key)
                 if failure.final:
-                    raise StartupError(f"{_describe(failure)}\nIts log: {failure.log}")
-                if key not in self._failures:
-                    self._failures.add(key)
+                    self.stage, self.failed = "failed", f"{_describe(failure)}\nIts log: {failure.log}"
+                    news.append(self.failed)
+                else:
                     self.stage = "retrying"
                     news.append(f"{_describe(failure)}; {self.stage}")
         return news

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from importlib import import_module
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -33,18 +32,13 @@ from dosel.embedded.services import (
 )
 from dosel.errors import ServiceError, StartupError
 from dosel.settings import Settings
-from dosel.terminal import Bar, Bars
+from dosel.terminal import Bars
 from dosel.usecases import REFUSED, chosen
 
 if TYPE_CHECKING:
-    from dosel.embedded.progress import Progress
+    from dosel.embedded.first_answers import FirstAnswers
 
 POLL_SECONDS = 0.5
-MLFLOW_EVERY = 4
-AIRFLOW_EVERY = 12
-"""MLflow is asked for candidates at every fourth poll, Airflow for failed tasks at every twelfth: answers cost these
-servers up to 40 ms of processor time, which the tasks lack."""
-
 DASHBOARD_PORT = 8787
 """Dask's own default."""
 
@@ -76,13 +70,16 @@ class Platform:
         self._use_cases = chosen(settings.use_cases)
         self._began = self._followed = time.monotonic()
 
-    def up(self, detach: bool) -> None:
+    def up(self, detach: bool) -> list[str]:
         """Start the services that are not running, and return when every use case answers; attached, when stopped.
 
-        Interrupted before that, it stops what it has started.
+        Interrupted before that, it stops what it has started. A use case whose pipeline fails does not stop the others.
+
+        Returns:
+            The names of the use cases that do not answer, since their pipelines failed.
 
         Raises:
-            StartupError: a precondition fails, a service does not start, or the pipeline fails.
+            StartupError: a precondition fails, a service does not start, or all pipelines fail.
             KeyboardInterrupt: interrupted before every use case answers.
         """
         preflight.check_folder(self._settings.home)
@@ -94,7 +91,7 @@ class Platform:
             try:
                 end_on_signals()
                 self._start(missing)
-                self._follow()
+                failed = self._follow()
                 answered = True
                 start.close()
                 if not detach:
@@ -104,6 +101,7 @@ class Platform:
                 self._end(missing)
                 if not (answered and isinstance(error, KeyboardInterrupt)):
                     raise
+        return failed
 
     def _missing(self) -> list[Service]:
         """The services to start. Ends what a killed service left behind, and refuses what prevents a start.
@@ -248,7 +246,7 @@ class Platform:
             for service in airflow:
                 self._processes.start(service, env)
             # Imported while the services start: later, that would take so long that the first batch is not seen.
-            import_module("dosel.embedded.progress")
+            import_module("dosel.embedded.first_answers")
             waiting = [service for service in self._services if service.health]
             deadline = time.monotonic() + HEALTH_SECONDS
             while waiting:
@@ -294,45 +292,34 @@ class Platform:
                 f"the preparation of Airflow's database failed.\n{self._processes.tail('airflow-prepare')}"
             )
 
-    def _follow(self) -> None:
-        """Show the pipeline's progress until each use case has answered a prediction."""
+    def _follow(self) -> list[str]:
+        """Show the pipeline's progress until each use case has answered a prediction, or its pipeline has failed.
+
+        Returns:
+            The names of the use cases that have not answered.
+        """
         # Imported here: it takes seconds, which `down`, `status` and `logs` need not wait.
-        from dosel.embedded.progress import Progress
+        from dosel.embedded.first_answers import FirstAnswers
 
         self._followed = time.monotonic()
         self._print_source()
-        following = {use_case.name: Progress(use_case, self._settings) for use_case in self._use_cases}
-        for progress in following.values():
-            progress.start_ingest()
-        client = Client(self._settings.api_url, timeout=10, attempts=1, key=self._settings.own_key)
-        answers: dict[str, dict[str, Any]] = {}
-        answered: list[tuple[str, str]] = []
-        last_news = time.monotonic()
-        polls = count()
+        first = FirstAnswers(self._use_cases, self._settings, self._seconds)
         with Bars(self._console) as bars:
-            while len(answers) < len(self._use_cases):
-                poll = next(polls)
-                for use_case in self._use_cases:
-                    progress = following[use_case.name]
-                    # Each search of its experiment takes MLflow longer, and nobody waits for it any more.
-                    searches = poll % MLFLOW_EVERY == 0 and use_case.name not in answers
-                    for line in progress.poll(mlflow=searches, airflow=poll % AIRFLOW_EVERY == 0):
-                        last_news = time.monotonic()
-                        self._console.print(f"[dim]{self._seconds():>6}[/]  {escape(line)}", highlight=False)
-                    if progress.production is not None and use_case.name not in answers:
-                        with suppress(ServiceError):
-                            answers[use_case.name] = client.predict(use_case.name, use_case.example)
-                            answered.append((use_case.name, self._seconds()))
-                            progress.stage = "answers"
-                bars.show(bar for name, p in following.items() for bar in p.bars() or [Bar(name, p.stage)])
+            while not first.is_over:
+                for line in first.poll():
+                    self._console.print(f"[dim]{self._seconds():>6}[/]  {escape(line)}", highlight=False)
+                bars.show(first.bars())
                 self._check_alive()
-                if time.monotonic() - last_news > self._settings.patience:
-                    raise StartupError(
-                        f"no progress for {self._settings.patience:g} s (DOSEL_PATIENCE).\n"
-                        f"{self._processes.tail('airflow-scheduler')}"
-                    )
+                if first.quiet_seconds > self._settings.patience:
+                    late = f"no progress for {self._settings.patience:g} s (DOSEL_PATIENCE)"
+                    first.give_up(late, self._processes.tail("airflow-scheduler"))
                 time.sleep(POLL_SECONDS)
-        self._summary(following[answered[0][0]], answers, answered)
+        if not first.answers:
+            raise StartupError("\n".join(first.failed.values()))
+        self._summary(first)
+        for name, reason in first.failed.items():
+            self._console.print(f"\n[red]{name} does not answer[/]: {escape(reason)}", highlight=False)
+        return list(first.failed)
 
     def _watch(self) -> None:
         """Show the pipeline's progress until a signal arrives."""
@@ -384,8 +371,8 @@ class Platform:
             for name in names:
                 self._console.print(f"{name:<24} stopped" + (" (killed)" if name in forced else ""))
 
-    def _summary(self, first: "Progress", answers: dict[str, dict[str, Any]], answered: list[tuple[str, str]]) -> None:
-        """Print the addresses, each use case's answer and the times; `first` answered first."""
+    def _summary(self, first: "FirstAnswers") -> None:
+        """Print the addresses, each use case's answer and the times."""
         settings = self._settings
         notes = {"Airflow": f"   user {settings.airflow_user}, password {settings.airflow_password}"}
         addresses = {s.title: s.page + notes.get(s.title, "") for s in self._services if s.page}
@@ -395,7 +382,7 @@ class Platform:
         # Whole lines, from which a person copies an address.
         lines = (f"{title:<16} {escape(address)}" for title, address in addresses.items())
         self._console.print("\n".join(("", *lines, "")), highlight=False)
-        for name, answer in answers.items():
+        for name, answer in first.answers.items():
             model = answer["model"]
             probability = answer["probabilities"][answer["label"]]
             self._console.print(
@@ -407,7 +394,7 @@ class Platform:
                 self._console.print(f"  its trainings: {escape(address)}", highlight=False)
         phases = {"services": self._followed - self._began} | first.phases
         times = " · ".join(f"{phase} {seconds:.0f} s" for phase, seconds in phases.items())
-        (name, seconds), *others = answered
+        (name, seconds), *others = first.answered
         later = "".join(f", {other} after {after}" for other, after in others)
         self._console.print(f"[dim]first prediction after {seconds} ({name}: {times}){later}", highlight=False)
 
