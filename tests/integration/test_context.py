@@ -135,6 +135,18 @@ def test_a_version_without_reference_rows_has_an_unknown_context(
     assert printed(found).count("not known") == 2
 
 
+def test_after_a_feature_was_added_only_the_comparison_with_training_rows_is_unknown(
+    champion: Pipeline, received: Received
+) -> None:
+    answer(champion, received(120, seed=8))
+    added = replace(COVERTYPE.numbers[0], name="Moisture", optional=True)
+    declared = replace(COVERTYPE, features=(*COVERTYPE.features, added))
+    assert update_context(declared, champion.registry, champion._engine, seconds=0)
+    found = context_of(champion)
+    assert found.estimate.thin is not None
+    assert "Moisture differ; train again" in found.unknown
+
+
 def test_the_context_of_a_closed_use_case_is_rounded_and_has_no_values(champion: Pipeline, received: Received) -> None:
     answer(champion, received(120, seed=8), higher=300)
     assert update_context(COVERTYPE, champion.registry, champion._engine, seconds=0)

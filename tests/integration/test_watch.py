@@ -62,6 +62,20 @@ def test_a_new_batch_counts_once_without_its_duplicates_and_refused_rows(
     assert health_of(champion).labels == 120
 
 
+def test_a_version_of_another_declaration_scores_nothing(
+    champion: Pipeline, world: World, received: Received, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Otherwise the failed task would keep the training of the next version from starting."""
+    champion.ingest(Deliveries(batch(received(120, seed=5), 2)))
+    first, *others = COVERTYPE.features
+    declared = replace(FAMILIES["good"], features=(replace(first, revision=2), *others))
+    assert Pipeline(declared, world.settings).score() == []
+    assert "nothing is scored" in caplog.text
+    assert "revision was 1, is 2" in caplog.text
+    assert Pipeline(declared, world.settings).training_due()
+    assert len(champion.score()) == 1
+
+
 def test_the_promised_accuracy_comes_from_the_gates_counts(champion: Pipeline, received: Received) -> None:
     accuracy = health_of(champion).findings[0]
     entry = champion.registry.last_promotion(COVERTYPE.model_name)

@@ -150,7 +150,9 @@ def _due(connection: Connection, use_case: UseCase, entry: Promotion) -> Sequenc
 
 def _computed(use_case: UseCase, folder: Path, answers: Sequence[Row[Any]], seconds: float) -> Context:
     """The context of these answers; `folder` has the files of the version that gave them."""
-    window = Columns.of_rows(use_case, [json.loads(answer.features) for answer in answers])
+    # Answers that were given before a feature was declared have no value of it.
+    nothing = dict.fromkeys(use_case.feature_names)
+    window = Columns.of_rows(use_case, [nothing | json.loads(answer.features) for answer in answers])
     kept = bundle.read_held_out(folder)
     held_out = None if kept is None else HeldOut.read(kept)
     first, last = (answers[place].at.replace(tzinfo=UTC) for place in (0, -1))

@@ -8,11 +8,12 @@ import numpy as np
 from sqlalchemy import Engine
 
 from dosel.closed import shown
-from dosel.errors import UntrustedModel
+from dosel.errors import DeclarationChanged, UntrustedModel
 from dosel.model import tags
 from dosel.monitor.joining import add_batch
 from dosel.monitor.shadow_state import is_canary
 from dosel.monitor.truths import Truths, TruthStore
+from dosel.registry.file_verification import check_declaration
 from dosel.registry.ledger import Promotion
 from dosel.registry.registry import Registry
 from dosel.registry.rollbacks import SHADOW
@@ -53,6 +54,8 @@ class Watch:
         Returns:
             The ids of the batches that were scored now.
 
+        A version that was trained for another declaration scores nothing.
+
         Raises:
             UntrustedModel: the version's files are not those that were registered.
         """
@@ -65,7 +68,12 @@ class Watch:
         due = [r for r in self._batches.records() if r.id > trained_on and r.rows_clean and str(r.id) not in done]
         if not due:
             return []
-        estimator, in_shadow = self._registry.load(version), self._in_shadow()
+        try:
+            estimator, in_shadow = self._loaded(version), self._in_shadow()
+        except DeclarationChanged as error:
+            # The API does not answer with it, either. The next version is trained on these rows.
+            log.warning("nothing is scored: %s", error)
+            return []
         scored, right, rows_scored = [], 0, 0
         for record in due:
             rows = self._batches.clean(record.id)
@@ -102,10 +110,22 @@ class Watch:
                 continue
             version = self._registry.version(shadow.model, shadow.version)
             try:
-                loaded.append((shadow, self._registry.load(version), _last_trained_batch(version)))
+                loaded.append((shadow, self._loaded(version), _last_trained_batch(version)))
             except UntrustedModel as error:
                 self._registry.end_shadow(shadow, ShadowEnd("stopped", SHADOW, f"it cannot be loaded: {error}"))
         return loaded
+
+    def _loaded(self, version: ModelVersion) -> Any:
+        """The fitted pipeline of a version.
+
+        Raises:
+            DeclarationChanged: it was trained for columns of another meaning.
+            UntrustedModel: its files are not those that were registered.
+        """
+        manifest = self._registry.ledger.manifest(version.name, version.version, version.run_id)
+        if manifest is not None:
+            check_declaration(self._use_case, manifest)
+        return self._registry.load(version)
 
     def _answered(self, answered: Any, entry: Promotion, reference: str, rows: "pd.DataFrame") -> Truths:
         return Truths(
