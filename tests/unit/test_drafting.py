@@ -2,6 +2,8 @@
 
 import ast
 import csv
+import json
+import os
 import random
 import subprocess
 import sys
@@ -9,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 
+import psutil
 import pytest
 from typer.testing import CliRunner
 
@@ -18,6 +21,7 @@ from dosel.cli.drafting.columns import identifier
 from dosel.cli.drafting.draft import Draft, draft
 from dosel.cli.drafting.profile import read
 from dosel.cli.drafting.source import check_source, source
+from dosel.embedded.processes import Processes
 from dosel.errors import SourceError
 from dosel.settings import Settings
 from dosel.sources.opened import source_of
@@ -191,6 +195,27 @@ def test_the_command_writes_the_file_says_what_to_look_at_and_overwrites_nothing
     again = CliRunner().invoke(cli, arguments)
     assert again.exit_code == 2
     assert "is there already" in " ".join(again.output.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_while_the_platform_runs_the_file_is_not_written_where_airflow_reads_it(
+    runs: bool, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would train on guesses that nobody has looked at."""
+    package = tmp_path / "usecases"
+    (records := Processes(tmp_path)._records).mkdir(parents=True)
+    package.mkdir()
+    pid = os.getpid() if runs else 2**22 + 1
+    known = {"pid": pid, "created": psutil.Process().create_time()}
+    (records / "airflow-scheduler.json").write_text(json.dumps(known))
+    monkeypatch.setattr("dosel.usecases.__path__", [str(package)])
+    monkeypatch.setenv("DOSEL_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli, ["init", str(write(employees())), "--name", "burnout"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "burnout.py").exists() is runs
+    assert (package / "burnout.py").exists() is not runs
+    assert ("The platform runs" in result.output) is runs
 
 
 def test_a_proposal_that_clashes_with_a_use_case_names_the_problem(write: Write, tmp_path: Path) -> None:

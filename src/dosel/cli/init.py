@@ -8,6 +8,7 @@ import typer
 
 from dosel.cli import output
 from dosel.errors import SourceError
+from dosel.settings import Settings
 from dosel.usecases import ALL
 from dosel.usecases.reading import problems_of
 
@@ -34,7 +35,10 @@ def init(
     from dosel.cli.drafting.source import place_of, source
 
     name = name or identifier(file.stem)
-    out = out or place_of(name)
+    place = place_of(name)
+    # Airflow reads declarations by itself: it would train on guesses that nobody has looked at.
+    aside = out is None and _platform_runs()
+    out = out or (Path(place.name) if aside else place)
     if out.exists():
         raise typer.BadParameter(f"{out} is there already; remove it, or name another file with -o")
     proposed = draft(read(file), target)
@@ -48,7 +52,7 @@ def init(
     output.write(
         "".join(
             f"{output.visible(line)}\n"
-            for line in (*_said(proposed, out), *problems, *_next(name, out, place_of(name), problems))
+            for line in (*_said(proposed, out), *problems, *_next(name, out, place, problems, aside))
         )
     )
     if problems:
@@ -80,12 +84,22 @@ def _said(proposed: "Draft", out: Path) -> Iterator[str]:
         yield "  most rows are of one class, so the gate compares the balanced accuracy"
 
 
-def _next(name: str, out: Path, place: Path, problems: list[str]) -> Iterator[str]:
+def _platform_runs() -> bool:
+    """Whether the embedded platform runs, whose Airflow reads the declarations."""
+    from dosel.embedded.processes import Processes
+
+    processes = Processes(Settings.load().home)
+    return any(processes.leader(name) is not None for name in processes.started())
+
+
+def _next(name: str, out: Path, place: Path, problems: list[str], aside: bool) -> Iterator[str]:
+    if aside:
+        yield "The platform runs, and would train on the guesses at once. So this file is not where dosel reads it."
     if problems:
         yield "The file has the problems above: correct them, then run `dosel check`."
     elif out.resolve() == place.resolve():
         yield "`dosel check` accepts it. Next: make up (if the platform runs, make down first)"
         yield f"  or, without the platform: dosel pull {name} and dosel train {name}"
     else:
-        yield f"`dosel check` would accept it. Next: move it to {place}"
-        yield "  and make up (if the platform runs, make down first)"
+        yield f"`dosel check` would accept it. Next: make down if the platform runs, move the file to {place},"
+        yield "  and make up"
