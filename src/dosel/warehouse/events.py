@@ -3,6 +3,7 @@
 The table is the outbox of the messages: `dosel.monitor.delivery` sends what was not delivered yet.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
@@ -29,6 +30,13 @@ Kind = Literal[
 
 URGENT: frozenset[Kind] = frozenset({"harmed", "task failed"})
 """Kinds whose messages wait for no quiet hours and no digest."""
+
+
+_COMMAND = re.compile(r'(?:dosel|make) [\w .=-]*(?:"…")?')
+"""The commands that dosel proposes. Events are in no ledger: anybody who can write to the data store can have one say
+anything, and a person must not be brought to run it."""
+
+_INSTEAD = "dosel verify"
 
 
 @dataclass(frozen=True)
@@ -145,7 +153,10 @@ def stored_event(row: RowMapping, deliveries: Sequence[Attempt] = ()) -> StoredE
     """The event of a row of the table."""
     names = [field.name for field in fields(StoredEvent) if field.name != "deliveries"]
     moments = {name: row[name].replace(tzinfo=UTC) for name in ("at", "since")}
-    return StoredEvent(**{name: row[name] for name in names} | moments, deliveries=tuple(deliveries))
+    command = row["command"] if _COMMAND.fullmatch(row["command"]) else _INSTEAD
+    return StoredEvent(
+        **{name: row[name] for name in names} | moments | {"command": command}, deliveries=tuple(deliveries)
+    )
 
 
 def _deliveries(connection: Connection, ids: Sequence[int]) -> dict[int, list[Attempt]]:
