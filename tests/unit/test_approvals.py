@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from dosel.db.engine import connect, transaction
 from dosel.db.migrations import migrate
 from dosel.db.tables import APPROVAL_REQUESTS, APPROVALS, CHAIN, CHAIN_HEAD
 from dosel.errors import ApprovalsMissing, PromotionRefused
+from dosel.registry import approvals
 from dosel.registry.approvals import Approvals, Request, Subject, needed
 from dosel.registry.ledger_verification import read_ledgers, verify
 from dosel.usecases import Approval
@@ -167,6 +168,22 @@ def test_an_expired_request_is_void(book: Approvals, monkeypatch: pytest.MonkeyP
     declare(monkeypatch, Approval(people=2))
     assert ask(book, "ana") is None
     assert [r.number for r in book.open(SUBJECT.model, 3)] == [3]
+
+
+def test_a_request_by_a_clock_that_was_ahead_is_void(book: Approvals, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would stay open for longer than declared."""
+
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + timedelta(days=30)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(approvals, "datetime", Ahead)
+        assert ask(book, "ana") is None
+    assert book.open(SUBJECT.model, 3) == []
+    assert ask(book, "ben") is None
+    assert [r.number for r in book.open(SUBJECT.model, 3)] == [2]
 
 
 def test_racing_approvals_of_one_key_count_once(engine: Engine) -> None:

@@ -27,6 +27,9 @@ from dosel.registry.announcements import announce_request
 from dosel.signing import Keys
 from dosel.usecases import ALL, Approval
 
+CLOCK_TOLERANCE = timedelta(minutes=5)
+"""Largest difference between machines' clocks that does not void a request."""
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -75,7 +78,9 @@ class Request:
 
     @property
     def expired(self) -> bool:
-        return datetime.now(UTC) >= self.expires_at
+        """Whether its hours are over, or it was made by a clock that was ahead: it would stay open too long."""
+        now = datetime.now(UTC)
+        return now >= self.expires_at or now < self.at - CLOCK_TOLERANCE
 
     def holders(self, names: Mapping[str, str]) -> list[str]:
         """The people whose approvals count: different people, with different keys, of which each is in use.
