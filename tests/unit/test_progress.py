@@ -3,10 +3,12 @@
 import json
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -17,6 +19,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from dosel.db.engine import connect
 from dosel.embedded.airflow_runs import AirflowRuns
 from dosel.embedded.progress import Progress
+from dosel.model.fingerprint import declaration
 from dosel.quality import check
 from dosel.registry.ledger import PromotionLedger
 from dosel.registry.mlflow_library import MlflowLibrary
@@ -24,6 +27,7 @@ from dosel.registry.training_progress import candidates_since
 from dosel.settings import Settings
 from dosel.sources.base import Batch
 from dosel.terminal import Bar
+from dosel.usecases import UseCase
 from dosel.usecases.covertype import COVERTYPE
 from dosel.warehouse.batches import BatchStore
 
@@ -331,6 +335,32 @@ def test_start_ingest_triggers_the_dag_unless_it_runs(
 ) -> None:
     airflow.dags = under_way
     Progress(COVERTYPE, settings).start_ingest()
+    assert airflow.started == started
+
+
+OTHER = replace(COVERTYPE, features=(replace(COVERTYPE.features[0], revision=2), *COVERTYPE.features[1:]))
+
+
+@pytest.mark.parametrize(
+    ("batches", "trained_for", "started"),
+    [({1}, COVERTYPE, []), (set(), COVERTYPE, [INGEST]), ({1}, OTHER, [INGEST])],
+    ids=["nothing to do", "no rows, as after a reset", "another declaration"],
+)
+def test_start_ingest_triggers_the_dag_if_rows_or_a_usable_version_are_missing(
+    batches: set[int], trained_for: UseCase, started: list[str], settings: Settings, airflow: Airflow
+) -> None:
+    """The version in Production does not answer after another declaration, and the next one needs an ingest."""
+    airflow.dags = {INGEST: 0}
+    manifest = SimpleNamespace(model="m", version=1, facts=SimpleNamespace(declaration=declaration(trained_for)))
+    entry = SimpleNamespace(to_version=1, evidence=SimpleNamespace(to_run="r"))
+    registry: Any = SimpleNamespace(
+        last_promotion=lambda _: entry,
+        production_number=lambda _: 1,
+        ledger=SimpleNamespace(manifest=lambda *_: manifest),
+    )
+    progress = Progress(COVERTYPE, settings)
+    progress._batches, progress._registry = batches, registry
+    progress.start_ingest()
     assert airflow.started == started
 
 

@@ -8,8 +8,9 @@ import httpx
 
 from dosel.db.engine import connect
 from dosel.embedded.airflow_runs import AirflowRuns, TaskFailure
-from dosel.errors import DoselError
+from dosel.errors import DeclarationChanged, DoselError
 from dosel.registry import mlflow_calls
+from dosel.registry.file_verification import check_declaration
 from dosel.registry.registry import Registry
 from dosel.registry.training_progress import CandidateProgress, candidates_since
 from dosel.settings import Settings
@@ -94,10 +95,27 @@ class Progress:
         return bars
 
     def start_ingest(self) -> None:
-        """Start the ingest DAG now if nothing is in Production, to continue what an earlier start left unfinished."""
+        """Start the ingest DAG now if there are no rows, or no version that the API can answer with.
+
+        So a start continues what an earlier one left unfinished, and goes on after a reset or another declaration.
+        """
         with suppress(DoselError, httpx.HTTPError):
-            if self._registry.production_number(self._use_case.model_name) is None:
+            if not self._batches or not self._has_usable_version():
                 self._airflow.start_run(f"{self._use_case.name}_ingest")
+
+    def _has_usable_version(self) -> bool:
+        """Whether a version is in Production that was trained for columns of this meaning."""
+        name = self._use_case.model_name
+        entry = self._registry.last_promotion(name)
+        if entry is None or self._registry.production_number(name) is None:
+            return False
+        manifest = self._registry.ledger.manifest(name, entry.to_version, entry.evidence.to_run or "")
+        try:
+            if manifest is not None:
+                check_declaration(self._use_case, manifest)
+        except DeclarationChanged:
+            return False
+        return True
 
     def poll(self, mlflow: bool = True, airflow: bool = True) -> list[str]:
         """What is new, one line each.
