@@ -79,7 +79,7 @@ def test_figures_have_intervals_overall_by_class_and_by_declared_group() -> None
         ("accuracy", "gender: Female"),
         ("accuracy", "gender: Male"),
     ]
-    assert found["accuracy", ""] == Figure("accuracy", "", 1200, 0.91, 0.89, 0.93)
+    assert found["accuracy", ""] == Figure("accuracy", "", 1200, 0.91, 0.9, 0.93)
     assert all(f.low is not None and f.high is not None and f.low < f.value < f.high for f in found.values() if f.value)
     assert found["accuracy", "gender: Male"].rows == 540
 
@@ -91,6 +91,15 @@ def test_a_version_that_the_gate_has_not_judged_has_the_figures_of_its_training(
     assert accuracy.low == pytest.approx(0.8817, abs=1e-3)
     assert made.gate is None
     assert any("has not judged" in limit for limit in made.limits)
+
+
+def test_an_empty_interval_of_an_older_verdict_is_not_shown() -> None:
+    perfect = {"accuracy": 1.0, "f1_macro": 1.0}
+    empty = {metric: [1.0, 1.0] for metric in perfect}
+    report = REPORT | {"rows": 113, "metrics": {"challenger": perfect}, "intervals": empty}
+    found = figures(card_of(OPEN, VERSION, MANIFEST, Verdict(True, "better", report)))
+    assert found["accuracy", ""].low == pytest.approx(0.967, abs=1e-3)
+    assert found["F1, macro", ""].low is found["F1, macro", ""].high is None
 
 
 @pytest.mark.parametrize(("outcome", "is_named"), [("refused", True), ("promoted", False)])

@@ -11,7 +11,14 @@ from sklearn.utils import resample
 
 from dosel.registry.evaluations import JudgedRows, ModelEvaluation
 from dosel.registry.gate import judge
-from dosel.registry.intervals import METRICS, confusion, difference_interval, share_interval
+from dosel.registry.intervals import (
+    METRICS,
+    confusion,
+    difference_interval,
+    metric_intervals,
+    share_interval,
+    shown_difference_interval,
+)
 from dosel.registry.looks import Look, share
 from dosel.registry.report import Report
 from dosel.usecases import Gate, Target
@@ -251,3 +258,60 @@ def test_the_intervals_of_a_version_contain_its_metrics() -> None:
 )
 def test_the_interval_of_a_share_is_wilsons(correct: int, rows: int, expected: tuple[float, float]) -> None:
     assert share_interval(correct, rows, 0.95) == pytest.approx(expected, abs=1e-3)
+
+
+PERFECT = np.repeat(CODES, [50, 37, 26])
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_no_interval_claims_certainty_although_every_row_is_answered_correctly(metric: Any) -> None:
+    gate = Gate(metric)
+    low, high = interval = metric_intervals(gate, confusion(PERFECT, PERFECT, CODES), 0)[metric]
+    assert 0.9 < low < 0.98
+    assert high == 1
+    # The interval by which the gate decides is the bootstrap's: no resample has an error.
+    assert difference_interval(gate, PERFECT, PERFECT, PERFECT, CODES, 0) == (0, 0)
+    both = shown_difference_interval(gate, PERFECT, (PERFECT, interval), (PERFECT, interval), CODES, 0)
+    assert both == pytest.approx((low - 1, 1 - low))
+
+
+def test_a_perfect_models_accuracy_has_the_interval_of_a_recall_of_as_many_rows() -> None:
+    found = metric_intervals(Gate("f1_macro"), confusion(PERFECT, PERFECT, CODES), 0)
+    assert found["accuracy"] == share_interval(113, 113, 0.95)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_an_interval_never_gets_better_with_more_wrong_answers(metric: Any) -> None:
+    lows = []
+    for wrong in range(4):
+        predicted = PERFECT.copy()
+        predicted[:wrong] = 2
+        lows.append(metric_intervals(Gate(metric), confusion(PERFECT, predicted, CODES), 0)[metric][0])
+    assert lows == sorted(lows, reverse=True)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_shown_intervals_of_many_rows_are_close_to_the_bootstraps(metric: Any) -> None:
+    gate, one, other = Gate(metric), predictions(0.9), predictions(0.85, seed=2)
+    of_one, of_other = (metric_intervals(gate, confusion(TRUTH, p, CODES), 0)[metric] for p in (one, other))
+    shown = shown_difference_interval(gate, TRUTH, (one, of_one), (other, of_other), CODES, 0)
+    assert shown == pytest.approx(difference_interval(gate, TRUTH, one, other, CODES, 0), abs=0.003)
+
+
+@pytest.mark.parametrize(
+    ("both", "only_one", "only_other", "neither", "expected"),
+    [
+        pytest.param(36, 12, 2, 0, (0.0569, 0.3404), id="Newcombe 1998, table III, row 1"),
+        pytest.param(54, 0, 0, 0, (-0.0664, 0.0664), id="row of equal and perfect answers"),
+    ],
+)
+def test_the_difference_of_accuracies_has_newcombes_interval(
+    both: int, only_one: int, only_other: int, neither: int, expected: tuple[float, float]
+) -> None:
+    counts = [both, only_one, only_other, neither]
+    truth = np.ones(sum(counts), dtype=int)
+    one, other = np.repeat([1, 1, 2, 2], counts), np.repeat([1, 2, 1, 2], counts)
+    gate = Gate("accuracy")
+    intervals = [metric_intervals(gate, confusion(truth, p, CODES), 0)["accuracy"] for p in (one, other)]
+    found = shown_difference_interval(gate, truth, (one, intervals[0]), (other, intervals[1]), CODES, 0)
+    assert found == pytest.approx(expected, abs=1e-4)

@@ -195,8 +195,11 @@ def _overall(use_case: UseCase, version: "ModelVersion", report: Mapping[str, An
         if value is None or not math.isfinite(value):
             continue
         low, high = intervals.get(metric, (None, None))
-        if low is None and metric == "accuracy" and rows:
+        if metric == "accuracy" and rows:
             low, high = share_interval(round(value * rows), rows, use_case.gate.confidence)
+        elif low == high:
+            # An older dosel recorded the bootstrap's interval, which is empty if every row was answered correctly.
+            low = high = None
         yield _rounded(use_case, Figure(name, "", rows, value, low, high))
 
 

@@ -1,8 +1,11 @@
-"""Confidence intervals for the difference of two models, by a paired bootstrap over the rows both were scored on.
+"""Confidence intervals of the metrics of one model, and of the difference of two models on the same rows.
 
-Efron and Tibshirani, An Introduction to the Bootstrap (1993): the percentile interval. Rows with the same true class
-and the same two predictions are equal to every metric here. Drawing rows with replacement is therefore drawing the
-count of each kind from a multinomial distribution: exact, and as fast for a million rows as for one.
+The bootstrap: Efron and Tibshirani, An Introduction to the Bootstrap (1993), the percentile interval. Rows with the
+same true class and the same two predictions are equal to every metric here. Drawing rows with replacement is therefore
+drawing the count of each kind from a multinomial distribution: exact, and as fast for a million rows as for one.
+
+The gate decides by the bootstrap alone (`difference_interval`). Intervals that people read never claim certainty: see
+`metric_intervals` and `shown_difference_interval`.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,6 +21,7 @@ from dosel.usecases import Gate, Metric
 Classes = npt.NDArray[np.int64]
 Counts = npt.NDArray[np.int64]
 Figures = npt.NDArray[np.float64]
+Interval = tuple[float, float]
 
 
 def confusion(truth: Classes, predicted: Classes, codes: Classes) -> Counts:
@@ -70,8 +74,8 @@ def difference_interval(
     codes: Classes,
     seed: int,
     share: float = 1.0,
-) -> tuple[float, float]:
-    """The interval of the metric's difference, challenger minus champion; the class arrays have shape (rows,).
+) -> Interval:
+    """The interval of the metric's difference that the gate decides by, challenger minus champion.
 
     Args:
         gate: declares the metric, the confidence and the number of resamples.
@@ -95,16 +99,91 @@ def difference_interval(
     return middle + (float(low) - middle) * wider, middle + (float(high) - middle) * wider
 
 
-def metric_intervals(gate: Gate, matrix: Counts, seed: int) -> dict[str, tuple[float, float]]:
-    """The percentile interval of each metric of one model, by its confusion matrix of shape (codes, codes)."""
-    rows = int(matrix.sum())
+def shown_difference_interval(
+    gate: Gate,
+    truth: Classes,
+    challenger: tuple[Classes, Interval],
+    champion: tuple[Classes, Interval],
+    codes: Classes,
+    seed: int,
+) -> Interval:
+    """The interval of the metric's difference that people read; never empty, unlike the one that the gate decides by.
+
+    The difference of accuracies has Newcombe's hybrid score interval for paired proportions (method 10 of Improved
+    confidence intervals for the difference between binomial proportions based on paired data, Statistics in Medicine
+    17, 1998). For other metrics, the bootstrap's interval is widened to at least what the same formula gives: it holds
+    for any two figures with intervals (Zou and Donner, Construction of confidence intervals about effect measures,
+    Statistics in Medicine 27, 2008).
+
+    Args:
+        challenger: its answers, and the interval of its metric by `metric_intervals`.
+        champion: likewise.
+    """
+    (one, (one_low, one_high)), (other, (other_low, other_high)) = challenger, champion
+    first, second = (float(METRICS[gate.metric](confusion(truth, classes, codes))) for classes in (one, other))
+    related = _correlation(one == truth, other == truth)
+    low = first - second - _combined(first - one_low, other_high - second, related)
+    high = first - second + _combined(one_high - first, second - other_low, related)
+    if gate.metric == "accuracy":
+        return low, high
+    return _widest((low, high), difference_interval(gate, truth, one, other, codes, seed))
+
+
+def metric_intervals(gate: Gate, matrix: Counts, seed: int) -> dict[str, Interval]:
+    """The interval of each metric of one model, by its confusion matrix of shape (codes, codes).
+
+    Accuracy is a share of rows, with Wilson's interval. The other metrics are means over classes, with the percentile
+    interval of the bootstrap. That interval is too narrow with few errors, and empty without errors, since no resample
+    has one. It is therefore widened to at least what Wilson's intervals of the classes give.
+    """
+    rows, hits = int(matrix.sum()), np.diagonal(matrix)
     drawn = np.random.default_rng(seed).multinomial(rows, matrix.ravel() / rows, size=gate.resamples)
     tail, matrices = (1 - gate.confidence) / 2, drawn.reshape(-1, *matrix.shape)
-    bounds = {name: np.quantile(figure(matrices), [tail, 1 - tail]) for name, figure in METRICS.items()}
-    return {name: (float(low), float(high)) for name, (low, high) in bounds.items()}
+    found = {"accuracy": share_interval(int(hits.sum()), rows, gate.confidence)}
+    true, concerned = matrix.sum(axis=1), matrix.sum(axis=1) + matrix.sum(axis=0) - hits
+    of_classes: dict[Metric, Interval] = {
+        "balanced_accuracy": _mean_interval(hits, true, gate.confidence, lambda recall: recall),
+        # A class's F1 follows from its share of hits among the rows of which it is the true or the predicted class.
+        "f1_macro": _mean_interval(hits, concerned, gate.confidence, lambda share: 2 * share / (1 + share)),
+    }
+    for name, interval in of_classes.items():
+        low, high = np.quantile(METRICS[name](matrices), [tail, 1 - tail])
+        found[name] = _widest(interval, (float(low), float(high)))
+    return found
 
 
-def share_interval(correct: int, rows: int, confidence: float) -> tuple[float, float]:
+def _mean_interval(hits: Counts, rows: Counts, confidence: float, figure: Callable[[float], float]) -> Interval:
+    """The interval of the mean over classes with rows of a figure that grows with the class's share of hits.
+
+    Squares of the distances to Wilson's bounds are added, as for a sum of independent figures (Zou and Donner, 2008).
+    """
+    counts = [(int(hit), int(of)) for hit, of in zip(hits, rows, strict=True) if of]
+    values = np.array([figure(hit / of) for hit, of in counts])
+    bounds = np.array([[figure(bound) for bound in share_interval(hit, of, confidence)] for hit, of in counts])
+    below, above = np.sqrt(((bounds.T - values) ** 2).sum(axis=1)) / len(counts)
+    middle = float(values.mean())
+    return middle - float(below), middle + float(above)
+
+
+def _correlation(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> float:
+    """The correlation of two models' right answers, corrected towards 0 as in Newcombe's method 10."""
+    both, neither = int((one & other).sum()), int((~one & ~other).sum())
+    only_one, only_other = int((one & ~other).sum()), int((~one & other).sum())
+    margins = (both + only_one) * (neither + only_other) * (both + only_other) * (neither + only_one)
+    product = both * neither - only_one * only_other
+    corrected = max(product - len(one) / 2, 0.0) if product > 0 else product
+    return corrected / sqrt(margins) if margins else 0.0
+
+
+def _combined(one: float, other: float, correlation: float) -> float:
+    return sqrt(max(one**2 - 2 * correlation * one * other + other**2, 0.0))
+
+
+def _widest(one: Interval, other: Interval) -> Interval:
+    return min(one[0], other[0]), max(one[1], other[1])
+
+
+def share_interval(correct: int, rows: int, confidence: float) -> Interval:
     """The interval of a share of rows (Wilson, Probable inference, JASA 22, 1927); `rows` is not 0."""
     z, share = NormalDist().inv_cdf((1 + confidence) / 2), correct / rows
     middle, spread = share + z**2 / (2 * rows), z * sqrt(share * (1 - share) / rows + z**2 / (4 * rows**2))

@@ -12,7 +12,14 @@ from dosel.errors import UntrustedModel
 from dosel.registry.card import FEWEST_SHOWN, SCORES
 from dosel.registry.evaluations import ModelEvaluation
 from dosel.registry.gate import judge
-from dosel.registry.intervals import METRICS, Classes, confusion, difference_interval, metric_intervals, share_interval
+from dosel.registry.intervals import (
+    METRICS,
+    Classes,
+    confusion,
+    metric_intervals,
+    share_interval,
+    shown_difference_interval,
+)
 from dosel.registry.registry import Registry
 from dosel.registry.report import Rule
 from dosel.registry.unseen import UnseenRows
@@ -148,7 +155,8 @@ def _figures(use_case: UseCase, truth: Classes, a: Classes, b: Classes, seed: in
     intervals = [metric_intervals(gate, matrix, seed) for matrix in matrices]
     for metric, figure in METRICS.items():
         one, other = (Share(float(figure(m)), *found[metric]) for m, found in zip(matrices, intervals, strict=True))
-        low, high = difference_interval(replace(gate, metric=metric), truth, b, a, codes, seed)
+        of_a, of_b = ((answers, found[metric]) for answers, found in zip((a, b), intervals, strict=True))
+        low, high = shown_difference_interval(replace(gate, metric=metric), truth, of_b, of_a, codes, seed)
         difference = Share(other.value - one.value, low, high)
         yield ComparedFigure(SCORES[metric], "", len(truth), one, other, difference)
     for place, code in enumerate(codes):
