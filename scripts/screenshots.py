@@ -114,7 +114,7 @@ def take_services(page: Page, settings: Settings, use_case: str) -> None:
     experiment = f"experiments/{version['experiment_id']}"
     places = {
         "mlflow-experiments": ("experiments", "training_experiment"),
-        "mlflow-trainings": (f"{experiment}/runs", "best: "),
+        "mlflow-trainings": (f"{experiment}/runs", " rows · "),
         "mlflow": (f"{experiment}/runs/{version['run_id']}", "holdout_accuracy"),
         "mlflow-model": (f"models/{info['name']}", "Version"),
     }

@@ -14,9 +14,14 @@ def in_mlflow(settings: Settings, place: str = "experiments") -> str:
     return f"{settings.mlflow_url.rstrip('/')}/#/{place}?{MACHINE_LEARNING}"
 
 
-def trainings_in_mlflow(settings: Settings, experiment_id: str) -> str:
-    """The runs of an experiment in MLflow: from its list of experiments, a click would lead to the view for GenAI."""
-    return in_mlflow(settings, f"experiments/{experiment_id}/runs")
+def trainings_in_mlflow(settings: Settings, experiment_id: str, view: str = "") -> str:
+    """The runs of an experiment in MLflow: from its list of experiments, a click would lead to the view for GenAI.
+
+    Args:
+        view: the name of a view that the experiment has. For any other name, MLflow opens the view for GenAI.
+    """
+    page = in_mlflow(settings, f"experiments/{experiment_id}/runs")
+    return f"{page}&viewStateShareKey={view}" if view else page
 
 
 def run_in_mlflow(settings: Settings, experiment_id: str, run_id: str) -> str:

@@ -30,7 +30,7 @@ from dosel.model.fingerprint import code_version
 from dosel.quality import check
 from dosel.registry.ledger import PromotionLedger
 from dosel.rows import frames, hashing, splits
-from dosel.training import search
+from dosel.training import search, tracking
 from dosel.training.fan_out import Threads
 from dosel.training.input_digests import family_key, training_key
 from dosel.training.preprocessing import pipeline
@@ -144,9 +144,26 @@ def test_mlflow_opens_on_dated_names_and_a_description_of_the_use_case(
 ) -> None:
     experiment = MlflowClient(searched_uri).get_experiment_by_name(COVERTYPE.experiment)
     assert experiment.tags["mlflow.note.content"] == describe(COVERTYPE)
-    ends = rf" · {len(data.table)} rows · \d{{4}}-\d\d-\d\d \d\d:\d\d UTC"
-    assert re.fullmatch(f"best: {comparison.data.tags[tags.BEST_FAMILY]}{ends}", comparison.info.run_name)
-    assert re.fullmatch(f"random_forest{ends}", whole_search.info.run_name)
+    ends = rf" · {len(data.table)} rows · \d{{1,2}} [A-Z][a-z][a-z] \d\d:\d\d UTC"
+    for run, family in ((comparison, comparison.data.tags[tags.BEST_FAMILY]), (whole_search, "random_forest")):
+        score = round(run.data.metrics[f"holdout_{COVERTYPE.gate.metric}"], 3)
+        assert re.fullmatch(f"{re.escape(str(score))} {family}{ends}", run.info.run_name)
+
+
+@pytest.mark.parametrize(("is_open", "name"), [(True, "0.849 extra_trees"), (False, "0.85 extra_trees")])
+def test_the_name_of_a_run_starts_with_its_score_which_is_coarse_for_a_closed_use_case(
+    is_open: bool, name: str
+) -> None:
+    use_case = dataclasses.replace(COVERTYPE, expose_training_rows=is_open)
+    assert tracking.with_score(use_case, 0.84912, "extra_trees") == name
+
+
+def test_the_experiment_has_the_view_that_links_open(comparison: Run, searched_uri: str) -> None:
+    experiment = MlflowClient(searched_uri).get_experiment_by_name(COVERTYPE.experiment)
+    state = json.loads(experiment.tags["mlflow.sharedViewState.dosel"])
+    assert state["selectedColumns"] == ["metrics.`holdout_accuracy`", "metrics.`holdout_f1_macro`"]
+    assert set(state["columnOrder"]) == set(state["columnWidths"]) >= set(state["selectedColumns"])
+    assert {"holdout_accuracy", "holdout_f1_macro"} <= comparison.data.metrics.keys()
 
 
 def test_the_next_training_reuses_a_finished_family(
@@ -246,7 +263,7 @@ def test_the_metrics_are_computed_on_held_out_rows(
     figures = {f"holdout_{n}_{a}" for n in ("precision", "recall", "f1") for a in ("macro", "weighted")}
     assert {"holdout_accuracy", "holdout_balanced_accuracy"} | figures <= set(metrics)
     client = MlflowClient(searched_uri)
-    picture = client.download_artifacts(whole_search.info.run_id, "evaluation/confusion_matrix.png", str(tmp_path))
+    picture = client.download_artifacts(whole_search.info.run_id, "holdout_confusion_matrix.png", str(tmp_path))
     assert Path(picture).read_bytes().startswith(b"\x89PNG")
     report = client.download_artifacts(whole_search.info.run_id, "evaluation/per_class_report.json", str(tmp_path))
     assert json.loads(Path(report).read_text())["accuracy"] == metrics["holdout_accuracy"]

@@ -15,7 +15,6 @@ import httpx
 from rich.console import Console
 from rich.markup import escape
 
-from dosel.addresses import trainings_in_mlflow
 from dosel.client import Client
 from dosel.embedded import preflight, storage_services
 from dosel.embedded.airflow_runs import AirflowRuns
@@ -30,6 +29,7 @@ from dosel.embedded.services import (
     services,
     write_airflow_passwords,
 )
+from dosel.embedded.trainings_page import trainings_page
 from dosel.errors import ServiceError, StartupError
 from dosel.settings import Settings
 from dosel.terminal import Bars
@@ -405,7 +405,7 @@ class Platform:
             version = client.model_info(use_case)["production"]
         except ServiceError:
             return ""
-        return trainings_in_mlflow(self._settings, version["experiment_id"])
+        return trainings_page(self._settings, version["experiment_id"])
 
     def _seconds(self) -> str:
         return f"{time.monotonic() - self._began:.0f} s"

@@ -5,6 +5,9 @@ import re
 
 _RUN_ID = re.compile("[0-9a-f]{32}")
 
+VIEW = "mlflow.sharedViewState.dosel"
+"""MLflow's tag of an experiment that keeps a view of its runs, for links that name it."""
+
 RUN_KIND = "dosel.run"
 """What a run is: `COMPARISON`, `OF_FAMILY` or `PREPROCESSING`."""
 COMPARISON, OF_FAMILY, PREPROCESSING = "comparison", "family", "etl"

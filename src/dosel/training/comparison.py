@@ -18,8 +18,10 @@ SCORE = "best_cv_score"
 SHOWN = ("accuracy", "balanced_accuracy", "f1_macro", "precision_macro", "recall_macro")
 
 
-def compare(client: MlflowClient, use_case: UseCase, run_id: str, runs: Mapping[str, str]) -> str:
-    """Log the comparison to the open run; return the family with the best cross-validation score.
+def compare(client: MlflowClient, use_case: UseCase, run_id: str, runs: Mapping[str, str]) -> tuple[str, float]:
+    """Log the comparison to the open run; return the family with the best cross-validation score, and its figure.
+
+    The figure is the gate's metric on the held-out rows.
 
     Args:
         runs: the id of each family's finished run.
@@ -31,11 +33,12 @@ def compare(client: MlflowClient, use_case: UseCase, run_id: str, runs: Mapping[
         family: {name: v for name, v in current_names(run.data.metrics).items() if name.startswith(HOLDOUT)}
         for family, run in finished.items()
     }
+    figure_of_best = tests[best][f"{HOLDOUT}{use_case.gate.metric}"]
     # The winner's metrics have no prefix, so that trainings can be compared over time.
     mlflow.log_metrics({**tests[best], SCORE: scores[best]})
     if len(runs) == 1:
         # The family's own run has all there is to log.
-        return best
+        return best, figure_of_best
     for family, figures in tests.items():
         mlflow.log_metrics({f"{family}_{SCORE}": scores[family]} | {f"{family}_{n}": v for n, v in figures.items()})
         counts = load_dict(f"{finished[family].info.artifact_uri}/{COUNTS}")["counts"]
@@ -51,4 +54,4 @@ def compare(client: MlflowClient, use_case: UseCase, run_id: str, runs: Mapping[
     mlflow.log_text("\n".join(f"| {' | '.join(line)} |" for line in table) + "\n", "comparison/families.md")
     note = f"{best} has the best cross-validation score and becomes the challenger."
     client.set_tag(run_id, "mlflow.note.content", note)
-    return best
+    return best, figure_of_best

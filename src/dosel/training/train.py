@@ -142,8 +142,8 @@ def train(
 
         at_once = 1 if use_case.is_partitioned else engine.side_by_side
         runs = _side_by_side(engine, at_once, train_family, use_case.families)
-        best = compare(client, use_case, parent.info.run_id, runs)
-        client.update_run(parent.info.run_id, name=f"best: {best} · {name}")
+        best, score = compare(client, use_case, parent.info.run_id, runs)
+        client.update_run(parent.info.run_id, name=tracking.with_score(use_case, score, f"{best} · {name}"))
         tracking.tag(client, parent.info.run_id, {tags.FAMILIES: runs, tags.BEST_FAMILY: best})
         log.info("%s has the best cross-validation score; run %s compares the families", best, parent.info.run_id)
     return str(parent.info.run_id)
@@ -201,7 +201,7 @@ def _search_family(
         # Drawn in another thread: what follows here mostly waits for MLflow.
         for confusion, of, file in (
             (training_confusion, "training rows", "training_confusion_matrix.png"),
-            (evaluation.confusion, "held-out rows", "evaluation/confusion_matrix.png"),
+            (evaluation.confusion, "held-out rows", "holdout_confusion_matrix.png"),
         ):
             later(partial(_draw, client, run_id, use_case, confusion, of, file))
         [answer] = model.predict_proba(frames.frame(use_case, [use_case.example]))
@@ -210,6 +210,8 @@ def _search_family(
         best, score = tracking.format_params(plain(search.best_params_)), f"{search.best_score_:.4f}"
         note = f"The best {family}: {best}; cross-validation {use_case.gate.metric} {score}."
         client.log_batch(run_id, metrics=metrics, tags=tracking.as_tags({**own, MLFLOW_RUN_NOTE: note}))
+        name = tracking.with_score(use_case, evaluation.metrics[use_case.gate.metric], run.info.run_name)
+        client.update_run(run_id, name=name)
         facts = Facts(
             {metric.key: metric.value for metric in metrics},
             {**params, **found.params},
