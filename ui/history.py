@@ -4,6 +4,7 @@ from typing import Any
 
 import streamlit as st
 
+from dosel.actors import readable
 from dosel.errors import ServiceError
 from ui import errors, events
 from ui.lineage import facts_of
@@ -81,7 +82,7 @@ def _entry(view: View, entry: dict[str, Any]) -> None:
     title = f"**Version {entry['to_version']}**, {before} · {moment(entry['at'])} · {words}"
     with st.expander(title, icon=icon):
         st.markdown(f"{plain(entry['reason'][:1].upper() + entry['reason'][1:])}.")
-        st.caption(f"By {plain(entry['actor'])}.")
+        st.caption(f"By {plain(readable(entry['actor']))}.")
         if entry["gate"]:
             st.table(
                 [

@@ -4,6 +4,7 @@ from typing import Any
 
 import streamlit as st
 
+from dosel.actors import readable
 from dosel.errors import ServiceError
 from ui import errors
 from ui.history import KINDS
@@ -59,7 +60,7 @@ def _say_cause(view: View, number: int) -> None:
         # A reason may begin with the same words, as that of `dosel rollback` does.
         _, words = KINDS[entry["kind"]]
         reason = entry["reason"] if entry["reason"].startswith(words) else f"{words}: {entry['reason']}"
-        st.markdown(f"{plain(sentence(reason))} By {plain(entry['actor'])}.")
+        st.markdown(f"{plain(sentence(reason))} By {plain(readable(entry['actor']))}.")
 
 
 def _since(info: dict[str, Any]) -> str:

@@ -182,6 +182,10 @@ def test_a_confirmed_version_has_no_warning(monkeypatch: pytest.MonkeyPatch) -> 
     [
         (("rollback", "rolled back by hand", "alice"), "Rolled back by hand. By alice."),
         (("gate", "accuracy 0.95", "airflow"), "Promoted by the gate: accuracy 0.95. By airflow."),
+        (
+            ("gate", "accuracy 0.95", "penguins_train asset_triggered__2026-11-28T14:05:09.123456+00:00_Vufy1H0j"),
+            "By Airflow, run of 2026-11-28 14:05 UTC.",
+        ),
         (("manual", "is it better?", "bob"), "Promoted by hand: is it better? By bob."),
     ],
 )

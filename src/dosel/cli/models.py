@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from dosel.actors import readable
 from dosel.cli import common, output
 from dosel.cli.common import ModelName
 from dosel.usecases import ALL, adapted, of_model
@@ -236,12 +237,12 @@ def gc(
 def _request_cells(request: dict[str, Any]) -> tuple[str, ...]:
     until = f"{request['expires_at']:%Y-%m-%d %H:%M}"
     version, people, agreed = str(request["version"]), str(request["people"]), ", ".join(request["agreed"]) or "nobody"
-    return request["model"], version, agreed, people, until, request["actor"], request["reason"]
+    return request["model"], version, agreed, people, until, readable(request["actor"]), request["reason"]
 
 
 def _in_cells(entry: "Promotion") -> tuple[str, ...]:
     moved = f"{entry.from_version or '–'} → {entry.to_version}"
-    return str(entry.sequence), f"{entry.at:%Y-%m-%d %H:%M:%S}", moved, entry.actor, entry.reason
+    return str(entry.sequence), f"{entry.at:%Y-%m-%d %H:%M:%S}", moved, readable(entry.actor), entry.reason
 
 
 def _registry(name: str) -> "tuple[str, Registry]":

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from dosel.actors import readable
 from dosel.cli import common, output
 from dosel.cli.common import UseCaseName
 from dosel.usecases import UseCase, adapted, chosen, named
@@ -89,7 +90,7 @@ def _show_ended(settings: "Settings", asked: Iterable[UseCase], as_json: bool) -
         for one in records:
             who = f"version {one['version']}, {one['role']} of version {one['champion']}"
             yield f"{one['use_case']}: {who}: {one['outcome']}"
-            yield f"  {one['ended'][:16].replace('T', ' ')} UTC, by {one['actor']}: {one['reason']}"
+            yield f"  {one['ended'][:16].replace('T', ' ')} UTC, by {readable(one['actor'])}: {one['reason']}"
             if labels := one["evidence"].get("labels"):
                 right = (f"{one['evidence'][name]['correct']:,}" for name in ("shadow", "champion"))
                 yield f"  evidence: {labels:,} compared, {' and '.join(right)} correct"

@@ -1,11 +1,11 @@
 """The events of the registry: what became of Production, and whom the gate refused."""
 
-import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
+from dosel.actors import readable
 from dosel.errors import UnknownUseCase
 from dosel.usecases import of_model
 from dosel.warehouse import events
@@ -35,7 +35,7 @@ def announce_promotion(connection: Connection, entry: "Promotion") -> None:
         use_case=name,
         kind="promoted",
         what=f"{name}: version {entry.to_version} is in Production, {before} ({_CAUSES[kind]})",
-        evidence=f"{entry.reason} (by {_who(entry.actor)})",
+        evidence=f"{entry.reason} (by {readable(entry.actor)})",
         # After a rollback, there may be no earlier version to roll back to.
         command=f"dosel {'rollback' if entry.from_version and kind != 'rollback' else 'history'} {name}",
         place=_version_page(entry.model, entry.to_version),
@@ -53,7 +53,7 @@ def announce_request(connection: Connection, request: "Request") -> None:
         kind="approval wanted",
         what=f"{name}: version {subject.version} waits for {request.people} people until "
         f"{request.expires_at:%Y-%m-%d %H:%M} UTC",
-        evidence=f"{request.reason} (by {_who(request.actor)})",
+        evidence=f"{request.reason} (by {readable(request.actor)})",
         command=f'dosel promote {name} {subject.version} --reason "…"',
         place=_version_page(subject.model, subject.version),
         since=request.at,
@@ -91,7 +91,7 @@ def announce_shadow(connection: Connection, shadow: "ShadowRecord") -> None:
         use_case=name,
         kind="shadow",
         what=f"{name}: version {shadow.version} {_task(shadow)}, as {shadow.role}",
-        evidence=f"{shadow.reason} (by {_who(shadow.actor)})",
+        evidence=f"{shadow.reason} (by {readable(shadow.actor)})",
         command="dosel shadow",
         place=f"page/challenger?use_case={name}",
         since=shadow.at,
@@ -117,7 +117,7 @@ def announce_shadow_end(connection: Connection, shadow: "ShadowRecord", how: "Sh
         use_case=name,
         kind="shadow",
         what=f"{name}: version {shadow.version} is no longer in shadow: {how.outcome}{stays}",
-        evidence=f"{how.reason} (by {_who(how.actor)})",
+        evidence=f"{how.reason} (by {readable(how.actor)})",
         command="dosel shadow --ended",
         place=f"page/challenger?use_case={name}",
     )
@@ -145,11 +145,6 @@ def _use_case(model: str) -> str:
     except UnknownUseCase:
         # The ledger also has models whose declaration was removed.
         return model
-
-
-def _who(actor: str) -> str:
-    """The actor without the id of a run of Airflow, which the ledger keeps and nobody reads in a message."""
-    return re.sub(r"^(\w+) [a-z_]+__\S+$", r"the DAG \1", actor)
 
 
 def _version_page(model: str, version: int) -> str:
