@@ -19,6 +19,7 @@ from airflow.sdk import DAG, Asset, AssetAlias, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from dosel.closed_logs import without_figures_of
+from dosel.model.description import gate_rules
 from dosel.settings import TRAINING_POOL, Settings
 from dosel.usecases import UseCase, chosen, named
 
@@ -73,6 +74,24 @@ def of_use_case(**settings: Any) -> Callable[[Callable[..., Any]], Any]:
         return documented(**settings)(run)
 
     return make
+
+
+def with_steps(made: DAG, use_case: UseCase, *more: str) -> DAG:
+    """Write a DAG's documentation: its first sentences, the first sentence of each task, `more`, and where to read on.
+
+    Tasks have the order in which they run.
+    """
+    steps = (f"1. `{task.task_id}`: {(task.doc_md or '').partition(chr(10))[0]}" for task in in_order(made))
+    page = f"{Settings.load().page_url}/history?use_case={use_case.name}"
+    manual = "The manual describes them in `docs/ingest.md`, `docs/training.md` and `docs/monitoring.md`."
+    look = f"[What was in Production, and why]({page}) is on the page. {manual}"
+    made.doc_md = "\n\n".join((str(made.doc_md), "**Steps**", "\n".join(steps), *more, look))
+    return made
+
+
+def in_order(made: DAG) -> list[Any]:
+    """A DAG's tasks in the order in which they run: each after those before it."""
+    return sorted(made.tasks, key=lambda task: len(task.get_flat_relative_ids(upstream=True)))
 
 
 def clean_rows_of(use_case_name: str) -> Asset:
@@ -247,6 +266,7 @@ def prune() -> int:
     schedule="0 4 * * *",
     tags=["dosel"],
     description="Deletes old entries of the prediction log",
+    doc_md="Deletes answers that are older than `DOSEL_PREDICTION_DAYS`, with the feedback on them.",
     **DAG_SETTINGS,
 )
 def retention() -> None:
@@ -312,7 +332,9 @@ def dags_of(use_case: UseCase, ingest_every: timedelta) -> tuple[DAG, DAG]:
         version = register(use_case.name, train(use_case.name))
         warm_up(use_case.name, challenge(use_case.name, version))
 
-    return ingest(), training()
+    rules = "\n".join(f"- {rule}" for rule in gate_rules(use_case))
+    gate = ("**The gate**: what a version needs to enter Production", rules)
+    return with_steps(ingest(), use_case), with_steps(training(), use_case, *gate)
 
 
 for declared in chosen(Settings.load().use_cases):

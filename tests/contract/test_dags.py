@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from dosel.model.description import gate_rules
 from dosel.usecases import ALL
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,6 +26,7 @@ def described(dag):
         "paused_at_creation": dag.is_paused_upon_creation,
         "max_active_runs": dag.max_active_runs,
         "catchup": dag.catchup,
+        "doc": dag.doc_md,
         "schedule": type(dag.timetable).__name__,
         "every": str(getattr(dag.timetable, "delta", None)),
         "starts_on": sorted(asset.name for asset in dag.timetable.asset_condition.objects)
@@ -129,6 +132,25 @@ def test_every_task_has_a_documentation_that_markdown_shows_as_text(read: dict[s
             assert first.endswith("."), name
             assert rest.startswith("\n"), f"{name}: one sentence is no documentation"
             assert not any(line.startswith(" ") for line in rest.splitlines()), f"{name}: it would be shown as code"
+
+
+@pytest.mark.parametrize("use_case", ALL, ids=lambda u: u.name)
+def test_the_dags_of_a_use_case_describe_their_steps_and_the_gate(read: dict[str, Any], use_case: Any) -> None:
+    for kind in ("ingest", "train"):
+        dag = read["dags"][f"{use_case.name}_{kind}"]
+        steps = re.findall(r"^1\. `(\w+)`: (.+)$", dag["doc"], re.MULTILINE)
+        assert dict(steps) == {name: task["doc"].partition("\n")[0] for name, task in dag["tasks"].items()}
+        for place, (name, _) in enumerate(steps):
+            assert set(dag["tasks"][name]["upstream"]) <= {before for before, _ in steps[:place]}
+        assert re.search(rf"\(http://localhost:\d+/history\?use_case={use_case.name}\)", dag["doc"])
+        assert all((ROOT / file).exists() for file in re.findall(r"`(docs/\w+\.md)`", dag["doc"]))
+    rules = re.findall(r"^- (.+)$", read["dags"][f"{use_case.name}_train"]["doc"], re.MULTILINE)
+    assert rules == list(gate_rules(use_case))
+    assert any(f"at least {use_case.gate.floor:g}, " in rule for rule in rules)
+
+
+def test_every_dag_has_a_documentation(read: dict[str, Any]) -> None:
+    assert all(dag["doc"] for dag in read["dags"].values())
 
 
 def test_parsing_the_dags_imports_nothing_heavy(read: dict[str, Any]) -> None:
