@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, Field
 
-from dosel.closed import without_figures
+from dosel.closed import http_status, without_figures
 
 if TYPE_CHECKING:
     from dosel.settings import Settings
@@ -27,6 +27,11 @@ EventKind = Literal[
 
 IN_THE_LOG = "the task's log has the error"
 """What is shown instead of the error of a closed use case's task."""
+
+
+def _without_error(evidence: str) -> str:
+    status = http_status(evidence)
+    return f"{IN_THE_LOG}; a service answered with HTTP status {status}" if status else IN_THE_LOG
 
 
 class EventInfo(BaseModel):
@@ -52,7 +57,8 @@ class EventInfo(BaseModel):
 
         if not is_open:
             # An error's text may quote anything, for example what the data API sent.
-            evidence = IN_THE_LOG if event.kind == "task failed" else without_figures(event.evidence)
+            failed = event.kind == "task failed"
+            evidence = _without_error(event.evidence) if failed else without_figures(event.evidence)
             # The incident of a refused batch has the digest of its rows.
             incident = f"{event.kind} {event.id}"
             event = replace(event, incident=incident, what=without_figures(event.what), evidence=evidence)

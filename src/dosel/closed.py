@@ -17,7 +17,17 @@ _EXACT = frozenset(
 )
 """Fields that stay exact, since they count no rows: versions, entries, permutations, class codes and names."""
 
+_STATUS = r"\bAPI(?: at \S+)? answered [1-5]\d\d(?=:|;| with )|\bHTTP status [1-5]\d\d\b"
+"""Texts of errors with an HTTP status. Counts of rows have their noun after them, as in `answered 404 rows`."""
+
+_ADDRESS = (
+    r"\bhttps?://[^\s/?#]+|\blocalhost:\d{2,5}\b|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d{2,5})?\b"
+    # dosel writes counts from 1,000 with a comma.
+    r"|\bport[ =]\d{4,5}\b"
+)
+
 _KEPT = (
+    rf"{_STATUS}|{_ADDRESS}|"
     # Words whose number is a name and not a count, such as version 3, and times.
     r"\b(?:versions?|entry|request|shadow|batch|group|look) \d+(?: and \d+)?\b"
     r"|\b\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d(?:\.\d+)?)?)?"
@@ -92,7 +102,7 @@ def shown_files(use_case: UseCase, digests: Mapping[str, str]) -> dict[str, str]
 
 
 def without_figures(text: str) -> str:
-    """A text with an ellipsis for each number, except names of versions, times and the like.
+    """A text with an ellipsis for each number, except names of versions, times, addresses, HTTP statuses and the like.
 
     Shares on held-out rows have two decimals, in a text that says nothing of live rows.
     """
@@ -104,6 +114,12 @@ def without_figures(text: str) -> str:
         return f"{float(found['share']):.2f}" if found["share"] and not is_live else "…"
 
     return _PARTS.sub(part, text)
+
+
+def http_status(text: str) -> str:
+    """The HTTP status in the text of an error, such as `404`; "" if there is none."""
+    found = re.search(_STATUS, text)
+    return found[0][-3:] if found else ""
 
 
 def _is_exact(name: str, part: Any) -> bool:

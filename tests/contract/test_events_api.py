@@ -97,6 +97,15 @@ def test_events_of_an_unknown_kind_are_left_out(install: Install) -> None:
     assert event["incident"] == "promoted"
 
 
+def test_the_error_of_a_closed_use_cases_task_has_the_http_status_of_a_service(install: Install) -> None:
+    settings = install().settings
+    error = "ServiceError: the prediction API answered 404: no use case 'Zoe'"
+    event = Event("it", "employees", "task failed", "the task warm_up failed", error, "dosel x")
+    EventStore(connect(settings.warehouse_url)).add(event)
+    [shown] = client_of(settings).get("/events").json()["events"]
+    assert shown["evidence"] == "the task's log has the error; a service answered with HTTP status 404"
+
+
 def test_an_unreachable_data_store_gets_503(install: Install) -> None:
     settings = install(warehouse_url="mysql+pymysql://someone:hush@127.0.0.1:1/datadb").settings
     response = client_of(settings).get("/events")

@@ -83,6 +83,22 @@ def test_evidence_is_a_power_of_ten(evidence: float, shown: float) -> None:
             "95.0000% interval of the difference: -0.0123 to +0.0456; required: at least -0.0100 at look 2 of 20",
             "…% interval of the difference: -0.01 to +0.05; required: at least -0.01 at look 2 of …",
         ),
+        ("the prediction API answered 404: no use case x", "the prediction API answered 404: no use case x"),
+        (
+            "the data API at http://127.0.0.1:5001/data answered 503; see its log, 17 rows",
+            "the data API at http://127.0.0.1:5001/data answered 503; see its log, … rows",
+        ),
+        (
+            "the data API at http://data:80 answered 200 with 1,204 bytes that are not JSON",
+            "the data API at http://data:80 answered 200 with … bytes that are not JSON",
+        ),
+        ("MLflow: it answered with HTTP status 500, port 5000", "MLflow: it answered with HTTP status 500, port 5000"),
+        ("no connection to 10.0.0.7:3306 or localhost:9000", "no connection to 10.0.0.7:3306 or localhost:9000"),
+        # Counts that could be a status or a port.
+        ("it answered 404 labelled rows correctly", "it answered … labelled rows correctly"),
+        ("the champion answered 404; 503 of 511", "the champion answered …; … of …"),
+        ("Embarked port: 404 of 511, port 512 of 600", "Embarked port: … of …, port … of …"),
+        ("the API answered 404 rows with 503 errors", "the API answered … rows with … errors"),
         ("probabilities off by at most 3.2e-07", "probabilities off by at most …"),
         ("0.5 % of versions 3 and 4, request 2", "… % of versions 3 and 4, request 2"),
         ("all use the split h1-salt-0.2-8f2a1b3c", "all use the split h1-salt-0.2-8f2a1b3c"),

@@ -142,7 +142,7 @@ def test_a_server_that_keeps_failing_is_unreachable() -> None:
         calls.append(request)
         return httpx.Response(503, json={"error_code": "TEMPORARILY_UNAVAILABLE", "message": "the database is down"})
 
-    with pytest.raises(Unreachable, match="answered 503, TEMPORARILY_UNAVAILABLE: the database is down"):
+    with pytest.raises(Unreachable, match="HTTP status 503, TEMPORARILY_UNAVAILABLE: the database is down"):
         server(answer).run("a" * 32)
     assert len(calls) == 3
 

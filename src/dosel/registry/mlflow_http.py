@@ -320,7 +320,7 @@ def _check(response: httpx.Response, content: bytes) -> None:
         words = content[:300].decode("utf-8", "replace")
         error, text = _Error(), f"{response.status_code} {response.reason_phrase}: {words}"
     if response.status_code in TEMPORARY:
-        raise _Temporary(f"it answered {response.status_code}, {text}")
+        raise _Temporary(f"it answered with HTTP status {response.status_code}, {text}")
     raise Refused(text, error.error_code)
 
 
