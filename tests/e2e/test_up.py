@@ -136,7 +136,7 @@ def test_mlflow_opens_on_the_trainings_of_each_use_case(running: Running, browse
     for address in addresses:
         with browsing.opened(browser, address) as page:
             expect(page.get_by_text(re.compile(r"^[01]\.\d+ \w+ · ")).first).to_be_visible()
-            expect(page.get_by_role("columnheader", name="holdout_accuracy")).to_be_visible()
+            expect(page.get_by_role("columnheader", name="holdout_accuracy").first).to_be_visible()
             expect(page.get_by_role("button", name="Model training")).to_be_visible()
             browsing.keep(page, "mlflow")
 
