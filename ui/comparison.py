@@ -16,6 +16,12 @@ from ui.view import View
 COLOURS = ("#4c78a8", "#f58518")
 """Of the two versions."""
 
+FEW, ALL = "#dfeae0", "#2f6b3a"
+"""Colours of the cells of a confusion matrix, from none to all rows of a class."""
+
+DARK_FROM = 0.83
+"""The share of a class's rows from which white digits are easier to read than black ones."""
+
 
 def show(view: View, versions: list[dict[str, Any]]) -> None:
     """Choose two versions, and show the last comparison: the API makes one only when it is asked to."""
@@ -149,14 +155,20 @@ def _matrix(answers: list[dict[str, Any]], side: str, labels: list[str]) -> alt.
         {"truth": truth, "answer": answer, "rows": rows, "share": rows / totals[truth]}
         for (truth, answer), rows in counts.items()
     )
+    # Every class, also one that no row has: both matrices have the same rows and columns.
+    classes = alt.Scale(domain=labels)
+    # Vega leaves out labels whose boxes overlap, as those of slanted labels do.
+    axis: dict[str, Any] = {"labelLimit": 110, "labelOverlap": False}
     base = alt.Chart(data).encode(
-        x=alt.X("answer:N", sort=labels, title="answer", axis=alt.Axis(labelAngle=-45, labelLimit=110)),
-        y=alt.Y("truth:N", sort=labels, title="true class", axis=alt.Axis(labelLimit=110)),
+        x=alt.X("answer:N", scale=classes, title="answer", axis=alt.Axis(labelAngle=-45, **axis)),
+        y=alt.Y("truth:N", scale=classes, title="true class", axis=alt.Axis(**axis)),
     )
-    colour = alt.Color("share:Q", legend=None, scale=alt.Scale(domain=[0, 1], range=["#dfeae0", "#2f6b3a"]))
+    # By RGB, for which DARK_FROM holds.
+    shades = alt.Scale(domain=[0, 1], range=[FEW, ALL], interpolate="rgb")
+    colour = alt.Color("share:Q", legend=None, scale=shades)
     text = base.mark_text().encode(
         text=alt.Text("rows:Q", format=","),
-        color=alt.condition(alt.datum["share"] > 0.5, alt.value("#ffffff"), alt.value("#1c2a1f")),
+        color=alt.condition(alt.datum["share"] > DARK_FROM, alt.value("#ffffff"), alt.value("#000000")),
     )
     return alt.layer(base.mark_rect().encode(color=colour, tooltip=["truth", "answer", "rows"]), text).properties(
         height=320

@@ -92,6 +92,9 @@ class Client:
         self._http = httpx.Client(base_url=url, timeout=timeout, transport=transport, headers=headers)
         self._attempts = attempts
 
+    def __repr__(self) -> str:
+        return f"Client({str(self._http.base_url)!r})"
+
     def __enter__(self) -> Self:
         return self
 

@@ -179,3 +179,18 @@ def test_open_asks_the_api_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> N
     with dosel.open() as opened, dosel.open("http://other.test", key="theirs") as other:
         assert (str(opened._http.base_url), opened._http.headers["X-API-Key"]) == (URL, "ours")
         assert (str(other._http.base_url), other._http.headers["X-API-Key"]) == ("http://other.test", "theirs")
+
+
+def test_the_key_of_the_settings_is_sent_to_no_other_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOSEL_API_URL", URL)
+    monkeypatch.setenv("DOSEL_API_KEY", "ours")
+    with dosel.open("http://elsewhere.test") as other, dosel.open(f"{URL}/") as same:
+        assert "X-API-Key" not in other._http.headers
+        assert same._http.headers["X-API-Key"] == "ours"
+        assert repr(other) == "Client('http://elsewhere.test')"
+
+
+def test_the_packages_front_door_has_the_error_of_refused_requests() -> None:
+    assert dosel.ApiProblem is ApiProblem
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = dosel.Nothing

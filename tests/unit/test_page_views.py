@@ -10,6 +10,8 @@ from streamlit.testing.v1 import AppTest
 
 from dosel.client import Client
 from dosel.settings import Settings
+from dosel.usecases.covertype import COVERTYPE
+from ui import comparison
 from ui import view as views
 from ui.explain import LINE
 from ui.view import Api, View
@@ -278,3 +280,12 @@ def test_a_service_that_is_down_is_named_once_with_its_own_punctuation(monkeypat
     [info] = shown(models, view_of({}, monkeypatch)).info
     shown_text = info.value.replace("\\", "")
     assert shown_text == f"**The prediction API cannot answer this now.** T{AWAY[1:]}"
+
+
+def test_a_confusion_matrix_names_every_class_also_one_without_rows() -> None:
+    labels = [other.title for other in COVERTYPE.categories[0].choices]
+    answers = [{"truth": labels[0], "a": labels[1], "b": labels[0], "rows": 3}]
+    layers = comparison._matrix(answers, "a", labels).to_dict()["layer"]
+    for axis in (layer["encoding"][name] for layer in layers for name in ("x", "y")):
+        assert axis["scale"]["domain"] == labels
+        assert axis["axis"]["labelOverlap"] is False, "Vega leaves out labels that overlap"
