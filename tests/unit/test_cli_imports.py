@@ -22,7 +22,7 @@ for words in (
     if command == ["--help"]:
         print("settings :", *(name for name in ("pydantic", "sqlalchemy", "rich.markdown") if name in sys.modules))
 # What `dosel up` imports while the services need the processors.
-import dosel.embedded.progress, dosel.embedded.up
+import dosel.embedded.first_answers, dosel.embedded.up
 print("up :", *(name for name in ("mlflow", "sklearn", "pandas") if name in sys.modules))
 """
 

@@ -8,7 +8,6 @@ import typer
 
 from dosel.cli import output
 from dosel.errors import SourceError
-from dosel.settings import Settings
 from dosel.usecases import ALL
 from dosel.usecases.reading import problems_of
 
@@ -87,6 +86,7 @@ def _said(proposed: "Draft", out: Path) -> Iterator[str]:
 def _platform_runs() -> bool:
     """Whether the embedded platform runs, whose Airflow reads the declarations."""
     from dosel.embedded.processes import Processes
+    from dosel.settings import Settings
 
     processes = Processes(Settings.load().home)
     return any(processes.leader(name) is not None for name in processes.started())
