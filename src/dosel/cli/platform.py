@@ -29,7 +29,10 @@ def up(
         bool, typer.Option(help="Return when every use case answers; the services keep running.")
     ] = False,
 ) -> None:
-    """Start the embedded platform and wait until every use case answers; exits 1 if one cannot."""
+    """Start the embedded platform and wait until every use case answers.
+
+    Exits 1 if the pipeline of one has failed; the others go on.
+    """
     if _platform().up(detach):
         raise typer.Exit(1)
 
