@@ -30,7 +30,6 @@ from dosel.model.predictor import Predictor, ScikitLearnDecides
 from dosel.rows import frames
 from dosel.rows.columns import Columns
 from dosel.training.preprocessing import pipeline
-from dosel.usecases import Category, Choice, Number
 from dosel.usecases.covertype import COVERTYPE
 
 NUMBERS = [number.name for number in COVERTYPE.numbers]
@@ -202,36 +201,6 @@ def test_onnx_runtime_answers_rows_with_imputed_numbers() -> None:
     numbers, codes = (part[:20].tolist() for part in numbers_and_codes(asked))
     alone = [predictor.one(number, code).prediction for number, code in zip(numbers, codes, strict=True)]
     assert alone == list(model.predict(asked[:20]))
-
-
-AGE = Number("age", "Age", "years", 0, 900, 3, "Age of the trees.", optional=True)
-USED = Category("used", "Used", (Choice("yes", "Yes"), Choice("no", "No")), "no", "By people.", optional=True)
-EXTENDED = replace(COVERTYPE, features=(AGE, *COVERTYPE.features[:6], USED, *COVERTYPE.features[6:]))
-
-
-@pytest.mark.parametrize("added", [{AGE.name: 17.0, USED.name: "yes"}, {AGE.name: np.nan, USED.name: ""}])
-@pytest.mark.parametrize("fills", [False, True], ids=["complete", "with gaps"])
-def test_a_feature_that_was_declared_after_the_training_changes_no_answer(fills: bool, added: dict[str, Any]) -> None:
-    if fills:
-        model = filling(IterativeImputer(random_state=0)).fit(with_gaps(400, seed=1), 1 + np.arange(400) % 7)
-    else:
-        model = fitted(CLASSIFIERS["forest"])
-    before = Predictor(COVERTYPE, model)
-    rows = given(with_gaps(30, seed=2) if fills else table(30, seed=2))
-    extended = [row | added for row in rows]
-    columns = Columns.of_rows(EXTENDED, extended)
-    # As an API finds the version, whose conversion passed the parity check or not.
-    for after in (Predictor(EXTENDED, model, before.onnx), Predictor(EXTENDED, model)):
-        assert (after.backend, after.fallback_reason) == ("onnx", "")
-        assert after.predict(extended) == before.predict(rows)
-        alone = [
-            after.one(numbers, codes, wait=False)
-            for numbers, codes in zip(columns.numbers.tolist(), columns.codes.tolist(), strict=True)
-        ]
-        assert [answer.prediction for answer in alone] == [answer.prediction for answer in before.predict(rows)]
-    by_scikit_learn = Predictor(EXTENDED, model, fallback_reason="it failed before")
-    assert by_scikit_learn.backend == "scikit-learn"
-    assert [a.prediction for a in by_scikit_learn.predict(extended)] == [a.prediction for a in before.predict(rows)]
 
 
 class Own(ClassifierMixin, BaseEstimator):  # type: ignore[misc]

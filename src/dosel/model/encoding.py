@@ -6,7 +6,6 @@ converted to ONNX scales in float32: rows next to a tree's threshold would take 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any
 
 import msgspec
@@ -146,21 +145,9 @@ class Encoder:
             found = {value: step.start + k for k, value in enumerate(step.known)}
             # One more at the end: the place of code -1.
             self._places.append((i, np.array([*(found.get(v, -1) for v in category.values), -1])))
-        used = {column for step in steps.scaled for column in step.columns}
-        filled = {column for step in steps.imputed for column in step.columns}
-        # A feature that was declared after the training is not used.
-        self._required = [i for i, name in enumerate(numbers) if name in used - filled]
-        self._requires_all = len(self._required) == len(numbers)
-        self.fills = filled >= set(numbers) > set()
-        """Whether any number may be missing (NaN), and is filled in."""
-
-    def is_complete(self, numbers: Sequence[float]) -> bool:
-        """Whether a row has the numbers that must not be missing."""
-        return isfinite(sum(numbers if self._requires_all else [numbers[i] for i in self._required]))
-
-    def are_complete(self, numbers: Floats) -> bool:
-        """As `is_complete`, for all rows of an array of shape (rows, declared numbers)."""
-        return bool(np.isfinite(numbers if self._requires_all else numbers[:, self._required]).all())
+        filled = {int(column) for columns, _ in self._fillers for column in columns}
+        self.fills = bool(numbers) and len(filled) == len(numbers)
+        """Whether any number may be missing (NaN)."""
 
     def encode(self, numbers: Floats, codes: Codes, dtype: Any = np.float64) -> npt.NDArray[Any]:
         """The encoded rows, of shape (rows, `width`): scaled in float64, then rounded to `dtype`."""

@@ -40,8 +40,7 @@ def declaration(use_case: UseCase) -> dict[str, dict[str, Any]]:
 def declaration_changes(then: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]) -> str:
     """Describe how the declaration `now` differs in meaning from `then`; empty if a model of `then` is still right."""
     changes = [f"{name} was declared" for name in then.keys() - now.keys()]
-    # The model does not use a column that was declared after its training; a row may lack an optional one.
-    changes += [f"{name} was not declared" for name in now.keys() - then.keys() if not now[name].get("optional")]
+    changes += [f"{name} was not declared" for name in now.keys() - then.keys()]
     for name in then.keys() & now.keys():
         before, after = then[name], now[name]
         for part in sorted(before.keys() | after.keys()):

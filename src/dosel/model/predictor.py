@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import isfinite
 from threading import Lock
 from typing import Any, Literal
 
@@ -163,7 +164,7 @@ class Predictor:
         found = compiled.probabilities(encoder.encode(numbers, codes, compiled.dtype)).tolist()
         # The two libraries compare NaN in different ways.
         return [
-            self._clear(probabilities) if encoder.is_complete(row[0]) else None
+            self._clear(probabilities) if encoder.fills or isfinite(sum(row[0])) else None
             for row, probabilities in zip(rows, found, strict=True)
         ]
 
@@ -231,7 +232,7 @@ class Predictor:
         """ONNX Runtime's probabilities, of shape (rows, classes); None if scikit-learn has to answer."""
         if self._compiled is None or self._encoder is None:
             return None
-        if not self._encoder.are_complete(numbers):
+        if not (self._encoder.fills or np.isfinite(numbers).all()):
             # The two libraries compare NaN in different ways.
             return None
         encoded = self._encoder.encode(numbers, codes, self._compiled.dtype)
