@@ -63,8 +63,8 @@ LARGE_BYTES = 4_000_000
 """After a larger body, free memory is returned to the operating system."""
 
 LOG_SHARE = 0.2
-"""The part of the queue of the prediction log that rows of bulk requests may fill: one client can send more of them
-than are written."""
+"""Rows of bulk requests are logged while less than this part of the prediction log's queue is full: one client can send
+more of them than are written."""
 
 UNREAD = 10
 """Disk for unread answers, in multiples of `DOSEL_MAX_BATCH_BYTES`; further requests get a 503."""

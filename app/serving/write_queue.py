@@ -75,7 +75,7 @@ class WriteQueue(Generic[T]):
         """Add an entry; drop and count it if the queue is full.
 
         Args:
-            share: the part of the queue that entries of this kind may fill.
+            share: the part of the queue beyond which this entry is dropped.
         """
         if len(self._waiting) < self._capacity * share:
             self._waiting.append(entry)

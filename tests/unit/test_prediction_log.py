@@ -83,7 +83,7 @@ def test_flushing_ends_although_rows_keep_coming() -> None:
     assert log.waiting == 2
 
 
-def test_entries_of_one_kind_may_fill_only_their_share_of_the_queue() -> None:
+def test_an_entry_with_a_share_is_dropped_once_that_part_of_the_queue_is_full() -> None:
     log = PredictionLog(100, lambda _: None)
     for number in range(50):
         log.offer(entry(f"bulk-{number}"), share=0.2)

@@ -38,6 +38,10 @@ def init(
     # Airflow reads declarations by itself: it would train on guesses that nobody has looked at.
     aside = out is None and _platform_runs()
     out = out or (Path(place.name) if aside else place)
+    if aside and out.resolve() == place.resolve():
+        raise typer.BadParameter(
+            f"the platform runs, and would train on the guesses in {out}: name another file with -o"
+        )
     if out.exists():
         raise typer.BadParameter(f"{out} is there already; remove it, or name another file with -o")
     proposed = draft(read(file), target)

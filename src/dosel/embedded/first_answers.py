@@ -41,10 +41,15 @@ class FirstAnswers:
         self._refusals: dict[str, str] = {}
         self._polls = count()
         self._last_news = time.monotonic()
+        self._given_up = False
 
     @property
     def is_over(self) -> bool:
-        return all(name in self.answers or progress.failed for name, progress in self._following.items())
+        """Whether nothing is left to wait for; if a pipeline failed, a version in Production may still answer."""
+        return self._given_up or all(
+            name in self.answers or (progress.failed and progress.production is None)
+            for name, progress in self._following.items()
+        )
 
     @property
     def failed(self) -> dict[str, str]:
@@ -76,6 +81,7 @@ class FirstAnswers:
 
     def give_up(self, reason: str, log: str) -> None:
         """Count the use cases that have not answered as failed; `log` has the last lines of a log."""
+        self._given_up = True
         for name, progress in self._following.items():
             if name not in self.answers and not progress.failed:
                 progress.failed = f"{name}: {reason}{self._refusals.get(name, '')}\n{log}"

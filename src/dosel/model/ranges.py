@@ -23,14 +23,14 @@ class ValueRange:
     share: float
 
 
-def range_of(values: Floats, is_open: bool) -> ValueRange | None:
+def range_of(values: Floats, is_open: bool, outer: float = OUTER) -> ValueRange | None:
     """The range of a number's values, of shape (rows,), NaN where one is missing; None with too few values.
 
-    Of a closed use case, it leaves out at least `FEWEST` values on either side, and is rounded outward to two digits:
-    who asks often enough finds each bound.
+    Of a closed use case, it leaves out the share `outer` and at least `FEWEST` values on either side, and is rounded
+    outward to two digits: somebody who asks often enough finds each bound.
     """
     known = np.sort(values[~np.isnan(values)])
-    left_out = 0 if is_open else max(FEWEST, round(OUTER * len(known)))
+    left_out = 0 if is_open else max(FEWEST, round(outer * len(known)))
     if len(known) == 0 or left_out > MOST_OUTER * len(known):
         return None
     low, high = float(known[left_out]), float(known[-left_out - 1])

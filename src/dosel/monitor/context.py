@@ -55,7 +55,7 @@ class Context:
     Attributes:
         at: when this was computed.
         first, last: when the first and the last answer of the window were given; `answers` is their number.
-        outside: share of the window's rows with a value that is `dosel.monitor.drift.outside`.
+        outside: share of the window's rows with a value that `dosel.monitor.drift.outside` marks.
         features: the largest effect beyond chance first; empty while the training rows are not known.
         unknown: why the comparison with training rows is missing; empty if it is there.
     """

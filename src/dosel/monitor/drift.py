@@ -50,7 +50,7 @@ class FeatureChange:
             category, the Jensen-Shannon distance, 0 to 1. If the share of missing values changed by more than this, the
             effect is that change.
         by_chance: the 95th percentile of the effect over random samples of training rows.
-        outside: share of the window's rows with a value that is `outside`.
+        outside: share of the window's rows whose value the function `outside` marks.
         change: the change in words, in the declared unit; None for a closed use case.
     """
 
@@ -69,13 +69,14 @@ def outside(training: Columns, window: Columns, is_open: bool) -> Mask:
     For a number, that is a value below the smallest or above the largest one. A missing value is a value, too.
 
     Args:
-        is_open: otherwise, a value counts as one of the training rows' if `FEWEST` of them have it, and the range of a
-            number is `range_of`: clients can choose the window's rows, and so find out each value that decides.
+        is_open: if not, a value must be that of `FEWEST` training rows, and `range_of` gives the range of a number:
+            clients can choose the window's rows, and so find out each value that decides.
     """
     fewest = 1 if is_open else FEWEST
     cells = []
     for had, has in zip(training.numbers.T, window.numbers.T, strict=True):
-        known = range_of(had, is_open)
+        # As few as possible: a row is thin if any of its numbers is outside.
+        known = range_of(had, is_open, outer=0)
         beyond = np.full(len(has), is_open) if known is None else (has < known.low) | (has > known.high)
         cells.append(np.where(np.isnan(has), np.isnan(had).sum() < fewest, beyond))
     for seen, mine in zip(training.codes.T, window.codes.T, strict=True):

@@ -49,12 +49,10 @@ class Watch:
         are not among a batch's clean rows, so they do not count.
 
         If a client asked about a row with the same features before, the batch's class is the truth about that answer,
-        unless the use case is closed.
+        unless the use case is closed. A version that was trained for another declaration scores nothing.
 
         Returns:
             The ids of the batches that were scored now.
-
-        A version that was trained for another declaration scores nothing.
 
         Raises:
             UntrustedModel: the version's files are not those that were registered.

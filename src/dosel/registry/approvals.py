@@ -27,8 +27,8 @@ from dosel.registry.announcements import announce_request
 from dosel.signing import Keys
 from dosel.usecases import ALL, Approval
 
-CLOCK_TOLERANCE = timedelta(minutes=5)
-"""Largest difference between machines' clocks that does not void a request."""
+LARGEST_DIFFERENCE = timedelta(minutes=5)
+"""Largest difference between machines' clocks with which a request of one counts for the other at once."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,9 @@ class Request:
 
     @property
     def expired(self) -> bool:
-        """Whether its hours are over, or it was made by a clock that was ahead: it would stay open too long."""
+        """Whether its hours are over, or have not begun: by a clock that was ahead, it would be open for too long."""
         now = datetime.now(UTC)
-        return now >= self.expires_at or now < self.at - CLOCK_TOLERANCE
+        return now >= self.expires_at or now < self.at - LARGEST_DIFFERENCE
 
     def holders(self, names: Mapping[str, str]) -> list[str]:
         """The people whose approvals count: different people, with different keys, of which each is in use.

@@ -32,6 +32,6 @@ def add(connection: Connection, model: str, sequence: int, text: str) -> bool:
 
 
 def of_model(connection: Connection, model: str) -> list[Note]:
-    """All notes of a model, oldest first, without those that the chain does not have: nobody may slip one in."""
+    """All notes of a model, oldest first, without those that are not as their entries in the chain say."""
     rows = chain.intact(connection, NOTES, NOTES.c.model == model)
     return [Note(row["sequence"], row["at"].replace(tzinfo=UTC), row["text"]) for row in rows]

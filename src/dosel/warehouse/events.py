@@ -32,7 +32,13 @@ URGENT: frozenset[Kind] = frozenset({"harmed", "task failed"})
 """Kinds whose messages wait for no quiet hours and no digest."""
 
 
-_COMMAND = re.compile(r'(?:dosel|make) [\w .=-]*(?:"…")?')
+_NAME = r"[A-Za-z][\w-]*"
+_COMMAND = re.compile(
+    rf"dosel (?:batches|health|history|rollback|train|versions) {_NAME}|dosel compare {_NAME} \d+ \d+"
+    rf'|dosel promote {_NAME} \d+ --reason "…"|dosel shadow stop {_NAME} --reason "…"'
+    "|dosel shadow|dosel shadow --ended|dosel verify"
+    "|make status|make logs SERVICE=airflow-scheduler"
+)
 """The commands that dosel proposes. Events are in no ledger: anybody who can write to the data store can have one say
 anything, and a person must not be brought to run it."""
 
