@@ -216,6 +216,11 @@ def test_while_the_platform_runs_the_file_is_not_written_where_airflow_reads_it(
     assert (tmp_path / "burnout.py").exists() is runs
     assert (package / "burnout.py").exists() is not runs
     assert ("The platform runs" in result.output) is runs
+    if runs:
+        monkeypatch.chdir(package)
+        result = CliRunner().invoke(cli, ["init", str(write(employees())), "--name", "burnout"])
+        assert result.exit_code == 2
+        assert not list(package.iterdir())
 
 
 def test_a_proposal_that_clashes_with_a_use_case_names_the_problem(write: Write, tmp_path: Path) -> None:
