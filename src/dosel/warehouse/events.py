@@ -36,7 +36,7 @@ _NAME = r"[A-Za-z][\w-]*"
 _COMMAND = re.compile(
     rf"dosel (?:batches|health|history|rollback|train|versions) {_NAME}|dosel compare {_NAME} \d+ \d+"
     rf'|dosel promote {_NAME} \d+ --reason "…"|dosel shadow stop {_NAME} --reason "…"'
-    "|dosel shadow|dosel shadow --ended|dosel verify"
+    "|dosel shadow|dosel shadow --ended|dosel events|dosel verify"
     "|make status|make logs SERVICE=airflow-scheduler"
 )
 """The commands that dosel proposes. Events are in no ledger: anybody who can write to the data store can have one say
