@@ -17,7 +17,7 @@ from dosel.pipeline import Pipeline
 from dosel.settings import Settings
 from dosel.usecases.covertype import COVERTYPE
 from scripts import screenshots
-from tests.e2e.browsing import api, field_of, fill_in_and_send, keep, opened, page_of, predict, streamlit
+from tests.e2e.browsing import api, field_of, fill_in_and_send, keep, opened, page_of, predict, streamlit, wait_until
 from tests.e2e.conftest import Installation
 from tests.e2e.relay import relay
 from tests.integration.worlds import Deliveries, batch
@@ -171,7 +171,14 @@ def test_the_history_shows_the_gates_table_and_the_lineage(browser: Browser, run
         for rule in ("floor", "interval", "class recall"):
             expect(page.get_by_role("cell", name=rule, exact=True)).to_be_visible()
         screenshots.settle(page)
-        page.get_by_text("Show lineage").click()
-        expect(page.get_by_text("Files (SHA-256)")).to_be_visible()
+        toggle, files = page.get_by_role("switch", name="Show lineage"), page.get_by_text("Files (SHA-256)")
+
+        def lineage_is_shown() -> bool:
+            if not toggle.is_checked():
+                # On a busy machine, the page may still draw the section, and a click is lost.
+                page.get_by_text("Show lineage").click()
+            return files.is_visible()
+
+        wait_until(lineage_is_shown)
         expect(page.get_by_role("button", name="The whole ledger as CSV")).to_be_visible()
         keep(page, "page-history")
