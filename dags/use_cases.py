@@ -81,7 +81,7 @@ def with_steps(made: DAG, use_case: UseCase, *more: str) -> DAG:
 
     Tasks have the order in which they run.
     """
-    steps = (f"1. `{task.task_id}`: {(task.doc_md or '').partition(chr(10))[0]}" for task in in_order(made))
+    steps = (f"1. `{task.task_id}`: {str(task.doc_md).splitlines()[0]}" for task in in_order(made))
     page = f"{Settings.load().page_url}/history?use_case={use_case.name}"
     manual = "The manual describes them in `docs/ingest.md`, `docs/training.md` and `docs/monitoring.md`."
     look = f"[What was in Production, and why]({page}) is on the page. {manual}"

@@ -54,7 +54,8 @@ MOST_CHANGE_BYTES = 16_384
 """Most bytes of the body of a promotion and the like."""
 
 IN_MEMORY_BYTES = 256_000
-"""A larger body or answer is on disk; an answer until it is sent, in pieces: a client may take long to read it."""
+"""Larger bodies and answers are on disk. An answer stays there until it is sent, in pieces: a client may take long to
+read it."""
 
 PIECE_BYTES = 1 << 17
 """Bytes of an answer on disk that are read at once."""

@@ -18,7 +18,7 @@ from dosel.settings import Settings
 
 if TYPE_CHECKING:
     # Importing these takes seconds, in which the app can already answer /healthz.
-    from dosel.registry.shadows import ShadowRecord
+    from dosel.registry.shadows import ShadowCounts, ShadowRecord
 
 ACTOR = "serving"
 
@@ -78,20 +78,20 @@ class ShadowFollower:
     def _watch(self) -> None:
         while not self._stopped.is_set():
             self._woken.clear()
-            rows = self._rows()
+            counts = self._counts()
             for slot in self._slots:
                 try:
-                    self._poll(slot, rows.get(slot.use_case.model_name))
+                    self._poll(slot, counts.get(slot.use_case.model_name))
                     self._failed = False
                 except Exception as error:  # noqa: BLE001  this thread must live on
                     self._note(slot, error)
             self._woken.wait(self._settings.poll_seconds)
 
-    def _rows(self) -> dict[str, tuple[int, ...]]:
+    def _counts(self) -> "dict[str, ShadowCounts]":
         """What the ledger counts of each model's shadows; empty if it cannot be read, which each poll then notes."""
         models = [slot.use_case.model_name for slot in self._slots if self._follower.loaded(slot.use_case) is not None]
         try:
-            return self._follower.registry().ledger.rows_of_shadows(models) if models else {}
+            return self._follower.registry().ledger.shadow_counts(models) if models else {}
         except Exception:  # noqa: BLE001  the data store can fail in any way; this thread must live on
             return {}
 
@@ -101,14 +101,14 @@ class ShadowFollower:
             reason = str(error) if isinstance(error, DoselError) else f"{type(error).__name__}: {error}"
             log.warning("%s: the shadows cannot be followed: %s", slot.use_case.name, reason)
 
-    def _poll(self, slot: ShadowSlot, rows: tuple[int, ...] | None) -> None:
+    def _poll(self, slot: ShadowSlot, counts: "ShadowCounts | None") -> None:
         """
         Args:
-            rows: what the ledger counts of this model's shadows, if it was just read.
+            counts: what the ledger counts of this model's shadows, if it was just read.
         """
         if self._follower.loaded(slot.use_case) is None:
             return
-        opened = self._opened(slot, rows)
+        opened = self._opened(slot, counts)
         self._keep(slot, opened)
         for running in slot.running.values():
             if running.fault:
@@ -121,17 +121,17 @@ class ShadowFollower:
             if (reason := slot.ends.get(shadow.number)) is not None:
                 self._end(slot, shadow, reason)
 
-    def _opened(self, slot: ShadowSlot, rows: tuple[int, ...] | None) -> "tuple[ShadowRecord, ...]":
+    def _opened(self, slot: ShadowSlot, counts: "ShadowCounts | None") -> "tuple[ShadowRecord, ...]":
         """The open shadows. Unless an entry came, they are those of the last poll: verifying them takes milliseconds,
         in which requests wait.
         """
         model, last = slot.use_case.model_name, self._reads.pop(slot.use_case.model_name, None)
-        if last is not None and rows == last.rows and time.monotonic() < last.until:
+        if last is not None and counts == last.counts and time.monotonic() < last.until:
             opened = slot.open
         else:
-            last = _Read(rows, time.monotonic() + READ_SECONDS)
+            last = _Read(counts, time.monotonic() + READ_SECONDS)
             opened = tuple(self._follower.registry().ledger.open_shadows(model))
-        if rows is not None:
+        if counts is not None:
             self._reads[model] = last
         return opened
 
@@ -236,7 +236,7 @@ class ShadowFollower:
 class _Read(NamedTuple):
     """A read of the open shadows: what the ledger counted before it, and until when it is used."""
 
-    rows: tuple[int, ...] | None
+    counts: "ShadowCounts | None"
     until: float
 
 

@@ -13,6 +13,8 @@ def readable(actor: str) -> str:
 
 
 def _run_in_words(found: re.Match[str]) -> str:
-    if found["at"] is None:
+    try:
+        return f"Airflow, run of {datetime.fromisoformat(found['at'] or '').astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    except (ValueError, OverflowError):
+        # A person who starts a run may give it any id.
         return f"Airflow, DAG {found['dag']}"
-    return f"Airflow, run of {datetime.fromisoformat(found['at']).astimezone(UTC):%Y-%m-%d %H:%M} UTC"

@@ -270,7 +270,7 @@ def test_open_shadows_are_verified_again_from_time_to_time(served: Served, monke
 
         monkeypatch.setattr(PromotionLedger, name, counted)
 
-    count("rows_of_shadows")
+    count("shadow_counts")
     count("open_shadows")
     monkeypatch.setattr("app.serving.shadow_follower.READ_SECONDS", 0)
     served.start()
@@ -279,7 +279,7 @@ def test_open_shadows_are_verified_again_from_time_to_time(served: Served, monke
     wait_until(lambda: calls["open_shadows"] >= verified + 3)
     monkeypatch.setattr("app.serving.shadow_follower.READ_SECONDS", 60)
     calls.clear()
-    wait_until(lambda: calls["rows_of_shadows"] >= 5)
+    wait_until(lambda: calls["shadow_counts"] >= 5)
     assert calls["open_shadows"] <= 1
 
 

@@ -18,6 +18,7 @@ from dosel.actors import readable
             "Airflow, run of 2026-11-28 14:05 UTC, approved by ana, ben",
         ),
         ("covertype_train manual__again", "Airflow, DAG covertype_train"),
+        ("covertype_train manual__2026-99-99T25:00:00+00:00", "Airflow, DAG covertype_train"),
         ("monitor", "monitor"),
         ("API key ana", "API key ana"),
         ("ana on host__1", "ana on host__1"),

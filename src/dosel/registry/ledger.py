@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Engine, RowMapping, func, insert, literal, select, union_all, update
+from sqlalchemy import Connection, Engine, RowMapping, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from dosel.db import locks
 from dosel.db.engine import reading, transaction
 from dosel.db.migrations import migrate
-from dosel.db.tables import PROJECTIONS, PROMOTIONS, SHADOW_ENDS, SHADOWS
+from dosel.db.tables import PROJECTIONS, PROMOTIONS
 from dosel.db.types import fitting
 from dosel.errors import PromotionConflict
 from dosel.model import signature
@@ -26,7 +26,7 @@ from dosel.registry.announcements import announce_promotion, announce_shadow, an
 from dosel.registry.looks import PastLook, distinct
 from dosel.registry.manifests import TRAINED, Manifest
 from dosel.registry.notes import Note
-from dosel.registry.shadows import ShadowEnd, ShadowRecord
+from dosel.registry.shadows import ShadowCounts, ShadowEnd, ShadowRecord
 from dosel.registry.verdicts import Verdict
 from dosel.signing import Keys
 
@@ -190,25 +190,10 @@ class PromotionLedger:
             last, signed = self._last(connection, model), shadows.signed(connection, model, self.keys)
         return [s for s in running if last is not None and s.sequence == last.sequence and s.number in signed]
 
-    def rows_of_shadows(self, models: Collection[str]) -> dict[str, tuple[int, ...]]:
-        """How many shadows began and ended of each model, and its last sequence, signed or not, in one query.
-
-        As long as the numbers are the same, so is what `open_shadows` returns, which takes ten times as long.
-        """
-        counts = (
-            (SHADOWS, func.count()),
-            (SHADOW_ENDS, func.count()),
-            (PROMOTIONS, func.max(PROMOTIONS.c.sequence)),
-        )
-        of_tables = [
-            select(literal(place), table.c.model, count).where(table.c.model.in_(models)).group_by(table.c.model)
-            for place, (table, count) in enumerate(counts)
-        ]
-        found = {model: [0] * len(counts) for model in models}
+    def shadow_counts(self, models: Collection[str]) -> dict[str, ShadowCounts]:
+        """Counts by model that change with each entry on which `open_shadows` depends, in a tenth of its time."""
         with self._reading() as connection:
-            for place, model, count in connection.execute(union_all(*of_tables)):
-                found[model][place] = int(count)
-        return {model: tuple(numbers) for model, numbers in found.items()}
+            return shadows.counts(connection, models)
 
     def manifest(self, model: str, version: int, run_id: str) -> Manifest | None:
         """The digests of a version's files; None if the version has no manifest that a trusted key signed."""

@@ -1,15 +1,15 @@
 """Shadows in the promotion ledger: which version answered live rows beside the champion, and how that ended."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, func, literal, select, union_all
 
 from dosel.db import chain
-from dosel.db.tables import SHADOW_ENDS, SHADOWS
+from dosel.db.tables import PROMOTIONS, SHADOW_ENDS, SHADOWS
 from dosel.db.types import fitting
 from dosel.registry import signed_entries
 from dosel.settings import Settings
@@ -64,6 +64,14 @@ class ShadowRecord:
     end: ShadowEnd | None = None
 
 
+class ShadowCounts(NamedTuple):
+    """How many shadows of a model began and ended, and the sequence of its last entry."""
+
+    began: int
+    ended: int
+    sequence: int
+
+
 def add(connection: Connection, shadow: ShadowRecord, settings: Settings) -> None:
     """Record and sign the start of a shadow.
 
@@ -103,6 +111,19 @@ def of_model(connection: Connection, model: str) -> list[ShadowRecord]:
     ended = [column.label(f"end_{column.name}") for column in SHADOW_ENDS.c]
     query = select(SHADOWS, *ended).select_from(joined).where(SHADOWS.c.model == model).order_by(SHADOWS.c.number)
     return [_shadow(row) for row in connection.execute(query)]
+
+
+def counts(connection: Connection, models: Collection[str]) -> dict[str, ShadowCounts]:
+    """The counts of each model, in one query; entries without a valid signature count, too."""
+    counted = ((SHADOWS, func.count()), (SHADOW_ENDS, func.count()), (PROMOTIONS, func.max(PROMOTIONS.c.sequence)))
+    of_tables = [
+        select(literal(place), table.c.model, count).where(table.c.model.in_(models)).group_by(table.c.model)
+        for place, (table, count) in enumerate(counted)
+    ]
+    found = {model: [0] * len(counted) for model in models}
+    for place, model, count in connection.execute(union_all(*of_tables)):
+        found[model][place] = int(count)
+    return {model: ShadowCounts(*numbers) for model, numbers in found.items()}
 
 
 def signed(connection: Connection, model: str, keys: Keys) -> set[int]:
