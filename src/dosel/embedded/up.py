@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urlsplit
+from typing import Any, NamedTuple
 
 import httpx
 from rich.console import Console
@@ -29,19 +28,12 @@ from dosel.embedded.services import (
     services,
     write_airflow_passwords,
 )
-from dosel.embedded.trainings_page import trainings_page
 from dosel.errors import ServiceError, StartupError
 from dosel.settings import Settings
 from dosel.terminal import Bars
 from dosel.usecases import REFUSED, chosen
 
-if TYPE_CHECKING:
-    from dosel.embedded.first_answers import FirstAnswers
-
 POLL_SECONDS = 0.5
-DASHBOARD_PORT = 8787
-"""Dask's own default."""
-
 HEALTH_SECONDS = 180
 PREPARATION_SECONDS = 120
 CHECK_SECONDS = 120
@@ -68,7 +60,7 @@ class Platform:
         self._processes = Processes(settings.home)
         self._services = services(settings)
         self._use_cases = chosen(settings.use_cases)
-        self._began = self._followed = time.monotonic()
+        self._began = time.monotonic()
 
     def up(self, detach: bool) -> list[str]:
         """Start the services that are not running, and return when every use case answers; attached, when stopped.
@@ -246,7 +238,7 @@ class Platform:
             for service in airflow:
                 self._processes.start(service, env)
             # Imported while the services start: later, that would take so long that the first batch is not seen.
-            import_module("dosel.embedded.first_answers")
+            import_module("dosel.embedded.summary")
             waiting = [service for service in self._services if service.health]
             deadline = time.monotonic() + HEALTH_SECONDS
             while waiting:
@@ -300,8 +292,9 @@ class Platform:
         """
         # Imported here: it takes seconds, which `down`, `status` and `logs` need not wait.
         from dosel.embedded.first_answers import FirstAnswers
+        from dosel.embedded.summary import summary
 
-        self._followed = time.monotonic()
+        services_seconds = time.monotonic() - self._began
         self._print_source()
         first = FirstAnswers(self._use_cases, self._settings, self._seconds)
         with Bars(self._console) as bars:
@@ -316,7 +309,8 @@ class Platform:
                 time.sleep(POLL_SECONDS)
         if not first.answers:
             raise StartupError("\n".join(first.failed.values()))
-        self._summary(first)
+        for line in summary(self._settings, self._services, first, services_seconds):
+            self._console.print(line, highlight=False)
         for name, reason in first.failed.items():
             self._console.print(f"\n[red]{name} does not answer[/]: {escape(reason)}", highlight=False)
         return list(first.failed)
@@ -370,42 +364,6 @@ class Platform:
         with suppress(*GONE):
             for name in names:
                 self._console.print(f"{name:<24} stopped" + (" (killed)" if name in forced else ""))
-
-    def _summary(self, first: "FirstAnswers") -> None:
-        """Print the addresses, each use case's answer and the times."""
-        settings = self._settings
-        notes = {"Airflow": f"   user {settings.airflow_user}, password {settings.airflow_password}"}
-        addresses = {s.title: s.page + notes.get(s.title, "") for s in self._services if s.page}
-        if settings.cluster:
-            dashboard = f"dashboard http://{urlsplit(settings.cluster).hostname}:{DASHBOARD_PORT}"
-            addresses["Dask"] = f"{settings.cluster}   {dashboard}"
-        # Whole lines, from which a person copies an address.
-        lines = (f"{title:<16} {escape(address)}" for title, address in addresses.items())
-        self._console.print("\n".join(("", *lines, "")), highlight=False)
-        for name, answer in first.answers.items():
-            model = answer["model"]
-            probability = answer["probabilities"][answer["label"]]
-            self._console.print(
-                f"[bold]{name}[/]: the example row is [bold]{answer['prediction']}, {escape(answer['label'])}[/] "
-                f"(probability {probability:.2f}), by {model['name']} version {model['version']}",
-                highlight=False,
-            )
-            if address := self._trainings_of(name):
-                self._console.print(f"  its trainings: {escape(address)}", highlight=False)
-        phases = {"services": self._followed - self._began} | first.phases
-        times = " · ".join(f"{phase} {seconds:.0f} s" for phase, seconds in phases.items())
-        (name, seconds), *others = first.answered
-        later = "".join(f", {other} after {after}" for other, after in others)
-        self._console.print(f"[dim]first prediction after {seconds} ({name}: {times}){later}", highlight=False)
-
-    def _trainings_of(self, use_case: str) -> str:
-        """The address of a use case's trainings in MLflow; "" if the API does not name their experiment."""
-        client = Client(self._settings.api_url, timeout=5, attempts=1, key=self._settings.own_key)
-        try:
-            version = client.model_info(use_case)["production"]
-        except ServiceError:
-            return ""
-        return trainings_page(self._settings, version["experiment_id"])
 
     def _seconds(self) -> str:
         return f"{time.monotonic() - self._began:.0f} s"
