@@ -7,7 +7,7 @@ import streamlit as st
 
 from dosel.errors import ServiceError
 from ui import errors
-from ui.text import MOMENT, short
+from ui.text import COUNTED, MOMENT, short
 from ui.view import View
 
 SHOWN = 200
@@ -72,9 +72,9 @@ def show(view: View) -> None:
     if not refused:
         st.caption("No row was refused.")
         return
-    st.caption(f"The newest {len(refused):,} of {ledger['rows_refused']:,} refused rows, as received.")
+    st.caption(f"The newest {len(refused):,} of {ledger['rows_refused']:,} refused rows, as received. {COUNTED}")
     rows = [
-        # The ledger counts from 0; people count from 1, as the view of many rows does.
+        # `row_no` counts from 0; the page and the command line count from 1.
         {"Batch": _title(row), "Row": row["row_no"] + 1, "Reason": row["reason"]} | row["values"]
         for row in refused
     ]

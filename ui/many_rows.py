@@ -15,7 +15,7 @@ from dosel.rows.answered import beside
 from ui import errors
 from ui.answer import UNCONFIRMED
 from ui.csv_files import SHOWN, Answers, Column, Upload
-from ui.text import plain
+from ui.text import COUNTED, plain
 from ui.view import View
 
 WRONG = "background-color: #d9822b; color: #000000"
@@ -121,7 +121,7 @@ def _show_refused(view: View, upload: Upload, problem: ApiProblem) -> None:
     more = ", perhaps more" if len(by_row) >= SHOWN else ""
     st.warning(
         f"**Nothing was predicted**. Invalid rows: {len(by_row):,}{more}. Correct the marked cells and drop the file "
-        "again.",
+        f"again. {COUNTED}",
         icon=":material/front_hand:",
     )
     table = pd.DataFrame(

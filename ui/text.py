@@ -9,6 +9,9 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>$~:&])")
 MOMENT = "DD MMMM YYYY, HH:mm [UTC]"
 """The form of `moment`, for columns of tables."""
 
+COUNTED = "Rows count from 1, without the header."
+"""How the page, like the command line, numbers rows."""
+
 
 def plain(text: str) -> str:
     """Escape everything that Streamlit's Markdown would read as more than text: links, images, colours, formulas."""

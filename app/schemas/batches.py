@@ -72,7 +72,7 @@ class Refused(_OfBatch):
     stream: str
     epoch: str
     number: int = Field(description="The batch's number within the epoch.")
-    row_no: int = Field(description="The row's position in the batch, from 0.")
+    row_no: int = Field(description="The row's position in the batch, from 0; the page counts from 1.")
     reason: str = Field(examples=["Slope: expected a whole number from 0 to 90 °, got 91"])
     values: dict[str, str | None] = Field(description="The received values by column; null where there was none.")
     surplus: str | None = Field(description="JSON list of the values beyond the declared columns.")

@@ -98,16 +98,16 @@ def test_the_answer_can_be_parquet_with_types(dosel: Dosel, tmp_path: Path) -> N
     assert sorted(found.name for found in tmp_path.iterdir()) == ["out.parquet", "rows.csv"]
 
 
-def test_a_refused_cell_is_named_with_its_line_its_column_and_what_to_write(dosel: Dosel, tmp_path: Path) -> None:
+def test_a_refused_cell_is_named_with_its_row_line_and_column_and_what_to_write(dosel: Dosel, tmp_path: Path) -> None:
     file, out = tmp_path / "rows.csv", tmp_path / "out.csv"
     wrong = ROW.format("3").replace("39,1", "390")
     file.write_text(HEADER + ROW.format("of two\nlines") + "\n" + ROW.format("2") + wrong + "4;Biscoe\n")
     result = dosel(file, "-o", out)
     assert result.exit_code == ROWS_REFUSED
     assert result.stderr.splitlines() == [
-        f"{file}: line 6, column culmen_length_mm: got 390; write a number from 25 to 70 mm",
-        f"{file}: line 7: got 2; write 7 values",
-        "nothing was predicted; there are 2 refused rows",
+        f"{file}: row 3, line 6, column culmen_length_mm: got 390; write a number from 25 to 70 mm",
+        f"{file}: row 4, line 7: got 2; write 7 values",
+        "nothing was predicted; there are 2 refused rows (rows count from 1, without the header)",
     ]
     assert not out.exists()
 

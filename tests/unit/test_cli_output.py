@@ -88,6 +88,16 @@ def test_a_pipe_gets_whole_values_without_colours_below_a_header(environment: di
     assert "\x1b" not in result.stdout + result.stderr
 
 
+@pytest.mark.parametrize("arguments", [(), ("--json",)], ids=["tab-separated", "JSON"])
+def test_the_quarantine_says_from_which_number_its_rows_count(
+    environment: dict[str, str], arguments: tuple[str, ...]
+) -> None:
+    result = here(environment, "quarantine", "penguins", *arguments)
+    assert result.stderr.endswith("refused rows; row_no counts from 0\n")
+    shown = " ".join(on_terminal(environment, "quarantine", "penguins").split())
+    assert shown.endswith("refused rows; row counts from 1, without the header")
+
+
 def test_control_characters_of_a_note_do_not_reach_the_terminal(environment: dict[str, str], tmp_path: Path) -> None:
     ledger = PromotionLedger(connect(f"sqlite:///{tmp_path / 'warehouse.db'}"))
     ledger.append(PENGUINS.model_name, 1, "ana", REASON)

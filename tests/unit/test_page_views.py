@@ -14,6 +14,7 @@ from dosel.usecases.covertype import COVERTYPE
 from ui import comparison
 from ui import view as views
 from ui.explain import LINE
+from ui.text import COUNTED
 from ui.view import Api, View
 
 PROBLEM = {"Content-Type": "application/problem+json"}
@@ -251,7 +252,9 @@ def test_batches_show_their_counts_before_the_beginning_of_their_hashes(monkeypa
 
 def test_a_refused_row_has_its_number_from_1(monkeypatch: pytest.MonkeyPatch) -> None:
     """The view of many rows and `dosel quarantine` count from 1, too; the API counts from 0."""
-    [_, quarantine] = shown(data, view_of(DATA, monkeypatch)).dataframe
+    test = shown(data, view_of(DATA, monkeypatch))
+    [_, quarantine] = test.dataframe
+    assert COUNTED in texts(test)
     assert quarantine.value.to_dict("records") == [
         {"Batch": "group 6 #1", "Row": 4, "Reason": "bill: expected more", "bill": "1"}
     ]

@@ -102,9 +102,10 @@ def _explained(problem: "ApiProblem", title: str, content: Path, use_case: UseCa
     for error in problem.errors:
         place = header.places.get(error["field"] or "")
         column = "" if place is None else f", column {header.names[place]}"
-        yield f"{title}: line {lines.get(error['row'], '?')}{column}: got {error['got']}; write {error['expected']}"
+        place_in_file = f"row {error['row']}, line {lines.get(error['row'], '?')}{column}"
+        yield f"{title}: {place_in_file}: got {error['got']}; write {error['expected']}"
     more = "these are the first" if len(rows) >= MAX_INVALID_ROWS else "there are"
-    yield f"nothing was predicted; {more} {len(rows)} refused rows"
+    yield f"nothing was predicted; {more} {len(rows)} refused rows (rows count from 1, without the header)"
 
 
 def _header(content: Path, use_case: UseCase) -> "Header":

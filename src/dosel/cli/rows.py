@@ -111,7 +111,10 @@ def quarantine(
     limit: Annotated[int, typer.Option(min=1, help="Maximum number of rows to show.")] = 50,
     json: output.AsJson = False,
 ) -> None:
-    """Show refused rows, with the reason and the received values."""
+    """Show refused rows, with the reason and the received values.
+
+    The table's `row` counts from 1, without the header; `row_no` in JSON and tab-separated values counts from 0.
+    """
     from dosel.terminal import refused
 
     store = _batch_ledger(name)
@@ -126,7 +129,8 @@ def quarantine(
         lambda: (refused(rows),),
         as_json=json,
     )
-    output.note(f"{len(rows):,} of {total:,} refused rows")
+    counting = "row counts from 1, without the header" if output.is_terminal() and not json else "row_no counts from 0"
+    output.note(f"{len(rows):,} of {total:,} refused rows; {counting}")
 
 
 @commands.command()
