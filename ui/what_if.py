@@ -23,7 +23,13 @@ def show(view: View, asked: Asked) -> None:
         return
     features = {feature["name"]: feature for feature in view.use_case["features"]}
     left, right = st.columns([1, 2], gap="large")
-    chosen = left.selectbox("Field", list(features), format_func=lambda n: features[n]["title"], key=f"what-{name}")
+    chosen = left.selectbox(
+        "Field",
+        list(features),
+        list(features).index(first_field(features, asked.explanation)),
+        format_func=lambda n: features[n]["title"],
+        key=f"what-{name}",
+    )
     feature, row = features[chosen], asked.row
     values = _values(feature, row[chosen])
     if chosen not in asked.what_if:
@@ -51,6 +57,17 @@ def show(view: View, asked: Asked) -> None:
         f"{found[value]['probabilities'][label]:.0%}. The other values are those of the answer above. The prediction "
         "log does not keep such rows, which nobody observed."
     )
+
+
+def first_field(features: dict[str, dict[str, Any]], explanation: dict[str, Any] | ServiceError | None) -> str:
+    """The number with the strongest contribution to the answer; without an explanation, the first number.
+
+    The first field, if there is no number.
+    """
+    numbers = [name for name, feature in features.items() if feature["kind"] == "number"]
+    parts = explanation.get("contributions") if isinstance(explanation, dict) else None
+    strength = {part["feature"]: abs(part["contribution"]) for part in parts["features"]} if parts else {}
+    return max(numbers, key=lambda name: strength.get(name, 0.0), default=next(iter(features)))
 
 
 def _ask(view: View, asked: Asked, chosen: str, values: list[Any]) -> list[dict[str, Any]]:

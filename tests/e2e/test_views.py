@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from dosel.client import Client
 from dosel.embedded.preflight import free_ports
 from dosel.usecases.covertype import COVERTYPE
 from dosel.usecases.penguins import PENGUINS
@@ -249,16 +250,29 @@ def test_two_versions_are_compared_side_by_side(browser: Browser, running: tuple
 
 
 @pytest.mark.soak
-def test_what_if_draws_the_probabilities_along_a_field(browser: Browser, running: tuple[Installation, str]) -> None:
+def test_what_if_draws_the_probabilities_along_the_number_that_contributed_most(
+    browser: Browser, running: tuple[Installation, str]
+) -> None:
     platform, _ = running
-    with opened(browser, platform.url("STREAMLIT_PORT"), height=3200) as page:
-        fill_in_and_send(page)
+    with Client(platform.url("API_PORT")) as client:
+        explanation = client.explain(PENGUINS.name, PENGUINS.example)
+    strength = {part["feature"]: abs(part["contribution"]) for part in explanation["contributions"]["features"]}
+    number = max(PENGUINS.numbers, key=lambda one: strength[one.name])
+    with opened(browser, f"{platform.url('STREAMLIT_PORT')}/?use_case={PENGUINS.name}", height=3200) as page:
+        page.get_by_role("button", name="Fill in a real example").click()
+        expect(field_of(page, number)).to_have_value(re.compile(rf"{number.example:g}0*"))
+        screenshots.settle(page)
+        predict(page)
         expect(page.get_by_text("which gave the answer")).to_be_visible()
         page.get_by_text("What if one value were different?").click()
-        expect(page.get_by_text(f"With {COVERTYPE.numbers[0].example:g} m the answer is")).to_be_visible()
+
+        def says(value: float) -> None:
+            expect(page.get_by_text(re.compile(rf"With {value:g}(\.0)? {number.unit} the answer is"))).to_be_visible()
+
+        says(number.example)
         page.get_by_role("slider").press("End")
-        expect(page.get_by_text(f"With {COVERTYPE.numbers[0].maximum:g} m the answer is")).to_be_visible()
-        expect(answered(page)).to_be_visible()
+        says(number.maximum)
+        expect(page.get_by_text(f"by {PENGUINS.model_name} version").first).to_be_visible()
         keep(page, "page-what-if")
 
 

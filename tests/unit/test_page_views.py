@@ -9,9 +9,10 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from dosel.client import Client
+from dosel.errors import ServiceError
 from dosel.settings import Settings
 from dosel.usecases.covertype import COVERTYPE
-from ui import comparison
+from ui import comparison, what_if
 from ui import view as views
 from ui.explain import LINE
 from ui.text import COUNTED
@@ -292,3 +293,28 @@ def test_a_confusion_matrix_names_every_class_also_one_without_rows() -> None:
     for axis in (layer["encoding"][name] for layer in layers for name in ("x", "y")):
         assert axis["scale"]["domain"] == labels
         assert axis["axis"]["labelOverlap"] is False, "Vega leaves out labels that overlap"
+
+
+FIELDS = {name: {"kind": "category" if name == "island" else "number"} for name in ("island", "bill", "flipper")}
+
+
+@pytest.mark.parametrize(
+    ("contributions", "field"),
+    [
+        ({"island": 0.5, "bill": 0.1, "flipper": 0.2}, "flipper"),
+        ({"island": 0.5, "bill": -0.3, "flipper": 0.2}, "bill"),
+        (None, "bill"),
+    ],
+)
+def test_what_if_opens_on_the_number_with_the_strongest_contribution(
+    contributions: dict[str, float] | None, field: str
+) -> None:
+    features = [{"feature": name, "contribution": part} for name, part in (contributions or {}).items()]
+    explanation = {"contributions": {"features": features} if features else None}
+    assert what_if.first_field(FIELDS, explanation) == field
+
+
+def test_what_if_opens_on_the_first_number_without_an_explanation_and_on_the_first_field_without_a_number() -> None:
+    for explanation in (None, ServiceError(AWAY)):
+        assert what_if.first_field(FIELDS, explanation) == "bill"
+    assert what_if.first_field({"island": FIELDS["island"]}, None) == "island"
