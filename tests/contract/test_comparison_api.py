@@ -15,11 +15,12 @@ from sqlalchemy import select
 
 from app.main import build_app
 from app.serving.follower import ModelFollower
-from dosel.cli import compare
+from dosel.cli import compare, output
 from dosel.closed import BLOCK
 from dosel.db.engine import connect
 from dosel.db.tables import ANSWERS
 from dosel.quality import check
+from dosel.registry.report import Rule
 from dosel.registry.side_by_side import ComparedFigure, Share, VersionComparison
 from dosel.sources.base import Batch
 from dosel.usecases.covertype import COVERTYPE
@@ -142,6 +143,29 @@ def dosel(here: Installation, *arguments: str) -> str:
     )
     assert result.returncode == 0, result.stderr
     return result.stdout
+
+
+@pytest.mark.parametrize("columns", ["80", "200"])
+def test_the_command_names_the_gate_once_and_classes_in_full(
+    columns: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    share = Share(0.87131, 0.86, 0.88)
+    figure = ComparedFigure("recall", "class Cottonwood/Willow", 500, share, share, share)
+    rules = (Rule("floor", True, "accuracy 0.9"), Rule("gain", False, "no gain"))
+    counts = dict.fromkeys(COUNTS, 500)
+    made = VersionComparison(NAME, 1, 2, confidence=0.95, figures=(figure,), answers=None, rules=rules, **counts)
+    monkeypatch.setattr("dosel.pipeline.Pipeline.compare", lambda *_: made)
+    monkeypatch.setattr(output, "is_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", columns)
+    compare.compare(COVERTYPE.name, 1, 2, False)
+    table, notes = capsys.readouterr()
+    # The column is the first, and its lines are whole words.
+    assert all(word in table for word in ("recall", "class", "Cottonwood/Willow"))
+    assert notes.splitlines()[1:] == [
+        "the gate on version 2 as the challenger of 1:",
+        "  floor holds: accuracy 0.9",
+        "  gain fails: no gain",
+    ]
 
 
 def test_the_command_shows_no_exact_counts_of_a_closed_use_case(

@@ -179,6 +179,14 @@ def test_a_narrow_terminal_keeps_the_columns_that_matter(
     assert all("".join(cell.split())[:6] in text for title, cell in zip(titles, row, strict=True) if title != missing)
 
 
+@pytest.mark.parametrize(("width", "is_whole"), [(80, False), (200, True)])
+def test_a_value_is_cut_only_if_the_table_is_wider_than_the_terminal(width: int, is_whole: bool) -> None:
+    row = (*PROMOTED[:4], "accuracy 1.0")
+    table = output.plain_table(HISTORY, [row], width=width)
+    [by] = [str(cell) for column in table.columns if column.header == "by" for cell in column.cells]
+    assert (by == PROMOTED[3]) == is_whole
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize(
     "command",

@@ -33,7 +33,7 @@ def compare(
     output.show(
         [found] if json else records,
         ("figure", "slice", "rows", "a", "a_low", "a_high", "b", "b_low", "b_high", "difference", "low", "high"),
-        lambda: (output.plain_table(titles, _cells(found), folding=titles[2:], least=("rows",)),),
+        lambda: (output.plain_table(titles, _cells(found), folding=(titles[0], *titles[2:]), least=("rows",)),),
         as_json=json,
         empty=f"{name} has no held-out rows that neither version was trained on",
     )
@@ -43,9 +43,11 @@ def compare(
         f"{found['rows']:,} held-out rows: both right {found['both']:,}, only version {a} {found['only_a']:,}, only "
         f"version {b} {found['only_b']:,}, neither {found['neither']:,}; intervals of {found['confidence']:.0%}"
     )
+    if found["rules"]:
+        output.note(f"the gate on version {b} as the challenger of {a}:")
     for rule in found["rules"]:
         verdict = "holds" if rule["holds"] else "fails"
-        output.note(f"the gate on version {b} as the challenger of {a}: {rule['name']} {verdict}: {rule['words']}")
+        output.note(f"  {rule['name']} {verdict}: {rule['words']}")
 
 
 def _record(figure: Mapping[str, Any]) -> Mapping[str, Any]:

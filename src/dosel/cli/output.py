@@ -54,7 +54,8 @@ def show(
 
 
 LONGEST_CELL = 26
-"""Most characters of a value in a column that does not wrap: a longer one, such as the id of an Airflow run, is cut."""
+"""Most characters of a value in a column that does not wrap, where the table is wider than the terminal: a longer one,
+such as the id of an Airflow run, is cut."""
 
 NARROWEST = 20
 """Characters that a column of sentences keeps on a narrow terminal, where it takes more lines."""
@@ -76,18 +77,20 @@ def plain_table(
         width: characters of the terminal's line, by default those of the one that runs this.
     """
     folding = folding or titles[-1:]
-    contents = [
-        [cell if title in folding else _shortened(cell) for title, cell in zip(titles, row, strict=True)]
-        for row in rows
-    ]
+    contents, space = [list(row) for row in rows], width or console().width
+    # Two blanks are between columns.
+    if sum(max(map(len, column)) + 2 for column in zip(titles, *contents, strict=True)) - 2 > space:
+        contents = [
+            [cell if title in folding else _shortened(cell) for title, cell in zip(titles, row, strict=True)]
+            for row in contents
+        ]
     needed = {
         title: min(longest, NARROWEST) if title in folding else longest
         for place, title in enumerate(titles)
         for longest in [max(len(title), *(len(row[place]) for row in contents), 0)]
     }
-    space, shown = width or console().width, list(titles)
+    shown = list(titles)
     for title in least:
-        # Two blanks are between columns.
         if sum(needed[name] + 2 for name in shown) - 2 <= space:
             break
         shown.remove(title)
